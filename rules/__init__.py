@@ -1,0 +1,1 @@
+"""Debugger's documented built-in rules, evaluated locally."""

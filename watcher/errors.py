@@ -1,0 +1,81 @@
+"""Everything that Watcher raises on purpose.
+
+    WatcherError
+    ├── ConfigError               exit code 2: the key, the value, the mend
+    ├── UsageError                exit code 2: a command's words are off
+    ├── StoreError                the store cannot be read or written
+    │   └── StoreTooNew           written by a later version
+    ├── AwsError                  any refusal of an AWS API, translated at the edge
+    │   ├── NotFound              the thing is not there (any more)
+    │   ├── AccessDenied          a permission is missing; names the action
+    │   ├── CredentialsError      none, expired or invalid credentials
+    │   └── Throttled             asked too often, a 5xx, or no connection: may pass
+    └── DeliveryError             a destination did not take a message
+        ├── Retry                 may pass: says when to try again, and whether it may have arrived
+        └── Undeliverable         will not pass: a dead letter
+
+Vendor errors (botocore's, slack_sdk's, sqlite3's) become these where they arise and go no further.
+"""
+
+from __future__ import annotations
+
+
+class WatcherError(Exception):
+    """One sentence for a person: what is wrong, and what to do about it."""
+
+
+class ConfigError(WatcherError):
+    pass
+
+
+class UsageError(WatcherError):
+    pass
+
+
+class StoreError(WatcherError):
+    pass
+
+
+class StoreTooNew(StoreError):
+    pass
+
+
+class AwsError(WatcherError):
+    """`operation` is the API's name (`sagemaker:Search`), so that a person knows what to allow."""
+
+    def __init__(self, message: str, *, operation: str) -> None:
+        super().__init__(message)
+        self.operation = operation
+
+
+class NotFound(AwsError):
+    pass
+
+
+class AccessDenied(AwsError):
+    pass
+
+
+class CredentialsError(AwsError):
+    pass
+
+
+class Throttled(AwsError):
+    pass
+
+
+class DeliveryError(WatcherError):
+    pass
+
+
+class Retry(DeliveryError):
+    """`after` is in seconds, None where the destination named no time. `uncertain`: it may have arrived."""
+
+    def __init__(self, message: str, *, after: float | None = None, uncertain: bool = False) -> None:
+        super().__init__(message)
+        self.after = after
+        self.uncertain = uncertain
+
+
+class Undeliverable(DeliveryError):
+    pass

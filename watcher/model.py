@@ -1,0 +1,249 @@
+"""The values that flow through Watcher. All are frozen, none does I/O, times are aware and in UTC.
+
+Statuses are plain strings, in SageMaker's own words: a status that a later API adds is kept and shown
+like any other, and only the sets below say which ones Watcher acts on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+IN_PROGRESS = "InProgress"
+ENDED_STATUSES = frozenset({"Completed", "Failed", "Stopped"})
+"""A training job in one of these will not change any more (`Stopping` and `Deleting` still will)."""
+
+ISSUES_FOUND = "IssuesFound"
+RULE_ERROR = "Error"
+FINAL_RULE_STATUSES = frozenset({ISSUES_FOUND, "NoIssuesFound", RULE_ERROR, "Stopped"})
+"""A rule in one of these will not change any more."""
+
+KNOWN_STATUSES = ENDED_STATUSES | {IN_PROGRESS, "Stopping", "Deleting"}
+KNOWN_RULE_STATUSES = FINAL_RULE_STATUSES | {"InProgress", "Stopping"}
+
+
+class RuleSource(StrEnum):
+    """Who evaluated a rule."""
+
+    DEBUGGER = "debugger"
+    PROFILER = "profiler"
+    LOCAL = "local"
+
+
+@dataclass(frozen=True, slots=True)
+class RuleConfiguration:
+    """A rule as the job's owner configured it: `DebugRuleConfigurations` or its profiler twin."""
+
+    name: str
+    source: RuleSource
+    parameters: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def invokes(self) -> str:
+        """The built-in rule behind the configuration's name, which its owner may have chosen freely."""
+        return self.parameters.get("rule_to_invoke", self.name)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The state of one rule on one job."""
+
+    rule: str
+    source: RuleSource
+    status: str
+    details: str = ""
+    evaluation_job_arn: str = ""
+    """The rule's processing job; lower case, and empty until the service has started it."""
+    updated_at: datetime | None = None
+
+    @property
+    def final(self) -> bool:
+        return self.status in FINAL_RULE_STATUSES
+
+
+@dataclass(frozen=True, slots=True)
+class JobSnapshot:
+    """One training job as `Search` or `DescribeTrainingJob` shows it at one time."""
+
+    arn: str
+    name: str
+    status: str
+    secondary_status: str
+    created_at: datetime
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+    failure_reason: str = ""
+    outcomes: tuple[Outcome, ...] = ()
+    rules: tuple[RuleConfiguration, ...] = ()
+    debug_output: str = ""
+    """`s3://bucket/path/JOB/debug-output`, or empty where the job has no hook configuration."""
+    tags: Mapping[str, str] | None = None
+    """None where the API that was asked does not tell them (only `Search` does)."""
+    instance_type: str = ""
+    instance_count: int = 1
+    max_runtime: int = 0
+    """`MaxRuntimeInSeconds`; 0 where the job has no such limit."""
+
+    @property
+    def region(self) -> str:
+        return self.arn.split(":")[3]
+
+    @property
+    def in_progress(self) -> bool:
+        return self.status == IN_PROGRESS
+
+    @property
+    def ended(self) -> bool:
+        return self.status in ENDED_STATUSES
+
+    @property
+    def settled(self) -> bool:
+        """Ended, and each of its rules final: nothing more can be learnt from this job."""
+        return self.ended and all(outcome.final for outcome in self.outcomes)
+
+    def rule(self, name: str, source: RuleSource) -> RuleConfiguration | None:
+        return next((rule for rule in self.rules if (rule.name, rule.source) == (name, source)), None)
+
+
+class FindingKind(StrEnum):
+    RULE_ISSUE = "rule_issue"
+    RULE_ERROR = "rule_error"
+    JOB_FAILED = "job_failed"
+    JOB_STOPPED = "job_stopped"
+    JOB_COMPLETED = "job_completed"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something a person should know."""
+
+    id: str
+    kind: FindingKind
+    job_arn: str
+    job: str
+    status: str
+    """SageMaker's word: the rule's status, or the job's."""
+    opened_at: datetime
+    rule: str | None = None
+    source: RuleSource | None = None
+    step: int | None = None
+    reason: str = ""
+    """SageMaker's own sentence: StatusDetails or FailureReason."""
+
+
+def finding_id(job_arn: str, kind: FindingKind, rule: str | None, source: RuleSource | None) -> str:
+    """The same thing always gets the same id, in every process: this is what 'told once' rests on."""
+    parts = "\n".join((job_arn, rule or "", source or "", kind))
+    return hashlib.sha256(parts.encode()).hexdigest()[:16]
+
+
+class StopChoice(StrEnum):
+    """Whether a finding is to stop its job, and why."""
+
+    STOP = "stop"
+    NOT_ASKED = "not_asked"
+    """No route with `stop = true` matched."""
+    NOT_AN_ISSUE = "not_an_issue"
+    """Only a rule that found an issue stops a job."""
+    PROFILER = "profiler"
+    """Profiler rules never stop a job."""
+    NOT_RUNNING = "not_running"
+
+
+class Routing(StrEnum):
+    """Why a finding goes where it goes."""
+
+    ROUTE = "route"
+    SLACK_CHANNEL = "slack_channel"
+    CONSOLE = "console"
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What policy makes of a finding."""
+
+    to: tuple[str, ...]
+    routing: Routing
+    stop: StopChoice
+    route: str = ""
+    """The route that matched, in its own words (`job prod-*, rule LossNotDecreasing`)."""
+
+
+class DeliveryKind(StrEnum):
+    ALERT = "alert"
+    STOP = "stop"
+    UPDATE = "update"
+    """What became of the stop, told where the alert was told."""
+
+
+class DeliveryState(StrEnum):
+    PENDING = "pending"
+    IN_FLIGHT = "in_flight"
+    DELIVERED = "delivered"
+    DEAD = "dead"
+    """Given up: a dead letter. `error` says why."""
+    SKIPPED = "skipped"
+    """A stop that a guard refused. `error` says which."""
+    CANCELLED = "cancelled"
+
+
+STOP_DESTINATION = "stop"
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One finding on its way to one destination: a row of the outbox."""
+
+    id: str
+    finding_id: str
+    kind: DeliveryKind
+    to: str
+    """`slack:#channel`, `webhook:URL`, `sns:ARN`, `console`, or `stop`."""
+    lane: str
+    """Deliveries of one lane go out one after the other, in the order in which they came."""
+    created_at: datetime
+    due_at: datetime
+    state: DeliveryState = DeliveryState.PENDING
+    attempts: int = 0
+    uncertain: bool = False
+    """An attempt may have arrived although nobody saw its answer: look it up before sending again."""
+    receipt: str = ""
+    """What the destination gave back, so that the message can be found and updated."""
+    error: str = ""
+    delivered_at: datetime | None = None
+    text: str = ""
+    """For an update: what is to be said."""
+
+    @property
+    def open(self) -> bool:
+        return self.state in (DeliveryState.PENDING, DeliveryState.IN_FLIGHT)
+
+
+def delivery_id(finding: str, kind: DeliveryKind, to: str) -> str:
+    return hashlib.sha256(f"{finding}\n{kind}\n{to}".encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """One number that a rule looked at."""
+
+    tensor: str
+    step: int
+    value: float
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What goes along with a finding. What could not be had is named in `missing`."""
+
+    log_stream: str = ""
+    log_lines: tuple[str, ...] = ()
+    explanation: str = ""
+    """The numbers in a sentence: what fell by how much between which steps, and what the rule wants."""
+    deciding: tuple[Reading, ...] = ()
+    curve: tuple[Reading, ...] = ()
+    """The last saved values up to the deciding step, of the tensors that decided."""
+    missing: tuple[str, ...] = ()

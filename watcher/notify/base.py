@@ -1,0 +1,28 @@
+"""What every channel can do. Adding a channel is adding a file here and a line in `notify.open_channel`."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from watcher.message import Message
+
+
+class Channel(Protocol):
+    """One destination.
+
+    Each method makes one attempt, takes at most about 10 seconds, and raises `Retry` for what may pass
+    or `Undeliverable` for what will not. Retrying is the outbox's business alone.
+    """
+
+    def send(self, message: Message) -> str:
+        """Deliver; returns a receipt by which `update` finds the message again (may be empty)."""
+        ...
+
+    def find(self, message: Message) -> str | None:
+        """The receipt of this very message where it has already arrived; None where it has not, or
+        where the channel has no way to know."""
+        ...
+
+    def update(self, message: Message, receipt: str) -> str:
+        """Tell what became of a finding whose alert has this receipt."""
+        ...
