@@ -1,0 +1,190 @@
+"""The store in memory, for tests and benchmarks: keeps every promise but to outlive its process."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from watcher.errors import StoreError
+from watcher.model import Delivery, DeliveryState, Finding
+from watcher.store.base import JobRecord, Look, StopRecord, WatchedJob
+
+
+@dataclass(frozen=True, slots=True)
+class _Lease:
+    owner: str
+    until: datetime
+
+
+class MemoryStore:
+    """Safe for threads. Dictionaries keep the order in which things came."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._jobs: dict[str, JobRecord] = {}
+        self._looks: dict[str, WatchedJob] = {}
+        self._findings: dict[str, Finding] = {}
+        self._deliveries: dict[str, Delivery] = {}
+        self._leases: dict[str, _Lease] = {}
+        self._stops: dict[str, StopRecord] = {}
+
+    # -- jobs -------------------------------------------------------------------------------------
+
+    def commit(self, looks: Sequence[Look]) -> tuple[Finding, ...]:
+        with self._lock:
+            return tuple(finding for look in looks for finding in self._remember(look))
+
+    def _remember(self, look: Look) -> list[Finding]:
+        snapshot = look.snapshot
+        record = self._jobs.get(snapshot.arn)
+        unchanged = record is not None and self._looks[snapshot.arn].fingerprint == look.fingerprint
+        self._jobs[snapshot.arn] = JobRecord(
+            snapshot=snapshot,
+            first_seen_at=record.first_seen_at if record else look.seen_at,
+            changed_at=record.changed_at if record and unchanged else look.seen_at,
+            watching=look.watching,
+        )
+        self._looks[snapshot.arn] = WatchedJob(
+            snapshot.arn, snapshot.name, snapshot.status, look.fingerprint, look.describe_at
+        )
+        new = []
+        for finding in look.findings:
+            if finding.id not in self._findings:
+                self._findings[finding.id] = finding
+                new.append(finding)
+        told = {finding.id for finding in new}
+        for delivery in look.deliveries:
+            if delivery.finding_id in told:
+                self._deliveries.setdefault(delivery.id, delivery)
+        return new
+
+    def watching(self) -> list[WatchedJob]:
+        with self._lock:
+            return [self._looks[arn] for arn, record in sorted(self._jobs.items()) if record.watching]
+
+    def job(self, arn: str) -> JobRecord | None:
+        with self._lock:
+            return self._jobs.get(arn)
+
+    def jobs(self, name: str | None = None) -> list[JobRecord]:
+        with self._lock:
+            records = [self._jobs[arn] for arn in sorted(self._jobs)]
+        named = [record for record in records if name is None or record.snapshot.name == name]
+        return sorted(named, key=lambda record: record.snapshot.created_at, reverse=True)
+
+    def unwatch(self, arn: str) -> None:
+        with self._lock:
+            if arn in self._jobs:
+                self._jobs[arn] = replace(self._jobs[arn], watching=False)
+
+    # -- findings ---------------------------------------------------------------------------------
+
+    def finding(self, finding_id: str) -> Finding | None:
+        with self._lock:
+            return self._findings.get(finding_id)
+
+    def findings(self, job_arn: str | None = None) -> list[Finding]:
+        with self._lock:
+            latest_first = [*reversed(self._findings.values())]
+        of_job = [finding for finding in latest_first if job_arn is None or finding.job_arn == job_arn]
+        return sorted(of_job, key=lambda finding: finding.opened_at, reverse=True)
+
+    # -- deliveries -------------------------------------------------------------------------------
+
+    def claim(self, owner: str, now: datetime, lease: float, limit: int) -> list[Delivery]:
+        with self._lock:
+            due = [head for head in self._heads() if self._ready_at(head) <= now]
+            longest_waiting = sorted(due, key=self._ready_at)[:limit]
+            claimed = [
+                replace(
+                    head,
+                    state=DeliveryState.IN_FLIGHT,
+                    attempts=head.attempts + 1,
+                    uncertain=head.uncertain or head.state is DeliveryState.IN_FLIGHT,
+                )
+                for head in due
+                if head in longest_waiting
+            ]
+            for delivery in claimed:
+                self._deliveries[delivery.id] = delivery
+                self._leases[delivery.id] = _Lease(owner, now + timedelta(seconds=lease))
+            return claimed
+
+    def _heads(self) -> Iterator[Delivery]:
+        """Of each lane the oldest open delivery."""
+        lanes = set()
+        for delivery in self._deliveries.values():
+            if delivery.open and delivery.lane not in lanes:
+                lanes.add(delivery.lane)
+                yield delivery
+
+    def _ready_at(self, delivery: Delivery) -> datetime:
+        lease = self._leases.get(delivery.id)
+        return lease.until if lease else delivery.due_at
+
+    def settle(self, owner: str, delivery: Delivery, then: Sequence[Delivery] = ()) -> bool:
+        with self._lock:
+            held = self._deliveries.get(delivery.id)
+            lease = self._leases.get(delivery.id)
+            # A later claim counts another attempt, so an owner that comes late cannot pass for itself.
+            if not held or not lease or lease.owner != owner or held.attempts != delivery.attempts:
+                return False
+            for following in then:
+                if following.finding_id not in self._findings:
+                    raise StoreError(f"delivery {following.id} is of no finding that the store knows")
+            self._deliveries[delivery.id] = replace(
+                held,
+                state=delivery.state,
+                due_at=delivery.due_at,
+                uncertain=delivery.uncertain,
+                receipt=delivery.receipt,
+                error=delivery.error,
+                delivered_at=delivery.delivered_at,
+            )
+            del self._leases[delivery.id]
+            for following in then:
+                self._deliveries.setdefault(following.id, following)
+            return True
+
+    def next_due(self) -> datetime | None:
+        with self._lock:
+            return min(map(self._ready_at, self._heads()), default=None)
+
+    def deliveries(self, finding_id: str | None = None) -> list[Delivery]:
+        with self._lock:
+            deliveries = list(self._deliveries.values())
+        return [d for d in deliveries if finding_id is None or d.finding_id == finding_id]
+
+    def cancel(self, delivery_id: str) -> bool:
+        with self._lock:
+            delivery = self._deliveries.get(delivery_id)
+            if not delivery or delivery.state is not DeliveryState.PENDING:
+                return False
+            self._deliveries[delivery_id] = replace(delivery, state=DeliveryState.CANCELLED)
+            return True
+
+    # -- stops ------------------------------------------------------------------------------------
+
+    def permit_stop(self, job_arn: str, actor: str, now: datetime, max_per_hour: int) -> bool:
+        with self._lock:
+            if job_arn in self._stops:
+                return True
+            lately = [stop for stop in self._stops.values() if stop.at > now - timedelta(hours=1)]
+            if len(lately) >= max_per_hour:
+                return False
+            self._stops[job_arn] = StopRecord(job_arn, actor, now)
+            return True
+
+    def stop_of(self, job_arn: str) -> StopRecord | None:
+        with self._lock:
+            return self._stops.get(job_arn)
+
+    # ---------------------------------------------------------------------------------------------
+
+    def check(self) -> str:
+        return f"in memory, forgotten when the process ends, {len(self._jobs)} jobs"
+
+    def close(self) -> None:
+        """Nothing to let go."""

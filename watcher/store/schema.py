@@ -1,0 +1,117 @@
+"""The tables of the SQLite file, and how a file of an earlier version comes up to date.
+
+What queries look at has a column; the rest of a snapshot or a finding is JSON beside it. Times are ISO 8601
+in UTC, always with microseconds and so of one length: in the order of their text they are in the order of
+time, and `sqlite3 watcher.db` shows them readably.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from pathlib import Path
+
+from watcher.errors import StoreError, StoreTooNew
+
+APPLICATION_ID = 0x57544348
+"""`WTCH`, in the file's header: tells Watcher's files from those of other programs."""
+
+Script = tuple[str, ...]
+"""Statements; not one text, because sqlite3's `executescript` commits before it begins."""
+
+MIGRATIONS: tuple[Script, ...] = (
+    (
+        f"PRAGMA application_id = {APPLICATION_ID}",
+        """
+        CREATE TABLE jobs (
+            arn TEXT PRIMARY KEY,
+            name TEXT NOT NULL,
+            status TEXT NOT NULL,
+            fingerprint TEXT NOT NULL,
+            describe_at TEXT,
+            watching INTEGER NOT NULL,
+            created_at TEXT NOT NULL,
+            first_seen_at TEXT NOT NULL,
+            changed_at TEXT NOT NULL,
+            snapshot TEXT NOT NULL
+        )
+        """,
+        # Holds all that a pass over the watched jobs reads, so that it need not touch the snapshots.
+        "CREATE INDEX watched_jobs ON jobs (arn, name, status, fingerprint, describe_at) WHERE watching",
+        "CREATE INDEX jobs_by_name ON jobs (name)",
+        """
+        CREATE TABLE findings (
+            position INTEGER PRIMARY KEY,
+            id TEXT NOT NULL UNIQUE,
+            job_arn TEXT NOT NULL REFERENCES jobs (arn),
+            opened_at TEXT NOT NULL,
+            finding TEXT NOT NULL
+        )
+        """,
+        "CREATE INDEX findings_by_job ON findings (job_arn, opened_at)",
+        """
+        CREATE TABLE deliveries (
+            position INTEGER PRIMARY KEY,
+            id TEXT NOT NULL UNIQUE,
+            finding_id TEXT NOT NULL REFERENCES findings (id),
+            kind TEXT NOT NULL,
+            "to" TEXT NOT NULL,
+            lane TEXT NOT NULL,
+            created_at TEXT NOT NULL,
+            due_at TEXT NOT NULL,
+            state TEXT NOT NULL,
+            attempts INTEGER NOT NULL,
+            uncertain INTEGER NOT NULL,
+            receipt TEXT NOT NULL,
+            error TEXT NOT NULL,
+            delivered_at TEXT,
+            text TEXT NOT NULL,
+            owner TEXT,        -- owner and lease_until are set while it is in flight
+            lease_until TEXT
+        )
+        """,
+        "CREATE INDEX deliveries_by_finding ON deliveries (finding_id)",
+        # Only what is still open: stays small however many deliveries have been made.
+        """
+        CREATE INDEX open_deliveries ON deliveries (lane, position)
+        WHERE state IN ('pending', 'in_flight')
+        """,
+        """
+        CREATE TABLE stops (
+            job_arn TEXT PRIMARY KEY,
+            actor TEXT NOT NULL,
+            at TEXT NOT NULL
+        )
+        """,
+        "CREATE INDEX stops_by_time ON stops (at)",
+        "CREATE TABLE probe (writes INTEGER NOT NULL)",
+        "INSERT INTO probe VALUES (0)",
+    ),
+)
+"""Script N brings a file from version N to N + 1. Add to the end; never change what was released."""
+
+
+def refuse_foreign(connection: sqlite3.Connection, path: Path) -> None:
+    """Raise `StoreError` where the file is a database of another program; touches nothing."""
+    (tables,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+    (application,) = connection.execute("PRAGMA application_id").fetchone()
+    if tables and application != APPLICATION_ID:
+        raise StoreError(f"store {path}: is a database of another program; name another file in store.url")
+
+
+def migrate(connection: sqlite3.Connection, path: Path, migrations: Sequence[Script] = MIGRATIONS) -> None:
+    """Bring the file up to date. The caller holds the write lock and commits.
+
+    Raises `StoreTooNew` where a later version of Watcher wrote the file.
+    """
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if version > len(migrations):
+        raise StoreTooNew(
+            f"store {path}: has schema version {version}, and this Watcher knows only up to "
+            f"{len(migrations)}; update Watcher, or name another file in store.url"
+        )
+    for script in migrations[version:]:
+        for statement in script:
+            connection.execute(statement)
+    if version < len(migrations):
+        connection.execute(f"PRAGMA user_version = {len(migrations)}")

@@ -1,0 +1,405 @@
+"""The store in one SQLite file: for one machine, and as many processes on it as one likes.
+
+Write-ahead log, so that reading waits for nobody; `synchronous = FULL`, so that what `commit` returned from
+is still there after a power cut. One connection serves all threads, one at a time: SQLite has a single
+writer anyway, and the calls are short.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from watcher.errors import StoreError
+from watcher.model import Delivery, Finding, JobSnapshot
+from watcher.store import schema
+from watcher.store.base import JobRecord, Look, StopRecord, WatchedJob
+
+_SNAPSHOT = TypeAdapter(JobSnapshot)
+_FINDING = TypeAdapter(Finding)
+_DELIVERY = TypeAdapter(Delivery)
+
+
+class SqliteStore:
+    """`path` is created where it does not exist, but not its folder.
+
+    `busy_timeout` is how many seconds a call waits while another process writes.
+    """
+
+    def __init__(self, path: Path, *, busy_timeout: float = 5) -> None:
+        self._path = path.absolute()
+        self._busy_timeout = busy_timeout
+        self._lock = threading.Lock()
+        with self._translated():
+            self._connection = sqlite3.connect(
+                self._path,
+                timeout=busy_timeout,
+                isolation_level=None,  # transactions are begun below, where one can see them
+                check_same_thread=False,  # the lock sees to that
+            )
+            try:
+                self._prepare()
+            except BaseException:
+                self._connection.close()
+                raise
+
+    def _prepare(self) -> None:
+        self._connection.row_factory = sqlite3.Row
+        schema.refuse_foreign(self._connection, self._path)
+        self._use_write_ahead_log()
+        self._connection.execute("PRAGMA synchronous = FULL")
+        self._connection.execute("PRAGMA foreign_keys = ON")
+        with _transaction(self._connection):
+            schema.migrate(self._connection, self._path)
+
+    def _use_write_ahead_log(self) -> None:
+        """A no-op except for a new file, where SQLite does not wait by itself: several processes that
+        open it in the same moment would get "database is locked" at once."""
+        deadline = time.monotonic() + self._busy_timeout
+        while True:
+            try:
+                self._connection.execute("PRAGMA journal_mode = WAL")
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                    raise
+            else:
+                return
+            time.sleep(0.01)
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            problem = _problem(error, self._path, self._busy_timeout)
+            raise StoreError(f"store {self._path}: {problem}") from error
+        except ValidationError as error:
+            raise StoreError(
+                f"store {self._path}: a {error.title} in it cannot be understood; {_START_ANEW}"
+            ) from error
+
+    @contextmanager
+    def _reading(self) -> Iterator[sqlite3.Connection]:
+        with self._lock, self._translated():
+            yield self._connection
+
+    @contextmanager
+    def _writing(self) -> Iterator[sqlite3.Connection]:
+        with self._reading() as connection, _transaction(connection):
+            yield connection
+
+    # -- jobs -------------------------------------------------------------------------------------
+
+    def commit(self, looks: Sequence[Look]) -> tuple[Finding, ...]:
+        with self._writing() as connection:
+            return tuple(finding for look in looks for finding in _remember(connection, look))
+
+    def watching(self) -> list[WatchedJob]:
+        with self._reading() as connection:
+            rows = connection.execute(
+                "SELECT arn, name, status, fingerprint, describe_at FROM jobs WHERE watching ORDER BY arn"
+            )
+            return [
+                WatchedJob(arn, name, status, fingerprint, _moment(describe_at) if describe_at else None)
+                for arn, name, status, fingerprint, describe_at in rows
+            ]
+
+    def job(self, arn: str) -> JobRecord | None:
+        with self._reading() as connection:
+            row = connection.execute("SELECT * FROM jobs WHERE arn = ?", (arn,)).fetchone()
+            return _job_record(row) if row else None
+
+    def jobs(self, name: str | None = None) -> list[JobRecord]:
+        with self._reading() as connection:
+            if name is None:
+                rows = connection.execute("SELECT * FROM jobs ORDER BY created_at DESC, arn")
+            else:
+                rows = connection.execute(
+                    "SELECT * FROM jobs WHERE name = ? ORDER BY created_at DESC, arn", (name,)
+                )
+            return [_job_record(row) for row in rows]
+
+    def unwatch(self, arn: str) -> None:
+        with self._writing() as connection:
+            connection.execute("UPDATE jobs SET watching = FALSE WHERE arn = ?", (arn,))
+
+    # -- findings ---------------------------------------------------------------------------------
+
+    def finding(self, finding_id: str) -> Finding | None:
+        with self._reading() as connection:
+            row = connection.execute("SELECT finding FROM findings WHERE id = ?", (finding_id,)).fetchone()
+            return _FINDING.validate_json(row["finding"]) if row else None
+
+    def findings(self, job_arn: str | None = None) -> list[Finding]:
+        with self._reading() as connection:
+            if job_arn is None:
+                rows = connection.execute(
+                    "SELECT finding FROM findings ORDER BY opened_at DESC, position DESC"
+                )
+            else:
+                rows = connection.execute(
+                    "SELECT finding FROM findings WHERE job_arn = ? ORDER BY opened_at DESC, position DESC",
+                    (job_arn,),
+                )
+            return [_FINDING.validate_json(row["finding"]) for row in rows]
+
+    # -- deliveries -------------------------------------------------------------------------------
+
+    def claim(self, owner: str, now: datetime, lease: float, limit: int) -> list[Delivery]:
+        with self._writing() as connection:
+            rows = connection.execute(
+                """
+                UPDATE deliveries
+                SET state = 'in_flight', attempts = attempts + 1,
+                    uncertain = uncertain OR state = 'in_flight',
+                    owner = :owner, lease_until = :until
+                WHERE position IN (
+                    SELECT position FROM deliveries
+                    WHERE position IN (
+                        SELECT min(position) FROM deliveries
+                        WHERE state IN ('pending', 'in_flight') GROUP BY lane
+                    )
+                    AND coalesce(lease_until, due_at) <= :now
+                    ORDER BY coalesce(lease_until, due_at), position  -- a noisy lane starves no other
+                    LIMIT :limit
+                )
+                RETURNING *
+                """,
+                {
+                    "owner": owner,
+                    "now": _text(now),
+                    "until": _text(now + timedelta(seconds=lease)),
+                    "limit": limit,
+                },
+            ).fetchall()
+            return [_delivery(row) for row in sorted(rows, key=lambda row: row["position"])]
+
+    def settle(self, owner: str, delivery: Delivery, then: Sequence[Delivery] = ()) -> bool:
+        with self._writing() as connection:
+            # A later claim counts another attempt, so an owner that comes late cannot pass for itself.
+            settled = connection.execute(
+                """
+                UPDATE deliveries
+                SET state = :state, due_at = :due_at, uncertain = :uncertain, receipt = :receipt,
+                    error = :error, delivered_at = :delivered_at, owner = NULL, lease_until = NULL
+                WHERE id = :id AND state = 'in_flight' AND owner = :owner AND attempts = :attempts
+                """,
+                _columns(delivery) | {"owner": owner},
+            ).rowcount
+            if settled:
+                _add_deliveries(connection, then)
+            return settled == 1
+
+    def next_due(self) -> datetime | None:
+        with self._reading() as connection:
+            (due,) = connection.execute(
+                """
+                SELECT min(coalesce(lease_until, due_at)) FROM deliveries
+                WHERE position IN (
+                    SELECT min(position) FROM deliveries
+                    WHERE state IN ('pending', 'in_flight') GROUP BY lane
+                )
+                """
+            ).fetchone()
+            return _moment(due) if due else None
+
+    def deliveries(self, finding_id: str | None = None) -> list[Delivery]:
+        with self._reading() as connection:
+            if finding_id is None:
+                rows = connection.execute("SELECT * FROM deliveries ORDER BY position")
+            else:
+                rows = connection.execute(
+                    "SELECT * FROM deliveries WHERE finding_id = ? ORDER BY position", (finding_id,)
+                )
+            return [_delivery(row) for row in rows]
+
+    def cancel(self, delivery_id: str) -> bool:
+        with self._writing() as connection:
+            cancelled = connection.execute(
+                "UPDATE deliveries SET state = 'cancelled' WHERE id = ? AND state = 'pending'", (delivery_id,)
+            )
+            return cancelled.rowcount == 1
+
+    # -- stops ------------------------------------------------------------------------------------
+
+    def permit_stop(self, job_arn: str, actor: str, now: datetime, max_per_hour: int) -> bool:
+        with self._writing() as connection:
+            connection.execute(
+                """
+                INSERT INTO stops (job_arn, actor, at) SELECT :job_arn, :actor, :now
+                WHERE (SELECT count(*) FROM stops WHERE at > :hour_ago) < :max_per_hour
+                ON CONFLICT (job_arn) DO NOTHING
+                """,
+                {
+                    "job_arn": job_arn,
+                    "actor": actor,
+                    "now": _text(now),
+                    "hour_ago": _text(now - timedelta(hours=1)),
+                    "max_per_hour": max_per_hour,
+                },
+            )
+            row = connection.execute("SELECT 1 FROM stops WHERE job_arn = ?", (job_arn,)).fetchone()
+            return row is not None
+
+    def stop_of(self, job_arn: str) -> StopRecord | None:
+        with self._reading() as connection:
+            row = connection.execute("SELECT * FROM stops WHERE job_arn = ?", (job_arn,)).fetchone()
+            return StopRecord(row["job_arn"], row["actor"], _moment(row["at"])) if row else None
+
+    # ---------------------------------------------------------------------------------------------
+
+    def check(self) -> str:
+        with self._writing() as connection:
+            (written,) = connection.execute(
+                "UPDATE probe SET writes = writes + 1 RETURNING writes"
+            ).fetchone()
+        with self._reading() as connection:
+            (read, jobs) = connection.execute(
+                "SELECT writes, (SELECT count(*) FROM jobs) FROM probe"
+            ).fetchone()
+        if read < written:
+            raise StoreError(f"store {self._path}: does not keep what is written to it; change store.url")
+        return f"SQLite {sqlite3.sqlite_version}, {self._path}, {jobs} jobs"
+
+    def close(self) -> None:
+        with self._reading() as connection:
+            connection.close()
+
+
+@contextmanager
+def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    """All or nothing. IMMEDIATE: waits for other writers here, and never in the middle."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:  # a full disk makes SQLite roll back by itself
+            connection.execute("ROLLBACK")
+        raise
+
+
+def _remember(connection: sqlite3.Connection, look: Look) -> list[Finding]:
+    """Returns the look's findings that are new."""
+    snapshot = look.snapshot
+    connection.execute(
+        """
+        INSERT INTO jobs (arn, name, status, fingerprint, describe_at, watching, created_at,
+                          first_seen_at, changed_at, snapshot)
+        VALUES (:arn, :name, :status, :fingerprint, :describe_at, :watching, :created_at,
+                :seen_at, :seen_at, :snapshot)
+        ON CONFLICT (arn) DO UPDATE SET
+            name = excluded.name, status = excluded.status, describe_at = excluded.describe_at,
+            watching = excluded.watching, created_at = excluded.created_at, snapshot = excluded.snapshot,
+            changed_at = iif(fingerprint = excluded.fingerprint, changed_at, excluded.changed_at),
+            fingerprint = excluded.fingerprint
+        """,
+        {
+            "arn": snapshot.arn,
+            "name": snapshot.name,
+            "status": snapshot.status,
+            "fingerprint": look.fingerprint,
+            "describe_at": _text(look.describe_at) if look.describe_at else None,
+            "watching": look.watching,
+            "created_at": _text(snapshot.created_at),
+            "seen_at": _text(look.seen_at),
+            "snapshot": _SNAPSHOT.dump_json(snapshot).decode(),
+        },
+    )
+    new = [finding for finding in look.findings if _add_finding(connection, finding)]
+    told = {finding.id for finding in new}
+    _add_deliveries(connection, [delivery for delivery in look.deliveries if delivery.finding_id in told])
+    return new
+
+
+def _add_finding(connection: sqlite3.Connection, finding: Finding) -> bool:
+    """False where it was known already."""
+    added = connection.execute(
+        """
+        INSERT INTO findings (id, job_arn, opened_at, finding) VALUES (?, ?, ?, ?)
+        ON CONFLICT (id) DO NOTHING
+        """,
+        (finding.id, finding.job_arn, _text(finding.opened_at), _FINDING.dump_json(finding).decode()),
+    )
+    return added.rowcount == 1
+
+
+def _add_deliveries(connection: sqlite3.Connection, deliveries: Sequence[Delivery]) -> None:
+    connection.executemany(
+        """
+        INSERT INTO deliveries (id, finding_id, kind, "to", lane, created_at, due_at, state, attempts,
+                                uncertain, receipt, error, delivered_at, text)
+        VALUES (:id, :finding_id, :kind, :to, :lane, :created_at, :due_at, :state, :attempts,
+                :uncertain, :receipt, :error, :delivered_at, :text)
+        ON CONFLICT (id) DO NOTHING
+        """,
+        [_columns(delivery) for delivery in deliveries],
+    )
+
+
+# -- rows and values ------------------------------------------------------------------------------
+
+
+def _text(moment: datetime) -> str:
+    return moment.astimezone(UTC).isoformat(timespec="microseconds")
+
+
+def _moment(text: str) -> datetime:
+    return datetime.fromisoformat(text)
+
+
+def _columns(delivery: Delivery) -> dict[str, Any]:
+    values = asdict(delivery)
+    return {name: _text(value) if isinstance(value, datetime) else value for name, value in values.items()}
+
+
+def _delivery(row: sqlite3.Row) -> Delivery:
+    return _DELIVERY.validate_python(dict(row))
+
+
+def _job_record(row: sqlite3.Row) -> JobRecord:
+    return JobRecord(
+        snapshot=_SNAPSHOT.validate_json(row["snapshot"]),
+        first_seen_at=_moment(row["first_seen_at"]),
+        changed_at=_moment(row["changed_at"]),
+        watching=bool(row["watching"]),
+    )
+
+
+# -- what is wrong, and how to mend it --------------------------------------------------------------
+
+_START_ANEW = "restore a backup, or move the file away to start anew (what was told may be told again)"
+
+_MENDS: Mapping[int, str] = {
+    sqlite3.SQLITE_FULL: "no space left on its disk; free some, or move store.url to another disk",
+    sqlite3.SQLITE_IOERR: "its disk failed to read or write; see whether it is full or broken, "
+    "or move store.url to another disk",
+    sqlite3.SQLITE_READONLY: "cannot be written; allow this user to write the file and its folder",
+    sqlite3.SQLITE_NOTADB: "is not a SQLite file; name another file in store.url",
+    sqlite3.SQLITE_CORRUPT: f"is damaged; {_START_ANEW}",
+}
+
+
+def _problem(error: sqlite3.Error, path: Path, busy_timeout: float) -> str:
+    """SQLite's error as a sentence: what is wrong with the file, and what to do about it."""
+    # Errors that Python's module raises by itself, as on a closed connection, have no code.
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # without the extension that says where it arose
+    if code == sqlite3.SQLITE_BUSY:
+        return (
+            f"another process has been writing to it for longer than {busy_timeout:g} s; "
+            "end that process, or give each its own store.url"
+        )
+    if code == sqlite3.SQLITE_CANTOPEN:
+        if not path.parent.is_dir():
+            return f"there is no folder {path.parent}; create it, or name another file in store.url"
+        return "cannot be opened; see that it is a file, and that this user may read and write it"
+    return f"{_MENDS[code]} ({error})" if code in _MENDS else str(error)
