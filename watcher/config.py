@@ -5,14 +5,34 @@ Each setting explains itself in the docstring below it; the README's table is ch
 
 from __future__ import annotations
 
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
 from fnmatch import fnmatchcase
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic_core import ErrorDetails
+
+from watcher.destination import Destination, DestinationKind
+from watcher.errors import ConfigError
+
+DEFAULT_FILE = Path("watcher.toml")
+"""Read from the working directory when no file is named; without it, every setting has its default."""
+
+Key = tuple[int | str, ...]
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        use_attribute_docstrings=True,
+        allow_inf_nan=False,
+        hide_input_in_errors=True,
+    )
 
 
 class Watch(_Section):
@@ -20,9 +40,9 @@ class Watch(_Section):
     """Globs on the training job's name; a job is watched when one of them matches."""
     tags: dict[str, str] = Field(default_factory=dict)
     """And when it carries all of these tags."""
-    poll_interval: float = Field(30, ge=1)
+    poll_interval: float = Field(default=30, ge=1)
     """Seconds between two reconciliations."""
-    follow: float = Field(1800, ge=0)
+    follow: float = Field(default=1800, ge=0)
     """Seconds after its end in which a job is followed until each of its rules is final."""
     report_completed: bool = False
     """Also tell when a job has completed."""
@@ -87,11 +107,11 @@ class Route(_Section):
 class Stop(_Section):
     dry_run: bool = False
     """Say what would be stopped, stop nothing."""
-    grace: float = Field(0, ge=0)
+    grace: float = Field(default=0, ge=0)
     """Seconds between the alert and the stop, in which `watcher stop JOB --cancel` prevents it."""
-    min_runtime: float = Field(0, ge=0)
+    min_runtime: float = Field(default=0, ge=0)
     """Seconds; never stop a job younger than this."""
-    max_per_hour: int = Field(10, ge=0)
+    max_per_hour: int = Field(default=10, ge=0)
     """A brake: beyond it, alert only."""
 
 
@@ -112,3 +132,241 @@ class Config(_Section):
     """First match wins; what none matches goes to `slack.channel`, else to the console."""
     stop: Stop = Stop()
     http: Http = Http()
+
+    def not_used_yet(self) -> list[str]:
+        """The keys somebody set that this version reads and does nothing with."""
+        return [f"{section}.{key}" for section, key in _NOT_USED_YET if key in _set(getattr(self, section))]
+
+    def secrets(self) -> list[str]:
+        """What must never be seen in a log line."""
+        secrets = (self.slack.bot_token, self.slack.app_token, self.webhook.secret)
+        return [secret.get_secret_value() for secret in secrets if secret]
+
+
+_NOT_USED_YET = (
+    ("watch", "queue_url"),
+    ("rules", "local"),
+    ("rules", "attach"),
+    ("slack", "app_token"),
+    ("http", "listen"),
+)
+
+
+def _set(section: BaseModel) -> set[str]:
+    return section.model_fields_set
+
+
+def load(path: Path | None, env: Mapping[str, str]) -> Config:
+    """Read the settings. `env` fills in what the file writes as `${NAME}`.
+
+    Raises `ConfigError`: one line with the file, the key, the value as the file writes it (so that what
+    `${NAME}` stands for is not shown; never that of a secret or of an unknown key) and the mend.
+    """
+    if path is None:
+        if not DEFAULT_FILE.exists():
+            return Config()
+        path = DEFAULT_FILE
+    try:
+        return _checked(_parse(path), env)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
+
+
+def _checked(document: dict[str, Any], env: Mapping[str, str]) -> Config:
+    try:
+        config = Config.model_validate(_fill_in(document, env, ()))
+    except ValidationError as error:
+        raise ConfigError(_explain(error, document)) from None
+    for key, problem in _contradictions(config):
+        raise ConfigError(f"{key}: {problem}")
+    return config
+
+
+def _parse(path: Path) -> dict[str, Any]:
+    try:
+        # Editors on Windows put a byte order mark first, which TOML does not know.
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except FileNotFoundError:
+        raise ConfigError("there is no such file; name another with --config") from None
+    except OSError as error:
+        raise ConfigError(f"cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"is not UTF-8 (byte {error.start}); save it as UTF-8") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"is not TOML: {error}") from None
+
+
+_VARIABLE = re.compile(r"\$\{([^}]*)\}")
+
+
+def _fill_in(value: Any, env: Mapping[str, str], key: Key) -> Any:
+    """The same value with each `${NAME}` in its strings replaced."""
+
+    def variable(match: re.Match[str]) -> str:
+        name = match[1]
+        if name not in env:
+            raise ConfigError(f"{_dotted(key)}: the variable {name} is not set; export it, or remove the key")
+        return env[name]
+
+    if isinstance(value, str):
+        return _VARIABLE.sub(variable, value)
+    if isinstance(value, list):
+        return [_fill_in(item, env, (*key, index)) for index, item in enumerate(value)]
+    if isinstance(value, dict):
+        return {name: _fill_in(item, env, (*key, name)) for name, item in value.items()}
+    return value
+
+
+def _dotted(key: Key) -> str:
+    """`("route", 1, "stop")` as people write it: `route[1].stop`, counted from 0."""
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in key).removeprefix(".")
+
+
+# -- what is wrong with one value -----------------------------------------------------------------
+
+
+def _explain(error: ValidationError, document: dict[str, Any]) -> str:
+    """The first problem in a sentence; one is enough to go and edit the file."""
+    detail = error.errors(include_url=False, include_input=False)[0]
+    key = detail["loc"]
+    if detail["type"] == "extra_forbidden":
+        return f"{_dotted(key)}: there is no such key; {_did_you_mean(key)}"
+    if detail["type"] == "missing":
+        return f"{_dotted(key)}: is missing"
+    value: Any = document
+    for part in key:
+        value = value[part]
+    shown = f" = {_as_toml(value)}" if _may_be_shown(key) else ""
+    return f"{_dotted(key)}{shown}: {_mend(detail, key, value)}"
+
+
+def _mend(detail: ErrorDetails, key: Key, value: Any) -> str:
+    match detail["type"].split("_")[0]:
+        case "tuple" if isinstance(value, dict):
+            return f"there can be several: write [[{_dotted(key)}]]"
+        case "tuple":
+            return f"write a list: [{_as_toml(value)}]"
+        case "greater":
+            return f"must be at least {detail['ctx']['ge']:g}"
+        case "literal":
+            return f"write one of {detail['ctx']['expected']}"
+        case "model" | "dict":
+            return f"write a table: [{_dotted(key)}]"
+        case kind:
+            return _KINDS.get(kind, detail["msg"])
+
+
+_KINDS = {
+    "bool": "write true or false",
+    "string": "write a string, in quotes",
+    "int": "write a whole number",
+    "float": "write a number",
+    "finite": "write a number",
+}
+"""By the first word of pydantic's error type (`bool_parsing`, `bool_type`)."""
+
+
+def _as_toml(value: Any) -> str:
+    """A value in one line, near enough to how the file has it."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str):
+        return f'"{value}"' if len(value) <= 60 else f'"{value[:60]}…"'
+    if isinstance(value, dict):
+        return "{…}"
+    if isinstance(value, list):
+        return "[…]"
+    return str(value)
+
+
+def _annotation(key: Key) -> Any:
+    """What the field at this key is declared to hold; None where there is no such field."""
+    kind: Any = Config
+    for part in key:
+        if isinstance(part, int):
+            kind = get_args(kind)[0]
+        elif isinstance(kind, type) and issubclass(kind, BaseModel) and part in kind.model_fields:
+            kind = kind.model_fields[part].annotation
+        else:
+            return None
+    return kind
+
+
+def _may_be_shown(key: Key) -> bool:
+    """Not a secret, and not in the place of a section that holds one."""
+    kind = _annotation(key)
+    return kind is not SecretStr and not (isinstance(kind, type) and issubclass(kind, BaseModel))
+
+
+def _did_you_mean(key: Key) -> str:
+    known = list(_annotation(key[:-1]).model_fields)
+    close = get_close_matches(str(key[-1]), known, n=1)
+    if close:
+        return f"did you mean {_dotted((*key[:-1], close[0]))}?"
+    return f"there are {', '.join(known)}"
+
+
+# -- what is wrong with the whole -----------------------------------------------------------------
+
+_REGION = re.compile(r"[a-z]{2,}(-[a-z]+)+-\d+")
+
+MOST_TAGS = 19
+"""`Search` takes 20 filters, and one of them is the job's status."""
+
+SHORTEST_SECRET = 8
+
+
+def _contradictions(config: Config) -> Iterator[tuple[str, str]]:
+    """Key and problem of each setting that is fine by itself and makes no sense as it stands."""
+    if config.region and not _REGION.fullmatch(config.region):
+        yield f'region = "{config.region}"', 'is not an AWS region; write one like "us-east-1"'
+    yield from _watches_nothing(config.watch)
+    yield from _slack_problems(config)
+    if 0 < len(config.webhook.secret) < SHORTEST_SECRET:
+        yield "webhook.secret", f"too short to sign with; take at least {SHORTEST_SECRET} characters"
+    for index, route in enumerate(config.route):
+        for place, to in enumerate(route.to):
+            yield from ((f"route[{index}].to[{place}]", why) for why in _destination_problems(to, config))
+        for earlier, other in enumerate(config.route[:index]):
+            if other.job in ("*", route.job) and other.rule in ("*", route.rule):
+                yield f"route[{index}]", f"can never match: route[{earlier}] ({other}) comes first"
+
+
+def _watches_nothing(watch: Watch) -> Iterator[tuple[str, str]]:
+    if not watch.jobs:
+        yield "watch.jobs = []", 'no job would be watched; write ["*"] for all'
+    for index, pattern in enumerate(watch.jobs):
+        if not pattern:
+            yield f'watch.jobs[{index}] = ""', 'matches no job; write "*" for all'
+    if len(watch.tags) > MOST_TAGS:
+        yield (
+            f"watch.tags: {len(watch.tags)} tags",
+            f"SageMaker takes at most {MOST_TAGS}; remove some",
+        )
+
+
+def _slack_problems(config: Config) -> Iterator[tuple[str, str]]:
+    slack = config.slack
+    token, app_token = slack.bot_token.get_secret_value(), slack.app_token.get_secret_value()
+    if token.startswith("xapp-"):
+        yield "slack.bot_token", "this is an app-level token; the bot's starts with xoxb-"
+    elif token and not token.startswith("xox"):
+        yield "slack.bot_token", "is not a bot token, which starts with xoxb- (Slack: OAuth & Permissions)"
+    if app_token and not app_token.startswith("xapp-"):
+        yield "slack.app_token", "is not an app-level token, which starts with xapp-"
+    if slack.channel:
+        yield from (("slack.channel", why) for why in _destination_problems(f"slack:{slack.channel}", config))
+    if not slack.api_url.startswith(("https://", "http://")):
+        yield f'slack.api_url = "{slack.api_url}"', 'is not an address; Slack\'s is "https://slack.com/api/"'
+
+
+def _destination_problems(to: str, config: Config) -> Iterator[str]:
+    try:
+        destination = Destination.parse(to)
+    except ConfigError as error:
+        yield str(error)
+        return
+    if destination.kind is DestinationKind.SLACK and not config.slack.bot_token:
+        yield f"'{destination}' needs slack.bot_token = \"${{SLACK_BOT_TOKEN}}\""
+    if destination.kind is DestinationKind.WEBHOOK and not config.webhook.secret:
+        yield f"'{destination}' needs webhook.secret = \"${{WEBHOOK_SECRET}}\", to sign with"

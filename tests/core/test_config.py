@@ -1,0 +1,291 @@
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import get_args
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import BaseModel
+
+from watcher.config import Config, load
+from watcher.errors import ConfigError
+
+TOKEN = "xoxb-1-never-to-be-seen"
+
+
+@pytest.fixture
+def toml(tmp_path: Path) -> Path:
+    return tmp_path / "watcher.toml"
+
+
+def refusal(file: Path, text: str, **env: str) -> str:
+    """The one line with which a file of this text is refused, without the file's name."""
+    file.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        load(file, env)
+    line = str(caught.value)
+    assert line.startswith(f"{file}: ")
+    assert "\n" not in line
+    return line.removeprefix(f"{file}: ")
+
+
+def all_keys() -> Iterator[tuple[str, str]]:
+    """Section and name of every setting."""
+    for section, field in Config.model_fields.items():
+        kinds = (field.annotation, *get_args(field.annotation))
+        for kind in kinds:
+            if isinstance(kind, type) and issubclass(kind, BaseModel):
+                yield from ((section, name) for name in kind.model_fields)
+
+
+# -- where the settings come from -----------------------------------------------------------------
+
+
+def test_without_a_file_every_setting_has_its_default(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    assert load(None, {}) == Config()
+
+
+def test_watcher_toml_in_the_working_directory_is_read_when_no_file_is_named(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("watcher.toml").write_text('region = "eu-west-1"')
+
+    assert load(None, {}).region == "eu-west-1"
+
+
+def test_a_variable_fills_any_part_of_any_string(toml):
+    toml.write_text(
+        """
+        [slack]
+        bot_token = "${TOKEN}"
+        channel = "#${TEAM}-alerts"
+        [watch]
+        jobs = ["${TEAM}-*", "*-${TEAM}"]
+        poll_interval = "${POLL}"
+        """
+    )
+
+    config = load(toml, {"TOKEN": TOKEN, "TEAM": "churn", "POLL": "15"})
+
+    assert config.slack.bot_token.get_secret_value() == TOKEN
+    assert config.slack.channel == "#churn-alerts"
+    assert config.watch.jobs == ("churn-*", "*-churn")
+    assert config.watch.poll_interval == 15
+
+
+def test_what_a_variable_holds_is_not_filled_in_again(toml):
+    toml.write_text('[watch]\njobs = ["${A}"]')
+
+    assert load(toml, {"A": "${B}", "B": "no"}).watch.jobs == ("${B}",)
+
+
+def test_a_byte_order_mark_is_no_obstacle(toml):
+    toml.write_bytes(b'\xef\xbb\xbfregion = "eu-west-1"')
+
+    assert load(toml, {}).region == "eu-west-1"
+
+
+# -- refusals -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ('regoin = "x"', "regoin: there is no such key; did you mean region?"),
+        ("[stop]\ndryrun = true", "stop.dryrun: there is no such key; did you mean stop.dry_run?"),
+        (
+            "[[route]]\n[[route]]\nstp = true",
+            "route[1].stp: there is no such key; did you mean route[1].stop?",
+        ),
+        (
+            "[stop]\nzzz = 1",
+            "stop.zzz: there is no such key; there are dry_run, grace, min_runtime, max_per_hour",
+        ),
+        ('[[route]]\nstop = "perhaps"', 'route[0].stop = "perhaps": write true or false'),
+        ('[watch]\njobs = "prod-*"', 'watch.jobs = "prod-*": write a list: ["prod-*"]'),
+        ("[watch]\npoll_interval = 0", "watch.poll_interval = 0: must be at least 1"),
+        ("[watch]\npoll_interval = nan", "watch.poll_interval = nan: write a number"),
+        ("[watch]\nfollow = inf", "watch.follow = inf: write a number"),
+        ("[watch.tags]\nteam = 1", "watch.tags.team = 1: write a string, in quotes"),
+        ("[stop]\nmax_per_hour = 1.5", "stop.max_per_hour = 1.5: write a whole number"),
+        ("[stop]\nmax_per_hour = -1", "stop.max_per_hour = -1: must be at least 0"),
+        ("watch = 5", "watch: write a table: [watch]"),
+        ("[[slack]]\nchannel = '#x'", "slack: write a table: [slack]"),
+        ('[route]\njob = "x"', "route = {…}: there can be several: write [[route]]"),
+        ('[rules]\nlocal = "on"', "rules.local = \"on\": write one of 'off', 'mirror' or 'attach'"),
+        ('[[rules.attach]]\njob = "x"', "rules.attach[0].rule: is missing"),
+        ("region = \n", "is not TOML: Invalid value (at line 1, column 10)"),
+        ('a = "1"\nb', "is not TOML: Expected '=' after a key in a key/value pair (at end of document)"),
+    ],
+)
+def test_a_value_that_cannot_be_is_named_with_its_key_and_the_mend(toml, text, line):
+    assert refusal(toml, text) == line
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ('region = "us-east-1a"', 'region = "us-east-1a": is not an AWS region; write one like "us-east-1"'),
+        ("[watch]\njobs = []", 'watch.jobs = []: no job would be watched; write ["*"] for all'),
+        ('[watch]\njobs = ["a", ""]', 'watch.jobs[1] = "": matches no job; write "*" for all'),
+        (
+            '[slack]\nchannel = "#x"',
+            "slack.channel: 'slack:#x' needs slack.bot_token = \"${SLACK_BOT_TOKEN}\"",
+        ),
+        (
+            '[[route]]\nto = ["console", "slack:#x"]',
+            "route[0].to[1]: 'slack:#x' needs slack.bot_token = \"${SLACK_BOT_TOKEN}\"",
+        ),
+        (
+            '[[route]]\nto = ["webhook:https://ops.example/hook"]',
+            "route[0].to[0]: 'webhook:https://ops.example/hook' needs "
+            'webhook.secret = "${WEBHOOK_SECRET}", to sign with',
+        ),
+        ('[webhook]\nsecret = "short"', "webhook.secret: too short to sign with; take at least 8 characters"),
+        (
+            '[slack]\nbot_token = "xapp-1"',
+            "slack.bot_token: this is an app-level token; the bot's starts with xoxb-",
+        ),
+        (
+            '[slack]\nbot_token = "hello"',
+            "slack.bot_token: is not a bot token, which starts with xoxb- (Slack: OAuth & Permissions)",
+        ),
+        (
+            '[slack]\napp_token = "xoxb-1"',
+            "slack.app_token: is not an app-level token, which starts with xapp-",
+        ),
+        (
+            '[slack]\napi_url = "slack.com"',
+            'slack.api_url = "slack.com": is not an address; Slack\'s is "https://slack.com/api/"',
+        ),
+        (
+            '[[route]]\njob = "prod-*"\n[[route]]\njob = "prod-*"\nrule = "Overfit"',
+            "route[1]: can never match: route[0] (job prod-*, rule *) comes first",
+        ),
+    ],
+)
+def test_what_contradicts_itself_is_refused_at_load(toml, text, line):
+    assert refusal(toml, text) == line
+
+
+def test_an_unknown_destination_is_refused_with_its_place(toml):
+    assert refusal(toml, '[[route]]\nto = ["console", "pager:me"]').startswith("route[0].to[1]: 'pager:me'")
+
+
+def test_more_tags_than_search_takes_are_refused(toml):
+    tags = "\n".join(f'team{number} = "x"' for number in range(20))
+
+    assert (
+        refusal(toml, f"[watch.tags]\n{tags}")
+        == "watch.tags: 20 tags: SageMaker takes at most 19; remove some"
+    )
+
+
+def test_a_variable_that_is_not_set_is_named_with_the_key_that_wants_it(toml):
+    assert refusal(toml, '[[route]]\nto = ["webhook:https://h.example/${HOOK}"]') == (
+        "route[0].to[0]: the variable HOOK is not set; export it, or remove the key"
+    )
+
+
+def test_what_a_variable_holds_is_never_quoted(toml):
+    line = refusal(toml, '[watch]\npoll_interval = "${POLL}"', POLL="confidential")
+
+    assert line == 'watch.poll_interval = "${POLL}": write a number'
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f'[slack]\nbot_tokn = "{TOKEN}"',
+        f'[slack]\nbot_token = ["{TOKEN}"]',
+        f'[slack]\nbot_token = "{TOKEN}"\nchannel = 1',
+        f'slack = "{TOKEN}"',
+        f'[slack]\nbot_token = "{TOKEN.removeprefix("xoxb-")}"',
+    ],
+)
+def test_a_secret_is_never_quoted(toml, text):
+    assert "never-to-be-seen" not in refusal(toml, text)
+
+
+def test_a_file_that_is_not_there_is_named_with_the_mend(tmp_path):
+    with pytest.raises(ConfigError, match=re.escape("nowhere.toml: there is no such file; name another")):
+        load(tmp_path / "nowhere.toml", {})
+
+
+def test_a_folder_and_a_file_in_another_encoding_are_refused(toml, tmp_path):
+    with pytest.raises(ConfigError, match="cannot be read: Is a directory"):
+        load(tmp_path, {})
+    toml.write_bytes('region = "münchen"'.encode("latin-1"))
+    with pytest.raises(ConfigError, match=r"is not UTF-8 \(byte 11\); save it as UTF-8"):
+        load(toml, {})
+
+
+@given(st.text())
+def test_any_text_is_settings_or_a_refusal_in_one_line(tmp_path_factory, text):
+    file = tmp_path_factory.getbasetemp() / "any.toml"
+    file.write_text(text, encoding="utf-8", errors="surrogatepass", newline="")
+    try:
+        assert isinstance(load(file, {}), Config)
+    except ConfigError as error:
+        assert len(str(error).splitlines()) == 1
+
+
+VALUES = (
+    "1",
+    "-1",
+    "1.5",
+    "nan",
+    '""',
+    '"x"',
+    '"${NOPE}"',
+    "true",
+    "[]",
+    "[1]",
+    '["x"]',
+    "{}",
+    "{a = 1}",
+    "1979-05-27",
+)
+
+
+@pytest.mark.parametrize("key", [*Config.model_fields, *(f"{s}.{k}" for s, k in all_keys())])
+def test_whatever_stands_at_a_key_is_taken_or_refused_in_one_line_with_that_key(toml, key):
+    section, _, name = key.rpartition(".")
+    for value in VALUES:
+        head = (
+            ""
+            if not section
+            else f"[[{section}]]\n"
+            if section in ("route", "rules.attach")
+            else f"[{section}]\n"
+        )
+        toml.write_text(f"{head}{name} = {value}")
+        try:
+            load(toml, {})
+        except ConfigError as error:
+            line = str(error)
+            assert "\n" not in line
+            assert name in line
+
+
+# -- what the settings say ------------------------------------------------------------------------
+
+
+def test_keys_that_are_read_and_not_used_yet_are_named_only_where_somebody_set_them(toml):
+    assert Config().not_used_yet() == []
+    toml.write_text('[watch]\nqueue_url = "https://sqs"\n[http]\nlisten = ""\n[rules]\nlocal = "off"')
+    assert load(toml, {}).not_used_yet() == ["watch.queue_url", "rules.local", "http.listen"]
+
+
+def test_the_secrets_are_known_to_whoever_has_to_hide_them(toml):
+    toml.write_text('[slack]\nbot_token = "${T}"\n[webhook]\nsecret = "${S}"')
+
+    config = load(toml, {"T": TOKEN, "S": "long enough"})
+
+    assert config.secrets() == [TOKEN, "long enough"]
+    assert TOKEN not in repr(config)
+    assert Config().secrets() == []
