@@ -9,7 +9,7 @@
     │   ├── NotFound              the thing is not there (any more)
     │   ├── AccessDenied          a permission is missing; names the action
     │   ├── CredentialsError      none, expired or invalid credentials
-    │   └── Throttled             asked too often, a 5xx, or no connection: may pass
+    │   └── Unavailable           asked too often, a 5xx, or no connection: may pass
     └── DeliveryError             a destination did not take a message
         ├── Retry                 may pass: says when to try again, and whether it may have arrived
         └── Undeliverable         will not pass: a dead letter
@@ -60,7 +60,7 @@ class CredentialsError(AwsError):
     pass
 
 
-class Throttled(AwsError):
+class Unavailable(AwsError):
     pass
 
 

@@ -11,13 +11,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from typing import Final
 
-IN_PROGRESS = "InProgress"
+IN_PROGRESS: Final = "InProgress"
 ENDED_STATUSES = frozenset({"Completed", "Failed", "Stopped"})
 """A training job in one of these will not change any more (`Stopping` and `Deleting` still will)."""
 
-ISSUES_FOUND = "IssuesFound"
-RULE_ERROR = "Error"
+ISSUES_FOUND: Final = "IssuesFound"
+RULE_ERROR: Final = "Error"
 FINAL_RULE_STATUSES = frozenset({ISSUES_FOUND, "NoIssuesFound", RULE_ERROR, "Stopped"})
 """A rule in one of these will not change any more."""
 
@@ -73,6 +74,7 @@ class JobSnapshot:
     status: str
     secondary_status: str
     created_at: datetime
+    modified_at: datetime
     started_at: datetime | None = None
     ended_at: datetime | None = None
     failure_reason: str = ""

@@ -18,6 +18,11 @@ class Channel(Protocol):
         """Deliver; returns a receipt by which `update` finds the message again (may be empty)."""
         ...
 
+    @property
+    def can_find(self) -> bool:
+        """Whether `find` knows; where not, a message that may be a repetition says so itself."""
+        ...
+
     def find(self, message: Message) -> str | None:
         """The receipt of this very message where it has already arrived; None where it has not, or
         where the channel has no way to know."""

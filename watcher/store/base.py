@@ -1,7 +1,7 @@
 """What Watcher remembers, and the promises every store keeps.
 
 - One `commit` is atomic: a look at a job is remembered with all that it yields, or not at all.
-- A finding and a delivery are stored once, by id: committing them again changes nothing.
+- A finding is stored once, by id, and its deliveries with it: committing it again changes nothing.
 - Deliveries of one lane are handed out one at a time, oldest first, to one owner, until a lease ends.
 - Several processes may use one store at the same time.
 - Every method raises `StoreError` where the store cannot be read or written, and has then changed nothing.
@@ -71,7 +71,7 @@ class Store(Protocol):
     def commit(self, looks: Sequence[Look]) -> tuple[Finding, ...]:
         """Remember these looks in one atomic write; returns the findings that were not known before.
 
-        A delivery is stored only together with a new finding, or where its own id is new.
+        The deliveries of a finding that was known before are not stored: it has been told already.
         """
         ...
 

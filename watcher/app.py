@@ -1,0 +1,211 @@
+"""The one place that wires everything, and that starts and ends the named loops.
+
+    reconcile   asks which jobs are in progress, every poll_interval
+    look-N      describe one job at a time
+    outbox      hands deliveries to its workers (deliver_N)
+
+The first loop that ends unexpectedly ends the process: whatever runs it (ECS, systemd) starts it anew.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+
+import structlog
+from apscheduler.executors.pool import ThreadPoolExecutor as SchedulerPool
+from apscheduler.schedulers.background import BackgroundScheduler
+
+from watcher import __version__
+from watcher.aws.logs import JobLogs
+from watcher.aws.sagemaker import TrainingJobs
+from watcher.aws.session import Aws
+from watcher.config import Config
+from watcher.errors import AwsError, CredentialsError, NotFound, StoreError, UsageError
+from watcher.evidence import Gatherer
+from watcher.faults import Faults
+from watcher.notify import open_channel
+from watcher.outbox import LEASE, Outbox
+from watcher.pipeline import Pipeline
+from watcher.reconcile import Reconciler
+from watcher.stop import Stopper
+from watcher.store import open_store
+from watcher.work import LookAgain, Pace
+
+log = structlog.get_logger(__name__)
+
+LOOKERS = 2
+DESCRIBES_PER_SECOND = 5.0
+"""SageMaker's quotas are shared with everybody in the account; people's own calls come first."""
+DRAIN = 8.0
+"""Seconds to finish what is under way after SIGTERM; ECS would wait 30 before it kills."""
+ONCE_PATIENCE = 60.0
+"""Seconds that `--once` gives destinations and stops to settle."""
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+class App:
+    """Everything one daemon consists of. `names`: the jobs to watch, none: all that the configuration
+    matches."""
+
+    def __init__(self, config: Config, names: Sequence[str] = (), lease: float = LEASE) -> None:
+        if names:
+            only = config.watch.model_copy(update={"jobs": tuple(names), "tags": {}})
+            config = config.model_copy(update={"watch": only})
+        self.config = config
+        self.aws = Aws(config.region)
+        self.jobs = TrainingJobs(self.aws)
+        self.store = open_store(config.store.url)
+        self.work = LookAgain()
+        self.faults = Faults()
+        self.outbox = Outbox(
+            store=self.store,
+            open_channel=lambda to: open_channel(to, config, self.aws.sns),
+            stopper=Stopper(self.jobs, self.store, config.stop, utc_now),
+            gather=Gatherer(self.aws, JobLogs(self.aws)).gather,
+            owner=f"{socket.gethostname()}-{os.getpid()}-{os.urandom(3).hex()}",
+            clock=utc_now,
+            random=random.random,
+            lease=lease,
+        )
+        self.pipeline = Pipeline(
+            jobs=self.jobs,
+            store=self.store,
+            config=config,
+            clock=utc_now,
+            spread=random.random,
+            committed=self.outbox.wake,
+        )
+        self.reconciler = Reconciler(
+            jobs=self.jobs,
+            store=self.store,
+            pipeline=self.pipeline,
+            watch=config.watch,
+            work=self.work,
+            faults=self.faults,
+            clock=utc_now,
+            only=tuple(names),
+        )
+        self.stopping = threading.Event()
+        self.failure: BaseException | None = None
+        self._pace = Pace(DESCRIBES_PER_SECOND, time.monotonic, self.stopping.wait)
+
+    # -- one pass ---------------------------------------------------------------------------------
+
+    def run_once(self) -> bool:
+        """One pass over everything, and deliver; False where something is left to deliver."""
+        lookers = self._start_lookers()
+        self.reconciler.run()
+        self.work.wait_until_empty(self.stopping.is_set)
+        self.work.close()
+        for looker in lookers:
+            looker.join()
+        return self.outbox.run_until_empty(ONCE_PATIENCE)
+
+    # -- for as long as it lives ------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Until `stop` is called or, where jobs were named, until nothing more can be learnt of them."""
+        lookers = self._start_lookers()
+        outbox = self._start("outbox", self.outbox.run)
+        scheduler = BackgroundScheduler(executors={"default": SchedulerPool(1)}, timezone=UTC)
+        scheduler.add_job(
+            self._guarded("reconcile", self._reconcile),
+            "interval",
+            seconds=self.config.watch.poll_interval,
+            next_run_time=utc_now(),
+            coalesce=True,
+            max_instances=1,
+        )
+        scheduler.start()
+        log.info("ready", version=__version__, region=self.aws.region, store=self.config.store.url)
+        self.stopping.wait()
+        scheduler.shutdown(wait=False)
+        self.work.close()
+        self.outbox.stop()
+        deadline = time.monotonic() + DRAIN
+        for thread in (outbox, *lookers):
+            thread.join(max(deadline - time.monotonic(), 0))
+        log.info("stopped", drained=not outbox.is_alive())
+
+    def stop(self) -> None:
+        self.stopping.set()
+
+    def close(self) -> None:
+        self.store.close()
+
+    def _reconcile(self) -> None:
+        try:
+            self.reconciler.run()
+            if self.reconciler.finished() and self.store.next_due() is None:
+                log.info("finished", jobs=self.reconciler.only)
+                self.stop()
+        except StoreError as error:
+            log.error(
+                "store_failed", error=str(error), consequence="nothing is lost; the next pass tries again"
+            )
+
+    def _start_lookers(self) -> list[threading.Thread]:
+        return [self._start(f"look-{number}", self._look) for number in range(1, LOOKERS + 1)]
+
+    def _look(self) -> None:
+        while name := self.work.take():
+            self._pace.keep()
+            try:
+                with structlog.contextvars.bound_contextvars(job=name):
+                    self.pipeline.look_again(name)
+                self.faults.over("sagemaker:DescribeTrainingJob")
+            except AwsError as error:
+                self.faults.say(error, consequence="the next pass tries again")
+                if isinstance(error, CredentialsError):
+                    self.aws.renew()
+            except StoreError as error:
+                log.error("store_failed", error=str(error), consequence="the next pass tries again")
+            finally:
+                self.work.done(name)
+
+    def _start(self, name: str, loop: Callable[[], None]) -> threading.Thread:
+        thread = threading.Thread(target=self._guarded(name, loop), name=name, daemon=True)
+        thread.start()
+        return thread
+
+    def _guarded(self, name: str, loop: Callable[[], None]) -> Callable[[], None]:
+        def guarded() -> None:
+            try:
+                loop()
+            except BaseException as error:
+                log.exception("loop_failed", loop=name)
+                self.failure = error
+                self.stop()
+
+        return guarded
+
+
+def run(config: Config, names: Sequence[str] = (), once: bool = False) -> int:
+    """`watcher run`: the exit code. Raises `UsageError` for a named job that does not exist."""
+    app = App(config, names)
+    for name in names:
+        try:
+            app.jobs.describe(name)
+        except NotFound as error:
+            raise UsageError(
+                f"there is no training job {name!r} in {app.aws.region}: check the name and the region"
+            ) from error
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: app.stop())
+    try:
+        if once:
+            return 0 if app.run_once() and app.failure is None else 1
+        app.run()
+        return 0 if app.failure is None else 1
+    finally:
+        app.close()

@@ -1,0 +1,119 @@
+"""Training jobs as SageMaker's API shows them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from watcher.aws.session import Aws, translate
+from watcher.model import IN_PROGRESS, JobSnapshot, Outcome, RuleConfiguration, RuleSource
+
+PAGE = 100
+"""The most records that `Search` and `ListTrainingJobs` give at once."""
+
+_EVALUATIONS = {
+    RuleSource.DEBUGGER: ("DebugRuleConfigurations", "DebugRuleEvaluationStatuses"),
+    RuleSource.PROFILER: ("ProfilerRuleConfigurations", "ProfilerRuleEvaluationStatuses"),
+}
+
+
+class TrainingJobs:
+    """Every method raises an `AwsError` that names the API."""
+
+    def __init__(self, aws: Aws) -> None:
+        self._aws = aws
+
+    def in_progress(self, tags: Mapping[str, str]) -> Iterator[list[JobSnapshot]]:
+        """The jobs in progress that carry all of `tags`, a page at a time, through `Search`.
+
+        Search gives whole records, but nothing about profiler rules.
+        """
+        filters = [{"Name": "TrainingJobStatus", "Operator": "Equals", "Value": IN_PROGRESS}]
+        filters += [
+            {"Name": f"Tags.{key}", "Operator": "Equals", "Value": value} for key, value in tags.items()
+        ]
+        with translate("sagemaker:Search"):
+            pages = self._aws.sagemaker.get_paginator("search").paginate(
+                Resource="TrainingJob",
+                SearchExpression={"Filters": filters},  # type: ignore[typeddict-item]
+                SortBy="CreationTime",
+                # Oldest first: a job that starts during the sweep comes on the last page.
+                SortOrder="Ascending",
+                PaginationConfig={"PageSize": PAGE},
+            )
+            for page in pages:
+                yield [parse_job(result["TrainingJob"]) for result in page["Results"]]
+
+    def names_in_progress(self) -> Iterator[list[str]]:
+        """The same through `ListTrainingJobs`, which tells little but needs a permission more people have.
+
+        Pages may be empty although more follow: SageMaker filters after it has fetched them.
+        """
+        with translate("sagemaker:ListTrainingJobs"):
+            pages = self._aws.sagemaker.get_paginator("list_training_jobs").paginate(
+                StatusEquals=IN_PROGRESS, SortBy="CreationTime", PaginationConfig={"PageSize": PAGE}
+            )
+            for page in pages:
+                yield [summary["TrainingJobName"] for summary in page["TrainingJobSummaries"]]
+
+    def describe(self, name: str) -> JobSnapshot:
+        """Everything but the tags. `NotFound` where there is no such job."""
+        with translate("sagemaker:DescribeTrainingJob"):
+            return parse_job(self._aws.sagemaker.describe_training_job(TrainingJobName=name))
+
+    def tags(self, arn: str) -> dict[str, str]:
+        with translate("sagemaker:ListTags"):
+            pages = self._aws.sagemaker.get_paginator("list_tags").paginate(ResourceArn=arn)
+            return {tag["Key"]: tag["Value"] for page in pages for tag in page["Tags"]}
+
+    def stop(self, name: str) -> None:
+        with translate("sagemaker:StopTrainingJob"):
+            self._aws.sagemaker.stop_training_job(TrainingJobName=name)
+
+
+def parse_job(record: Mapping[str, Any]) -> JobSnapshot:
+    """A record of `Search` or an answer of `DescribeTrainingJob` as a value."""
+    name = record["TrainingJobName"]
+    resources = record.get("ResourceConfig", {})
+    return JobSnapshot(
+        arn=record["TrainingJobArn"],
+        name=name,
+        status=record["TrainingJobStatus"],
+        secondary_status=record.get("SecondaryStatus", ""),
+        created_at=record["CreationTime"],
+        modified_at=record.get("LastModifiedTime", record["CreationTime"]),
+        started_at=record.get("TrainingStartTime"),
+        ended_at=record.get("TrainingEndTime"),
+        failure_reason=record.get("FailureReason", ""),
+        outcomes=tuple(_outcomes(record)),
+        rules=tuple(_rules(record)),
+        debug_output=_debug_output(name, record.get("DebugHookConfig")),
+        tags={tag["Key"]: tag["Value"] for tag in record["Tags"]} if "Tags" in record else None,
+        instance_type=resources.get("InstanceType", ""),
+        instance_count=resources.get("InstanceCount", 1),
+        max_runtime=record.get("StoppingCondition", {}).get("MaxRuntimeInSeconds", 0),
+    )
+
+
+def _outcomes(record: Mapping[str, Any]) -> Iterator[Outcome]:
+    for source, (_, evaluations) in _EVALUATIONS.items():
+        for evaluation in record.get(evaluations) or ():
+            yield Outcome(
+                rule=evaluation.get("RuleConfigurationName", ""),
+                source=source,
+                status=evaluation.get("RuleEvaluationStatus", ""),
+                details=evaluation.get("StatusDetails", "").strip(),
+                evaluation_job_arn=evaluation.get("RuleEvaluationJobArn", ""),
+                updated_at=evaluation.get("LastModifiedTime"),
+            )
+
+
+def _rules(record: Mapping[str, Any]) -> Iterator[RuleConfiguration]:
+    for source, (configurations, _) in _EVALUATIONS.items():
+        listed: Sequence[Mapping[str, Any]] = record.get(configurations) or ()
+        for rule in listed:
+            yield RuleConfiguration(rule["RuleConfigurationName"], source, rule.get("RuleParameters", {}))
+
+
+def _debug_output(job: str, hook: Mapping[str, Any] | None) -> str:
+    return f"{hook['S3OutputPath'].rstrip('/')}/{job}/debug-output" if hook else ""

@@ -1,0 +1,166 @@
+"""Clients for one account and region, and AWS's refusals in Watcher's own errors."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import boto3
+from botocore.config import Config as ClientConfig
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    ConnectionClosedError,
+    CredentialRetrievalError,
+    HTTPClientError,
+    NoCredentialsError,
+    NoRegionError,
+    PartialCredentialsError,
+    SSOError,
+)
+from botocore.exceptions import ConnectionError as AwsConnectionError
+
+from watcher.errors import AccessDenied, AwsError, ConfigError, CredentialsError, NotFound, Unavailable
+
+if TYPE_CHECKING:
+    from types_boto3_logs import CloudWatchLogsClient
+    from types_boto3_s3 import S3Client
+    from types_boto3_sagemaker import SageMakerClient
+    from types_boto3_sns import SNSClient
+
+CLIENT_CONFIG = ClientConfig(
+    retries={"mode": "adaptive", "max_attempts": 5},
+    connect_timeout=5,
+    read_timeout=20,
+    max_pool_connections=16,
+    user_agent_extra="debugger-watcher",
+)
+
+
+class Aws:
+    """Makes each client once, when it is first used. Safe to use from several threads."""
+
+    def __init__(self, region: str = "") -> None:
+        self._region = region
+        self._lock = threading.RLock()
+        self._session: boto3.Session | None = None
+        self._clients: dict[tuple[str, str], Any] = {}
+
+    @property
+    def region(self) -> str:
+        with self._lock:
+            region = self._region or self._boto().region_name
+        if not region:
+            raise ConfigError('region is not set: write region = "us-east-1" or export AWS_DEFAULT_REGION')
+        return str(region)
+
+    @property
+    def sagemaker(self) -> SageMakerClient:
+        return self.client("sagemaker")  # type: ignore[no-any-return]
+
+    @property
+    def logs(self) -> CloudWatchLogsClient:
+        return self.client("logs")  # type: ignore[no-any-return]
+
+    @property
+    def s3(self) -> S3Client:
+        return self.client("s3")  # type: ignore[no-any-return]
+
+    def sns(self, region: str) -> SNSClient:
+        return self.client("sns", region)  # type: ignore[no-any-return]
+
+    def client(self, service: str, region: str = "") -> Any:
+        with self._lock:
+            key = (service, region or self.region)
+            if key not in self._clients:
+                with translate(f"{service} client"):
+                    self._clients[key] = self._boto().client(
+                        service,  # type: ignore[call-overload]
+                        region_name=key[1],
+                        config=CLIENT_CONFIG,
+                    )
+            return self._clients[key]
+
+    def renew(self) -> None:
+        """Go through the credential chain again, which botocore does only once for a session: a person
+        may have signed in anew."""
+        with self._lock:
+            self._session = None
+            self._clients.clear()
+
+    def _boto(self) -> boto3.Session:
+        if self._session is None:
+            with translate("credentials"):
+                self._session = boto3.Session()
+        return self._session
+
+
+_DENIED = {"AccessDenied", "AccessDeniedException", "AuthorizationError", "UnauthorizedOperation", "403"}
+_CREDENTIALS = {
+    "ExpiredToken",
+    "ExpiredTokenException",
+    "IncompleteSignature",
+    "InvalidAccessKeyId",
+    "InvalidClientTokenId",
+    "InvalidSignatureException",
+    "MissingAuthenticationToken",
+    "MissingAuthenticationTokenException",
+    "RequestExpired",
+    "SignatureDoesNotMatch",
+    "UnrecognizedClientException",
+}
+_THROTTLED = {
+    "Throttling",
+    "ThrottlingException",
+    "ThrottledException",
+    "TooManyRequestsException",
+    "RequestLimitExceeded",
+    "SlowDown",
+}
+_MISSING = {"404", "NoSuchBucket", "NoSuchKey", "NotFound", "ResourceNotFound", "ResourceNotFoundException"}
+
+
+@contextmanager
+def translate(operation: str) -> Iterator[None]:
+    """Raise botocore's errors as `AwsError`s that name `operation` (`sagemaker:Search`)."""
+    try:
+        yield
+    except ClientError as error:
+        raise _from_answer(error, operation) from error
+    except NoRegionError as error:
+        raise ConfigError(
+            'region is not set: write region = "us-east-1" or export AWS_DEFAULT_REGION'
+        ) from error
+    except (NoCredentialsError, PartialCredentialsError, CredentialRetrievalError, SSOError) as error:
+        raise CredentialsError(
+            f"no usable AWS credentials for {operation}: {error}. Sign in, or give the task a role",
+            operation=operation,
+        ) from error
+    except (AwsConnectionError, ConnectionClosedError, HTTPClientError) as error:
+        raise Unavailable(f"{operation} could not be reached: {error}", operation=operation) from error
+    except BotoCoreError as error:
+        raise AwsError(f"{operation} failed: {error}", operation=operation) from error
+
+
+def _from_answer(error: ClientError, operation: str) -> AwsError:
+    code = error.response.get("Error", {}).get("Code", "")
+    message = error.response.get("Error", {}).get("Message", "")
+    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    said = f"{code}: {message}" if message else code
+    if code in _CREDENTIALS:
+        return CredentialsError(
+            f"AWS refused the credentials for {operation} ({said}). Sign in again, or check the role",
+            operation=operation,
+        )
+    if code in _DENIED:
+        return AccessDenied(
+            f"no permission for {operation} ({said}). Allow it in the role's policy", operation=operation
+        )
+    if code in _THROTTLED or status >= 500:
+        return Unavailable(f"{operation} did not answer ({said})", operation=operation)
+    # SageMaker declares no error for a missing job: it is a ValidationException with this sentence.
+    if code in _MISSING or (code == "ValidationException" and "not found" in message.lower()):
+        return NotFound(f"{operation}: {said}", operation=operation)
+    return AwsError(f"{operation} was refused ({said})", operation=operation)

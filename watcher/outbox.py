@@ -1,0 +1,250 @@
+"""Deliveries: each due one is attempted once, and how that ended is written down.
+
+Nothing is lost, because a delivery stays open in the store until its destination has it. Nothing is
+told twice, because a delivery that may have arrived (its process died, its answer was lost) is looked
+up at the destination before it is sent again. One broken destination delays no other: each has a lane
+of its own, in which messages stay in order.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+
+import structlog
+
+from watcher import policy
+from watcher.errors import AccessDenied, AwsError, ConfigError, Retry, StoreError, Undeliverable
+from watcher.message import Message, compose
+from watcher.model import (
+    Delivery,
+    DeliveryKind,
+    DeliveryState,
+    Evidence,
+    Finding,
+    JobSnapshot,
+)
+from watcher.notify.base import Channel
+from watcher.stop import VERIFY_EVERY, Stopper, StopState
+from watcher.store.base import Store
+
+log = structlog.get_logger(__name__)
+
+LEASE = 60.0
+"""Seconds in which an attempt must be over: evidence and one request, each bounded far below."""
+WORKERS = 8
+FIRST_DELAY, LONGEST_DELAY = 1.0, 60.0
+SHORTEST_WAIT, LONGEST_WAIT = 0.01, 30.0
+"""Seconds between two looks at the store, which other processes write to as well."""
+STORE_PAUSE = 5.0
+GIVE_UP_AFTER = timedelta(hours=24)
+"""What is still undelivered then becomes a dead letter."""
+
+
+@dataclass
+class Outbox:
+    """`owner` is this process's name in the store; `random` gives numbers from 0 to 1."""
+
+    store: Store
+    open_channel: Callable[[str], Channel]
+    """Raises `ConfigError` where a destination in the store is not configured any more."""
+    stopper: Stopper
+    gather: Callable[[Finding, JobSnapshot | None], Evidence]
+    owner: str
+    clock: Callable[[], datetime]
+    random: Callable[[], float]
+    lease: float = LEASE
+    _channels: dict[str, Channel] = field(default_factory=dict)
+    _wake: threading.Event = field(default_factory=threading.Event)
+    _stopping: threading.Event = field(default_factory=threading.Event)
+
+    def wake(self) -> None:
+        """There may be something to deliver."""
+        self._wake.set()
+
+    def stop(self) -> None:
+        """Begin nothing new; `run` returns when what is under way has ended."""
+        self._stopping.set()
+        self._wake.set()
+
+    def run(self) -> None:
+        """Deliver until `stop` is called."""
+        self._deliver_while(lambda: not self._stopping.is_set())
+
+    def run_until_empty(self, patience: float) -> bool:
+        """Deliver until nothing is open, for at most `patience` seconds; False where something is left."""
+        until = self.clock() + timedelta(seconds=patience)
+        self._deliver_while(
+            lambda: not self._stopping.is_set() and self.store.next_due() is not None and self.clock() < until
+        )
+        return self.store.next_due() is None
+
+    def _deliver_while(self, wanted: Callable[[], bool]) -> None:
+        under_way: set[Future[None]] = set()
+        with ThreadPoolExecutor(WORKERS, thread_name_prefix="deliver") as pool:
+            while wanted():
+                self._wake.clear()
+                for attempt in [attempt for attempt in under_way if attempt.done()]:
+                    under_way.remove(attempt)
+                    attempt.result()  # what an attempt did not foresee ends the loop, and the process
+                try:
+                    for delivery in self._claim(WORKERS - len(under_way)):
+                        attempt = pool.submit(self.attempt, delivery)
+                        under_way.add(attempt)
+                        attempt.add_done_callback(lambda _: self._wake.set())
+                    # With every worker busy, the end of an attempt is what to wait for.
+                    pause = self._seconds_to_next() if len(under_way) < WORKERS else LONGEST_WAIT
+                except StoreError as error:
+                    log.error("store_failed", error=str(error), consequence="nothing is lost; trying again")
+                    pause = STORE_PAUSE
+                self._wake.wait(pause)
+        for attempt in under_way:
+            attempt.result()
+
+    def _claim(self, limit: int) -> list[Delivery]:
+        return self.store.claim(self.owner, self.clock(), self.lease, limit) if limit else []
+
+    def _seconds_to_next(self) -> float:
+        due = self.store.next_due()
+        if due is None:
+            return LONGEST_WAIT
+        return min(max((due - self.clock()).total_seconds(), SHORTEST_WAIT), LONGEST_WAIT)
+
+    # -- one attempt ------------------------------------------------------------------------------
+
+    def attempt(self, delivery: Delivery) -> None:
+        """Try once to deliver what was claimed, and write down how it ended."""
+        with structlog.contextvars.bound_contextvars(delivery=delivery.id, to=delivery.to):
+            try:
+                finding = self.store.finding(delivery.finding_id)
+                if finding is None:
+                    raise StoreError(f"delivery {delivery.id} has no finding: the store was edited by hand")
+                with structlog.contextvars.bound_contextvars(job=finding.job, rule=finding.rule):
+                    if delivery.kind is DeliveryKind.STOP:
+                        self._stop(delivery, finding)
+                    else:
+                        self._tell(delivery, finding)
+            except StoreError as error:
+                # The claim's lease ends, and the delivery is looked up before it is sent again.
+                log.error("store_failed", error=str(error), consequence="the delivery is tried again")
+
+    def _tell(self, delivery: Delivery, finding: Finding) -> None:
+        record = self.store.job(finding.job_arn)
+        job = record.snapshot if record else None
+        evidence = self.gather(finding, job) if delivery.kind is DeliveryKind.ALERT else Evidence()
+        message = compose(delivery, finding, job, evidence, self.clock())
+        try:
+            receipt = self._send(delivery, message)
+        except Retry as error:
+            self._retry(delivery, str(error), error.after, uncertain=error.uncertain)
+        except (Undeliverable, ConfigError) as error:
+            self._give_up(delivery, str(error))
+        else:
+            self._settle(delivery, DeliveryState.DELIVERED, receipt=receipt)
+
+    def _send(self, delivery: Delivery, message: Message) -> str:
+        channel = self._channel(delivery.to)
+        if delivery.uncertain:
+            try:
+                receipt = channel.find(message)
+            except Retry as error:
+                raise Retry(str(error), after=error.after, uncertain=True) from error
+            if receipt is not None:
+                log.info("arrived_before")
+                return receipt
+            message = replace(message, repeat=not channel.can_find)
+        if delivery.kind is DeliveryKind.UPDATE:
+            alert = next(
+                (
+                    row
+                    for row in self.store.deliveries(delivery.finding_id)
+                    if row.kind is DeliveryKind.ALERT and row.to == delivery.to
+                ),
+                None,
+            )
+            return channel.update(message, alert.receipt if alert else "")
+        return channel.send(message)
+
+    def _channel(self, to: str) -> Channel:
+        if to not in self._channels:
+            self._channels[to] = self.open_channel(to)
+        return self._channels[to]
+
+    def _stop(self, delivery: Delivery, finding: Finding) -> None:
+        try:
+            result = self.stopper.attempt(finding.job_arn, actor=delivery.text)
+        except AccessDenied as error:
+            self._give_up(delivery, str(error), tell=f"The job was NOT stopped, it goes on: {error}")
+        except AwsError as error:
+            self._retry(delivery, str(error), None, uncertain=False)
+        else:
+            match result.state:
+                case StopState.STOPPING:
+                    self._retry(delivery, result.sentence, VERIFY_EVERY, uncertain=False)
+                case StopState.REFUSED | StopState.ENDED_OTHERWISE:
+                    tell = f"Not stopped: {result.sentence}."
+                    self._settle(delivery, DeliveryState.SKIPPED, error=result.sentence, tell=tell)
+                case StopState.STOPPED:
+                    self._settle(delivery, DeliveryState.DELIVERED, tell=result.sentence)
+
+    # -- how it ended -----------------------------------------------------------------------------
+
+    def _retry(self, delivery: Delivery, error: str, after: float | None, *, uncertain: bool) -> None:
+        now = self.clock()
+        if now - delivery.created_at > GIVE_UP_AFTER:
+            self._give_up(delivery, f"given up after {GIVE_UP_AFTER.days} day: {error}")
+            return
+        delay = backoff(delivery.attempts, self.random()) if after is None else after
+        log.info("delivery_later", error=error, attempts=delivery.attempts, seconds=round(delay, 1))
+        later = replace(
+            delivery,
+            state=DeliveryState.PENDING,
+            due_at=now + timedelta(seconds=delay),
+            uncertain=uncertain,
+            error=error,
+        )
+        self._write(later)
+
+    def _give_up(self, delivery: Delivery, error: str, tell: str = "") -> None:
+        log.error("dead_letter", error=error, finding=delivery.finding_id, attempts=delivery.attempts)
+        self._settle(delivery, DeliveryState.DEAD, error=error, tell=tell)
+
+    def _settle(
+        self,
+        delivery: Delivery,
+        state: DeliveryState,
+        *,
+        receipt: str = "",
+        error: str = "",
+        tell: str = "",
+    ) -> None:
+        """`tell`: what is to be said of it wherever the alert was told."""
+        now = self.clock()
+        done = replace(
+            delivery,
+            state=state,
+            receipt=receipt,
+            error=error,
+            delivered_at=now if state is DeliveryState.DELIVERED else None,
+        )
+        told = policy.updates(self.store.deliveries(delivery.finding_id), tell, now) if tell else []
+        if self._write(done, told) and state is DeliveryState.DELIVERED:
+            seconds = (now - delivery.created_at).total_seconds()
+            log.info("delivered", finding=delivery.finding_id, kind=delivery.kind, seconds=round(seconds, 3))
+        if told:
+            self.wake()
+
+    def _write(self, delivery: Delivery, then: Sequence[Delivery] = ()) -> bool:
+        held = self.store.settle(self.owner, delivery, then)
+        if not held:
+            log.warning("lease_lost", consequence="another process has taken this delivery over")
+        return held
+
+
+def backoff(attempts: int, random: float) -> float:
+    """Seconds until the next attempt: doubling, up to a minute, and never all at the same moment."""
+    longest = min(FIRST_DELAY * 2.0 ** (min(attempts, 10) - 1), LONGEST_DELAY)
+    return longest * (0.5 + 0.5 * random)
