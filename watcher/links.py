@@ -1,0 +1,53 @@
+"""Pages of the AWS console, from ARNs.
+
+CloudWatch's page takes its path percent-encoded twice, with `$` for the `%` of the outer encoding, so the
+`/` of a log group becomes `$252F`; query parameters inside the fragment are `$3F` and `$3D`.
+"""
+
+from __future__ import annotations
+
+from urllib.parse import quote
+
+TRAINING_LOGS = "/aws/sagemaker/TrainingJobs"
+PROCESSING_LOGS = "/aws/sagemaker/ProcessingJobs"
+
+_HOSTS = {
+    "aws": "console.aws.amazon.com",
+    "aws-cn": "console.amazonaws.cn",
+    "aws-us-gov": "console.amazonaws-us-gov.com",
+}
+
+
+def training_job(job_arn: str) -> str:
+    return f"{_page(job_arn, 'sagemaker')}#/jobs/{_name(job_arn)}"
+
+
+def processing_job(job_arn: str) -> str:
+    return f"{_page(job_arn, 'sagemaker')}#/processing-jobs/{_name(job_arn)}"
+
+
+def log_stream(job_arn: str, group: str, stream: str) -> str:
+    """`job_arn` tells the partition and region; so it does below."""
+    return f"{_log_group(job_arn, group)}/log-events/{_twice(stream)}"
+
+
+def log_streams(job_arn: str, group: str, prefix: str) -> str:
+    """The list of a group's streams whose names begin with `prefix`."""
+    return f"{_log_group(job_arn, group)}$3FlogStreamNameFilter$3D{_twice(prefix)}"
+
+
+def _log_group(job_arn: str, group: str) -> str:
+    return f"{_page(job_arn, 'cloudwatch')}#logsV2:log-groups/log-group/{_twice(group)}"
+
+
+def _page(arn: str, service: str) -> str:
+    _, partition, _, region, *_ = arn.split(":")
+    return f"https://{region}.{_HOSTS.get(partition, _HOSTS['aws'])}/{service}/home?region={region}"
+
+
+def _name(arn: str) -> str:
+    return quote(arn.rpartition("/")[2], safe="")
+
+
+def _twice(text: str) -> str:
+    return quote(quote(text, safe=""), safe="").replace("%", "$")
