@@ -1,1 +1,69 @@
-"""Debugger's documented built-in rules, evaluated locally."""
+"""Debugger's documented built-in rules, evaluated locally, and the catalogue of them.
+
+A third party adds a rule by an entry point of the group `debugger_watcher.rules`, whose name is the
+rule's name and whose object is a subclass of `rules.base.Rule`. It cannot replace a built-in rule.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib.metadata import entry_points
+
+from rules.base import Evidence, Mode, Rule, Status, Step, Value, Verdict
+from rules.loss_not_decreasing import LossNotDecreasing
+from rules.parameters import ParameterError, RuleError
+from rules.selection import Collection, Selection
+
+__all__ = [
+    "RULES",
+    "Collection",
+    "Evidence",
+    "Mode",
+    "ParameterError",
+    "Rule",
+    "RuleError",
+    "Selection",
+    "Status",
+    "Step",
+    "UnknownRule",
+    "Value",
+    "Verdict",
+    "load",
+    "names",
+]
+
+ENTRY_POINTS = "debugger_watcher.rules"
+
+RULES: Mapping[str, type[Rule]] = {rule.name: rule for rule in (LossNotDecreasing,)}
+"""The built-in rules by Debugger's name."""
+
+_FOR_THE_SERVICE = frozenset({"rule_to_invoke", "base_trial"})
+"""RuleParameters that tell SageMaker which rule to start on what, and mean nothing to the rule."""
+
+
+class UnknownRule(RuleError):
+    pass
+
+
+def names() -> list[str]:
+    """Every rule that `load` knows, sorted."""
+    return sorted({*RULES, *entry_points(group=ENTRY_POINTS).names})
+
+
+def load(name: str, parameters: Mapping[str, str]) -> Rule:
+    """A new evaluation of the rule, with RuleParameters as a job has them.
+
+    Raises `UnknownRule`, which lists the rules there are, or `ParameterError`.
+    """
+    return _find(name)({key: text for key, text in parameters.items() if key not in _FOR_THE_SERVICE})
+
+
+def _find(name: str) -> type[Rule]:
+    if name in RULES:
+        return RULES[name]
+    for entry in entry_points(group=ENTRY_POINTS, name=name):
+        found = entry.load()
+        if not (isinstance(found, type) and issubclass(found, Rule)):
+            raise RuleError(f"the entry point {entry.value} of the rule {name} is no subclass of rules.Rule")
+        return found
+    raise UnknownRule(f"there is no rule {name!r}; there are {', '.join(names())}")

@@ -1,0 +1,279 @@
+"""LossNotDecreasing: the loss does not fall as fast as it should.
+
+AWS describes the rule and keeps its code to itself. Where the description is silent, these are the
+readings taken here:
+
+- With p = (previous - current) / max(|previous|, 1e-12) * 100, the rule fires when p < `diff_percent`.
+  The reason is `increase` when the loss rose by more than `increase_threshold_percent`, else `plateau`.
+- Each tensor is looked at by itself. Its first saved step starts the count; the next check is at the
+  first saved step >= last check + `num_steps`, against the newest saved step <= step - `num_steps`.
+  So with every third step saved and num_steps 10, a check at 21 compares with 9, the next comes at 33.
+- When several tensors fire at one step, the first by name gives the reason, all go into the evidence.
+- NaN or infinity on either side of a check fires, for the reason `non_finite`.
+- Without `mode`: EVAL from where it first has values, until then TRAIN, until then GLOBAL. `GLOBAL`
+  takes every mode's values, at their global steps; the others count steps as their mode does.
+- XGBoost's `losses` collection takes in metrics that ought to rise (auc, map, ndcg …). These are left
+  out, and the verdict says so; so are tensors of more than one element.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from rules.base import Evidence, Mode, Rule, Status, Step, Value, Verdict, scalar
+from rules.parameters import FLAG, NAMES, REGEXES, choice, number, parameter, parse, whole
+from rules.selection import Selection
+
+_RISING = re.compile(
+    r"(?:^|[-/_:])(?:auc|aucpr|map|ndcg|pre|accuracy|acc|f1|f1_binary|f1_macro|precision|recall|r2)"
+    r"(?:@[\d.]+)?-?$",
+    re.IGNORECASE,
+)
+"""How the names of XGBoost's and SageMaker's rising metrics end (`validation-ndcg@5-`, `train-auc`)."""
+
+_PREFERENCE = (Mode.EVAL, Mode.TRAIN, Mode.GLOBAL)
+_TINY = 1e-12
+"""Keeps a loss of zero from dividing by it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parameters:
+    collection_names: tuple[str, ...] = parameter((), NAMES)
+    tensor_regex: tuple[str, ...] = parameter((), REGEXES)
+    use_losses_collection: bool = parameter(True, FLAG)
+    """Also read the collection `losses`, where the job has it."""
+    num_steps: int = parameter(10, whole(at_least=1))
+    diff_percent: float = parameter(0.1, number(above=0, below=100))
+    increase_threshold_percent: float = parameter(5.0, number(above=0, below=100))
+    mode: str = parameter("", choice("EVAL", "TRAIN", "GLOBAL"))
+
+
+@dataclass(slots=True)
+class _Track:
+    """What is remembered of one tensor: the saved steps that a later check may need."""
+
+    last_check: int
+    """In the mode's own count."""
+    saved: deque[tuple[int, int, float]] = field(default_factory=deque)
+    """Step in the mode's count, global step, value; oldest first."""
+
+    def forget_before(self, oldest: int) -> None:
+        """Keep the newest step <= `oldest`, and all after it: no later check looks further back."""
+        while len(self.saved) > 1 and self.saved[1][0] <= oldest:
+            self.saved.popleft()
+
+
+class LossNotDecreasing(Rule):
+    name = "LossNotDecreasing"
+
+    def __init__(self, parameters: Mapping[str, str]) -> None:
+        self.parameters = parse(Parameters, parameters, self.name)
+        only_losses = not (self.parameters.collection_names or self.parameters.tensor_regex)
+        losses = ("losses",) if self.parameters.use_losses_collection else ()
+        self._losses = Selection(
+            self.parameters.collection_names or (losses if only_losses else ()),
+            self.parameters.tensor_regex,
+            optional=losses,
+        )
+        self.selections = (self._losses,)
+        self._mode: Mode | None = Mode(self.parameters.mode) if self.parameters.mode else None
+        self._tracks: dict[str, _Track] = {}
+        self._rising: set[str] = set()
+        self._large: set[str] = set()
+        self._other_modes: set[Mode] = set()
+        self._newest: int | None = None
+        self._checked = 0
+
+    def observe(self, step: Step, tensors: Mapping[str, Value]) -> Verdict | None:
+        losses = self._scalars(tensors)
+        self._newest = step.number
+        if not losses or not self._takes(step.mode):
+            return None
+        count = step.counted_in(Mode.GLOBAL if self.parameters.mode == Mode.GLOBAL else step.mode)
+        fired: list[tuple[str, Evidence]] = []
+        checked = False
+        for tensor in sorted(losses):
+            previous = self._remember(tensor, count, step.number, losses[tensor])
+            if previous is None:
+                continue
+            checked = True
+            evidence = self._compare(tensor, step.number, losses[tensor], previous)
+            if evidence:
+                fired.append(evidence)
+        self._checked += checked
+        if not fired:
+            return None
+        return Verdict(
+            Status.ISSUES_FOUND,
+            reason=fired[0][0],
+            explanation="; ".join(self._explain(reason, evidence) for reason, evidence in fired),
+            step=step.number,
+            steps_checked=self._checked,
+            tensors=tuple(sorted(self._tracks)),
+            evidence=tuple(evidence for _, evidence in fired),
+            notes=self._notes(),
+        )
+
+    def verdict(self, *, ended: bool) -> Verdict:
+        status, reason, explanation = Status.IN_PROGRESS, "", ""
+        if ended and self._checked:
+            status = Status.NO_ISSUES_FOUND
+        elif ended:
+            status = Status.NOT_EVALUATED
+            reason, explanation = self._nothing_checked()
+        return Verdict(
+            status,
+            reason=reason,
+            explanation=explanation,
+            step=self._newest,
+            steps_checked=self._checked,
+            tensors=tuple(sorted(self._tracks)),
+            notes=self._notes(),
+        )
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "mode": self._mode,
+            "tracks": {
+                name: {"last_check": track.last_check, "saved": [list(row) for row in track.saved]}
+                for name, track in self._tracks.items()
+            },
+            "rising": sorted(self._rising),
+            "large": sorted(self._large),
+            "other_modes": sorted(self._other_modes),
+            "newest": self._newest,
+            "checked": self._checked,
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        self._mode = Mode(state["mode"]) if state["mode"] else None
+        self._tracks = {
+            name: _Track(track["last_check"], deque((c, s, v) for c, s, v in track["saved"]))
+            for name, track in state["tracks"].items()
+        }
+        self._rising, self._large = set(state["rising"]), set(state["large"])
+        self._other_modes = {Mode(mode) for mode in state["other_modes"]}
+        self._newest, self._checked = state["newest"], state["checked"]
+
+    def _scalars(self, tensors: Mapping[str, Value]) -> dict[str, float]:
+        losses: dict[str, float] = {}
+        for tensor, value in self._losses.of(tensors):
+            if tensor in self._rising:
+                continue
+            if tensor not in self._tracks and _RISING.search(tensor):
+                self._rising.add(tensor)
+                continue
+            loss = scalar(value)
+            if loss is None:
+                self._large.add(tensor)
+            else:
+                losses[tensor] = loss
+        return losses
+
+    def _takes(self, mode: Mode) -> bool:
+        """Whether values of this mode count; a mode that is preferred to the present one takes over."""
+        if self.parameters.mode == Mode.GLOBAL or mode is self._mode:
+            return True
+        if self.parameters.mode or mode not in _PREFERENCE:
+            self._other_modes.add(mode)
+            return False
+        if self._mode is None or _PREFERENCE.index(mode) < _PREFERENCE.index(self._mode):
+            self._mode = mode
+            self._tracks.clear()
+            return True
+        return False
+
+    def _remember(self, tensor: str, count: int, step: int, loss: float) -> tuple[int, float] | None:
+        """Take in a saved value. Returns what it is to be compared with, if a check is due here."""
+        track = self._tracks.setdefault(tensor, _Track(last_check=count))
+        num_steps = self.parameters.num_steps
+        track.saved.append((count, step, loss))
+        track.forget_before(count - num_steps)
+        if count < track.last_check + num_steps:
+            return None
+        track.last_check = count
+        _, previous_step, previous = track.saved[0]
+        return previous_step, previous
+
+    def _compare(
+        self, tensor: str, step: int, loss: float, previous: tuple[int, float]
+    ) -> tuple[str, Evidence] | None:
+        previous_step, before = previous
+        wanted = self.parameters.diff_percent
+        if not (math.isfinite(loss) and math.isfinite(before)):
+            return "non_finite", Evidence(tensor, step, loss, previous_step, before, threshold=wanted)
+        fall = _fall_percent(before, loss)
+        if fall >= wanted:
+            return None
+        reason = "increase" if -fall > self.parameters.increase_threshold_percent else "plateau"
+        return reason, Evidence(tensor, step, loss, previous_step, before, wanted, wanted - fall)
+
+    def _explain(self, reason: str, evidence: Evidence) -> str:
+        previous = evidence.previous_value
+        if reason == "non_finite" or previous is None:
+            return (
+                f"{evidence.tensor} is {evidence.value:g} at step {evidence.step}"
+                f" ({previous:g} at step {evidence.previous_step})"
+            )
+        fall = _fall_percent(previous, evidence.value)
+        between = f"between step {evidence.previous_step} and step {evidence.step}"
+        wants = f"the rule wants {'' if fall > 0 else 'a fall of '}{evidence.threshold:g} %"
+        if fall == 0:
+            return f"{evidence.tensor} did not change {between}; {wants}"
+        moved = "fell" if fall > 0 else "rose"
+        return f"{evidence.tensor} {moved} {_percent(abs(fall))} {between}; {wants}"
+
+    def _nothing_checked(self) -> tuple[str, str]:
+        """The first of these that holds, as reason and explanation."""
+        seen = ", ".join(sorted(self._other_modes))
+        causes = (
+            (self._newest is None, "nothing_saved", "the job saved no step"),
+            (
+                bool(self._tracks),
+                "too_few_steps",
+                f"no loss has saved steps that lie {self.parameters.num_steps} apart (num_steps)",
+            ),
+            (
+                bool(self._other_modes),
+                "no_values_in_mode",
+                f"no loss has values in mode {self.parameters.mode or 'EVAL or TRAIN'}, only in {seen}",
+            ),
+            (
+                bool(self._rising),
+                "only_rising_metrics",
+                "the selected metrics should all rise: none is a loss",
+            ),
+            (
+                bool(self._large),
+                "no_scalar",
+                "the selected tensors all have several elements: none is a loss",
+            ),
+            (
+                bool(self._losses.missing),
+                "no_such_collection",
+                f"the job has no collection {', '.join(self._losses.missing)}",
+            ),
+            (True, "no_tensor_matches", "none of the saved tensors is one that the rule reads"),
+        )
+        return next((reason, explanation) for holds, reason, explanation in causes if holds)
+
+    def _notes(self) -> tuple[str, ...]:
+        notes = []
+        if self._rising:
+            notes.append(f"left out, because they should rise: {', '.join(sorted(self._rising))}")
+        if self._large:
+            notes.append(f"left out, because they have several elements: {', '.join(sorted(self._large))}")
+        return tuple(notes)
+
+
+def _fall_percent(before: float, now: float) -> float:
+    return (before - now) / max(abs(before), _TINY) * 100
+
+
+def _percent(value: float) -> str:
+    return f"{value:.0f} %" if value >= 1000 else f"{value:.3g} %"

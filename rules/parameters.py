@@ -1,0 +1,115 @@
+"""A rule's parameters: SageMaker hands them over as strings, the rule wants values.
+
+A rule declares them as a frozen dataclass, each field made by `parameter`:
+
+    @dataclass(frozen=True, slots=True)
+    class Parameters:
+        num_steps: int = parameter(10, whole(at_least=1))
+
+and `parse(Parameters, {"num_steps": "2"}, rule)` makes the values, or an error that says what is valid.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class RuleError(ValueError):
+    """A rule cannot be set up; the sentence says what to change."""
+
+
+class ParameterError(RuleError):
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class Kind(Generic[T]):
+    """How a parameter is read; `valid` completes "must be …". `read` raises ValueError for the rest."""
+
+    valid: str
+    read: Callable[[str], T]
+
+
+def parameter(default: T, kind: Kind[Any]) -> T:
+    """A field of a `Parameters` dataclass."""
+    return field(default=default, metadata={"kind": kind})
+
+
+def whole(*, at_least: int) -> Kind[int]:
+    def read(text: str) -> int:
+        number = int(text)
+        if number < at_least:
+            raise ValueError
+        return number
+
+    return Kind(f"a whole number of at least {at_least}", read)
+
+
+def number(*, above: float, below: float) -> Kind[float]:
+    def read(text: str) -> float:
+        value = float(text)
+        if not above < value < below:
+            raise ValueError
+        return value
+
+    return Kind(f"a number above {above:g} and below {below:g}", read)
+
+
+def choice(*options: str) -> Kind[str]:
+    def read(text: str) -> str:
+        if text.upper() not in options:
+            raise ValueError
+        return text.upper()
+
+    return Kind(f"one of {', '.join(options)}", read)
+
+
+def _flag(text: str) -> bool:
+    return {"true": True, "1": True, "false": False, "0": False}[text.lower()]
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def _regexes(text: str) -> tuple[str, ...]:
+    regexes = _names(text)
+    for regex in regexes:
+        re.compile(regex)
+    return regexes
+
+
+FLAG = Kind("True or False", _flag)
+NAMES = Kind("names separated by commas", _names)
+REGEXES = Kind("regular expressions separated by commas", _regexes)
+
+
+def parse(parameters: type[T], given: Mapping[str, str], rule: str) -> T:
+    """Values for a dataclass of parameters. An empty string stands for the default, as at SageMaker."""
+    kinds: dict[str, Kind[Any]] = {
+        field.name: field.metadata["kind"]
+        for field in fields(parameters)  # type: ignore[arg-type] # T is a dataclass; typing cannot say so
+    }
+    for name in given:
+        if name not in kinds:
+            close = difflib.get_close_matches(name, kinds, n=1)
+            raise ParameterError(
+                f"{rule} has no parameter {name!r}"
+                + (f" (did you mean {close[0]}?)" if close else "")
+                + f"; it has {', '.join(kinds)}"
+            )
+    values = {name: _read(rule, name, kinds[name], text) for name, text in given.items() if text.strip()}
+    return parameters(**values)
+
+
+def _read(rule: str, name: str, kind: Kind[Any], text: str) -> Any:
+    try:
+        return kind.read(text.strip())
+    except (ValueError, KeyError, re.error) as error:
+        raise ParameterError(f"{rule}: {name} must be {kind.valid}, not {text!r}") from error

@@ -1,0 +1,74 @@
+"""The catalogue of rules."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import rules
+
+THIRD_PARTY = """
+from rules import Rule, Status, Verdict
+
+class AlwaysFires(Rule):
+    name = "AlwaysFires"
+    def __init__(self, parameters): pass
+    def observe(self, step, tensors): return Verdict(Status.ISSUES_FOUND, step=step.number)
+    def verdict(self, *, ended): return Verdict(Status.IN_PROGRESS)
+    def state(self): return {}
+    def restore(self, state): pass
+
+NOT_A_RULE = 3
+"""
+
+
+@pytest.fixture
+def third_party(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An installed distribution that adds rules."""
+    (tmp_path / "rules_of_others.py").write_text(THIRD_PARTY)
+    info = tmp_path / "rules_of_others-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: rules-of-others\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(
+        "[debugger_watcher.rules]\n"
+        "AlwaysFires = rules_of_others:AlwaysFires\n"
+        "LossNotDecreasing = rules_of_others:AlwaysFires\n"
+        "Broken = rules_of_others:NOT_A_RULE\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+
+def test_every_built_in_rule_stands_under_its_own_name_and_loads_with_its_defaults() -> None:
+    for name, rule in rules.RULES.items():
+        assert rule.name == name
+        assert isinstance(rules.load(name, {}), rule)
+
+
+def test_what_rule_parameters_tell_the_service_is_not_the_rules_business() -> None:
+    rules.load(
+        "LossNotDecreasing", {"rule_to_invoke": "LossNotDecreasing", "base_trial": "x", "num_steps": "3"}
+    )
+
+
+def test_a_rule_that_is_not_there_is_refused_with_those_that_are() -> None:
+    with pytest.raises(rules.UnknownRule, match=r"no rule 'LossNotFalling'; there are .*LossNotDecreasing"):
+        rules.load("LossNotFalling", {})
+
+
+@pytest.mark.usefixtures("third_party")
+def test_an_installed_distribution_adds_a_rule_by_its_entry_point() -> None:
+    assert "AlwaysFires" in rules.names()
+    verdict = rules.load("AlwaysFires", {}).observe(rules.Step(3), {})
+    assert verdict == rules.Verdict(rules.Status.ISSUES_FOUND, step=3)
+
+
+@pytest.mark.usefixtures("third_party")
+def test_an_entry_point_cannot_replace_a_built_in_rule() -> None:
+    assert type(rules.load("LossNotDecreasing", {})) is rules.RULES["LossNotDecreasing"]
+
+
+@pytest.mark.usefixtures("third_party")
+def test_an_entry_point_that_is_no_rule_is_named() -> None:
+    with pytest.raises(rules.RuleError, match="rules_of_others:NOT_A_RULE"):
+        rules.load("Broken", {})
