@@ -13,9 +13,11 @@ import os
 import random
 import signal
 import socket
+import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 
 import structlog
@@ -47,6 +49,7 @@ DRAIN = 8.0
 """Seconds to finish what is under way after SIGTERM; ECS would wait 30 before it kills."""
 ONCE_PATIENCE = 60.0
 """Seconds that `--once` gives destinations and stops to settle."""
+CONSEQUENCE = "nothing is lost; the next pass tries again"
 
 
 def utc_now() -> datetime:
@@ -97,19 +100,21 @@ class App:
         )
         self.stopping = threading.Event()
         self.failure: BaseException | None = None
+        self.drained = True
         self._pace = Pace(DESCRIBES_PER_SECOND, time.monotonic, self.stopping.wait)
 
     # -- one pass ---------------------------------------------------------------------------------
 
     def run_once(self) -> bool:
-        """One pass over everything, and deliver; False where something is left to deliver."""
+        """One pass over everything, and deliver; False where AWS refused it or something is left."""
         lookers = self._start_lookers()
-        self.reconciler.run()
+        with self._expected_faults() as faults:
+            self.reconciler.run()
         self.work.wait_until_empty(self.stopping.is_set)
         self.work.close()
         for looker in lookers:
             looker.join()
-        return self.outbox.run_until_empty(ONCE_PATIENCE)
+        return self.outbox.run_until_empty(ONCE_PATIENCE) and not faults
 
     # -- for as long as it lives ------------------------------------------------------------------
 
@@ -135,7 +140,8 @@ class App:
         deadline = time.monotonic() + DRAIN
         for thread in (outbox, *lookers):
             thread.join(max(deadline - time.monotonic(), 0))
-        log.info("stopped", drained=not outbox.is_alive())
+        self.drained = not outbox.is_alive()
+        log.info("stopped", drained=self.drained)
 
     def stop(self) -> None:
         self.stopping.set()
@@ -144,15 +150,26 @@ class App:
         self.store.close()
 
     def _reconcile(self) -> None:
-        try:
+        with self._expected_faults():
             self.reconciler.run()
             if self.reconciler.finished() and self.store.next_due() is None:
                 log.info("finished", jobs=self.reconciler.only)
                 self.stop()
+
+    @contextmanager
+    def _expected_faults(self) -> Iterator[list[Exception]]:
+        """What AWS or the store refuses is said, and tried again in the next pass."""
+        faults: list[Exception] = []
+        try:
+            yield faults
+        except AwsError as error:
+            faults.append(error)
+            self.faults.say(error, consequence=CONSEQUENCE)
+            if isinstance(error, CredentialsError):
+                self.aws.renew()
         except StoreError as error:
-            log.error(
-                "store_failed", error=str(error), consequence="nothing is lost; the next pass tries again"
-            )
+            faults.append(error)
+            log.error("store_failed", error=str(error), consequence=CONSEQUENCE)
 
     def _start_lookers(self) -> list[threading.Thread]:
         return [self._start(f"look-{number}", self._look) for number in range(1, LOOKERS + 1)]
@@ -160,18 +177,11 @@ class App:
     def _look(self) -> None:
         while name := self.work.take():
             self._pace.keep()
-            try:
-                with structlog.contextvars.bound_contextvars(job=name):
-                    self.pipeline.look_again(name)
+            with structlog.contextvars.bound_contextvars(job=name), self._expected_faults() as faults:
+                self.pipeline.look_again(name)
+            if not faults:
                 self.faults.over("sagemaker:DescribeTrainingJob")
-            except AwsError as error:
-                self.faults.say(error, consequence="the next pass tries again")
-                if isinstance(error, CredentialsError):
-                    self.aws.renew()
-            except StoreError as error:
-                log.error("store_failed", error=str(error), consequence="the next pass tries again")
-            finally:
-                self.work.done(name)
+            self.work.done(name)
 
     def _start(self, name: str, loop: Callable[[], None]) -> threading.Thread:
         thread = threading.Thread(target=self._guarded(name, loop), name=name, daemon=True)
@@ -202,10 +212,16 @@ def run(config: Config, names: Sequence[str] = (), once: bool = False) -> int:
             ) from error
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: app.stop())
-    try:
-        if once:
-            return 0 if app.run_once() and app.failure is None else 1
+    if once:
+        done = app.run_once()
+    else:
         app.run()
-        return 0 if app.failure is None else 1
-    finally:
-        app.close()
+        done = True
+    app.close()
+    code = 0 if done and app.failure is None else 1
+    if not app.drained:
+        # A request that hangs would keep the interpreter from ending. Its delivery is in flight in the
+        # store, and will be looked up before it is sent again.
+        sys.stdout.flush()
+        os._exit(code)
+    return code

@@ -15,7 +15,7 @@ import structlog
 
 from watcher.aws.sagemaker import TrainingJobs
 from watcher.config import Watch
-from watcher.errors import AccessDenied, AwsError
+from watcher.errors import AccessDenied
 from watcher.faults import Faults
 from watcher.model import IN_PROGRESS
 from watcher.pipeline import Pipeline, matches
@@ -40,14 +40,11 @@ class Reconciler:
     """Job names from the command line: these are watched, and nothing else is asked for."""
 
     def run(self) -> None:
-        """One pass over everything. An AWS refusal is said, and the next pass tries again."""
-        try:
-            if self.only:
-                self._look_at_named()
-            else:
-                self._look_at_all()
-        except AwsError as error:
-            self.faults.say(error, consequence="the next pass tries again")
+        """One pass over everything. Raises `AwsError`; what was found until then is handled."""
+        if self.only:
+            self._look_at_named()
+        else:
+            self._look_at_all()
 
     def finished(self) -> bool:
         """Jobs were named, and nothing more can be learnt of any of them."""

@@ -1,0 +1,133 @@
+"""Snapshots become findings."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.samples import FIRED, NOON, a_job, an_ended_job, an_outcome
+from watcher.detect import detect, parse_step
+from watcher.model import FindingKind, JobSnapshot, RuleSource
+
+
+def kinds(before: JobSnapshot | None, after: JobSnapshot, *, stopped_by_us: bool = False) -> list[str]:
+    return [finding.kind for finding in detect(before, after, now=NOON, stopped_by_us=stopped_by_us)]
+
+
+def test_a_rule_that_found_an_issue_is_a_finding_with_its_step_and_sentence():
+    before = a_job(outcomes=(an_outcome("InProgress"),))
+    after = a_job(outcomes=(an_outcome("IssuesFound", details=FIRED),))
+    (finding,) = detect(before, after, now=NOON, stopped_by_us=False)
+    assert (finding.kind, finding.rule, finding.source) == ("rule_issue", "LossNotDecreasing", "debugger")
+    assert (finding.step, finding.reason, finding.opened_at) == (140, FIRED, NOON)
+
+
+def test_a_job_first_seen_with_an_issue_is_told():
+    assert kinds(None, a_job(outcomes=(an_outcome("IssuesFound"),))) == [FindingKind.RULE_ISSUE]
+
+
+def test_what_the_last_snapshot_showed_is_not_found_again():
+    job = a_job(outcomes=(an_outcome("IssuesFound"), an_outcome("Error", rule="Overfit")))
+    assert kinds(job, job) == []
+
+
+def test_rules_are_matched_by_name_whatever_their_order():
+    fired, quiet = an_outcome("IssuesFound", rule="A"), an_outcome("InProgress", rule="B")
+    assert kinds(a_job(outcomes=(fired, quiet)), a_job(outcomes=(quiet, fired))) == []
+
+
+def test_a_debugger_rule_and_a_profiler_rule_of_one_name_are_two():
+    debugger = an_outcome("IssuesFound", rule="Same")
+    profiler = an_outcome("IssuesFound", rule="Same", source=RuleSource.PROFILER)
+    first = detect(None, a_job(outcomes=(debugger,)), now=NOON, stopped_by_us=False)
+    both = detect(
+        a_job(outcomes=(debugger,)), a_job(outcomes=(debugger, profiler)), now=NOON, stopped_by_us=False
+    )
+    assert [finding.source for finding in both] == [RuleSource.PROFILER]
+    assert first[0].id != both[0].id
+
+
+def test_a_rule_that_could_not_run_is_a_finding():
+    assert kinds(None, a_job(outcomes=(an_outcome("Error"),))) == [FindingKind.RULE_ERROR]
+
+
+@pytest.mark.parametrize("status", ["InProgress", "NoIssuesFound", "Stopping", "Stopped", "Pondering", ""])
+def test_other_rule_statuses_are_no_finding(status):
+    assert kinds(None, a_job(outcomes=(an_outcome(status),))) == []
+
+
+def test_a_failed_job_is_told_with_its_reason():
+    after = an_ended_job(status="Failed", failure_reason="AlgorithmError: exit code 1")
+    (finding,) = detect(a_job(), after, now=NOON, stopped_by_us=False)
+    assert (finding.kind, finding.reason) == (FindingKind.JOB_FAILED, "AlgorithmError: exit code 1")
+
+
+def test_a_job_stopped_by_somebody_else_is_told():
+    assert kinds(a_job(), an_ended_job(status="Stopped")) == [FindingKind.JOB_STOPPED]
+
+
+def test_a_job_that_watcher_stopped_is_not_told_as_stopped():
+    assert kinds(a_job(), an_ended_job(status="Stopped"), stopped_by_us=True) == []
+
+
+def test_a_stop_by_a_limit_says_which():
+    after = an_ended_job(status="Stopped", secondary_status="MaxRuntimeExceeded")
+    (finding,) = detect(a_job(), after, now=NOON, stopped_by_us=False)
+    assert finding.reason == "MaxRuntimeExceeded"
+
+
+def test_a_completed_job_is_found():
+    assert kinds(a_job(), an_ended_job()) == [FindingKind.JOB_COMPLETED]
+
+
+@pytest.mark.parametrize("status", ["Stopping", "Deleting", "Hibernating"])
+def test_a_job_status_that_is_no_end_is_no_finding(status):
+    assert kinds(a_job(), a_job(status=status)) == []
+
+
+def test_an_outcome_that_arrives_with_the_end_of_its_job_is_not_missed():
+    before = a_job(outcomes=(an_outcome("InProgress"),))
+    after = an_ended_job(outcomes=(an_outcome("IssuesFound", details=FIRED),))
+    assert kinds(before, after) == [FindingKind.RULE_ISSUE, FindingKind.JOB_COMPLETED]
+
+
+@pytest.mark.parametrize(
+    ("details", "step"),
+    [
+        (FIRED, 140),
+        ("RuleEvaluationConditionMet: Evaluation of the rule at step 3 of 9 at step 7 resulted", 3),
+        ("ClientError: No debugging data was saved by the training job.", None),
+        ("stopped at step 12", None),
+        ("", None),
+    ],
+)
+def test_the_step_is_read_from_a_condition_that_was_met(details, step):
+    assert parse_step(details) == step
+
+
+statuses = st.sampled_from(["InProgress", "IssuesFound", "NoIssuesFound", "Error", "Stopped", "Unheard-of"])
+outcomes = st.lists(
+    st.builds(
+        an_outcome,
+        statuses,
+        rule=st.sampled_from("ABC"),
+        source=st.sampled_from(list(RuleSource)),
+    ),
+    max_size=6,
+    unique_by=lambda outcome: (outcome.rule, outcome.source),
+).map(tuple)
+jobs = st.builds(
+    lambda status, found: a_job(status=status, outcomes=found),
+    st.sampled_from(["InProgress", "Stopping", "Stopped", "Completed", "Failed", "Unheard-of"]),
+    outcomes,
+)
+
+
+@given(st.lists(jobs, max_size=5), jobs)
+def test_however_often_one_looks_on_the_way_each_issue_of_the_end_has_been_found(way, end):
+    found, before = set(), None
+    for job in [*way, end]:
+        found |= {finding.id for finding in detect(before, job, now=NOON, stopped_by_us=False)}
+        before = job
+    assert {finding.id for finding in detect(None, end, now=NOON, stopped_by_us=False)} <= found

@@ -1,0 +1,141 @@
+"""Findings become decisions, and decisions the outbox's rows."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from tests.samples import NOON, a_job, an_ended_job, an_outcome
+from watcher import policy
+from watcher.config import Config, Route, Slack, Stop, Watch
+from watcher.detect import detect
+from watcher.model import DeliveryKind, Finding, JobSnapshot, Routing, RuleSource, StopChoice
+from watcher.policy import Refusal
+
+FIRING = a_job(outcomes=(an_outcome("IssuesFound"),))
+
+
+def the_finding(job: JobSnapshot) -> Finding:
+    return detect(None, job, now=NOON, stopped_by_us=False)[0]
+
+
+def decide(job: JobSnapshot, *routes: Route, slack: str = "") -> policy.Decision:
+    return policy.decide(the_finding(job), job, Config(route=routes, slack=Slack(channel=slack)))
+
+
+def test_the_first_route_that_matches_wins():
+    decision = decide(
+        FIRING,
+        Route(job="prod-*", to=("console",)),
+        Route(job="churn-*", rule="LossNot*", to=("slack:#growth",)),
+        Route(to=("slack:#all",)),
+    )
+    assert (decision.to, decision.routing) == (("slack:#growth",), Routing.ROUTE)
+
+
+def test_what_no_route_takes_goes_to_the_slack_channel():
+    decision = decide(FIRING, Route(job="prod-*", to=("console",)), slack="#training-alerts")
+    assert (decision.to, decision.routing) == (("slack:#training-alerts",), Routing.SLACK_CHANNEL)
+
+
+def test_without_route_and_channel_it_goes_to_the_console():
+    assert decide(FIRING).to == ("console",)
+
+
+def test_a_route_without_destinations_decides_on_the_stop_alone():
+    decision = decide(FIRING, Route(stop=True), slack="#training-alerts")
+    assert (decision.to, decision.stop) == (("slack:#training-alerts",), StopChoice.STOP)
+
+
+def test_a_destination_named_twice_is_told_once():
+    assert decide(FIRING, Route(to=("console", "console"))).to == ("console",)
+
+
+def test_a_finding_about_the_job_itself_matches_routes_for_every_rule_only():
+    failed = an_ended_job(status="Failed")
+    decision = decide(failed, Route(rule="Loss*", to=("slack:#loss",)), Route(to=("slack:#all",)))
+    assert decision.to == ("slack:#all",)
+
+
+def test_stopping_is_opt_in():
+    assert decide(FIRING, Route(to=("console",))).stop is StopChoice.NOT_ASKED
+    assert decide(FIRING).stop is StopChoice.NOT_ASKED
+
+
+def test_a_profiler_rule_never_stops_a_job():
+    job = a_job(outcomes=(an_outcome("IssuesFound", rule="ProfilerReport", source=RuleSource.PROFILER),))
+    decision = decide(job, Route(stop=True))
+    assert decision.stop is StopChoice.PROFILER
+    rows = policy.deliveries(the_finding(job), decision, Stop(), NOON)
+    assert [row.kind for row in rows] == [DeliveryKind.ALERT]
+
+
+def test_a_rule_that_could_not_run_stops_nothing():
+    assert decide(a_job(outcomes=(an_outcome("Error"),)), Route(stop=True)).stop is StopChoice.NOT_AN_ISSUE
+
+
+def test_a_job_that_has_ended_is_not_stopped():
+    job = an_ended_job(outcomes=(an_outcome("IssuesFound"),))
+    assert decide(job, Route(stop=True)).stop is StopChoice.NOT_RUNNING
+
+
+def test_a_stop_waits_for_the_grace_and_the_alert_says_how_to_prevent_it():
+    decision = decide(FIRING, Route(stop=True))
+    alert, stop = policy.deliveries(the_finding(FIRING), decision, Stop(grace=300), NOON)
+    assert (alert.due_at, stop.due_at) == (NOON, NOON + timedelta(minutes=5))
+    assert "12:05:00 UTC" in alert.text
+    assert f"watcher stop {FIRING.name} --cancel" in alert.text
+
+
+def test_stops_of_two_jobs_have_lanes_of_their_own():
+    jobs = [a_job(name, outcomes=(an_outcome("IssuesFound"),)) for name in ("one", "two")]
+    lanes = {
+        policy.deliveries(the_finding(job), decide(job, Route(stop=True)), Stop(), NOON)[-1].lane
+        for job in jobs
+    }
+    assert len(lanes) == 2
+
+
+def test_the_alert_names_the_route_that_stops_the_job():
+    decision = decide(FIRING, Route(job="churn-*", stop=True))
+    alert = policy.deliveries(the_finding(FIRING), decision, Stop(), NOON)[0]
+    assert "route job churn-*, rule *" in alert.text
+
+
+def test_what_became_of_a_stop_is_told_wherever_the_alert_was():
+    decision = decide(FIRING, Route(to=("console", "slack:#growth"), stop=True))
+    rows = policy.deliveries(the_finding(FIRING), decision, Stop(), NOON)
+    updates = policy.updates(rows, "stopped", NOON)
+    assert [(row.kind, row.to, row.lane) for row in updates] == [
+        (DeliveryKind.UPDATE, "console", "console"),
+        (DeliveryKind.UPDATE, "slack:#growth", "slack:#growth"),
+    ]
+    assert not {row.id for row in updates} & {row.id for row in rows}
+
+
+def test_completed_jobs_are_told_only_when_asked_for():
+    finding = the_finding(an_ended_job())
+    assert not policy.wanted(finding, Config())
+    assert policy.wanted(finding, Config(watch=Watch(report_completed=True)))
+
+
+@pytest.mark.parametrize(
+    ("job", "settings", "expected"),
+    [
+        (FIRING, Stop(), None),
+        (an_ended_job(), Stop(), Refusal.NOT_IN_PROGRESS),
+        (a_job(status="Stopping"), Stop(), Refusal.NOT_IN_PROGRESS),
+        (FIRING, Stop(dry_run=True), Refusal.DRY_RUN),
+        (FIRING, Stop(min_runtime=2400), None),
+        (FIRING, Stop(min_runtime=2401), Refusal.TOO_YOUNG),
+        (FIRING, Stop(min_runtime=2401, dry_run=True), Refusal.TOO_YOUNG),
+    ],
+)
+def test_the_guards_refuse_to_stop(job, settings, expected):
+    assert policy.refusal(job, job.arn, settings, NOON) is expected
+
+
+def test_another_job_of_the_same_name_is_not_stopped():
+    other = FIRING.arn.replace("111122223333", "444455556666")
+    assert policy.refusal(FIRING, other, Stop(), NOON) is Refusal.ANOTHER_JOB

@@ -1,0 +1,112 @@
+"""Which jobs are looked at when: decisions without I/O."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from tests.samples import NOON, a_job, an_ended_job, an_outcome
+from watcher.config import Watch
+from watcher.model import RuleConfiguration, RuleSource
+from watcher.pipeline import PROFILER_REFRESH, fingerprint, matches, schedule
+from watcher.reconcile import due
+from watcher.store.base import WatchedJob
+from watcher.work import Urgency
+
+PROFILED = a_job(rules=(RuleConfiguration("ProfilerReport", RuleSource.PROFILER),))
+
+
+def watched(name: str, status: str = "InProgress", describe_in: float | None = None) -> WatchedJob:
+    at = None if describe_in is None else NOON + timedelta(seconds=describe_in)
+    return WatchedJob(arn=f"arn:{name}", name=name, status=status, fingerprint="", describe_at=at)
+
+
+def test_a_job_that_search_no_longer_finds_in_progress_is_described():
+    assert list(due([watched("gone")], set(), NOON)) == [("gone", Urgency.ENDED)]
+
+
+def test_a_job_in_progress_costs_nothing_until_it_is_due():
+    jobs = [watched("never"), watched("later", describe_in=1), watched("now", describe_in=0)]
+    assert list(due(jobs, {job.arn for job in jobs}, NOON)) == [("now", Urgency.DUE)]
+
+
+@pytest.mark.parametrize("status", ["Stopping", "Stopped", "Completed", "Failed", "Hibernating"])
+def test_a_job_that_is_followed_after_its_end_is_described_in_each_pass(status):
+    assert list(due([watched("ended", status)], set(), NOON)) == [("ended", Urgency.ENDED)]
+
+
+def test_without_search_every_job_is_described():
+    assert list(due([watched("one"), watched("two", "Stopped")], None, NOON)) == [
+        ("one", Urgency.DUE),
+        ("two", Urgency.ENDED),
+    ]
+
+
+@pytest.mark.parametrize(("spread", "factor"), [(0.0, 0.9), (0.5, 1.0), (1.0, 1.1)])
+def test_profiler_rules_are_read_again_after_about_ten_minutes(spread, factor):
+    watching, at = schedule(PROFILED, NOON, follow=1800, spread=spread)
+    assert watching
+    assert at == NOON + timedelta(seconds=PROFILER_REFRESH * factor)
+
+
+def test_a_running_job_without_profiler_rules_is_not_described_again():
+    assert schedule(a_job(outcomes=(an_outcome(),)), NOON, follow=1800, spread=0) == (True, None)
+
+
+def test_an_ended_job_is_followed_until_each_of_its_rules_is_final():
+    job = an_ended_job(outcomes=(an_outcome("NoIssuesFound"), an_outcome("InProgress", rule="Overfit")))
+    assert schedule(job, NOON, follow=1800, spread=0) == (True, NOON)
+    final = replace(job, outcomes=(an_outcome("NoIssuesFound"), an_outcome("Error", rule="Overfit")))
+    assert schedule(final, NOON, follow=1800, spread=0) == (False, None)
+
+
+def test_a_job_is_followed_for_a_bounded_time_after_its_end():
+    job = an_ended_job(outcomes=(an_outcome("Pondering"),))
+    assert schedule(job, NOON + timedelta(seconds=1800), follow=1800, spread=0)[0]
+    assert not schedule(job, NOON + timedelta(seconds=1801), follow=1800, spread=0)[0]
+
+
+def test_a_job_that_is_stopping_is_watched_however_long_it_takes():
+    job = a_job(status="Stopping", modified_at=NOON - timedelta(days=1))
+    assert schedule(job, NOON, follow=1800, spread=0) == (True, NOON)
+
+
+def test_a_fingerprint_is_the_same_for_what_search_and_describe_tell():
+    searched = a_job(tags={"team": "growth"}, modified_at=NOON)
+    profiler = an_outcome(rule="ProfilerReport", source=RuleSource.PROFILER)
+    described = replace(PROFILED, outcomes=(profiler,))
+    assert fingerprint(searched) == fingerprint(described)
+
+
+def test_a_fingerprint_changes_with_the_job():
+    changes = [
+        {"status": "Stopping"},
+        {"secondary_status": "Uploading"},
+        {"outcomes": (an_outcome(),)},
+        {"outcomes": (an_outcome("IssuesFound"),)},
+        {"failure_reason": "x"},
+    ]
+    assert len({fingerprint(a_job(**change)) for change in [{}, *changes]}) == 6
+
+
+@pytest.mark.parametrize(
+    ("watch", "expected"),
+    [
+        (Watch(), True),
+        (Watch(jobs=("churn-*",)), True),
+        (Watch(jobs=("prod-*", "*-xgb-*")), True),
+        (Watch(jobs=("prod-*",)), False),
+        (Watch(tags={"team": "growth"}), True),
+        (Watch(tags={"team": "growth", "stage": "prod"}), False),
+        (Watch(tags={"team": "core"}), False),
+    ],
+)
+def test_a_job_is_watched_by_name_and_tags(watch, expected):
+    assert matches(a_job(tags={"team": "growth"}), watch) is expected
+
+
+def test_a_job_whose_tags_nobody_told_carries_none():
+    assert not matches(a_job(tags=None), Watch(tags={"team": "growth"}))
+    assert matches(a_job(tags=None), Watch())

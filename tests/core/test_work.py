@@ -1,0 +1,86 @@
+"""The queue of jobs to look at again, and the pace at which that happens."""
+
+from __future__ import annotations
+
+import threading
+
+from watcher.work import LookAgain, Pace, Urgency
+
+
+def test_what_has_ended_is_looked_at_first():
+    work = LookAgain()
+    work.put("due", Urgency.DUE)
+    work.put("ended", Urgency.ENDED)
+    assert [work.take(), work.take()] == ["ended", "due"]
+
+
+def test_a_job_waits_only_once_however_often_it_is_put():
+    work = LookAgain()
+    for urgency in (Urgency.DUE, Urgency.DUE, Urgency.ENDED, Urgency.DUE):
+        work.put("job", urgency)
+    work.put("other", Urgency.DUE)
+    assert [work.take(), work.take()] == ["job", "other"]
+
+
+def test_a_job_that_one_worker_has_is_given_to_no_other():
+    work = LookAgain()
+    work.put("job", Urgency.ENDED)
+    assert work.take() == "job"
+    work.put("job", Urgency.ENDED)  # it changed again meanwhile
+    work.put("other", Urgency.DUE)
+    assert work.take() == "other"
+    work.done("job")
+    assert work.take() == "job"
+
+
+def test_a_worker_that_waits_gets_what_comes():
+    work, taken = LookAgain(), []
+    worker = threading.Thread(target=lambda: taken.append(work.take()))
+    worker.start()
+    work.put("job", Urgency.DUE)
+    worker.join(5)
+    assert taken == ["job"]
+
+
+def test_closing_the_queue_sends_the_workers_home():
+    work, taken = LookAgain(), []
+    workers = [threading.Thread(target=lambda: taken.append(work.take())) for _ in range(3)]
+    for worker in workers:
+        worker.start()
+    work.close()
+    for worker in workers:
+        worker.join(5)
+    assert taken == [None, None, None]
+
+
+def test_waiting_for_an_empty_queue_includes_what_is_being_handled():
+    work = LookAgain()
+    work.put("job", Urgency.DUE)
+    name = work.take()
+    assert name is not None
+    asked = []
+
+    def stop() -> bool:
+        asked.append(True)
+        if len(asked) == 2:
+            work.done(name)
+        return len(asked) > 5
+
+    work.wait_until_empty(stop, interval=0)
+    assert len(asked) == 2
+
+
+def test_calls_keep_a_steady_pace_however_fast_they_come():
+    now, waits = [100.0], []
+
+    def wait(seconds: float) -> None:
+        waits.append(round(seconds, 6))
+        now[0] += seconds
+
+    pace = Pace(5.0, clock=lambda: now[0], wait=wait)
+    for _ in range(4):
+        pace.keep()
+    assert waits == [0.2, 0.2, 0.2]
+    now[0] += 10
+    pace.keep()
+    assert len(waits) == 3
