@@ -1,0 +1,370 @@
+"""Slack's Web API on loopback, as far as Watcher uses it; it checks what it is sent as Slack does.
+
+In a test:
+
+    with SlackDouble() as slack:
+        channel = SlackChannel(slack.token, "#alerts", slack.api_url)
+        slack.fail("chat.postMessage", "close_after")      # the next one is stored, its answer is lost
+        slack.messages
+
+As a process of its own, for tests in which Watcher is killed and Slack is not:
+
+    python -m tests.doubles.slack --port 8900              # prints its api_url
+
+with a control API beside `/api/`: `GET /control/messages`, `GET /control/calls`, and
+`POST /control/faults` with `{"method", "fault", "times", "retry_after"}`.
+
+Faults: `ratelimited` (429 with Retry-After), `status_500`, `hang` (until the client goes away),
+`close_before` and `close_after` (the connection is closed before or after the request takes effect), and
+any of Slack's own error codes (`invalid_auth`). A fault applies `times` times, or until cleared when that
+is 0.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import threading
+from collections import Counter
+from contextlib import suppress
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, Self, cast
+from urllib.parse import parse_qsl
+
+from tests.doubles.block_kit import mrkdwn_problems, problems
+
+TOKEN = "xoxb-double-0123456789"
+ALERTS = "C0000000001"
+
+
+class SlackError(Exception):
+    def __init__(self, code: str, **more: Any) -> None:
+        super().__init__(code)
+        self.answer = {"ok": False, "error": code} | more
+
+
+@dataclass
+class Conversation:
+    id: str
+    name: str
+    member: bool = True
+    archived: bool = False
+
+
+@dataclass
+class Workspace:
+    """What Slack knows, and its methods. `scopes` are the bot's."""
+
+    token: str = TOKEN
+    scopes: set[str] = field(
+        default_factory=lambda: {
+            "chat:write", "channels:read", "groups:read", "channels:history", "groups:history"
+        }
+    )  # fmt: skip
+    conversations: list[Conversation] = field(
+        default_factory=lambda: [
+            Conversation(ALERTS, "alerts"),
+            Conversation("C0000000002", "prod"),
+            Conversation("C0000000003", "others", member=False),
+            Conversation("C0000000004", "old", archived=True),
+        ]
+    )
+    messages: list[dict[str, Any]] = field(default_factory=list)
+    """In the order of posting; each with `channel`, `ts`, `text`, `blocks`, `metadata`, `thread_ts`."""
+    now: float = 0.0
+    """Unix seconds that the next message gets as its `ts`; 0: the real time."""
+    editable: bool = True
+    most: int = 1000
+    """The most that one page of history holds, whatever was asked for."""
+
+    def call(self, method: str, arguments: dict[str, Any], token: str) -> dict[str, Any]:
+        if token != self.token:
+            raise SlackError("invalid_auth" if token else "not_authed")
+        handler = getattr(self, method.replace(".", "_"), None)
+        if handler is None:
+            raise SlackError("unknown_method")
+        return {"ok": True} | cast("dict[str, Any]", handler(arguments))
+
+    def auth_test(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        return {"team": "Research", "user": "watcher", "team_id": "T1", "user_id": "U1", "bot_id": "B1"}
+
+    def chat_postMessage(self, arguments: dict[str, Any]) -> dict[str, Any]:  # noqa: N802 - Slack's name
+        self._need("chat:write")
+        conversation = self._conversation(arguments["channel"])
+        self._check_content(arguments)
+        metadata = arguments.get("metadata")
+        if metadata is not None and not _is_metadata(metadata):
+            raise SlackError("invalid_metadata_schema")
+        ts = self._next_ts()
+        kept = ("text", "blocks", "metadata", "thread_ts", "unfurl_links", "unfurl_media")
+        message = {"channel": conversation.id, "ts": ts, "type": "message"}
+        self.messages.append(message | {key: arguments[key] for key in kept if key in arguments})
+        return {"channel": conversation.id, "ts": ts}
+
+    def chat_update(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        self._need("chat:write")
+        if not re.fullmatch(r"[CGD][A-Z0-9]+", arguments["channel"]):
+            raise SlackError("channel_not_found")
+        conversation = self._conversation(arguments["channel"])
+        self._check_content(arguments)
+        for message in self.messages:
+            if (message["channel"], message["ts"]) == (conversation.id, arguments["ts"]):
+                if not self.editable:
+                    raise SlackError("edit_window_closed")
+                message |= {key: arguments[key] for key in ("text", "blocks", "metadata") if key in arguments}
+                message["edited"] = True
+                return {"channel": conversation.id, "ts": arguments["ts"]}
+        raise SlackError("message_not_found")
+
+    def conversations_history(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        self._need("channels:history")
+        if not re.fullmatch(r"[CGD][A-Z0-9]+", arguments["channel"]):
+            raise SlackError("channel_not_found")
+        conversation = self._conversation(arguments["channel"])
+        with_metadata = arguments.get("include_all_metadata") in ("1", "true")
+        found = [
+            {key: value for key, value in message.items() if with_metadata or key != "metadata"}
+            for message in reversed(self.messages)
+            if message["channel"] == conversation.id
+            and "thread_ts" not in message
+            and float(message["ts"]) > float(arguments.get("oldest", 0))
+        ]
+        return self._page("messages", found, arguments)
+
+    def users_conversations(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        self._need("channels:read")
+        if "private_channel" in arguments.get("types", "public_channel"):
+            self._need("groups:read")
+        found = [
+            {"id": c.id, "name": c.name, "is_archived": c.archived}
+            for c in self.conversations
+            if c.member and not (c.archived and arguments.get("exclude_archived") in ("1", "true"))
+        ]
+        return self._page("channels", found, arguments)
+
+    def _page(self, key: str, found: list[dict[str, Any]], arguments: dict[str, Any]) -> dict[str, Any]:
+        start = int(arguments.get("cursor") or 0)
+        end = start + min(int(arguments.get("limit", 100)), self.most)
+        cursor = str(end) if end < len(found) else ""
+        return {key: found[start:end], "response_metadata": {"next_cursor": cursor}}
+
+    def _need(self, scope: str) -> None:
+        if scope not in self.scopes:
+            raise SlackError("missing_scope", needed=scope, provided=",".join(sorted(self.scopes)))
+
+    def _conversation(self, channel: str) -> Conversation:
+        for conversation in self.conversations:
+            if channel in (conversation.id, f"#{conversation.name}"):
+                if conversation.archived:
+                    raise SlackError("is_archived")
+                if not conversation.member:
+                    raise SlackError("not_in_channel")
+                return conversation
+        raise SlackError("channel_not_found")
+
+    def _check_content(self, arguments: dict[str, Any]) -> None:
+        text = arguments.get("text", "")
+        if not text:
+            raise SlackError("no_text")
+        found = problems(arguments.get("blocks", [])) + list(mrkdwn_problems(text))
+        if found:
+            raise SlackError("invalid_blocks", response_metadata={"messages": found})
+
+    def _next_ts(self) -> str:
+        import time
+
+        moment = self.now or time.time()
+        latest = max((float(message["ts"]) for message in self.messages), default=0.0)
+        return f"{max(moment, latest + 0.000002):.6f}"
+
+
+def _is_metadata(metadata: Any) -> bool:
+    return (
+        isinstance(metadata, dict)
+        and metadata.keys() == {"event_type", "event_payload"}
+        and bool(re.fullmatch(r"[a-z0-9_]+", metadata["event_type"]))
+        and all(isinstance(value, str | int | float | bool) for value in metadata["event_payload"].values())
+    )
+
+
+@dataclass
+class Fault:
+    method: str
+    fault: str
+    times: int = 1
+    retry_after: int = 1
+
+
+class SlackDouble:
+    """Serves a workspace from a thread. `down` and `up` close and open the port; what it knows stays."""
+
+    def __init__(self, workspace: Workspace | None = None, port: int = 0) -> None:
+        self.workspace = workspace or Workspace()
+        self.calls: Counter[str] = Counter()
+        self._port = port
+        self._faults: list[Fault] = []
+        self._lock = threading.Lock()
+        self._released = threading.Event()
+        self._server: ThreadingHTTPServer | None = None
+
+    @property
+    def token(self) -> str:
+        return self.workspace.token
+
+    @property
+    def messages(self) -> list[dict[str, Any]]:
+        with self._lock:
+            return [dict(message) for message in self.workspace.messages]
+
+    @property
+    def api_url(self) -> str:
+        return f"http://127.0.0.1:{self._port}/api/"
+
+    def fail(self, method: str, fault: str, *, times: int = 1, retry_after: int = 1) -> None:
+        with self._lock:
+            self._faults.append(Fault(method, fault, times, retry_after))
+
+    def heal(self) -> None:
+        with self._lock:
+            self._faults.clear()
+
+    def up(self) -> None:
+        self._released.clear()
+        self._server = _Server(("127.0.0.1", self._port), _Handler)
+        self._server.slack = self  # type: ignore[attr-defined]
+        self._port = self._server.server_address[1]
+        threading.Thread(target=self._server.serve_forever, args=(0.02,), name="slack", daemon=True).start()
+
+    def down(self) -> None:
+        self._released.set()
+        if self._server:
+            self._server.shutdown()
+            self._server.server_close()
+            self._server = None
+
+    def __enter__(self) -> Self:
+        self.up()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.down()
+
+    # -- for the handler ------------------------------------------------------------------------------
+
+    def take_fault(self, method: str) -> Fault | None:
+        with self._lock:
+            self.calls[method] += 1
+            for fault in self._faults:
+                if fault.method in (method, "*"):
+                    if fault.times == 1:
+                        self._faults.remove(fault)
+                    elif fault.times > 1:
+                        fault.times -= 1
+                    return fault
+        return None
+
+    def call(self, method: str, arguments: dict[str, Any], token: str) -> dict[str, Any]:
+        with self._lock:
+            try:
+                return self.workspace.call(method, arguments, token)
+            except SlackError as error:
+                return error.answer
+
+    def wait_until_released(self) -> None:
+        self._released.wait()
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 64
+
+
+class _Handler(BaseHTTPRequestHandler):
+    @property
+    def slack(self) -> SlackDouble:
+        return cast("SlackDouble", self.server.slack)  # type: ignore[attr-defined]
+
+    def do_GET(self) -> None:
+        match self.path:
+            case "/control/messages":
+                self._answer(200, self.slack.messages)
+            case "/control/calls":
+                self._answer(200, dict(self.slack.calls))
+            case _:
+                self._answer(404, {"ok": False, "error": "no such page"})
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        if self.path == "/control/faults":
+            self.slack.heal()
+            fault = json.loads(body)
+            if fault:
+                self.slack.fail(fault.pop("method"), fault.pop("fault"), **fault)
+            self._answer(200, {"ok": True})
+            return
+        method = self.path.removeprefix("/api/")
+        fault = self.slack.take_fault(method)
+        if fault and self._is_over(fault):
+            return
+        answer = self.slack.call(method, self._arguments(body), self._token())
+        if fault and fault.fault == "close_after":
+            return
+        self._answer(200, answer)
+
+    def _is_over(self, fault: Fault) -> bool:
+        """Whether this fault is all that the client gets to see."""
+        match fault.fault:
+            case "close_after":
+                return False
+            case "close_before":
+                pass
+            case "hang":
+                self.slack.wait_until_released()
+            case "ratelimited":
+                headers = {"Retry-After": str(fault.retry_after)}
+                self._answer(429, {"ok": False, "error": "ratelimited"}, headers)
+            case "status_500":
+                self._answer(500, "<html>Internal Server Error</html>")
+            case code:
+                self._answer(200, {"ok": False, "error": code})
+        return True
+
+    def _token(self) -> str:
+        return self.headers.get("Authorization", "").removeprefix("Bearer ")
+
+    def _arguments(self, body: bytes) -> dict[str, Any]:
+        kind = self.headers.get_content_type()
+        if not body:  # the SDK calls it JSON all the same
+            return {}
+        if kind == "application/json":
+            return cast("dict[str, Any]", json.loads(body))
+        return dict(parse_qsl(body.decode(), strict_parsing=True, keep_blank_values=True))
+
+    def _answer(self, status: int, body: Any, headers: dict[str, str] | None = None) -> None:
+        content = body if isinstance(body, str) else json.dumps(body)
+        kind = "text/html" if isinstance(body, str) else "application/json; charset=utf-8"
+        with suppress(ConnectionError):
+            self.send_response(status)
+            for name, value in {"Content-Type": kind, **(headers or {})}.items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(content.encode())
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class's name
+        pass
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Slack's Web API on loopback")
+    parser.add_argument("--port", type=int, default=0)
+    double = SlackDouble(port=parser.parse_args().port)
+    double.up()
+    print(double.api_url, flush=True)
+    with suppress(KeyboardInterrupt):
+        threading.Event().wait()
+
+
+if __name__ == "__main__":
+    main()

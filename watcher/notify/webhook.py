@@ -1,0 +1,167 @@
+"""A signed HTTP POST to any address, for people who want to do something of their own with a finding.
+
+The body is JSON, and keys are only ever added to it:
+
+    {"version": 1,
+     "id": "…",                    the delivery's id, the same for each attempt, as in `Idempotency-Key`
+     "kind": "alert",              or "update": what became of the stop
+     "at": "2026-11-20T10:00:05+00:00",
+     "title": "…", "text": "…", "advice": "…", "stop": "…",
+     "repeat": false,              true: it may have been told before
+     "finding": {"id", "kind", "job", "job_arn", "rule", "source", "status", "step", "reason", "opened_at"},
+     "fields": [{"label", "value"}],
+     "evidence": {"log_stream", "log_lines": ["…"], "explanation", "missing": ["…"],
+                  "deciding": [{"tensor", "step", "value"}], "curve": [{"tensor", "step", "value"}]},
+     "links": [{"label", "url"}]}
+
+What is absent is null or empty. A value that JSON has no number for is the string "nan", "inf" or "-inf".
+The signature is described in `watcher.notify.signature`.
+
+Only the answer's status counts: 2xx took it; 408, 425, 429 and 5xx may pass; anything else will not.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+from collections.abc import Sequence
+from datetime import datetime
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+import httpx
+
+from watcher.destination import public_url
+from watcher.errors import DeliveryError, Retry, Undeliverable
+from watcher.message import Message
+from watcher.model import Reading
+from watcher.notify.signature import HEADER, sign
+
+TIMEOUT = 10.0
+
+_MAY_PASS = frozenset({408, 425, 429})
+
+
+class WebhookChannel:
+    def __init__(self, url: str, secret: str, timeout: float = TIMEOUT) -> None:
+        self._url = url
+        self._secret = secret
+        self._timeout = timeout
+        self._name = f"the webhook {public_url(url)}"
+
+    def send(self, message: Message) -> str:
+        body = json.dumps(document(message), allow_nan=False).encode()
+        headers = {
+            "Content-Type": "application/json",
+            "User-Agent": "watcher",
+            "Idempotency-Key": message.id,
+            HEADER: sign(self._secret, body, message.at),
+        }
+        # httpx logs whole URLs at INFO, and a webhook's URL may hold a secret.
+        logging.getLogger("httpx").setLevel(logging.WARNING)
+        try:
+            # Streamed: of the answer only its head is read, however long its body is.
+            with httpx.stream(
+                "POST",
+                self._url,
+                content=body,
+                headers=headers,
+                timeout=self._timeout,
+                follow_redirects=False,
+            ) as answer:
+                if not answer.is_success:
+                    raise self._refusal(answer, message.at)
+        except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+            raise Retry(f"{self._name} cannot be reached: {error}") from error
+        except httpx.TimeoutException as error:
+            raise Retry(f"{self._name} gave no answer in time", uncertain=True) from error
+        except httpx.TransportError as error:
+            raise Retry(f"{self._name}: the connection broke ({error})", uncertain=True) from error
+        return ""
+
+    @property
+    def can_find(self) -> bool:
+        return False
+
+    def find(self, message: Message) -> str | None:  # noqa: ARG002
+        return None
+
+    def update(self, message: Message, receipt: str) -> str:  # noqa: ARG002
+        return self.send(message)
+
+    def _refusal(self, answer: httpx.Response, now: datetime) -> DeliveryError:
+        said = f"{self._name} answered {answer.status_code} {answer.reason_phrase}".rstrip()
+        if answer.status_code in _MAY_PASS or answer.is_server_error:
+            after = _seconds(answer.headers.get("Retry-After", ""), now)
+            return Retry(said, after=after, uncertain=answer.is_server_error)
+        if answer.is_redirect:
+            elsewhere = public_url(str(answer.url.join(answer.headers["Location"])))
+            return Undeliverable(
+                f"{said} to {elsewhere}: redirects are not followed, name that address itself"
+            )
+        mend = (
+            "check that it has the same webhook.secret"
+            if answer.status_code in (401, 403)
+            else "the address or its service is at fault, and its log should say why"
+        )
+        return Undeliverable(f"{said}: {mend}")
+
+
+def document(message: Message) -> dict[str, Any]:
+    """The body, in the shape that this module's docstring promises."""
+    finding, evidence = message.finding, message.evidence
+    return {
+        "version": 1,
+        "id": message.id,
+        "kind": message.kind,
+        "at": message.at.isoformat(),
+        "title": message.title,
+        "text": message.text,
+        "advice": message.advice,
+        "stop": message.stop,
+        "repeat": message.repeat,
+        "finding": {
+            "id": finding.id,
+            "kind": finding.kind,
+            "job": finding.job,
+            "job_arn": finding.job_arn,
+            "rule": finding.rule,
+            "source": finding.source,
+            "status": finding.status,
+            "step": finding.step,
+            "reason": finding.reason,
+            "opened_at": finding.opened_at.isoformat(),
+        },
+        "fields": [{"label": label, "value": value} for label, value in message.fields],
+        "evidence": {
+            "log_stream": evidence.log_stream,
+            "log_lines": list(evidence.log_lines),
+            "explanation": evidence.explanation,
+            "missing": list(evidence.missing),
+            "deciding": _readings(evidence.deciding),
+            "curve": _readings(evidence.curve),
+        },
+        "links": [{"label": label, "url": url} for label, url in message.links],
+    }
+
+
+def _readings(readings: Sequence[Reading]) -> list[dict[str, Any]]:
+    return [
+        {
+            "tensor": reading.tensor,
+            "step": reading.step,
+            "value": reading.value if math.isfinite(reading.value) else str(reading.value),
+        }
+        for reading in readings
+    ]
+
+
+def _seconds(retry_after: str, now: datetime) -> float | None:
+    """`Retry-After` is a number of seconds or an HTTP date."""
+    if retry_after.isdecimal():
+        return float(retry_after)
+    try:
+        return max((parsedate_to_datetime(retry_after) - now).total_seconds(), 0.0)
+    except (TypeError, ValueError):
+        return None
