@@ -25,7 +25,6 @@ from apscheduler.executors.pool import ThreadPoolExecutor as SchedulerPool
 from apscheduler.schedulers.background import BackgroundScheduler
 
 from watcher import __version__
-from watcher.aws.logs import JobLogs
 from watcher.aws.sagemaker import TrainingJobs
 from watcher.aws.session import Aws
 from watcher.config import Config
@@ -74,7 +73,7 @@ class App:
             store=self.store,
             open_channel=lambda to: open_channel(to, config, self.aws.sns),
             stopper=Stopper(self.jobs, self.store, config.stop, utc_now),
-            gather=Gatherer(self.aws, JobLogs(self.aws)).gather,
+            gather=Gatherer(self.aws).gather,
             owner=f"{socket.gethostname()}-{os.getpid()}-{os.urandom(3).hex()}",
             clock=utc_now,
             random=random.random,

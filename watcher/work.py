@@ -55,6 +55,11 @@ class LookAgain:
             self._busy.discard(name)
             self._changed.notify_all()
 
+    def waiting(self) -> int:
+        """How many jobs wait."""
+        with self._changed:
+            return len(self._waiting)
+
     def wait_until_empty(self, stop: Callable[[], bool], interval: float = 0.2) -> None:
         """Return when nothing waits and nothing is being handled, or when `stop` says so."""
         with self._changed:

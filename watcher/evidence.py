@@ -1,0 +1,218 @@
+"""What goes along with a finding: the log around the firing, and the numbers that decided it.
+
+Gathering is best effort. What cannot be had in a few seconds is named in the evidence, and the alert
+goes out without it.
+"""
+
+from __future__ import annotations
+
+import queue
+import re
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from watcher.aws.logs import PROCESSING_JOBS, TRAINING_JOBS, JobLogs
+from watcher.aws.session import Aws
+from watcher.errors import WatcherError
+from watcher.model import Evidence, Finding, FindingKind, JobSnapshot, Outcome, Reading, RuleSource
+
+if TYPE_CHECKING:
+    from rules import Verdict
+    from watcher.aws.tensors import SavedStep
+
+log = structlog.get_logger(__name__)
+
+PATIENCE = 4.0
+"""Seconds; an alert waits no longer for its evidence."""
+LINES_READ, LINES_SHOWN = 100, 10
+LINES_AFTER = 2
+CURVE = 40
+MOST_STEPS = 2000
+"""Saved steps that are read to find the deciding one; beyond that, reading would cost more than it tells."""
+REMEMBERED = 64
+
+_MATTERS = re.compile(
+    r"RuleEvaluationConditionMet|resulted in the condition|not decreasing|Error\b|Exception\b|Traceback"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What one place had to say: values for `Evidence`, and what is missing there."""
+
+    values: dict[str, Any] = field(default_factory=dict)
+    missing: tuple[str, ...] = ()
+
+
+class Gatherer:
+    """Safe to use from several threads. Remembers the last complete evidence, because a finding that
+    goes to two destinations, or that is tried again, needs it more than once."""
+
+    def __init__(self, aws: Aws) -> None:
+        self._aws = aws
+        self._logs = JobLogs(aws)
+        self._remembered: OrderedDict[str, Evidence] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def gather(self, finding: Finding, job: JobSnapshot | None) -> Evidence:
+        """Never raises for what AWS refuses, and takes at most about PATIENCE seconds."""
+        with self._lock:
+            if finding.id in self._remembered:
+                return self._remembered[finding.id]
+        evidence = self._gather(finding, job)
+        if not evidence.missing:
+            with self._lock:
+                self._remembered[finding.id] = evidence
+                while len(self._remembered) > REMEMBERED:
+                    self._remembered.popitem(last=False)
+        return evidence
+
+    def _gather(self, finding: Finding, job: JobSnapshot | None) -> Evidence:
+        if job is None:
+            return Evidence(missing=("everything: the job is no longer known",))
+        places: dict[str, Callable[[], Part]] = {}
+        match finding.kind:
+            case FindingKind.RULE_ISSUE | FindingKind.RULE_ERROR:
+                places["log of the rule's processing job"] = lambda: self._rule_log(finding, job)
+            case FindingKind.JOB_FAILED:
+                places["log of the training job"] = lambda: self._training_log(job)
+            case FindingKind.JOB_STOPPED | FindingKind.JOB_COMPLETED:
+                pass
+        if finding.kind is FindingKind.RULE_ISSUE and finding.source is not RuleSource.PROFILER:
+            places["values"] = lambda: self._values(finding, job)
+        parts = at_once(places, PATIENCE)
+        values = {name: value for part in parts for name, value in part.values.items()}
+        return Evidence(**values, missing=tuple(sentence for part in parts for sentence in part.missing))
+
+    # -- logs -------------------------------------------------------------------------------------
+
+    def _rule_log(self, finding: Finding, job: JobSnapshot) -> Part:
+        outcome = _outcome(finding, job)
+        if outcome is None or not outcome.evaluation_job_arn:
+            return Part(missing=("log: the rule has no processing job",))
+        stream = self._logs.rule_stream(job.name, outcome.rule, outcome.evaluation_job_arn)
+        return self._excerpt(PROCESSING_JOBS, stream)
+
+    def _training_log(self, job: JobSnapshot) -> Part:
+        return self._excerpt(TRAINING_JOBS, self._logs.training_stream(job.name))
+
+    def _excerpt(self, group: str, stream: str) -> Part:
+        if not stream:
+            return Part(missing=(f"log: no stream in {group} yet",))
+        lines = excerpt(self._logs.tail(group, stream, LINES_READ))
+        missing = () if lines else ("log: the stream is empty",)
+        return Part({"log_stream": stream, "log_lines": lines}, missing)
+
+    # -- values -----------------------------------------------------------------------------------
+
+    def _values(self, finding: Finding, job: JobSnapshot) -> Part:
+        import rules  # numpy comes with it: only where a rule has fired
+        from watcher.aws.tensors import DebugOutput
+
+        configured = job.rule(finding.rule or "", finding.source or RuleSource.DEBUGGER)
+        if configured is None or not job.debug_output:
+            return Part(missing=("values: the job's record names no rule configuration and debug output",))
+        try:
+            rule = rules.load(configured.invokes, configured.parameters)
+        except rules.RuleError as error:
+            return Part(missing=(f"values: {error}",))
+        output = DebugOutput(self._aws.s3, job.debug_output)
+        collections = output.collections()
+        if collections is None:
+            return Part(missing=(f"values: nothing is saved in {job.debug_output}",))
+        rule.learn(collections)
+        saved = output.read(until=finding.step, last=MOST_STEPS, wanted=rule.wants)
+        verdict = _replay(rule, saved.steps)
+        if verdict is None:
+            return Part(missing=("values: on the saved tensors Watcher does not see the rule fire",))
+        tensors = {row.tensor for row in verdict.evidence}
+        part = Part(
+            {
+                "explanation": verdict.explanation,
+                "deciding": _deciding(verdict),
+                "curve": _curve([step for step in saved.steps if step.step <= (verdict.step or 0)], tensors),
+            }
+        )
+        if verdict.step != finding.step:
+            return replace(
+                part, missing=(f"values: Watcher sees the rule fire at step {verdict.step} already",)
+            )
+        return part
+
+
+def _replay(rule: Any, steps: Sequence[SavedStep]) -> Verdict | None:
+    from rules import Mode, Step
+
+    for saved in steps:
+        if verdict := rule.observe(Step(saved.step, Mode(saved.mode), saved.mode_step), saved.tensors):
+            return verdict  # type: ignore[no-any-return]
+    return None
+
+
+def _deciding(verdict: Verdict) -> tuple[Reading, ...]:
+    readings = []
+    for row in verdict.evidence:
+        if row.previous_step is not None and row.previous_value is not None:
+            readings.append(Reading(row.tensor, row.previous_step, row.previous_value))
+        readings.append(Reading(row.tensor, row.step, row.value))
+    return tuple(readings)
+
+
+def _curve(steps: Sequence[SavedStep], tensors: set[str]) -> tuple[Reading, ...]:
+    from rules.base import scalar
+
+    readings = [
+        Reading(name, saved.step, number)
+        for saved in steps[-CURVE:]
+        for name, value in saved.tensors.items()
+        if name in tensors and (number := scalar(value)) is not None
+    ]
+    return tuple(readings)
+
+
+def _outcome(finding: Finding, job: JobSnapshot) -> Outcome | None:
+    found = (o for o in job.outcomes if (o.rule, o.source) == (finding.rule, finding.source))
+    return next(found, None)
+
+
+def excerpt(lines: Sequence[str]) -> tuple[str, ...]:
+    """The last lines up to the one that matters, and a little after it; else simply the last ones."""
+    last = max((index for index, line in enumerate(lines) if _MATTERS.search(line)), default=len(lines) - 1)
+    end = min(last + 1 + LINES_AFTER, len(lines))
+    return tuple(lines[max(end - LINES_SHOWN, 0) : end])
+
+
+def at_once(places: dict[str, Callable[[], Part]], patience: float) -> list[Part]:
+    """Ask all places at the same time; one that refuses or is late is named as missing.
+
+    The threads are daemons: one that hangs in a request keeps neither the alert nor the process.
+    """
+    answers: queue.SimpleQueue[tuple[str, Part]] = queue.SimpleQueue()
+
+    def ask(name: str, place: Callable[[], Part]) -> None:
+        try:
+            part = place()
+        except WatcherError as error:
+            part = Part(missing=(f"{name}: {error}",))
+        except Exception:
+            log.exception("evidence_failed", place=name)
+            part = Part(missing=(f"{name}: Watcher failed to read it, its log says why",))
+        answers.put((name, part))
+
+    for name, place in places.items():
+        threading.Thread(target=ask, args=(name, place), name="evidence", daemon=True).start()
+    until = time.monotonic() + patience
+    got: dict[str, Part] = {}
+    while len(got) < len(places):
+        try:
+            name, part = answers.get(timeout=max(until - time.monotonic(), 0))
+        except queue.Empty:
+            break
+        got[name] = part
+    return [got.get(name, Part(missing=(f"{name}: no answer within {patience:.0f} s",))) for name in places]
