@@ -1,0 +1,32 @@
+"""The sandbox as a child process: `process.Sandbox` starts it, and it ends when its parent does.
+
+Its one argument is the settings as JSON. Once it is ready it prints one line of JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+
+from watcher.sandbox.server import end_on_signals, running
+from watcher.sandbox.settings import Settings
+
+
+def main() -> None:
+    ending = threading.Event()
+    end_on_signals(ending)
+    threading.Thread(target=_end_with_parent, args=(ending,), name="parent", daemon=True).start()
+    with running(Settings.from_json(sys.argv[1]), port=0) as (endpoint, directory):
+        print(json.dumps({"endpoint": endpoint, "directory": str(directory)}), flush=True)  # noqa: T201
+        ending.wait()
+
+
+def _end_with_parent(ending: threading.Event) -> None:
+    """stdin is a pipe that nobody writes to: it ends when the parent closes it, or is gone."""
+    sys.stdin.buffer.read()
+    ending.set()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,74 @@
+"""A client of the control API (see `control_api` for what the calls do)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import httpx
+
+
+class Control:
+    """Raises `httpx.HTTPStatusError` for what the sandbox refuses; the message is in its notes."""
+
+    def __init__(self, endpoint: str) -> None:
+        self._http = httpx.Client(base_url=f"{endpoint}/sandbox", timeout=60, trust_env=False)
+
+    def training_jobs(self) -> list[dict[str, Any]]:
+        jobs: list[dict[str, Any]] = self._call("GET", "/training-jobs")
+        return jobs
+
+    def put_training_job(self, name: str, **members: Any) -> dict[str, Any]:
+        record: dict[str, Any] = self._call("PUT", f"/training-jobs/{name}", members)
+        return record
+
+    def put_training_jobs(self, jobs: Iterable[Mapping[str, Any]]) -> None:
+        """Each with its `TrainingJobName`."""
+        self._call("PUT", "/training-jobs", {"TrainingJobs": list(jobs)})
+
+    def delete_training_job(self, name: str) -> None:
+        self._call("DELETE", f"/training-jobs/{name}")
+
+    def write_logs(self, name: str, lines: Iterable[str], rule: str | None = None) -> str:
+        """Returns the name of the log stream."""
+        body = {"lines": list(lines)} | ({"rule": rule} if rule else {})
+        return str(self._call("POST", f"/training-jobs/{name}/logs", body)["logStreamName"])
+
+    def inject_fault(
+        self,
+        operation: str,
+        code: str = "ThrottlingException",
+        message: str = "Rate exceeded",
+        *,
+        status: int = 400,
+        times: int | None = None,
+    ) -> None:
+        """The next `times` calls (None: all until cleared) of `sagemaker:Search`, `logs:*`, `s3:GET` …"""
+        fault = {"operation": operation, "code": code, "message": message, "status": status, "times": times}
+        self._call("POST", "/faults", fault)
+
+    def clear_faults(self) -> None:
+        self._call("DELETE", "/faults")
+
+    def calls(self) -> dict[str, int]:
+        """How often each operation was called: `{"sagemaker:Search": 3}`."""
+        calls: dict[str, int] = self._call("GET", "/calls")
+        return calls
+
+    def forget_calls(self) -> None:
+        self._call("DELETE", "/calls")
+
+    def reset(self) -> None:
+        self._call("POST", "/reset")
+
+    def close(self) -> None:
+        self._http.close()
+
+    def _call(self, method: str, path: str, body: Any = None) -> Any:
+        response = self._http.request(method, path, json=body)
+        try:
+            response.raise_for_status()
+        except httpx.HTTPStatusError as error:
+            error.add_note(response.text)
+            raise
+        return response.json()

@@ -1,0 +1,192 @@
+"""The control API, beside the AWS APIs on the same port: plain JSON, for tests and for the page.
+
+    GET    /sandbox                                a page to look at and press buttons on
+    GET    /sandbox/training-jobs                  every job as `DescribeTrainingJob` shows it, with `Tags`
+    PUT    /sandbox/training-jobs                  {"TrainingJobs": [{"TrainingJobName": …, …}, …]}
+    PUT    /sandbox/training-jobs/NAME             {"TrainingJobStatus": …, "DebugRuleEvaluationStatuses": …}
+    DELETE /sandbox/training-jobs/NAME
+    POST   /sandbox/training-jobs/NAME/logs        {"lines": […], "rule": "LossNotDecreasing"}
+    POST   /sandbox/faults                         {"operation": "sagemaker:Search", "times": 3, …}
+    GET    /sandbox/faults      DELETE /sandbox/faults
+    GET    /sandbox/calls       DELETE /sandbox/calls
+    POST   /sandbox/reset                          an empty sandbox: no job, bucket, queue, fault or count
+
+PUT places a job in a state without training: members are those of `DescribeTrainingJob`, and `Tags`;
+any status is taken, also one that SageMaker does not know; what is left out keeps its value, or has a
+default in a new job. Times are seconds since 1970. A job that was alive is so no longer: it stays as it
+is placed. A rule's lines go to the log stream of its processing job, which comes to be where it was not;
+without `rule` they go to the training job's. A fault's members are those of `faults.Fault`.
+
+An unsigned request to the path of an S3 bucket named `sandbox` lands here; signed ones do not.
+A mistake is answered with 400 and {"message": …}.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any
+
+from moto.core import DEFAULT_ACCOUNT_ID
+from moto.core.base_backend import BackendDict
+from moto.sagemaker.models import sagemaker_backends
+from werkzeug.exceptions import HTTPException
+from werkzeug.routing import Map, Rule
+from werkzeug.wrappers import Request, Response
+
+from watcher.sandbox.api_errors import ApiError, invalid
+from watcher.sandbox.faults import Fault, Faults
+from watcher.sandbox.publisher import Publisher
+from watcher.sandbox.rule_jobs import (
+    PROCESSING_LOGS,
+    TRAINING_LOGS,
+    evaluation_job_arn,
+    rule_jobs,
+    training_log_stream,
+)
+from watcher.sandbox.sagemaker_api import Backend
+from watcher.sandbox.training_job import with_rule
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+PREFIX = "/sandbox"
+
+
+class ControlApi:
+    def __init__(self, faults: Faults, publisher: Publisher, region: str) -> None:
+        self._faults, self._publisher, self._region = faults, publisher, region
+        self._routes = Map(
+            [
+                Rule(PREFIX + path, methods=[method], endpoint=endpoint)
+                for method, path, endpoint in (
+                    ("GET", "", self.page),
+                    ("GET", "/training-jobs", self.training_jobs),
+                    ("PUT", "/training-jobs", self.place_many),
+                    ("PUT", "/training-jobs/<name>", self.place),
+                    ("DELETE", "/training-jobs/<name>", self.delete),
+                    ("POST", "/training-jobs/<name>/logs", self.write_logs),
+                    ("POST", "/faults", self.inject_fault),
+                    ("GET", "/faults", self.faults),
+                    ("DELETE", "/faults", self.clear_faults),
+                    ("GET", "/calls", self.calls),
+                    ("DELETE", "/calls", self.forget_calls),
+                    ("POST", "/reset", self.reset),
+                )
+            ],
+            strict_slashes=False,
+        )
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        request = Request(environ)
+        try:
+            endpoint, values = self._routes.bind_to_environ(environ).match()
+            answer = endpoint(request, **values)
+            response: WSGIApplication = answer if isinstance(answer, Response) else _json(answer)
+        except ApiError as error:
+            response = _json({"message": error.message}, status=400)
+        except HTTPException as error:
+            response = _json({"message": error.description}, status=error.code or 500)
+        return response(environ, start_response)
+
+    @property
+    def _backend(self) -> Backend:
+        backend: Backend = sagemaker_backends[DEFAULT_ACCOUNT_ID][self._region]
+        return backend
+
+    def page(self, _: Request) -> Response:
+        html = files("watcher.sandbox").joinpath("page.html").read_text()
+        return Response(html, mimetype="text/html")
+
+    def training_jobs(self, _: Request) -> Any:
+        return [{**job.record, "Tags": job.searchable["Tags"]} for job in self._backend.jobs.all()]
+
+    def place_many(self, request: Request) -> Any:
+        for members in _members(request)["TrainingJobs"]:
+            self._place(members["TrainingJobName"], members)
+        return {}
+
+    def place(self, request: Request, name: str) -> Any:
+        return self._place(name, _members(request))
+
+    def _place(self, name: str, members: dict[str, Any]) -> Any:
+        self._backend.lives.close(name)
+        return self._backend.jobs.place(name, members).record
+
+    def delete(self, _: Request, name: str) -> Any:
+        self._backend.lives.close(name)
+        self._backend.jobs.remove(name)
+        return {}
+
+    def write_logs(self, request: Request, name: str) -> Any:
+        members = _members(request)
+        job = self._backend.jobs.get(name)
+        if "rule" not in members:
+            group, stream = TRAINING_LOGS, training_log_stream(job)
+        else:
+            group, stream = PROCESSING_LOGS, self._rule_log_stream(name, members["rule"])
+        self._backend.logs.write(group, stream, members["lines"])
+        return {"logGroupName": group, "logStreamName": stream}
+
+    def _rule_log_stream(self, name: str, wanted: str) -> str:
+        job = self._backend.jobs.get(name)
+        rule = next((rule for rule in rule_jobs(job) if rule.rule == wanted), None)
+        if rule is None:
+            raise invalid(f"The training job {name} has no rule {wanted}.")
+        if not rule.arn:
+            arn = evaluation_job_arn(job, wanted)
+            job = self._backend.jobs.change(
+                name, lambda job, now: with_rule(job, rule.statuses, wanted, now, RuleEvaluationJobArn=arn)
+            )
+        return next(rule.log_stream for rule in rule_jobs(job) if rule.rule == wanted)
+
+    def inject_fault(self, request: Request) -> Any:
+        try:
+            self._faults.inject(Fault(**_members(request)))
+        except TypeError as error:
+            raise invalid(f"Not a fault: {error}") from error
+        return {}
+
+    def faults(self, _: Request) -> Any:
+        return [asdict(fault) for fault in self._faults.pending()]
+
+    def clear_faults(self, _: Request) -> Any:
+        self._faults.clear()
+        return {}
+
+    def calls(self, _: Request) -> Any:
+        return self._faults.calls()
+
+    def forget_calls(self, _: Request) -> Any:
+        self._faults.forget_calls()
+        return {}
+
+    def reset(self, _: Request) -> Any:
+        self._faults.clear()
+        close_all_lives()
+        self._publisher.flush()
+        BackendDict.reset()
+        self._faults.forget_calls()
+        return {}
+
+
+def close_all_lives() -> None:
+    for regions in list(sagemaker_backends.values()):
+        for backend in list(regions.values()):
+            backend.lives.close_all()
+
+
+def _members(request: Request) -> dict[str, Any]:
+    try:
+        members = json.loads(request.get_data())
+    except ValueError as error:
+        raise invalid(f"The body is not JSON: {error}") from error
+    if not isinstance(members, dict):
+        raise invalid("The body is not a JSON object.")
+    return members
+
+
+def _json(answer: Any, status: int = 200) -> Response:
+    return Response(json.dumps(answer), status=status, mimetype="application/json")

@@ -1,0 +1,108 @@
+"""Counts the calls of every AWS operation, and lets some of them fail on demand."""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+import uuid
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from io import BytesIO
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs
+from xml.sax.saxutils import escape
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+
+@dataclass
+class Fault:
+    operation: str
+    """A glob on `service:Operation`; for S3 the operation is the HTTP method (`s3:GET`)."""
+    code: str = "ThrottlingException"
+    message: str = "Rate exceeded"
+    status: int = 400
+    times: int | None = None
+    """How many calls fail; None: all until the faults are cleared."""
+
+
+class Faults:
+    """WSGI middleware around moto."""
+
+    def __init__(self, application: WSGIApplication) -> None:
+        self._application = application
+        self._lock = threading.Lock()
+        self._calls: Counter[str] = Counter()
+        self._faults: list[Fault] = []
+
+    def inject(self, fault: Fault) -> None:
+        with self._lock:
+            self._faults.append(fault)
+
+    def pending(self) -> list[Fault]:
+        with self._lock:
+            return list(self._faults)
+
+    def clear(self) -> None:
+        with self._lock:
+            self._faults.clear()
+
+    def calls(self) -> Mapping[str, int]:
+        with self._lock:
+            return dict(self._calls)
+
+    def forget_calls(self) -> None:
+        with self._lock:
+            self._calls.clear()
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        operation = operation_of(environ)
+        if fault := self._take(operation):
+            content_type, body = _error(environ, fault)
+            headers = [("Content-Type", content_type), ("Content-Length", str(len(body)))]
+            start_response(
+                f"{fault.status} {fault.code}", [*headers, ("x-amzn-RequestId", str(uuid.uuid4()))]
+            )
+            return [body]
+        return self._application(environ, start_response)
+
+    def _take(self, operation: str) -> Fault | None:
+        with self._lock:
+            self._calls[operation] += 1
+            for fault in self._faults:
+                if fnmatchcase(operation, fault.operation):
+                    if fault.times is not None:
+                        fault.times -= 1
+                        if fault.times == 0:
+                            self._faults.remove(fault)
+                    return fault
+        return None
+
+
+def operation_of(environ: WSGIEnvironment) -> str:
+    """`sagemaker:Search`, `sts:GetCallerIdentity`, `s3:GET`: the service is the one that was signed for."""
+    credential = re.search(r"Credential=[^,/]+/\d+/[^/]+/([^/]+)/", environ.get("HTTP_AUTHORIZATION", ""))
+    service = credential.group(1) if credential else "unsigned"
+    if target := environ.get("HTTP_X_AMZ_TARGET"):
+        return f"{service}:{target.rpartition('.')[2]}"
+    if environ.get("CONTENT_TYPE", "").startswith("application/x-www-form-urlencoded"):
+        form = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+        environ["wsgi.input"] = BytesIO(form)
+        if action := parse_qs(form.decode(errors="replace")).get("Action"):
+            return f"{service}:{action[0]}"
+    return f"{service}:{environ['REQUEST_METHOD']}"
+
+
+def _error(environ: WSGIEnvironment, fault: Fault) -> tuple[str, bytes]:
+    """In the protocol of the request: JSON has a target, the older query services and S3 take XML."""
+    if "HTTP_X_AMZ_TARGET" in environ:
+        body: dict[str, Any] = {"__type": fault.code, "message": fault.message}
+        return "application/x-amz-json-1.1", json.dumps(body).encode()
+    error = f"<Error><Code>{escape(fault.code)}</Code><Message>{escape(fault.message)}</Message></Error>"
+    if not environ.get("CONTENT_TYPE", "").startswith("application/x-www-form-urlencoded"):
+        return "application/xml", error.encode()
+    return "text/xml", f"<ErrorResponse>{error}</ErrorResponse>".encode()

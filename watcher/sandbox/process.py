@@ -1,0 +1,85 @@
+"""A sandbox in a process of its own. moto's state belongs to a process, so several sandboxes side by
+side are several processes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from watcher.sandbox import environment
+from watcher.sandbox.control import Control
+from watcher.sandbox.settings import Settings
+
+if TYPE_CHECKING:
+    import boto3
+
+_END_TIMEOUT = 10.0
+
+
+class Sandbox:
+    """`with Sandbox.start(pace=0.1) as sandbox:` and it runs; at the end it is gone with all it started."""
+
+    def __init__(self, process: subprocess.Popen[str], endpoint: str, directory: Path, region: str) -> None:
+        self._process = process
+        self.endpoint = endpoint
+        self.region = region
+        self.env: Mapping[str, str] = environment.variables(endpoint, region, directory)
+        """What a shell exports to work with this sandbox instead of AWS."""
+        self.control = Control(endpoint)
+
+    @classmethod
+    def start(cls, **settings: Any) -> Self:
+        """`settings` are the fields of `Settings`. Returns when the sandbox answers.
+
+        Raises `RuntimeError` where it ends instead; why stands on stderr.
+        """
+        chosen = Settings(**settings)
+        process = subprocess.Popen(  # noqa: S603
+            [sys.executable, "-m", "watcher.sandbox", chosen.to_json()],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=True,  # Ctrl-C in a terminal is for us; we end it
+        )
+        line = process.stdout.readline() if process.stdout else ""
+        if not line:
+            raise RuntimeError(f"The sandbox ended with exit code {process.wait()} before it was ready.")
+        ready = json.loads(line)
+        return cls(process, ready["endpoint"], Path(ready["directory"]), chosen.region)
+
+    def session(self) -> boto3.Session:
+        import boto3
+
+        return boto3.Session(
+            aws_access_key_id=environment.ACCESS_KEY,
+            aws_secret_access_key=environment.SECRET_KEY,
+            region_name=self.region,
+        )
+
+    def client(self, service: str, **options: Any) -> Any:
+        """A boto3 client of this sandbox; `options` go to boto3."""
+        return self.session().client(service, endpoint_url=self.endpoint, **options)  # type: ignore[call-overload]
+
+    def close(self) -> None:
+        self.control.close()
+        for stream in (self._process.stdin, self._process.stdout):
+            if stream is not None:
+                stream.close()
+        try:
+            self._process.wait(_END_TIMEOUT)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

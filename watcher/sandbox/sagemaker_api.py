@@ -1,0 +1,192 @@
+"""SageMaker's API where moto stops short, put into moto in the place of its own.
+
+moto finds a backend's URLs, and keeps track of its models, by the module that a class says it comes
+from; so both classes here say that they come from moto's. This has to be installed before the first
+request reaches the server.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from moto.sagemaker import urls
+from moto.sagemaker.models import SageMakerModelBackend, sagemaker_backends
+from moto.sagemaker.responses import SageMakerResponse
+
+from watcher.sandbox import environment, shapes
+from watcher.sandbox.api_errors import ApiError, invalid, not_found
+from watcher.sandbox.life import Lives, Site
+from watcher.sandbox.listing import listed
+from watcher.sandbox.logs import LogWriter
+from watcher.sandbox.publisher import Publisher
+from watcher.sandbox.search import search
+from watcher.sandbox.settings import Settings
+from watcher.sandbox.training_job import FINAL_RULE_STATUSES, TrainingJob, stopping
+from watcher.sandbox.training_jobs import TrainingJobs
+
+Answer = str
+"""The JSON of a response. moto serialises from the model what is not text, ten times slower."""
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What every backend of this process shares."""
+
+    settings: Settings
+    endpoint: str
+    directory: Path
+    publisher: Publisher
+
+
+class Backend(SageMakerModelBackend):  # type: ignore[misc]
+    """moto makes one for each account and region, and a new one at each reset."""
+
+    surroundings: Surroundings
+
+    def __init__(self, region_name: str, account_id: str) -> None:
+        super().__init__(region_name, account_id)
+        around = self.surroundings
+        self.jobs = TrainingJobs(
+            account_id, region_name, publish=around.publisher.to(account_id, region_name), clock=time.time
+        )
+        self.logs = LogWriter(account_id, region_name)
+        self.lives = Lives(
+            Site(
+                jobs=self.jobs,
+                settings=around.settings,
+                directory=Path(tempfile.mkdtemp(prefix=f"{region_name}-", dir=around.directory)),
+                environment=environment.variables(around.endpoint, region_name, around.directory),
+                write_log=self.logs.write,
+            )
+        )
+
+    def reset(self) -> None:
+        self.lives.close_all()
+        super().reset()
+
+
+class Api(SageMakerResponse):  # type: ignore[misc]
+    @property
+    def _backend(self) -> Backend:
+        backend: Backend = self.sagemaker_backend
+        return backend
+
+    def _request(self, operation: str) -> dict[str, Any]:
+        request: dict[str, Any] = json.loads(self.body or "{}")
+        shapes.validate(operation, request)
+        return request
+
+    def create_training_job(self) -> Answer:
+        job = self._backend.jobs.create(self._request("CreateTrainingJob"))
+        self._backend.lives.begin(job)
+        return json.dumps({"TrainingJobArn": job.arn})
+
+    def describe_training_job(self) -> Answer:
+        request = self._request("DescribeTrainingJob")
+        return self._backend.jobs.get(request["TrainingJobName"]).description
+
+    def list_training_jobs(self) -> Answer:
+        request = self._request("ListTrainingJobs")
+        records = (job.record for job in self._backend.jobs.all())
+        return json.dumps(listed("TrainingJob", request, records))
+
+    def search(self) -> Any:
+        request = self._request("Search")
+        if request["Resource"] != "TrainingJob":
+            return super().search()
+        page, token = search(request, self._backend.jobs.all())
+        results = ",".join(job.search_result for job in page)
+        following = f', "NextToken": {json.dumps(token)}' if token else ""
+        return f'{{"Results": [{results}]{following}}}'
+
+    def stop_training_job(self) -> Answer:
+        name = self._request("StopTrainingJob")["TrainingJobName"]
+        self._backend.jobs.change(name, stopping)
+        self._backend.lives.stop(name)
+        return "{}"
+
+    def describe_processing_job(self) -> Any:
+        """Rules' jobs are ours, all others are moto's."""
+        name = self._request("DescribeProcessingJob")["ProcessingJobName"]
+        if rule := self._backend.jobs.rule_job(name):
+            return json.dumps(rule.processing_job())
+        if name in self._backend.processing_jobs:
+            return super().describe_processing_job()
+        raise not_found()
+
+    def list_processing_jobs(self) -> Answer:
+        """The rules' jobs."""
+        request = self._request("ListProcessingJobs")
+        records = (rule.processing_job() for rule in self._backend.jobs.rule_jobs())
+        return json.dumps(listed("ProcessingJob", request, records))
+
+    def stop_processing_job(self) -> Any:
+        name = self._request("StopProcessingJob")["ProcessingJobName"]
+        rule = self._backend.jobs.rule_job(name)
+        if rule is None:
+            return super().stop_processing_job()
+        if rule.status["RuleEvaluationStatus"] in FINAL_RULE_STATUSES | {"Stopping"}:
+            status = rule.processing_job()["ProcessingJobStatus"]
+            raise invalid(f"The request was rejected because the processing job is in status {status}.")
+        self._backend.lives.stop_rule(rule)
+        return "{}"
+
+    def list_tags(self) -> Any:
+        arn = self._request("ListTags")["ResourceArn"]
+        if ":training-job/" not in arn:
+            return super().list_tags()
+        return _tags(self._backend.jobs.get(_name(arn)))
+
+    def add_tags(self) -> Any:
+        request = self._request("AddTags")
+        if ":training-job/" not in request["ResourceArn"]:
+            return super().add_tags()
+        added = {tag["Key"]: tag["Value"] for tag in request["Tags"]}
+        return _tags(
+            self._backend.jobs.change(
+                _name(request["ResourceArn"]), lambda job, _: replace(job, tags={**job.tags, **added})
+            )
+        )
+
+    def delete_tags(self) -> Any:
+        request = self._request("DeleteTags")
+        if ":training-job/" not in request["ResourceArn"]:
+            return super().delete_tags()
+        gone = set(request["TagKeys"])
+        self._backend.jobs.change(
+            _name(request["ResourceArn"]),
+            lambda job, _: replace(
+                job, tags={key: value for key, value in job.tags.items() if key not in gone}
+            ),
+        )
+        return "{}"
+
+    def call_action(self) -> Any:
+        try:
+            return super().call_action()
+        except ApiError as error:
+            body = json.dumps({"__type": error.code, "message": error.message})
+            return 400, {**self.response_headers, "Content-Type": CONTENT_TYPE}, body
+
+
+CONTENT_TYPE = "application/x-amz-json-1.1"
+
+
+def _name(arn: str) -> str:
+    return arn.rpartition("/")[2]
+
+
+def _tags(job: TrainingJob) -> Answer:
+    return json.dumps({"Tags": [{"Key": key, "Value": value} for key, value in job.tags.items()]})
+
+
+def install(surroundings: Surroundings) -> None:
+    Backend.surroundings = surroundings
+    Backend.__module__ = Api.__module__ = "moto.sagemaker.models"
+    sagemaker_backends.backend = Backend
+    urls.url_paths["{0}/$"] = Api.dispatch

@@ -1,0 +1,169 @@
+"""SageMaker's `Search` over training jobs: filters, order and pages. Pure.
+
+Follows the API reference of `Search`, `SearchExpression`, `Filter` and `NestedFilters`.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import operator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import UTC, datetime
+from functools import cache
+from typing import Any
+
+from watcher.sandbox import shapes
+from watcher.sandbox.api_errors import invalid
+from watcher.sandbox.training_job import TrainingJob
+
+Predicate = Callable[[Mapping[str, Any]], bool]
+
+DEFAULT_PAGE = 10
+
+
+def search(request: Mapping[str, Any], jobs: Iterable[TrainingJob]) -> tuple[list[TrainingJob], str | None]:
+    """One page, and the token of the next one.
+
+    The token holds where the page ended, not how many came before: a job that leaves the result between
+    two pages does not push another one out of sight.
+    """
+    matches = _expression(request.get("SearchExpression", {}))
+    path = _path(request.get("SortBy", "LastModifiedTime"))
+    descending = request.get("SortOrder", "Descending") == "Descending"
+
+    def place(job: TrainingJob) -> tuple[Any, ...]:
+        value = next(iter(_values(job.searchable, path)), None)
+        return (True, value, job.name) if value is not None else (False, job.name)
+
+    found = sorted(((place(job), job) for job in jobs if matches(job.searchable)), key=_first)
+    if descending:
+        found.reverse()
+    if token := request.get("NextToken"):
+        end = _decoded(token)
+        found = [(at, job) for at, job in found if (at < end if descending else at > end)]
+    size = request.get("MaxResults", DEFAULT_PAGE)
+    page = found[:size]
+    return [job for _, job in page], _encoded(page[-1][0]) if len(found) > size else None
+
+
+def _first(item: tuple[tuple[Any, ...], TrainingJob]) -> tuple[Any, ...]:
+    return item[0]
+
+
+def _encoded(place: tuple[Any, ...]) -> str:
+    return base64.urlsafe_b64encode(json.dumps(place).encode()).decode()
+
+
+def _decoded(token: str) -> tuple[Any, ...]:
+    try:
+        return tuple(json.loads(base64.urlsafe_b64decode(token)))
+    except ValueError as error:
+        raise invalid("Invalid NextToken.") from error
+
+
+def _expression(expression: Mapping[str, Any]) -> Predicate:
+    parts = [
+        *(_filter(entry, _path(entry["Name"])) for entry in expression.get("Filters", ())),
+        *(_nested(entry) for entry in expression.get("NestedFilters", ())),
+        *(_expression(entry) for entry in expression.get("SubExpressions", ())),
+    ]
+    combine = any if parts and expression.get("Operator", "And") == "Or" else all
+    return lambda record: combine(part(record) for part in parts)
+
+
+def _nested(entry: Mapping[str, Any]) -> Predicate:
+    """All the filters have to hold for one and the same item of the list."""
+    outer = _path(entry["NestedPropertyName"])
+    inner = []
+    for condition in entry["Filters"]:
+        path = _path(condition["Name"])
+        if path[: len(outer)] != outer:
+            raise invalid(f"{condition['Name']} is not a property of {entry['NestedPropertyName']}.")
+        inner.append(_filter(condition, path[len(outer) :]))
+    return lambda record: any(all(holds(item) for holds in inner) for item in _values(record, outer))
+
+
+def _filter(entry: Mapping[str, Any], path: tuple[str, ...]) -> Predicate:
+    compared, wanted = entry.get("Operator", "Equals"), entry.get("Value")
+    if compared == "Exists":
+        return lambda record: any(True for _ in _values(record, path))
+    if compared == "NotExists":
+        return lambda record: not any(True for _ in _values(record, path))
+    if wanted is None:
+        raise invalid(f"Operator {compared} on {entry['Name']} needs a Value.")
+    if compared == "NotEquals":
+        return lambda record: not any(_equals(value, wanted) for value in _values(record, path))
+    holds = _OPERATORS[compared]
+    return lambda record: any(holds(value, wanted) for value in _values(record, path))
+
+
+def _equals(value: Any, wanted: str) -> bool:
+    if isinstance(value, bool):
+        return str(value).lower() == wanted.lower()
+    return bool(value == (wanted if isinstance(value, str) else _number(wanted)))
+
+
+def _ordered(compare: Callable[[Any, Any], bool]) -> Callable[[Any, str], bool]:
+    """Hyperparameters are text, and yet compared as numbers where both sides are numbers."""
+
+    def holds(value: Any, wanted: str) -> bool:
+        if not isinstance(value, str):
+            return compare(value, _number(wanted))
+        try:
+            return compare(float(value), float(wanted))
+        except ValueError:
+            return compare(value, wanted)
+
+    return holds
+
+
+_OPERATORS: Mapping[str, Callable[[Any, str], bool]] = {
+    "Equals": _equals,
+    "GreaterThan": _ordered(operator.gt),
+    "GreaterThanOrEqualTo": _ordered(operator.ge),
+    "LessThan": _ordered(operator.lt),
+    "LessThanOrEqualTo": _ordered(operator.le),
+    "Contains": lambda value, wanted: wanted in str(value),
+    "In": lambda value, wanted: str(value) in [part.strip() for part in wanted.split(",")],
+}
+
+
+@cache
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        pass
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise invalid(f"{text!r} is neither a number nor a time such as 2026-01-31T10:00:00Z.") from error
+    return (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()
+
+
+@cache
+def _path(name: str) -> tuple[str, ...]:
+    """`Tags.team` has the key `team`, which may itself hold dots; so may a hyperparameter's name."""
+    head, _, rest = name.partition(".")
+    if head not in shapes.members("TrainingJob"):
+        raise invalid(f"Unknown property name: {name}")
+    if not rest:
+        return (head,)
+    return (head, rest) if head in {"Tags", "HyperParameters", "Environment"} else (head, *rest.split("."))
+
+
+def _values(value: Any, path: tuple[str, ...]) -> Iterator[Any]:
+    if not path:
+        yield from value if isinstance(value, list) else (value,)
+    elif path[0] == "Tags":
+        for tag in value["Tags"]:
+            if len(path) == 1:
+                yield tag["Key"]
+            elif tag["Key"] == path[1]:
+                yield tag["Value"]
+    elif isinstance(value, list):
+        for item in value:
+            yield from _values(item, path)
+    elif isinstance(value, dict) and path[0] in value:
+        yield from _values(value[path[0]], path[1:])

@@ -1,0 +1,92 @@
+"""The sandbox's server: moto, the SageMaker it lacks, and the control API, on one port of 127.0.0.1."""
+
+from __future__ import annotations
+
+import logging
+import shlex
+import signal
+import sys
+import tempfile
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from watcher.sandbox import environment
+from watcher.sandbox.settings import Settings
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+HOST = "127.0.0.1"
+
+
+def serve(port: int = 0, pace: float = 1.0) -> None:
+    """Run a sandbox in the foreground until SIGINT or SIGTERM; prints what a shell has to export.
+
+    `port` 0 takes a free one. Raises `OSError` where the port is taken.
+    """
+    ending = threading.Event()
+    end_on_signals(ending)
+    settings = Settings(pace=pace)
+    with running(settings, port) as (endpoint, directory):
+        for name, value in environment.variables(endpoint, settings.region, directory).items():
+            print(f"export {name}={shlex.quote(value)}")  # noqa: T201
+        print(f"# look at it on {endpoint}/sandbox; end it with Ctrl-C", file=sys.stderr, flush=True)  # noqa: T201
+        sys.stdout.flush()
+        ending.wait()
+
+
+def end_on_signals(ending: threading.Event) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: ending.set())
+
+
+@contextmanager
+def running(settings: Settings, port: int) -> Iterator[tuple[str, Path]]:
+    """A sandbox in this process: its endpoint, and the directory of its files. There can be only one,
+    since moto's state belongs to the process."""
+    from moto.moto_server.werkzeug_app import (
+        DomainDispatcherApplication,
+        MotoRequestHandler,
+        create_backend_app,
+    )
+    from werkzeug.serving import make_server
+
+    from watcher.sandbox.control_api import ControlApi, close_all_lives
+    from watcher.sandbox.faults import Faults
+    from watcher.sandbox.publisher import Publisher
+    from watcher.sandbox.sagemaker_api import Surroundings, install
+
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)  # it would print every request
+    publisher = Publisher()
+    faults = Faults(DomainDispatcherApplication(create_backend_app))
+    control = ControlApi(faults, publisher, settings.region)
+    with tempfile.TemporaryDirectory(prefix="sandbox-", ignore_cleanup_errors=True) as temporary:
+        directory = Path(temporary)
+        environment.write_sdk_config(directory)
+        server = make_server(
+            HOST, port, _beside(control, faults), threaded=True, request_handler=MotoRequestHandler
+        )
+        endpoint = f"http://{HOST}:{server.port}"
+        install(Surroundings(settings, endpoint, directory, publisher))
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,), name="server", daemon=True)
+        thread.start()
+        try:
+            yield endpoint, directory
+        finally:
+            close_all_lives()
+            server.shutdown()
+            thread.join()
+            server.server_close()
+
+
+def _beside(control: WSGIApplication, aws: WSGIApplication) -> WSGIApplication:
+    def application(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        path = environ["PATH_INFO"]
+        mine = path == "/sandbox" or path.startswith("/sandbox/")
+        chosen = control if mine and "HTTP_AUTHORIZATION" not in environ else aws
+        return chosen(environ, start_response)
+
+    return application

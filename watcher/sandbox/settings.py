@@ -1,0 +1,35 @@
+"""What a sandbox can be told when it starts."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+
+XGBOOST = (sys.executable, "-m", "watcher.sandbox.containers.xgboost")
+RULE_EVALUATOR = (sys.executable, "-m", "watcher.sandbox.containers.rule")
+
+
+@dataclass(frozen=True)
+class Settings:
+    pace: float = 1.0
+    """Seconds that each step of a job takes which has nothing to do here (starting, downloading …)."""
+    stop_timeout: float = 120.0
+    """Seconds between SIGTERM and SIGKILL; SageMaker gives a training script 120."""
+    region: str = "us-east-1"
+    """Where the control API puts its jobs. The SageMaker API itself serves every region."""
+    trainers: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: {"xgboost": XGBOOST})
+    """The program that stands for a training image, by a part of the image's name."""
+    rule_evaluator: tuple[str, ...] = RULE_EVALUATOR
+    """The program that stands for the image of Debugger's rules."""
+
+    def trainer(self, image: str) -> tuple[str, ...] | None:
+        return next((command for part, command in self.trainers.items() if part in image), None)
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> Settings:
+        return cls(**json.loads(text))

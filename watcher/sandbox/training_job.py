@@ -1,0 +1,220 @@
+"""One training job as SageMaker shows it, and how it moves on. All pure: the time is an argument.
+
+A job holds the very record that `DescribeTrainingJob` sends over the wire: members are named as in the
+API, and times are seconds since 1970 as JSON numbers.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+from watcher.sandbox import shapes
+from watcher.sandbox.api_errors import invalid
+
+Record = dict[str, Any]
+
+ENDED = frozenset({"Completed", "Failed", "Stopped"})
+FINAL_RULE_STATUSES = frozenset({"NoIssuesFound", "IssuesFound", "Error", "Stopped"})
+
+DEBUG_RULES = "DebugRuleEvaluationStatuses"
+PROFILER_RULES = "ProfilerRuleEvaluationStatuses"
+RULE_CONFIGURATIONS = {
+    DEBUG_RULES: "DebugRuleConfigurations",
+    PROFILER_RULES: "ProfilerRuleConfigurations",
+}
+
+DEFAULT_MAX_RUNTIME = 86_400
+ROLE = "arn:aws:iam::123456789012:role/sandbox"
+
+MESSAGES = {
+    "Starting": "Preparing the instances for training",
+    "Downloading": "Downloading input data",
+    "Training": "Training image download completed. Training in progress.",
+    "Uploading": "Uploading generated training model",
+    "Stopping": "Stopping the training job",
+    "Completed": "Training job completed",
+    "Failed": "Training job failed",
+    "Stopped": "Training job stopped",
+    "MaxRuntimeExceeded": "Training job runtime exceeded MaxRuntimeInSeconds provided",
+}
+
+
+@dataclass(frozen=True)
+class TrainingJob:
+    record: Record
+    """Never changed in place: a reader may hold it while the job moves on."""
+    tags: Mapping[str, str]
+
+    @property
+    def name(self) -> str:
+        return str(self.record["TrainingJobName"])
+
+    @property
+    def arn(self) -> str:
+        return str(self.record["TrainingJobArn"])
+
+    @property
+    def status(self) -> str:
+        return str(self.record["TrainingJobStatus"])
+
+    @property
+    def ended(self) -> bool:
+        return self.status in ENDED
+
+    @property
+    def max_runtime(self) -> float:
+        return float(self.record["StoppingCondition"].get("MaxRuntimeInSeconds", DEFAULT_MAX_RUNTIME))
+
+    @cached_property
+    def description(self) -> str:
+        """The answer to `DescribeTrainingJob`, as JSON; without tags, as at AWS."""
+        return json.dumps(self.record)
+
+    @cached_property
+    def searchable(self) -> Record:
+        """What `Search` knows of a job: its tags, and nothing of profiler rules."""
+        known = shapes.members("TrainingJob")
+        record = {member: value for member, value in self.record.items() if member in known}
+        return record | {"Tags": [{"Key": key, "Value": value} for key, value in self.tags.items()]}
+
+    @cached_property
+    def search_result(self) -> str:
+        """One entry of `Search`'s results, as JSON: kept, because serialising dominates a large sweep."""
+        return json.dumps({"TrainingJob": self.searchable})
+
+
+def arn_of(name: str, account: str, region: str) -> str:
+    return f"arn:aws:sagemaker:{region}:{account}:training-job/{name}"
+
+
+def created(request: Mapping[str, Any], *, account: str, region: str, now: float) -> TrainingJob:
+    """The job that `CreateTrainingJob` makes of a request."""
+    name = request["TrainingJobName"]
+    output = {"KmsKeyId": ""} | request["OutputDataConfig"]
+    known = shapes.members("DescribeTrainingJobResponse")
+    record: Record = {
+        "EnableNetworkIsolation": False,
+        "EnableInterContainerTrafficEncryption": False,
+        "EnableManagedSpotTraining": False,
+        "StoppingCondition": {"MaxRuntimeInSeconds": DEFAULT_MAX_RUNTIME},
+    }
+    record |= {member: value for member, value in request.items() if member in known}
+    record |= {
+        "TrainingJobArn": arn_of(name, account, region),
+        "OutputDataConfig": output,
+        "ModelArtifacts": {
+            "S3ModelArtifacts": f"{output['S3OutputPath'].rstrip('/')}/{name}/output/model.tar.gz"
+        },
+        "TrainingJobStatus": "InProgress",
+        "CreationTime": now,
+    }
+    profiler = request.get("ProfilerConfig")
+    profiling = profiler is not None and not profiler.get("DisableProfiler", False)
+    record["ProfilingStatus"] = "Enabled" if profiling else "Disabled"
+    if profiling and not record.get("ProfilerRuleConfigurations"):
+        record["ProfilerRuleConfigurations"] = [_profiler_report(region, now)]
+    for statuses, configurations in RULE_CONFIGURATIONS.items():
+        if record.get(configurations):
+            record[statuses] = [
+                {
+                    "RuleConfigurationName": rule["RuleConfigurationName"],
+                    "RuleEvaluationStatus": "InProgress",
+                    "LastModifiedTime": now,
+                }
+                for rule in record[configurations]
+            ]
+    tags = {tag["Key"]: tag["Value"] for tag in request.get("Tags", ())}
+    return entered(TrainingJob(record, tags), "Starting", now)
+
+
+def _profiler_report(region: str, now: float) -> Record:
+    """The rule that watches beside every profiled job, under the name that the SDK gives it."""
+    return {
+        "RuleConfigurationName": f"ProfilerReport-{int(now)}",
+        "RuleEvaluatorImage": f"503895931360.dkr.ecr.{region}.amazonaws.com/sagemaker-debugger-rules:latest",
+        "RuleParameters": {"rule_to_invoke": "ProfilerReport"},
+    }
+
+
+def entered(job: TrainingJob, secondary_status: str, now: float, **members: Any) -> TrainingJob:
+    """The job in its next secondary status; `members` change along with it."""
+    earlier = [dict(transition) for transition in job.record.get("SecondaryStatusTransitions", ())]
+    if earlier:
+        earlier[-1].setdefault("EndTime", now)
+    transition = {
+        "Status": secondary_status,
+        "StartTime": now,
+        "StatusMessage": MESSAGES.get(secondary_status, secondary_status),
+    }
+    record = job.record | {
+        "SecondaryStatus": secondary_status,
+        "SecondaryStatusTransitions": [*earlier, transition],
+        "LastModifiedTime": now,
+        **members,
+    }
+    if secondary_status == "Training":
+        record.setdefault("TrainingStartTime", now)
+    if record["TrainingJobStatus"] in ENDED:
+        transition["EndTime"] = now
+        record.setdefault("TrainingEndTime", now)
+        if "TrainingStartTime" in record:
+            seconds = max(1, round(record["TrainingEndTime"] - record["TrainingStartTime"]))
+            record |= {"TrainingTimeInSeconds": seconds, "BillableTimeInSeconds": seconds}
+    return replace(job, record=record)
+
+
+def stopping(job: TrainingJob, now: float) -> TrainingJob:
+    """The job after `StopTrainingJob`; raises `ApiError` unless it is in progress."""
+    if job.status != "InProgress":
+        raise invalid(f"The request was rejected because the training job is in status {job.status}.")
+    return entered(job, "Stopping", now, TrainingJobStatus="Stopping")
+
+
+def with_rule(job: TrainingJob, statuses: str, rule: str, now: float, **members: Any) -> TrainingJob:
+    """The job with `members` set on one rule's evaluation status; `statuses` says in which list."""
+    changed = [
+        status | members | {"LastModifiedTime": now} if status["RuleConfigurationName"] == rule else status
+        for status in job.record.get(statuses, ())
+    ]
+    return replace(job, record=job.record | {statuses: changed, "LastModifiedTime": now})
+
+
+def placed(
+    name: str, members: Mapping[str, Any], *, account: str, region: str, now: float, old: TrainingJob | None
+) -> TrainingJob:
+    """The job that somebody puts straight into a state; what is not given stays, or gets a default.
+
+    Raises `ApiError` for a member that `DescribeTrainingJob` does not have.
+    """
+    unknown = members.keys() - shapes.members("DescribeTrainingJobResponse") - {"Tags"}
+    if unknown:
+        raise invalid(f"DescribeTrainingJob has no member {', '.join(sorted(unknown))}.")
+    given = {key: value for key, value in members.items() if key not in {"Tags", "TrainingJobName"}}
+    for statuses in RULE_CONFIGURATIONS:
+        if statuses in given:
+            given[statuses] = [{"LastModifiedTime": now} | status for status in given[statuses]]
+    if old is None:
+        request = {
+            "TrainingJobName": name,
+            "RoleArn": ROLE,
+            "OutputDataConfig": {"S3OutputPath": "s3://sandbox"},
+        }
+        job = created(request, account=account, region=region, now=given.get("CreationTime", now))
+        given = {"TrainingJobStatus": "InProgress", **given}
+    else:
+        job = old
+    secondary = given.pop("SecondaryStatus", None)
+    if secondary is None and "TrainingJobStatus" in given:
+        status = given["TrainingJobStatus"]
+        secondary = "Training" if status == "InProgress" else status
+    job = replace(job, tags={tag["Key"]: tag["Value"] for tag in members.get("Tags", ())} or job.tags)
+    if secondary is not None and (secondary, given.get("TrainingJobStatus", job.status)) != (
+        job.record["SecondaryStatus"],
+        job.status,
+    ):
+        return entered(job, secondary, now, **given)
+    return replace(job, record=job.record | {"LastModifiedTime": now, **given})

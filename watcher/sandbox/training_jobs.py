@@ -1,0 +1,88 @@
+"""All training jobs of one account and region."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from watcher.sandbox import training_job
+from watcher.sandbox.api_errors import ApiError, not_found
+from watcher.sandbox.events import Event, between
+from watcher.sandbox.rule_jobs import RuleJob, rule_jobs
+from watcher.sandbox.training_job import TrainingJob
+
+
+class TrainingJobs:
+    """Every change goes through here, one at a time, and its events leave in the same order."""
+
+    def __init__(
+        self,
+        account: str,
+        region: str,
+        *,
+        publish: Callable[[Iterable[Event]], None],
+        clock: Callable[[], float],
+    ) -> None:
+        self.account, self.region = account, region
+        self._publish, self._clock = publish, clock
+        self._jobs: dict[str, TrainingJob] = {}
+        self._lock = threading.Lock()
+
+    def create(self, request: Mapping[str, Any]) -> TrainingJob:
+        with self._lock:
+            name = request["TrainingJobName"]
+            if name in self._jobs:
+                raise ApiError(
+                    "ResourceInUse",
+                    "Training job names must be unique within an AWS account and region, and a training job "
+                    f"with this name already exists ({self._jobs[name].arn})",
+                )
+            job = training_job.created(request, account=self.account, region=self.region, now=self._clock())
+            return self._keep(job, before=None)
+
+    def place(self, name: str, members: Mapping[str, Any]) -> TrainingJob:
+        """Put a job straight into a state; see `training_job.placed`."""
+        with self._lock:
+            old = self._jobs.get(name)
+            job = training_job.placed(
+                name, members, account=self.account, region=self.region, now=self._clock(), old=old
+            )
+            return self._keep(job, before=old)
+
+    def change(self, name: str, how: Callable[[TrainingJob, float], TrainingJob]) -> TrainingJob:
+        """`how` gets the job and the time. It may refuse with `ApiError`, and then nothing has changed."""
+        with self._lock:
+            old = self._get(name)
+            return self._keep(how(old, self._clock()), before=old)
+
+    def remove(self, name: str) -> None:
+        with self._lock:
+            self._get(name)
+            del self._jobs[name]
+
+    def get(self, name: str) -> TrainingJob:
+        with self._lock:
+            return self._get(name)
+
+    def all(self) -> list[TrainingJob]:
+        with self._lock:
+            return list(self._jobs.values())
+
+    def rule_jobs(self) -> list[RuleJob]:
+        """Those that have a processing job already."""
+        return [rule for job in self.all() for rule in rule_jobs(job) if rule.arn]
+
+    def rule_job(self, processing_job: str) -> RuleJob | None:
+        return next((rule for rule in self.rule_jobs() if rule.name == processing_job), None)
+
+    def _get(self, name: str) -> TrainingJob:
+        try:
+            return self._jobs[name]
+        except KeyError:
+            raise not_found() from None
+
+    def _keep(self, job: TrainingJob, *, before: TrainingJob | None) -> TrainingJob:
+        self._jobs[job.name] = job
+        self._publish(between(before, job))
+        return job
