@@ -184,7 +184,7 @@ class MemoryStore:
     # ---------------------------------------------------------------------------------------------
 
     def check(self) -> str:
-        return f"in memory, forgotten when the process ends, {len(self._jobs)} jobs"
+        return f"in memory, forgotten when the process ends, jobs: {len(self._jobs)}"
 
     def close(self) -> None:
         """Nothing to let go."""

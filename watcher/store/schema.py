@@ -36,8 +36,12 @@ MIGRATIONS: tuple[Script, ...] = (
             snapshot TEXT NOT NULL
         )
         """,
-        # Holds all that a pass over the watched jobs reads, so that it need not touch the snapshots.
-        "CREATE INDEX watched_jobs ON jobs (arn, name, status, fingerprint, describe_at) WHERE watching",
+        # Holds all that a pass over the watched jobs reads (and the column of its WHERE, or SQLite reads the
+        # table for it), so that the pass need not touch the snapshots.
+        """
+        CREATE INDEX watched_jobs ON jobs (arn, name, status, fingerprint, describe_at, watching)
+        WHERE watching
+        """,
         "CREATE INDEX jobs_by_name ON jobs (name)",
         """
         CREATE TABLE findings (
@@ -73,8 +77,16 @@ MIGRATIONS: tuple[Script, ...] = (
         "CREATE INDEX deliveries_by_finding ON deliveries (finding_id)",
         # Only what is still open: stays small however many deliveries have been made.
         """
-        CREATE INDEX open_deliveries ON deliveries (lane, position)
+        CREATE INDEX open_deliveries ON deliveries (lane, position, state)
         WHERE state IN ('pending', 'in_flight')
+        """,
+        # Of each lane the oldest open delivery, and when it may be handed out.
+        """
+        CREATE VIEW heads AS
+        SELECT position, coalesce(lease_until, due_at) AS ready_at FROM deliveries
+        WHERE position IN (
+            SELECT min(position) FROM deliveries WHERE state IN ('pending', 'in_flight') GROUP BY lane
+        )
         """,
         """
         CREATE TABLE stops (
@@ -99,7 +111,7 @@ def refuse_foreign(connection: sqlite3.Connection, path: Path) -> None:
         raise StoreError(f"store {path}: is a database of another program; name another file in store.url")
 
 
-def migrate(connection: sqlite3.Connection, path: Path, migrations: Sequence[Script] = MIGRATIONS) -> None:
+def migrate(connection: sqlite3.Connection, path: Path, migrations: Sequence[Script]) -> None:
     """Bring the file up to date. The caller holds the write lock and commits.
 
     Raises `StoreTooNew` where a later version of Watcher wrote the file.

@@ -12,7 +12,6 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -59,7 +58,7 @@ class SqliteStore:
         self._connection.execute("PRAGMA synchronous = FULL")
         self._connection.execute("PRAGMA foreign_keys = ON")
         with _transaction(self._connection):
-            schema.migrate(self._connection, self._path)
+            schema.migrate(self._connection, self._path, schema.MIGRATIONS)
 
     def _use_write_ahead_log(self) -> None:
         """A no-op except for a new file, where SQLite does not wait by itself: several processes that
@@ -163,14 +162,8 @@ class SqliteStore:
                     uncertain = uncertain OR state = 'in_flight',
                     owner = :owner, lease_until = :until
                 WHERE position IN (
-                    SELECT position FROM deliveries
-                    WHERE position IN (
-                        SELECT min(position) FROM deliveries
-                        WHERE state IN ('pending', 'in_flight') GROUP BY lane
-                    )
-                    AND coalesce(lease_until, due_at) <= :now
-                    ORDER BY coalesce(lease_until, due_at), position  -- a noisy lane starves no other
-                    LIMIT :limit
+                    SELECT position FROM heads WHERE ready_at <= :now
+                    ORDER BY ready_at, position LIMIT :limit  -- so that a noisy lane starves no other
                 )
                 RETURNING *
                 """,
@@ -201,15 +194,7 @@ class SqliteStore:
 
     def next_due(self) -> datetime | None:
         with self._reading() as connection:
-            (due,) = connection.execute(
-                """
-                SELECT min(coalesce(lease_until, due_at)) FROM deliveries
-                WHERE position IN (
-                    SELECT min(position) FROM deliveries
-                    WHERE state IN ('pending', 'in_flight') GROUP BY lane
-                )
-                """
-            ).fetchone()
+            (due,) = connection.execute("SELECT min(ready_at) FROM heads").fetchone()
             return _moment(due) if due else None
 
     def deliveries(self, finding_id: str | None = None) -> list[Delivery]:
@@ -268,7 +253,7 @@ class SqliteStore:
             ).fetchone()
         if read < written:
             raise StoreError(f"store {self._path}: does not keep what is written to it; change store.url")
-        return f"SQLite {sqlite3.sqlite_version}, {self._path}, {jobs} jobs"
+        return f"SQLite {sqlite3.sqlite_version}, {self._path}, jobs: {jobs}"
 
     def close(self) -> None:
         with self._reading() as connection:
@@ -358,7 +343,7 @@ def _moment(text: str) -> datetime:
 
 
 def _columns(delivery: Delivery) -> dict[str, Any]:
-    values = asdict(delivery)
+    values = _DELIVERY.dump_python(delivery)
     return {name: _text(value) if isinstance(value, datetime) else value for name, value in values.items()}
 
 

@@ -1,0 +1,489 @@
+"""What every store promises (`watcher.store.base`), asked of each of them."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.contract.samples import (
+    FULL_SNAPSHOT,
+    NOON,
+    after,
+    alert,
+    arn,
+    delivery,
+    finding,
+    look,
+    snapshot,
+)
+from watcher.errors import StoreError
+from watcher.model import Delivery, DeliveryKind, DeliveryState, RuleSource
+from watcher.store.base import JobRecord, StopRecord, Store, WatchedJob
+from watcher.store.memory import MemoryStore
+from watcher.store.sqlite import SqliteStore
+
+LEASE = 60.0
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
+    store: Store = MemoryStore() if request.param == "memory" else SqliteStore(tmp_path / "watcher.db")
+    yield store
+    store.close()
+
+
+def claim_one(store: Store, owner: str = "us", seconds: float = 0) -> Delivery:
+    (claimed,) = store.claim(owner, after(seconds), LEASE, 10)
+    return claimed
+
+
+def delivered(delivery: Delivery) -> Delivery:
+    return replace(delivery, state=DeliveryState.DELIVERED, delivered_at=after(1), receipt="ts 1")
+
+
+def ids(deliveries: list[Delivery]) -> list[str]:
+    return [delivery.id for delivery in deliveries]
+
+
+# -- jobs -----------------------------------------------------------------------------------------
+
+
+def test_a_snapshot_comes_back_exactly_as_it_was_given(store: Store) -> None:
+    store.commit([look("any", snapshot=FULL_SNAPSHOT)])
+
+    record = store.job(FULL_SNAPSHOT.arn)
+
+    assert record == JobRecord(FULL_SNAPSHOT, first_seen_at=NOON, changed_at=NOON, watching=True)
+
+
+def test_tags_that_were_not_told_stay_apart_from_tags_that_are_none(store: Store) -> None:
+    store.commit([look("untold", snapshot=snapshot("untold", tags=None))])
+    store.commit([look("none", snapshot=snapshot("none", tags={}))])
+
+    assert [record.snapshot.tags for record in store.jobs()] == [{}, None]
+
+
+def test_a_job_nobody_has_looked_at_is_none(store: Store) -> None:
+    assert store.job(arn("never")) is None
+    assert store.jobs("never") == []
+
+
+def test_a_later_look_replaces_the_snapshot_and_keeps_when_the_job_was_first_seen(store: Store) -> None:
+    stopped = snapshot("job", status="Stopped", created_at=NOON)
+    store.commit([look("job")])
+    store.commit([look("job", snapshot=stopped, fingerprint="another", seen_at=after(30), watching=False)])
+
+    assert store.jobs() == [JobRecord(stopped, first_seen_at=NOON, changed_at=after(30), watching=False)]
+
+
+def test_a_look_that_finds_nothing_new_does_not_count_as_a_change(store: Store) -> None:
+    store.commit([look("job")])
+    store.commit([look("job", seen_at=after(30))])
+
+    record = store.job(arn("job"))
+
+    assert record is not None
+    assert record.changed_at == NOON
+
+
+def test_of_two_looks_in_one_commit_the_last_counts(store: Store) -> None:
+    store.commit([look("job"), look("job", fingerprint="later", seen_at=after(1))])
+
+    assert [job.fingerprint for job in store.watching()] == ["later"]
+
+
+def test_jobs_come_newest_first_and_by_name_when_one_is_asked_for(store: Store) -> None:
+    ages = {"middle": 1, "oldest": 0, "newest": 2}
+    store.commit([look(name, snapshot=snapshot(name, created_at=after(age))) for name, age in ages.items()])
+
+    assert [record.snapshot.name for record in store.jobs()] == ["newest", "middle", "oldest"]
+    assert [record.snapshot.name for record in store.jobs("middle")] == ["middle"]
+
+
+def test_jobs_of_one_name_in_two_regions_are_two(store: Store) -> None:
+    elsewhere = snapshot("job", arn=arn("job").replace("us-east-1", "eu-west-1"))
+    store.commit([look("job"), look("job", snapshot=elsewhere)])
+
+    assert {record.snapshot.region for record in store.jobs("job")} == {"us-east-1", "eu-west-1"}
+
+
+def test_a_pass_over_the_watched_jobs_gets_what_it_needs_and_no_others(store: Store) -> None:
+    store.commit([look("a", describe_at=after(600)), look("b"), look("over", watching=False)])
+
+    assert sorted(store.watching(), key=lambda job: job.name) == [
+        WatchedJob(arn("a"), "a", "InProgress", "as first seen", after(600)),
+        WatchedJob(arn("b"), "b", "InProgress", "as first seen", None),
+    ]
+
+
+def test_a_job_that_is_gone_is_remembered_and_no_longer_watched(store: Store) -> None:
+    store.commit([look("gone"), look("there")])
+
+    store.unwatch(arn("gone"))
+    store.unwatch(arn("never seen"))
+
+    assert [job.name for job in store.watching()] == ["there"]
+    assert [record.watching for record in store.jobs("gone")] == [False]
+
+
+# -- findings -------------------------------------------------------------------------------------
+
+
+def test_a_finding_comes_back_exactly_as_it_was_given(store: Store) -> None:
+    given = finding("job", step=120, reason="at step <120> 🚂", source=RuleSource.LOCAL)
+    store.commit([look("job", [given])])
+
+    assert store.finding(given.id) == given
+    assert store.findings() == [given]
+    assert store.finding("another") is None
+
+
+def test_a_commit_returns_the_findings_that_were_not_known_before(store: Store) -> None:
+    known, new = finding("job", "Overfit"), finding("job", "LossNotDecreasing")
+    assert store.commit([look("job", [known])]) == (known,)
+
+    assert store.commit([look("job", [known, new])]) == (new,)
+    assert store.commit([look("job", [known, new])]) == ()
+
+
+def test_a_finding_that_two_looks_of_one_commit_make_is_one(store: Store) -> None:
+    assert store.commit([look("job", [finding("job")])] * 2) == (finding("job"),)
+    assert store.findings() == [finding("job")]
+
+
+def test_a_known_finding_keeps_its_words_and_is_not_told_to_anybody_else(store: Store) -> None:
+    first = finding("job")
+    store.commit([look("job", [first], [delivery(first, "console")])])
+
+    again = replace(first, reason="in other words")
+    store.commit([look("job", [again], [delivery(again, "console"), delivery(again, "slack:#new")])])
+
+    assert store.findings() == [first]
+    assert [delivery.to for delivery in store.deliveries()] == ["console"]
+
+
+def test_findings_come_newest_first_and_of_one_job_when_one_is_asked_for(store: Store) -> None:
+    early = finding("a", "early", opened_at=after(1))
+    late = finding("a", "late", opened_at=after(1.000001))
+    other = finding("b", "other", opened_at=after(0))
+    same_time = finding("b", "same time", opened_at=after(0))
+    store.commit([look("a", [late, early]), look("b", [other, same_time])])
+
+    assert store.findings() == [late, early, same_time, other]
+    assert store.findings(arn("a")) == [late, early]
+
+
+# -- deliveries: handing out ----------------------------------------------------------------------
+
+
+def test_a_delivery_comes_back_exactly_as_it_was_given(store: Store) -> None:
+    issue = finding("job")
+    given = delivery(
+        issue,
+        "webhook:https://example.com/?a=ü",
+        kind=DeliveryKind.UPDATE,
+        due_at=after(0.000001),
+        uncertain=True,
+        receipt='{"ts": "1.2"}',
+        text="Stopped by Watcher.",
+    )
+    store.commit([look("job", [issue], [given])])
+
+    assert store.deliveries() == [given]
+    assert store.deliveries(issue.id) == [given]
+    assert store.deliveries("another") == []
+
+
+def test_a_claimed_delivery_is_in_flight_and_its_attempt_is_counted(store: Store) -> None:
+    store.commit([alert("job", "console")])
+
+    claimed = claim_one(store)
+
+    assert (claimed.state, claimed.attempts, claimed.uncertain) == (DeliveryState.IN_FLIGHT, 1, False)
+    assert store.deliveries() == [claimed]
+
+
+def test_what_is_not_due_yet_is_not_handed_out(store: Store) -> None:
+    issue = finding("job")
+    store.commit([look("job", [issue], [delivery(issue, due_at=after(10))])])
+
+    assert store.claim("us", after(9.999999), LEASE, 10) == []
+    assert len(store.claim("us", after(10), LEASE, 10)) == 1
+
+
+def test_a_lane_hands_out_one_delivery_at_a_time_in_the_order_they_came(store: Store) -> None:
+    looks = [alert(f"job-{n}", "slack:#ml") for n in range(3)]
+    store.commit(looks)
+
+    told = []
+    while claimed := store.claim("us", NOON, LEASE, 10):
+        assert len(claimed) == 1
+        assert store.claim("another", NOON, LEASE, 10) == []
+        assert store.settle("us", delivered(claimed[0]))
+        told += claimed
+
+    assert ids(told) == [look.deliveries[0].id for look in looks]
+
+
+def test_a_delivery_that_waits_for_its_next_attempt_holds_up_its_lane_and_no_other(store: Store) -> None:
+    store.commit([alert("first", "slack:#ml"), alert("second", "slack:#ml", "console")])
+    slack, console = store.claim("us", NOON, LEASE, 10)
+    store.settle("us", replace(slack, state=DeliveryState.PENDING, due_at=after(30)))
+    store.settle("us", delivered(console))
+
+    assert store.claim("us", after(29), LEASE, 10) == []
+    assert store.next_due() == after(30)
+    assert claim_one(store, seconds=30).id == slack.id
+
+
+def test_no_more_is_handed_out_than_was_asked_for_and_who_waits_longest_comes_first(store: Store) -> None:
+    issue = finding("job")
+    waits = {"slack:#late": 3, "slack:#early": 1, "slack:#middle": 2}
+    store.commit([look("job", [issue], [delivery(issue, to, due_at=after(s)) for to, s in waits.items()])])
+
+    claimed = store.claim("us", after(5), LEASE, 2) + store.claim("us", after(5), LEASE, 2)
+
+    assert [delivery.to for delivery in claimed] == ["slack:#early", "slack:#middle", "slack:#late"]
+
+
+def test_when_the_lease_ends_the_delivery_is_handed_out_again_as_uncertain(store: Store) -> None:
+    store.commit([alert("job", "console")])
+    first = claim_one(store, "who died")
+
+    assert store.claim("us", after(LEASE - 0.000001), LEASE, 10) == []
+    second = claim_one(store, "us", LEASE)
+
+    assert (second.id, second.attempts, second.uncertain) == (first.id, 2, True)
+
+
+def test_what_was_uncertain_stays_so_until_somebody_settles_it_otherwise(store: Store) -> None:
+    store.commit([alert("job", "console")])
+    timed_out = claim_one(store)
+    store.settle("us", replace(timed_out, state=DeliveryState.PENDING, uncertain=True))
+
+    again = claim_one(store)
+    assert again.uncertain
+
+    store.settle("us", replace(again, state=DeliveryState.PENDING, uncertain=False))
+    assert not claim_one(store).uncertain
+
+
+def test_threads_that_claim_at_once_never_get_the_same_delivery(store: Store) -> None:
+    store.commit([alert(f"job-{n}", f"slack:#{n % 7}") for n in range(70)])
+    start = threading.Barrier(4)
+
+    def work(owner: str) -> list[str]:
+        start.wait()
+        told = []
+        while store.next_due() == NOON:
+            for claimed in store.claim(owner, NOON, LEASE, 2):
+                told.append(claimed.id)
+                assert store.settle(owner, delivered(claimed))
+        return told
+
+    with ThreadPoolExecutor(4) as pool:
+        told = [id_ for ids in pool.map(work, "abcd") for id_ in ids]
+
+    assert sorted(told) == sorted(ids(store.deliveries()))
+
+
+# -- deliveries: settling -------------------------------------------------------------------------
+
+
+def test_settling_writes_down_how_the_attempt_ended_and_nothing_else(store: Store) -> None:
+    store.commit([alert("job", "console")])
+    claimed = claim_one(store)
+
+    outcome = replace(
+        claimed,
+        state=DeliveryState.DEAD,
+        due_at=after(5),
+        uncertain=True,
+        receipt="receipt",
+        error="channel_not_found",
+        delivered_at=after(6),
+    )
+    assert store.settle("us", replace(outcome, to="elsewhere", lane="elsewhere", text="other words"))
+
+    assert store.deliveries() == [outcome]
+    assert store.next_due() is None
+
+
+def test_deliveries_that_follow_are_written_with_the_outcome_at_the_end_of_their_lane(store: Store) -> None:
+    store.commit([alert("a", "console"), alert("b", "console")])
+    claimed = claim_one(store)
+    update = delivery(finding("a"), "console", id="update", kind=DeliveryKind.UPDATE, text="Stopped.")
+
+    assert store.settle("us", delivered(claimed), then=[update])
+
+    assert store.deliveries()[0] == delivered(claimed)
+    assert store.deliveries()[2] == update
+    assert claim_one(store).finding_id == finding("b").id
+
+
+def test_a_delivery_that_follows_twice_is_stored_once(store: Store) -> None:
+    store.commit([alert("job", "console", "slack:#ml")])
+    update = delivery(finding("job"), "console", id="update")
+    for claimed in store.claim("us", NOON, LEASE, 10):
+        assert store.settle("us", delivered(claimed), then=[replace(update, text=claimed.to)])
+
+    assert [delivery.text for delivery in store.deliveries() if delivery.id == "update"] == ["console"]
+
+
+def test_an_owner_whose_lease_was_taken_over_cannot_settle_nor_add_anything(store: Store) -> None:
+    store.commit([alert("job", "console")])
+    stale = claim_one(store, "slow")
+    fresh = claim_one(store, "us", LEASE)
+
+    assert not store.settle("slow", delivered(stale), then=[delivery(finding("job"), id="update")])
+    assert store.deliveries() == [fresh]
+    assert store.settle("us", delivered(fresh))
+
+
+def test_an_owner_that_took_over_from_itself_cannot_settle_its_earlier_attempt(store: Store) -> None:
+    store.commit([alert("job", "console")])
+    stale = claim_one(store, "us")
+    fresh = claim_one(store, "us", LEASE)
+
+    assert not store.settle("us", delivered(stale))
+    assert store.settle("us", delivered(fresh))
+
+
+def test_an_owner_that_is_late_may_settle_as_long_as_nobody_took_over(store: Store) -> None:
+    store.commit([alert("job", "console")])
+    claimed = claim_one(store)
+
+    assert store.settle("us", replace(delivered(claimed), delivered_at=after(10 * LEASE)))
+
+
+def test_what_is_settled_already_or_was_never_claimed_or_stored_cannot_be_settled(store: Store) -> None:
+    store.commit([alert("job", "console")])
+    (pending,) = store.deliveries()
+    assert not store.settle("us", delivered(pending))
+    claimed = claim_one(store)
+    assert not store.settle("another", delivered(claimed))
+    assert store.settle("us", delivered(claimed))
+
+    assert not store.settle("us", replace(claimed, state=DeliveryState.DEAD))
+    assert not store.settle("us", replace(claimed, id="unheard of"))
+    assert store.deliveries() == [delivered(claimed)]
+
+
+def test_a_delivery_that_follows_of_an_unknown_finding_is_refused_with_the_outcome(store: Store) -> None:
+    store.commit([alert("job", "console")])
+    claimed = claim_one(store)
+
+    with pytest.raises(StoreError):
+        store.settle("us", delivered(claimed), then=[delivery(finding("never committed"))])
+
+    assert store.deliveries() == [claimed]
+    assert store.settle("us", delivered(claimed))
+
+
+# -- deliveries: when to come back ----------------------------------------------------------------
+
+
+def test_nothing_is_due_in_an_empty_store(store: Store) -> None:
+    assert store.next_due() is None
+    assert store.claim("us", NOON, LEASE, 10) == []
+
+
+def test_what_is_due_next_is_the_earliest_head_of_a_lane_or_end_of_a_lease(store: Store) -> None:
+    issue = finding("job")
+    behind = delivery(issue, "slack:#ml", id="behind", due_at=after(1))
+    ahead = delivery(issue, "slack:#ml", id="ahead", due_at=after(50))
+    store.commit([look("job", [issue], [ahead, behind, delivery(issue, "console", due_at=after(20))])])
+
+    assert store.next_due() == after(20)
+    claim_one(store, seconds=20)
+    assert store.next_due() == after(50)
+    claim_one(store, seconds=50)
+    assert store.next_due() == after(20 + LEASE)
+
+
+# -- deliveries: cancelling -----------------------------------------------------------------------
+
+
+def test_a_pending_delivery_can_be_cancelled_and_frees_its_lane(store: Store) -> None:
+    issue = finding("job")
+    later = delivery(issue, "stop", id="later", lane="one", due_at=after(300))
+    now = delivery(issue, "console", id="now", lane="one")
+    store.commit([look("job", [issue], [later, now])])
+
+    assert store.cancel("later")
+
+    assert [delivery.state for delivery in store.deliveries()] == [
+        DeliveryState.CANCELLED,
+        DeliveryState.PENDING,
+    ]
+    assert claim_one(store).id == "now"
+
+
+def test_what_is_in_flight_or_over_or_unknown_cannot_be_cancelled(store: Store) -> None:
+    store.commit([alert("job", "console")])
+    claimed = claim_one(store)
+
+    assert not store.cancel(claimed.id)
+    assert store.settle("us", delivered(claimed))
+    assert not store.cancel(claimed.id)
+    assert not store.cancel("unheard of")
+    assert store.deliveries() == [delivered(claimed)]
+
+
+# -- stops ----------------------------------------------------------------------------------------
+
+
+def test_a_permitted_stop_is_recorded_with_who_asked_and_when(store: Store) -> None:
+    assert store.stop_of(arn("job")) is None
+
+    assert store.permit_stop(arn("job"), "route job prod-*", NOON, 10)
+
+    assert store.stop_of(arn("job")) == StopRecord(arn("job"), "route job prod-*", NOON)
+
+
+def test_beyond_the_hourly_limit_no_stop_is_permitted_nor_recorded(store: Store) -> None:
+    assert store.permit_stop(arn("a"), "us", after(0), 2)
+    assert store.permit_stop(arn("b"), "us", after(1), 2)
+
+    assert not store.permit_stop(arn("c"), "us", after(3599.999999), 2)
+    assert store.stop_of(arn("c")) is None
+    assert store.permit_stop(arn("c"), "us", after(3600), 2)
+    assert not store.permit_stop(arn("d"), "us", after(3600), 2)
+
+
+def test_a_stop_that_is_recorded_already_is_permitted_again_and_recorded_once(store: Store) -> None:
+    assert store.permit_stop(arn("job"), "first", NOON, 1)
+
+    assert store.permit_stop(arn("job"), "second", after(1), 1)
+    assert store.permit_stop(arn("job"), "third", after(2), 0)
+    assert store.stop_of(arn("job")) == StopRecord(arn("job"), "first", NOON)
+
+
+def test_a_limit_of_none_per_hour_permits_none(store: Store) -> None:
+    assert not store.permit_stop(arn("job"), "us", NOON, 0)
+
+
+def test_threads_that_ask_at_once_get_no_more_stops_than_the_limit(store: Store) -> None:
+    start = threading.Barrier(8)
+
+    def ask(n: int) -> bool:
+        start.wait()
+        return store.permit_stop(arn(f"job-{n}"), "us", NOON, 3)
+
+    with ThreadPoolExecutor(8) as pool:
+        assert sum(pool.map(ask, range(8))) == 3
+
+
+# -------------------------------------------------------------------------------------------------
+
+
+def test_a_check_says_in_a_few_words_what_the_store_is(store: Store) -> None:
+    store.commit([look("a"), look("b")])
+
+    assert "jobs: 2" in store.check()
+    assert len(store.check().splitlines()) == 1

@@ -1,0 +1,130 @@
+"""The law of the lanes, whatever happens in whatever order: no lane ever has two deliveries in flight,
+none is told before one that came earlier, none is lost, and both stores agree on every answer."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import replace
+from datetime import datetime, timedelta
+from itertools import groupby
+from pathlib import Path
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, multiple, rule
+
+from tests.contract.samples import NOON, delivery, finding, look
+from watcher.model import Delivery, DeliveryState
+from watcher.store.memory import MemoryStore
+from watcher.store.sqlite import SqliteStore
+
+LEASE = 10
+LANES = ["slack:#a", "slack:#b", "stop"]
+ENDS = [state for state in DeliveryState if state is not DeliveryState.IN_FLIGHT]
+
+
+class Lanes(RuleBasedStateMachine):
+    held = Bundle("held")
+    """Who took which delivery: also when the lease has ended since."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.folder = tempfile.TemporaryDirectory()
+        self.sqlite = SqliteStore(Path(self.folder.name) / "watcher.db")
+        self.memory = MemoryStore()
+        self.now = NOON
+        self.given: list[str] = []
+
+    def teardown(self) -> None:
+        while (due := self.next_due()) is not None:
+            self.now = max(self.now, due)
+            for claimed in self.claim("last", 10):
+                assert self.settle("last", replace(claimed, state=DeliveryState.DELIVERED))
+        assert not any(delivery.open for delivery in self.sqlite.deliveries())
+        self.sqlite.close()
+        self.folder.cleanup()
+
+    # Each asks both stores, and they must agree.
+
+    def next_due(self) -> datetime | None:
+        due = self.sqlite.next_due()
+        assert due == self.memory.next_due()
+        return due
+
+    def claim(self, owner: str, limit: int) -> list[Delivery]:
+        claimed = self.sqlite.claim(owner, self.now, LEASE, limit)
+        assert claimed == self.memory.claim(owner, self.now, LEASE, limit)
+        return claimed
+
+    def settle(self, owner: str, delivery: Delivery, *then: Delivery) -> bool:
+        settled = self.sqlite.settle(owner, delivery, then)
+        assert settled is self.memory.settle(owner, delivery, then)
+        return settled
+
+    # -- what can happen --------------------------------------------------------------------------
+
+    @rule(lanes=st.lists(st.sampled_from(LANES), min_size=1, unique=True), wait=st.integers(0, 3))
+    def something_is_found(self, lanes: list[str], wait: int) -> None:
+        job = f"job-{len(self.given)}"
+        issue = finding(job)
+        deliveries = [
+            delivery(issue, lane, due_at=self.now + timedelta(seconds=wait * LEASE)) for lane in lanes
+        ]
+        found = [look(job, [issue], deliveries)]
+        assert self.sqlite.commit(found) == self.memory.commit(found) == (issue,)
+        self.given += [delivery.id for delivery in deliveries]
+
+    @rule(target=held, owner=st.sampled_from("ab"), limit=st.integers(1, 3))
+    def somebody_claims(self, owner: str, limit: int) -> object:
+        open_before = [delivery for delivery in self.sqlite.deliveries() if delivery.open]
+        claimed = self.claim(owner, limit)
+        for one in claimed:
+            ahead = next(delivery for delivery in open_before if delivery.lane == one.lane)
+            assert one.id == ahead.id
+        return multiple(*((owner, delivery) for delivery in claimed))
+
+    @rule(taken=consumes(held), state=st.sampled_from(ENDS), follows=st.booleans())
+    def somebody_settles(self, taken: tuple[str, Delivery], state: DeliveryState, follows: bool) -> None:
+        owner, claimed = taken
+        update = replace(
+            claimed, id=f"after {claimed.id}", state=DeliveryState.PENDING, attempts=0, uncertain=False
+        )
+        known = update.id in self.given
+        settled = self.settle(owner, replace(claimed, state=state), *([update] if follows else []))
+        if settled and follows and not known:
+            self.given.append(update.id)
+
+    @rule(which=st.integers(0, 100))
+    def somebody_cancels(self, which: int) -> None:
+        if self.given:
+            delivery_id = self.given[which % len(self.given)]
+            assert self.sqlite.cancel(delivery_id) is self.memory.cancel(delivery_id)
+
+    @rule(seconds=st.sampled_from([1, LEASE, 3 * LEASE]))
+    def time_passes(self, seconds: int) -> None:
+        self.now += timedelta(seconds=seconds)
+
+    # -- what always holds ------------------------------------------------------------------------
+
+    @invariant()
+    def the_stores_agree_and_lose_nothing(self) -> None:
+        deliveries = self.sqlite.deliveries()
+        assert deliveries == self.memory.deliveries()
+        assert [delivery.id for delivery in deliveries] == self.given
+        self.next_due()
+
+    @invariant()
+    def no_lane_has_two_in_flight_and_only_its_oldest(self) -> None:
+        still_open = sorted(
+            (delivery for delivery in self.sqlite.deliveries() if delivery.open),
+            key=lambda delivery: delivery.lane,  # a stable sort: within a lane they stay as they came
+        )
+        for _, lane in groupby(still_open, key=lambda delivery: delivery.lane):
+            _, *behind = lane
+            assert all(delivery.state is DeliveryState.PENDING for delivery in behind)
+
+
+TestLanes = Lanes.TestCase
+TestLanes.settings = settings(
+    derandomize=True, database=None, deadline=None, max_examples=20, stateful_step_count=25
+)

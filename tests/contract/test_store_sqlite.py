@@ -1,0 +1,374 @@
+"""What only the SQLite store has to stand: other processes, `kill -9`, full disks, foreign files."""
+
+from __future__ import annotations
+
+import resource
+import sqlite3
+import subprocess
+import sys
+import tempfile
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.contract.samples import NOON, alert, arn, look
+from tests.contract.store_process import DESTINATIONS, LOOKS
+from watcher.errors import ConfigError, StoreError, StoreTooNew
+from watcher.store import open_store, schema
+from watcher.store.sqlite import SqliteStore
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "watcher.db"
+
+
+@contextmanager
+def opened(path: Path, busy_timeout: float = 5) -> Iterator[SqliteStore]:
+    with closing(SqliteStore(path, busy_timeout=busy_timeout)) as store:
+        yield store
+
+
+@contextmanager
+def process(what: str, path: Path, name: str = "") -> Iterator[subprocess.Popen[str]]:
+    """One of the programs of `store_process`, up to its `ready`."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "tests.contract.store_process", what, str(path), name],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as program:
+        try:
+            assert program.stdout is not None
+            assert program.stdout.readline() == "ready\n"
+            yield program
+        finally:
+            program.kill()
+
+
+def go(program: subprocess.Popen[str]) -> None:
+    assert program.stdin is not None
+    program.stdin.write("go\n")
+    program.stdin.flush()
+
+
+def lines(program: subprocess.Popen[str]) -> Iterator[str]:
+    assert program.stdout is not None
+    return (line.rstrip("\n") for line in program.stdout)
+
+
+def all_at_once(what: str, path: Path, processes: int) -> list[str]:
+    """What that many processes of one program say, all started in the same moment."""
+    with ExitStack() as stack:
+        programs = [stack.enter_context(process(what, path, f"p{n}")) for n in range(processes)]
+        for program in programs:
+            go(program)
+        return [line for program in programs for line in lines(program)]
+
+
+# -- outliving its process ------------------------------------------------------------------------
+
+
+def test_what_was_committed_is_there_when_the_file_is_opened_again(path: Path) -> None:
+    with opened(path) as store:
+        store.commit([alert("job", "console", "slack:#ml")])
+        claimed = store.claim("us", NOON, 60, 1)
+        store.permit_stop(arn("job"), "us", NOON, 10)
+        before = (store.jobs(), store.findings(), store.deliveries(), store.stop_of(arn("job")))
+
+    with opened(path) as store:
+        assert (store.jobs(), store.findings(), store.deliveries(), store.stop_of(arn("job"))) == before
+        assert claimed[0] in store.deliveries()
+
+
+def test_a_commit_is_whole_or_absent_whenever_the_process_is_killed(path: Path) -> None:
+    kills = 8
+    for kill in range(kills):
+        with process("commit", path, f"run{kill}") as program:
+            go(program)
+            said = lines(program)
+            acknowledged = [next(said) for _ in range(kill + 1)]
+            program.kill()  # somewhere in the batches that follow
+            acknowledged += said
+
+        with opened(path) as store:
+            jobs = [record.snapshot.name for record in store.jobs()]
+            findings = [finding.job for finding in store.findings()]
+            told = [delivery.finding_id for delivery in store.deliveries()]
+
+        of_run = [job for job in jobs if job.startswith(f"run{kill}-")]
+        batches = {job.split("-")[1] for job in of_run}
+        assert len(of_run) == LOOKS * len(batches), "a part of a batch is there"
+        assert sorted(findings) == sorted(jobs)
+        assert len(told) == len(jobs) * len(DESTINATIONS)
+        assert {line.removeprefix("committed ") for line in acknowledged} <= batches, "a batch is lost"
+
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        assert connection.execute("PRAGMA foreign_key_check").fetchall() == []
+
+
+# -- several processes ----------------------------------------------------------------------------
+
+
+def test_processes_that_claim_at_once_never_get_the_same_delivery_and_keep_the_order(path: Path) -> None:
+    lanes = [f"slack:#{n}" for n in range(4)]
+    with opened(path) as store:
+        store.commit([alert(f"job-{n}", *lanes) for n in range(40)])
+        given = store.deliveries()
+
+    said = [line.split() for line in all_at_once("deliver", path, processes=3)]
+
+    assert {word for word, *_ in said} == {"claimed"}
+    told = defaultdict(list)
+    for _, _nanoseconds, lane, delivery_id in sorted(said, key=lambda line: int(line[1])):
+        told[lane].append(delivery_id)
+    for lane in lanes:
+        assert told[lane] == [delivery.id for delivery in given if delivery.lane == lane]
+
+
+def test_processes_that_stop_jobs_at_once_stay_under_the_limit_of_all(path: Path) -> None:
+    with opened(path):
+        said = all_at_once("stop", path, processes=3)
+
+    assert len(said) == 10
+
+
+def test_processes_that_make_the_file_at_once_all_open_it(path: Path) -> None:
+    said = all_at_once("open_new", path, processes=4)
+
+    assert len(said) == 4
+    assert all(line.startswith("opened SQLite ") for line in said)
+
+
+def test_a_reader_waits_for_no_writer(path: Path) -> None:
+    with opened(path) as store, closing(sqlite3.connect(path, isolation_level=None)) as writer:
+        store.commit([look("job")])
+        writer.execute("BEGIN IMMEDIATE")
+
+        assert [job.name for job in store.watching()] == ["job"]
+
+
+def test_a_file_that_another_process_keeps_locked_is_an_error_that_says_so(path: Path) -> None:
+    with (
+        opened(path, busy_timeout=0.05) as store,
+        closing(sqlite3.connect(path, isolation_level=None)) as writer,
+    ):
+        writer.execute("BEGIN IMMEDIATE")
+        with pytest.raises(StoreError, match=r"another process .* longer than 0\.05 s"):
+            store.commit([alert("job", "console")])
+        writer.execute("ROLLBACK")
+
+        assert store.jobs() == []
+        assert len(store.commit([alert("job", "console")])) == 1
+
+
+# -- schema versions ------------------------------------------------------------------------------
+
+
+def version(path: Path) -> int:
+    with closing(sqlite3.connect(path)) as connection:
+        (number,) = connection.execute("PRAGMA user_version").fetchone()
+        return int(number)
+
+
+def test_a_new_file_has_the_latest_version(path: Path) -> None:
+    with opened(path):
+        assert version(path) == len(schema.MIGRATIONS)
+
+
+def test_a_file_of_an_earlier_version_is_brought_up_to_date_and_keeps_what_it_holds(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with opened(path) as store:
+        store.commit([look("job")])
+    later = (*schema.MIGRATIONS, ("ALTER TABLE jobs ADD COLUMN note TEXT", "UPDATE jobs SET note = name"))
+    monkeypatch.setattr(schema, "MIGRATIONS", later)
+
+    with opened(path) as store:
+        assert [job.name for job in store.watching()] == ["job"]
+
+    assert version(path) == len(later)
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("SELECT note FROM jobs").fetchall() == [("job",)]
+
+
+def test_a_migration_that_fails_leaves_the_file_as_it_was(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with opened(path):
+        before = version(path)
+    broken = (*schema.MIGRATIONS, ("ALTER TABLE jobs ADD COLUMN note TEXT", "INSERT INTO nowhere VALUES (1)"))
+    with monkeypatch.context() as patch, pytest.raises(StoreError, match="nowhere"):
+        patch.setattr(schema, "MIGRATIONS", broken)
+        SqliteStore(path)
+
+    assert version(path) == before
+    with closing(sqlite3.connect(path)) as connection:
+        assert "note" not in [column for _, column, *_ in connection.execute("PRAGMA table_info (jobs)")]
+
+
+def test_a_file_of_a_later_version_is_refused_with_the_mend(path: Path) -> None:
+    with opened(path):
+        pass
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA user_version = 99")
+
+    with pytest.raises(StoreTooNew, match=r"watcher\.db: has schema version 99.*update Watcher"):
+        SqliteStore(path)
+    assert version(path) == 99
+
+
+# -- faults ---------------------------------------------------------------------------------------
+
+
+@contextmanager
+def files_no_larger_than(size: int) -> Iterator[None]:
+    """The kernel refuses to write beyond `size` bytes, as it does where a disk or a quota is full."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_where_no_more_can_be_written_nothing_is_lost_and_later_all_goes_on(path: Path) -> None:
+    many = [alert(f"job-{n}", "console") for n in range(500)]
+    with opened(path) as store:
+        store.commit([alert("before", "console")])
+        with files_no_larger_than(256 * 1024), pytest.raises(StoreError, match="disk"):
+            store.commit(many)
+
+        assert [record.snapshot.name for record in store.jobs()] == ["before"]
+        assert len(store.deliveries()) == 1
+        assert len(store.commit(many)) == len(many)
+
+    with opened(path) as store:
+        assert len(store.deliveries()) == 1 + len(many)
+
+
+def test_a_full_disk_is_named_as_such(path: Path) -> None:
+    with opened(path) as store:
+        # SQLite's own limit gives the very error of a full disk.
+        store._connection.execute("PRAGMA max_page_count = 30")
+        with pytest.raises(StoreError, match=r"watcher\.db: no space left.*move store\.url"):
+            store.commit([alert(f"job-{n}", "console") for n in range(500)])
+
+        assert store.jobs() == []
+
+
+def test_a_file_that_may_not_be_written_is_an_error_that_says_so() -> None:
+    with tempfile.TemporaryDirectory() as name:  # pytest's own folders are closed to other users
+        folder = Path(name)
+        path = folder / "watcher.db"
+        with opened(path):
+            pass
+        path.chmod(0o444)
+        folder.chmod(0o555)
+
+        said = all_at_once("open_as_nobody", path, processes=1)
+        folder.chmod(0o755)
+
+    assert len(said) == 1
+    assert "cannot be written; allow this user" in said[0]
+
+
+def test_a_missing_folder_is_named(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match=r"there is no folder .*/nowhere; create it"):
+        SqliteStore(tmp_path / "nowhere" / "watcher.db")
+
+
+def test_a_folder_in_the_place_of_the_file_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="cannot be opened; see that it is a file"):
+        SqliteStore(tmp_path)
+
+
+def test_a_file_that_is_no_database_is_refused_and_left_alone(path: Path) -> None:
+    path.write_text("Dear diary, " * 100)
+
+    with pytest.raises(StoreError, match="is not a SQLite file; name another"):
+        SqliteStore(path)
+    assert path.read_text().startswith("Dear diary")
+
+
+def test_a_database_of_another_program_is_refused_and_left_alone(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE experiments (name)")
+    before = path.read_bytes()
+
+    with pytest.raises(StoreError, match="is a database of another program"):
+        SqliteStore(path)
+    assert path.read_bytes() == before
+
+
+def test_a_damaged_file_is_an_error_that_says_how_to_start_anew(path: Path) -> None:
+    with opened(path) as store:
+        store.commit([alert(f"job-{n}", "console") for n in range(100)])
+    healthy = path.read_bytes()
+    path.write_bytes(healthy[:8192] + b"\xa5" * (len(healthy) - 8192))
+
+    with pytest.raises(StoreError, match=r"watcher\.db: is damaged; .* start anew"), opened(path) as store:
+        store.jobs()
+
+
+def test_a_record_that_cannot_be_understood_is_an_error_that_names_what_it_is(path: Path) -> None:
+    with opened(path) as store, closing(sqlite3.connect(path)) as connection:
+        store.commit([look("job")])
+        connection.execute("UPDATE jobs SET snapshot = '{}'")
+        connection.commit()
+
+        with pytest.raises(StoreError, match="a JobSnapshot in it cannot be understood"):
+            store.jobs()
+
+
+def test_a_closed_store_raises_a_store_error_and_may_be_closed_again(path: Path) -> None:
+    store = SqliteStore(path)
+    store.close()
+    store.close()
+
+    with pytest.raises(StoreError, match="closed"):
+        store.watching()
+
+
+# -- store.url ------------------------------------------------------------------------------------
+
+
+def test_three_slashes_name_a_file_in_the_working_folder_and_four_an_absolute_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "absolute").mkdir()
+    urls = {
+        "sqlite:///relative.db": tmp_path / "relative.db",
+        f"sqlite:///{tmp_path}/absolute/watcher.db": tmp_path / "absolute/watcher.db",
+    }
+    for url, file in urls.items():
+        with closing(open_store(url)) as store:
+            assert str(file) in store.check()
+        assert file.exists()
+
+
+@pytest.mark.parametrize(
+    "url", ["", "watcher.db", "sqlite://watcher.db", "sqlite:///", "dynamodb://TABLE", "redis:///x"]
+)
+def test_any_other_url_is_refused_with_the_key_the_value_and_the_mend(url: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        open_store(url)
+
+    assert f'store.url = "{url}"' in str(refused.value)
+    assert "sqlite:///FILE" in str(refused.value)
+
+
+def test_a_password_in_the_url_is_not_shown() -> None:
+    with pytest.raises(ConfigError) as refused:
+        open_store("postgresql://watcher:s3cret@db.example.com/watcher")
+
+    assert "s3cret" not in str(refused.value)
+    assert "db.example.com/watcher" in str(refused.value)
