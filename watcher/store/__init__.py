@@ -5,16 +5,17 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from watcher.errors import ConfigError
+from watcher.errors import ConfigError, StoreError
 from watcher.store.base import Store
 
 _USER_AND_PASSWORD = re.compile(r"//[^/]*@")
 
 
-def open_store(url: str) -> Store:
+def open_store(url: str, *, create: bool = True) -> Store:
     """Open what `store.url` names: `sqlite:///FILE`, with four slashes where FILE is absolute.
 
-    Raises `ConfigError` for any other URL, and `StoreError` where the store cannot be used.
+    Raises `ConfigError` for any other URL, and `StoreError` where the store cannot be used or, unless it
+    may be created, is not there yet.
     """
     scheme, found, file = url.partition(":///")
     if scheme != "sqlite" or not found or not file:
@@ -22,6 +23,11 @@ def open_store(url: str) -> Store:
         raise ConfigError(
             f'store.url = "{shown}": is not a store of this version; '
             "write sqlite:///FILE, or sqlite:////FOLDER/FILE for an absolute path"
+        )
+    if not create and not Path(file).exists():
+        raise StoreError(
+            f"there is no store at {file} yet: `watcher run` makes it; "
+            "start in the same folder, or name the same configuration with -c"
         )
     from watcher.store.sqlite import SqliteStore
 

@@ -1,0 +1,398 @@
+"""The commands. Each reads its words, calls what does the work, and prints; what is heavy is imported late.
+
+stdout is data, stderr is logs and everything that is said to a person about the work. Exit codes: 0 fine,
+1 something failed or was refused, 2 the command or the configuration is wrong (one line says how to mend it).
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from watcher.errors import ConfigError, UsageError, WatcherError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from watcher.config import Config
+    from watcher.manual_stop import Stopped
+    from watcher.model import JobSnapshot
+    from watcher.store.base import Store
+
+app = typer.Typer(
+    name="watcher",
+    help="Watches Amazon SageMaker training jobs and tells people what went wrong.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+ConfigFile = Annotated[
+    Path | None,
+    typer.Option("--config", "-c", help="The settings; watcher.toml in this folder if there is one."),
+]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Log what is decided, too.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+All = Annotated[bool, typer.Option("--all", help="Show long lists whole, on a terminal too.")]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code. What a user can cause never ends in a traceback."""
+    try:
+        code = app(args=arguments, standalone_mode=False)
+        sys.stdout.flush()
+    except WatcherError as error:
+        code = _complain(str(error), 2 if isinstance(error, ConfigError | UsageError) else 1)
+    except typer.TyperException as error:
+        code = _complain(f"{error.format_message()} (see watcher --help)", 2)
+    except typer.Abort:
+        code = _complain("nothing was done", 1)
+    except KeyboardInterrupt:
+        code = 130
+    except BrokenPipeError:
+        # Whoever read has seen enough. Python would complain at its end if stdout still had a pipe.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 1
+    except OSError as error:
+        code = _complain(f"{error.filename}: {error.strerror}" if error.filename else str(error), 1)
+    return code or 0
+
+
+def _complain(sentence: str, code: int) -> int:
+    from watcher.log import Redactor
+
+    typer.echo(f"watcher: {Redactor().text(' '.join(sentence.split()))}", err=True)
+    return code
+
+
+# -- watching -------------------------------------------------------------------------------------
+
+
+@app.command()
+def run(
+    jobs: Annotated[
+        list[str] | None, typer.Argument(metavar="JOB", help="Watch only these, until they are settled.")
+    ] = None,
+    once: Annotated[bool, typer.Option("--once", help="One pass over everything, deliver, exit.")] = False,
+    config: ConfigFile = None,
+    verbose: Verbose = False,
+) -> int:
+    """Watch training jobs, and alert."""
+    settings = _start(config, verbose=verbose)
+    if unused := settings.not_used_yet():
+        import structlog
+
+        structlog.get_logger(__name__).warning("not_used_yet", keys=unused)
+    from watcher import app as daemon
+
+    return daemon.run(settings, jobs or (), once)
+
+
+@app.command()
+def check(config: ConfigFile = None, as_json: Json = False, verbose: Verbose = False) -> int:
+    """Try everything that `run` will need, and say what is missing."""
+    from watcher.config import DEFAULT_FILE
+    from watcher.preflight import State, preflight
+
+    settings = _start(config, verbose=verbose)
+    file = config or DEFAULT_FILE
+    source = str(file) if file.exists() else f"no {file} here: every setting has its default"
+    done = []
+    with _err().status("checking …") as status:
+        for result in preflight(settings, source):
+            done.append(result)
+            status.update(f"checked {result.name} …")
+    if as_json:
+        from dataclasses import asdict
+
+        _print_json([asdict(result) for result in done])
+    else:
+        from watcher.tables import Table
+
+        rows = [(result.state, result.name, result.found, result.mend) for result in done]
+        Table(("", "check", "found", "mend"), rows).print(_out())
+    return 1 if any(result.state is State.FAILED for result in done) else 0
+
+
+# -- what it knows --------------------------------------------------------------------------------
+
+
+@app.command()
+def status(config: ConfigFile = None, as_json: Json = False, verbose: Verbose = False) -> None:
+    """How many jobs and findings there are, and what could not be delivered."""
+    from watcher import tables, views
+
+    settings = _start(config, verbose=verbose)
+    with _known(settings) as store:
+        document = views.status(store, settings.store.url)
+    if as_json:
+        _print_json(document)
+    else:
+        tables.print_status(document, _now(), _out())
+
+
+@app.command()
+def jobs(
+    pattern: Annotated[str, typer.Argument(help="Glob on the job's name.")] = "*",
+    show_all: All = False,
+    config: ConfigFile = None,
+    as_json: Json = False,
+    verbose: Verbose = False,
+) -> None:
+    """The jobs that Watcher knows, newest first."""
+    from watcher import tables, views
+
+    with _known(_start(config, verbose=verbose)) as store:
+        document = views.jobs(store, pattern)
+    if as_json:
+        _print_json(document)
+    else:
+        tables.print_jobs(document, _now(), _out(), show_all=show_all)
+
+
+@app.command()
+def show(
+    job: Annotated[str, typer.Argument(help="The job's name or ARN.")],
+    config: ConfigFile = None,
+    as_json: Json = False,
+    verbose: Verbose = False,
+) -> None:
+    """One job: its rules, what was found, where that was told, who stopped it."""
+    from watcher import tables, views
+
+    with _known(_start(config, verbose=verbose)) as store:
+        document = views.show(store, job)
+    if as_json:
+        _print_json(document)
+    else:
+        tables.print_job(document, _now(), _out())
+
+
+@app.command()
+def findings(
+    job: Annotated[str, typer.Option("--job", help="Glob on the job's name.")] = "*",
+    show_all: All = False,
+    config: ConfigFile = None,
+    as_json: Json = False,
+    verbose: Verbose = False,
+) -> None:
+    """What was found, newest first, and where it was told."""
+    from watcher import tables, views
+
+    with _known(_start(config, verbose=verbose)) as store:
+        document = views.findings(store, job)
+    if as_json:
+        _print_json(document)
+    else:
+        tables.print_findings(document, _now(), _out(), show_all=show_all)
+
+
+# -- stopping -------------------------------------------------------------------------------------
+
+
+@app.command()
+def stop(
+    names: Annotated[list[str] | None, typer.Argument(metavar="JOB", help="Names or ARNs.")] = None,
+    *,
+    everything: Annotated[
+        bool, typer.Option("--all-in-progress", help="Every job in progress that is watched.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be stopped, stop nothing.")
+    ] = False,
+    cancel: Annotated[
+        bool, typer.Option("--cancel", help="Cancel a stop that still waits for the end of stop.grace.")
+    ] = False,
+    config: ConfigFile = None,
+    as_json: Json = False,
+    verbose: Verbose = False,
+) -> int:
+    """Stop training jobs, with the guards of the daemon; asks first."""
+    if bool(names) == everything:
+        raise UsageError("name the jobs to stop, or say --all-in-progress")
+    if cancel:
+        if everything:
+            raise UsageError("--cancel wants the names of the jobs")
+        return _cancel(names or (), _start(config, verbose=verbose))
+    if not (yes or dry_run or sys.stdin.isatty()):
+        raise UsageError("nobody can be asked here, since this is no terminal: say --yes")
+    settings = _start(config, verbose=verbose)
+    if dry_run:
+        rehearsal = settings.stop.model_copy(update={"dry_run": True})
+        settings = settings.model_copy(update={"stop": rehearsal})
+
+    import getpass
+    from contextlib import closing
+
+    from watcher import manual_stop
+    from watcher.aws.sagemaker import TrainingJobs
+    from watcher.aws.session import Aws
+    from watcher.stop import Stopper
+    from watcher.store import open_store
+
+    training_jobs = TrainingJobs(Aws(settings.region))
+    with closing(open_store(settings.store.url)) as store:
+        with _err().status("looking at the jobs …"):
+            chosen = (
+                list(manual_stop.all_in_progress(training_jobs, settings.watch))
+                if everything
+                else manual_stop.named(training_jobs, names or ())
+            )
+        if chosen:
+            _list_to_stop(chosen, store)
+        if chosen and not (yes or dry_run):
+            typer.confirm(
+                f"Stop {'this job' if len(chosen) == 1 else f'these {len(chosen)} jobs'}?",
+                abort=True,
+                err=True,
+            )
+        stopper = Stopper(training_jobs, store, settings.stop, _now)
+        ended = _with_progress(
+            manual_stop.stop(stopper, chosen, actor=f"watcher stop by {getpass.getuser()}"), len(chosen)
+        )
+    if as_json:
+        _print_json([_stopped(each) for each in ended])
+    elif not chosen:
+        typer.echo("No watched job is in progress.")
+    else:
+        from watcher.tables import Table
+
+        rows = [(each.job.name, each.state, each.sentence) for each in ended]
+        Table(("job", "", "what happened"), rows).print(_out())
+    return 0 if all(each.as_wanted for each in ended) else 1
+
+
+def _list_to_stop(chosen: Sequence[JobSnapshot], store: Store) -> None:
+    from collections import Counter
+
+    from watcher.tables import Table, ago, instances
+
+    findings = Counter(finding.job_arn for finding in store.findings())
+    rows = [
+        (
+            job.name,
+            job.status,
+            ago(job.started_at or job.created_at, _now()),
+            instances(job.instance_type, job.instance_count),
+            str(findings[job.arn] or ""),
+        )
+        for job in chosen
+    ]
+    Table(("job", "status", "started", "instances", "findings"), rows).print(_err())
+
+
+def _with_progress(stops: Iterator[Stopped], total: int) -> list[Stopped]:
+    from rich.progress import Progress
+
+    with Progress(console=_err(), transient=True, disable=not sys.stderr.isatty()) as progress:
+        return list(progress.track(stops, total=total, description="stopping"))
+
+
+def _stopped(each: Stopped) -> Mapping[str, str]:
+    return {"job": each.job.name, "arn": each.job.arn, "state": each.state, "sentence": each.sentence}
+
+
+def _cancel(names: Sequence[str], settings: Config) -> int:
+    from watcher import manual_stop, views
+
+    code = 0
+    with _known(settings) as store:
+        for name in names:
+            if manual_stop.cancel(store, views.find(store, name).snapshot.arn):
+                typer.echo(f"The stop of {name} is cancelled: the job goes on.")
+            else:
+                typer.echo(f"No stop of {name} is waiting, so there is nothing to cancel.")
+                code = 1
+    return code
+
+
+# -- trying it ------------------------------------------------------------------------------------
+
+
+@app.command()
+def demo() -> int:
+    """A real training on a local SageMaker: a rule fires, the alert comes, the job is stopped."""
+    with _sandbox_extra():
+        from watcher.sandbox.demo import main as demonstrate
+
+        return demonstrate()
+
+
+@app.command()
+def sandbox(
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0: any free port.")] = 5000,
+) -> None:
+    """A local SageMaker to try things on; prints the environment to export."""
+    with _sandbox_extra():
+        from watcher.sandbox.server import serve
+
+        serve(port)
+
+
+@contextmanager
+def _sandbox_extra() -> Iterator[None]:
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("watcher"):
+            raise
+        raise UsageError(
+            f"{error.name} is missing: the sandbox needs its extra (pip install 'debugger-watcher[sandbox]')"
+        ) from error
+
+
+# -- what they share ------------------------------------------------------------------------------
+
+
+def _start(file: Path | None, *, verbose: bool) -> Config:
+    """The settings, with the log set up so that it shows none of their secrets."""
+    from watcher import log
+    from watcher.config import load
+
+    settings = load(file, os.environ)
+    credentials = (os.environ.get(name, "") for name in ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"))
+    log.configure(sys.stderr, verbose=verbose, secrets=[*settings.secrets(), *credentials])
+    return settings
+
+
+@contextmanager
+def _known(settings: Config) -> Iterator[Store]:
+    """The store, to read what is known; it is not created by somebody who only asks."""
+    from watcher.store import open_store
+
+    store = open_store(settings.store.url, create=False)
+    try:
+        yield store
+    finally:
+        store.close()
+
+
+def _print_json(document: Any) -> None:
+    from watcher.views import to_json
+
+    typer.echo(to_json(document))
+
+
+def _out() -> Console:
+    from rich.console import Console
+
+    return Console()
+
+
+def _err() -> Console:
+    from rich.console import Console
+
+    return Console(stderr=True)
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

@@ -1,0 +1,231 @@
+"""`watcher check`: whether everything the daemon will need is there, tried by harmless calls."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from enum import StrEnum
+
+from watcher.aws.logs import PROCESSING_JOBS
+from watcher.aws.sagemaker import TrainingJobs, parse_job
+from watcher.aws.session import Aws, translate
+from watcher.config import Config
+from watcher.destination import Destination, DestinationKind
+from watcher.errors import AccessDenied, AwsError, NotFound, WatcherError
+from watcher.model import JobSnapshot
+from watcher.store import open_store
+
+NO_SUCH_JOB = "watcher-check-there-is-no-such-job"
+NO_SUCH_STREAM = "watcher-check/there-is-no-such-stream"
+RECENT = 10
+"""So many of the newest jobs are looked at for one with debug output."""
+
+
+class State(StrEnum):
+    OK = "ok"
+    WARNING = "warning"
+    """Watcher works, though not with all it could do; or it cannot be tried without doing it."""
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    name: str
+    state: State
+    found: str
+    mend: str = ""
+
+
+def preflight(config: Config, file: str) -> Iterator[Check]:
+    """Every check that this configuration calls for, one after the other; never raises.
+
+    `file` is where the configuration came from. Without working credentials nothing else is asked of AWS.
+    """
+    yield _configuration(config, file)
+    yield _tried("store", lambda: _store(config.store.url))
+    if config.slack.bot_token:
+        yield _tried("Slack", lambda: _slack(config))
+    aws = Aws(config.region)
+    caller = _tried("credentials", lambda: _who_am_i(aws))
+    yield caller
+    if caller.state is not State.FAILED:
+        yield from _permissions(config, aws, caller.found)
+
+
+def _permissions(config: Config, aws: Aws, caller: str) -> Iterator[Check]:
+    recent: list[JobSnapshot] = []
+    yield _tried("jobs in progress", lambda: _jobs_in_progress(aws, recent))
+    yield _tried("job details", lambda: _job_details(aws, recent))
+    if config.watch.tags:
+        yield _tried("job tags", lambda: _job_tags(aws, recent))
+    yield _tried("rule logs", lambda: _rule_logs(aws))
+    yield _tried("debug output", lambda: _debug_output(aws, recent))
+    for topic in _topics(config):
+        yield _tried(f"topic {topic.address}", lambda topic=topic: _topic(aws, topic))  # type: ignore[misc]
+    if any(route.stop for route in config.route) and not config.stop.dry_run:
+        yield _tried("stopping jobs", lambda: _stopping(aws, caller))
+
+
+def _tried(name: str, ask: Callable[[], str | Check]) -> Check:
+    """What `ask` found out: a sentence where all is well, a check where not quite; an error is a failure."""
+    try:
+        found = ask()
+    except AwsError as error:
+        mend = f"allow {error.operation}" if isinstance(error, AccessDenied) else ""
+        return Check(name, State.FAILED, str(error), mend)
+    except WatcherError as error:
+        return Check(name, State.FAILED, str(error))
+    return found if isinstance(found, Check) else Check(name, State.OK, found)
+
+
+# -- outside AWS ----------------------------------------------------------------------------------
+
+
+def _configuration(config: Config, file: str) -> Check:
+    if unused := config.not_used_yet():
+        keys = ", ".join(unused)
+        return Check("configuration", State.WARNING, f"{file}: {keys}: not used by this version", "remove it")
+    return Check("configuration", State.OK, file)
+
+
+def _store(url: str) -> str:
+    with closing(open_store(url)) as store:
+        return store.check()
+
+
+def _slack(config: Config) -> str:
+    from watcher.notify.slack import auth_test
+
+    identity = auth_test(config.slack.bot_token.get_secret_value(), config.slack.api_url)
+    return f"{identity.bot} in {identity.team}"
+
+
+# -- AWS ------------------------------------------------------------------------------------------
+
+
+def _who_am_i(aws: Aws) -> str:
+    with translate("sts:GetCallerIdentity"):
+        return str(aws.client("sts").get_caller_identity()["Arn"])
+
+
+def _jobs_in_progress(aws: Aws, recent: list[JobSnapshot]) -> str | Check:
+    """Fills `recent` with the newest jobs, whatever their status, for the checks that need a real one."""
+    try:
+        with translate("sagemaker:Search"):
+            answer = aws.sagemaker.search(
+                Resource="TrainingJob", SortBy="CreationTime", SortOrder="Descending", MaxResults=RECENT
+            )
+    except AccessDenied as denied:
+        with translate("sagemaker:ListTrainingJobs"):
+            aws.sagemaker.list_training_jobs(MaxResults=1)
+        return Check(
+            "jobs in progress",
+            State.WARNING,
+            f"{denied}; ListTrainingJobs is used instead, which takes many more calls",
+            f"allow {denied.operation}",
+        )
+    recent += [parse_job(result["TrainingJob"]) for result in answer["Results"]]
+    return f"Search answers in {aws.region}"
+
+
+def _job_details(aws: Aws, recent: Sequence[JobSnapshot]) -> str:
+    # A policy may be limited to some names, so a real one is asked for where there is one.
+    name = recent[0].name if recent else NO_SUCH_JOB
+    try:
+        TrainingJobs(aws).describe(name)
+    except NotFound:
+        return "DescribeTrainingJob answers"  # "there is no such job" is said only to those who may ask
+    return f"DescribeTrainingJob answers ({name})"
+
+
+def _job_tags(aws: Aws, recent: Sequence[JobSnapshot]) -> str | Check:
+    if not recent:
+        return Check(
+            "job tags", State.WARNING, "no training job in sight to read the tags of", "check again later"
+        )
+    TrainingJobs(aws).tags(recent[0].arn)
+    return "ListTags answers"
+
+
+def _rule_logs(aws: Aws) -> str:
+    try:
+        with translate("logs:DescribeLogStreams"):
+            aws.logs.describe_log_streams(logGroupName=PROCESSING_JOBS, limit=1)
+        with translate("logs:GetLogEvents"):
+            aws.logs.get_log_events(logGroupName=PROCESSING_JOBS, logStreamName=NO_SUCH_STREAM, limit=1)
+    except NotFound as error:
+        return f"{error.operation} answers; {PROCESSING_JOBS}"
+    return f"{PROCESSING_JOBS}"
+
+
+def _debug_output(aws: Aws, recent: Sequence[JobSnapshot]) -> str | Check:
+    place = next((job.debug_output for job in recent if job.debug_output), "")
+    if not place:
+        return Check(
+            "debug output",
+            State.WARNING,
+            f"none of the newest {RECENT} jobs saves any, so reading it could not be tried",
+            "allow s3:ListBucket and s3:GetObject where your jobs save theirs, and check again",
+        )
+    bucket, _, prefix = place.removeprefix("s3://").partition("/")
+    with translate("s3:ListBucket"):
+        listed = aws.s3.list_objects_v2(Bucket=bucket, Prefix=f"{prefix}/", MaxKeys=1)
+    for item in listed.get("Contents", []):
+        with translate("s3:GetObject"):
+            aws.s3.head_object(Bucket=bucket, Key=item["Key"])
+    return place
+
+
+def _topics(config: Config) -> Iterator[Destination]:
+    texts = dict.fromkeys(to for route in config.route for to in route.to)
+    return (place for place in map(Destination.parse, texts) if place.kind is DestinationKind.SNS)
+
+
+def _topic(aws: Aws, topic: Destination) -> str | Check:
+    try:
+        with translate("sns:GetTopicAttributes"):
+            aws.sns(topic.region).get_topic_attributes(TopicArn=topic.address)
+    except AccessDenied:
+        return Check(
+            f"topic {topic.address}",
+            State.WARNING,
+            "cannot be tried without publishing, and sns:GetTopicAttributes is not allowed",
+            "see that sns:Publish is allowed",
+        )
+    return "is there; that sns:Publish is allowed cannot be tried without publishing"
+
+
+_ASSUMED_ROLE = re.compile(r"arn:(aws[a-z-]*):sts::(\d+):assumed-role/([^/]+)/.+")
+
+
+def _stopping(aws: Aws, caller: str) -> str | Check:
+    """Only IAM can tell this without a stop; a service control policy may still forbid it."""
+    try:
+        arn = _principal(aws, caller)
+        with translate("iam:SimulatePrincipalPolicy"):
+            answer = aws.client("iam").simulate_principal_policy(
+                PolicySourceArn=arn, ActionNames=["sagemaker:StopTrainingJob"]
+            )
+    except AwsError as error:
+        return Check(
+            "stopping jobs",
+            State.WARNING,
+            f"cannot be tried without stopping a job, and IAM does not tell ({error})",
+            "see that sagemaker:StopTrainingJob is allowed",
+        )
+    decision = answer["EvaluationResults"][0]["EvalDecision"]
+    if decision != "allowed":
+        return Check(
+            "stopping jobs", State.FAILED, f"IAM says {decision} for {arn}", "allow sagemaker:StopTrainingJob"
+        )
+    return f"IAM allows sagemaker:StopTrainingJob to {arn}"
+
+
+def _principal(aws: Aws, caller: str) -> str:
+    """The user or role whose policies count; a session's name is not known to IAM."""
+    if session := _ASSUMED_ROLE.fullmatch(caller):
+        with translate("iam:GetRole"):  # the role may have a path, which the session's ARN leaves out
+            return str(aws.client("iam").get_role(RoleName=session[3])["Role"]["Arn"])
+    return caller
