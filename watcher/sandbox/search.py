@@ -6,18 +6,21 @@ Follows the API reference of `Search`, `SearchExpression`, `Filter` and `NestedF
 from __future__ import annotations
 
 import base64
+import heapq
 import json
 import operator
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cache
 from typing import Any
 
 from watcher.sandbox import shapes
 from watcher.sandbox.api_errors import invalid
-from watcher.sandbox.training_job import TrainingJob
+from watcher.sandbox.training_job import Record, TrainingJob
 
 Predicate = Callable[[Mapping[str, Any]], bool]
+Place = tuple[Any, ...]
+"""Where a job stands in the order: whether it has the property, its value, and its name."""
 
 DEFAULT_PAGE = 10
 
@@ -32,30 +35,26 @@ def search(request: Mapping[str, Any], jobs: Iterable[TrainingJob]) -> tuple[lis
     path = _path(request.get("SortBy", "LastModifiedTime"))
     descending = request.get("SortOrder", "Descending") == "Descending"
 
-    def place(job: TrainingJob) -> tuple[Any, ...]:
-        value = next(iter(_values(job.searchable, path)), None)
-        return (True, value, job.name) if value is not None else (False, job.name)
+    def place(record: Record) -> Place:
+        values = _values(record, path)
+        return (True, values[0], record["TrainingJobName"]) if values else (False, record["TrainingJobName"])
 
-    found = sorted(((place(job), job) for job in jobs if matches(job.searchable)), key=_first)
-    if descending:
-        found.reverse()
+    found = {place(job.searchable): job for job in jobs if matches(job.searchable)}
+    places: Iterable[Place] = found
     if token := request.get("NextToken"):
         end = _decoded(token)
-        found = [(at, job) for at, job in found if (at < end if descending else at > end)]
+        places = [place for place in found if (place < end if descending else place > end)]
     size = request.get("MaxResults", DEFAULT_PAGE)
-    page = found[:size]
-    return [job for _, job in page], _encoded(page[-1][0]) if len(found) > size else None
+    first = (heapq.nlargest if descending else heapq.nsmallest)(size + 1, places)
+    page = first[:size]
+    return [found[place] for place in page], _encoded(page[-1]) if len(first) > size else None
 
 
-def _first(item: tuple[tuple[Any, ...], TrainingJob]) -> tuple[Any, ...]:
-    return item[0]
-
-
-def _encoded(place: tuple[Any, ...]) -> str:
+def _encoded(place: Place) -> str:
     return base64.urlsafe_b64encode(json.dumps(place).encode()).decode()
 
 
-def _decoded(token: str) -> tuple[Any, ...]:
+def _decoded(token: str) -> Place:
     try:
         return tuple(json.loads(base64.urlsafe_b64decode(token)))
     except ValueError as error:
@@ -68,6 +67,8 @@ def _expression(expression: Mapping[str, Any]) -> Predicate:
         *(_nested(entry) for entry in expression.get("NestedFilters", ())),
         *(_expression(entry) for entry in expression.get("SubExpressions", ())),
     ]
+    if len(parts) == 1:
+        return parts[0]
     combine = any if parts and expression.get("Operator", "And") == "Or" else all
     return lambda record: combine(part(record) for part in parts)
 
@@ -87,9 +88,9 @@ def _nested(entry: Mapping[str, Any]) -> Predicate:
 def _filter(entry: Mapping[str, Any], path: tuple[str, ...]) -> Predicate:
     compared, wanted = entry.get("Operator", "Equals"), entry.get("Value")
     if compared == "Exists":
-        return lambda record: any(True for _ in _values(record, path))
+        return lambda record: bool(_values(record, path))
     if compared == "NotExists":
-        return lambda record: not any(True for _ in _values(record, path))
+        return lambda record: not _values(record, path)
     if wanted is None:
         raise invalid(f"Operator {compared} on {entry['Name']} needs a Value.")
     if compared == "NotEquals":
@@ -153,17 +154,16 @@ def _path(name: str) -> tuple[str, ...]:
     return (head, rest) if head in {"Tags", "HyperParameters", "Environment"} else (head, *rest.split("."))
 
 
-def _values(value: Any, path: tuple[str, ...]) -> Iterator[Any]:
+def _values(value: Any, path: tuple[str, ...]) -> Sequence[Any]:
+    """What stands at the path: nothing, one value, or several where it leads through lists."""
     if not path:
-        yield from value if isinstance(value, list) else (value,)
-    elif path[0] == "Tags":
-        for tag in value["Tags"]:
-            if len(path) == 1:
-                yield tag["Key"]
-            elif tag["Key"] == path[1]:
-                yield tag["Value"]
-    elif isinstance(value, list):
-        for item in value:
-            yield from _values(item, path)
-    elif isinstance(value, dict) and path[0] in value:
-        yield from _values(value[path[0]], path[1:])
+        return value if isinstance(value, list) else (value,)
+    if path[0] == "Tags":
+        if len(path) == 1:
+            return [tag["Key"] for tag in value["Tags"]]
+        return [tag["Value"] for tag in value["Tags"] if tag["Key"] == path[1]]
+    if isinstance(value, list):
+        return [found for item in value for found in _values(item, path)]
+    if isinstance(value, dict) and path[0] in value:
+        return _values(value[path[0]], path[1:])
+    return ()

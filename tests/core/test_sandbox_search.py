@@ -1,0 +1,217 @@
+"""`Search` over training jobs, as its API reference describes it."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from watcher.sandbox import shapes, training_job
+from watcher.sandbox.api_errors import ApiError
+from watcher.sandbox.search import search
+from watcher.sandbox.training_job import TrainingJob
+
+NOON = datetime(2026, 11, 20, 12, tzinfo=UTC).timestamp()
+
+
+def a_job(name: str, *, created: float = NOON, **members: Any) -> TrainingJob:
+    return training_job.placed(
+        name,
+        {"CreationTime": created, "LastModifiedTime": created, **members},
+        account="123456789012",
+        region="us-east-1",
+        now=created,
+        old=None,
+    )
+
+
+def found(jobs: list[TrainingJob], *filters: dict[str, str], **request: Any) -> list[str]:
+    expression = {"Filters": list(filters)} if filters else {}
+    page, _ = search({"Resource": "TrainingJob", "SearchExpression": expression, **request}, jobs)
+    return sorted(job.name for job in page)
+
+
+def where(name: str, operator: str, value: str | None = None) -> dict[str, str]:
+    return {"Name": name, "Operator": operator} | ({"Value": value} if value is not None else {})
+
+
+JOBS = [
+    a_job("early", created=NOON - 3600, HyperParameters={"max_depth": "4", "eta": "0.3"}),
+    a_job(
+        "noon",
+        HyperParameters={"max_depth": "16"},
+        Tags=[{"Key": "team", "Value": "growth"}, {"Key": "a.b", "Value": "dotted"}],
+    ),
+    a_job(
+        "late",
+        created=NOON + 3600,
+        TrainingJobStatus="Failed",
+        EnableManagedSpotTraining=True,
+        Tags=[{"Key": "team", "Value": "search"}],
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("condition", "names"),
+    [
+        (where("TrainingJobStatus", "Equals", "InProgress"), ["early", "noon"]),
+        (where("TrainingJobStatus", "NotEquals", "InProgress"), ["late"]),
+        (where("TrainingJobName", "Contains", "a"), ["early", "late"]),
+        (where("TrainingJobName", "In", "noon, late"), ["late", "noon"]),
+        (where("Tags.team", "Equals", "growth"), ["noon"]),
+        (where("Tags.a.b", "Equals", "dotted"), ["noon"]),
+        (where("Tags.team", "Exists"), ["late", "noon"]),
+        (where("Tags.team", "NotExists"), ["early"]),
+        (where("Tags", "Equals", "team"), ["late", "noon"]),
+        (where("HyperParameters.max_depth", "GreaterThan", "9"), ["noon"]),
+        (where("HyperParameters.max_depth", "LessThanOrEqualTo", "4"), ["early"]),
+        (where("EnableManagedSpotTraining", "Equals", "true"), ["late"]),
+        (where("CreationTime", "GreaterThanOrEqualTo", "2026-11-20T12:00:00Z"), ["late", "noon"]),
+        (where("CreationTime", "LessThan", str(NOON)), ["early"]),
+        ({"Name": "TrainingJobName", "Value": "noon"}, ["noon"]),
+    ],
+    ids=lambda value: " ".join(value.values()) if isinstance(value, dict) else None,
+)
+def test_a_filter_keeps_the_jobs_for_which_it_holds(condition: dict[str, str], names: list[str]) -> None:
+    assert found(JOBS, condition) == names
+
+
+def test_all_filters_have_to_hold_unless_the_operator_is_or() -> None:
+    conditions = [where("TrainingJobName", "Equals", "noon"), where("TrainingJobStatus", "Equals", "Failed")]
+    assert found(JOBS, *conditions) == []
+    either = {"Filters": conditions, "Operator": "Or"}
+    page, _ = search({"Resource": "TrainingJob", "SearchExpression": either}, JOBS)
+    assert sorted(job.name for job in page) == ["late", "noon"]
+
+
+def test_subexpressions_are_expressions_of_their_own() -> None:
+    expression = {
+        "Filters": [where("TrainingJobName", "Contains", "n")],
+        "SubExpressions": [
+            {
+                "Filters": [where("Tags.team", "Equals", "growth"), where("Tags.team", "Equals", "search")],
+                "Operator": "Or",
+            }
+        ],
+    }
+    page, _ = search({"Resource": "TrainingJob", "SearchExpression": expression}, JOBS)
+    assert [job.name for job in page] == ["noon"]
+
+
+def test_nested_filters_have_to_hold_for_one_item_together() -> None:
+    def channel(name: str, uri: str) -> dict[str, Any]:
+        return {"ChannelName": name, "DataSource": {"S3DataSource": {"S3Uri": uri}}}
+
+    together = a_job("together", InputDataConfig=[channel("train", "s3://mine/"), channel("test", "s3://x/")])
+    apart = a_job("apart", InputDataConfig=[channel("train", "s3://x/"), channel("test", "s3://mine/")])
+    nested = {
+        "NestedPropertyName": "InputDataConfig",
+        "Filters": [
+            where("InputDataConfig.ChannelName", "Equals", "train"),
+            where("InputDataConfig.DataSource.S3DataSource.S3Uri", "Contains", "mine"),
+        ],
+    }
+    page, _ = search(
+        {"Resource": "TrainingJob", "SearchExpression": {"NestedFilters": [nested]}}, [together, apart]
+    )
+    assert [job.name for job in page] == ["together"]
+
+
+def test_the_latest_change_comes_first_unless_another_order_is_asked_for() -> None:
+    page, _ = search({"Resource": "TrainingJob"}, JOBS)
+    assert [job.name for job in page] == ["late", "noon", "early"]
+    page, _ = search({"Resource": "TrainingJob", "SortBy": "TrainingJobName", "SortOrder": "Ascending"}, JOBS)
+    assert [job.name for job in page] == ["early", "late", "noon"]
+
+
+def test_a_page_holds_ten_jobs_unless_another_size_is_asked_for() -> None:
+    jobs = [a_job(f"job-{number:02}") for number in range(25)]
+    page, token = search({"Resource": "TrainingJob"}, jobs)
+    assert len(page) == 10
+    assert token is not None
+
+
+def every_page(jobs: list[TrainingJob], **request: Any) -> list[str]:
+    names: list[str] = []
+    token: str | None = None
+    while True:
+        following = {"NextToken": token} if token else {}
+        page, token = search({"Resource": "TrainingJob", "MaxResults": 2, **request, **following}, jobs)
+        names += [job.name for job in page]
+        if token is None:
+            return names
+
+
+@pytest.mark.parametrize("order", ["Ascending", "Descending"])
+def test_pages_hold_each_job_once_where_the_sorted_property_is_equal_or_missing(order: str) -> None:
+    jobs = [a_job(f"job-{number}") for number in range(4)]
+    jobs += [a_job(f"failed-{number}", FailureReason="same") for number in range(3)]
+    names = every_page(jobs, SortBy="FailureReason", SortOrder=order)
+    assert sorted(names) == sorted(job.name for job in jobs)
+
+
+def test_a_job_that_leaves_the_result_between_two_pages_pushes_no_other_out_of_sight() -> None:
+    jobs = [a_job(f"job-{number}", created=NOON + number) for number in range(4)]
+    request = {"Resource": "TrainingJob", "MaxResults": 2, "SortBy": "CreationTime", "SortOrder": "Ascending"}
+    _, token = search(request, jobs)
+    page, _ = search({**request, "NextToken": token}, jobs[1:])
+    assert [job.name for job in page] == ["job-2", "job-3"]
+
+
+def test_search_tells_tags_and_debugger_rules_and_nothing_of_profiler_rules() -> None:
+    job = a_job(
+        "ruled",
+        Tags=[{"Key": "team", "Value": "growth"}],
+        DebugRuleEvaluationStatuses=[{"RuleConfigurationName": "Loss", "RuleEvaluationStatus": "Error"}],
+        ProfilerRuleConfigurations=[{"RuleConfigurationName": "Report", "RuleEvaluatorImage": "image"}],
+        ProfilerRuleEvaluationStatuses=[{"RuleConfigurationName": "Report", "RuleEvaluationStatus": "Error"}],
+    )
+    record = job.searchable
+    assert record["Tags"] == [{"Key": "team", "Value": "growth"}]
+    assert record["DebugRuleEvaluationStatuses"][0]["RuleEvaluationStatus"] == "Error"
+    assert not [member for member in record if member.startswith("ProfilerRule")]
+
+
+@pytest.mark.parametrize(
+    ("condition", "complaint"),
+    [
+        (where("NoSuchProperty", "Equals", "x"), "Unknown property name: NoSuchProperty"),
+        (where("TrainingJobName", "Equals"), "needs a Value"),
+        (where("CreationTime", "GreaterThan", "yesterday"), "'yesterday' is neither a number nor a time"),
+    ],
+)
+def test_a_filter_that_makes_no_sense_is_refused(condition: dict[str, str], complaint: str) -> None:
+    with pytest.raises(ApiError, match=complaint) as refused:
+        found(JOBS, condition)
+    assert refused.value.code == "ValidationException"
+
+
+def test_a_made_up_token_is_refused() -> None:
+    with pytest.raises(ApiError, match="NextToken"):
+        found(JOBS, NextToken="12")
+
+
+@pytest.mark.parametrize(
+    ("request_", "complaint"),
+    [
+        ({"Resource": "TrainingJob", "MaxResults": 101}, "less than or equal to 100"),
+        ({"Resource": "TrainingJob", "MaxResults": 0}, "greater than or equal to 1"),
+        ({"Resource": "Nonsense"}, "enum value set"),
+        ({}, "'resource' failed to satisfy constraint: Member must not be null"),
+        (
+            {
+                "Resource": "TrainingJob",
+                "SearchExpression": {"Filters": [where("TrainingJobName", "Equals", "x")] * 21},
+            },
+            "length less than or equal to 20",
+        ),
+    ],
+)
+def test_what_breaks_the_model_is_refused_as_sagemaker_refuses_it(
+    request_: dict[str, Any], complaint: str
+) -> None:
+    with pytest.raises(ApiError, match=complaint) as refused:
+        shapes.validate("Search", request_)
+    assert str(refused.value).startswith("1 validation error detected: Value")

@@ -1,0 +1,266 @@
+"""A training job's record as it moves on, the names of its rules' jobs, and the events that tell of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from watcher.sandbox.api_errors import ApiError
+from watcher.sandbox.events import Event, between
+from watcher.sandbox.listing import listed
+from watcher.sandbox.rule_jobs import RuleJob, evaluation_job_arn, rule_jobs
+from watcher.sandbox.training_job import (
+    DEBUG_RULES,
+    PROFILER_RULES,
+    TrainingJob,
+    created,
+    entered,
+    placed,
+    stopping,
+    with_rule,
+)
+
+NAME = "Churn-XGB-2026-11-18-09-30-02-114"
+RULE = "LossNotDecreasing"
+
+
+def request(**members: Any) -> dict[str, Any]:
+    return {
+        "TrainingJobName": NAME,
+        "RoleArn": "arn:aws:iam::111122223333:role/training",
+        "OutputDataConfig": {"S3OutputPath": "s3://churn/out"},
+        "DebugRuleConfigurations": [{"RuleConfigurationName": RULE, "RuleEvaluatorImage": "rules:latest"}],
+        **members,
+    }
+
+
+def a_job(now: float = 1000.0, **members: Any) -> TrainingJob:
+    return created(request(**members), account="111122223333", region="us-east-1", now=now)
+
+
+def statuses(job: TrainingJob) -> list[tuple[str, float, float | None]]:
+    return [
+        (entry["Status"], entry["StartTime"], entry.get("EndTime"))
+        for entry in job.record["SecondaryStatusTransitions"]
+    ]
+
+
+def test_a_new_job_keeps_what_was_asked_for_and_starts() -> None:
+    job = a_job(Tags=[{"Key": "team", "Value": "growth"}], EnableManagedSpotTraining=True)
+    assert (job.status, job.record["SecondaryStatus"]) == ("InProgress", "Starting")
+    assert job.record["OutputDataConfig"] == {"KmsKeyId": "", "S3OutputPath": "s3://churn/out"}
+    assert job.record["ModelArtifacts"] == {"S3ModelArtifacts": f"s3://churn/out/{NAME}/output/model.tar.gz"}
+    assert job.record["EnableManagedSpotTraining"] is True
+    assert job.tags == {"team": "growth"}
+    assert "Tags" not in job.record
+
+
+def test_each_rule_of_a_new_job_is_in_progress_without_details_and_without_a_processing_job() -> None:
+    (status,) = a_job().record[DEBUG_RULES]
+    assert status == {
+        "RuleConfigurationName": RULE,
+        "RuleEvaluationStatus": "InProgress",
+        "LastModifiedTime": 1000.0,
+    }
+
+
+@pytest.mark.parametrize(
+    ("members", "rules"),
+    [
+        ({"ProfilerConfig": {"S3OutputPath": "s3://churn/profile"}}, ["ProfilerReport-1000"]),
+        ({"ProfilerConfig": {"DisableProfiler": True}}, []),
+        ({}, []),
+        (
+            {
+                "ProfilerConfig": {"S3OutputPath": "s3://churn/profile"},
+                "ProfilerRuleConfigurations": [
+                    {"RuleConfigurationName": "LowGPUUtilization", "RuleEvaluatorImage": "rules:latest"}
+                ],
+            },
+            ["LowGPUUtilization"],
+        ),
+    ],
+)
+def test_a_profiler_report_accompanies_a_profiled_job_that_names_no_profiler_rule(
+    members: dict[str, Any], rules: list[str]
+) -> None:
+    record = a_job(1000.7, **members).record
+    assert [rule["RuleConfigurationName"] for rule in record.get(PROFILER_RULES, ())] == rules
+
+
+def test_a_transition_ends_when_the_next_begins() -> None:
+    job = entered(entered(a_job(), "Downloading", 1010.0), "Training", 1020.0)
+    assert statuses(job) == [
+        ("Starting", 1000.0, 1010.0),
+        ("Downloading", 1010.0, 1020.0),
+        ("Training", 1020.0, None),
+    ]
+    assert job.record["TrainingStartTime"] == job.record["LastModifiedTime"] == 1020.0
+
+
+def test_the_end_closes_the_last_transition_and_says_how_long_it_took() -> None:
+    job = entered(entered(a_job(), "Training", 1020.0), "Completed", 1080.0, TrainingJobStatus="Completed")
+    assert statuses(job)[-1] == ("Completed", 1080.0, 1080.0)
+    assert job.record["TrainingEndTime"] == 1080.0
+    assert job.record["TrainingTimeInSeconds"] == job.record["BillableTimeInSeconds"] == 60
+
+
+def test_a_step_forward_leaves_the_job_that_a_reader_holds_as_it_was() -> None:
+    before = a_job()
+    entered(before, "Downloading", 1010.0)
+    assert statuses(before) == [("Starting", 1000.0, None)]
+
+
+def test_only_a_job_in_progress_can_be_stopped() -> None:
+    job = stopping(a_job(), 1010.0)
+    assert (job.status, job.record["SecondaryStatus"]) == ("Stopping", "Stopping")
+    with pytest.raises(ApiError, match=r"rejected because the training job is in status Stopping\."):
+        stopping(job, 1011.0)
+
+
+def the_rule(job: TrainingJob) -> RuleJob:
+    return next(rule_jobs(job))
+
+
+def test_the_processing_job_of_a_rule_is_lower_case_and_its_log_stream_is_not() -> None:
+    job = a_job()
+    arn = evaluation_job_arn(job, RULE)
+    suffix = arn[-8:]
+    assert arn == (
+        "arn:aws:sagemaker:us-east-1:111122223333:processing-job/"
+        f"churn-xgb-2026-11-18-09-30-lossnotdecreasing-{suffix}"
+    )
+    rule = the_rule(with_rule(job, DEBUG_RULES, RULE, 1001.0, RuleEvaluationJobArn=arn))
+    assert rule.log_stream == f"Churn-XGB-2026-11-18-09-30-LossNotDecreasing-{suffix}/algo-1-1000000"
+
+
+def test_a_long_name_is_cut_to_what_a_processing_job_may_have() -> None:
+    job = a_job(TrainingJobName="j" * 63)
+    arn = evaluation_job_arn(job, "A rule/with a name of any length at all")
+    assert len(arn.rpartition("/")[2]) <= 63
+
+
+@pytest.mark.parametrize(
+    ("rule_status", "job_status"),
+    [
+        ("IssuesFound", "Completed"),
+        ("NoIssuesFound", "Completed"),
+        ("Error", "Failed"),
+        ("Stopped", "Stopped"),
+    ],
+)
+def test_a_rule_that_has_ended_has_a_processing_job_that_has_ended(rule_status: str, job_status: str) -> None:
+    job = with_rule(a_job(), DEBUG_RULES, RULE, 1030.0, RuleEvaluationStatus=rule_status)
+    record = the_rule(job).processing_job()
+    assert (record["ProcessingJobStatus"], record["ProcessingEndTime"]) == (job_status, 1030.0)
+
+
+def told(events: list[Event]) -> list[tuple[str, str]]:
+    return [
+        (
+            event.detail_type.split()[1],
+            event.detail.get("SecondaryStatus") or event.detail["ProcessingJobStatus"],
+        )
+        for event in events
+    ]
+
+
+def test_every_step_is_told_and_the_end_is_told_twice() -> None:
+    new = a_job()
+    training = entered(new, "Training", 1020.0)
+    completed = entered(training, "Completed", 1080.0, TrainingJobStatus="Completed")
+    assert told(list(between(None, new))) == [("Training", "Starting")]
+    assert told(list(between(new, training))) == [("Training", "Training")]
+    assert told(list(between(training, completed))) == [("Training", "Completed")] * 2
+    assert list(between(completed, completed)) == []
+
+
+def test_a_rule_that_finds_an_issue_is_told_by_both_jobs() -> None:
+    training = entered(a_job(), "Training", 1020.0)
+    arn = evaluation_job_arn(training, RULE)
+    running = with_rule(training, DEBUG_RULES, RULE, 1021.0, RuleEvaluationJobArn=arn)
+    fired = with_rule(running, DEBUG_RULES, RULE, 1030.0, RuleEvaluationStatus="IssuesFound")
+    events = list(between(running, fired))
+    assert told(events) == [
+        ("Processing", "Completed"),
+        ("Processing", "Completed"),
+        ("Training", "Training"),
+    ]
+    assert events[-1].detail[DEBUG_RULES][0]["RuleEvaluationStatus"] == "IssuesFound"
+
+
+def test_an_event_has_times_in_milliseconds_and_tags_as_a_map() -> None:
+    before = a_job(Tags=[{"Key": "team", "Value": "growth"}])
+    (event,) = between(before, entered(before, "Training", 1020.5))
+    assert event.resource == before.arn
+    assert event.detail["Tags"] == {"team": "growth"}
+    assert event.detail["CreationTime"] == 1_000_000
+    assert event.detail["TrainingStartTime"] == "1020500"
+    assert event.detail["SecondaryStatusTransitions"][0]["EndTime"] == 1_020_500
+    assert DEBUG_RULES not in event.detail
+
+
+def put(old: TrainingJob | None = None, now: float = 1000.0, **members: Any) -> TrainingJob:
+    return placed(NAME, members, account="111122223333", region="us-east-1", now=now, old=old)
+
+
+def test_a_job_can_be_placed_in_a_state_that_sagemaker_does_not_know_yet() -> None:
+    job = put(TrainingJobStatus="Hibernating", SecondaryStatus="Dreaming")
+    assert (job.status, job.record["SecondaryStatus"]) == ("Hibernating", "Dreaming")
+
+
+def test_a_job_placed_in_an_ended_status_has_ended_now() -> None:
+    job = put(TrainingJobStatus="Failed", FailureReason="AlgorithmError: no")
+    assert job.record["SecondaryStatus"] == "Failed"
+    assert job.record["TrainingEndTime"] == 1000.0
+
+
+def test_placing_a_job_again_changes_what_is_given_and_nothing_else() -> None:
+    first = put(Tags=[{"Key": "team", "Value": "growth"}], HyperParameters={"eta": "1"})
+    status = {"RuleConfigurationName": RULE, "RuleEvaluationStatus": "IssuesFound"}
+    second = put(first, now=1010.0, DebugRuleEvaluationStatuses=[status])
+    assert second.record[DEBUG_RULES] == [status | {"LastModifiedTime": 1010.0}]
+    assert second.record["HyperParameters"] == {"eta": "1"}
+    assert second.tags == {"team": "growth"}
+    assert second.record["LastModifiedTime"] == 1010.0
+    assert statuses(second) == statuses(first)
+
+
+def test_a_misspelt_member_is_refused_by_name() -> None:
+    with pytest.raises(ApiError, match="no member TrainingJobState"):
+        put(TrainingJobState="Failed")
+
+
+def names(answer: dict[str, Any]) -> list[str]:
+    return [summary["TrainingJobName"] for summary in answer["TrainingJobSummaries"]]
+
+
+def test_a_list_sifts_by_status_after_it_has_cut_the_page() -> None:
+    states = ["Completed", "Completed", "InProgress"]
+    records = [
+        placed(
+            f"job-{number}",
+            {"TrainingJobStatus": status, "CreationTime": float(number)},
+            account="111122223333",
+            region="us-east-1",
+            now=float(number),
+            old=None,
+        ).record
+        for number, status in enumerate(states)
+    ]
+    first = listed("TrainingJob", {"MaxResults": 2, "StatusEquals": "InProgress"}, records)
+    assert names(first) == []
+    second = listed(
+        "TrainingJob",
+        {"MaxResults": 2, "StatusEquals": "InProgress", "NextToken": first["NextToken"]},
+        records,
+    )
+    assert names(second) == ["job-2"]
+    assert "NextToken" not in second
+    newest = {"SortBy": "CreationTime", "SortOrder": "Descending"}
+    assert names(listed("TrainingJob", newest, records)) == ["job-2", "job-1", "job-0"]
+    assert names(listed("TrainingJob", {"NameContains": "JOB-1"}, records)) == ["job-1"]
+    assert names(listed("TrainingJob", {"CreationTimeAfter": 0.0, "CreationTimeBefore": 2.0}, records)) == [
+        "job-1"
+    ]

@@ -1,0 +1,306 @@
+"""Training jobs and their rules live in the sandbox, in real processes that do next to nothing."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+
+from tests.doubles import containers
+from tests.doubles.training_requests import training_request, with_rule
+from watcher.sandbox.process import Sandbox
+
+PATIENCE = 20.0
+"""Seconds after which a test gives up; nothing here takes a tenth of it."""
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[Sandbox]:
+    with Sandbox.start(
+        pace=0.02, trainers={"xgboost": containers.TRAINER}, rule_evaluator=containers.RULE, stop_timeout=0.3
+    ) as sandbox:
+        yield sandbox
+
+
+@pytest.fixture
+def sandbox(running: Sandbox) -> Sandbox:
+    running.control.reset()
+    return running
+
+
+@pytest.fixture
+def sagemaker(sandbox: Sandbox) -> Any:
+    return sandbox.client("sagemaker")
+
+
+def eventually(look: Callable[[], Any], wanted: Callable[[Any], bool]) -> Any:
+    deadline = time.monotonic() + PATIENCE
+    while not wanted(seen := look()):
+        assert time.monotonic() < deadline, f"still {seen}"
+        time.sleep(0.01)
+    return seen
+
+
+def job_when(sagemaker: Any, name: str, *secondary: str) -> dict[str, Any]:
+    found: dict[str, Any] = eventually(
+        lambda: sagemaker.describe_training_job(TrainingJobName=name),
+        lambda job: job["SecondaryStatus"] in secondary,
+    )
+    return found
+
+
+def rules_when_final(sagemaker: Any, name: str, kind: str = "Debug") -> list[dict[str, Any]]:
+    statuses: list[dict[str, Any]] = eventually(
+        lambda: sagemaker.describe_training_job(TrainingJobName=name)[f"{kind}RuleEvaluationStatuses"],
+        lambda rules: all(rule["RuleEvaluationStatus"] not in {"InProgress", "Stopping"} for rule in rules),
+    )
+    return statuses
+
+
+def log_lines(sandbox: Sandbox, group: str, stream: str) -> list[str]:
+    events = sandbox.client("logs").get_log_events(logGroupName=group, logStreamName=stream)["events"]
+    return [event["message"] for event in events]
+
+
+def streams(sandbox: Sandbox, group: str) -> list[str]:
+    return [
+        stream["logStreamName"]
+        for stream in sandbox.client("logs").describe_log_streams(logGroupName=group)["logStreams"]
+    ]
+
+
+def test_a_job_passes_through_the_secondary_statuses_of_a_real_one(sagemaker: Any) -> None:
+    sagemaker.create_training_job(**training_request("whole-life"))
+    job = job_when(sagemaker, "whole-life", "Completed")
+    assert job["TrainingJobStatus"] == "Completed"
+    assert [entry["Status"] for entry in job["SecondaryStatusTransitions"]] == [
+        "Starting",
+        "Downloading",
+        "Training",
+        "Uploading",
+        "Completed",
+    ]
+    assert job["CreationTime"] < job["TrainingStartTime"] < job["TrainingEndTime"]
+
+
+def test_what_the_trainer_says_is_the_log_of_the_training_job(sandbox: Sandbox, sagemaker: Any) -> None:
+    sagemaker.create_training_job(**training_request("talks"))
+    job_when(sagemaker, "talks", "Completed")
+    (stream,) = streams(sandbox, "/aws/sagemaker/TrainingJobs")
+    assert stream.startswith("talks/algo-1-")
+    assert log_lines(sandbox, "/aws/sagemaker/TrainingJobs", stream) == [
+        f"training talks against {sandbox.endpoint}"
+    ]
+
+
+def test_a_trainer_that_fails_fails_the_job_with_its_last_words(sagemaker: Any) -> None:
+    sagemaker.create_training_job(**training_request("fails", HyperParameters={"exit": "1"}))
+    job = job_when(sagemaker, "fails", "Failed")
+    assert job["TrainingJobStatus"] == "Failed"
+    assert job["FailureReason"] == "AlgorithmError: Traceback: it went wrong\nValueError: no such column"
+
+
+def test_an_image_that_the_sandbox_cannot_run_fails_the_job_and_says_which_it_can(sagemaker: Any) -> None:
+    image = {"TrainingImage": "example.com/pytorch-training:2", "TrainingInputMode": "File"}
+    sagemaker.create_training_job(**training_request("torch", AlgorithmSpecification=image))
+    reason = job_when(sagemaker, "torch", "Failed")["FailureReason"]
+    assert "example.com/pytorch-training:2" in reason
+    assert "xgboost" in reason
+
+
+def test_stopping_ends_the_trainer_and_then_the_job(sagemaker: Any) -> None:
+    sagemaker.create_training_job(**training_request("endless", HyperParameters={"seconds": "600"}))
+    job_when(sagemaker, "endless", "Training")
+    sagemaker.stop_training_job(TrainingJobName="endless")
+    assert sagemaker.describe_training_job(TrainingJobName="endless")["TrainingJobStatus"] in {
+        "Stopping",
+        "Stopped",
+    }
+    job = job_when(sagemaker, "endless", "Stopped")
+    assert job["TrainingJobStatus"] == "Stopped"
+    assert [entry["Status"] for entry in job["SecondaryStatusTransitions"]][-2:] == ["Stopping", "Stopped"]
+
+
+def test_a_trainer_that_is_deaf_to_sigterm_is_killed(sagemaker: Any) -> None:
+    wishes = {"seconds": "600", "deaf": "yes"}
+    sagemaker.create_training_job(**training_request("deaf", HyperParameters=wishes))
+    job_when(sagemaker, "deaf", "Training")
+    sagemaker.stop_training_job(TrainingJobName="deaf")
+    job_when(sagemaker, "deaf", "Stopped")
+
+
+def test_a_job_can_be_stopped_before_it_trains(sagemaker: Any) -> None:
+    sagemaker.create_training_job(**training_request("early", HyperParameters={"seconds": "600"}))
+    sagemaker.stop_training_job(TrainingJobName="early")
+    job_when(sagemaker, "early", "Stopped")
+
+
+def test_a_job_that_is_not_in_progress_cannot_be_stopped(sandbox: Sandbox, sagemaker: Any) -> None:
+    sandbox.control.put_training_job("over", TrainingJobStatus="Completed")
+    with pytest.raises(ClientError) as refused:
+        sagemaker.stop_training_job(TrainingJobName="over")
+    assert refused.value.response["Error"] == {
+        "Code": "ValidationException",
+        "Message": "The request was rejected because the training job is in status Completed.",
+    }
+    assert refused.value.response["ResponseMetadata"]["HTTPStatusCode"] == 400
+
+
+def test_a_job_that_was_only_placed_can_be_stopped_too(sandbox: Sandbox, sagemaker: Any) -> None:
+    sandbox.control.put_training_job("placed")
+    sagemaker.stop_training_job(TrainingJobName="placed")
+    job_when(sagemaker, "placed", "Stopped")
+
+
+def test_a_job_that_runs_longer_than_it_may_is_stopped(sagemaker: Any) -> None:
+    members = {
+        "HyperParameters": {"seconds": "600"},
+        "StoppingCondition": {"MaxRuntimeInSeconds": 1},
+    }
+    sagemaker.create_training_job(**training_request("too-long", **members))
+    job = job_when(sagemaker, "too-long", "MaxRuntimeExceeded")
+    assert job["TrainingJobStatus"] == "Stopped"
+
+
+def test_a_rule_that_fires_says_so_while_its_job_trains_on(sandbox: Sandbox, sagemaker: Any) -> None:
+    members = with_rule(status="IssuesFound", step="140", early="yes")
+    sagemaker.create_training_job(
+        **training_request("Fires-2026", HyperParameters={"seconds": "600"}, **members)
+    )
+    (rule,) = rules_when_final(sagemaker, "Fires-2026")
+    assert rule["RuleEvaluationStatus"] == "IssuesFound"
+    assert rule["StatusDetails"] == (
+        "RuleEvaluationConditionMet: Evaluation of the rule LossNotDecreasing at step 140 "
+        "resulted in the condition being met\n"
+    )
+    assert sagemaker.describe_training_job(TrainingJobName="Fires-2026")["TrainingJobStatus"] == "InProgress"
+
+    processing = sagemaker.describe_processing_job(
+        ProcessingJobName=rule["RuleEvaluationJobArn"].rpartition("/")[2]
+    )
+    assert processing["ProcessingJobStatus"] == "Completed"
+    assert processing["TrainingJobArn"].endswith("training-job/Fires-2026")
+
+    suffix = rule["RuleEvaluationJobArn"][-8:]
+    (stream,) = streams(sandbox, "/aws/sagemaker/ProcessingJobs")
+    assert stream.startswith(f"Fires-2026-LossNotDecreasing-{suffix}/algo-1-")
+    assert log_lines(sandbox, "/aws/sagemaker/ProcessingJobs", stream) == [
+        "reading s3://churn/debug/Fires-2026/debug-output"
+    ]
+
+
+def test_a_rule_outlives_a_stopped_job_and_then_says_what_it_saw(sagemaker: Any) -> None:
+    sagemaker.create_training_job(
+        **training_request("stops", HyperParameters={"seconds": "600"}, **with_rule())
+    )
+    job_when(sagemaker, "stops", "Training")
+    sagemaker.stop_training_job(TrainingJobName="stops")
+    (rule,) = rules_when_final(sagemaker, "stops")
+    assert rule["RuleEvaluationStatus"] == "NoIssuesFound"
+    assert "StatusDetails" not in rule
+
+
+@pytest.mark.parametrize(
+    ("parameters", "details"),
+    [
+        (
+            {"status": "Error", "details": "ClientError: No debugging data was saved by the training job."},
+            "ClientError: No debugging data was saved by the training job.",
+        ),
+        (
+            {"garbage": "yes"},
+            "InternalServerError: The rule ended with exit code 3. reading s3://churn/debug",
+        ),
+    ],
+)
+def test_a_rule_that_cannot_judge_ends_in_error(
+    sagemaker: Any, parameters: dict[str, str], details: str
+) -> None:
+    sagemaker.create_training_job(**training_request("errs", **with_rule(**parameters)))
+    (rule,) = rules_when_final(sagemaker, "errs")
+    assert rule["RuleEvaluationStatus"] == "Error"
+    assert rule["StatusDetails"].startswith(details)
+
+
+def test_a_rule_of_a_job_without_a_hook_finds_no_data(sagemaker: Any) -> None:
+    members = with_rule()
+    del members["DebugHookConfig"]
+    sagemaker.create_training_job(**training_request("hookless", **members))
+    (rule,) = rules_when_final(sagemaker, "hookless")
+    assert rule["RuleEvaluationStatus"] == "Error"
+    assert rule["StatusDetails"].startswith("ClientError: No debugging data was saved")
+
+
+def test_the_profiler_report_ends_well_after_its_job(sagemaker: Any) -> None:
+    sagemaker.create_training_job(
+        **training_request("profiled", ProfilerConfig={"S3OutputPath": "s3://churn/profile"})
+    )
+    (rule,) = rules_when_final(sagemaker, "profiled", "Profiler")
+    assert rule["RuleConfigurationName"].startswith("ProfilerReport-")
+    assert rule["RuleEvaluationStatus"] == "NoIssuesFound"
+    job_when(sagemaker, "profiled", "Completed")
+
+
+def test_a_rule_job_can_be_stopped_by_itself(sagemaker: Any) -> None:
+    sagemaker.create_training_job(
+        **training_request("patient", HyperParameters={"seconds": "600"}, **with_rule())
+    )
+    status = eventually(
+        lambda: sagemaker.describe_training_job(TrainingJobName="patient")["DebugRuleEvaluationStatuses"][0],
+        lambda rule: "RuleEvaluationJobArn" in rule,
+    )
+    name = status["RuleEvaluationJobArn"].rpartition("/")[2]
+    sagemaker.stop_processing_job(ProcessingJobName=name)
+    (rule,) = rules_when_final(sagemaker, "patient")
+    assert rule["RuleEvaluationStatus"] == "Stopped"
+    with pytest.raises(ClientError, match="the processing job is in status Stopped"):
+        sagemaker.stop_processing_job(ProcessingJobName=name)
+
+
+def test_two_jobs_cannot_have_one_name(sagemaker: Any) -> None:
+    sagemaker.create_training_job(**training_request("twin"))
+    with pytest.raises(ClientError) as refused:
+        sagemaker.create_training_job(**training_request("twin"))
+    assert refused.value.response["Error"]["Code"] == "ResourceInUse"
+
+
+def processes_of(sandbox: Sandbox) -> list[str]:
+    """The command lines of all processes that were started for this sandbox."""
+    found = []
+    for directory in os.listdir("/proc"):
+        if not directory.isdecimal():
+            continue
+        try:
+            with open(f"/proc/{directory}/environ", "rb") as environment:
+                exported = environment.read().decode(errors="replace")
+            with open(f"/proc/{directory}/cmdline", "rb") as command:
+                words = command.read().decode(errors="replace").split("\0")
+        except OSError:
+            continue
+        if f"AWS_ENDPOINT_URL={sandbox.endpoint}\0" in exported:
+            found.append(" ".join(words))
+    return found
+
+
+def test_a_reset_ends_every_process_and_forgets_every_job(sandbox: Sandbox, sagemaker: Any) -> None:
+    request = training_request("resident", HyperParameters={"seconds": "600"}, **with_rule())
+    sagemaker.create_training_job(**request)
+    eventually(lambda: processes_of(sandbox), lambda found: len(found) == 2)
+    sandbox.control.reset()
+    assert processes_of(sandbox) == []
+    assert sandbox.control.training_jobs() == []
+    sagemaker.create_training_job(**request)
+
+
+def test_placing_a_living_job_takes_it_out_of_its_own_hands(sandbox: Sandbox, sagemaker: Any) -> None:
+    request = training_request("interrupted", HyperParameters={"seconds": "600"}, **with_rule())
+    sagemaker.create_training_job(**request)
+    job_when(sagemaker, "interrupted", "Training")
+    sandbox.control.put_training_job("interrupted", SecondaryStatus="Interrupted")
+    assert processes_of(sandbox) == []
+    job = sagemaker.describe_training_job(TrainingJobName="interrupted")
+    assert (job["TrainingJobStatus"], job["SecondaryStatus"]) == ("InProgress", "Interrupted")
