@@ -3,7 +3,6 @@ from __future__ import annotations
 import io
 import json
 import logging
-from collections.abc import Iterator
 from pathlib import Path
 
 import boto3
@@ -25,18 +24,11 @@ NOBODY_LISTENS = "http://127.0.0.1:9"
 
 
 @pytest.fixture
-def stream() -> Iterator[io.StringIO]:
-    """Where the lines of one test go; the loggers are as they were before when it ends."""
-    loggers = [logging.getLogger(name) for name in ("", "watcher", "botocore", "slack_sdk", "urllib3")]
-    before = [(logger, logger.level, logger.handlers[:]) for logger in loggers]
+def stream(logging_as_before: None) -> io.StringIO:
+    """Where the lines of one test go."""
     stream = io.StringIO()
     log.configure(stream)
-    yield stream
-    logging.captureWarnings(capture=False)
-    structlog.reset_defaults()
-    for logger, level, handlers in before:
-        logger.setLevel(level)
-        logger.handlers[:] = handlers
+    return stream
 
 
 def lines(stream: io.StringIO) -> list[dict[str, object]]:
