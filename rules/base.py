@@ -99,6 +99,8 @@ class Rule(ABC):
 
     name: ClassVar[str]
     """Debugger's name of it, which is what `rule_to_invoke` holds."""
+    complaint: ClassVar[str]
+    """What it has to say when it fires, in a few words."""
     selections: tuple[Selection, ...] = ()
     """Which tensors it reads; one selection for each role that a tensor plays."""
 

@@ -70,6 +70,7 @@ class _Track:
 
 class LossNotDecreasing(Rule):
     name = "LossNotDecreasing"
+    complaint = "Loss is not decreasing"
 
     def __init__(self, parameters: Mapping[str, str]) -> None:
         self.parameters = parse(Parameters, parameters, self.name)

@@ -1,0 +1,1 @@
+"""What runs in place of SageMaker's images, each a program: `python -m … JOB.json`."""

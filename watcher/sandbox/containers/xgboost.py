@@ -1,0 +1,183 @@
+"""The built-in XGBoost algorithm: `python -m watcher.sandbox.containers.xgboost JOB.json`.
+
+It trains for real, on the CSV channels `train` and `validation` (the label first, no header, as SageMaker
+wants them), with smdebug's hook where the job has a DebugHookConfig, and uploads `model.tar.gz`.
+JOB.json is the CreateTrainingJob request. What goes wrong through the job's own doing ends it with exit
+code 1 and one sentence as the last line of stderr, from which the FailureReason is made.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import signal
+import sys
+import tarfile
+from collections.abc import Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+import boto3
+import numpy as np
+import xgboost
+from numpy.typing import NDArray
+
+from watcher.aws.session import translate
+from watcher.errors import WatcherError
+from watcher.sandbox.containers.xgboost_hook import create_hook
+
+if TYPE_CHECKING:
+    from types_boto3_s3 import S3Client
+
+_NOT_FOR_XGBOOST = frozenset({"num_round", "early_stopping_rounds", "eval_metric"})
+"""Hyperparameters that SageMaker's container itself reads."""
+
+
+class ClientError(WatcherError):
+    """SageMaker's word for a failure that the job's owner can mend."""
+
+
+def main() -> None:
+    job = json.loads(Path(sys.argv[1]).read_text())
+    try:
+        with TemporaryDirectory() as directory:
+            train(job, boto3.client("s3"), Path(directory))
+    except WatcherError as error:
+        sys.stdout.flush()
+        sys.exit(f"ClientError: {error}")
+
+
+def train(job: Mapping[str, Any], s3: S3Client, directory: Path) -> None:
+    channels = {channel["ChannelName"]: channel for channel in job.get("InputDataConfig") or ()}
+    if "train" not in channels:
+        raise ClientError(f"there is no channel train; the job has {', '.join(channels) or 'no channel'}")
+    data = {name: load(s3, channels[name]) for name in ("train", "validation") if name in channels}
+    say(f"Single node training with {', '.join(f'{m.num_row()} rows in {n}' for n, m in data.items())}.")
+
+    given = job.get("HyperParameters") or {}
+    rounds = positive(given, "num_round")
+    callbacks: list[Any] = [Progress()]
+    if job.get("DebugHookConfig"):
+        callbacks.append(create_hook(job, directory, data["train"], data.get("validation")))
+    if "early_stopping_rounds" in given:
+        callbacks.append(xgboost.callback.EarlyStopping(positive(given, "early_stopping_rounds")))
+    try:
+        booster = xgboost.train(
+            parameters(given),
+            data["train"],
+            num_boost_round=rounds,
+            evals=[(matrix, name) for name, matrix in data.items()],
+            verbose_eval=False,
+            callbacks=callbacks,
+        )
+    except (xgboost.core.XGBoostError, ValueError) as error:
+        raise ClientError(f"XGBoost refuses the job: {first_sentence(error)}") from error
+    upload(s3, booster, job)
+
+
+def load(s3: S3Client, channel: Mapping[str, Any]) -> xgboost.DMatrix:
+    """A channel's CSV files, one below the other. An empty cell is a missing value."""
+    name = channel["ChannelName"]
+    if (kind := (channel.get("ContentType") or "text/csv").split(";")[0]) not in ("text/csv", "csv"):
+        raise ClientError(f"channel {name} has ContentType {kind!r}; only text/csv is understood here")
+    uri = channel["DataSource"]["S3DataSource"]["S3Uri"]
+    bucket, _, prefix = uri.removeprefix("s3://").partition("/")
+    tables: list[NDArray[np.float64]] = []
+    with translate(f"reading channel {name} from {uri}"):
+        pages = s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
+        for key in [item["Key"] for page in pages for item in page.get("Contents", ()) if item["Size"]]:
+            say(f"Downloading s3://{bucket}/{key}")
+            body = s3.get_object(Bucket=bucket, Key=key)["Body"].read()
+            tables.append(numbers(body, f"channel {name}, s3://{bucket}/{key}"))
+    if not tables:
+        raise ClientError(f"channel {name} is empty: there is nothing at {uri}")
+    if len({table.shape[1] for table in tables}) > 1 or tables[0].shape[1] < 2:
+        raise ClientError(f"channel {name} needs a label and as many features in each of its files at {uri}")
+    table = np.concatenate(tables)
+    return xgboost.DMatrix(table[:, 1:], label=table[:, 0])
+
+
+def numbers(text: bytes, where: str) -> NDArray[np.float64]:
+    try:
+        return np.loadtxt(
+            io.StringIO(text.decode()),
+            delimiter=",",
+            ndmin=2,
+            converters=lambda cell: float(cell or "nan"),
+        )
+    except ValueError as error:
+        raise ClientError(
+            f"{where} is no CSV of numbers with the label first and no header: {error}"
+        ) from error
+
+
+def positive(given: Mapping[str, str], name: str) -> int:
+    text = given.get(name, "")
+    if not text.isdecimal() or int(text) < 1:
+        raise ClientError(f"hyperparameter {name} must be a whole number of at least 1, not {text!r}")
+    return int(text)
+
+
+def parameters(given: Mapping[str, str]) -> dict[str, Any]:
+    """XGBoost reads numbers from strings by itself; a list of metrics it must be given as a list."""
+    made: dict[str, Any] = {"nthread": "1"}  # the sandbox shares its machine with other jobs
+    made |= {name: text for name, text in given.items() if name not in _NOT_FOR_XGBOOST}
+    if metrics := given.get("eval_metric"):
+        made["eval_metric"] = [metric.strip(" []'\"") for metric in metrics.split(",")]
+    return made
+
+
+class Progress(xgboost.callback.TrainingCallback):  # type: ignore[misc] # it has no types
+    """Prints a round's metrics in the container's form; SIGTERM ends training after the running round.
+
+    So a stopped job leaves whole debug output and a model behind, as the real algorithm does.
+    """
+
+    def __init__(self) -> None:
+        self._stopping = False
+
+    def before_training(self, model: Any) -> Any:
+        signal.signal(signal.SIGTERM, self._stop)
+        return model
+
+    def after_iteration(self, model: Any, epoch: int, evals_log: Any) -> bool:  # noqa: ARG002 - XGBoost's
+        metrics = (
+            f"{data}-{metric}:{values[-1]:.5f}"
+            for data, logged in evals_log.items()
+            for metric, values in logged.items()
+        )
+        print("#011".join([f"[{epoch}]", *metrics]), flush=True)  # noqa: T201 - as CloudWatch shows a tab
+        return self._stopping
+
+    def _stop(self, _signal: int, _frame: Any) -> None:
+        self._stopping = True
+
+
+def upload(s3: S3Client, booster: xgboost.Booster, job: Mapping[str, Any]) -> None:
+    output = job["OutputDataConfig"]["S3OutputPath"].removeprefix("s3://").rstrip("/")
+    bucket, _, prefix = f"{output}/{job['TrainingJobName']}/output/model.tar.gz".partition("/")
+    model = bytes(booster.save_raw())
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w:gz") as tar:
+        entry = tarfile.TarInfo("xgboost-model")
+        entry.size = len(model)
+        tar.addfile(entry, io.BytesIO(model))
+    with translate(f"uploading the model to s3://{bucket}/{prefix}"):
+        s3.put_object(Bucket=bucket, Key=prefix, Body=archive.getvalue())
+    say(f"Uploaded the model to s3://{bucket}/{prefix}")
+
+
+def first_sentence(error: Exception) -> str:
+    """XGBoost's errors begin with time and source file, and end with a stack trace."""
+    text = re.sub(r"^\[[\d:]+\] \S+:\d+: ", "", str(error).strip())
+    return text.partition("\nStack trace")[0].partition("\n")[0].strip()
+
+
+def say(line: str) -> None:
+    print(line, flush=True)  # noqa: T201 - a container's log is its stdout
+
+
+if __name__ == "__main__":
+    main()
