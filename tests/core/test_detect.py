@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.samples import FIRED, NOON, a_job, an_ended_job, an_outcome
+from tests.jobs import FIRED, NOON, a_job, an_ended_job, an_outcome
 from watcher.detect import detect, parse_step
 from watcher.model import FindingKind, JobSnapshot, RuleSource
 

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from tests.samples import NOON, a_job, an_ended_job, an_outcome
+from tests.jobs import NOON, a_job, an_ended_job, an_outcome
 from watcher import policy
 from watcher.config import Config, Route, Slack, Stop, Watch
 from watcher.detect import detect

@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import pytest
 
-from tests.samples import NOON, a_job, an_ended_job, an_outcome
+from tests.jobs import NOON, a_job, an_ended_job, an_outcome
 from watcher.config import Watch
 from watcher.model import RuleConfiguration, RuleSource
 from watcher.pipeline import PROFILER_REFRESH, fingerprint, matches, schedule

@@ -1,0 +1,332 @@
+"""Deliveries, tried again and looked up: with the real Slack client, a turned clock, and no sleeping."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from structlog.testing import capture_logs
+
+from tests.doubles.slack import SlackDouble
+from tests.jobs import FIRED, NOON, a_job, an_outcome
+from watcher import policy
+from watcher.config import Config, Route
+from watcher.detect import detect
+from watcher.errors import AccessDenied, ConfigError, Unavailable
+from watcher.model import Delivery, DeliveryKind, DeliveryState, Evidence, JobSnapshot
+from watcher.notify.base import Channel
+from watcher.notify.slack import SlackChannel
+from watcher.outbox import GIVE_UP_AFTER, LONGEST_DELAY, Outbox, backoff
+from watcher.policy import Refusal
+from watcher.stop import StopResult, StopState
+from watcher.store.base import Look, Store
+from watcher.store.memory import MemoryStore
+from watcher.store.sqlite import SqliteStore
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = NOON
+
+    def __call__(self) -> datetime:
+        return self.now
+
+
+class Stops:
+    """What SageMaker would answer to the attempts at a stop, in turn."""
+
+    def __init__(self, *answers: StopResult | Exception) -> None:
+        self.answers = list(answers)
+        self.asked: list[tuple[str, str]] = []
+
+    def attempt(self, arn: str, actor: str) -> StopResult:
+        self.asked.append((arn, actor))
+        answer = self.answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
+    opened: Store = MemoryStore() if request.param == "memory" else SqliteStore(tmp_path / "watcher.db")
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def slack(clock: Clock) -> Iterator[SlackDouble]:
+    with SlackDouble() as double:
+        yield double
+
+
+@pytest.fixture
+def open_channel(slack: SlackDouble) -> Callable[[str], Channel]:
+    return lambda to: SlackChannel(slack.token, to.partition(":")[2], slack.api_url)
+
+
+@pytest.fixture
+def outbox(store: Store, clock: Clock, open_channel: Callable[[str], Channel]) -> Outbox:
+    return an_outbox(store, clock, open_channel)
+
+
+def an_outbox(
+    store: Store, clock: Clock, open_channel: Callable[[str], Channel], *stops: Any, owner: str = "me"
+) -> Outbox:
+    return Outbox(
+        store=store,
+        open_channel=open_channel,
+        stopper=Stops(*stops),  # type: ignore[arg-type]
+        gather=lambda finding, job: Evidence(),
+        owner=owner,
+        clock=clock,
+        random=lambda: 1.0,
+    )
+
+
+def find_issue(store: Store, now: datetime, name: str = "churn", **route: Any) -> JobSnapshot:
+    """A rule has fired on a job, and that is committed with the deliveries it leads to."""
+    job = a_job(name, outcomes=(an_outcome("IssuesFound", details=FIRED),))
+    (finding,) = detect(None, job, now=now, stopped_by_us=False)
+    config = Config(route=(Route(**{"to": ("slack:#alerts",), **route}),))
+    rows = policy.deliveries(finding, policy.decide(finding, job, config), config.stop, now)
+    store.commit(
+        [Look(job, "1", now, watching=True, findings=(finding,), deliveries=tuple(rows))],
+    )
+    return job
+
+
+def attempt_due(outbox: Outbox, clock: Clock) -> list[Delivery]:
+    claimed = outbox.store.claim(outbox.owner, clock(), outbox.lease, 100)
+    for delivery in claimed:
+        outbox.attempt(delivery)
+    return claimed
+
+
+def turn_until(outbox: Outbox, clock: Clock, end: datetime) -> None:
+    """Turn the clock to each moment at which something is due."""
+    while (due := outbox.store.next_due()) is not None and due <= end:
+        clock.now = max(clock.now, due)
+        attempt_due(outbox, clock)
+    clock.now = max(clock.now, end)
+
+
+def jobs_told(slack: SlackDouble) -> list[str]:
+    return [re.findall(r"job-([a-e])", message["text"])[0] for message in slack.messages]
+
+
+def test_slack_is_down_for_an_hour_then_everything_arrives_in_order_and_once(
+    outbox: Outbox, store: Store, clock: Clock, slack: SlackDouble
+):
+    slack.down()
+    for minute, name in enumerate("abcde"):
+        turn_until(outbox, clock, NOON + timedelta(minutes=10 * minute))
+        find_issue(store, clock(), f"job-{name}")
+    turn_until(outbox, clock, NOON + timedelta(hours=1))
+    assert {delivery.state for delivery in store.deliveries()} == {DeliveryState.PENDING}
+    slack.up()
+    turn_until(outbox, clock, NOON + timedelta(hours=2))
+    assert jobs_told(slack) == list("abcde")
+    assert {delivery.state for delivery in store.deliveries()} == {DeliveryState.DELIVERED}
+    assert store.next_due() is None
+
+
+def test_an_hour_of_answers_500_ends_in_one_message_each(
+    outbox: Outbox, store: Store, clock: Clock, slack: SlackDouble
+):
+    slack.fail("*", "status_500", times=0)
+    for name in "abc":
+        find_issue(store, clock(), f"job-{name}")
+    turn_until(outbox, clock, NOON + timedelta(hours=1))
+    slack.heal()
+    turn_until(outbox, clock, NOON + timedelta(hours=2))
+    assert jobs_told(slack) == list("abc")
+
+
+def test_a_message_whose_answer_was_lost_is_found_and_not_sent_again(
+    outbox: Outbox, store: Store, clock: Clock, slack: SlackDouble
+):
+    find_issue(store, clock())
+    slack.fail("chat.postMessage", "close_after")
+    attempt_due(outbox, clock)
+    (delivery,) = store.deliveries()
+    assert (delivery.state, delivery.uncertain) == (DeliveryState.PENDING, True)
+    turn_until(outbox, clock, NOON + timedelta(minutes=5))
+    assert len(slack.messages) == 1
+    (delivery,) = store.deliveries()
+    assert delivery.state is DeliveryState.DELIVERED
+    assert json.loads(delivery.receipt)["ts"] == slack.messages[0]["ts"]
+
+
+def test_while_the_look_up_fails_nothing_is_sent(
+    outbox: Outbox, store: Store, clock: Clock, slack: SlackDouble
+):
+    find_issue(store, clock())
+    slack.fail("chat.postMessage", "close_after")
+    slack.fail("conversations.history", "status_500", times=3)
+    slack.fail("users.conversations", "status_500", times=3)
+    turn_until(outbox, clock, NOON + timedelta(minutes=10))
+    assert len(slack.messages) == 1
+    assert store.deliveries()[0].state is DeliveryState.DELIVERED
+
+
+def test_what_a_dead_process_had_in_flight_is_looked_up_before_it_is_sent_again(
+    store: Store, clock: Clock, slack: SlackDouble, open_channel: Callable[[str], Channel]
+):
+    find_issue(store, clock())
+    dead = an_outbox(store, clock, open_channel, owner="dead")
+    (claimed,) = store.claim(dead.owner, clock(), dead.lease, 10)
+    dead._settle = lambda *args, **more: None  # type: ignore[method-assign]  # it dies before it settles
+    dead.attempt(claimed)
+    assert len(slack.messages) == 1
+    heir = an_outbox(store, clock, open_channel, owner="heir")
+    assert attempt_due(heir, clock) == []
+    turn_until(heir, clock, NOON + timedelta(minutes=5))
+    assert len(slack.messages) == 1
+    assert store.deliveries()[0].state is DeliveryState.DELIVERED
+
+
+def test_slack_says_when_to_come_back(outbox: Outbox, store: Store, clock: Clock, slack: SlackDouble):
+    find_issue(store, clock())
+    slack.fail("chat.postMessage", "ratelimited", retry_after=42)
+    attempt_due(outbox, clock)
+    assert store.next_due() == NOON + timedelta(seconds=42)
+    turn_until(outbox, clock, NOON + timedelta(seconds=41))
+    assert slack.messages == []
+    turn_until(outbox, clock, NOON + timedelta(seconds=42))
+    assert len(slack.messages) == 1
+
+
+@pytest.mark.parametrize("code", ["invalid_auth", "channel_not_found", "not_in_channel", "is_archived"])
+def test_what_will_not_pass_becomes_a_dead_letter_and_the_next_goes_on(
+    outbox: Outbox, store: Store, clock: Clock, slack: SlackDouble, code: str
+):
+    find_issue(store, clock(), "a")
+    find_issue(store, clock(), "b")
+    slack.fail("chat.postMessage", code)
+    with capture_logs() as logs:
+        turn_until(outbox, clock, NOON)
+    dead, delivered = store.deliveries()
+    assert (dead.state, delivered.state) == (DeliveryState.DEAD, DeliveryState.DELIVERED)
+    assert code in dead.error
+    (line,) = [entry for entry in logs if entry["event"] == "dead_letter"]
+    assert line["log_level"] == "error"
+    assert slack.token not in json.dumps([dead.error, str(line)])
+
+
+def test_a_destination_that_is_configured_no_more_becomes_a_dead_letter(store: Store, clock: Clock):
+    def refuse(to: str) -> Channel:
+        raise ConfigError(f"'{to}' needs slack.bot_token")
+
+    find_issue(store, clock())
+    attempt_due(an_outbox(store, clock, refuse), clock)
+    assert store.deliveries()[0].state is DeliveryState.DEAD
+    assert "slack.bot_token" in store.deliveries()[0].error
+
+
+def test_after_a_day_it_is_given_up(outbox: Outbox, store: Store, clock: Clock, slack: SlackDouble):
+    find_issue(store, clock())
+    slack.down()
+    turn_until(outbox, clock, NOON + GIVE_UP_AFTER)
+    assert store.deliveries()[0].state is DeliveryState.PENDING
+    turn_until(outbox, clock, NOON + GIVE_UP_AFTER + timedelta(minutes=5))
+    assert store.deliveries()[0].state is DeliveryState.DEAD
+
+
+def test_a_job_that_stops_is_said_in_the_alert_itself(
+    store: Store, clock: Clock, slack: SlackDouble, open_channel: Callable[[str], Channel]
+):
+    job = find_issue(store, clock(), stop=True)
+    outbox = an_outbox(
+        store,
+        clock,
+        open_channel,
+        StopResult(StopState.STOPPING, "it is stopping"),
+        StopResult(StopState.STOPPED, "Stopped by Watcher (route job *, rule *) at 12:00:09 UTC"),
+    )
+    turn_until(outbox, clock, NOON + timedelta(minutes=1))
+    assert outbox.stopper.asked == [(job.arn, "route job *, rule *")] * 2  # type: ignore[attr-defined]
+    (message,) = slack.messages
+    assert "Stopped by Watcher" in json.dumps(message["blocks"])
+    assert {delivery.state for delivery in store.deliveries()} == {DeliveryState.DELIVERED}
+
+
+@pytest.mark.parametrize(
+    ("answer", "state", "said"),
+    [
+        (
+            StopResult(StopState.REFUSED, "the brake holds", Refusal.BRAKE),
+            DeliveryState.SKIPPED,
+            "Not stopped: the brake holds.",
+        ),
+        (
+            StopResult(StopState.ENDED_OTHERWISE, "churn Completed before"),
+            DeliveryState.SKIPPED,
+            "churn Completed before",
+        ),
+        (
+            AccessDenied("no permission for sagemaker:StopTrainingJob", operation="x"),
+            DeliveryState.DEAD,
+            "NOT stopped",
+        ),
+    ],
+)
+def test_a_stop_that_was_not_to_be_is_told_with_its_reason(
+    store: Store,
+    clock: Clock,
+    slack: SlackDouble,
+    open_channel: Callable[[str], Channel],
+    answer: StopResult | Exception,
+    state: DeliveryState,
+    said: str,
+):
+    find_issue(store, clock(), stop=True)
+    turn_until(an_outbox(store, clock, open_channel, answer), clock, NOON + timedelta(minutes=1))
+    (stop,) = [row for row in store.deliveries() if row.kind is DeliveryKind.STOP]
+    assert stop.state is state
+    assert said in json.dumps(slack.messages[0]["blocks"])
+
+
+def test_a_stop_is_tried_again_while_sagemaker_does_not_answer(
+    store: Store, clock: Clock, open_channel: Callable[[str], Channel]
+):
+    find_issue(store, clock(), stop=True)
+    down = Unavailable("sagemaker:DescribeTrainingJob did not answer", operation="x")
+    outbox = an_outbox(store, clock, open_channel, down, down, StopResult(StopState.STOPPED, "Stopped"))
+    turn_until(outbox, clock, NOON + timedelta(minutes=1))
+    assert all(row.state is DeliveryState.DELIVERED for row in store.deliveries())
+
+
+@given(st.integers(1, 10_000), st.floats(0, 1))
+def test_the_delay_grows_is_bounded_and_never_zero(attempts: int, random: float):
+    delay = backoff(attempts, random)
+    assert 0.5 <= delay <= LONGEST_DELAY
+    assert backoff(attempts + 1, random) >= delay
+
+
+def test_a_lease_that_another_process_took_over_changes_nothing(
+    outbox: Outbox, store: Store, clock: Clock, slack: SlackDouble
+):
+    find_issue(store, clock())
+    (mine,) = store.claim(outbox.owner, clock(), 1.0, 10)
+    clock.now += timedelta(seconds=2)
+    (theirs,) = store.claim("other", clock(), 60.0, 10)
+    assert theirs.uncertain
+    with capture_logs() as logs:
+        outbox.attempt(mine)
+    assert [entry["event"] for entry in logs][-1] == "lease_lost"
+    assert store.deliveries()[0].state is DeliveryState.IN_FLIGHT
+    assert replace(theirs, state=DeliveryState.DELIVERED).id == mine.id
