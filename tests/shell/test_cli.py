@@ -1,0 +1,258 @@
+"""The command line itself: its words, its errors, what it imports; and the commands that read the store."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from tests.contract.samples import delivery, finding, look
+from tests.shell.conftest import Ran
+from watcher.model import DeliveryState
+from watcher.store import open_store
+
+Watcher = Callable[..., Ran]
+
+HEAVY = (
+    "boto3",
+    "botocore",
+    "slack_sdk",
+    "sagemaker",
+    "moto",
+    "smdebug",
+    "numpy",
+    "httpx",
+    "pandas",
+    "matplotlib",
+)
+
+
+@pytest.fixture
+def known(tmp_path: Path) -> Path:
+    """A folder in which Watcher has seen one job, and told its finding to nobody yet."""
+    issue = finding("churn-xgb")
+    dead = delivery(issue, "slack:#ml", state=DeliveryState.DEAD, attempts=3, error="channel_not_found")
+    with closing(open_store(f"sqlite:///{tmp_path / 'watcher.db'}")) as store:
+        store.commit([look("churn-xgb", [issue], [dead]), look("sales")])
+    return tmp_path
+
+
+def process(*arguments: str, cwd: Path, **options: object) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "watcher", *arguments],
+        cwd=cwd,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        **options,  # type: ignore[call-overload]
+    )
+
+
+# -- words and errors -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["run", "--often"], "watcher: No such option: --often"),
+        (["shwo"], "watcher: No such command 'shwo'"),
+        (["show"], "watcher: Missing argument 'job'"),
+        (["sandbox", "--port", "x"], "watcher: Invalid value for '--port': "),
+        (["status", "-c", "nowhere.toml"], "watcher: nowhere.toml: there is no such file"),
+        (["stop"], "watcher: name the jobs to stop, or say --all-in-progress"),
+        (["stop", "a", "--all-in-progress"], "watcher: name the jobs to stop, or say --all-in-progress"),
+        (["stop", "--cancel", "--all-in-progress"], "watcher: --cancel wants the names of the jobs"),
+        (["stop", "a"], "watcher: nobody can be asked here, since this is no terminal: say --yes"),
+    ],
+)
+def test_wrong_words_are_answered_in_one_line_with_exit_code_2(watcher: Watcher, arguments, line):
+    ran = watcher(*arguments)
+
+    assert (ran.code, ran.out) == (2, "")
+    assert ran.err.startswith(line)
+    assert ran.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "command", [["status"], ["jobs"], ["show", "x"], ["findings"], ["run"], ["check"], ["stop", "-y", "x"]]
+)
+def test_a_wrong_configuration_is_one_line_with_exit_code_2_whatever_the_command(watcher: Watcher, command):
+    Path("watcher.toml").write_text("[stop]\ndryrun = true")
+
+    ran = watcher(*command)
+
+    assert (ran.code, ran.out) == (2, "")
+    assert ran.err == "watcher: watcher.toml: stop.dryrun: there is no such key; did you mean stop.dry_run?\n"
+
+
+@pytest.mark.parametrize(
+    "command", [["status"], ["jobs"], ["show", "x"], ["findings"], ["stop", "x", "--cancel"]]
+)
+def test_asking_where_nothing_was_ever_watched_says_so_and_makes_no_store(
+    watcher: Watcher, command, tmp_path
+):
+    ran = watcher(*command)
+
+    assert ran.code == 1
+    assert ran.err.startswith("watcher: there is no store at watcher.db yet: `watcher run` makes it")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_store_that_is_none_is_one_line(watcher: Watcher):
+    Path("watcher.db").write_text("this is not a database, but a letter to somebody who looks for one" * 20)
+
+    ran = watcher("status")
+
+    assert (ran.code, ran.out) == (1, "")
+    assert ran.err.startswith("watcher: store ")
+    assert ran.err.count("\n") == 1
+
+
+def test_a_store_of_another_kind_is_a_configuration_error(watcher: Watcher):
+    Path("watcher.toml").write_text('[store]\nurl = "mysql://me:pw@host/db"')
+
+    ran = watcher("status")
+
+    assert ran.code == 2
+    assert "store.url" in ran.err
+    assert "pw" not in ran.err
+
+
+def test_help_names_every_command(watcher: Watcher):
+    ran = watcher("--help")
+
+    assert ran.code == 0
+    for command in ("run", "check", "status", "jobs", "show", "findings", "stop", "demo", "sandbox"):
+        assert f"\n  {command} " in ran.out
+
+
+def test_the_sandbox_without_its_extra_says_what_to_install(watcher: Watcher, monkeypatch):
+    for module in [name for name in sys.modules if name.split(".")[0] == "moto"]:
+        monkeypatch.delitem(sys.modules, module)
+    monkeypatch.setitem(sys.modules, "moto", None)
+
+    ran = watcher("sandbox")
+
+    assert ran.code == 2
+    assert "the sandbox needs its extra (pip install 'debugger-watcher[sandbox]')" in ran.err
+
+
+# -- as a process ---------------------------------------------------------------------------------
+
+
+def test_the_command_line_imports_nothing_heavy_before_it_is_needed():
+    script = "import sys, watcher.cli; print(*{name.split('.')[0] for name in sys.modules})"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+
+    assert set(done.stdout.split()) & set(HEAVY) == set()
+
+
+def test_reading_the_store_imports_nothing_heavy_either(known: Path):
+    script = (
+        "import sys; from watcher.cli import main; code = main(['status']);"
+        "print(*{name.split('.')[0] for name in sys.modules}, file=sys.stderr); sys.exit(code)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=known, capture_output=True, text=True, check=True
+    )
+
+    assert set(done.stderr.split()) & set(HEAVY) == set()
+
+
+def test_a_reader_that_goes_away_causes_no_traceback(known: Path):
+    with process("jobs", "--json", cwd=known) as asked:
+        assert asked.stdout
+        assert asked.stderr
+        asked.stdout.close()
+        errors = asked.stderr.read()
+
+    assert asked.returncode == 1
+    assert errors == ""
+
+
+def test_a_full_disk_below_stdout_is_one_line(known: Path):
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "watcher", "jobs", "--json"],
+            cwd=known,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+
+    assert done.returncode == 1
+    assert done.stderr == "watcher: [Errno 28] No space left on device\n"
+
+
+def test_ctrl_c_ends_with_130_and_without_a_word(tmp_path: Path):
+    # A FIFO that nobody writes to: reading the settings waits until it is interrupted.
+    os.mkfifo(tmp_path / "watcher.toml")
+    script = (
+        "import os, signal, threading; from watcher.cli import main;"
+        "threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start(); os._exit(main(['status']))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=20
+    )
+
+    assert (done.returncode, done.stdout, done.stderr) == (128 + signal.SIGINT, "", "")
+
+
+# -- what it knows --------------------------------------------------------------------------------
+
+
+def test_status_shows_what_was_given_up(watcher: Watcher, known: Path):
+    ran = watcher("status")
+
+    assert ran.code == 0
+    assert "sqlite:///watcher.db" in ran.out
+    assert "2 InProgress" in ran.out
+    assert "1 dead" in ran.out
+    assert "Given up (dead letters)" in ran.out
+    assert "channel_not_found" in ran.out
+
+
+def test_stdout_of_every_reading_command_is_json_when_asked(watcher: Watcher, known: Path):
+    assert watcher("status", "--json").json["jobs"] == {"InProgress": 2}
+    assert {job["job"] for job in watcher("jobs", "--json").json} == {"churn-xgb", "sales"}
+    assert (
+        watcher("show", "churn-xgb", "--json").json["told"][0]["deliveries"][0]["error"]
+        == "channel_not_found"
+    )
+    assert [each["job"] for each in watcher("findings", "--json").json] == ["churn-xgb"]
+
+
+def test_lists_can_be_limited_by_a_glob(watcher: Watcher, known: Path):
+    assert [job["job"] for job in watcher("jobs", "sal*", "--json").json] == ["sales"]
+    assert watcher("findings", "--job", "sal*", "--json").json == []
+
+
+def test_a_job_is_shown_for_people(watcher: Watcher, known: Path):
+    ran = watcher("show", "churn-xgb")
+
+    assert ran.code == 0
+    for words in ("churn-xgb", "InProgress", "slack:#ml", "dead", "channel_not_found"):
+        assert words in ran.out
+
+
+def test_findings_are_listed_for_people(watcher: Watcher, known: Path):
+    ran = watcher("findings")
+
+    header, line = ran.out.splitlines()
+    assert header.split() == ["FOUND", "JOB", "RULE", "STATUS", "STEP", "TOLD"]
+    assert line.endswith("churn-xgb  LossNotDecreasing  IssuesFound  -     slack:#ml dead")
+
+
+def test_a_job_that_is_not_known_is_a_usage_error_with_the_nearest_name(watcher: Watcher, known: Path):
+    ran = watcher("show", "churn-xbg")
+
+    assert ran.code == 2
+    assert ran.err == "watcher: the store knows no job churn-xbg; did you mean churn-xgb?\n"

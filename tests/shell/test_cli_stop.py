@@ -1,0 +1,192 @@
+"""`watcher stop`, on the sandbox."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from tests.contract.samples import after, delivery, finding, look
+from tests.shell.conftest import Ran
+from watcher import manual_stop
+from watcher.model import DeliveryKind
+from watcher.sandbox.process import Sandbox
+from watcher.store import open_store
+
+Watcher = Callable[..., Ran]
+
+
+@pytest.fixture(autouse=True)
+def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Jobs of the sandbox stop within a moment: no need to look every 3 seconds."""
+    monkeypatch.setattr(manual_stop, "VERIFY_EVERY", 0.05)
+
+
+@pytest.fixture
+def sandbox_jobs(aws_environment: Sandbox) -> Sandbox:
+    for name in ("churn-1", "churn-2", "sales-1"):
+        aws_environment.control.put_training_job(name, TrainingJobStatus="InProgress")
+    aws_environment.control.put_training_job("done-1", TrainingJobStatus="Completed")
+    return aws_environment
+
+
+def statuses(sandbox: Sandbox) -> dict[str, str]:
+    return {job["TrainingJobName"]: job["TrainingJobStatus"] for job in sandbox.control.training_jobs()}
+
+
+def test_a_named_job_is_stopped_and_seen_to_be_stopped(watcher: Watcher, sandbox_jobs: Sandbox):
+    ran = watcher("stop", "churn-1", "--yes", "--json")
+
+    assert ran.code == 0
+    [stopped] = ran.json
+    assert (stopped["job"], stopped["state"]) == ("churn-1", "stopped")
+    assert "SageMaker confirms it" in stopped["sentence"]
+    assert "watcher stop by " in stopped["sentence"]
+    assert statuses(sandbox_jobs)["churn-1"] == "Stopped"
+    assert statuses(sandbox_jobs)["churn-2"] == "InProgress"
+
+
+def test_every_job_in_progress_that_is_watched_is_stopped_and_no_other(
+    watcher: Watcher, sandbox_jobs: Sandbox
+):
+    Path("watcher.toml").write_text('[watch]\njobs = ["churn-*"]')
+
+    ran = watcher("stop", "--all-in-progress", "--yes")
+
+    assert ran.code == 0
+    assert ran.out.count("stopped") >= 2
+    assert statuses(sandbox_jobs) == {
+        "churn-1": "Stopped",
+        "churn-2": "Stopped",
+        "sales-1": "InProgress",
+        "done-1": "Completed",
+    }
+
+
+def test_the_jobs_are_listed_with_age_instances_and_findings_before_anything_happens(
+    watcher: Watcher, sandbox_jobs
+):
+    ran = watcher("stop", "churn-1", "--dry-run")
+
+    header = ran.err.splitlines()[0]
+    assert header.split() == ["JOB", "STATUS", "STARTED", "INSTANCES", "FINDINGS"]
+    assert "churn-1" in ran.err
+
+
+def test_a_dry_run_stops_nothing_and_needs_no_answer(watcher: Watcher, sandbox_jobs: Sandbox):
+    ran = watcher("stop", "--all-in-progress", "--dry-run", "--json")
+
+    assert ran.code == 0
+    assert [each["state"] for each in ran.json] == ["refused"] * 3
+    assert all("would be stopped now" in each["sentence"] for each in ran.json)
+    assert sandbox_jobs.control.calls().get("sagemaker:StopTrainingJob", 0) == 0
+
+
+def test_a_guard_that_refuses_is_named_and_the_exit_code_is_1(watcher: Watcher, sandbox_jobs: Sandbox):
+    Path("watcher.toml").write_text("[stop]\nmax_per_hour = 1")
+
+    ran = watcher("stop", "churn-1", "churn-2", "--yes", "--json")
+
+    assert ran.code == 1
+    assert {each["job"]: each["state"] for each in ran.json} == {"churn-1": "stopped", "churn-2": "refused"}
+    assert statuses(sandbox_jobs)["churn-2"] == "InProgress"
+
+
+def test_a_job_that_is_not_running_is_refused(watcher: Watcher, sandbox_jobs: Sandbox):
+    ran = watcher("stop", "done-1", "--yes")
+
+    assert ran.code == 1
+    assert "done-1 is not running: it is Completed" in ran.out
+
+
+def test_a_job_that_aws_refuses_to_stop_keeps_no_other_from_being_stopped(
+    watcher: Watcher, sandbox_jobs: Sandbox
+):
+    sandbox_jobs.control.inject_fault(
+        "sagemaker:StopTrainingJob", "AccessDeniedException", "not authorized", times=1
+    )
+
+    ran = watcher("stop", "churn-1", "churn-2", "--yes", "--json")
+
+    assert ran.code == 1
+    assert {each["job"]: each["state"] for each in ran.json} == {"churn-1": "failed", "churn-2": "stopped"}
+
+
+def test_a_name_that_does_not_exist_stops_nothing_at_all(watcher: Watcher, sandbox_jobs: Sandbox):
+    ran = watcher("stop", "churn-1", "chrun-2", "--yes")
+
+    assert ran.code == 2
+    assert ran.err.startswith("watcher: there is no training job chrun-2")
+    assert statuses(sandbox_jobs)["churn-1"] == "InProgress"
+
+
+def test_an_arn_of_another_account_stops_nothing(watcher: Watcher, sandbox_jobs: Sandbox):
+    ran = watcher("stop", "arn:aws:sagemaker:us-east-1:999999999999:training-job/churn-1", "--yes")
+
+    assert ran.code == 2
+    assert "is not in this account and region" in ran.err
+
+
+def test_with_nothing_in_progress_there_is_nothing_to_ask(watcher: Watcher, aws_environment: Sandbox):
+    ran = watcher("stop", "--all-in-progress", "--yes")
+
+    assert (ran.code, ran.out) == (0, "No watched job is in progress.\n")
+
+
+# -- asking ---------------------------------------------------------------------------------------
+
+
+class Terminal(io.StringIO):
+    """What somebody types."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(
+    ("answer", "status", "code"), [("y\n", "Stopped", 0), ("n\n", "InProgress", 1), ("", "InProgress", 1)]
+)
+def test_on_a_terminal_it_asks_first(
+    watcher: Watcher, sandbox_jobs: Sandbox, monkeypatch, answer, status, code
+):
+    monkeypatch.setattr("sys.stdin", Terminal(answer))
+
+    ran = watcher("stop", "churn-1")
+
+    assert "Stop this job? [y/N]" in ran.err
+    assert ran.code == code
+    assert statuses(sandbox_jobs)["churn-1"] == status
+
+
+def test_the_question_says_how_many_jobs_it_is_about(watcher: Watcher, sandbox_jobs: Sandbox, monkeypatch):
+    monkeypatch.setattr("sys.stdin", Terminal("n\n"))
+
+    ran = watcher("stop", "--all-in-progress")
+
+    assert "Stop these 3 jobs? [y/N]" in ran.err
+    assert ran.err.endswith("watcher: nothing was done\n")
+
+
+# -- cancelling -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def waiting_stop(tmp_path: Path) -> None:
+    issue = finding("churn-1")
+    stop = delivery(issue, "stop", kind=DeliveryKind.STOP, due_at=after(1e9))
+    with closing(open_store(f"sqlite:///{tmp_path / 'watcher.db'}")) as store:
+        store.commit([look("churn-1", [issue], [delivery(issue, "console"), stop])])
+
+
+def test_a_stop_that_waits_for_the_end_of_grace_can_be_cancelled_once(watcher: Watcher, waiting_stop: None):
+    first, second = watcher("stop", "churn-1", "--cancel"), watcher("stop", "churn-1", "--cancel")
+
+    assert (first.code, first.out) == (0, "The stop of churn-1 is cancelled: the job goes on.\n")
+    assert (second.code, second.out) == (1, "No stop of churn-1 is waiting, so there is nothing to cancel.\n")
+    assert [d["state"] for d in watcher("findings", "--json").json[0]["deliveries"]] == [
+        "pending",
+        "cancelled",
+    ]
