@@ -1,44 +1,96 @@
-"""Plausible values for tests: each function gives one, changed as asked."""
+"""One training job on which a rule fired, and the alert about it."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from watcher.model import JobSnapshot, Outcome, RuleSource
-
-NOON = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
-ARN = "arn:aws:sagemaker:us-east-1:111122223333:training-job/"
-FIRED = (
-    "RuleEvaluationConditionMet: Evaluation of the rule LossNotDecreasing at step 140 "
-    "resulted in the condition being met\n"
+from watcher.message import Message, compose
+from watcher.model import (
+    Delivery,
+    DeliveryKind,
+    Evidence,
+    Finding,
+    FindingKind,
+    JobSnapshot,
+    Outcome,
+    Reading,
+    RuleConfiguration,
+    RuleSource,
 )
 
+NOW = datetime(2026, 11, 20, 10, 0, 5, tzinfo=UTC)
+JOB = "churn-xgb-2026-11-20"
+JOB_ARN = f"arn:aws:sagemaker:eu-west-1:123456789012:training-job/{JOB}"
+RULE_JOB_ARN = f"arn:aws:sagemaker:eu-west-1:123456789012:processing-job/{JOB}-lossnotdecreasing-0a1b2c3d"
 
-def a_job(name: str = "churn-xgb-2026-11-20", **changes: Any) -> JobSnapshot:
-    """A training job in progress that began 40 minutes before NOON, with nothing to tell."""
-    values: dict[str, Any] = {
-        "arn": ARN + name,
-        "name": name,
-        "status": "InProgress",
-        "secondary_status": "Training",
-        "created_at": NOON - timedelta(minutes=45),
-        "modified_at": NOON - timedelta(minutes=40),
-        "started_at": NOON - timedelta(minutes=40),
-        "instance_type": "ml.m5.xlarge",
-    }
-    return JobSnapshot(**{**values, **changes})
+FINDING = Finding(
+    id="finding-1",
+    kind=FindingKind.RULE_ISSUE,
+    job_arn=JOB_ARN,
+    job=JOB,
+    status="IssuesFound",
+    opened_at=NOW - timedelta(seconds=2),
+    rule="LossNotDecreasing",
+    source=RuleSource.DEBUGGER,
+    step=24,
+    reason="RuleEvaluationConditionMet: Evaluation of the rule LossNotDecreasing at step 24 resulted in "
+    "the condition being met\n",
+)
+SNAPSHOT = JobSnapshot(
+    arn=JOB_ARN,
+    name=JOB,
+    status="InProgress",
+    secondary_status="Training",
+    created_at=NOW - timedelta(minutes=9),
+    modified_at=NOW - timedelta(seconds=20),
+    started_at=NOW - timedelta(minutes=7, seconds=30),
+    outcomes=(
+        Outcome("LossNotDecreasing", RuleSource.DEBUGGER, "IssuesFound", evaluation_job_arn=RULE_JOB_ARN),
+    ),
+    rules=(
+        RuleConfiguration(
+            "LossNotDecreasing",
+            RuleSource.DEBUGGER,
+            {"rule_to_invoke": "LossNotDecreasing", "num_steps": "2"},
+        ),
+    ),
+    instance_type="ml.m5.xlarge",
+    instance_count=2,
+)
+EVIDENCE = Evidence(
+    log_stream=f"{JOB}-LossNotDecreasing-0a1b2c3d/algo-1-1763632800000",
+    log_lines=(
+        "[2026-11-20 09:59:58.120 INFO] Started execution of rule LossNotDecreasing at step 0",
+        "[2026-11-20 09:59:59.345 INFO] Loss is not decreasing over the last 2 steps at step 24.",
+    ),
+    explanation="train-error fell 1.2 % between step 22 and step 24; the rule wants 5 %.",
+    deciding=(Reading("train-error", 22, 0.1182), Reading("train-error", 24, 0.1168)),
+    curve=tuple(Reading("train-error", step, 0.4 / (1 + step / 10)) for step in range(0, 26, 2)),
+)
+STOPPING = "Watcher is stopping this job (route: job churn-*, rule *)."
+STOPPED = "Stopped by Watcher at 10:00 UTC, 12 s after the alert; SageMaker confirms it."
 
 
-def an_ended_job(
-    name: str = "churn-xgb-2026-11-20", status: str = "Completed", **changes: Any
-) -> JobSnapshot:
-    ended = {"status": status, "secondary_status": status, "ended_at": NOON, "modified_at": NOON}
-    return a_job(name, **{**ended, **changes})
+def delivery(kind: DeliveryKind = DeliveryKind.ALERT, text: str = STOPPING) -> Delivery:
+    to = "slack:#alerts"
+    return Delivery(
+        id=f"delivery-{kind}",
+        finding_id="finding-1",
+        kind=kind,
+        to=to,
+        lane=to,
+        created_at=NOW,
+        due_at=NOW,
+        text=text,
+    )
 
 
-def an_outcome(
-    status: str = "InProgress", rule: str = "LossNotDecreasing", details: str = "", **changes: Any
-) -> Outcome:
-    values: dict[str, Any] = {"source": RuleSource.DEBUGGER, "status": status, "rule": rule}
-    return Outcome(**{**values, "details": details, **changes})
+def alert(**finding: Any) -> Message:
+    """The alert, with other values in its finding."""
+    return compose(delivery(), replace(FINDING, **finding), SNAPSHOT, EVIDENCE, NOW)
+
+
+def update() -> Message:
+    return compose(delivery(DeliveryKind.UPDATE, STOPPED), FINDING, SNAPSHOT, EVIDENCE, NOW)

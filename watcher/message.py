@@ -74,6 +74,7 @@ def compose(
     An update carries all that the alert did, and what has become of the stop: a channel that can change
     the alert puts the update in its place.
     """
+    evidence = _printable_evidence(evidence)
     title = _cut(_one_line(_title(finding)), TITLE_LIMIT)
     step = "" if finding.step is None else f" at step {finding.step}"
     return Message(
@@ -84,11 +85,13 @@ def compose(
         title=title,
         text=_one_line(f"{title}{step}. {delivery.text}"),
         fields=tuple(
-            (label, value) for label, text in _fields(finding, snapshot, now) if (value := printable(text))
+            (label, value)
+            for label, text in _fields(finding, snapshot, now)
+            if (value := printable(text).strip())
         ),
-        advice=advice(finding, snapshot),
+        advice=_advice(delivery, finding, snapshot),
         stop=printable(delivery.text),
-        evidence=_printable_evidence(evidence),
+        evidence=evidence,
         links=tuple(_links(finding, snapshot, evidence)),
     )
 
@@ -201,6 +204,14 @@ def _fields(finding: Finding, snapshot: JobSnapshot | None, now: datetime) -> It
     yield "Details", finding.reason
 
 
+def _advice(delivery: Delivery, finding: Finding, snapshot: JobSnapshot | None) -> str:
+    sentences = [advice(finding, snapshot)]
+    nobody_stops_it = snapshot is not None and snapshot.in_progress and not delivery.text
+    if finding.kind is FindingKind.RULE_ISSUE and nobody_stops_it:
+        sentences.append(f"To stop the job: watcher stop {finding.job}")
+    return "\n".join(filter(None, sentences))
+
+
 def _job_status(snapshot: JobSnapshot) -> str:
     if snapshot.secondary_status in ("", snapshot.status):
         return snapshot.status
@@ -220,7 +231,7 @@ def _links(finding: Finding, snapshot: JobSnapshot | None, evidence: Evidence) -
                 yield "Rule's processing job", links.processing_job(outcome.evaluation_job_arn)
         if evidence.log_stream:
             yield "Rule's log", links.log_stream(arn, links.PROCESSING_LOGS, evidence.log_stream)
-    yield "Training log", links.log_streams(arn, links.TRAINING_LOGS, f"{finding.job}/")
+    yield "Training log", links.log_streams(arn, links.TRAINING_LOGS, f"{printable(finding.job)}/")
 
 
 def _printable_evidence(evidence: Evidence) -> Evidence:

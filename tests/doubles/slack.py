@@ -14,10 +14,10 @@ As a process of its own, for tests in which Watcher is killed and Slack is not:
 with a control API beside `/api/`: `GET /control/messages`, `GET /control/calls`, and
 `POST /control/faults` with `{"method", "fault", "times", "retry_after"}`.
 
-Faults: `ratelimited` (429 with Retry-After), `status_500`, `hang` (until the client goes away),
-`close_before` and `close_after` (the connection is closed before or after the request takes effect), and
-any of Slack's own error codes (`invalid_auth`). A fault applies `times` times, or until cleared when that
-is 0.
+Faults: `ratelimited` (429 with Retry-After), `status_500`, `html` (a proxy's page), `hang` (until the
+double ends), `close_before` and `close_after` (the connection is closed before or after the request takes
+effect), and any of Slack's own error codes (`invalid_auth`). A fault applies `times` times, or until
+cleared (by `{}`) when that is 0.
 """
 
 from __future__ import annotations
@@ -327,6 +327,8 @@ class _Handler(BaseHTTPRequestHandler):
                 self._answer(429, {"ok": False, "error": "ratelimited"}, headers)
             case "status_500":
                 self._answer(500, "<html>Internal Server Error</html>")
+            case "html":
+                self._answer(200, "<html>Please log in to this network</html>")
             case code:
                 self._answer(200, {"ok": False, "error": code})
         return True

@@ -66,8 +66,9 @@ def _blocks(message: Message) -> Iterator[Block]:
         yield _rich(_section(_text(message.advice)))
     if missing := missing_line(evidence):
         yield {"type": "context", "elements": [_plain(_head(missing, 2000))]}
-    if message.links:
-        yield _rich(_section(*_link_line(message.links)))
+    # A URL that is cut leads nowhere.
+    if links := [link for link in message.links if len(link[1]) <= TEXT_LIMIT]:
+        yield _rich(_section(*_link_line(links)))
 
 
 def _row(label: str, value: str) -> tuple[Block, Block]:

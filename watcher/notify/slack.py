@@ -11,11 +11,12 @@ The bot needs the scope `chat:write`; `channels:read`, `channels:history` (and `
 from __future__ import annotations
 
 import json
+import re
 import socket
 import ssl
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from http.client import HTTPException
 from typing import Any
 from urllib.error import URLError
@@ -26,6 +27,7 @@ from slack_sdk.web import SlackResponse, WebClient
 
 from watcher.errors import DeliveryError, Retry, Undeliverable
 from watcher.message import Message
+from watcher.notify import retry_after
 from watcher.notify.block_kit import blocks, notification
 
 log = structlog.get_logger(__name__)
@@ -42,6 +44,7 @@ _MAY_PASS = frozenset(
     {
         "fatal_error",
         "internal_error",
+        "org_login_required",
         "ratelimited",
         "rate_limited",
         "request_timeout",
@@ -58,16 +61,17 @@ _TOKEN = "put the app's bot token (xoxb-…, under OAuth & Permissions) into sla
 _MENDS = {
     "account_inactive": f"the bot was removed: install the app again and {_TOKEN}",
     "channel_not_found": "there is no such channel, or it is private and the bot is not in it: "
-    "check the name, and invite the bot with /invite",
+    "check the name, and invite the bot with /invite @watcher",
     "ekm_access_denied": "the workspace's administrators have suspended posting: ask them",
     "invalid_auth": f"the token is not valid: {_TOKEN}",
+    "invalid_blocks": "this message should not have been made so: please report it as a bug of Watcher",
     "is_archived": "the channel is archived: unarchive it, or route to another one",
     "message_not_found": "the alert was deleted in Slack",
     "missing_scope": "the bot lacks a scope: add it under OAuth & Permissions and install the app again",
     "no_permission": "the workspace does not let this bot post: ask its administrators",
     "not_allowed_token_type": f"this is another kind of token: {_TOKEN}",
     "not_authed": f"no token was sent: {_TOKEN}",
-    "not_in_channel": "the bot is not in this channel: invite it with /invite",
+    "not_in_channel": "the bot is not in this channel: invite it with /invite @watcher",
     "restricted_action": "the workspace's settings forbid posting here: ask its administrators",
     "token_expired": f"the token has expired: {_TOKEN}",
     "token_revoked": f"the token was revoked: install the app again and {_TOKEN}",
@@ -117,7 +121,7 @@ class SlackChannel:
 
     @property
     def can_find(self) -> bool:
-        """False once Slack has refused to show the channel's history."""
+        """False where the last `find` was not let see the channel's history, or not all of it."""
         return self._can_find
 
     def find(self, message: Message) -> str | None:
@@ -126,6 +130,7 @@ class SlackChannel:
         Where the bot may not read it, the answer is None: better told twice than never. An update is
         never looked up, since repeating it changes nothing.
         """
+        self._can_find = True
         if message.is_update:
             return None
         try:
@@ -178,7 +183,8 @@ class SlackChannel:
             cursor = (answer.get("response_metadata") or {}).get("next_cursor", "")
             if not cursor:
                 return
-        log.warning("slack_history_too_long", channel=self._channel, looked_at=PAGE * PAGES)
+        self._can_find = False
+        log.warning("slack_look_up_cut_short", channel=self._channel, looked_at=f"{PAGE * PAGES} {key}")
 
     def update(self, message: Message, receipt: str) -> str:
         if not receipt:
@@ -245,14 +251,14 @@ def _translated(name: str, answer: SlackResponse) -> DeliveryError:
     data = answer.data if isinstance(answer.data, dict) else {}
     code = str(data.get("error", ""))
     if answer.status_code == 429 or code in ("ratelimited", "rate_limited"):
-        return Retry(f"{name}: asked too often", after=_seconds(answer.headers.get("Retry-After")))
+        # Slack always says seconds, so the time it is now does not matter.
+        after = retry_after.seconds(answer.headers.get("Retry-After"), datetime.now(UTC))
+        return Retry(f"{name}: asked too often", after=after)
     if answer.status_code >= 500:
         return Retry(f"{name}: Slack answered with HTTP {answer.status_code}", uncertain=True)
     if code in _MAY_PASS:
         return Retry(f"{name}: Slack answered {code}", uncertain=code in _MAY_HAVE_ARRIVED)
+    if not re.fullmatch("[a-z0-9_]*", code):  # the SDK's remark on a body that is not Slack's
+        return Retry(f"{name}: something else answered in Slack's place, a proxy perhaps", uncertain=True)
     details = "".join(f", {text}" for text in (data.get("response_metadata") or {}).get("messages", ()))
     return _SlackRefusal(name, code or f"HTTP {answer.status_code}", data.get("needed", ""), details)
-
-
-def _seconds(retry_after: str | None) -> float | None:
-    return float(retry_after) if retry_after and retry_after.isdecimal() else None

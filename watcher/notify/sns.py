@@ -12,7 +12,7 @@ from watcher.errors import DeliveryError, Retry, Undeliverable
 from watcher.message import Message, plain_text
 
 if TYPE_CHECKING:
-    from botocore.exceptions import ClientError
+    from botocore.exceptions import BotoCoreError, ClientError
     from types_boto3_sns import SNSClient
     from types_boto3_sns.type_defs import MessageAttributeValueTypeDef, PublishInputTypeDef
 
@@ -90,22 +90,13 @@ class SnsChannel:
             return Retry(said, uncertain=True)
         return Undeliverable(f"{said}; {_MENDS.get(code, error.response['Error']['Message'])}")
 
-    def _not_answered(self, error: Exception) -> DeliveryError:
-        from botocore.exceptions import (
-            ConnectTimeoutError,
-            EndpointConnectionError,
-            HTTPClientError,
-            NoCredentialsError,
-            ParamValidationError,
-        )
+    def _not_answered(self, error: BotoCoreError) -> DeliveryError:
+        from botocore.exceptions import HTTPClientError, ParamValidationError
 
         if isinstance(error, ParamValidationError):
             return Undeliverable(f"{self._name}: {error}")
-        if isinstance(error, NoCredentialsError):
-            return Retry(f"{self._name}: no AWS credentials were found")
-        certain = isinstance(error, (EndpointConnectionError, ConnectTimeoutError))
-        uncertain = isinstance(error, HTTPClientError) and not certain
-        return Retry(f"{self._name} cannot be reached: {error}", uncertain=uncertain)
+        # A refused connection and missing credentials are no HTTPClientError: nothing was sent.
+        return Retry(f"{self._name}: {error}", uncertain=isinstance(error, HTTPClientError))
 
 
 def subject(message: Message) -> str:

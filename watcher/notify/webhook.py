@@ -27,7 +27,6 @@ import logging
 import math
 from collections.abc import Sequence
 from datetime import datetime
-from email.utils import parsedate_to_datetime
 from typing import Any
 
 import httpx
@@ -36,6 +35,7 @@ from watcher.destination import public_url
 from watcher.errors import DeliveryError, Retry, Undeliverable
 from watcher.message import Message
 from watcher.model import Reading
+from watcher.notify import retry_after
 from watcher.notify.signature import HEADER, sign
 
 TIMEOUT = 10.0
@@ -49,6 +49,8 @@ class WebhookChannel:
         self._secret = secret
         self._timeout = timeout
         self._name = f"the webhook {public_url(url)}"
+        # httpx logs whole URLs at INFO, and a webhook's URL may hold a secret.
+        logging.getLogger("httpx").setLevel(logging.WARNING)
 
     def send(self, message: Message) -> str:
         body = json.dumps(document(message), allow_nan=False).encode()
@@ -58,8 +60,6 @@ class WebhookChannel:
             "Idempotency-Key": message.id,
             HEADER: sign(self._secret, body, message.at),
         }
-        # httpx logs whole URLs at INFO, and a webhook's URL may hold a secret.
-        logging.getLogger("httpx").setLevel(logging.WARNING)
         try:
             # Streamed: of the answer only its head is read, however long its body is.
             with httpx.stream(
@@ -76,6 +76,8 @@ class WebhookChannel:
             raise Retry(f"{self._name} cannot be reached: {error}") from error
         except httpx.TimeoutException as error:
             raise Retry(f"{self._name} gave no answer in time", uncertain=True) from error
+        except httpx.InvalidURL as error:
+            raise Undeliverable(f"{self._name} is no valid address: {error}") from error
         except httpx.TransportError as error:
             raise Retry(f"{self._name}: the connection broke ({error})", uncertain=True) from error
         return ""
@@ -93,7 +95,7 @@ class WebhookChannel:
     def _refusal(self, answer: httpx.Response, now: datetime) -> DeliveryError:
         said = f"{self._name} answered {answer.status_code} {answer.reason_phrase}".rstrip()
         if answer.status_code in _MAY_PASS or answer.is_server_error:
-            after = _seconds(answer.headers.get("Retry-After", ""), now)
+            after = retry_after.seconds(answer.headers.get("Retry-After"), now)
             return Retry(said, after=after, uncertain=answer.is_server_error)
         if answer.is_redirect:
             elsewhere = public_url(str(answer.url.join(answer.headers["Location"])))
@@ -155,13 +157,3 @@ def _readings(readings: Sequence[Reading]) -> list[dict[str, Any]]:
         }
         for reading in readings
     ]
-
-
-def _seconds(retry_after: str, now: datetime) -> float | None:
-    """`Retry-After` is a number of seconds or an HTTP date."""
-    if retry_after.isdecimal():
-        return float(retry_after)
-    try:
-        return max((parsedate_to_datetime(retry_after) - now).total_seconds(), 0.0)
-    except (TypeError, ValueError):
-        return None

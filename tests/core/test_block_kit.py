@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.doubles.block_kit import mrkdwn_problems, problems
+from tests.samples import EVIDENCE, FINDING, NOW, SNAPSHOT, STOPPING, alert, delivery
+from watcher.message import compose
+from watcher.model import Evidence, FindingKind, Reading
+from watcher.notify.block_kit import blocks, notification
+
+HOSTILE = "<!channel> <@U123> <https://evil.example|here> *bold* ```` ``` ` & \0 🎉 שלום \u202e \ud800 "
+
+
+def texts(thing: Any) -> list[str]:
+    """Every text that a reader of these blocks sees, in order."""
+    if isinstance(thing, list):
+        return [text for item in thing for text in texts(item)]
+    if isinstance(thing, dict):
+        own = [thing["text"]] if isinstance(thing.get("text"), str) else []
+        return own + [text for key, item in thing.items() if key != "style" for text in texts(item)]
+    return []
+
+
+def preformatted(message_blocks: list[dict[str, Any]]) -> list[str]:
+    return [
+        element["elements"][0]["text"]
+        for block in message_blocks
+        if block["type"] == "rich_text"
+        for element in block["elements"]
+        if element["type"] == "rich_text_preformatted"
+    ]
+
+
+def test_an_alert_shows_title_stop_fields_explanation_values_log_advice_and_links_in_this_order() -> None:
+    message = alert()
+    shown = texts(blocks(message))
+    assert shown[0] == f"🔴 {message.title}"
+    assert shown[1] == STOPPING
+    order = ["*Step*", "24", EVIDENCE.explanation, "End of the rule's log", message.advice, "Training job"]
+    places = [shown.index(text) for text in order]
+    assert places == sorted(places)
+    assert preformatted(blocks(message))[1] == "\n".join(EVIDENCE.log_lines)
+    assert problems(blocks(message)) == []
+
+
+def test_a_label_stands_beside_its_value() -> None:
+    section = next(block for block in blocks(alert()) if block["type"] == "section")
+    assert [field["text"] for field in section["fields"][:4]] == [
+        "*Job*",
+        FINDING.job,
+        "*Rule*",
+        FINDING.rule,
+    ]
+
+
+def test_text_from_outside_is_taken_literally_and_cannot_ping() -> None:
+    message = alert(reason=HOSTILE, rule=HOSTILE)
+    assert problems(blocks(message)) == []
+    assert "<!channel> <@U123>" in "".join(texts(blocks(message))), "it is shown, as text"
+    assert "&lt;!channel&gt;" in notification(message)
+    assert list(mrkdwn_problems(notification(message))) == []
+
+
+def test_of_a_long_log_the_last_lines_stay() -> None:
+    lines = tuple(f"{number:03} {'x' * 996}" for number in range(200))
+    message = replace(alert(), evidence=replace(EVIDENCE, log_lines=lines))
+    excerpt = preformatted(blocks(message))[-1]
+    assert excerpt == "\n".join(("…", *lines[-2:]))
+
+
+def test_of_one_endless_log_line_the_end_stays() -> None:
+    message = replace(alert(), evidence=replace(EVIDENCE, log_lines=("x" * 9000 + "the end",)))
+    excerpt = preformatted(blocks(message))[-1]
+    assert len(excerpt) == 3000
+    assert excerpt.endswith("the end")
+
+
+def test_a_log_line_with_backticks_stays_inside_its_block() -> None:
+    message = replace(alert(), evidence=replace(EVIDENCE, log_lines=("```", "rm -rf `pwd`", "```")))
+    assert preformatted(blocks(message))[-1] == "```\nrm -rf `pwd`\n```"
+
+
+@pytest.mark.parametrize("kind", FindingKind)
+def test_every_kind_of_finding_gives_blocks_that_slack_takes(kind: FindingKind) -> None:
+    assert problems(blocks(alert(kind=kind))) == []
+
+
+def test_a_repetition_says_so() -> None:
+    assert any("told before" in text for text in texts(blocks(replace(alert(), repeat=True))))
+    assert not any("told before" in text for text in texts(blocks(alert())))
+
+
+wild = st.text() | st.text(min_size=0, max_size=200).map(lambda text: (text + HOSTILE) * 50)
+readings = st.lists(st.builds(Reading, wild, st.integers(0, 10**9), st.floats()), max_size=50).map(tuple)
+
+
+@given(
+    st.builds(
+        Evidence,
+        log_stream=wild,
+        log_lines=st.lists(wild, max_size=20).map(tuple),
+        explanation=wild,
+        deciding=readings,
+        curve=readings,
+        missing=st.lists(wild, max_size=5).map(tuple),
+    ),
+    st.sampled_from(FindingKind),
+    wild,
+    st.booleans(),
+)
+def test_whatever_a_message_holds_slack_takes_it(
+    evidence: Evidence, kind: FindingKind, text: str, forgotten: bool
+) -> None:
+    finding = replace(FINDING, kind=kind, rule=text, status=text, reason=text, job=text)
+    message = compose(delivery(text=text), finding, None if forgotten else SNAPSHOT, evidence, NOW)
+    assert problems(blocks(message)) == []
+    assert list(mrkdwn_problems(notification(message))) == []
+    assert notification(message)

@@ -1,0 +1,321 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.samples import (
+    EVIDENCE,
+    FINDING,
+    JOB,
+    NOW,
+    RULE_JOB_ARN,
+    SNAPSHOT,
+    STOPPED,
+    STOPPING,
+    alert,
+    delivery,
+    update,
+)
+from watcher.message import (
+    TITLE_LIMIT,
+    Message,
+    compose,
+    duration,
+    plain_text,
+    printable,
+    sparkline,
+    values_table,
+)
+from watcher.model import Evidence, Finding, FindingKind, JobSnapshot, Reading, RuleConfiguration, RuleSource
+
+
+def about(kind: FindingKind, status: str, reason: str = "", secondary: str = "") -> Message:
+    """A message on the job itself, which has ended."""
+    finding = replace(FINDING, kind=kind, status=status, reason=reason, rule=None, source=None, step=None)
+    snapshot = replace(SNAPSHOT, status=status, secondary_status=secondary or status, ended_at=NOW)
+    return compose(delivery(text=""), finding, snapshot, Evidence(), NOW)
+
+
+def rule_error(reason: str) -> Message:
+    return alert(kind=FindingKind.RULE_ERROR, status="Error", reason=reason, step=None)
+
+
+@pytest.mark.parametrize(
+    ("message", "title"),
+    [
+        (alert(), f"LossNotDecreasing found an issue in {JOB}"),
+        (rule_error("ClientError"), f"LossNotDecreasing could not run on {JOB}"),
+        (about(FindingKind.JOB_FAILED, "Failed"), f"{JOB} failed"),
+        (about(FindingKind.JOB_STOPPED, "Stopped"), f"{JOB} was stopped"),
+        (about(FindingKind.JOB_COMPLETED, "Completed"), f"{JOB} completed"),
+    ],
+)
+def test_the_title_says_what_happened_to_which_job(message: Message, title: str) -> None:
+    assert message.title == title
+
+
+def test_an_alert_names_job_rule_step_status_and_details() -> None:
+    fields = dict(alert().fields)
+    assert fields == {
+        "Job": JOB,
+        "Rule": "LossNotDecreasing",
+        "Evaluated by": "Debugger",
+        "Step": "24",
+        "Status": "IssuesFound",
+        "Job's status": "InProgress (Training)",
+        "Running for": "7 min 30 s",
+        "Instances": "2 × ml.m5.xlarge",
+        "Region": "eu-west-1 (account 123456789012)",
+        "Details": FINDING.reason.strip(),
+    }
+
+
+def test_the_line_for_notifications_says_the_title_the_step_and_what_becomes_of_the_job() -> None:
+    assert alert().text == f"LossNotDecreasing found an issue in {JOB} at step 24. {STOPPING}"
+
+
+def test_a_rule_with_a_name_of_its_own_is_shown_with_the_built_in_rule_behind_it() -> None:
+    own_name = RuleConfiguration("my-loss", RuleSource.DEBUGGER, {"rule_to_invoke": "LossNotDecreasing"})
+    message = compose(
+        delivery(), replace(FINDING, rule="my-loss"), replace(SNAPSHOT, rules=(own_name,)), EVIDENCE, NOW
+    )
+    assert dict(message.fields)["Rule"] == "my-loss (LossNotDecreasing)"
+    assert "loss stopped falling" in message.advice
+
+
+def test_a_job_that_has_ended_ran_for_the_time_until_its_end() -> None:
+    ended = replace(SNAPSHOT, status="Stopped", ended_at=NOW - timedelta(minutes=7))
+    message = compose(delivery(), FINDING, ended, EVIDENCE, NOW)
+    assert dict(message.fields)["Ran for"] == "30 s"
+
+
+def test_a_forgotten_job_is_still_told_with_what_the_finding_knows() -> None:
+    message = compose(delivery(), FINDING, None, Evidence(), NOW)
+    assert dict(message.fields)["Job"] == JOB
+    assert dict(message.links)["Training job"].endswith(f"#/jobs/{JOB}")
+    assert "Instances" not in dict(message.fields)
+
+
+def test_an_unknown_status_of_a_later_api_is_shown_as_it_is() -> None:
+    assert dict(alert(status="Paused").fields)["Status"] == "Paused"
+
+
+def test_an_update_repeats_the_alert_and_says_what_became_of_the_stop() -> None:
+    assert update().stop == STOPPED
+    assert (update().title, update().fields, update().evidence) == (
+        alert().title,
+        alert().fields,
+        alert().evidence,
+    )
+
+
+@pytest.mark.parametrize(
+    ("reason", "hint"),
+    [
+        ("ClientError: No debugging data was saved by the training job.", "DebugHookConfig"),
+        ("ClientError: Unknown parameter num_stepz", "parameters"),
+        ("InternalServerError: We encountered an internal error.", "SageMaker's fault"),
+        ("ClientError: AccessDenied when calling ListObjectsV2", "s3:ListBucket"),
+        ("", "processing job"),
+    ],
+)
+def test_a_rule_that_could_not_run_comes_with_what_to_do_about_it(reason: str, hint: str) -> None:
+    assert hint in rule_error(reason).advice
+
+
+@pytest.mark.parametrize(
+    ("reason", "hint"),
+    [
+        ("AlgorithmError: ValueError: bad label, exit code: 1", "traceback"),
+        ("AlgorithmError: , exit code: 137", "memory"),
+        ("ClientError: Data download failed: 404 on s3://bucket/train", "channels"),
+        ("InternalServerError: We encountered an internal error. Please try again.", "AWS Support"),
+        ("CapacityError: Unable to provision requested ML compute capacity.", "another instance type"),
+        ("Something of a later API", "training log"),
+    ],
+)
+def test_a_failed_job_comes_with_what_its_failure_reason_suggests(reason: str, hint: str) -> None:
+    assert hint in about(FindingKind.JOB_FAILED, "Failed", reason).advice
+
+
+@pytest.mark.parametrize(
+    ("secondary", "hint"),
+    [
+        ("MaxRuntimeExceeded", "MaxRuntimeInSeconds"),
+        ("MaxWaitTimeExceeded", "spot"),
+        ("Interrupted", "checkpoints"),
+        ("Stopped", "CloudTrail"),
+    ],
+)
+def test_a_stopped_job_comes_with_why_sagemaker_stopped_it(secondary: str, hint: str) -> None:
+    assert hint in about(FindingKind.JOB_STOPPED, "Stopped", secondary=secondary).advice
+
+
+def test_a_job_that_nobody_stops_comes_with_the_command_that_does() -> None:
+    left_alone = compose(delivery(text=""), FINDING, SNAPSHOT, EVIDENCE, NOW)
+    assert left_alone.advice.endswith(f"To stop the job: watcher stop {JOB}")
+    assert "watcher stop" not in alert().advice
+
+
+def test_the_links_lead_to_the_jobs_and_to_their_logs_in_the_console() -> None:
+    console = "https://eu-west-1.console.aws.amazon.com"
+    logs = f"{console}/cloudwatch/home?region=eu-west-1#logsV2:log-groups/log-group"
+    assert dict(alert().links) == {
+        "Training job": f"{console}/sagemaker/home?region=eu-west-1#/jobs/{JOB}",
+        "Rule's processing job": f"{console}/sagemaker/home?region=eu-west-1#/processing-jobs/"
+        + RULE_JOB_ARN.rpartition("/")[2],
+        "Rule's log": f"{logs}/$252Faws$252Fsagemaker$252FProcessingJobs/log-events/"
+        f"{JOB}-LossNotDecreasing-0a1b2c3d$252Falgo-1-1763632800000",
+        "Training log": f"{logs}/$252Faws$252Fsagemaker$252FTrainingJobs$3FlogStreamNameFilter$3D{JOB}$252F",
+    }
+
+
+@pytest.mark.parametrize(
+    ("partition", "region", "host"),
+    [
+        ("aws-cn", "cn-north-1", "cn-north-1.console.amazonaws.cn"),
+        ("aws-us-gov", "us-gov-west-1", "us-gov-west-1.console.amazonaws-us-gov.com"),
+    ],
+)
+def test_other_partitions_have_consoles_of_their_own(partition: str, region: str, host: str) -> None:
+    message = alert(job_arn=f"arn:{partition}:sagemaker:{region}:123456789012:training-job/{JOB}")
+    assert dict(message.links)["Training job"].startswith(f"https://{host}/sagemaker/")
+
+
+def test_a_long_rule_name_leaves_the_title_on_one_line_within_its_limit() -> None:
+    title = alert(rule="R" * 256 + "\nx").title
+    assert len(title) == TITLE_LIMIT
+    assert title.endswith("…")
+
+
+@pytest.mark.parametrize(
+    ("raw", "shown"),
+    [
+        ("\x1b[31mred\x1b[0m", "red"),
+        ("\x1b]0;window title\x07text", "text"),
+        ("\x1b]8;;https://evil.example\x1b\\link\x1b]8;;\x1b\\", "link"),
+        ("nul\0 bell\x07 back\x08", "nul bell back"),
+        ("10 %\r20 %\r\n30 %", "10 %\n20 %\n30 %"),
+        ("tab\tstays", "tab\tstays"),
+        ("abc\u202egnp.exe", "abcgnp.exe"),
+        ("half a pair \ud83d", "half a pair "),
+        ("שלום 🎉 naïve", "שלום 🎉 naïve"),
+    ],
+)
+def test_text_from_outside_loses_what_a_terminal_obeys_and_keeps_every_language(raw: str, shown: str) -> None:
+    assert printable(raw) == shown
+
+
+@given(st.text())
+def test_printable_text_stays_as_it_is(text: str) -> None:
+    assert printable(printable(text)) == printable(text)
+
+
+def test_hostile_evidence_is_made_harmless_wherever_it_stands() -> None:
+    bad = "\x1b[2J\0\x07"
+    evidence = Evidence(
+        log_stream=bad,
+        log_lines=(f"{bad}line",),
+        explanation=f"{bad}because",
+        deciding=(Reading(f"{bad}loss\n", 1, 1.0),),
+        curve=(Reading(f"{bad}loss", 1, 1.0),),
+        missing=(f"{bad}plot",),
+    )
+    message = compose(delivery(text=f"{bad}stop"), replace(FINDING, reason=f"{bad}why"), None, evidence, NOW)
+    assert message.evidence == Evidence(
+        log_lines=("line",),
+        explanation="because",
+        deciding=(Reading("loss", 1, 1.0),),
+        curve=(Reading("loss", 1, 1.0),),
+        missing=("plot",),
+    )
+    assert message.stop == "stop"
+    assert dict(message.fields)["Details"] == "why"
+
+
+def test_the_values_stand_in_columns_above_the_curve_of_each_tensor() -> None:
+    evidence = Evidence(
+        deciding=(Reading("train-error", 8, 0.25), Reading("train-error", 10, 0.125)),
+        curve=(
+            Reading("a", 0, 1.0),
+            Reading("train-error", 0, 9.0),
+            Reading("a", 2, 3.0),
+            Reading("a", 1, 2.0),
+        ),
+    )
+    assert values_table(evidence).splitlines() == [
+        "train-error  step 8        0.25",
+        "train-error  step 10       0.125",
+        "a            steps 0 to 2  ▁▅█",
+        "train-error  steps 0 to 0  ▁",
+    ]
+    assert values_table(Evidence()) == ""
+
+
+def test_a_curve_in_one_line_marks_what_is_no_number() -> None:
+    assert sparkline([0.0, 1.0, float("nan"), 2.0, float("inf")]) == "▁▅!█!"
+    assert sparkline([float("nan")]) == "!"
+    assert sparkline([]) == ""
+
+
+@given(st.lists(st.floats()))
+def test_a_curve_has_one_character_a_value_whatever_the_values(values: list[float]) -> None:
+    assert len(sparkline(values)) == len(values)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [
+        (0, "0 s"),
+        (59.9, "59 s"),
+        (60, "1 min"),
+        (3_725, "1 h 2 min"),
+        (86_400, "1 d"),
+        (90_061, "1 d 1 h"),
+        (-5, "0 s"),
+    ],
+)
+def test_durations_are_told_in_their_two_largest_units(seconds: float, shown: str) -> None:
+    assert duration(timedelta(seconds=seconds)) == shown
+
+
+def test_plain_text_has_all_of_the_message() -> None:
+    text = plain_text(replace(alert(), evidence=replace(EVIDENCE, missing=("the plot",)), repeat=True))
+    for part in (
+        STOPPING,
+        "Step          24",
+        EVIDENCE.explanation,
+        *EVIDENCE.log_lines,
+        "the plot",
+        "may have been told",
+    ):
+        assert part in text
+    assert text.startswith(f"LossNotDecreasing found an issue in {JOB}\n")
+    assert plain_text(update()).startswith("Update: ")
+
+
+@given(
+    st.builds(
+        Finding,
+        id=st.just("f"),
+        kind=st.sampled_from(FindingKind),
+        job_arn=st.just(FINDING.job_arn),
+        job=st.text(min_size=1),
+        status=st.text(),
+        opened_at=st.just(NOW),
+        rule=st.none() | st.text(),
+        source=st.none() | st.sampled_from(RuleSource),
+        step=st.none() | st.integers(),
+        reason=st.text(),
+    ),
+    st.none() | st.just(SNAPSHOT),
+)
+def test_any_finding_can_be_told(finding: Finding, snapshot: JobSnapshot | None) -> None:
+    message = compose(delivery(), finding, snapshot, Evidence(), NOW)
+    assert "\n" not in message.title + message.text
+    assert all(value.strip() for _, value in message.fields)
+    assert plain_text(message).encode()

@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+import io
+import os
+from dataclasses import replace
+
+import pytest
+from rich.console import Console
+
+from tests.samples import EVIDENCE, FINDING, NOW, SNAPSHOT, STOPPED, STOPPING, alert, delivery, update
+from watcher.errors import Undeliverable
+from watcher.message import compose, plain_text
+from watcher.notify.console import ConsoleChannel, render
+
+
+class Terminal(io.StringIO):
+    encoding = "utf-8"
+
+    def isatty(self) -> bool:
+        return True
+
+
+def rendered(message: object, width: int = 100) -> str:
+    console = Console(file=io.StringIO(), width=width, record=True)
+    console.print(message)
+    return console.export_text()
+
+
+def test_a_pipe_gets_plain_text() -> None:
+    out = io.StringIO()
+    ConsoleChannel(out).send(alert())
+    assert out.getvalue() == plain_text(alert()) + "\n\n"
+
+
+def test_a_terminal_gets_a_panel_with_colours(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    out = Terminal()
+    ConsoleChannel(out).send(alert())
+    assert "╭" in out.getvalue()
+    assert "\x1b[" in out.getvalue()
+
+
+def test_the_panel_shows_all_that_the_message_says() -> None:
+    message = replace(alert(), repeat=True, evidence=replace(EVIDENCE, missing=("the plot",)))
+    shown = rendered(render(message))
+    said = (message.title, STOPPING, "told before", "24", EVIDENCE.explanation, "0.1168", *EVIDENCE.log_lines)
+    for text in (*said, "the plot", "The loss stopped falling", "Rule's log"):
+        assert text in shown
+
+
+def test_an_update_is_short_since_the_alert_stands_above_it() -> None:
+    shown = rendered(render(update()))
+    assert "Update: LossNotDecreasing" in shown
+    assert STOPPED in shown
+    assert "Account" not in shown
+    assert len(shown.splitlines()) == 5
+
+
+@pytest.mark.parametrize("width", [20, 40, 200])
+def test_the_panel_fits_any_terminal(width: int) -> None:
+    assert all(len(line) <= width for line in rendered(render(alert()), width).splitlines())
+
+
+def test_text_from_outside_is_no_markup_and_moves_no_cursor() -> None:
+    hostile = "[bold red]x[/bold red] [/] [link=https://evil.example]y[/link] \x1b[2Jz\x07"
+    evidence = replace(EVIDENCE, log_lines=(hostile,), explanation=hostile, missing=(hostile,))
+    message = compose(delivery(text=hostile), replace(FINDING, rule=hostile), SNAPSHOT, evidence, NOW)
+    out = Terminal()
+    ConsoleChannel(out).send(message)
+    assert "\x1b[2J" not in out.getvalue()
+    assert "\x07" not in out.getvalue()
+    assert "[bold red]x[/bold red] [/] [link=https://evil.example]y[/link] z" in rendered(
+        render(message), 200
+    )
+
+
+def test_a_pipe_that_knows_no_unicode_still_gets_the_message() -> None:
+    raw = io.BytesIO()
+    out = io.TextIOWrapper(raw, encoding="ascii")
+    ConsoleChannel(out).send(alert())
+    assert b"LossNotDecreasing found an issue" in raw.getvalue()
+    assert b"2 ? ml.m5.xlarge" in raw.getvalue()
+
+
+def test_the_message_is_out_when_send_returns() -> None:
+    reader, writer = os.pipe()
+    with os.fdopen(reader) as read, os.fdopen(writer, "w") as write:
+        ConsoleChannel(write).send(alert())
+        assert read.readline().startswith("LossNotDecreasing found an issue")
+
+
+def test_a_pipe_that_nobody_reads_any_more_is_a_dead_letter() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "wb", buffering=0) as raw:
+        out = io.TextIOWrapper(raw, write_through=True)
+        with pytest.raises(Undeliverable, match="standard output"):
+            ConsoleChannel(out).send(alert())
+        out.detach()
+
+
+def test_a_console_cannot_be_asked_what_it_has_shown() -> None:
+    assert not ConsoleChannel(io.StringIO()).can_find
+    assert ConsoleChannel(io.StringIO()).find(alert()) is None

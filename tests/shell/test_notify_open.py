@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+
+from watcher.config import Config, Slack, Webhook
+from watcher.errors import ConfigError
+from watcher.notify import open_channel
+from watcher.notify.console import ConsoleChannel
+from watcher.notify.slack import SlackChannel
+from watcher.notify.sns import SnsChannel
+from watcher.notify.webhook import WebhookChannel
+
+TOPIC = "arn:aws:sns:eu-west-1:123456789012:training-alerts"
+CONFIG = Config(
+    slack=Slack(bot_token=SecretStr("xoxb-test")), webhook=Webhook(secret=SecretStr("a shared secret"))
+)
+
+
+class Regions:
+    """Stands for the factory of SNS clients; keeps the regions that were asked for."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    def __call__(self, region: str) -> Any:
+        self.asked.append(region)
+
+
+@pytest.mark.parametrize(
+    ("to", "kind"),
+    [
+        ("console", ConsoleChannel),
+        ("slack:#prod", SlackChannel),
+        ("webhook:https://h.example/", WebhookChannel),
+        (f"sns:{TOPIC}", SnsChannel),
+    ],
+)
+def test_each_destination_opens_its_channel(to: str, kind: type) -> None:
+    assert isinstance(open_channel(to, CONFIG, Regions()), kind)
+
+
+def test_a_topic_gets_a_client_of_its_own_region_and_no_other_channel_needs_aws() -> None:
+    sns = Regions()
+    open_channel("slack:#prod", CONFIG, sns)
+    open_channel(f"sns:{TOPIC}", CONFIG, sns)
+    assert sns.asked == ["eu-west-1"]
+
+
+@pytest.mark.parametrize(
+    ("to", "key"), [("slack:#prod", "slack.bot_token"), ("webhook:https://h.example/", "webhook.secret")]
+)
+def test_a_destination_whose_secret_is_gone_is_refused_with_the_key(to: str, key: str) -> None:
+    with pytest.raises(ConfigError, match=key):
+        open_channel(to, Config(), Regions())
+
+
+def test_a_destination_that_makes_no_sense_is_refused() -> None:
+    with pytest.raises(ConfigError, match="no destination"):
+        open_channel("pigeon:coop", CONFIG, Regions())
+
+
+def test_no_channels_sdk_is_imported_before_the_channel_is_used() -> None:
+    code = (
+        "import sys, watcher.notify; print({'slack_sdk', 'httpx', 'botocore', 'rich'} & sys.modules.keys())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"

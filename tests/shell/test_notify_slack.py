@@ -1,0 +1,379 @@
+from __future__ import annotations
+
+import json
+import logging
+import re
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+import structlog
+
+from tests.doubles.slack import ALERTS, SlackDouble
+from tests.samples import EVIDENCE, FINDING, NOW, SNAPSHOT, STOPPED, STOPPING, alert, delivery, update
+from watcher.errors import DeliveryError, Retry, Undeliverable
+from watcher.message import Message, compose
+from watcher.notify.slack import Identity, SlackChannel, auth_test
+
+
+@pytest.fixture
+def slack() -> Iterator[SlackDouble]:
+    with SlackDouble() as double:
+        double.workspace.now = NOW.timestamp()
+        yield double
+
+
+def channel(slack: SlackDouble, name: str = "#alerts", *, timeout: int = 10) -> SlackChannel:
+    return SlackChannel(slack.token, name, slack.api_url, timeout)
+
+
+def other(number: int) -> Message:
+    """A message that is not `alert()`."""
+    return replace(alert(), id=f"other-{number}")
+
+
+def refusal(slack: SlackDouble, fault: str, name: str = "#alerts") -> DeliveryError:
+    """What `send` raises when Slack answers with this."""
+    slack.fail("chat.postMessage", fault, retry_after=7)
+    with pytest.raises(DeliveryError) as raised:
+        channel(slack, name, timeout=1).send(alert())
+    return raised.value
+
+
+# -- sending ------------------------------------------------------------------------------------------
+
+
+def test_an_alert_arrives_with_blocks_a_plain_line_and_its_ids() -> None:
+    with SlackDouble() as slack:
+        channel(slack).send(alert())
+        [message] = slack.messages
+    assert message["text"] == alert().text
+    assert STOPPING in json.dumps(message["blocks"])
+    assert message["metadata"] == {
+        "event_type": "watcher_finding",
+        "event_payload": {"finding_id": FINDING.id, "delivery_id": alert().id},
+    }
+    assert (message["unfurl_links"], message["unfurl_media"]) == (False, False)
+
+
+def test_the_receipt_says_where_the_message_stands(slack: SlackDouble) -> None:
+    receipt = channel(slack).send(alert())
+    assert json.loads(receipt) == {"channel": ALERTS, "ts": slack.messages[0]["ts"]}
+
+
+def test_a_hostile_message_is_taken_as_it_is(slack: SlackDouble) -> None:
+    hostile = "<!channel> ``` `x` *b* & \0 🎉 שלום \u202e"
+    evidence = replace(EVIDENCE, log_lines=tuple(hostile * 30 for _ in range(200)))
+    finding = replace(FINDING, reason=hostile * 200, rule=hostile)
+    channel(slack).send(compose(delivery(text=hostile), finding, SNAPSHOT, evidence, NOW))
+    assert "<!channel>" not in slack.messages[0]["text"]
+
+
+def test_a_request_that_slack_finds_malformed_is_a_dead_letter_with_what_slack_said(
+    slack: SlackDouble,
+) -> None:
+    with pytest.raises(Undeliverable, match=r"invalid_blocks, /blocks/0: must be less than 151 characters"):
+        channel(slack).send(replace(alert(), title="x" * 200))
+
+
+# -- what may pass ------------------------------------------------------------------------------------
+
+
+def test_asked_too_often_it_waits_as_long_as_slack_says(slack: SlackDouble) -> None:
+    error = refusal(slack, "ratelimited")
+    assert isinstance(error, Retry)
+    assert (error.after, error.uncertain) == (7.0, False)
+
+
+@pytest.mark.parametrize("fault", ["status_500", "internal_error", "fatal_error", "request_timeout"])
+def test_an_error_inside_slack_may_pass_and_the_message_may_have_arrived(
+    slack: SlackDouble, fault: str
+) -> None:
+    error = refusal(slack, fault)
+    assert isinstance(error, Retry)
+    assert (error.after, error.uncertain) == (None, True)
+
+
+@pytest.mark.parametrize("fault", ["service_unavailable", "team_added_to_org", "org_login_required"])
+def test_slack_away_for_a_while_may_pass(slack: SlackDouble, fault: str) -> None:
+    error = refusal(slack, fault)
+    assert isinstance(error, Retry)
+    assert not error.uncertain
+
+
+@pytest.mark.parametrize(("fault", "arrived"), [("close_before", 0), ("close_after", 1)])
+def test_a_connection_that_breaks_leaves_open_whether_the_message_arrived(
+    slack: SlackDouble, fault: str, arrived: int
+) -> None:
+    error = refusal(slack, fault)
+    assert isinstance(error, Retry)
+    assert error.uncertain
+    assert len(slack.messages) == arrived
+
+
+def test_no_answer_in_time_leaves_open_whether_the_message_arrived(slack: SlackDouble) -> None:
+    error = refusal(slack, "hang")
+    assert isinstance(error, Retry)
+    assert error.uncertain
+    assert "no answer in time" in str(error)
+
+
+def test_a_refused_connection_carried_nothing(slack: SlackDouble) -> None:
+    slack.down()
+    with pytest.raises(Retry, match="cannot be reached") as refused:
+        channel(slack).send(alert())
+    assert not refused.value.uncertain
+
+
+def test_a_proxys_page_in_slacks_place_may_pass(slack: SlackDouble) -> None:
+    slack.fail("chat.postMessage", "html")
+    with pytest.raises(Retry, match="in Slack's place"):
+        channel(slack).send(alert())
+
+
+def test_each_attempt_is_one_request(slack: SlackDouble) -> None:
+    refusal(slack, "ratelimited")
+    refusal(slack, "status_500")
+    refusal(slack, "close_before")
+    assert slack.calls["chat.postMessage"] == 3
+
+
+# -- what will not pass -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("fault", "mend"),
+    [
+        ("account_inactive", "install the app again"),
+        ("invalid_auth", "slack.bot_token"),
+        ("not_authed", "slack.bot_token"),
+        ("token_expired", "slack.bot_token"),
+        ("token_revoked", "slack.bot_token"),
+        ("missing_scope", "OAuth & Permissions"),
+        ("restricted_action", "administrators"),
+        ("an_error_of_a_later_api", "API reference"),
+    ],
+)
+def test_what_will_not_pass_is_a_dead_letter_with_the_mend(slack: SlackDouble, fault: str, mend: str) -> None:
+    error = refusal(slack, fault)
+    assert isinstance(error, Undeliverable)
+    assert fault in str(error)
+    assert mend in str(error)
+
+
+@pytest.mark.parametrize(
+    ("name", "error", "mend"),
+    [
+        ("#nowhere", "channel_not_found", "check the name"),
+        ("#others", "not_in_channel", "/invite"),
+        ("#old", "is_archived", "unarchive it"),
+    ],
+)
+def test_a_channel_that_cannot_be_posted_to_is_named_with_the_mend(
+    slack: SlackDouble, name: str, error: str, mend: str
+) -> None:
+    with pytest.raises(Undeliverable, match=f"{name} refused: {error}; .*{mend}"):
+        channel(slack, name).send(alert())
+
+
+def test_a_missing_scope_is_named(slack: SlackDouble) -> None:
+    slack.workspace.scopes.remove("chat:write")
+    with pytest.raises(Undeliverable, match=r"missing_scope \(chat:write\)"):
+        channel(slack).send(alert())
+
+
+# -- looking up ---------------------------------------------------------------------------------------
+
+
+def test_a_message_whose_answer_was_lost_is_found(slack: SlackDouble) -> None:
+    refusal(slack, "close_after")
+    channel(slack).send(other(1))
+    restarted = channel(slack)
+    assert restarted.find(alert()) == json.dumps({"channel": ALERTS, "ts": slack.messages[0]["ts"]})
+    assert restarted.can_find
+
+
+def test_a_message_that_never_arrived_is_not_found(slack: SlackDouble) -> None:
+    refusal(slack, "close_before")
+    channel(slack).send(other(1))
+    assert channel(slack).find(alert()) is None
+
+
+def test_the_same_finding_on_its_way_to_elsewhere_is_another_message(slack: SlackDouble) -> None:
+    channel(slack, "#prod").send(alert())
+    channel(slack).send(other(1))
+    assert channel(slack).find(alert()) is None
+
+
+def test_a_message_is_found_pages_back_in_a_busy_channel(slack: SlackDouble) -> None:
+    slack.workspace.most = 3
+    sender = channel(slack)
+    receipt = sender.send(alert())
+    for number in range(10):
+        sender.send(other(number))
+    assert channel(slack, ALERTS).find(alert()) == receipt
+    assert slack.calls["conversations.history"] == 4
+
+
+def test_history_from_before_the_finding_is_not_read(slack: SlackDouble) -> None:
+    slack.workspace.most = 3
+    slack.workspace.now = (NOW - timedelta(days=1)).timestamp()
+    for number in range(10):
+        channel(slack).send(other(number))
+    assert channel(slack).find(alert()) is None
+    assert slack.calls["conversations.history"] == 1
+
+
+def test_the_look_up_ends_somewhere_and_then_admits_that_it_does_not_know(slack: SlackDouble) -> None:
+    slack.workspace.most = 1
+    sender = channel(slack)
+    sender.send(alert())
+    for number in range(12):
+        sender.send(other(number))
+    assert sender.find(alert()) is None
+    assert not sender.can_find
+    assert slack.calls["conversations.history"] == 10
+
+
+def test_a_channels_id_is_looked_up_once(slack: SlackDouble) -> None:
+    slack.workspace.most = 1
+    looking = channel(slack, "#prod")
+    looking.find(alert())
+    looking.find(alert())
+    assert slack.calls["users.conversations"] == 2, "two pages, once"
+
+
+@pytest.mark.parametrize("scope", ["channels:read", "channels:history", "groups:read"])
+def test_a_bot_that_may_not_read_rather_tells_twice_than_never(slack: SlackDouble, scope: str) -> None:
+    slack.workspace.scopes.remove(scope)
+    looking = channel(slack)
+    with structlog.testing.capture_logs() as logs:
+        assert looking.find(alert()) is None
+    assert not looking.can_find
+    assert [(entry["event"], entry["needed"]) for entry in logs] == [("slack_cannot_look_up", scope)]
+
+
+def test_a_bot_outside_the_channel_cannot_look_up_either(slack: SlackDouble) -> None:
+    looking = channel(slack, "#others")
+    assert looking.find(alert()) is None
+    assert not looking.can_find
+
+
+def test_a_look_up_that_fails_for_now_is_tried_again_later(slack: SlackDouble) -> None:
+    slack.fail("conversations.history", "ratelimited", retry_after=3)
+    with pytest.raises(Retry) as refused:
+        channel(slack).find(alert())
+    assert refused.value.after == 3.0
+
+
+def test_a_look_up_with_a_dead_token_is_a_dead_letter(slack: SlackDouble) -> None:
+    slack.fail("conversations.history", "token_revoked")
+    with pytest.raises(Undeliverable, match="token_revoked"):
+        channel(slack).find(alert())
+
+
+# -- updating -----------------------------------------------------------------------------------------
+
+
+def test_an_update_changes_the_alert_and_leaves_its_evidence_and_ids(slack: SlackDouble) -> None:
+    talking = channel(slack)
+    receipt = talking.send(alert())
+    [before] = slack.messages
+    assert talking.update(update(), receipt) == receipt
+    [after] = slack.messages
+    assert after["metadata"] == before["metadata"]
+    assert STOPPED in json.dumps(after["blocks"])
+    assert STOPPING not in json.dumps(after["blocks"])
+    assert after["blocks"][2:] == before["blocks"][2:]
+
+
+def test_an_update_told_again_changes_nothing(slack: SlackDouble) -> None:
+    talking = channel(slack)
+    receipt = talking.send(alert())
+    slack.fail("chat.update", "close_after")
+    with pytest.raises(Retry):
+        talking.update(update(), receipt)
+    once = slack.messages
+    assert talking.find(update()) is None
+    talking.update(update(), receipt)
+    assert slack.messages == once
+
+
+def test_where_messages_may_not_be_edited_an_update_is_a_reply_in_the_thread(slack: SlackDouble) -> None:
+    slack.workspace.editable = False
+    talking = channel(slack)
+    receipt = talking.send(alert())
+    talking.update(update(), receipt)
+    first, reply = slack.messages
+    assert reply["thread_ts"] == first["ts"]
+    assert STOPPED in reply["text"]
+
+
+def test_an_update_of_an_alert_that_somebody_deleted_is_a_dead_letter(slack: SlackDouble) -> None:
+    talking = channel(slack)
+    receipt = talking.send(alert())
+    slack.workspace.messages.clear()
+    with pytest.raises(Undeliverable, match="the alert was deleted"):
+        talking.update(update(), receipt)
+
+
+def test_an_update_of_an_alert_without_receipt_is_a_message_of_its_own(slack: SlackDouble) -> None:
+    channel(slack).update(update(), "")
+    assert STOPPED in json.dumps(slack.messages[0]["blocks"])
+
+
+# -- the token ----------------------------------------------------------------------------------------
+
+
+def test_auth_test_says_who_the_token_speaks_for(slack: SlackDouble) -> None:
+    assert auth_test(slack.token, slack.api_url) == Identity(team="Research", bot="watcher")
+
+
+def test_auth_test_refuses_a_token_that_is_not_valid(slack: SlackDouble) -> None:
+    with pytest.raises(Undeliverable, match=r"invalid_auth; .*slack\.bot_token"):
+        auth_test("xoxb-wrong", slack.api_url)
+
+
+@pytest.mark.parametrize(
+    "fault", ["invalid_auth", "ratelimited", "status_500", "close_before", "missing_scope", "html"]
+)
+def test_the_token_is_in_no_error_and_no_log(
+    slack: SlackDouble, fault: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    with structlog.testing.capture_logs() as logs:
+        error = refusal(slack, fault)
+    chain: list[Any] = [error]
+    while chain[-1].__cause__:
+        chain.append(chain[-1].__cause__)
+    seen = " ".join(f"{link!s} {link!r}" for link in chain) + caplog.text + str(logs)
+    assert slack.token not in seen
+
+
+# -- the double as a process --------------------------------------------------------------------------
+
+
+def test_the_double_lives_on_as_a_process_with_a_control_api() -> None:
+    command = [sys.executable, "-m", "tests.doubles.slack"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout
+            api_url = process.stdout.readline().strip()
+            assert re.fullmatch(r"http://127\.0\.0\.1:\d+/api/", api_url)
+            control = api_url.replace("/api/", "/control/")
+            fault = json.dumps({"method": "chat.postMessage", "fault": "close_after"}).encode()
+            urllib.request.urlopen(f"{control}faults", data=fault).close()
+            talking = SlackChannel("xoxb-double-0123456789", "#alerts", api_url)
+            with pytest.raises(Retry):
+                talking.send(alert())
+            with urllib.request.urlopen(f"{control}messages") as answer:
+                [message] = json.load(answer)
+            assert talking.find(replace(alert(), finding=replace(FINDING, opened_at=NOW - timedelta(days=1))))
+            assert message["metadata"]["event_payload"]["delivery_id"] == alert().id
+        finally:
+            process.terminate()

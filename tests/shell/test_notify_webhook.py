@@ -1,0 +1,203 @@
+from __future__ import annotations
+
+import json
+import logging
+import socket
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from tests.doubles.webhook import WebhookDouble
+from tests.samples import EVIDENCE, FINDING, JOB_ARN, NOW, STOPPED, alert, update
+from watcher.errors import DeliveryError, Retry, Undeliverable
+from watcher.model import Reading
+from watcher.notify.webhook import WebhookChannel
+
+SECRET = "a shared secret"
+
+
+@pytest.fixture
+def receiver() -> Iterator[WebhookDouble]:
+    with WebhookDouble(SECRET, clock=lambda: NOW) as double:
+        yield double
+
+
+def channel(receiver: WebhookDouble, timeout: float = 10.0) -> WebhookChannel:
+    return WebhookChannel(receiver.url, SECRET, timeout)
+
+
+def refusal(receiver: WebhookDouble, timeout: float = 10.0) -> DeliveryError:
+    with pytest.raises(DeliveryError) as raised:
+        channel(receiver, timeout).send(alert())
+    return raised.value
+
+
+def test_the_whole_message_arrives_as_data(receiver: WebhookDouble) -> None:
+    channel(receiver).send(alert())
+    [body] = receiver.bodies
+    assert body["version"] == 1
+    assert (body["id"], body["kind"], body["at"]) == ("delivery-alert", "alert", "2026-11-20T10:00:05+00:00")
+    assert body["finding"] == {
+        "id": "finding-1",
+        "kind": "rule_issue",
+        "job": FINDING.job,
+        "job_arn": JOB_ARN,
+        "rule": "LossNotDecreasing",
+        "source": "debugger",
+        "status": "IssuesFound",
+        "step": 24,
+        "reason": FINDING.reason,
+        "opened_at": "2026-11-20T10:00:03+00:00",
+    }
+    assert body["fields"][0] == {"label": "Job", "value": FINDING.job}
+    assert body["evidence"]["deciding"][0] == {"tensor": "train-error", "step": 22, "value": 0.1182}
+    assert body["evidence"]["log_lines"] == list(EVIDENCE.log_lines)
+    assert body["links"][0]["label"] == "Training job"
+
+
+def test_the_documented_shape_is_the_shape_that_arrives(receiver: WebhookDouble) -> None:
+    import watcher.notify.webhook as module
+
+    channel(receiver).send(alert())
+    [body] = receiver.bodies
+    assert module.__doc__
+    for key in (*body, *body["finding"], *body["evidence"]):
+        assert f'"{key}"' in module.__doc__
+
+
+def test_each_request_carries_the_deliverys_id_so_that_a_repeat_can_be_recognised(
+    receiver: WebhookDouble,
+) -> None:
+    channel(receiver).send(alert())
+    channel(receiver).send(replace(alert(), repeat=True))
+    assert [request.headers["Idempotency-Key"] for request in receiver.received] == ["delivery-alert"] * 2
+    assert [body["repeat"] for body in receiver.bodies] == [False, True]
+
+
+def test_an_update_says_so(receiver: WebhookDouble) -> None:
+    channel(receiver).update(update(), "")
+    assert (receiver.bodies[0]["kind"], receiver.bodies[0]["stop"]) == ("update", STOPPED)
+
+
+def test_values_that_json_has_no_number_for_are_strings(receiver: WebhookDouble) -> None:
+    values = (float("nan"), float("inf"), float("-inf"))
+    readings = tuple(Reading("loss", 1, value) for value in values)
+    channel(receiver).send(replace(alert(), evidence=replace(EVIDENCE, deciding=readings)))
+    assert [row["value"] for row in receiver.bodies[0]["evidence"]["deciding"]] == ["nan", "inf", "-inf"]
+
+
+def test_a_receiver_with_another_secret_takes_nothing(receiver: WebhookDouble) -> None:
+    receiver.secret = "another secret"
+    with pytest.raises(Undeliverable, match=r"401.*webhook\.secret"):
+        channel(receiver).send(alert())
+    assert receiver.received == []
+
+
+def test_a_recorded_request_is_worth_nothing_later(receiver: WebhookDouble) -> None:
+    receiver.clock = lambda: NOW + timedelta(hours=1)
+    with pytest.raises(Undeliverable, match="401"):
+        channel(receiver).send(alert())
+
+
+@pytest.mark.parametrize("status", [200, 201, 202, 204])
+def test_any_2xx_has_taken_it(receiver: WebhookDouble, status: int) -> None:
+    receiver.answer(status)
+    assert channel(receiver).send(alert()) == ""
+
+
+@pytest.mark.parametrize(
+    ("status", "header", "after"),
+    [
+        (429, "7", 7.0),
+        (503, "Fri, 20 Nov 2026 10:00:35 GMT", 30.0),
+        (429, None, None),
+        (408, None, None),
+        (425, None, None),
+    ],
+)
+def test_what_asks_for_later_gets_it_later(
+    receiver: WebhookDouble, status: int, header: str | None, after: float | None
+) -> None:
+    receiver.answer(status, {"Retry-After": header} if header else {})
+    error = refusal(receiver)
+    assert isinstance(error, Retry)
+    assert error.after == after
+
+
+@pytest.mark.parametrize("status", [500, 502, 503, 504])
+def test_a_server_error_may_pass_and_the_message_may_have_been_taken(
+    receiver: WebhookDouble, status: int
+) -> None:
+    receiver.answer(status)
+    error = refusal(receiver)
+    assert isinstance(error, Retry)
+    assert error.uncertain
+
+
+@pytest.mark.parametrize("status", [400, 403, 404, 410, 413, 422])
+def test_a_refusal_is_a_dead_letter_that_names_address_and_status(
+    receiver: WebhookDouble, status: int
+) -> None:
+    receiver.answer(status)
+    error = refusal(receiver)
+    assert isinstance(error, Undeliverable)
+    assert receiver.url in str(error)
+    assert str(status) in str(error)
+
+
+def test_a_redirect_is_not_followed_and_names_where_it_points(receiver: WebhookDouble) -> None:
+    receiver.answer(307, {"Location": "https://elsewhere.example/hook?token=s3cret"})
+    error = refusal(receiver)
+    assert isinstance(error, Undeliverable)
+    assert "https://elsewhere.example/hook:" in str(error)
+    assert "s3cret" not in str(error)
+    assert len(receiver.received) == 1
+
+
+def test_a_connection_that_breaks_leaves_open_whether_the_message_arrived(receiver: WebhookDouble) -> None:
+    receiver.close_connection()
+    error = refusal(receiver)
+    assert isinstance(error, Retry)
+    assert error.uncertain
+
+
+def test_no_answer_in_time_leaves_open_whether_the_message_arrived(receiver: WebhookDouble) -> None:
+    receiver.hang()
+    error = refusal(receiver, timeout=0.2)
+    assert isinstance(error, Retry)
+    assert error.uncertain
+    assert "no answer in time" in str(error)
+
+
+def test_a_refused_connection_carried_nothing() -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{unused.getsockname()[1]}/"
+        with pytest.raises(Retry, match="cannot be reached") as refused:
+            WebhookChannel(url, SECRET).send(alert())
+    assert not refused.value.uncertain
+
+
+def test_a_webhook_cannot_be_asked_what_it_has(receiver: WebhookDouble) -> None:
+    assert not channel(receiver).can_find
+    assert channel(receiver).find(alert()) is None
+
+
+@pytest.mark.parametrize("status", [204, 404, 500])
+def test_no_secret_is_in_any_error_or_log(
+    receiver: WebhookDouble, status: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    receiver.answer(status)
+    url = receiver.url.replace("//", "//user:s3cret@") + "?token=s3cret"
+    error = ""
+    try:
+        WebhookChannel(url, SECRET).send(alert())
+    except DeliveryError as raised:
+        error = str(raised)
+    assert receiver.received[0].path.endswith("?token=s3cret"), "the receiver gets it all"
+    assert receiver.received[0].headers["Authorization"].startswith("Basic ")
+    assert "s3cret" not in error + caplog.text
+    assert SECRET not in error + caplog.text + json.dumps(receiver.bodies)
