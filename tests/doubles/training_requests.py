@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+RULES_IMAGE = "503895931360.dkr.ecr.us-east-1.amazonaws.com/sagemaker-debugger-rules:latest"
+
 
 def training_request(name: str, **members: Any) -> dict[str, Any]:
     return {
@@ -27,7 +29,7 @@ def with_rule(name: str = "LossNotDecreasing", **parameters: str) -> dict[str, A
         "DebugRuleConfigurations": [
             {
                 "RuleConfigurationName": name,
-                "RuleEvaluatorImage": "503895931360.dkr.ecr.us-east-1.amazonaws.com/sagemaker-debugger-rules:latest",
+                "RuleEvaluatorImage": RULES_IMAGE,
                 "RuleParameters": {"rule_to_invoke": name, **parameters},
             }
         ],

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import psutil
 import pytest
 from botocore.exceptions import ClientError
 
@@ -268,22 +268,13 @@ def test_two_jobs_cannot_have_one_name(sagemaker: Any) -> None:
     assert refused.value.response["Error"]["Code"] == "ResourceInUse"
 
 
-def processes_of(sandbox: Sandbox) -> list[str]:
-    """The command lines of all processes that were started for this sandbox."""
-    found = []
-    for directory in os.listdir("/proc"):
-        if not directory.isdecimal():
-            continue
-        try:
-            with open(f"/proc/{directory}/environ", "rb") as environment:
-                exported = environment.read().decode(errors="replace")
-            with open(f"/proc/{directory}/cmdline", "rb") as command:
-                words = command.read().decode(errors="replace").split("\0")
-        except OSError:
-            continue
-        if f"AWS_ENDPOINT_URL={sandbox.endpoint}\0" in exported:
-            found.append(" ".join(words))
-    return found
+def processes_of(sandbox: Sandbox) -> list[int]:
+    """Every process that works with this sandbox, by what it exports."""
+    return [
+        process.pid
+        for process in psutil.process_iter(["environ"])
+        if (process.info["environ"] or {}).get("AWS_ENDPOINT_URL") == sandbox.endpoint
+    ]
 
 
 def test_a_reset_ends_every_process_and_forgets_every_job(sandbox: Sandbox, sagemaker: Any) -> None:

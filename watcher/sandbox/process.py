@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -52,7 +53,10 @@ class Sandbox:
         ready = json.loads(line)
         return cls(process, ready["endpoint"], Path(ready["directory"]), chosen.region)
 
+    @cached_property
     def session(self) -> boto3.Session:
+        """Kept, since each new session reads botocore's models from disk again. Not for several threads;
+        its clients are."""
         import boto3
 
         return boto3.Session(
@@ -63,7 +67,7 @@ class Sandbox:
 
     def client(self, service: str, **options: Any) -> Any:
         """A boto3 client of this sandbox; `options` go to boto3."""
-        return self.session().client(service, endpoint_url=self.endpoint, **options)  # type: ignore[call-overload]
+        return self.session.client(service, endpoint_url=self.endpoint, **options)  # type: ignore[call-overload]
 
     def close(self) -> None:
         self.control.close()
