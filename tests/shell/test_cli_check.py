@@ -1,0 +1,276 @@
+"""`watcher check`, on the sandbox and on Slack's double."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.doubles.iam import IamDouble
+from tests.doubles.slack import SlackDouble
+from tests.shell.conftest import Ran
+from watcher.sandbox.process import Sandbox
+
+Watcher = Callable[..., Ran]
+
+BUCKET = "team-bucket"
+TOPIC = "arn:aws:sns:us-east-1:123456789012:training-alerts"
+
+
+@pytest.fixture
+def slack() -> Iterator[SlackDouble]:
+    with SlackDouble() as slack:
+        yield slack
+
+
+@pytest.fixture
+def healthy(aws_environment: Sandbox) -> Sandbox:
+    """An account with one job that has saved debug output."""
+    s3 = aws_environment.client("s3")
+    s3.create_bucket(Bucket=BUCKET)
+    s3.put_object(Bucket=BUCKET, Key="output/churn-1/debug-output/index/0.json", Body=b"{}")
+    aws_environment.control.put_training_job(
+        "churn-1", TrainingJobStatus="InProgress", DebugHookConfig={"S3OutputPath": f"s3://{BUCKET}/output"}
+    )
+    return aws_environment
+
+
+def states(ran: Ran) -> dict[str, str]:
+    return {check["name"]: check["state"] for check in ran.json}
+
+
+def found(ran: Ran, name: str) -> dict[str, Any]:
+    return next(check for check in ran.json if check["name"] == name)
+
+
+def test_where_all_is_well_every_check_says_what_it_found(
+    watcher: Watcher, healthy: Sandbox, slack: SlackDouble
+):
+    Path("watcher.toml").write_text(
+        f'[slack]\nbot_token = "{slack.token}"\napi_url = "{slack.api_url}"\nchannel = "#alerts"'
+    )
+
+    ran = watcher("check", "--json")
+
+    assert states(ran) == dict.fromkeys(
+        (
+            "configuration",
+            "store",
+            "Slack",
+            "credentials",
+            "jobs in progress",
+            "job details",
+            "rule logs",
+            "debug output",
+        ),
+        "ok",
+    )
+    assert ran.code == 0
+    assert found(ran, "credentials")["found"].startswith("arn:aws:")
+    assert found(ran, "debug output")["found"] == f"s3://{BUCKET}/output/churn-1/debug-output"
+    assert list(ran.json[0]) == ["name", "state", "found", "mend"]
+
+
+def test_people_get_a_table(watcher: Watcher, healthy: Sandbox):
+    ran = watcher("check")
+
+    assert ran.code == 0
+    assert "every setting has its default" in ran.out
+    assert ran.out.count("\nok ") >= 6
+
+
+@pytest.mark.parametrize(
+    ("operation", "check"),
+    [
+        ("sagemaker:DescribeTrainingJob", "job details"),
+        ("logs:DescribeLogStreams", "rule logs"),
+        ("s3:GET", "debug output"),
+    ],
+)
+def test_a_missing_permission_fails_its_check_alone_and_is_named(
+    watcher: Watcher, healthy: Sandbox, operation, check
+):
+    healthy.control.inject_fault(
+        operation, "AccessDeniedException", "not authorized to perform it", status=403
+    )
+
+    ran = watcher("check", "--json")
+
+    assert ran.code == 1
+    assert [name for name, state in states(ran).items() if state == "failed"] == [check]
+    assert found(ran, check)["mend"].startswith("allow ")
+
+
+def test_without_search_it_is_a_warning_since_listing_does_too(watcher: Watcher, healthy: Sandbox):
+    healthy.control.inject_fault("sagemaker:Search", "AccessDeniedException", "not authorized")
+
+    ran = watcher("check", "--json")
+
+    assert found(ran, "jobs in progress")["state"] == "warning"
+    assert "ListTrainingJobs is used instead" in found(ran, "jobs in progress")["found"]
+    assert ran.code == 0
+
+
+def test_without_search_and_listing_no_job_can_be_watched(watcher: Watcher, healthy: Sandbox):
+    for operation in ("sagemaker:Search", "sagemaker:ListTrainingJobs"):
+        healthy.control.inject_fault(operation, "AccessDeniedException", "not authorized")
+
+    ran = watcher("check", "--json")
+
+    assert found(ran, "jobs in progress")["state"] == "failed"
+    assert found(ran, "jobs in progress")["mend"] == "allow sagemaker:ListTrainingJobs"
+
+
+def test_expired_credentials_are_said_once_and_nothing_else_is_asked_of_aws(
+    watcher: Watcher, healthy: Sandbox
+):
+    healthy.control.inject_fault("sts:GetCallerIdentity", "ExpiredToken", "The token has expired", status=403)
+    healthy.control.forget_calls()
+
+    ran = watcher("check", "--json")
+
+    assert ran.code == 1
+    assert list(states(ran)) == ["configuration", "store", "credentials"]
+    assert "Sign in again" in found(ran, "credentials")["found"]
+    assert set(healthy.control.calls()) == {"sts:GetCallerIdentity"}
+
+
+def test_no_credentials_at_all_is_no_traceback(watcher: Watcher, healthy: Sandbox, monkeypatch, tmp_path):
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+
+    ran = watcher("check", "--json")
+
+    assert ran.code == 1
+    assert "no usable AWS credentials" in found(ran, "credentials")["found"]
+
+
+def test_a_region_that_nobody_chose_is_a_failed_check(
+    watcher: Watcher, healthy: Sandbox, monkeypatch, tmp_path
+):
+    for name in ("AWS_DEFAULT_REGION", "AWS_REGION"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+
+    ran = watcher("check", "--json")
+
+    assert ran.code == 1
+    assert 'write region = "us-east-1"' in found(ran, "credentials")["found"]
+
+
+def test_a_token_that_slack_refuses_fails_and_is_not_shown(
+    watcher: Watcher, healthy: Sandbox, slack: SlackDouble
+):
+    Path("watcher.toml").write_text(f'[slack]\nbot_token = "xoxb-wrong"\napi_url = "{slack.api_url}"')
+
+    ran = watcher("check", "--json")
+
+    assert ran.code == 1
+    assert found(ran, "Slack")["state"] == "failed"
+    assert "invalid_auth" in found(ran, "Slack")["found"]
+    assert "xoxb-wrong" not in ran.out + ran.err
+
+
+def test_a_store_that_cannot_be_written_fails_and_the_rest_is_checked(watcher: Watcher, healthy: Sandbox):
+    Path("watcher.toml").write_text('[store]\nurl = "sqlite:///nowhere/watcher.db"')
+
+    ran = watcher("check", "--json")
+
+    assert found(ran, "store")["state"] == "failed"
+    assert found(ran, "job details")["state"] == "ok"
+
+
+def test_without_any_debug_output_in_sight_reading_it_is_only_not_tried(
+    watcher: Watcher, aws_environment: Sandbox
+):
+    ran = watcher("check", "--json")
+
+    assert ran.code == 0
+    assert found(ran, "debug output")["state"] == "warning"
+    assert found(ran, "job details")["state"] == "ok"
+
+
+def test_keys_that_do_nothing_yet_are_a_warning(watcher: Watcher, healthy: Sandbox):
+    Path("watcher.toml").write_text('[watch]\nqueue_url = "https://sqs.example/q"')
+
+    configuration = found(watcher("check", "--json"), "configuration")
+
+    assert configuration["state"] == "warning"
+    assert "watch.queue_url" in configuration["found"]
+
+
+def test_the_tags_permission_is_asked_only_where_tags_are_watched(watcher: Watcher, healthy: Sandbox):
+    Path("watcher.toml").write_text('[watch.tags]\nteam = "risk"')
+
+    assert states(watcher("check", "--json"))["job tags"] == "ok"
+
+
+def test_a_topic_that_does_not_exist_fails(watcher: Watcher, healthy: Sandbox):
+    Path("watcher.toml").write_text(f'[[route]]\nto = ["sns:{TOPIC}"]')
+
+    missing = watcher("check", "--json")
+    healthy.client("sns").create_topic(Name="training-alerts")
+    there = watcher("check", "--json")
+
+    assert states(missing)[f"topic {TOPIC}"] == "failed"
+    assert states(there)[f"topic {TOPIC}"] == "ok"
+
+
+# -- stopping -------------------------------------------------------------------------------------
+
+STOPS = "[[route]]\nstop = true"
+
+
+def assume_role(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """This process has the session of a role, as a task on ECS has."""
+    role = f"arn:aws:iam::123456789012:role/{name}"
+    credentials = sandbox.client("sts").assume_role(RoleArn=role, RoleSessionName="task-1")["Credentials"]
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", credentials["AccessKeyId"])
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", credentials["SecretAccessKey"])
+    monkeypatch.setenv("AWS_SESSION_TOKEN", credentials["SessionToken"])
+
+
+@pytest.mark.parametrize(
+    ("allowed", "state", "mend"),
+    [({"sagemaker:StopTrainingJob"}, "ok", ""), (set(), "failed", "allow sagemaker:StopTrainingJob")],
+)
+def test_whether_a_job_may_be_stopped_is_asked_of_iam_for_the_role_of_the_session(
+    watcher: Watcher, healthy: Sandbox, monkeypatch, allowed, state, mend
+):
+    assume_role(healthy, monkeypatch, "watcher")
+    role = "arn:aws:iam::123456789012:role/teams/ml/watcher"  # its path is not in the session's ARN
+    Path("watcher.toml").write_text(STOPS)
+
+    with IamDouble({role: allowed}) as iam:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_IAM", iam.endpoint)
+        ran = watcher("check", "--json")
+
+    stopping = found(ran, "stopping jobs")
+    assert (stopping["state"], stopping["mend"]) == (state, mend)
+    assert stopping["found"].endswith(role)
+    assert healthy.control.calls().get("sagemaker:StopTrainingJob", 0) == 0
+
+
+def test_where_iam_does_not_tell_stopping_is_a_warning(watcher: Watcher, healthy: Sandbox, monkeypatch):
+    Path("watcher.toml").write_text(STOPS)
+
+    with IamDouble({}) as iam:  # as for the root user, whom IAM does not simulate
+        monkeypatch.setenv("AWS_ENDPOINT_URL_IAM", iam.endpoint)
+        ran = watcher("check", "--json")
+
+    assert found(ran, "stopping jobs")["state"] == "warning"
+    assert "sagemaker:StopTrainingJob" in found(ran, "stopping jobs")["mend"]
+
+
+@pytest.mark.parametrize("text", ["", f"{STOPS}\n[stop]\ndry_run = true"])
+def test_the_permission_to_stop_is_not_asked_where_nothing_is_to_be_stopped(
+    watcher: Watcher, healthy: Sandbox, text
+):
+    Path("watcher.toml").write_text(text)
+
+    assert "stopping jobs" not in states(watcher("check", "--json"))
