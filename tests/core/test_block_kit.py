@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.alerts import EVIDENCE, FINDING, NOW, SNAPSHOT, STOPPING, alert, delivery
 from tests.doubles.block_kit import mrkdwn_problems, problems
-from tests.samples import EVIDENCE, FINDING, NOW, SNAPSHOT, STOPPING, alert, delivery
 from watcher.message import compose
 from watcher.model import Evidence, FindingKind, Reading
 from watcher.notify.block_kit import blocks, notification

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.samples import (
+from tests.alerts import (
     EVIDENCE,
     FINDING,
     JOB,

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from tests.samples import EVIDENCE, FINDING, NOW, SNAPSHOT, STOPPED, STOPPING, alert, delivery, update
+from tests.alerts import EVIDENCE, FINDING, NOW, SNAPSHOT, STOPPED, STOPPING, alert, delivery, update
 from watcher.errors import Undeliverable
 from watcher.message import compose, plain_text
 from watcher.notify.console import ConsoleChannel, render

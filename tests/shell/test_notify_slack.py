@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 import structlog
 
+from tests.alerts import EVIDENCE, FINDING, NOW, SNAPSHOT, STOPPED, STOPPING, alert, delivery, update
 from tests.doubles.slack import ALERTS, SlackDouble
-from tests.samples import EVIDENCE, FINDING, NOW, SNAPSHOT, STOPPED, STOPPING, alert, delivery, update
 from watcher.errors import DeliveryError, Retry, Undeliverable
 from watcher.message import Message, compose
 from watcher.notify.slack import Identity, SlackChannel, auth_test

@@ -9,8 +9,8 @@ from datetime import timedelta
 
 import pytest
 
+from tests.alerts import EVIDENCE, FINDING, JOB_ARN, NOW, STOPPED, alert, update
 from tests.doubles.webhook import WebhookDouble
-from tests.samples import EVIDENCE, FINDING, JOB_ARN, NOW, STOPPED, alert, update
 from watcher.errors import DeliveryError, Retry, Undeliverable
 from watcher.model import Reading
 from watcher.notify.webhook import WebhookChannel

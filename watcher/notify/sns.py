@@ -88,7 +88,8 @@ class SnsChannel:
             return Retry(f"{said}: renew Watcher's AWS credentials")
         if status >= 500:
             return Retry(said, uncertain=True)
-        return Undeliverable(f"{said}; {_MENDS.get(code, error.response['Error']['Message'])}")
+        explained = f"{said}: {error.response['Error']['Message']}"
+        return Undeliverable(f"{explained}; {_MENDS[code]}" if code in _MENDS else explained)
 
     def _not_answered(self, error: BotoCoreError) -> DeliveryError:
         from botocore.exceptions import HTTPClientError, ParamValidationError

@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from tests.jobs import a_job, an_outcome
 from watcher.message import Message, compose
 from watcher.model import (
     Delivery,
@@ -13,8 +14,6 @@ from watcher.model import (
     Evidence,
     Finding,
     FindingKind,
-    JobSnapshot,
-    Outcome,
     Reading,
     RuleConfiguration,
     RuleSource,
@@ -38,17 +37,13 @@ FINDING = Finding(
     reason="RuleEvaluationConditionMet: Evaluation of the rule LossNotDecreasing at step 24 resulted in "
     "the condition being met\n",
 )
-SNAPSHOT = JobSnapshot(
+SNAPSHOT = a_job(
+    JOB,
     arn=JOB_ARN,
-    name=JOB,
-    status="InProgress",
-    secondary_status="Training",
     created_at=NOW - timedelta(minutes=9),
     modified_at=NOW - timedelta(seconds=20),
     started_at=NOW - timedelta(minutes=7, seconds=30),
-    outcomes=(
-        Outcome("LossNotDecreasing", RuleSource.DEBUGGER, "IssuesFound", evaluation_job_arn=RULE_JOB_ARN),
-    ),
+    outcomes=(an_outcome("IssuesFound", evaluation_job_arn=RULE_JOB_ARN),),
     rules=(
         RuleConfiguration(
             "LossNotDecreasing",
@@ -56,7 +51,6 @@ SNAPSHOT = JobSnapshot(
             {"rule_to_invoke": "LossNotDecreasing", "num_steps": "2"},
         ),
     ),
-    instance_type="ml.m5.xlarge",
     instance_count=2,
 )
 EVIDENCE = Evidence(

@@ -1,0 +1,221 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+from typing import Any
+
+import boto3
+import pytest
+from botocore.config import Config as BotoConfig
+
+from tests.alerts import EVIDENCE, FINDING, NOW, SNAPSHOT, STOPPED, alert, delivery, update
+from watcher.errors import DeliveryError, Retry, Undeliverable
+from watcher.message import compose, plain_text
+from watcher.notify.sns import SnsChannel, subject
+from watcher.sandbox.process import Sandbox
+
+REGION = "eu-west-1"
+TOPIC = f"arn:aws:sns:{REGION}:123456789012:training-alerts"
+
+
+def client(service: str, endpoint: str, **keys: str) -> Any:
+    keys = keys or {"aws_access_key_id": "test", "aws_secret_access_key": "test"}
+    config = BotoConfig(retries={"total_max_attempts": 1}, read_timeout=1, connect_timeout=1)
+    return boto3.client(service, region_name=REGION, endpoint_url=endpoint, config=config, **keys)
+
+
+@pytest.fixture
+def aws(sandbox: Sandbox) -> str:
+    """The endpoint of an SNS and SQS on loopback."""
+    return sandbox.endpoint
+
+
+def topic_with_queue(aws: str, name: str) -> tuple[str, str]:
+    """A topic's ARN, and the URL of a queue that subscribes to it."""
+    fifo = {"FifoTopic": "true"} if name.endswith(".fifo") else {}
+    topic = client("sns", aws).create_topic(Name=name, Attributes=fifo)["TopicArn"]
+    sqs = client("sqs", aws)
+    queue = sqs.create_queue(QueueName=name, Attributes={"FifoQueue": "true"} if fifo else {})["QueueUrl"]
+    attributes = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])["Attributes"]
+    client("sns", aws).subscribe(TopicArn=topic, Protocol="sqs", Endpoint=attributes["QueueArn"])
+    return topic, queue
+
+
+def received(aws: str, queue: str) -> list[dict[str, Any]]:
+    answer = client("sqs", aws).receive_message(QueueUrl=queue, MaxNumberOfMessages=10)
+    return [json.loads(message["Body"]) for message in answer.get("Messages", [])]
+
+
+# -- a topic that takes it ----------------------------------------------------------------------------
+
+
+def test_subscribers_get_the_message_as_text_with_attributes_to_filter_by(aws: str) -> None:
+    topic, queue = topic_with_queue(aws, "training-alerts")
+    receipt = SnsChannel(topic, client("sns", aws)).send(alert())
+    [message] = received(aws, queue)
+    assert message["MessageId"] == receipt
+    assert message["Subject"] == f"LossNotDecreasing found an issue in {FINDING.job}"
+    assert message["Message"] == plain_text(alert())
+    assert {name: value["Value"] for name, value in message["MessageAttributes"].items()} == {
+        "kind": "rule_issue",
+        "job": FINDING.job,
+        "rule": "LossNotDecreasing",
+    }
+
+
+def test_a_finding_about_the_job_itself_has_no_attribute_for_a_rule(aws: str) -> None:
+    topic, queue = topic_with_queue(aws, "about-jobs")
+    SnsChannel(topic, client("sns", aws)).send(alert(rule=None))
+    assert received(aws, queue)[0]["MessageAttributes"].keys() == {"kind", "job"}
+
+
+def test_a_fifo_topic_lets_a_repeat_reach_nobody(aws: str) -> None:
+    topic, queue = topic_with_queue(aws, "training-alerts.fifo")
+    channel = SnsChannel(topic, client("sns", aws))
+    channel.send(alert())
+    channel.send(replace(alert(), repeat=True))
+    assert len(received(aws, queue)) == 1
+
+
+def test_an_update_is_a_message_of_its_own(aws: str) -> None:
+    topic, queue = topic_with_queue(aws, "updates")
+    SnsChannel(topic, client("sns", aws)).update(update(), "")
+    [message] = received(aws, queue)
+    assert message["Subject"].startswith("Update: LossNotDecreasing")
+    assert STOPPED in message["Message"]
+
+
+def test_a_message_that_is_too_long_loses_its_end(aws: str) -> None:
+    topic, queue = topic_with_queue(aws, "long")
+    evidence = replace(EVIDENCE, log_lines=("é" * 200_000,))
+    SnsChannel(topic, client("sns", aws)).send(compose(delivery(), FINDING, SNAPSHOT, evidence, NOW))
+    [message] = received(aws, queue)
+    assert 249_000 < len(message["Message"].encode()) <= 250_000
+
+
+def test_a_subject_is_one_short_line_of_ascii() -> None:
+    assert subject(alert(rule="Überfit\n")) == f"?berfit found an issue in {FINDING.job}"
+    assert len(subject(alert(rule="R" * 256))) == 100
+
+
+def test_a_topic_cannot_be_asked_what_it_has(aws: str) -> None:
+    channel = SnsChannel(TOPIC, client("sns", aws))
+    assert not channel.can_find
+    assert channel.find(alert()) is None
+
+
+# -- a topic that does not ----------------------------------------------------------------------------
+
+
+class Refusing(ThreadingHTTPServer):
+    """Answers every request in SNS's way with one error; status 0: closes the connection."""
+
+    daemon_threads = True
+
+    def __init__(self, code: str, status: int) -> None:
+        super().__init__(("127.0.0.1", 0), _Refuse)
+        self.code, self.status = code, status
+        self.requests = 0
+
+    @property
+    def endpoint(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+
+class _Refuse(BaseHTTPRequestHandler):
+    def do_POST(self) -> None:
+        server = self.server
+        assert isinstance(server, Refusing)
+        self.rfile.read(int(self.headers["Content-Length"]))
+        server.requests += 1
+        if server.status:
+            error = f"<Error><Code>{server.code}</Code><Message>what AWS says</Message></Error>"
+            body = f'<ErrorResponse xmlns="http://sns.amazonaws.com/doc/2010-03-31/">{error}</ErrorResponse>'
+            self.send_response(server.status)
+            self.send_header("Content-Type", "text/xml")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body.encode())
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class's name
+        pass
+
+
+def refusal(code: str, status: int) -> DeliveryError:
+    with Refusing(code, status) as server:
+        Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        try:
+            with pytest.raises(DeliveryError) as raised:
+                SnsChannel(TOPIC, client("sns", server.endpoint)).send(alert())
+        finally:
+            server.shutdown()
+        assert server.requests == 1
+    return raised.value
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "uncertain"),
+    [
+        ("Throttling", 400, False),
+        ("ThrottledException", 429, False),
+        ("KMSThrottling", 400, False),
+        ("InternalError", 500, True),
+        ("ServiceUnavailable", 503, True),
+        ("", 0, True),
+    ],
+)
+def test_what_may_pass_is_tried_again(code: str, status: int, uncertain: bool) -> None:
+    error = refusal(code, status)
+    assert isinstance(error, Retry)
+    assert error.uncertain == uncertain
+
+
+@pytest.mark.parametrize("code", ["ExpiredToken", "InvalidClientTokenId"])
+def test_credentials_that_are_no_longer_good_wait_for_good_ones(code: str) -> None:
+    error = refusal(code, 403)
+    assert isinstance(error, Retry)
+    assert "renew Watcher's AWS credentials" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "mend"),
+    [
+        ("AuthorizationError", 403, "sns:Publish"),
+        ("AccessDenied", 403, "sns:Publish"),
+        ("NotFound", 404, "create it"),
+        ("InvalidParameter", 400, "check its ARN"),
+        ("KMSAccessDenied", 400, "kms:GenerateDataKey"),
+        ("SomethingOfALaterApi", 400, "what AWS says"),
+    ],
+)
+def test_what_will_not_pass_is_a_dead_letter_with_the_mend(code: str, status: int, mend: str) -> None:
+    error = refusal(code, status)
+    assert isinstance(error, Undeliverable)
+    assert f"the SNS topic training-alerts refused: {code}: what AWS says" in str(error)
+    assert mend in str(error)
+
+
+def test_a_topic_that_does_not_exist_is_a_dead_letter(aws: str) -> None:
+    with pytest.raises(Undeliverable, match="NotFound"):
+        SnsChannel(TOPIC + "-that-is-not-there", client("sns", aws)).send(alert())
+
+
+def test_a_refused_connection_carried_nothing() -> None:
+    with Refusing("", 0) as server:
+        endpoint = server.endpoint
+    with pytest.raises(Retry) as refused:
+        SnsChannel(TOPIC, client("sns", endpoint)).send(alert())
+    assert not refused.value.uncertain
+
+
+def test_without_credentials_it_waits_for_some(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/nonexistent")
+    monkeypatch.setenv("AWS_CONFIG_FILE", "/nonexistent")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    anonymous = boto3.session.Session().client("sns", region_name=REGION, endpoint_url="http://127.0.0.1:9")
+    with pytest.raises(Retry, match="credentials"):
+        SnsChannel(TOPIC, anonymous).send(alert())
