@@ -1,0 +1,220 @@
+"""The control API: jobs in any state, faults, counted calls; and sandboxes as processes."""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+from botocore.config import Config
+from botocore.exceptions import ClientError
+
+from watcher.sandbox.process import Sandbox
+
+ONCE = Config(retries={"total_max_attempts": 1})
+
+
+def refusal(call: Callable[[], Any]) -> tuple[int, str, str]:
+    with pytest.raises(ClientError) as refused:
+        call()
+    response = refused.value.response
+    return (
+        response["ResponseMetadata"]["HTTPStatusCode"],
+        response["Error"]["Code"],
+        response["Error"].get("Message", ""),
+    )
+
+
+def test_a_job_that_does_not_exist_is_refused_in_sagemakers_words(sandbox: Sandbox) -> None:
+    sagemaker = sandbox.client("sagemaker")
+    expected = (400, "ValidationException", "Requested resource not found.")
+    assert refusal(lambda: sagemaker.describe_training_job(TrainingJobName="none")) == expected
+    assert refusal(lambda: sagemaker.stop_training_job(TrainingJobName="none")) == expected
+    assert refusal(lambda: sagemaker.describe_processing_job(ProcessingJobName="none")) == expected
+
+
+def test_a_placed_job_is_what_the_api_shows(sandbox: Sandbox) -> None:
+    sandbox.control.put_training_job(
+        "placed",
+        TrainingJobStatus="Hibernating",
+        DebugRuleEvaluationStatuses=[{"RuleConfigurationName": "Loss", "RuleEvaluationStatus": "Pondering"}],
+    )
+    job = sandbox.client("sagemaker").describe_training_job(TrainingJobName="placed")
+    assert job["TrainingJobStatus"] == job["SecondaryStatus"] == "Hibernating"
+    (rule,) = job["DebugRuleEvaluationStatuses"]
+    assert rule["RuleEvaluationStatus"] == "Pondering"
+    assert not {"StatusDetails", "RuleEvaluationJobArn"} & rule.keys()
+
+
+def test_two_thousand_jobs_are_placed_and_found_in_twenty_pages(sandbox: Sandbox) -> None:
+    sandbox.control.put_training_jobs({"TrainingJobName": f"job-{number}"} for number in range(2000))
+    paginator = sandbox.client("sagemaker").get_paginator("search")
+    found = [
+        result["TrainingJob"]["TrainingJobName"]
+        for page in paginator.paginate(Resource="TrainingJob", MaxResults=100)
+        for result in page["Results"]
+    ]
+    assert len(found) == len(set(found)) == 2000
+    assert sandbox.control.calls() == {"sagemaker:Search": 20}
+
+
+def test_a_deleted_job_is_gone(sandbox: Sandbox) -> None:
+    sandbox.control.put_training_job("gone")
+    sandbox.control.delete_training_job("gone")
+    assert sandbox.control.training_jobs() == []
+
+
+def test_a_rules_lines_go_to_the_log_stream_of_its_processing_job(sandbox: Sandbox) -> None:
+    status = {"RuleConfigurationName": "LossNotDecreasing", "RuleEvaluationStatus": "InProgress"}
+    sandbox.control.put_training_job("Logged", DebugRuleEvaluationStatuses=[status])
+    stream = sandbox.control.write_logs("Logged", ["first", "second"], rule="LossNotDecreasing")
+    (rule,) = sandbox.control.training_jobs()[0]["DebugRuleEvaluationStatuses"]
+    assert stream.startswith(f"Logged-LossNotDecreasing-{rule['RuleEvaluationJobArn'][-8:]}/algo-1-")
+    events = sandbox.client("logs").filter_log_events(
+        logGroupName="/aws/sagemaker/ProcessingJobs", logStreamNames=[stream]
+    )["events"]
+    assert [event["message"] for event in events] == ["first", "second"]
+
+
+def test_what_the_control_api_does_not_understand_is_named(sandbox: Sandbox) -> None:
+    with pytest.raises(httpx.HTTPStatusError) as refused:
+        sandbox.control.put_training_job("typo", TrainingJobState="Failed")
+    assert "no member TrainingJobState" in "".join(refused.value.__notes__)
+    with pytest.raises(httpx.HTTPStatusError) as refused:
+        sandbox.control.write_logs("none", ["a line"])
+    assert "Requested resource not found." in "".join(refused.value.__notes__)
+
+
+def test_the_next_calls_fail_as_told_and_then_no_more(sandbox: Sandbox) -> None:
+    sandbox.control.inject_fault("sagemaker:Search", times=2)
+    sagemaker = sandbox.client("sagemaker", config=ONCE)
+    for _ in range(2):
+        assert refusal(lambda: sagemaker.search(Resource="TrainingJob")) == (
+            400,
+            "ThrottlingException",
+            "Rate exceeded",
+        )
+    assert sagemaker.search(Resource="TrainingJob")["Results"] == []
+
+
+def test_calls_fail_until_the_faults_are_cleared(sandbox: Sandbox) -> None:
+    sandbox.control.inject_fault(
+        "sagemaker:*", "AccessDeniedException", "not authorized to perform", status=400
+    )
+    sagemaker = sandbox.client("sagemaker", config=ONCE)
+    for _ in range(3):
+        assert refusal(sagemaker.list_training_jobs)[1] == "AccessDeniedException"
+    sandbox.client("logs").describe_log_groups()
+    sandbox.control.clear_faults()
+    sagemaker.list_training_jobs()
+
+
+@pytest.mark.parametrize(
+    ("service", "operation", "call"),
+    [
+        ("logs", "logs:DescribeLogGroups", "describe_log_groups"),
+        ("sts", "sts:GetCallerIdentity", "get_caller_identity"),
+        ("s3", "s3:GET", "list_buckets"),
+        ("events", "events:ListRules", "list_rules"),
+    ],
+)
+def test_a_fault_speaks_the_protocol_of_its_service(
+    sandbox: Sandbox, service: str, operation: str, call: str
+) -> None:
+    sandbox.control.inject_fault(operation, "ServiceUnavailable", "try later", status=503)
+    client = sandbox.client(service, config=ONCE)
+    assert refusal(getattr(client, call)) == (503, "ServiceUnavailable", "try later")
+    assert sandbox.control.calls() == {operation: 1}
+
+
+def test_calls_are_counted_until_they_are_forgotten(sandbox: Sandbox) -> None:
+    sagemaker = sandbox.client("sagemaker")
+    sagemaker.list_training_jobs()
+    sagemaker.list_training_jobs()
+    assert sandbox.control.calls() == {"sagemaker:ListTrainingJobs": 2}
+    sandbox.control.forget_calls()
+    assert sandbox.control.calls() == {}
+
+
+def test_a_reset_empties_everything(sandbox: Sandbox) -> None:
+    sandbox.client("s3").create_bucket(Bucket="full")
+    sandbox.control.put_training_job("placed")
+    sandbox.control.inject_fault("*")
+    sandbox.control.reset()
+    assert sandbox.client("s3").list_buckets()["Buckets"] == []
+    assert sandbox.control.training_jobs() == []
+
+
+def test_a_bucket_may_be_named_like_the_control_api(sandbox: Sandbox) -> None:
+    s3 = sandbox.client("s3")
+    s3.create_bucket(Bucket="sandbox")
+    s3.put_object(Bucket="sandbox", Key="calls", Body=b"mine")
+    assert s3.get_object(Bucket="sandbox", Key="calls")["Body"].read() == b"mine"
+
+
+def test_the_page_drives_only_what_the_control_api_has(sandbox: Sandbox) -> None:
+    page = httpx.get(f"{sandbox.endpoint}/sandbox", trust_env=False)
+    assert page.headers["content-type"].startswith("text/html")
+    calls = re.findall(r"'(GET|PUT|POST|DELETE)', ['`]([a-z-]+)", page.text)
+    assert {path for _, path in calls} == {"training-jobs", "faults", "calls", "reset"}
+    for method, path in calls:
+        target = f"{path}/page" if (method, path) == ("DELETE", "training-jobs") else path
+        answer = httpx.request(method, f"{sandbox.endpoint}/sandbox/{target}", json={}, trust_env=False)
+        assert answer.status_code not in {404, 405}, f"{method} {target}"
+
+
+def test_sandboxes_run_side_by_side_and_know_nothing_of_each_other(
+    sandbox: Sandbox, start_sandbox: Callable[..., Sandbox]
+) -> None:
+    other = start_sandbox(region="eu-west-1")
+    sandbox.control.put_training_job("here")
+    other.control.put_training_job("there")
+    assert [job["TrainingJobName"] for job in sandbox.control.training_jobs()] == ["here"]
+    (job,) = other.control.training_jobs()
+    assert job["TrainingJobArn"] == "arn:aws:sagemaker:eu-west-1:123456789012:training-job/there"
+
+
+def test_regions_are_apart(sandbox: Sandbox) -> None:
+    sandbox.control.put_training_job("here")
+    elsewhere = sandbox.client("sagemaker", region_name="eu-west-1")
+    assert elsewhere.search(Resource="TrainingJob")["Results"] == []
+
+
+def test_a_sandbox_ends_with_the_process_that_started_it() -> None:
+    script = (
+        "import time; from watcher.sandbox.process import Sandbox; "
+        "print(Sandbox.start()._process.pid, flush=True); time.sleep(600)"
+    )
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        sandbox = psutil.Process(int(parent.stdout.readline()))
+        parent.kill()
+    sandbox.wait(timeout=10)
+
+
+def test_a_sandbox_in_the_foreground_prints_what_to_export_and_ends_on_sigterm() -> None:
+    script = "from watcher.sandbox.server import serve; serve(port=0, pace=0.1)"
+    with subprocess.Popen(
+        [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        advice = process.stderr.readline()
+        process.send_signal(signal.SIGTERM)
+        exported, _ = process.communicate(timeout=10)
+    assert process.returncode == 0
+    variables = dict(line.removeprefix("export ").split("=", 1) for line in exported.splitlines())
+    assert variables["AWS_ENDPOINT_URL"].startswith("http://127.0.0.1:")
+    assert {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION"} <= variables.keys()
+    assert f"{variables['AWS_ENDPOINT_URL']}/sandbox" in advice
+
+
+def test_settings_that_do_not_exist_are_refused_before_anything_starts() -> None:
+    with pytest.raises(TypeError, match="speed"):
+        Sandbox.start(speed=1)

@@ -1,0 +1,65 @@
+"""What happens in the sandbox reaches a queue through EventBridge, as it does at AWS."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from watcher.sandbox.process import Sandbox
+
+
+def queue_of_sagemaker_events(sandbox: Sandbox) -> str:
+    sqs, events = sandbox.client("sqs"), sandbox.client("events")
+    url: str = sqs.create_queue(QueueName="watcher")["QueueUrl"]
+    arn = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    events.put_rule(Name="sagemaker", EventPattern=json.dumps({"source": ["aws.sagemaker"]}))
+    events.put_targets(Rule="sagemaker", Targets=[{"Id": "queue", "Arn": arn}])
+    return url
+
+
+def received(sandbox: Sandbox, queue: str, count: int) -> list[dict[str, Any]]:
+    sqs = sandbox.client("sqs")
+    messages: list[dict[str, Any]] = []
+    while len(messages) < count:
+        batch = sqs.receive_message(QueueUrl=queue, MaxNumberOfMessages=10, WaitTimeSeconds=5).get("Messages")
+        assert batch, f"only {len(messages)} of {count} events came"
+        messages += [json.loads(message["Body"]) for message in batch]
+    return messages
+
+
+def test_a_rule_that_brings_events_to_a_queue_tells_of_every_change_and_of_ends_twice(
+    sandbox: Sandbox,
+) -> None:
+    queue = queue_of_sagemaker_events(sandbox)
+    arn = "arn:aws:sagemaker:us-east-1:123456789012:processing-job/churn-lossnotdecreasing-ee3df9a4"
+    rule = {
+        "RuleConfigurationName": "LossNotDecreasing",
+        "RuleEvaluationJobArn": arn,
+        "RuleEvaluationStatus": "IssuesFound",
+    }
+    sandbox.control.put_training_job("churn", Tags=[{"Key": "team", "Value": "growth"}])
+    sandbox.control.put_training_job("churn", DebugRuleEvaluationStatuses=[rule])
+    sandbox.control.put_training_job("churn", TrainingJobStatus="Stopped")
+
+    events = received(sandbox, queue, 6)
+    assert [
+        (
+            event["detail-type"],
+            event["detail"].get("TrainingJobStatus") or event["detail"]["ProcessingJobStatus"],
+        )
+        for event in events
+    ] == [
+        ("SageMaker Training Job State Change", "InProgress"),
+        ("SageMaker Processing Job State Change", "Completed"),
+        ("SageMaker Processing Job State Change", "Completed"),
+        ("SageMaker Training Job State Change", "InProgress"),
+        ("SageMaker Training Job State Change", "Stopped"),
+        ("SageMaker Training Job State Change", "Stopped"),
+    ]
+    first, processing, fired = events[0], events[1], events[3]
+    assert first["source"] == "aws.sagemaker"
+    assert first["region"] == "us-east-1"
+    assert first["resources"] == ["arn:aws:sagemaker:us-east-1:123456789012:training-job/churn"]
+    assert first["detail"]["Tags"] == {"team": "growth"}
+    assert processing["resources"] == [arn]
+    assert fired["detail"]["DebugRuleEvaluationStatuses"][0]["RuleEvaluationStatus"] == "IssuesFound"

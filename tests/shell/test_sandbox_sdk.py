@@ -1,0 +1,96 @@
+"""The unmodified SageMaker Python SDK is a client of the sandbox, in a process of its own: it is heavy,
+and it warns. What is run here is what a notebook would say."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from tests.doubles import containers
+from watcher.sandbox.process import Sandbox
+
+NOTEBOOK = """
+import json, sys, time
+import boto3, sagemaker
+from sagemaker.debugger import CollectionConfig, DebuggerHookConfig, Rule, rule_configs
+from sagemaker.estimator import Estimator
+from sagemaker.processing import ProcessingJob
+
+boto3.client("s3").create_bucket(Bucket="notebook")
+boto3.client("s3").put_object(Bucket="notebook", Key="train/data.csv", Body=b"1,2")
+session = sagemaker.Session(default_bucket="notebook")
+estimator = Estimator(
+    image_uri=sagemaker.image_uris.retrieve("xgboost", "us-east-1", "1.3-1"),
+    role="arn:aws:iam::123456789012:role/training",
+    instance_count=1,
+    instance_type="ml.m5.xlarge",
+    output_path="s3://notebook/out",
+    base_job_name="cookbook",
+    sagemaker_session=session,
+    hyperparameters={"num_round": "100"},
+    debugger_hook_config=DebuggerHookConfig(
+        s3_output_path="s3://notebook/debug",
+        collection_configs=[CollectionConfig("metrics", parameters={"save_interval": "2"})],
+    ),
+    rules=[
+        Rule.sagemaker(
+            rule_configs.loss_not_decreasing(),
+            rule_parameters={"collection_names": "metrics", "status": "IssuesFound", "step": "4"},
+        )
+    ],
+)
+estimator.fit({"train": "s3://notebook/train"}, wait=False)
+job = estimator.latest_training_job
+deadline = time.monotonic() + 30
+while any(r["RuleEvaluationStatus"] == "InProgress" for r in job.rule_job_summary()):
+    assert time.monotonic() < deadline, job.rule_job_summary()
+    time.sleep(0.05)
+rules = job.rule_job_summary()
+processing = ProcessingJob.from_processing_arn(session, rules[0]["RuleEvaluationJobArn"])
+attached = Estimator.attach(job.name, sagemaker_session=session)
+print(json.dumps({
+    "rules": [[r["RuleConfigurationName"], r["RuleEvaluationStatus"]] for r in rules],
+    "processing": processing.describe()["ProcessingJobStatus"],
+    "attached": attached.hyperparameters()["num_round"],
+    "status": job.describe()["TrainingJobStatus"],
+}))
+"""
+
+
+@pytest.fixture(scope="module")
+def seen() -> dict[str, Any]:
+    """What the notebook has seen."""
+    commands = {"trainers": {"xgboost": containers.TRAINER}, "rule_evaluator": containers.RULE}
+    with Sandbox.start(pace=0.02, **commands) as sandbox:
+        notebook = subprocess.run(
+            [sys.executable, "-c", NOTEBOOK],
+            env={**os.environ, **sandbox.env},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    assert notebook.returncode == 0, notebook.stderr
+    answer: dict[str, Any] = json.loads(notebook.stdout.splitlines()[-1])
+    return answer
+
+
+def test_rule_job_summary_tells_of_debugger_and_profiler_rules(seen: dict[str, Any]) -> None:
+    (debugger, profiler) = seen["rules"]
+    assert debugger == ["LossNotDecreasing", "IssuesFound"]
+    assert profiler[0].startswith("ProfilerReport-")
+    assert profiler[1] == "NoIssuesFound"
+
+
+def test_the_processing_job_of_a_rule_is_found_by_its_arn(seen: dict[str, Any]) -> None:
+    assert seen["processing"] == "Completed"
+
+
+def test_an_estimator_can_be_attached_to_a_job(seen: dict[str, Any]) -> None:
+    assert seen["attached"] == "100"
+    assert seen["status"] == "Completed"
