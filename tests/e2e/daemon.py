@@ -1,0 +1,23 @@
+"""A daemon as a process of a test's own: the whole of it, with a lease that ends soon after its death."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Mapping
+
+# What a daemon imports late, its first delivery would wait for: the fork server has it already.
+import watcher.notify.slack
+import watcher.store.sqlite  # noqa: F401
+from watcher.app import App
+from watcher.config import Config
+
+LEASE = 1.0
+
+
+def run_daemon(config: Config, environment: Mapping[str, str]) -> None:
+    os.environ.update(environment)
+    app = App(config, lease=LEASE)
+    signal.signal(signal.SIGTERM, lambda *_: app.stop())
+    app.run()
+    app.close()

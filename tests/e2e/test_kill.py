@@ -1,0 +1,149 @@
+"""`kill -9` between detection and delivery, again and again: nothing is lost, nothing is told twice.
+
+Real daemons, each in a process of its own, share one SQLite file and are killed: at random moments, and
+at the worst ones, while Slack has the request and before its answer is read. Slack lives on and keeps
+count. WATCHER_KILLS sets how many kills; `make kills` asks for many.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import random
+import signal
+import threading
+import time
+from collections import Counter
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+import pytest
+
+from tests.doubles.slack import SlackDouble
+from tests.e2e.conftest import PATIENCE, eventually, issue
+from tests.e2e.daemon import run_daemon
+from watcher.config import Config
+from watcher.sandbox.process import Sandbox
+from watcher.store import open_store
+
+KILLS = int(os.environ.get("WATCHER_KILLS", "60"))
+JOBS_A_KILL = 3
+SLOW = 0.02
+"""Seconds that Slack takes to answer here, so that there is something to hit."""
+
+# A fork server imports the daemon once: each daemon is a real process, and starts in milliseconds.
+processes = multiprocessing.get_context("forkserver")
+processes.set_forkserver_preload(["tests.e2e.daemon"])
+
+
+def start(config: Config, environment: dict[str, str]) -> BaseProcess:
+    process = processes.Process(target=run_daemon, args=(config, environment))
+    process.start()
+    return process
+
+
+def kill(process: BaseProcess) -> None:
+    assert process.pid is not None
+    os.kill(process.pid, signal.SIGKILL)
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+
+
+@pytest.fixture
+def environment(sandbox: Sandbox) -> dict[str, str]:
+    return dict(sandbox.env)
+
+
+class Stall:
+    """Holds Slack's answers back once a message is stored: the worst moment to be killed."""
+
+    def __init__(self, slack: SlackDouble) -> None:
+        self.on = False
+        self.stored = threading.Event()
+        self._released = threading.Event()
+        self._call = slack.call
+        slack.call = self.call  # type: ignore[method-assign]
+
+    def call(self, method: str, arguments: dict[str, object], token: str) -> dict[str, object]:
+        time.sleep(SLOW / 2)
+        answer = self._call(method, arguments, token)
+        if self.on and method == "chat.postMessage":
+            self.stored.set()
+            self._released.wait(PATIENCE)
+        time.sleep(SLOW / 2)
+        return answer
+
+    def begin(self) -> None:
+        self.stored.clear()
+        self._released.clear()
+        self.on = True
+
+    def end(self) -> None:
+        self.on = False
+        self._released.set()
+
+
+def told(slack: SlackDouble) -> Counter[str]:
+    return Counter(message["metadata"]["event_payload"]["finding_id"] for message in slack.messages)
+
+
+def test_nothing_is_lost_and_nothing_told_twice_however_often_watcher_is_killed(
+    config: Config, sandbox: Sandbox, slack: SlackDouble, environment: dict[str, str]
+):
+    chance = random.Random(20261121)
+    stall = Stall(slack)
+    jobs = 0
+    for number in range(KILLS):
+        placed = [f"job-{jobs + more:04d}" for more in range(JOBS_A_KILL)]
+        jobs += JOBS_A_KILL
+        sandbox.control.put_training_jobs(
+            {"TrainingJobName": name, "DebugRuleEvaluationStatuses": [issue()]} for name in placed
+        )
+        before = slack.calls["chat.postMessage"]
+        if number % 3 == 0:
+            stall.begin()
+            daemon = start(config, environment)
+            eventually(stall.stored.is_set, "a message that is stored and not answered")
+        elif number % 3 == 1:
+            daemon = start(config, environment)
+            eventually(lambda before=before: slack.calls["chat.postMessage"] > before, "a request")
+            time.sleep(chance.uniform(0, 5 * SLOW))
+        else:
+            daemon = start(config, environment)
+            time.sleep(chance.uniform(0, 0.6))
+        kill(daemon)
+        stall.end()
+    last = start(config, environment)
+    store = open_store(config.store.url)
+    try:
+        eventually(lambda: len(store.findings()) == jobs and store.next_due() is None, "all delivered")
+    finally:
+        last.terminate()
+        last.join(15)
+    findings = {finding.id for finding in store.findings()}
+    store.close()
+    assert len(findings) == jobs
+    assert told(slack) == Counter(dict.fromkeys(findings, 1))
+    assert last.exitcode == 0
+    assert slack.calls["conversations.history"] >= KILLS // 3
+
+
+def test_two_daemons_on_one_file_tell_once(
+    config: Config, sandbox: Sandbox, slack: SlackDouble, environment: dict[str, str], tmp_path: Path
+):
+    jobs = 40
+    daemons = [start(config, environment) for _ in range(2)]
+    sandbox.control.put_training_jobs(
+        {"TrainingJobName": f"job-{number:04d}", "DebugRuleEvaluationStatuses": [issue()]}
+        for number in range(jobs)
+    )
+    eventually(lambda: len(slack.messages) >= jobs, "all told")
+    store = open_store(config.store.url)
+    eventually(lambda: store.next_due() is None, "nothing left")
+    store.close()
+    for daemon in daemons:
+        daemon.terminate()
+        daemon.join(15)
+    assert [daemon.exitcode for daemon in daemons] == [0, 0]
+    assert set(told(slack).values()) == {1}
+    assert len(told(slack)) == jobs
