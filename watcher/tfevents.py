@@ -1,15 +1,15 @@
 """Decodes the event files (`.tfevents`) in which smdebug's hook saves tensors.
 
-A file is a row of TFRecords, each an `Event` message of protocol buffers; the first names the file's
-version, each of the others holds one tensor. The few fields that matter are read by hand, which is ten
-times as fast as smdebug's own reader and needs neither smdebug nor protobuf. Field numbers are those of
-TensorFlow's event.proto, summary.proto and tensor.proto; smdebug's `PluginData` repeats.
+A file is a row of TFRecords, each an `Event` message of protocol buffers that holds one tensor. The few
+fields that matter are read by hand, which is ten times as fast as smdebug's own reader and needs neither
+smdebug nor protobuf. Field numbers are those of TensorFlow's event.proto, summary.proto and tensor.proto;
+other than there, `plugin_data` repeats in smdebug's.
 
     record  = length (u64)  masked crc32c of the length (u32)  event  masked crc32c of the event (u32)
 
 smdebug writes the second checksum over a constant instead of the event, so damage inside an event
 shows only where its structure no longer fits. A file cut off between two records looks like a shorter
-one: its tensors are right, and some are missing. S3 shows an object only whole, so there it cannot be.
+one: its tensors are right, and some are missing. On S3 that cannot be: an object is there whole or not.
 """
 
 from __future__ import annotations

@@ -87,7 +87,7 @@ class DebugOutput:
         last: int | None = None,
         wanted: Callable[[str], bool] | None = None,
     ) -> SavedSteps:
-        """The saved steps beyond `after`, up to and including `until`, of these the `last` ones.
+        """The saved steps beyond `after`, up to and including `until`; of these the `last` (at least 1).
 
         Only `wanted` tensors are decoded; a step that has none of them is there all the same. Where
         several workers save, a file of theirs that arrives after a later step was read is missed by a
