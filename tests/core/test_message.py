@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import inspect
 from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from smdebug_rulesconfig.debugger_rules import builtin_rules
+from smdebug_rulesconfig.profiler_rules.rules import ProfilerRuleBase
 
 from tests.alerts import (
     EVIDENCE,
@@ -111,6 +114,20 @@ def test_an_update_repeats_the_alert_and_says_what_became_of_the_stop() -> None:
         alert().fields,
         alert().evidence,
     )
+
+
+def built_in_rules() -> list[str]:
+    """The names by which AWS's own package sends the built-in rules."""
+    factories = [
+        make for name, make in inspect.getmembers(builtin_rules, inspect.isfunction) if name[0] != "_"
+    ]
+    debugging = [make()["DebugRuleConfiguration"]["RuleParameters"]["rule_to_invoke"] for make in factories]
+    return debugging + [rule.__name__ for rule in ProfilerRuleBase.__subclasses__()]
+
+
+@pytest.mark.parametrize("rule", built_in_rules())
+def test_each_of_debuggers_built_in_rules_comes_with_what_to_do_when_it_fires(rule: str) -> None:
+    assert alert(rule=rule).advice
 
 
 @pytest.mark.parametrize(

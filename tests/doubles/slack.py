@@ -26,6 +26,7 @@ import argparse
 import json
 import re
 import threading
+import time
 from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -173,8 +174,6 @@ class Workspace:
             raise SlackError("invalid_blocks", response_metadata={"messages": found})
 
     def _next_ts(self) -> str:
-        import time
-
         moment = self.now or time.time()
         latest = max((float(message["ts"]) for message in self.messages), default=0.0)
         return f"{max(moment, latest + 0.000002):.6f}"

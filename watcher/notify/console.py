@@ -8,6 +8,7 @@ from typing import TextIO
 from rich.console import Console, Group, RenderableType
 from rich.padding import Padding
 from rich.panel import Panel
+from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
@@ -90,5 +91,5 @@ def _sections(message: Message) -> Iterator[RenderableType]:
         yield Text(missing, style="yellow")
     if message.links:
         yield Text("  ·  ").join(
-            Text(label, style=f"blue underline link {url}") for label, url in message.links
+            Text(label, style=Style(color="blue", underline=True, link=url)) for label, url in message.links
         )

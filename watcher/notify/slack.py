@@ -157,7 +157,7 @@ class SlackChannel:
             oldest=f"{(message.finding.opened_at - CLOCK_SKEW).timestamp():.6f}",
             include_all_metadata=True,
         ):
-            payload = posted.get("metadata", {}).get("event_payload", {})
+            payload = (posted.get("metadata") or {}).get("event_payload") or {}
             if payload.get("delivery_id") == message.id:
                 return _receipt(self._id, posted["ts"])
         return None
