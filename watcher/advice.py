@@ -16,7 +16,7 @@ _RULE_ISSUES = {
     "ClassImbalance": "Balance the classes: resample, or weight the loss.",
     "Confusion": "The model mixes up classes: look at the labels and at the classes it confuses.",
     "CreateXgboostReport": "Read xgboost_report.html in the rule's output under the job's S3 output path.",
-    "Dataloader": "Loading the data is slow: set the number of workers to the number of CPUs, and pin memory.",
+    "Dataloader": "Loading the data is slow: use as many workers as there are CPUs, and pin memory.",
     "DeadRelu": "Many ReLU units never fire: lower the learning rate, or use a leaky ReLU.",
     "ExplodingTensor": "NaN or infinity appeared: lower the learning rate, clip gradients, check the inputs.",
     "FeatureImportanceOverweight": "A few features carry the model: check them for leakage from the label.",
