@@ -7,6 +7,7 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
+import threading
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
@@ -145,6 +146,19 @@ def test_processes_that_make_the_file_at_once_all_open_it(path: Path) -> None:
 
     assert len(said) == 4
     assert all(line.startswith("opened SQLite ") for line in said)
+
+
+def test_a_new_file_that_another_process_is_just_writing_is_waited_for(path: Path) -> None:
+    with closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as writer:
+        writer.execute("BEGIN IMMEDIATE")
+        with pytest.raises(StoreError, match="another process"):
+            SqliteStore(path, busy_timeout=0.01)
+
+        release = threading.Timer(0.05, writer.execute, ["ROLLBACK"])
+        release.start()
+        with opened(path) as store:
+            assert store.jobs() == []
+        release.join()
 
 
 def test_a_reader_waits_for_no_writer(path: Path) -> None:
