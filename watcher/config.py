@@ -55,8 +55,11 @@ class Watch(_Section):
 
 class AttachedRule(_Section):
     job: str = "*"
+    """Glob on the job's name. Read, and not used yet."""
     rule: str
+    """A built-in rule, such as `LossNotDecreasing`. Read, and not used yet."""
     parameters: dict[str, str] = Field(default_factory=dict)
+    """The rule's parameters, all as strings, as SageMaker takes them. Read, and not used yet."""
 
 
 class Rules(_Section):

@@ -86,7 +86,7 @@ class Redactor:
     def __init__(self, secrets: Iterable[str] = ()) -> None:
         # Longest first, so that a secret that contains another leaves no remainder. Very short ones
         # would mask parts of ordinary words, and `config` refuses them.
-        known = sorted({form for secret in secrets if len(secret) >= 6 for form in _forms(secret)}, key=len)
+        known = sorted({form for secret in secrets if len(secret) >= 8 for form in _forms(secret)}, key=len)
         self._known = re.compile("|".join(re.escape(form) for form in reversed(known))) if known else None
 
     def text(self, text: str) -> str:

@@ -1,0 +1,119 @@
+"""Draws `docs/alert.svg`, the README's picture of an alert, with the console channel's own rendering.
+
+python -m tests.docs.picture
+"""
+
+from __future__ import annotations
+
+import io
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from rich.console import Console
+
+from watcher.message import compose
+from watcher.model import (
+    Delivery,
+    DeliveryKind,
+    Evidence,
+    Finding,
+    FindingKind,
+    JobSnapshot,
+    Outcome,
+    Reading,
+    RuleConfiguration,
+    RuleSource,
+    delivery_id,
+    finding_id,
+)
+from watcher.notify.console import render
+
+FILE = Path(__file__).parents[2] / "docs" / "alert.svg"
+
+_NOW = datetime(2026, 11, 20, 10, 0, 5, tzinfo=UTC)
+_JOB = "prod-churn-2026-11-20-09-52"
+_ARN = f"arn:aws:sagemaker:us-east-1:111122223333:training-job/{_JOB}"
+_RULE_JOB = f"{_JOB[:26]}-LossNotDecreasing-0a1b2c3d"
+
+
+def draw() -> str:
+    console = Console(
+        record=True, width=100, file=io.StringIO(), force_terminal=True, color_system="truecolor"
+    )
+    console.print(render(compose(_delivery(), _finding(), _job(), _evidence(), _NOW)))
+    return console.export_svg(title="watcher run", unique_id="alert")
+
+
+def _job() -> JobSnapshot:
+    return JobSnapshot(
+        arn=_ARN,
+        name=_JOB,
+        status="InProgress",
+        secondary_status="Training",
+        created_at=_NOW - timedelta(minutes=9),
+        modified_at=_NOW - timedelta(seconds=20),
+        started_at=_NOW - timedelta(minutes=7, seconds=30),
+        outcomes=(
+            Outcome(
+                "LossNotDecreasing",
+                RuleSource.DEBUGGER,
+                "IssuesFound",
+                evaluation_job_arn=f"arn:aws:sagemaker:us-east-1:111122223333:processing-job/{_RULE_JOB.lower()}",
+            ),
+        ),
+        rules=(
+            RuleConfiguration(
+                "LossNotDecreasing", RuleSource.DEBUGGER, {"num_steps": "2", "diff_percent": "5"}
+            ),
+        ),
+        instance_type="ml.m5.xlarge",
+    )
+
+
+def _finding() -> Finding:
+    return Finding(
+        id=finding_id(_ARN, FindingKind.RULE_ISSUE, "LossNotDecreasing", RuleSource.DEBUGGER),
+        kind=FindingKind.RULE_ISSUE,
+        job_arn=_ARN,
+        job=_JOB,
+        status="IssuesFound",
+        opened_at=_NOW - timedelta(seconds=2),
+        rule="LossNotDecreasing",
+        source=RuleSource.DEBUGGER,
+        step=24,
+        reason="RuleEvaluationConditionMet: Evaluation of the rule LossNotDecreasing at step 24 resulted in "
+        "the condition being met",
+    )
+
+
+def _delivery() -> Delivery:
+    of = _finding().id
+    return Delivery(
+        id=delivery_id(of, DeliveryKind.ALERT, "console"),
+        finding_id=of,
+        kind=DeliveryKind.ALERT,
+        to="console",
+        lane="console",
+        created_at=_NOW,
+        due_at=_NOW,
+        text="Watcher is stopping this job (route job prod-*, rule LossNotDecreasing).",
+    )
+
+
+def _evidence() -> Evidence:
+    return Evidence(
+        log_stream=f"{_RULE_JOB}/algo-1-1795168800000",
+        log_lines=(
+            "[2026-11-20 09:59:51.120 ip-10-0-1-7:1 INFO rule_invoker.py:15] Started execution of rule "
+            "LossNotDecreasing at step 0",
+            "[2026-11-20 09:59:59.345 ip-10-0-1-7:1 INFO loss_decrease.py:305] Loss is not decreasing over "
+            "the last 2 steps at step 24.",
+        ),
+        explanation="train-error fell 1.2 % between step 22 and step 24; the rule wants 5 %.",
+        deciding=(Reading("train-error", 22, 0.1182), Reading("train-error", 24, 0.1168)),
+        curve=tuple(Reading("train-error", step, 0.1 + 0.3 / (1 + step / 3)) for step in range(0, 26, 2)),
+    )
+
+
+if __name__ == "__main__":
+    FILE.write_text(draw())
