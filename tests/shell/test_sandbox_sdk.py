@@ -16,16 +16,21 @@ from watcher.sandbox.process import Sandbox
 
 NOTEBOOK = """
 import json, sys, time
-import boto3, sagemaker
+import boto3, jsonschema, sagemaker
 from sagemaker.debugger import CollectionConfig, DebuggerHookConfig, Rule, rule_configs
 from sagemaker.estimator import Estimator
 from sagemaker.processing import ProcessingJob
+
+sleep = time.sleep
+time.sleep = lambda seconds: sleep(min(seconds, 0.05))  # the SDK looks every five seconds
+# For each setting that it looks up, the SDK checks its own schema anew: eight seconds in all.
+jsonschema.Draft202012Validator.check_schema = lambda *_, **__: None
 
 boto3.client("s3").create_bucket(Bucket="notebook")
 boto3.client("s3").put_object(Bucket="notebook", Key="train/data.csv", Body=b"1,2")
 session = sagemaker.Session(default_bucket="notebook")
 estimator = Estimator(
-    image_uri=sagemaker.image_uris.retrieve("xgboost", "us-east-1", "1.3-1"),
+    image_uri="683313688378.dkr.ecr.us-east-1.amazonaws.com/sagemaker-xgboost:1.3-1",
     role="arn:aws:iam::123456789012:role/training",
     instance_count=1,
     instance_type="ml.m5.xlarge",
