@@ -97,11 +97,24 @@ def test_what_the_trainer_says_is_the_log_of_the_training_job(sandbox: Sandbox, 
     ]
 
 
-def test_a_trainer_that_fails_fails_the_job_with_its_last_words(sagemaker: Any) -> None:
-    sagemaker.create_training_job(**training_request("fails", HyperParameters={"exit": "1"}))
+@pytest.mark.parametrize(
+    ("last_words", "reason"),
+    [
+        ("Traceback:|ValueError: no such column", "AlgorithmError: Traceback:\nValueError: no such column"),
+        ("a warning|ClientError: there is no channel train", "ClientError: there is no channel train"),
+        ("x" * 2000, "AlgorithmError: " + "x" * 1008),
+        ("", "AlgorithmError: exit code 1"),
+    ],
+    ids=["its own fault", "the job's fault", "many words", "no words"],
+)
+def test_a_trainer_that_fails_fails_the_job_with_its_last_words(
+    sagemaker: Any, last_words: str, reason: str
+) -> None:
+    wishes = {"exit": "1", "last_words": last_words}
+    sagemaker.create_training_job(**training_request("fails", HyperParameters=wishes))
     job = job_when(sagemaker, "fails", "Failed")
     assert job["TrainingJobStatus"] == "Failed"
-    assert job["FailureReason"] == "AlgorithmError: Traceback: it went wrong\nValueError: no such column"
+    assert job["FailureReason"] == reason
 
 
 def test_an_image_that_the_sandbox_cannot_run_fails_the_job_and_says_which_it_can(sagemaker: Any) -> None:

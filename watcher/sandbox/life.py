@@ -95,10 +95,11 @@ class Life(threading.Thread):
         *,
         out: Callable[[str], None],
         err: Callable[[str], None],
+        **exports: str,
     ) -> Container:
         path = self.site.directory / f"{self.name}.json"
         path.write_text(json.dumps(document))
-        environment = {**os.environ, **self.site.environment, "TRAINING_JOB_NAME": self.job}
+        environment = {**os.environ, **self.site.environment, **exports}
         self._container = Container(command, path, environment, out=out, err=err)
         if self._closed.is_set():  # it came between the last look and the start
             self._container.kill()
@@ -132,7 +133,7 @@ class TrainingLife(Life):
         def log(line: str) -> None:
             self.site.write_log(TRAINING_LOGS, training_log_stream(job), [line])
 
-        container = self.start_container(command, job.record, out=log, err=log)
+        container = self.start_container(command, job.record, out=log, err=log, TRAINING_JOB_NAME=self.job)
         deadline = time.monotonic() + job.max_runtime
         while not container.wait(_TICK):
             if self._stop_asked.is_set():
@@ -142,7 +143,7 @@ class TrainingLife(Life):
                 self._finish_stop("MaxRuntimeExceeded")
         result = container.exit()
         if result.code != 0:
-            self._fail(f"AlgorithmError: {result.last_errors or f'exit code {result.code}'}")
+            self._fail(_failure_reason(result))
         elif self._enter("Uploading") and self.pause():
             self._enter("Completed", TrainingJobStatus="Completed")
 
@@ -155,7 +156,7 @@ class TrainingLife(Life):
         return bool(self.change(move).record["SecondaryStatus"] == secondary_status)
 
     def _fail(self, reason: str) -> None:
-        self._enter("Failed", TrainingJobStatus="Failed", FailureReason=reason[:_LONGEST_REASON])
+        self._enter("Failed", TrainingJobStatus="Failed", FailureReason=reason)
 
     def _finish_stop(self, secondary_status: str) -> None:
         def finish(job: TrainingJob, now: float) -> TrainingJob:
@@ -231,6 +232,16 @@ class RuleLife(Life):
 
     def _set(self, **members: Any) -> None:
         self.change(lambda job, now: with_rule(job, self.statuses, self.rule, now, **members))
+
+
+def _failure_reason(result: Exit) -> str:
+    """A trainer may blame the job's owner itself, in its last line; all else is the algorithm's error."""
+    last_line = result.last_errors.rpartition("\n")[2]
+    if last_line.startswith("ClientError: "):
+        return last_line[:_LONGEST_REASON]
+    cause = "AlgorithmError: "
+    errors = result.last_errors or f"exit code {result.code}"
+    return cause + errors[-(_LONGEST_REASON - len(cause)) :]
 
 
 def _unread(_: str) -> None:
