@@ -17,6 +17,7 @@ from datetime import datetime, timedelta
 import structlog
 
 from watcher import policy
+from watcher.destination import public_url
 from watcher.errors import AccessDenied, AwsError, ConfigError, Retry, StoreError, Undeliverable
 from watcher.message import Message, compose
 from watcher.model import (
@@ -117,7 +118,7 @@ class Outbox:
 
     def attempt(self, delivery: Delivery) -> None:
         """Try once to deliver what was claimed, and write down how it ended."""
-        with structlog.contextvars.bound_contextvars(delivery=delivery.id, to=delivery.to):
+        with structlog.contextvars.bound_contextvars(delivery=delivery.id, to=public_url(delivery.to)):
             try:
                 finding = self.store.finding(delivery.finding_id)
                 if finding is None:
@@ -134,8 +135,7 @@ class Outbox:
     def _tell(self, delivery: Delivery, finding: Finding) -> None:
         record = self.store.job(finding.job_arn)
         job = record.snapshot if record else None
-        evidence = self.gather(finding, job) if delivery.kind is DeliveryKind.ALERT else Evidence()
-        message = compose(delivery, finding, job, evidence, self.clock())
+        message = compose(delivery, finding, job, self.gather(finding, job), self.clock())
         try:
             receipt = self._send(delivery, message)
         except Retry as error:

@@ -37,6 +37,7 @@ CLIENT_CONFIG = ClientConfig(
     max_pool_connections=16,
     user_agent_extra="debugger-watcher",
 )
+PUBLISH_ONCE = CLIENT_CONFIG.merge(ClientConfig(retries={"total_max_attempts": 1}))
 
 
 class Aws:
@@ -69,9 +70,10 @@ class Aws:
         return self.client("s3")  # type: ignore[no-any-return]
 
     def sns(self, region: str) -> SNSClient:
-        return self.client("sns", region)  # type: ignore[no-any-return]
+        """Publishes once: the outbox tries again, and knows when a message may have arrived."""
+        return self.client("sns", region, PUBLISH_ONCE)  # type: ignore[no-any-return]
 
-    def client(self, service: str, region: str = "") -> Any:
+    def client(self, service: str, region: str = "", config: ClientConfig = CLIENT_CONFIG) -> Any:
         with self._lock:
             key = (service, region or self.region)
             if key not in self._clients:
@@ -79,7 +81,7 @@ class Aws:
                     self._clients[key] = self._boto().client(
                         service,  # type: ignore[call-overload]
                         region_name=key[1],
-                        config=CLIENT_CONFIG,
+                        config=config,
                     )
             return self._clients[key]
 

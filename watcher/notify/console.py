@@ -35,7 +35,10 @@ class ConsoleChannel:
             if console.is_terminal and console.encoding.startswith("utf"):
                 console.print(render(message))
             else:
-                text = plain_text(message).encode(console.encoding, "replace").decode(console.encoding)
+                text = (
+                    f"Update: {message.title}\n\n{message.stop}" if message.is_update else plain_text(message)
+                )
+                text = text.encode(console.encoding, "replace").decode(console.encoding)
                 console.file.write(f"{text}\n\n")
             console.file.flush()
         except (OSError, ValueError) as error:  # closed, or what reads the pipe has gone

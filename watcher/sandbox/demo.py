@@ -1,0 +1,295 @@
+"""`watcher demo`: the main job, end to end, on this machine.
+
+A sandbox, a real XGBoost training started through the SageMaker Python SDK, a rule that fires, and the
+daemon in a process of its own, which alerts and stops the job. The demo itself only watches: what it
+claims at the end it has seen at SageMaker's API and in the alert, and it exits 0 only if all of it is so.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NoReturn
+
+from rich.console import Console
+from rich.panel import Panel
+from rich.status import Status
+from rich.table import Table
+from rich.text import Text
+
+from watcher.aws.logs import TRAINING_JOBS, JobLogs
+from watcher.aws.session import Aws
+from watcher.sandbox.process import Sandbox
+from watcher.sandbox.webhook_receiver import WebhookReceiver
+
+PATIENCE = 120.0
+"""Seconds for the whole way; on two cores it takes about 25."""
+POLL = 0.25
+
+CONFIGURATION = """\
+[watch]
+poll_interval = 1                     # seconds between two looks at SageMaker; 30 by default
+
+[store]
+url = "sqlite:///{folder}/watcher.db"
+
+[webhook]
+secret = "${{WATCHER_DEMO_SECRET}}"
+
+[[route]]                             # alerts go to the terminal and to the demo, which checks them
+rule = "LossNotDecreasing"
+to = ["console", "webhook:{receiver}"]
+stop = true                           # opt-in: stop the job when the rule finds an issue
+"""
+
+
+class DemoError(Exception):
+    """Something that the demo claims did not happen."""
+
+
+@dataclass
+class Timeline:
+    """What happened when."""
+
+    moments: list[tuple[datetime, str]] = field(default_factory=list)
+
+    def add(self, what: str, at: datetime | None = None) -> None:
+        self.moments.append((at or datetime.now(UTC), what))
+
+    def table(self) -> Table:
+        table = Table(title="What happened when", title_justify="left", box=None, padding=(0, 3, 0, 0))
+        table.add_column("time (UTC)", style="dim")
+        table.add_column("after", justify="right", style="dim")
+        table.add_column("what")
+        moments = sorted(self.moments)
+        for at, what in moments:
+            table.add_row(f"{at:%H:%M:%S.%f}"[:-5], f"{(at - moments[0][0]).total_seconds():.1f} s", what)
+        return table
+
+
+def main() -> int:
+    """Run the demo; the exit code is 0 only if everything it claims happened."""
+    console = Console(highlight=False)
+    started = time.monotonic()
+    try:
+        with tempfile.TemporaryDirectory(prefix="watcher-demo-") as folder:
+            _Demo(console, Path(folder)).run()
+    except DemoError as failure:
+        console.print(Text(f"✗ {failure}", style="bold red"))
+        return 1
+    console.print(Text(f"✓ All of it happened, in {time.monotonic() - started:.0f} s.", style="bold green"))
+    return 0
+
+
+@dataclass
+class _Demo:
+    console: Console
+    folder: Path
+    timeline: Timeline = field(default_factory=Timeline)
+    deadline: float = field(default_factory=lambda: time.monotonic() + PATIENCE)
+
+    def run(self) -> None:
+        secret = secrets.token_hex(16)
+        with self._doing("Starting the sandbox, a SageMaker on this machine"):
+            sandbox = Sandbox.start(pace=0.5)
+        with sandbox, WebhookReceiver(secret) as receiver:
+            self._done(f"The sandbox answers at {sandbox.endpoint}")
+            os.environ.update(sandbox.env)
+            with self._daemon(receiver, secret) as daemon:
+                self._follow(sandbox, receiver, daemon)
+
+    # -- the story --------------------------------------------------------------------------------
+
+    def _follow(self, sandbox: Sandbox, receiver: WebhookReceiver, daemon: subprocess.Popen[str]) -> None:
+        sagemaker, logs = sandbox.client("sagemaker"), JobLogs(Aws())
+        with self._doing("The SageMaker Python SDK uploads the data and creates the training job"):
+            job = _start_training()
+        self._done(f"Training job {job}, with the Debugger rule LossNotDecreasing")
+        self.timeline.add("the training job is created")
+
+        def describe() -> Any:
+            return sagemaker.describe_training_job(TrainingJobName=job)
+
+        with self._doing("Waiting for XGBoost to train, and for the rule to find an issue") as status:
+            fired = self._wait(
+                "the rule's processing job did not end in IssuesFound",
+                lambda: _fired(describe()),
+                daemon,
+                lambda: status.update(_progress(describe(), logs)),
+            )
+        self.timeline.add("XGBoost trains", describe()["TrainingStartTime"].astimezone(UTC))
+        issue_at = fired["LastModifiedTime"].astimezone(UTC)
+        self.timeline.add("the rule's processing job ends in IssuesFound", issue_at)
+        self._done(fired["StatusDetails"].strip())
+
+        with self._doing("Waiting for Watcher to notice"):
+            alert = self._wait("Watcher sent no alert", lambda: receiver.first("alert"), daemon)
+        self.timeline.add("Watcher's alert arrives", alert.at)
+        _check_alert(alert.body, job, fired)
+
+        with self._doing("Waiting for the job to be stopped"):
+            stopped = self._wait(
+                "the job was not stopped",
+                lambda: (found := describe())["TrainingJobStatus"] == "Stopped" and found,
+                daemon,
+            )
+            update = self._wait("Watcher did not confirm the stop", lambda: receiver.first("update"), daemon)
+        self.timeline.add("the training job is Stopped", stopped["TrainingEndTime"].astimezone(UTC))
+        self.timeline.add("Watcher has verified the stop, and says so", update.at)
+        if "Stopped by Watcher" not in update.body["stop"]:
+            _fail(f"the update does not say who stopped the job: {update.body['stop']!r}")
+        self._end(daemon)
+        self._print_evidence(alert.body)
+        self.console.print(self.timeline.table())
+        self.console.print()
+        self.console.print(
+            Text.assemble(
+                "From IssuesFound to the alert: ",
+                (f"{(alert.at - issue_at).total_seconds():.2f} s", "bold"),
+                " (SageMaker is asked once a second here)",
+            )
+        )
+
+    def _print_evidence(self, alert: dict[str, Any]) -> None:
+        """The curve that decided, large enough to look at."""
+        curve = alert["evidence"]["curve"]
+        deciding = {(row["tensor"], row["step"]) for row in alert["evidence"]["deciding"]}
+        for tensor in sorted({row["tensor"] for row in curve}):
+            rows = [row for row in curve if row["tensor"] == tensor]
+            highest = max(row["value"] for row in rows)
+            table = Table.grid(padding=(0, 2))
+            for row in rows[-12:]:
+                style = "bold red" if (tensor, row["step"]) in deciding else "dim"
+                bar = "█" * max(round(50 * row["value"] / highest), 1)
+                table.add_row(f"step {row['step']}", f"{row['value']:.5g}", bar, style=style)
+            self.console.print(
+                Panel(table, title=f"{tensor}, the compared steps in red", title_align="left", expand=False)
+            )
+
+    # -- the daemon -------------------------------------------------------------------------------
+
+    @contextmanager
+    def _daemon(self, receiver: WebhookReceiver, secret: str) -> Iterator[subprocess.Popen[str]]:
+        """`watcher run`, as a user would start it; what it says on stdout is shown as it comes."""
+        file = self.folder / "watcher.toml"
+        file.write_text(CONFIGURATION.format(folder=self.folder, receiver=receiver.url))
+        colours = {"FORCE_COLOR": "1"} if self.console.is_terminal else {}
+        with (self.folder / "watcher.log").open("w") as log:
+            daemon = subprocess.Popen(  # noqa: S603
+                [sys.executable, "-m", "watcher", "run", "-c", str(file)],
+                env={
+                    **os.environ,
+                    **colours,
+                    "COLUMNS": str(min(self.console.width, 120)),
+                    "PYTHONUTF8": "1",
+                    "WATCHER_DEMO_SECRET": secret,
+                },
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                encoding="utf-8",
+            )
+        shown = threading.Thread(target=self._show, args=(daemon,), name="show", daemon=True)
+        shown.start()
+        try:
+            with self._doing("Starting Watcher in a process of its own"):
+                self._wait("Watcher was not ready", lambda: '"ready"' in self._log(), daemon)
+            self._done("Watcher watches every training job")
+            yield daemon
+        finally:
+            daemon.terminate()
+            daemon.wait(15)
+            shown.join(5)
+
+    def _show(self, daemon: subprocess.Popen[str]) -> None:
+        for line in daemon.stdout or ():
+            self.console.print(Text.from_ansi(line.rstrip("\n")))
+
+    def _end(self, daemon: subprocess.Popen[str]) -> None:
+        daemon.terminate()
+        if code := daemon.wait(15):
+            _fail(f"Watcher ended with exit code {code} after SIGTERM")
+
+    def _log(self) -> str:
+        return (self.folder / "watcher.log").read_text()
+
+    # -- waiting and telling ----------------------------------------------------------------------
+
+    def _wait(
+        self,
+        failure: str,
+        look: Callable[[], Any],
+        daemon: subprocess.Popen[str],
+        meanwhile: Callable[[], None] = lambda: None,
+    ) -> Any:
+        while not (found := look()):
+            if daemon.poll() is not None or time.monotonic() > self.deadline:
+                end = "\n".join(self._log().splitlines()[-10:])
+                _fail(f"{failure}. The end of Watcher's log:\n{end}")
+            meanwhile()
+            time.sleep(POLL)
+        return found
+
+    def _doing(self, what: str) -> Status:
+        return self.console.status(f"{what} …")
+
+    def _done(self, what: str) -> None:
+        self.console.print(Text.assemble(("✓ ", "green"), what))
+
+
+def _start_training() -> str:
+    os.environ["SAGEMAKER_SUPPRESS_V2_WARNING"] = "1"
+    from watcher.sandbox.cookbook import start_training
+
+    return start_training()
+
+
+def _fired(job: dict[str, Any]) -> dict[str, Any] | None:
+    for rule in job["DebugRuleEvaluationStatuses"]:
+        if rule["RuleEvaluationStatus"] == "IssuesFound":
+            return dict(rule)
+        if rule["RuleEvaluationStatus"] != "InProgress":
+            _fail(f"the rule ended in {rule['RuleEvaluationStatus']}: {rule.get('StatusDetails')}")
+    if job["TrainingJobStatus"] != "InProgress":
+        _fail(
+            f"the job ended before the rule fired: {job['TrainingJobStatus']} {job.get('FailureReason', '')}"
+        )
+    return None
+
+
+def _progress(job: dict[str, Any], logs: JobLogs) -> Text:
+    """The secondary status, and the last line of the training's log."""
+    said = f"{job['TrainingJobName']}: {job['SecondaryStatus']}"
+    if stream := logs.training_stream(job["TrainingJobName"]):
+        said += "".join(f"  {line}" for line in logs.tail(TRAINING_JOBS, stream, 1))
+    return Text(said.replace("#011", "  "), no_wrap=True, overflow="ellipsis")
+
+
+def _check_alert(alert: dict[str, Any], job: str, fired: dict[str, Any]) -> None:
+    """Everything that an alert promises must be in it."""
+    finding, evidence = alert["finding"], alert["evidence"]
+    promised = {
+        "the job": finding["job"] == job,
+        "the rule": finding["rule"] == "LossNotDecreasing",
+        "the step": f"at step {finding['step']} " in fired["StatusDetails"],
+        "the status details": finding["reason"].strip() == fired["StatusDetails"].strip(),
+        "an excerpt of the rule's log": any("not decreasing" in line for line in evidence["log_lines"]),
+        "the values that decided it": len(evidence["deciding"]) >= 2 and evidence["explanation"],
+        "what happens to the job": "stopping this job" in alert["stop"],
+    }
+    if absent := [what for what, there in promised.items() if not there]:
+        _fail(f"the alert lacks {', '.join(absent)}: {alert}")
+
+
+def _fail(sentence: str) -> NoReturn:
+    raise DemoError(sentence)
