@@ -15,6 +15,7 @@ import signal
 import sys
 import tarfile
 from collections.abc import Mapping
+from contextlib import ExitStack, closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -58,22 +59,24 @@ def train(job: Mapping[str, Any], s3: S3Client, directory: Path) -> None:
 
     given = job.get("HyperParameters") or {}
     rounds = positive(given, "num_round")
-    callbacks: list[Any] = [Progress()]
-    if job.get("DebugHookConfig"):
-        callbacks.append(create_hook(job, directory, data["train"], data.get("validation")))
-    if "early_stopping_rounds" in given:
-        callbacks.append(xgboost.callback.EarlyStopping(positive(given, "early_stopping_rounds")))
-    try:
-        booster = xgboost.train(
-            parameters(given),
-            data["train"],
-            num_boost_round=rounds,
-            evals=[(matrix, name) for name, matrix in data.items()],
-            verbose_eval=False,
-            callbacks=callbacks,
-        )
-    except (xgboost.core.XGBoostError, ValueError) as error:
-        raise ClientError(f"XGBoost refuses the job: {first_sentence(error)}") from error
+    with ExitStack() as hooks:
+        # Progress stands behind the hook: as soon as one wants to stop, those behind are not asked.
+        callbacks: list[Any] = [Progress(), *early_stopping(given)]
+        if job.get("DebugHookConfig"):
+            hook = create_hook(job, directory, data["train"], data.get("validation"))
+            # Not closed, it writes its collections while Python shuts down, and fails at that.
+            callbacks.insert(0, hooks.enter_context(closing(hook)))
+        try:
+            booster = xgboost.train(
+                parameters(given),
+                data["train"],
+                num_boost_round=rounds,
+                evals=[(matrix, name) for name, matrix in data.items()],
+                verbose_eval=False,
+                callbacks=callbacks,
+            )
+        except (xgboost.core.XGBoostError, ValueError) as error:
+            raise ClientError(f"XGBoost refuses the job: {first_sentence(error)}") from error
     upload(s3, booster, job)
 
 
@@ -118,6 +121,11 @@ def positive(given: Mapping[str, str], name: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise ClientError(f"hyperparameter {name} must be a whole number of at least 1, not {text!r}")
     return int(text)
+
+
+def early_stopping(given: Mapping[str, str]) -> list[Any]:
+    name = "early_stopping_rounds"
+    return [xgboost.callback.EarlyStopping(rounds=positive(given, name))] if name in given else []
 
 
 def parameters(given: Mapping[str, str]) -> dict[str, Any]:

@@ -1,0 +1,367 @@
+"""The sandbox's containers, as processes on real data: XGBoost trains, Debugger's rule follows it."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import signal
+import subprocess
+import tarfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import xgboost
+
+from tests.shell.xgboost_job import (
+    BUCKET,
+    channel,
+    collection,
+    debug_output,
+    job,
+    put_blobs,
+    rule_job,
+    run,
+    start,
+)
+from watcher.aws.tensors import DebugOutput
+from watcher.errors import WatcherError
+from watcher.sandbox.containers.xgboost import train
+from watcher.sandbox.process import Sandbox
+
+METRICS = re.compile(r"\[(\d+)\]#011train-logloss:[\d.]+#011validation-logloss:[\d.]+")
+
+
+@pytest.fixture(scope="module")
+def aws(_shared_sandbox: Sandbox) -> Sandbox:
+    """Two overlapping blobs lie on its S3."""
+    _shared_sandbox.control.reset()
+    put_blobs(_shared_sandbox)
+    return _shared_sandbox
+
+
+@pytest.fixture
+def s3(aws: Sandbox) -> Any:
+    return aws.client("s3")
+
+
+@pytest.fixture(scope="module")
+def whole(aws: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> subprocess.CompletedProcess[str]:
+    """A training `whole` of 20 rounds that ran to its end."""
+    return run(aws, "xgboost", job("whole", {"num_round": "20"}), tmp_path_factory.mktemp("whole"))
+
+
+@pytest.fixture
+def evaluate(aws: Sandbox, tmp_path: Path) -> Callable[..., tuple[dict[str, Any], str]]:
+    """Evaluates a rule on a training that has ended. Gives the result, and the log."""
+
+    def evaluate(name: str, rule: str = "LossNotDecreasing", **parameters: str) -> tuple[dict[str, Any], str]:
+        (tmp_path / "ended").touch()
+        ran = run(aws, "rule", rule_job(name, tmp_path / "ended", rule, **parameters), tmp_path)
+        assert ran.returncode == 0, ran.stderr
+        return json.loads(ran.stdout.splitlines()[-1]), ran.stderr
+
+    return evaluate
+
+
+@pytest.fixture
+def endless(aws: Sandbox, tmp_path: Path) -> Iterator[Callable[[str], subprocess.Popen[str]]]:
+    """Starts a training of 10,000 rounds, which ends with the test."""
+    started: list[subprocess.Popen[str]] = []
+
+    def endless(name: str) -> subprocess.Popen[str]:
+        document = job(name, {"num_round": "10000"})
+        started.append(start(aws, "xgboost", document, tmp_path, subprocess.PIPE))
+        return started[-1]
+
+    yield endless
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+# -- XGBoost ------------------------------------------------------------------------------------------
+
+
+def test_a_training_prints_its_metrics_saves_its_tensors_and_uploads_its_model(
+    whole: subprocess.CompletedProcess[str], s3: Any
+) -> None:
+    assert whole.returncode == 0, whole.stderr
+    assert [int(found[1]) for found in METRICS.finditer(whole.stdout)] == list(range(20))
+    saved = DebugOutput(s3, debug_output("whole")).read()
+    assert [step.step for step in saved.steps] == list(range(0, 20, 2))
+    assert "Traceback" not in whole.stdout + whole.stderr
+
+    archive = s3.get_object(Bucket=BUCKET, Key="out/whole/output/model.tar.gz")["Body"].read()
+    with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
+        model = tar.extractfile("xgboost-model")
+        assert model is not None
+        booster = xgboost.Booster(model_file=bytearray(model.read()))
+    assert booster.num_boosted_rounds() == 20
+    assert booster.predict(xgboost.DMatrix(np.array([[3.0, 3.0], [0.0, 0.0]]))).round().tolist() == [1, 0]
+
+
+def test_a_collection_that_stands_twice_is_what_smdebug_makes_of_it(
+    aws: Sandbox, s3: Any, tmp_path: Path
+) -> None:
+    hook = {
+        "S3OutputPath": f"s3://{BUCKET}/debug",
+        "HookParameters": {"save_interval": "4"},
+        "CollectionConfigurations": [
+            collection("metrics", save_interval="500"),
+            collection("metrics", save_interval="3"),
+            {"CollectionName": "feature_importance"},
+        ],
+    }
+    ran = run(aws, "xgboost", job("twice", {"num_round": "7"}, DebugHookConfig=hook), tmp_path)
+    assert ran.returncode == 0, ran.stderr
+    steps = {step.step: step.tensors for step in DebugOutput(s3, debug_output("twice")).read().steps}
+    assert [step for step, tensors in steps.items() if "train-logloss" in tensors] == [0, 3, 6]
+    assert [step for step, tensors in steps.items() if "feature_importance/gain/f0" in tensors] == [0, 4]
+
+
+def test_without_a_hook_configuration_nothing_is_saved(
+    s3: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train(job("no-hook", {"num_round": "3"}, DebugHookConfig=None), s3, tmp_path)
+    assert len(METRICS.findall(capsys.readouterr().out)) == 3
+    assert DebugOutput(s3, debug_output("no-hook")).read().newest == -1
+
+
+def test_hyperparameters_are_strings_and_metrics_a_list(
+    s3: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = {"objective": "multi:softprob", "num_class": "2", "eta": "0.5", "num_round": "2"}
+    one_channel = {"InputDataConfig": [channel("train")], "DebugHookConfig": None}
+    train(job("strings", {**given, "eval_metric": "merror,mlogloss"}, **one_channel), s3, tmp_path)
+    lines = capsys.readouterr().out.splitlines()
+    assert any(
+        re.fullmatch(r"\[1\]#011train-merror:0\.\d{5}#011train-mlogloss:0\.\d{5}", line) for line in lines
+    )
+
+
+def test_training_stops_early_where_the_job_asks_for_it(
+    s3: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = {"num_round": "10000", "early_stopping_rounds": "2"}
+    train(job("early", given, DebugHookConfig=None), s3, tmp_path)
+    assert 2 < len(METRICS.findall(capsys.readouterr().out)) < 200
+
+
+def test_sigterm_ends_a_training_promptly_with_whole_output_and_a_model(
+    endless: Callable[[str], subprocess.Popen[str]], s3: Any
+) -> None:
+    process = endless("stopped")
+    assert process.stdout is not None
+    next(line for line in process.stdout if line.startswith("[4]#011"))
+    process.send_signal(signal.SIGTERM)
+    asked = time.monotonic()
+    _, err = process.communicate(timeout=20)
+    assert time.monotonic() - asked < 5
+    assert process.returncode == 0, err
+    saved = DebugOutput(s3, debug_output("stopped")).read()
+    assert len(saved.steps) >= 3
+    assert saved.damaged == ()
+    assert s3.head_object(Bucket=BUCKET, Key="out/stopped/output/model.tar.gz")["ContentLength"] > 0
+
+
+def test_sigterm_ends_a_training_that_has_not_begun(
+    endless: Callable[[str], subprocess.Popen[str]],
+) -> None:
+    process = endless("stopped-early")
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=20) != 0
+
+
+BAD_DATA = f"s3://{BUCKET}/bad"
+
+
+@pytest.mark.parametrize(
+    ("hyperparameters", "members", "sentence"),
+    [
+        (
+            {},
+            {"InputDataConfig": [channel("validation")]},
+            "there is no channel train; the job has validation",
+        ),
+        ({}, {"InputDataConfig": []}, "there is no channel train; the job has no channel"),
+        (
+            {},
+            {"InputDataConfig": [channel("train", f"{BAD_DATA}/nothing-here")]},
+            f"channel train is empty: there is nothing at {BAD_DATA}/nothing-here",
+        ),
+        (
+            {},
+            {"InputDataConfig": [channel("train", "s3://no-such-bucket/train")]},
+            "reading channel train from s3://no-such-bucket/train: NoSuchBucket",
+        ),
+        (
+            {},
+            {"InputDataConfig": [channel("train", f"{BAD_DATA}/header.csv")]},
+            f"channel train, {BAD_DATA}/header.csv is no CSV of numbers with the label first and no header: ",
+        ),
+        (
+            {},
+            {"InputDataConfig": [channel("train", f"{BAD_DATA}/ragged.csv")]},
+            f"channel train, {BAD_DATA}/ragged.csv is no CSV of numbers",
+        ),
+        (
+            {},
+            {"InputDataConfig": [channel("train", f"{BAD_DATA}/label-only.csv")]},
+            "channel train needs a label and as many features in each of its files",
+        ),
+        (
+            {},
+            {"InputDataConfig": [channel("train", content_type="text/libsvm")]},
+            "channel train has ContentType 'text/libsvm'; only text/csv is understood here",
+        ),
+        (
+            {"objective": "binary:logistik"},
+            {},
+            "XGBoost refuses the job: Unknown objective function: `binary:logistik`",
+        ),
+        ({"max_depth": "deep"}, {}, "XGBoost refuses the job: Invalid Parameter format for max_depth"),
+        ({"num_round": "0"}, {}, "hyperparameter num_round must be a whole number of at least 1, not '0'"),
+        ({"num_round": ""}, {}, "hyperparameter num_round must be a whole number of at least 1, not ''"),
+    ],
+)
+def test_a_job_that_cannot_be_trained_is_refused_in_one_sentence(
+    s3: Any, tmp_path: Path, hyperparameters: dict[str, str], members: dict[str, Any], sentence: str
+) -> None:
+    for name, text in {
+        "header.csv": "label,x,y\n0,1,2\n",
+        "ragged.csv": "0,1,2\n1,2\n",
+        "label-only.csv": "0\n1\n",
+    }.items():
+        s3.put_object(Bucket=BUCKET, Key=f"bad/{name}", Body=text)
+    with pytest.raises(WatcherError) as refused:
+        train(job("bad", hyperparameters, **{"DebugHookConfig": None, **members}), s3, tmp_path)
+    assert str(refused.value).startswith(sentence)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_refused_job_ends_with_that_sentence_as_the_last_line_and_exit_code_1(
+    aws: Sandbox, tmp_path: Path
+) -> None:
+    ran = run(aws, "xgboost", job("refused", {"objective": "binary:logistik"}), tmp_path)
+    assert ran.returncode == 1
+    assert "Traceback" not in ran.stderr
+    assert ran.stderr.splitlines()[-1] == (
+        "ClientError: XGBoost refuses the job: Unknown objective function: `binary:logistik`"
+    )
+
+
+# -- the rule -----------------------------------------------------------------------------------------
+
+
+def test_the_rule_fires_while_the_training_runs_and_says_so_as_debugger_does(
+    aws: Sandbox, endless: Callable[[str], subprocess.Popen[str]], tmp_path: Path
+) -> None:
+    trainer = endless("watched")
+    (tmp_path / "rule").mkdir()
+    ran = run(aws, "rule", rule_job("watched", tmp_path / "never"), tmp_path / "rule")
+    assert trainer.poll() is None
+
+    result = json.loads(ran.stdout.splitlines()[-1])
+    step = result["step"]
+    assert result == {
+        "status": "IssuesFound",
+        "step": step,
+        "details": f"RuleEvaluationConditionMet: Evaluation of the rule my-rule at step {step} resulted in "
+        "the condition being met\n",
+    }
+    assert 2 <= step < 100
+    assert step % 2 == 0
+    log = ran.stderr.splitlines()
+    form = r"\[\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3} ip-10-0-0-1:\d+ [A-Z]+ rule\.py:\d+\] "
+    assert all(re.match(form, line) for line in log)
+    said = [re.sub(form, "", line) for line in log]
+    assert said[0] == f"Loading trial base_trial at path {debug_output('watched')}"
+    assert said[1] == "Started execution of rule LossNotDecreasing at step 0"
+    assert said[2].startswith(f"Loss is not decreasing over the last 2 steps at step {step}. ")
+    assert said[2].endswith(f"between step {step - 2} and step {step}; the rule wants 5 %")
+    assert said[3] == f"Exception during rule evaluation: {result['details'].rstrip()}"
+
+
+@pytest.mark.usefixtures("whole")
+def test_the_rule_decides_on_the_values_that_were_saved(
+    evaluate: Callable[..., tuple[dict[str, Any], str]], s3: Any
+) -> None:
+    result, log = evaluate("whole")
+    saved = {step.step: step.tensors for step in DebugOutput(s3, debug_output("whole")).read().steps}
+
+    def falls(step: int) -> list[float]:
+        return [float(1 - saved[step][name][0] / saved[step - 2][name][0]) * 100 for name in saved[step]]
+
+    assert result["step"] == next(step for step in saved if step and min(falls(step)) < 5)
+    assert f"{abs(min(falls(result['step']))):.3g} %" in log
+
+
+FALLS = {"tensor_regex": "^train-logloss$", "use_losses_collection": "False"}
+"""The loss on the training data, which falls all the time."""
+
+
+@pytest.mark.usefixtures("whole")
+def test_a_rule_that_has_not_fired_when_the_training_ends_has_found_no_issue(
+    evaluate: Callable[..., tuple[dict[str, Any], str]],
+) -> None:
+    result, log = evaluate("whole", **FALLS, num_steps="2")
+    assert result == {"status": "NoIssuesFound", "details": "", "step": 18}
+    assert "has checked 9 steps" in log
+
+
+def test_a_rule_has_evaluated_nothing_where_the_save_interval_is_longer_than_the_training(
+    aws: Sandbox, evaluate: Callable[..., tuple[dict[str, Any], str]], tmp_path: Path
+) -> None:
+    document = job("seldom", {"num_round": "3"})
+    document["DebugHookConfig"]["CollectionConfigurations"] = [collection("metrics", save_interval="500")]
+    assert run(aws, "xgboost", document, tmp_path).returncode == 0
+    result, log = evaluate("seldom")
+    assert result == {"status": "NoIssuesFound", "details": "", "step": 0}
+    assert "has evaluated nothing: no loss has saved steps that lie 2 apart (num_steps)" in log
+
+
+@pytest.mark.parametrize(
+    ("rule", "parameters", "details"),
+    [
+        (
+            "LossNotDecreasing",
+            {},
+            "ClientError: No debugging data was saved by the training job. Check that the debugger hook was",
+        ),
+        ("NoSuchRule", {}, "ClientError: there is no rule 'NoSuchRule'; there are LossNotDecreasing"),
+        (
+            "LossNotDecreasing",
+            {"num_steps": "few"},
+            "ClientError: LossNotDecreasing: num_steps must be a whole number of at least 1, not 'few'",
+        ),
+    ],
+)
+def test_a_rule_that_cannot_be_evaluated_ends_in_an_error_that_says_why(
+    evaluate: Callable[..., tuple[dict[str, Any], str]],
+    rule: str,
+    parameters: dict[str, str],
+    details: str,
+) -> None:
+    result, log = evaluate("nothing-saved", rule, **parameters)
+    assert result["status"] == "Error"
+    assert result["details"].startswith(details)
+    assert details in log
+
+
+@pytest.mark.usefixtures("whole")
+def test_a_damaged_event_file_is_skipped_with_a_warning(
+    evaluate: Callable[..., tuple[dict[str, Any], str]], s3: Any
+) -> None:
+    for item in s3.list_objects_v2(Bucket=BUCKET, Prefix="debug/whole/")["Contents"]:
+        copy = item["Key"].replace("whole", "spoilt")
+        s3.copy_object(Bucket=BUCKET, Key=copy, CopySource={"Bucket": BUCKET, "Key": item["Key"]})
+    key = "debug/spoilt/debug-output/events/000000000002/000000000002_worker_0.tfevents"
+    s3.put_object(Bucket=BUCKET, Key=key, Body=b"not an event file")
+    result, log = evaluate("spoilt", **FALLS, num_steps="2")
+    assert result == {"status": "NoIssuesFound", "details": "", "step": 18}
+    assert log.count(f"Skipping a file that cannot be read: s3://{BUCKET}/{key}: ") == 1
