@@ -6,6 +6,7 @@ stdout is data, stderr is logs and everything that is said to a person about the
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -86,7 +87,7 @@ def run(
     verbose: Verbose = False,
 ) -> int:
     """Watch training jobs, and alert."""
-    settings = _start(config, verbose=verbose)
+    settings = _start(config, verbose=verbose, usual=logging.INFO)
     if unused := settings.not_used_yet():
         import structlog
 
@@ -118,7 +119,7 @@ def check(config: ConfigFile = None, as_json: Json = False, verbose: Verbose = F
         from watcher.tables import Table
 
         rows = [(result.state, result.name, result.found, result.mend) for result in done]
-        Table(("", "check", "found", "mend"), rows).print(_out())
+        Table(("state", "check", "found", "mend"), rows).print(_out())
     return 1 if any(result.state is State.FAILED for result in done) else 0
 
 
@@ -267,7 +268,7 @@ def stop(
         from watcher.tables import Table
 
         rows = [(each.job.name, each.state, each.sentence) for each in ended]
-        Table(("job", "", "what happened"), rows).print(_out())
+        Table(("job", "state", "what happened"), rows).print(_out())
     return 0 if all(each.as_wanted for each in ended) else 1
 
 
@@ -353,14 +354,18 @@ def _sandbox_extra() -> Iterator[None]:
 # -- what they share ------------------------------------------------------------------------------
 
 
-def _start(file: Path | None, *, verbose: bool) -> Config:
-    """The settings, with the log set up so that it shows none of their secrets."""
+def _start(file: Path | None, *, verbose: bool, usual: int = logging.WARNING) -> Config:
+    """The settings, with the log set up so that it shows none of their secrets.
+
+    Commands that print what they did usually log only what went wrong.
+    """
     from watcher import log
     from watcher.config import load
 
     settings = load(file, os.environ)
     credentials = (os.environ.get(name, "") for name in ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"))
-    log.configure(sys.stderr, verbose=verbose, secrets=[*settings.secrets(), *credentials])
+    level = logging.DEBUG if verbose else usual
+    log.configure(sys.stderr, level=level, secrets=[*settings.secrets(), *credentials])
     return settings
 
 

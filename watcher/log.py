@@ -19,11 +19,11 @@ from structlog.typing import EventDict, Processor
 MASK = "***"
 
 
-def configure(stream: TextIO, *, verbose: bool = False, secrets: Iterable[str] = ()) -> None:
+def configure(stream: TextIO, *, level: int = logging.INFO, secrets: Iterable[str] = ()) -> None:
     """Send every log line of this process to `stream`; calling it again replaces what was set before.
 
-    Watcher's own lines from INFO on (`verbose`: DEBUG), everybody else's from WARNING on. What is bound
-    with `structlog.contextvars` (`job`, `rule`) stands in each line, others' lines included.
+    Watcher's own lines from `level` on, everybody else's from WARNING on. What is bound with
+    `structlog.contextvars` (`job`, `rule`) stands in each line, others' lines included.
     """
     on_every_line: list[Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -60,7 +60,7 @@ def configure(stream: TextIO, *, verbose: bool = False, secrets: Iterable[str] =
         root.removeHandler(old)
     root.addHandler(handler)
     root.setLevel(logging.WARNING)
-    logging.getLogger("watcher").setLevel(logging.DEBUG if verbose else logging.INFO)
+    logging.getLogger("watcher").setLevel(level)
     logging.captureWarnings(capture=True)
 
 

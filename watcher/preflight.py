@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -131,13 +131,12 @@ def _jobs_in_progress(aws: Aws, recent: list[JobSnapshot]) -> str | Check:
 
 
 def _job_details(aws: Aws, recent: Sequence[JobSnapshot]) -> str:
-    # A policy may be limited to some names, so a real one is asked for where there is one.
+    # A policy may be limited to some names, so a real one is asked for where there is one. "There is no
+    # such job" is said only to those who may ask.
     name = recent[0].name if recent else NO_SUCH_JOB
-    try:
+    with suppress(NotFound):
         TrainingJobs(aws).describe(name)
-    except NotFound:
-        return "DescribeTrainingJob answers"  # "there is no such job" is said only to those who may ask
-    return f"DescribeTrainingJob answers ({name})"
+    return "DescribeTrainingJob answers"
 
 
 def _job_tags(aws: Aws, recent: Sequence[JobSnapshot]) -> str | Check:
@@ -150,14 +149,11 @@ def _job_tags(aws: Aws, recent: Sequence[JobSnapshot]) -> str | Check:
 
 
 def _rule_logs(aws: Aws) -> str:
-    try:
-        with translate("logs:DescribeLogStreams"):
-            aws.logs.describe_log_streams(logGroupName=PROCESSING_JOBS, limit=1)
-        with translate("logs:GetLogEvents"):
-            aws.logs.get_log_events(logGroupName=PROCESSING_JOBS, logStreamName=NO_SUCH_STREAM, limit=1)
-    except NotFound as error:
-        return f"{error.operation} answers; {PROCESSING_JOBS}"
-    return f"{PROCESSING_JOBS}"
+    with suppress(NotFound), translate("logs:DescribeLogStreams"):
+        aws.logs.describe_log_streams(logGroupName=PROCESSING_JOBS, limit=1)
+    with suppress(NotFound), translate("logs:GetLogEvents"):
+        aws.logs.get_log_events(logGroupName=PROCESSING_JOBS, logStreamName=NO_SUCH_STREAM, limit=1)
+    return "DescribeLogStreams and GetLogEvents answer"
 
 
 def _debug_output(aws: Aws, recent: Sequence[JobSnapshot]) -> str | Check:

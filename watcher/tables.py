@@ -55,7 +55,14 @@ class Table:
                 _plain_line(console, line)
 
     def _drawn(self, rows: Sequence[Sequence[str]]) -> RichTable:
-        table = RichTable(title=self.title or None, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+        table = RichTable(
+            title=f"\n{self.title}" if self.title else None,
+            title_justify="left",
+            title_style="bold",
+            box=box.SIMPLE_HEAD,
+            show_edge=False,
+            pad_edge=False,
+        )
         for column in self.columns:
             table.add_column(column, overflow="fold")
         for row in rows:
@@ -64,7 +71,7 @@ class Table:
 
     def _plain(self, rows: Sequence[Sequence[str]]) -> Iterator[str]:
         if self.title:
-            yield self.title
+            yield f"\n{self.title}"
         lines = [[column.upper() for column in self.columns], *rows]
         widths = [max(map(len, cells)) for cells in zip_longest(*lines, fillvalue="")]
         for line in lines:
@@ -83,7 +90,7 @@ def facts(pairs: Iterable[tuple[str, str]], console: Console) -> None:
     shown = [(label, _CONTROL.sub(" ", value)) for label, value in pairs if value]
     width = max((len(label) for label, _ in shown), default=0)
     for label, value in shown:
-        line = Text(label.ljust(width), style="bold") + "  " + Text(value, style=_STYLES.get(value, ""))
+        line = Text.assemble((label.ljust(width), "bold"), "  ", (value, _STYLES.get(value, "")))
         console.print(line, soft_wrap=True, highlight=False)
 
 

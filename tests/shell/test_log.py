@@ -90,13 +90,13 @@ def test_job_and_rule_that_are_bound_stand_in_every_line_even_in_those_of_others
     assert "job" not in after
 
 
-def test_debug_lines_of_watcher_come_with_verbose_and_those_of_others_never(stream):
-    for verbose in (False, True):
-        log.configure(stream, verbose=verbose)
-        structlog.get_logger("watcher.pipeline").debug("nothing_new", verbose=verbose)
+def test_debug_lines_of_watcher_come_when_asked_for_and_those_of_others_never(stream):
+    for level in (logging.INFO, logging.DEBUG):
+        log.configure(stream, level=level)
+        structlog.get_logger("watcher.pipeline").debug("nothing_new", asked=level)
         logging.getLogger("botocore.endpoint").info("sending")
 
-    assert [line["verbose"] for line in lines(stream)] == [True]
+    assert [line["asked"] for line in lines(stream)] == [logging.DEBUG]
 
 
 def test_an_exception_is_one_json_line(stream):
