@@ -156,6 +156,12 @@ def test_a_rule_that_has_ended_has_a_processing_job_that_has_ended(rule_status: 
     assert (record["ProcessingJobStatus"], record["ProcessingEndTime"]) == (job_status, 1030.0)
 
 
+def test_a_final_rule_status_stays() -> None:
+    fired = with_rule(a_job(), DEBUG_RULES, RULE, 1030.0, RuleEvaluationStatus="IssuesFound")
+    stopped = with_rule(fired, DEBUG_RULES, RULE, 1031.0, RuleEvaluationStatus="Stopped")
+    assert stopped.record[DEBUG_RULES] == fired.record[DEBUG_RULES]
+
+
 def told(events: list[Event]) -> list[tuple[str, str]]:
     return [
         (

@@ -300,6 +300,19 @@ def test_a_reset_ends_every_process_and_forgets_every_job(sandbox: Sandbox, sage
     sagemaker.create_training_job(**request)
 
 
+def test_a_job_that_follows_a_deleted_one_of_its_name_has_a_life_of_its_own(
+    sandbox: Sandbox, sagemaker: Any
+) -> None:
+    request = training_request("phoenix", HyperParameters={"seconds": "600"}, **with_rule())
+    sagemaker.create_training_job(**request)
+    job_when(sagemaker, "phoenix", "Training")
+    sandbox.control.delete_training_job("phoenix")
+    assert processes_of(sandbox) == []
+    sagemaker.create_training_job(**request)
+    job_when(sagemaker, "phoenix", "Training")
+    eventually(lambda: processes_of(sandbox), lambda found: len(found) == 2)
+
+
 def test_placing_a_living_job_takes_it_out_of_its_own_hands(sandbox: Sandbox, sagemaker: Any) -> None:
     request = training_request("interrupted", HyperParameters={"seconds": "600"}, **with_rule())
     sagemaker.create_training_job(**request)

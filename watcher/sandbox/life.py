@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import NamedTemporaryFile, mkdtemp
 from typing import Any
 
 from watcher.sandbox.api_errors import ApiError
@@ -39,23 +41,23 @@ class Site:
     jobs: TrainingJobs
     settings: Settings
     directory: Path
-    """For the documents that containers read."""
+    """For what containers read."""
     environment: Mapping[str, str]
     """What containers export."""
     write_log: Callable[[str, str, Sequence[str]], None]
     """Group, stream, lines."""
 
 
-class _Closed(Exception):  # noqa: N818 - not an error
+class _Closed(Exception):
     pass
 
 
 class Life(threading.Thread):
     """One job, or one rule of a job, from its start to its end."""
 
-    def __init__(self, site: Site, job: str, name: str) -> None:
+    def __init__(self, site: Site, job: str, directory: Path, name: str) -> None:
         super().__init__(name=name, daemon=True)
-        self.site, self.job = site, job
+        self.site, self.job, self.directory = site, job, directory
         self._stop_asked = threading.Event()
         self._closed = threading.Event()
         self._container: Container | None = None
@@ -97,55 +99,65 @@ class Life(threading.Thread):
         err: Callable[[str], None],
         **exports: str,
     ) -> Container:
-        path = self.site.directory / f"{self.name}.json"
-        path.write_text(json.dumps(document))
+        with NamedTemporaryFile("w", dir=self.directory, suffix=".json", delete=False) as file:
+            json.dump(document, file)
         environment = {**os.environ, **self.site.environment, **exports}
-        self._container = Container(command, path, environment, out=out, err=err)
+        self._container = Container(command, Path(file.name), environment, out=out, err=err)
         if self._closed.is_set():  # it came between the last look and the start
             self._container.kill()
         return self._container
 
+    def watch(self, container: Container, timeout: float = math.inf) -> bool:
+        """Wait until it ends by itself; False where a stop came first, or `timeout` seconds went by."""
+        deadline = time.monotonic() + timeout
+        while not container.wait(_TICK):
+            if self._stop_asked.is_set() or time.monotonic() >= deadline:
+                return False
+        return True
+
 
 class TrainingLife(Life):
     def __init__(self, site: Site, job: str) -> None:
-        super().__init__(site, job, name=f"training-{job}")
+        # A directory of its own: a deleted job's successor may have the same name.
+        super().__init__(site, job, Path(mkdtemp(dir=site.directory)), name=f"training {job}")
         self.ended = threading.Event()
-        self.ended_file = site.directory / f"{job}.ended"
+        self.ended_file = self.directory / "ended"
         """There as soon as the training job has ended: rule containers look for it."""
 
     def live(self) -> None:
         try:
+            stopped_as = "Stopped"
             if self.pause() and self._enter("Downloading") and self.pause() and self._enter("Training"):
-                self._train(self.site.jobs.get(self.job))
-            self._finish_stop("Stopped")
+                stopped_as = self._train(self.site.jobs.get(self.job))
+            self._finish_stop(stopped_as)
         finally:
             self.ended_file.touch()
             self.ended.set()
 
-    def _train(self, job: TrainingJob) -> None:
+    def _train(self, job: TrainingJob) -> str:
+        """Returns the secondary status in which the job ends, should it be stopping now."""
         image = job.record.get("AlgorithmSpecification", {}).get("TrainingImage", "")
         command = self.site.settings.trainer(image)
         if command is None:
             names = ", ".join(self.site.settings.trainers)
             self._fail(f"ClientError: The sandbox cannot train {image}: it has only images named *{names}*.")
-            return
+            return "Stopped"
 
         def log(line: str) -> None:
             self.site.write_log(TRAINING_LOGS, training_log_stream(job), [line])
 
         container = self.start_container(command, job.record, out=log, err=log, TRAINING_JOB_NAME=self.job)
-        deadline = time.monotonic() + job.max_runtime
-        while not container.wait(_TICK):
-            if self._stop_asked.is_set():
-                container.end(self.site.settings.stop_timeout)
-            elif time.monotonic() >= deadline and self._enter("Stopping", TrainingJobStatus="Stopping"):
-                container.end(self.site.settings.stop_timeout)
-                self._finish_stop("MaxRuntimeExceeded")
+        if not self.watch(container, job.max_runtime):
+            overrun = not self._stop_asked.is_set() and self._enter("Stopping", TrainingJobStatus="Stopping")
+            container.end(self.site.settings.stop_timeout)
+            container.exit()
+            return "MaxRuntimeExceeded" if overrun else "Stopped"
         result = container.exit()
         if result.code != 0:
             self._fail(_failure_reason(result))
         elif self._enter("Uploading") and self.pause():
             self._enter("Completed", TrainingJobStatus="Completed")
+        return "Stopped"
 
     def _enter(self, secondary_status: str, **members: Any) -> bool:
         """Move on, unless the job is no longer in progress; says whether it moved."""
@@ -159,22 +171,16 @@ class TrainingLife(Life):
         self._enter("Failed", TrainingJobStatus="Failed", FailureReason=reason)
 
     def _finish_stop(self, secondary_status: str) -> None:
-        def finish(job: TrainingJob, now: float) -> TrainingJob:
-            if job.status != "Stopping":
-                return job
-            return entered(job, secondary_status, now, TrainingJobStatus="Stopped")
-
-        self._closed.wait(self.site.settings.pace)
-        self.change(finish)
+        if self.site.jobs.get(self.job).status == "Stopping":
+            self._closed.wait(self.site.settings.pace)
+            self.change(lambda job, now: entered(job, secondary_status, now, TrainingJobStatus="Stopped"))
 
 
 class RuleLife(Life):
     """Not stopped with its training job: as at AWS it looks at what was saved, and ends by itself."""
 
     def __init__(self, site: Site, training: TrainingLife, statuses: str, rule: str) -> None:
-        super().__init__(
-            site, training.job, name=f"rule-{training.job}-{statuses[:5]}-{rule}".replace("/", "-")
-        )
+        super().__init__(site, training.job, training.directory, name=f"rule {rule} of {training.job}")
         self.training, self.statuses, self.rule = training, statuses, rule
 
     def live(self) -> None:
@@ -210,13 +216,12 @@ class RuleLife(Life):
         }
         # stdout carries the verdict, and belongs to us; the rule's own log is its stderr.
         container = self.start_container(self.site.settings.rule_evaluator, document, out=_unread, err=log)
-        while not container.wait(_TICK):
-            if self._stop_asked.is_set():
-                container.end(self.site.settings.stop_timeout)
-        if not self._stop_asked.is_set():
-            self._set(
-                **_verdict(document["RuleParameters"].get("rule_to_invoke", self.rule), container.exit())
-            )
+        if self.watch(container):
+            rule_name = document["RuleParameters"].get("rule_to_invoke", self.rule)
+            self._set(**_verdict(rule_name, container.exit()))
+        else:
+            container.end(self.site.settings.stop_timeout)
+            container.exit()
 
     def _accompany(self) -> None:
         """Profiler rules are shown and end well: the sandbox saves no profile that they could judge."""

@@ -175,12 +175,16 @@ def stopping(job: TrainingJob, now: float) -> TrainingJob:
 
 
 def with_rule(job: TrainingJob, statuses: str, rule: str, now: float, **members: Any) -> TrainingJob:
-    """The job with `members` set on one rule's evaluation status; `statuses` says in which list."""
-    changed = [
-        status | members | {"LastModifiedTime": now} if status["RuleConfigurationName"] == rule else status
-        for status in job.record.get(statuses, ())
-    ]
-    return replace(job, record=job.record | {statuses: changed, "LastModifiedTime": now})
+    """The job with `members` set on one rule's entry in the list `statuses`. A final status stays."""
+
+    def changed(entry: Record) -> Record:
+        final = entry["RuleEvaluationStatus"] in FINAL_RULE_STATUSES
+        if entry["RuleConfigurationName"] != rule or (final and "RuleEvaluationStatus" in members):
+            return entry
+        return entry | members | {"LastModifiedTime": now}
+
+    entries = [changed(entry) for entry in job.record.get(statuses, ())]
+    return replace(job, record=job.record | {statuses: entries, "LastModifiedTime": now})
 
 
 def placed(
@@ -207,14 +211,13 @@ def placed(
         given = {"TrainingJobStatus": "InProgress", **given}
     else:
         job = old
-    secondary = given.pop("SecondaryStatus", None)
-    if secondary is None and "TrainingJobStatus" in given:
+    if "Tags" in members:
+        job = replace(job, tags={tag["Key"]: tag["Value"] for tag in members["Tags"]})
+    if "TrainingJobStatus" in given:
         status = given["TrainingJobStatus"]
-        secondary = "Training" if status == "InProgress" else status
-    job = replace(job, tags={tag["Key"]: tag["Value"] for tag in members.get("Tags", ())} or job.tags)
-    if secondary is not None and (secondary, given.get("TrainingJobStatus", job.status)) != (
-        job.record["SecondaryStatus"],
-        job.status,
-    ):
+        given.setdefault("SecondaryStatus", "Training" if status == "InProgress" else status)
+    secondary = given.pop("SecondaryStatus", job.record["SecondaryStatus"])
+    status = given.get("TrainingJobStatus", job.status)
+    if (status, secondary) != (job.status, job.record["SecondaryStatus"]):
         return entered(job, secondary, now, **given)
     return replace(job, record=job.record | {"LastModifiedTime": now, **given})
