@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,7 +16,10 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
+from watcher.errors import UsageError
 from watcher.sandbox.process import Sandbox
+from watcher.sandbox.server import running
+from watcher.sandbox.settings import Settings
 
 ONCE = Config(retries={"total_max_attempts": 1})
 
@@ -213,6 +217,16 @@ def test_a_sandbox_in_the_foreground_prints_what_to_export_and_ends_on_sigterm()
     assert variables["AWS_ENDPOINT_URL"].startswith("http://127.0.0.1:")
     assert {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION"} <= variables.keys()
     assert f"{variables['AWS_ENDPOINT_URL']}/sandbox" in advice
+
+
+def test_a_port_that_is_taken_is_named_with_the_mend() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with (
+            pytest.raises(UsageError, match=rf"cannot listen on port {port}: .* another --port"),
+            running(Settings(), port),
+        ):
+            pass
 
 
 def test_settings_that_do_not_exist_are_refused_before_anything_starts() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import shlex
 import signal
+import socket
 import sys
 import tempfile
 import threading
@@ -13,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from watcher.errors import UsageError
 from watcher.sandbox import environment
 from watcher.sandbox.settings import Settings
 
@@ -25,7 +27,7 @@ HOST = "127.0.0.1"
 def serve(port: int = 0, pace: float = 1.0) -> None:
     """Run a sandbox in the foreground until SIGINT or SIGTERM; prints what a shell has to export.
 
-    `port` 0 takes a free one. Raises `OSError` where the port is taken.
+    `port` 0 takes a free one. Raises `UsageError` where it cannot have the port.
     """
     ending = threading.Event()
     end_on_signals(ending)
@@ -63,11 +65,19 @@ def running(settings: Settings, port: int) -> Iterator[tuple[str, Path]]:
     publisher = Publisher()
     faults = Faults(DomainDispatcherApplication(create_backend_app))
     control = ControlApi(faults, publisher, settings.region)
-    with tempfile.TemporaryDirectory(prefix="sandbox-", ignore_cleanup_errors=True) as temporary:
+    with (
+        _listen(port) as listening,
+        tempfile.TemporaryDirectory(prefix="sandbox-", ignore_cleanup_errors=True) as temporary,
+    ):
         directory = Path(temporary)
         environment.write_sdk_config(directory)
         server = make_server(
-            HOST, port, _beside(control, faults), threaded=True, request_handler=MotoRequestHandler
+            HOST,
+            port,
+            _beside(control, faults),
+            threaded=True,
+            request_handler=MotoRequestHandler,
+            fd=listening.fileno(),
         )
         endpoint = f"http://{HOST}:{server.port}"
         install(Surroundings(settings, endpoint, directory, publisher))
@@ -80,6 +90,16 @@ def running(settings: Settings, port: int) -> Iterator[tuple[str, Path]]:
             server.shutdown()
             thread.join()
             server.server_close()
+
+
+def _listen(port: int) -> socket.socket:
+    """Werkzeug, were it to listen by itself, would end the process where it cannot."""
+    try:
+        return socket.create_server((HOST, port))
+    except (OSError, OverflowError) as error:
+        raise UsageError(
+            f"The sandbox cannot listen on port {port}: {error}. Choose another --port."
+        ) from error
 
 
 def _beside(control: WSGIApplication, aws: WSGIApplication) -> WSGIApplication:
