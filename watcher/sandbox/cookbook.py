@@ -39,7 +39,12 @@ def start_training() -> str:
         output_path=f"s3://{BUCKET}/output",
         base_job_name="churn-xgboost",
         sagemaker_session=session,
-        hyperparameters={"objective": "binary:logistic", "max_depth": "16", "num_round": "10000"},
+        hyperparameters={
+            "objective": "binary:logistic",
+            "max_depth": "16",
+            "eta": "0.1",
+            "num_round": "10000",
+        },
         debugger_hook_config=DebuggerHookConfig(
             s3_output_path=f"s3://{BUCKET}/debug",
             collection_configs=[CollectionConfig("metrics", parameters={"save_interval": "2"})],
@@ -61,7 +66,7 @@ def two_class_data() -> dict[str, bytes]:
     from sklearn.datasets import make_blobs
 
     features, labels = make_blobs(
-        n_samples=6000, centers=2, n_features=4, cluster_std=6.0, center_box=(-4, 4), random_state=7
+        n_samples=4000, centers=2, n_features=4, cluster_std=2.0, center_box=(-4, 4), random_state=7
     )
     rows = np.column_stack([labels, features])
 
@@ -70,4 +75,4 @@ def two_class_data() -> dict[str, bytes]:
         np.savetxt(text, part, delimiter=",", fmt="%.6g")
         return text.getvalue().encode()
 
-    return {"train": csv(rows[:4500]), "validation": csv(rows[4500:])}
+    return {"train": csv(rows[:3000]), "validation": csv(rows[3000:])}
