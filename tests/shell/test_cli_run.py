@@ -1,0 +1,75 @@
+"""`watcher run`, as a process of its own on the sandbox: what the command adds to the daemon."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from watcher.sandbox.process import Sandbox
+
+FIRED = {
+    "RuleConfigurationName": "LossNotDecreasing",
+    "RuleEvaluationStatus": "IssuesFound",
+    "StatusDetails": "RuleEvaluationConditionMet: Evaluation of the rule LossNotDecreasing at step 24 "
+    "resulted in the condition being met\n",
+}
+
+
+@pytest.fixture
+def folder(tmp_path: Path, sandbox: Sandbox) -> Path:
+    sandbox.control.put_training_job(
+        "churn-1", TrainingJobStatus="InProgress", DebugRuleEvaluationStatuses=[FIRED]
+    )
+    return tmp_path
+
+
+def run(folder: Path, sandbox: Sandbox, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "watcher", "run", "--once", *arguments],
+        cwd=folder,
+        env={**os.environ, **sandbox.env},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+
+def test_one_pass_tells_once_what_it_finds_and_ends(folder: Path, sandbox: Sandbox):
+    first, second = run(folder, sandbox), run(folder, sandbox)
+
+    assert (first.returncode, second.returncode) == (0, 0)
+    assert "LossNotDecreasing found an issue in churn-1" in first.stdout
+    assert second.stdout == ""
+
+
+def test_stdout_has_the_alert_and_stderr_the_log_as_json_lines(folder: Path, sandbox: Sandbox):
+    done = run(folder, sandbox)
+
+    events = [json.loads(line) for line in done.stderr.splitlines()]
+    assert {"finding", "delivered"} <= {event["event"] for event in events}
+    assert "timestamp" not in done.stdout
+
+
+def test_keys_that_do_nothing_yet_are_said_once_as_a_warning(folder: Path, sandbox: Sandbox):
+    (folder / "watcher.toml").write_text('[http]\nlisten = ""\n[rules]\nlocal = "off"')
+
+    done = run(folder, sandbox)
+
+    warnings = [json.loads(line) for line in done.stderr.splitlines() if '"not_used_yet"' in line]
+    assert [(each["level"], each["keys"]) for each in warnings] == [
+        ("warning", ["rules.local", "http.listen"])
+    ]
+
+
+def test_a_named_job_that_does_not_exist_is_a_usage_error(folder: Path, sandbox: Sandbox):
+    done = run(folder, sandbox, "chrun-1")
+
+    assert done.returncode == 2
+    assert done.stderr.startswith("watcher: there is no training job 'chrun-1' in us-east-1")
+    assert done.stderr.count("\n") == 1
