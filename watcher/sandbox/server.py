@@ -62,14 +62,14 @@ def running(settings: Settings, port: int) -> Iterator[tuple[str, Path]]:
     from watcher.sandbox.sagemaker_api import Surroundings, install
 
     logging.getLogger("werkzeug").setLevel(logging.ERROR)  # it would print every request
-    publisher = Publisher()
-    faults = Faults(DomainDispatcherApplication(create_backend_app))
-    control = ControlApi(faults, publisher, settings.region)
     with (
         _listen(port) as listening,
         tempfile.TemporaryDirectory(prefix="sandbox-", ignore_cleanup_errors=True) as temporary,
     ):
         directory = Path(temporary)
+        publisher = Publisher()
+        faults = Faults(DomainDispatcherApplication(create_backend_app))
+        control = ControlApi(faults, publisher, settings.region)
         environment.write_sdk_config(directory)
         server = make_server(
             HOST,
