@@ -1,9 +1,9 @@
 """Decodes the event files (`.tfevents`) in which smdebug's hook saves tensors.
 
 A file is a row of TFRecords, each an `Event` message of protocol buffers that holds one tensor. The few
-fields that matter are read by hand, which is ten times as fast as smdebug's own reader and needs neither
-smdebug nor protobuf. Field numbers are those of TensorFlow's event.proto, summary.proto and tensor.proto;
-other than there, `plugin_data` repeats in smdebug's.
+fields that matter are read by hand: that takes about a tenth of the time of smdebug's own reader and needs
+neither smdebug nor protobuf. Field numbers are those of TensorFlow's event.proto, summary.proto and
+tensor.proto; other than there, `plugin_data` repeats in smdebug's.
 
     record  = length (u64)  masked crc32c of the length (u32)  event  masked crc32c of the event (u32)
 
@@ -17,6 +17,7 @@ from __future__ import annotations
 import math
 import struct
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -128,13 +129,14 @@ def _tensor(value: memoryview, step: int, wanted: Callable[[str], bool] | None) 
         raise Damaged(f"the value {name!r} holds no tensor")
     if wanted and not wanted(name):
         return None
-    mode, mode_step = _mode(metadata, step)
-    return SavedTensor(name, step, mode, mode_step, _array(tensor))
+    mode, mode_step = _mode(b"" if metadata is None else bytes(metadata))
+    return SavedTensor(name, step, mode, step if mode_step is None else mode_step, _array(tensor))
 
 
-def _mode(metadata: memoryview | None, step: int) -> tuple[str, int]:
-    mode, mode_step = "GLOBAL", step
-    for number, field in _fields(metadata) if metadata is not None else ():
+@lru_cache(maxsize=256)  # the same for all tensors of a step
+def _mode(metadata: bytes) -> tuple[str, int | None]:
+    mode, mode_step = "GLOBAL", None
+    for number, field in _fields(memoryview(metadata)):
         if number != 1:
             continue
         plugin = dict(_fields(_message(field)))
@@ -148,14 +150,14 @@ def _mode(metadata: memoryview | None, step: int) -> tuple[str, int]:
 
 def _array(tensor: memoryview) -> NDArray[Any]:
     dtype = 0
-    shape: list[int] = []
+    shape: tuple[int, ...] = ()
     content: memoryview | None = None
     strings: list[str] = []
     for number, field in _fields(tensor):
         if number == 1:
             dtype = _signed(field)
         elif number == 2:
-            shape = [_size(_message(dim)) for key, dim in _fields(_message(field)) if key == 2]
+            shape = _shape(bytes(_message(field)))
         elif number == 4:
             content = _message(field)
         elif number == 8:
@@ -171,6 +173,11 @@ def _array(tensor: memoryview) -> NDArray[Any]:
     if found != expected:
         raise Damaged(f"{found} bytes do not fill the shape {shape} of {DTYPES[dtype]}")
     return np.frombuffer(content if content is not None else b"", DTYPES[dtype]).reshape(shape)
+
+
+@lru_cache(maxsize=4096)  # the same for a tensor at every step
+def _shape(shape: bytes) -> tuple[int, ...]:
+    return tuple(_size(_message(dim)) for number, dim in _fields(memoryview(shape)) if number == 2)
 
 
 def _size(dim: memoryview) -> int:
