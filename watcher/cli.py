@@ -231,7 +231,6 @@ def stop(
         rehearsal = settings.stop.model_copy(update={"dry_run": True})
         settings = settings.model_copy(update={"stop": rehearsal})
 
-    import getpass
     from contextlib import closing
 
     from watcher import manual_stop
@@ -258,7 +257,7 @@ def stop(
             )
         stopper = Stopper(training_jobs, store, settings.stop, _now)
         ended = _with_progress(
-            manual_stop.stop(stopper, chosen, actor=f"watcher stop by {getpass.getuser()}"), len(chosen)
+            manual_stop.stop(stopper, chosen, actor=f"watcher stop by {_user()}"), len(chosen)
         )
     if as_json:
         _print_json([_stopped(each) for each in ended])
@@ -296,6 +295,15 @@ def _with_progress(stops: Iterator[Stopped], total: int) -> list[Stopped]:
 
     with Progress(console=_err(), transient=True, disable=not sys.stderr.isatty()) as progress:
         return list(progress.track(stops, total=total, description="stopping"))
+
+
+def _user() -> str:
+    import getpass
+
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user often has no name
+        return f"user {os.getuid()}"
 
 
 def _stopped(each: Stopped) -> Mapping[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -47,6 +48,19 @@ def test_a_named_job_is_stopped_and_seen_to_be_stopped(watcher: Watcher, sandbox
     assert "watcher stop by " in stopped["sentence"]
     assert statuses(sandbox_jobs)["churn-1"] == "Stopped"
     assert statuses(sandbox_jobs)["churn-2"] == "InProgress"
+
+
+def test_a_user_without_a_name_as_in_a_container_can_stop_jobs_too(
+    watcher: Watcher, sandbox_jobs: Sandbox, monkeypatch
+):
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("pwd.getpwuid", {}.__getitem__)  # raises KeyError, as for an unknown uid
+
+    ran = watcher("stop", "churn-1", "--yes", "--json")
+
+    assert ran.code == 0
+    assert f"watcher stop by user {os.getuid()}" in ran.json[0]["sentence"]
 
 
 def test_every_job_in_progress_that_is_watched_is_stopped_and_no_other(
