@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,7 +22,9 @@ from botocore.exceptions import (
     SSOError,
 )
 from botocore.exceptions import ConnectionError as AwsConnectionError
+from botocore.parsers import ResponseParserError
 
+from watcher.destination import public_url
 from watcher.errors import AccessDenied, AwsError, ConfigError, CredentialsError, NotFound, Unavailable
 
 if TYPE_CHECKING:
@@ -77,12 +80,7 @@ class Aws:
         with self._lock:
             key = (service, region or self.region)
             if key not in self._clients:
-                with translate(f"{service} client"):
-                    self._clients[key] = self._boto().client(
-                        service,  # type: ignore[call-overload]
-                        region_name=key[1],
-                        config=config,
-                    )
+                self._clients[key] = self._make(service, key[1], config)
             return self._clients[key]
 
     def renew(self) -> None:
@@ -91,6 +89,16 @@ class Aws:
         with self._lock:
             self._session = None
             self._clients.clear()
+
+    def _make(self, service: str, region: str, config: ClientConfig) -> Any:
+        try:
+            with translate(f"{service} client"):
+                return self._boto().client(service, region_name=region, config=config)  # type: ignore[call-overload]
+        except ValueError as error:  # botocore's for an address that is none
+            endpoint = public_url(os.environ.get("AWS_ENDPOINT_URL", ""))
+            raise ConfigError(
+                f"AWS_ENDPOINT_URL={endpoint!r} is no address for {service}: {error}"
+            ) from error
 
     def _boto(self) -> boto3.Session:
         if self._session is None:
@@ -142,6 +150,11 @@ def translate(operation: str) -> Iterator[None]:
         ) from error
     except (AwsConnectionError, ConnectionClosedError, HTTPClientError) as error:
         raise Unavailable(f"{operation} could not be reached: {error}", operation=operation) from error
+    except (ResponseParserError, KeyError) as error:
+        # What is in every answer of AWS is not in this one: a proxy's page, for instance.
+        raise Unavailable(
+            f"{operation} was not answered by AWS ({error!r}): is a proxy in between?", operation=operation
+        ) from error
     except BotoCoreError as error:
         raise AwsError(f"{operation} failed: {error}", operation=operation) from error
 

@@ -1,0 +1,115 @@
+"""AWS's refusals become errors that name the operation and the mend, whatever shape they come in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+
+import pytest
+from botocore.exceptions import ClientError
+
+from watcher.aws.sagemaker import TrainingJobs
+from watcher.aws.session import Aws, translate
+from watcher.errors import (
+    AccessDenied,
+    AwsError,
+    ConfigError,
+    CredentialsError,
+    NotFound,
+    Unavailable,
+    WatcherError,
+)
+from watcher.sandbox.process import Sandbox
+
+
+@contextmanager
+def answering(status: int, body: bytes) -> Iterator[str]:
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "error"),
+    [
+        ("AccessDeniedException", 400, AccessDenied),
+        ("ExpiredTokenException", 400, CredentialsError),
+        ("UnrecognizedClientException", 400, CredentialsError),
+        ("InvalidSignatureException", 403, CredentialsError),
+        ("InternalFailure", 500, Unavailable),
+        ("ServiceUnavailable", 503, Unavailable),
+        ("ResourceInUse", 400, AwsError),
+    ],
+)
+def test_a_refusal_names_the_operation(
+    aws_environment: Sandbox, code: str, status: int, error: type[AwsError]
+):
+    aws_environment.control.inject_fault("sagemaker:StopTrainingJob", code, "because", status=status)
+    with pytest.raises(error, match="sagemaker:StopTrainingJob") as refused:
+        TrainingJobs(Aws()).stop("churn")
+    assert type(refused.value) is error
+    assert refused.value.operation == "sagemaker:StopTrainingJob"
+
+
+def test_throttling_that_outlasts_the_retries_may_pass():
+    answer = {"Error": {"Code": "ThrottlingException", "Message": "Rate exceeded"}}
+    with pytest.raises(Unavailable, match="Rate exceeded"), translate("sagemaker:Search"):
+        raise ClientError(answer, "Search")  # type: ignore[arg-type]
+
+
+def test_a_job_that_does_not_exist_is_not_found(aws_environment: Sandbox):
+    with pytest.raises(NotFound):
+        TrainingJobs(Aws()).describe("nobody")
+
+
+def test_an_answer_that_is_none_of_aws_may_pass(aws_environment: Sandbox, monkeypatch: pytest.MonkeyPatch):
+    with answering(200, b"<html>Sign in to the hotel's network</html>") as address:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", address)
+        with pytest.raises(Unavailable):
+            TrainingJobs(Aws()).describe("churn")
+
+
+def test_where_nobody_listens_it_is_unavailable(aws_environment: Sandbox, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    with pytest.raises(Unavailable, match="DescribeTrainingJob"):
+        TrainingJobs(Aws()).describe("churn")
+
+
+def test_an_endpoint_that_is_no_address_is_a_mistake_in_the_settings(
+    aws_environment: Sandbox, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "garbage")
+    with pytest.raises(ConfigError, match="AWS_ENDPOINT_URL='garbage'"):
+        TrainingJobs(Aws()).describe("churn")
+
+
+def test_a_missing_region_is_a_mistake_in_the_settings(
+    aws_environment: Sandbox, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.delenv("AWS_REGION", raising=False)
+    monkeypatch.delenv("AWS_DEFAULT_REGION")
+    with pytest.raises(ConfigError, match="region"):
+        TrainingJobs(Aws()).describe("churn")
+
+
+def test_a_profile_that_is_not_there_is_said_without_a_traceback(
+    aws_environment: Sandbox, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("AWS_PROFILE", "nobody")
+    with pytest.raises(WatcherError, match="nobody"):
+        TrainingJobs(Aws()).describe("churn")
