@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from importlib.metadata import entry_points
 
-from rules.base import Evidence, Mode, Rule, Status, Step, Value, Verdict
+from rules.base import Breach, Evidence, Mode, Rule, Status, Step, Value, Verdict
 from rules.loss_not_decreasing import LossNotDecreasing
 from rules.parameters import ParameterError, RuleError
 from rules.selection import Collection, Selection
 
 __all__ = [
     "RULES",
+    "Breach",
     "Collection",
     "Evidence",
     "Mode",

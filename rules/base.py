@@ -17,7 +17,7 @@ How one is used:
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, ClassVar, NamedTuple
@@ -94,8 +94,22 @@ class Verdict:
     """What a person should know about how the rule read its input: tensors left out, and why."""
 
 
+class Breach(NamedTuple):
+    """One thing that is wrong at a step, for which a rule fires."""
+
+    reason: str
+    """One word, from the rule's own list."""
+    explanation: str
+    """A sentence for people, with the numbers."""
+    evidence: Evidence
+
+
 class Rule(ABC):
-    """One evaluation of one rule on one job. A new evaluation needs a new object."""
+    """One evaluation of one rule on one job. A new evaluation needs a new object.
+
+    A rule says what it reads (`selections`), judges one step (`_judge`), and carries what it remembers
+    in `_state`. All else is the same for every rule, and is here.
+    """
 
     name: ClassVar[str]
     """Debugger's name of it, which is what `rule_to_invoke` holds."""
@@ -107,6 +121,11 @@ class Rule(ABC):
     @abstractmethod
     def __init__(self, parameters: Mapping[str, str]) -> None:
         """Takes RuleParameters as SageMaker has them: strings. Raises `ParameterError`."""
+        self._newest: int | None = None
+        self._checked = 0
+        self._read: set[str] = set()
+
+    # -- what is the same for every rule ----------------------------------------------------------
 
     def learn(self, collections: Mapping[str, Collection]) -> None:
         """What the job's collections hold; may be told again whenever that has grown."""
@@ -117,25 +136,121 @@ class Rule(ABC):
         """Whether the rule reads this tensor, so that others need not be decoded at all."""
         return any(tensor in selection for selection in self.selections)
 
-    @abstractmethod
     def observe(self, step: Step, tensors: Mapping[str, Value]) -> Verdict | None:
         """Look at one saved step. A verdict means that the rule fired, and is finished."""
+        self._newest = step.number
+        breaches = self._judge(step, tensors)
+        if breaches is None:
+            return None
+        self._checked += 1
+        return self._fired(step.number, breaches) if breaches else None
+
+    def verdict(self, *, ended: bool) -> Verdict:
+        """Where a rule that has not fired stands. `ended`: the job has, and no step will follow."""
+        if not ended:
+            return self._verdict(Status.IN_PROGRESS)
+        if self._checked:
+            return self._verdict(Status.NO_ISSUES_FOUND)
+        reason, explanation = self._why_nothing_was_judged()
+        return self._verdict(Status.NOT_EVALUATED, reason=reason, explanation=explanation)
+
+    def state(self) -> dict[str, Any]:
+        """All that the rule remembers, for `json.dumps`. The collections are not part of it."""
+        return {
+            "newest": self._newest,
+            "checked": self._checked,
+            "read": sorted(self._read),
+            **self._state(),
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on where the rule of the same parameters was that gave this `state`.
+
+        What it remembers of large tensors is not in the state: hand it the steps of `recalls` anew.
+        """
+        self._newest, self._checked, self._read = state["newest"], state["checked"], set(state["read"])
+        self._restore(state)
+
+    # -- what a rule may add ----------------------------------------------------------------------
 
     def tick(self, now: float) -> Verdict | None:  # noqa: ARG002 - only rules about time look at it
         """Time went by without a new step. `now` is in seconds since the epoch."""
         return None
 
-    @abstractmethod
-    def verdict(self, *, ended: bool) -> Verdict:
-        """Where a rule that has not fired stands. `ended`: the job has, and no step will follow."""
+    def recalls(self) -> tuple[int, ...]:
+        """The saved steps (global) whose tensors the rule has to see again after `restore`, through
+        `recall` and before the next `observe`: they are too large for its state."""
+        return ()
+
+    def recall(self, step: Step, tensors: Mapping[str, Value]) -> None:  # noqa: B027 - most rules need none
+        """See a step of `recalls` again. Nothing is judged."""
+
+    # -- what a rule is ---------------------------------------------------------------------------
 
     @abstractmethod
-    def state(self) -> dict[str, Any]:
-        """All that the rule remembers, for `json.dumps`. The collections are not part of it."""
+    def _judge(self, step: Step, tensors: Mapping[str, Value]) -> Sequence[Breach] | None:
+        """What is wrong at this step; empty where all is well, None where nothing was judged.
 
-    @abstractmethod
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on where the rule of the same parameters was that gave this `state`."""
+        Adds the tensors it reads to `_read`.
+        """
+
+    def _unjudged(self) -> Iterator[tuple[bool, str, str]]:
+        """Why nothing may have been judged: whether it is so, one word, a sentence. The first that holds
+        is told, before those that every rule has."""
+        return iter(())
+
+    def _notes(self) -> tuple[str, ...]:
+        """What a person should know about how the rule read its input."""
+        return ()
+
+    def _state(self) -> dict[str, Any]:
+        """What this rule remembers beyond what every rule does."""
+        return {}
+
+    def _restore(self, state: Mapping[str, Any]) -> None:  # noqa: B027 - most rules need none
+        """The counterpart of `_state`."""
+
+    # ---------------------------------------------------------------------------------------------
+
+    def _fired(self, step: int | None, breaches: Sequence[Breach]) -> Verdict:
+        return self._verdict(
+            Status.ISSUES_FOUND,
+            step=step,
+            reason=breaches[0].reason,
+            explanation="; ".join(breach.explanation for breach in breaches),
+            evidence=tuple(breach.evidence for breach in breaches),
+        )
+
+    def _verdict(
+        self,
+        status: Status,
+        *,
+        step: int | None = None,
+        reason: str = "",
+        explanation: str = "",
+        evidence: tuple[Evidence, ...] = (),
+    ) -> Verdict:
+        return Verdict(
+            status,
+            reason=reason,
+            explanation=explanation,
+            step=self._newest if step is None else step,
+            steps_checked=self._checked,
+            tensors=tuple(sorted(self._read)),
+            evidence=evidence,
+            notes=self._notes(),
+        )
+
+    def _why_nothing_was_judged(self) -> tuple[str, str]:
+        missing = [name for selection in self.selections for name in selection.missing]
+        causes = (
+            (self._newest is None, "nothing_saved", "the job saved no step"),
+            *self._unjudged(),
+            (bool(missing), "no_such_collection", f"the job has no collection {', '.join(missing)}"),
+            (not self._read, "no_tensor_matches", "none of the saved tensors is one that the rule reads"),
+            (True, "too_few_steps", "too few steps were saved to judge any"),
+        )
+        return next((reason, explanation) for holds, reason, explanation in causes if holds)
 
 
 def scalar(value: Value) -> float | None:

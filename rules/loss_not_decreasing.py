@@ -21,11 +21,11 @@ from __future__ import annotations
 import math
 import re
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from rules.base import Evidence, Mode, Rule, Status, Step, Value, Verdict, scalar
+from rules.base import Breach, Evidence, Mode, Rule, Step, Value, scalar
 from rules.parameters import FLAG, NAMES, REGEXES, choice, number, parameter, parse, whole
 from rules.selection import Selection
 
@@ -73,6 +73,7 @@ class LossNotDecreasing(Rule):
     complaint = "Loss is not decreasing"
 
     def __init__(self, parameters: Mapping[str, str]) -> None:
+        super().__init__(parameters)
         self.parameters = parse(Parameters, parameters, self.name)
         only_losses = not (self.parameters.collection_names or self.parameters.tensor_regex)
         losses = ("losses",) if self.parameters.use_losses_collection else ()
@@ -87,57 +88,24 @@ class LossNotDecreasing(Rule):
         self._rising: set[str] = set()
         self._large: set[str] = set()
         self._other_modes: set[Mode] = set()
-        self._newest: int | None = None
-        self._checked = 0
 
-    def observe(self, step: Step, tensors: Mapping[str, Value]) -> Verdict | None:
+    def _judge(self, step: Step, tensors: Mapping[str, Value]) -> Sequence[Breach] | None:
         losses = self._scalars(tensors)
-        self._newest = step.number
         if not losses or not self._takes(step.mode):
             return None
         count = step.counted_in(Mode.GLOBAL if self.parameters.mode == Mode.GLOBAL else step.mode)
-        fired: list[tuple[str, Evidence]] = []
-        checked = False
+        self._read.update(losses)
+        breaches: list[Breach] | None = None
         for tensor in sorted(losses):
             previous = self._remember(tensor, count, step.number, losses[tensor])
             if previous is None:
                 continue
-            checked = True
-            evidence = self._compare(tensor, step.number, losses[tensor], previous)
-            if evidence:
-                fired.append(evidence)
-        self._checked += checked
-        if not fired:
-            return None
-        return Verdict(
-            Status.ISSUES_FOUND,
-            reason=fired[0][0],
-            explanation="; ".join(self._explain(reason, evidence) for reason, evidence in fired),
-            step=step.number,
-            steps_checked=self._checked,
-            tensors=tuple(sorted(self._tracks)),
-            evidence=tuple(evidence for _, evidence in fired),
-            notes=self._notes(),
-        )
+            breaches = breaches or []
+            if breach := self._compare(tensor, step.number, losses[tensor], previous):
+                breaches.append(breach)
+        return breaches
 
-    def verdict(self, *, ended: bool) -> Verdict:
-        status, reason, explanation = Status.IN_PROGRESS, "", ""
-        if ended and self._checked:
-            status = Status.NO_ISSUES_FOUND
-        elif ended:
-            status = Status.NOT_EVALUATED
-            reason, explanation = self._nothing_checked()
-        return Verdict(
-            status,
-            reason=reason,
-            explanation=explanation,
-            step=self._newest,
-            steps_checked=self._checked,
-            tensors=tuple(sorted(self._tracks)),
-            notes=self._notes(),
-        )
-
-    def state(self) -> dict[str, Any]:
+    def _state(self) -> dict[str, Any]:
         return {
             "mode": self._mode,
             "tracks": {
@@ -147,11 +115,9 @@ class LossNotDecreasing(Rule):
             "rising": sorted(self._rising),
             "large": sorted(self._large),
             "other_modes": sorted(self._other_modes),
-            "newest": self._newest,
-            "checked": self._checked,
         }
 
-    def restore(self, state: Mapping[str, Any]) -> None:
+    def _restore(self, state: Mapping[str, Any]) -> None:
         self._mode = Mode(state["mode"]) if state["mode"] else None
         self._tracks = {
             name: _Track(track["last_check"], deque((c, s, v) for c, s, v in track["saved"]))
@@ -159,7 +125,6 @@ class LossNotDecreasing(Rule):
         }
         self._rising, self._large = set(state["rising"]), set(state["large"])
         self._other_modes = {Mode(mode) for mode in state["other_modes"]}
-        self._newest, self._checked = state["newest"], state["checked"]
 
     def _scalars(self, tensors: Mapping[str, Value]) -> dict[str, float]:
         losses: dict[str, float] = {}
@@ -201,67 +166,51 @@ class LossNotDecreasing(Rule):
         _, previous_step, previous = track.saved[0]
         return previous_step, previous
 
-    def _compare(
-        self, tensor: str, step: int, loss: float, previous: tuple[int, float]
-    ) -> tuple[str, Evidence] | None:
+    def _compare(self, tensor: str, step: int, loss: float, previous: tuple[int, float]) -> Breach | None:
         previous_step, before = previous
         wanted = self.parameters.diff_percent
         if not (math.isfinite(loss) and math.isfinite(before)):
-            return "non_finite", Evidence(tensor, step, loss, previous_step, before, threshold=wanted)
+            evidence = Evidence(tensor, step, loss, previous_step, before, threshold=wanted)
+            explanation = f"{tensor} is {loss:g} at step {step} ({before:g} at step {previous_step})"
+            return Breach("non_finite", explanation, evidence)
         fall = _fall_percent(before, loss)
         if fall >= wanted:
             return None
         reason = "increase" if -fall > self.parameters.increase_threshold_percent else "plateau"
-        return reason, Evidence(tensor, step, loss, previous_step, before, wanted, wanted - fall)
+        evidence = Evidence(tensor, step, loss, previous_step, before, wanted, wanted - fall)
+        return Breach(reason, self._explain(tensor, fall, previous_step, step), evidence)
 
-    def _explain(self, reason: str, evidence: Evidence) -> str:
-        previous = evidence.previous_value
-        if reason == "non_finite" or previous is None:
-            return (
-                f"{evidence.tensor} is {evidence.value:g} at step {evidence.step}"
-                f" ({previous:g} at step {evidence.previous_step})"
-            )
-        fall = _fall_percent(previous, evidence.value)
-        between = f"between step {evidence.previous_step} and step {evidence.step}"
-        wants = f"the rule wants {'' if fall > 0 else 'a fall of '}{evidence.threshold:g} %"
+    def _explain(self, tensor: str, fall: float, previous_step: int, step: int) -> str:
+        between = f"between step {previous_step} and step {step}"
+        wants = f"the rule wants {'' if fall > 0 else 'a fall of '}{self.parameters.diff_percent:g} %"
         if fall == 0:
-            return f"{evidence.tensor} did not change {between}; {wants}"
+            return f"{tensor} did not change {between}; {wants}"
         moved = "fell" if fall > 0 else "rose"
-        return f"{evidence.tensor} {moved} {_percent(abs(fall))} {between}; {wants}"
+        return f"{tensor} {moved} {_percent(abs(fall))} {between}; {wants}"
 
-    def _nothing_checked(self) -> tuple[str, str]:
-        """The first of these that holds, as reason and explanation."""
-        seen = ", ".join(sorted(self._other_modes))
-        causes = (
-            (self._newest is None, "nothing_saved", "the job saved no step"),
-            (
-                bool(self._tracks),
-                "too_few_steps",
-                f"no loss has saved steps that lie {self.parameters.num_steps} apart (num_steps)",
-            ),
-            (
-                bool(self._other_modes),
-                "no_values_in_mode",
-                f"no loss has values in mode {self.parameters.mode or 'EVAL or TRAIN'}, only in {seen}",
-            ),
-            (
-                bool(self._rising),
-                "only_rising_metrics",
-                "the selected metrics should all rise: none is a loss",
-            ),
-            (
-                bool(self._large),
-                "no_scalar",
-                "the selected tensors all have several elements: none is a loss",
-            ),
-            (
-                bool(self._losses.missing),
-                "no_such_collection",
-                f"the job has no collection {', '.join(self._losses.missing)}",
-            ),
-            (True, "no_tensor_matches", "none of the saved tensors is one that the rule reads"),
+    def _unjudged(self) -> Iterator[tuple[bool, str, str]]:
+        wanted, seen = self.parameters.mode or "EVAL or TRAIN", ", ".join(sorted(self._other_modes))
+        num_steps = self.parameters.num_steps
+        yield (
+            bool(self._tracks),
+            "too_few_steps",
+            f"no loss has saved steps that lie {num_steps} apart (num_steps)",
         )
-        return next((reason, explanation) for holds, reason, explanation in causes if holds)
+        yield (
+            bool(self._other_modes),
+            "no_values_in_mode",
+            f"no loss has values in mode {wanted}, only in {seen}",
+        )
+        yield (
+            bool(self._rising),
+            "only_rising_metrics",
+            "the selected metrics should all rise: none is a loss",
+        )
+        yield (
+            bool(self._large),
+            "no_scalar",
+            "the selected tensors all have several elements: none is a loss",
+        )
 
     def _notes(self) -> tuple[str, ...]:
         notes = []

@@ -9,15 +9,12 @@ import pytest
 import rules
 
 THIRD_PARTY = """
-from rules import Rule, Status, Verdict
+from rules import Breach, Evidence, Rule
 
 class AlwaysFires(Rule):
     name = "AlwaysFires"
-    def __init__(self, parameters): pass
-    def observe(self, step, tensors): return Verdict(Status.ISSUES_FOUND, step=step.number)
-    def verdict(self, *, ended): return Verdict(Status.IN_PROGRESS)
-    def state(self): return {}
-    def restore(self, state): pass
+    def __init__(self, parameters): super().__init__(parameters)
+    def _judge(self, step, tensors): return [Breach("always", "It fires.", Evidence("none", step.number, 1.0))]
 
 NOT_A_RULE = 3
 """
@@ -60,7 +57,8 @@ def test_a_rule_that_is_not_there_is_refused_with_those_that_are() -> None:
 def test_an_installed_distribution_adds_a_rule_by_its_entry_point() -> None:
     assert "AlwaysFires" in rules.names()
     verdict = rules.load("AlwaysFires", {}).observe(rules.Step(3), {})
-    assert verdict == rules.Verdict(rules.Status.ISSUES_FOUND, step=3)
+    assert verdict is not None
+    assert (verdict.status, verdict.step, verdict.reason) == (rules.Status.ISSUES_FOUND, 3, "always")
 
 
 @pytest.mark.usefixtures("third_party")
