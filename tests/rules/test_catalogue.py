@@ -14,7 +14,8 @@ from rules import Breach, Evidence, Rule
 class AlwaysFires(Rule):
     name = "AlwaysFires"
     def __init__(self, parameters): super().__init__(parameters)
-    def _judge(self, step, tensors): return [Breach("always", "It fires.", Evidence("none", step.number, 1.0))]
+    def _judge(self, step, tensors):
+        return [Breach("always", "It fires.", Evidence("none", step.number, 1.0))]
 
 NOT_A_RULE = 3
 """
