@@ -67,6 +67,7 @@ class App:
         self.aws = Aws(config.region)
         self.jobs = TrainingJobs(self.aws)
         self.store = open_store(config.store.url)
+        self.stopping = threading.Event()
         self.work = LookAgain()
         self.faults = Faults()
         self.outbox = Outbox(
@@ -95,9 +96,9 @@ class App:
             work=self.work,
             faults=self.faults,
             clock=utc_now,
+            stopping=self.stopping.is_set,
             only=tuple(names),
         )
-        self.stopping = threading.Event()
         self.failure: BaseException | None = None
         self.drained = True
         self._pace = Pace(DESCRIBES_PER_SECOND, time.monotonic, self.stopping.wait)
@@ -133,13 +134,13 @@ class App:
         scheduler.start()
         log.info("ready", version=__version__, region=self.aws.region, store=self.config.store.url)
         self.stopping.wait()
-        scheduler.shutdown(wait=False)
         self.work.close()
         self.outbox.stop()
+        under_way = [outbox, *lookers, self._start("last pass", scheduler.shutdown)]
         deadline = time.monotonic() + DRAIN
-        for thread in (outbox, *lookers):
+        for thread in under_way:
             thread.join(max(deadline - time.monotonic(), 0))
-        self.drained = not outbox.is_alive()
+        self.drained = not any(thread.is_alive() for thread in under_way)
         log.info("stopped", drained=self.drained)
 
     def stop(self) -> None:
@@ -192,6 +193,9 @@ class App:
             try:
                 loop()
             except BaseException as error:
+                if self.stopping.is_set():  # the store is closed under a request that was too slow
+                    log.debug("loop_interrupted", loop=name, error=str(error))
+                    return
                 log.exception("loop_failed", loop=name)
                 self.failure = error
                 self.stop()

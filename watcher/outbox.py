@@ -131,6 +131,10 @@ class Outbox:
             except StoreError as error:
                 # The claim's lease ends, and the delivery is looked up before it is sent again.
                 log.error("store_failed", error=str(error), consequence="the delivery is tried again")
+            except Exception as error:
+                # What nobody foresaw lies in this one delivery. It must hold up no other, and not for ever.
+                log.exception("attempt_failed")
+                self._retry(delivery, f"{type(error).__name__}: {error}", None, uncertain=True)
 
     def _tell(self, delivery: Delivery, finding: Finding) -> None:
         record = self.store.job(finding.job_arn)

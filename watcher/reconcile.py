@@ -36,6 +36,8 @@ class Reconciler:
     work: LookAgain
     faults: Faults
     clock: Callable[[], datetime]
+    stopping: Callable[[], bool]
+    """Whether to leave the pass where it is: a sweep over many jobs outlasts the time there is to end."""
     only: Sequence[str] = ()
     """Job names from the command line: these are watched, and nothing else is asked for."""
 
@@ -74,6 +76,8 @@ class Reconciler:
             seen = None
         else:
             self.faults.over("sagemaker:Search")
+        if self.stopping():
+            return  # the sweep may not have seen every job, and one it has not seen would look ended
         for name, urgency in due(self.store.watching(), seen, self.clock()):
             if self.watch.names(name):
                 self.work.put(name, urgency)
@@ -82,6 +86,8 @@ class Reconciler:
         """Hand each page to the pipeline as it comes; returns the ARNs of all jobs in progress."""
         seen: set[str] = set()
         for page in self.jobs.in_progress(self.watch.tags):
+            if self.stopping():
+                break
             found = [job for job in page if matches(job, self.watch)]
             self.pipeline.found(found, watching)
             seen.update(job.arn for job in found)

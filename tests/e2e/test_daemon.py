@@ -291,3 +291,16 @@ def test_one_broken_channel_delays_no_other_and_shows_as_a_dead_letter(
     (dead,) = events(logs, "dead_letter")
     assert "channel_not_found" in str(dead["error"])
     app.close()
+
+
+def test_a_sweep_that_is_cut_short_takes_no_job_for_ended(config: Config, sandbox: Sandbox):
+    sandbox.control.put_training_jobs({"TrainingJobName": f"job-{number:03d}"} for number in range(150))
+    app = App(config)
+    app.reconciler.run()
+    waiting = app.work.waiting()
+    sandbox.control.put_training_jobs({"TrainingJobName": f"new-{number:03d}"} for number in range(150))
+    app.stop()
+    app.reconciler.run()
+    assert app.work.waiting() == waiting
+    assert len(app.store.watching()) == 150
+    app.close()

@@ -330,3 +330,24 @@ def test_a_lease_that_another_process_took_over_changes_nothing(
     assert [entry["event"] for entry in logs][-1] == "lease_lost"
     assert store.deliveries()[0].state is DeliveryState.IN_FLIGHT
     assert replace(theirs, state=DeliveryState.DELIVERED).id == mine.id
+
+
+def test_a_delivery_on_which_watcher_itself_fails_holds_up_no_other(
+    store: Store, clock: Clock, slack: SlackDouble, open_channel: Callable[[str], Channel]
+):
+    def fail(to: str) -> Channel:
+        if to == "slack:#prod":
+            raise ZeroDivisionError("nobody foresaw this")
+        return open_channel(to)
+
+    find_issue(store, clock(), to=("slack:#prod", "slack:#alerts"))
+    outbox = an_outbox(store, clock, fail)
+    with capture_logs() as logs:
+        turn_until(outbox, clock, NOON)
+        assert len(slack.messages) == 1
+        failed, told = store.deliveries()
+        assert (failed.state, told.state) == (DeliveryState.PENDING, DeliveryState.DELIVERED)
+        turn_until(outbox, clock, NOON + GIVE_UP_AFTER + timedelta(minutes=5))
+    assert store.deliveries()[0].state is DeliveryState.DEAD
+    assert "nobody foresaw this" in failed.error
+    assert "attempt_failed" in [entry["event"] for entry in logs]
