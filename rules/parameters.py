@@ -12,6 +12,7 @@ and `parse(Parameters, {"num_steps": "2"}, rule)` makes the values, or an error 
 from __future__ import annotations
 
 import difflib
+import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
@@ -51,14 +52,27 @@ def whole(*, at_least: int) -> Kind[int]:
     return Kind(f"a whole number of at least {at_least}", read)
 
 
-def number(*, above: float, below: float) -> Kind[float]:
+def number(*, above: float, below: float = math.inf) -> Kind[float]:
     def read(text: str) -> float:
         value = float(text)
         if not above < value < below:
             raise ValueError
         return value
 
-    return Kind(f"a number above {above:g} and below {below:g}", read)
+    end = f" and below {below:g}" if below < math.inf else ""
+    return Kind(f"a number above {above:g}{end}", read)
+
+
+def between(lowest: float, highest: float) -> Kind[float]:
+    """Both ends are valid."""
+
+    def read(text: str) -> float:
+        value = float(text)
+        if not lowest <= value <= highest:
+            raise ValueError
+        return value
+
+    return Kind(f"a number from {lowest:g} to {highest:g}", read)
 
 
 def choice(*options: str) -> Kind[str]:
@@ -85,8 +99,22 @@ def _regexes(text: str) -> tuple[str, ...]:
     return regexes
 
 
+def _regex(text: str) -> str:
+    re.compile(text)
+    return text
+
+
+def _numbers(text: str) -> tuple[float, ...]:
+    numbers = tuple(float(number) for number in _names(text))
+    if not numbers or not all(math.isfinite(number) for number in numbers):
+        raise ValueError
+    return numbers
+
+
 FLAG = Kind("True or False", _flag)
 NAMES = Kind("names separated by commas", _names)
+NUMBERS = Kind("numbers separated by commas", _numbers)
+REGEX = Kind("a regular expression", _regex)
 REGEXES = Kind("regular expressions separated by commas", _regexes)
 
 
