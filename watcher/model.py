@@ -49,6 +49,18 @@ class RuleConfiguration:
 
 
 @dataclass(frozen=True, slots=True)
+class HookConfiguration:
+    """What smdebug's hook saves, and where: `DebugHookConfig`."""
+
+    output: str
+    """`s3://bucket/path`; the job's own folder is below it."""
+    parameters: Mapping[str, str] = field(default_factory=dict)
+    """Of the whole hook (`save_interval`, `train.save_interval` …)."""
+    collections: tuple[tuple[str, Mapping[str, str]], ...] = ()
+    """Name and parameters of each; a name can stand twice."""
+
+
+@dataclass(frozen=True, slots=True)
 class Outcome:
     """The state of one rule on one job."""
 
@@ -80,14 +92,21 @@ class JobSnapshot:
     failure_reason: str = ""
     outcomes: tuple[Outcome, ...] = ()
     rules: tuple[RuleConfiguration, ...] = ()
-    debug_output: str = ""
-    """`s3://bucket/path/JOB/debug-output`, or empty where the job has no hook configuration."""
+    hook: HookConfiguration | None = None
+    hyperparameters: Mapping[str, str] = field(default_factory=dict)
+    image: str = ""
+    """The training image's URI, or the name of a marketplace algorithm."""
     tags: Mapping[str, str] | None = None
     """None where the API that was asked does not tell them (only `Search` does)."""
     instance_type: str = ""
     instance_count: int = 1
     max_runtime: int = 0
     """`MaxRuntimeInSeconds`; 0 where the job has no such limit."""
+
+    @property
+    def debug_output(self) -> str:
+        """`s3://bucket/path/JOB/debug-output`, or empty where the job has no hook configuration."""
+        return f"{self.hook.output.rstrip('/')}/{self.name}/debug-output" if self.hook else ""
 
     @property
     def region(self) -> str:

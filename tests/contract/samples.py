@@ -11,6 +11,7 @@ from watcher.model import (
     DeliveryKind,
     Finding,
     FindingKind,
+    HookConfiguration,
     JobSnapshot,
     Outcome,
     RuleConfiguration,
@@ -61,7 +62,11 @@ FULL_SNAPSHOT = snapshot(
         Outcome("ProfilerReport", RuleSource.PROFILER, "AStatusOfTheFuture"),
     ),
     rules=(RuleConfiguration("loss", RuleSource.DEBUGGER, {"rule_to_invoke": "LossNotDecreasing"}),),
-    debug_output="s3://bucket/debug-output",
+    hook=HookConfiguration(
+        "s3://bucket/debug", {"save_interval": "5"}, (("losses", {"save_interval": "2"}),)
+    ),
+    hyperparameters={"num_round": "10"},
+    image="123456789012.dkr.ecr.us-east-1.amazonaws.com/sagemaker-xgboost:1.3-1",
     tags={"team": "risk"},
     instance_type="ml.m5.large",
     instance_count=4,

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from watcher.aws.session import Aws, translate
-from watcher.model import IN_PROGRESS, JobSnapshot, Outcome, RuleConfiguration, RuleSource
+from watcher.model import IN_PROGRESS, HookConfiguration, JobSnapshot, Outcome, RuleConfiguration, RuleSource
 
 PAGE = 100
 """The most records that `Search` and `ListTrainingJobs` give at once."""
@@ -73,11 +73,11 @@ class TrainingJobs:
 
 def parse_job(record: Mapping[str, Any]) -> JobSnapshot:
     """A record of `Search` or an answer of `DescribeTrainingJob` as a value."""
-    name = record["TrainingJobName"]
+    algorithm = record.get("AlgorithmSpecification", {})
     resources = record.get("ResourceConfig", {})
     return JobSnapshot(
         arn=record["TrainingJobArn"],
-        name=name,
+        name=record["TrainingJobName"],
         status=record["TrainingJobStatus"],
         secondary_status=record.get("SecondaryStatus", ""),
         created_at=record["CreationTime"],
@@ -87,7 +87,9 @@ def parse_job(record: Mapping[str, Any]) -> JobSnapshot:
         failure_reason=record.get("FailureReason", ""),
         outcomes=tuple(_outcomes(record)),
         rules=tuple(_rules(record)),
-        debug_output=_debug_output(name, record.get("DebugHookConfig")),
+        hook=_hook(record.get("DebugHookConfig")),
+        hyperparameters=record.get("HyperParameters", {}),
+        image=algorithm.get("TrainingImage") or algorithm.get("AlgorithmName", ""),
         tags={tag["Key"]: tag["Value"] for tag in record["Tags"]} if "Tags" in record else None,
         instance_type=resources.get("InstanceType", ""),
         instance_count=resources.get("InstanceCount", 1),
@@ -115,5 +117,14 @@ def _rules(record: Mapping[str, Any]) -> Iterator[RuleConfiguration]:
             yield RuleConfiguration(rule["RuleConfigurationName"], source, rule.get("RuleParameters", {}))
 
 
-def _debug_output(job: str, hook: Mapping[str, Any] | None) -> str:
-    return f"{hook['S3OutputPath'].rstrip('/')}/{job}/debug-output" if hook else ""
+def _hook(hook: Mapping[str, Any] | None) -> HookConfiguration | None:
+    if not hook:
+        return None
+    return HookConfiguration(
+        output=hook["S3OutputPath"],
+        parameters=hook.get("HookParameters", {}),
+        collections=tuple(
+            (collection.get("CollectionName", ""), collection.get("CollectionParameters", {}))
+            for collection in hook.get("CollectionConfigurations", ())
+        ),
+    )
