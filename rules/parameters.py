@@ -52,15 +52,25 @@ def whole(*, at_least: int) -> Kind[int]:
     return Kind(f"a whole number of at least {at_least}", read)
 
 
-def number(*, above: float, below: float = math.inf) -> Kind[float]:
+def number(
+    *, above: float | None = None, at_least: float | None = None, below: float | None = None
+) -> Kind[float]:
+    """A finite number, within the bounds that are given."""
+
     def read(text: str) -> float:
         value = float(text)
-        if not above < value < below:
+        if (
+            not math.isfinite(value)
+            or (above is not None and value <= above)
+            or (at_least is not None and value < at_least)
+            or (below is not None and value >= below)
+        ):
             raise ValueError
         return value
 
-    end = f" and below {below:g}" if below < math.inf else ""
-    return Kind(f"a number above {above:g}{end}", read)
+    bounds = (("above", above), ("of at least", at_least), ("below", below))
+    limits = " and ".join(f"{words} {limit:g}" for words, limit in bounds if limit is not None)
+    return Kind(f"a number {limits}".rstrip(), read)
 
 
 def between(lowest: float, highest: float) -> Kind[float]:
@@ -112,6 +122,7 @@ def _numbers(text: str) -> tuple[float, ...]:
 
 
 FLAG = Kind("True or False", _flag)
+TEXT = Kind("text", str)
 NAMES = Kind("names separated by commas", _names)
 NUMBERS = Kind("numbers separated by commas", _numbers)
 REGEX = Kind("a regular expression", _regex)
@@ -134,6 +145,12 @@ def parse(parameters: type[T], given: Mapping[str, str], rule: str) -> T:
             )
     values = {name: _read(rule, name, kinds[name], text) for name, text in given.items() if text.strip()}
     return parameters(**values)
+
+
+def require_one_of(parameters: object, rule: str, *names: str) -> None:
+    """Raises `ParameterError` where none of these parameters is given."""
+    if not any(getattr(parameters, name) for name in names):
+        raise ParameterError(f"{rule} needs {' or '.join(names)}")
 
 
 def _read(rule: str, name: str, kind: Kind[Any], text: str) -> Any:
