@@ -19,7 +19,10 @@ ENDED_STATUSES = frozenset({"Completed", "Failed", "Stopped"})
 
 ISSUES_FOUND: Final = "IssuesFound"
 RULE_ERROR: Final = "Error"
-FINAL_RULE_STATUSES = frozenset({ISSUES_FOUND, "NoIssuesFound", RULE_ERROR, "Stopped"})
+NO_ISSUES_FOUND: Final = "NoIssuesFound"
+NOT_EVALUATED: Final = "NotEvaluated"
+"""Watcher's own word for a rule that had nothing to look at; SageMaker says NoIssuesFound there."""
+FINAL_RULE_STATUSES = frozenset({ISSUES_FOUND, NO_ISSUES_FOUND, RULE_ERROR, "Stopped", NOT_EVALUATED})
 """A rule in one of these will not change any more."""
 
 KNOWN_STATUSES = ENDED_STATUSES | {IN_PROGRESS, "Stopping", "Deleting"}
@@ -71,6 +74,8 @@ class Outcome:
     evaluation_job_arn: str = ""
     """The rule's processing job; lower case, and empty until the service has started it."""
     updated_at: datetime | None = None
+    step: int | None = None
+    """The global step that decided; None where nobody says."""
 
     @property
     def final(self) -> bool:
@@ -122,16 +127,38 @@ class JobSnapshot:
 
     @property
     def settled(self) -> bool:
-        """Ended, and each of its rules final: nothing more can be learnt from this job."""
-        return self.ended and all(outcome.final for outcome in self.outcomes)
+        """Ended, and each of its rules final: nothing more can be learnt of it from SageMaker."""
+        return self.ended and all(o.final for o in self.outcomes if o.source is not RuleSource.LOCAL)
 
     def rule(self, name: str, source: RuleSource) -> RuleConfiguration | None:
         return next((rule for rule in self.rules if (rule.name, rule.source) == (name, source)), None)
 
 
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """How far Watcher's own evaluation of a job's rules has come."""
+
+    due_at: datetime | None
+    """When the debug output is to be looked at next; None: it is over."""
+    interval: float = 0.0
+    """Seconds between the last two looks: follows how often the job saves."""
+    cursor: str = ""
+    """Where reading goes on, as JSON (see `aws.tensors`); empty: at the beginning."""
+    states: Mapping[str, str] = field(default_factory=dict)
+    """What each rule remembers, as JSON, by the name of its configuration."""
+    outcomes: tuple[Outcome, ...] = ()
+    """With the source `local`."""
+
+
 class FindingKind(StrEnum):
     RULE_ISSUE = "rule_issue"
     RULE_ERROR = "rule_error"
+    RULE_UNEVALUATED = "rule_unevaluated"
+    """A rule had nothing to look at, although Debugger says NoIssuesFound or nothing."""
+    DIVERGENCE = "divergence"
+    """Watcher's own verdict and Debugger's differ at the end."""
+    RULE_DEFECT = "rule_defect"
+    """The job's record shows that a rule can never fire, always will, or reads nothing."""
     JOB_FAILED = "job_failed"
     JOB_STOPPED = "job_stopped"
     JOB_COMPLETED = "job_completed"

@@ -22,8 +22,8 @@ from tests.contract.samples import (
     snapshot,
 )
 from watcher.errors import StoreError
-from watcher.model import Delivery, DeliveryKind, DeliveryState, RuleSource
-from watcher.store.base import JobRecord, StopRecord, Store, WatchedJob
+from watcher.model import Delivery, DeliveryKind, DeliveryState, Evaluation, Outcome, RuleSource
+from watcher.store.base import JobRecord, Look, StopRecord, Store, WatchedJob
 from watcher.store.memory import MemoryStore
 from watcher.store.sqlite import SqliteStore
 
@@ -129,6 +129,61 @@ def test_a_job_that_is_gone_is_remembered_and_no_longer_watched(store: Store) ->
 
     assert [job.name for job in store.watching()] == ["there"]
     assert [record.watching for record in store.jobs("gone")] == [False]
+
+
+# -- evaluations ----------------------------------------------------------------------------------
+
+EVALUATION = Evaluation(
+    due_at=after(10),
+    interval=5.0,
+    cursor='{"after": 14}',
+    states={"Loss": '{"saved": [[14, NaN]]}'},
+    outcomes=(Outcome("Loss", RuleSource.LOCAL, "InProgress", step=14),),
+)
+
+
+def evaluated(job: str, evaluation: Evaluation | None) -> Look:
+    return replace(look(job), evaluation=evaluation)
+
+
+def test_an_evaluation_comes_back_exactly_as_it_was_given(store: Store) -> None:
+    store.commit([evaluated("job", EVALUATION)])
+    record = store.job(arn("job"))
+    assert record is not None
+    assert record.evaluation == EVALUATION
+
+
+def test_a_look_without_an_evaluation_leaves_it_as_it_was(store: Store) -> None:
+    store.commit([evaluated("job", EVALUATION)])
+    store.commit([look("job", fingerprint="another")])
+    assert [record.evaluation for record in store.jobs()] == [EVALUATION]
+    assert store.next_evaluation() == after(10)
+
+
+def test_due_evaluations_are_handed_out_once_longest_waiting_first(store: Store) -> None:
+    for job, seconds in (("second", 5), ("first", 2), ("later", 60), ("over", None)):
+        due_at = None if seconds is None else after(seconds)
+        store.commit([evaluated(job, replace(EVALUATION, due_at=due_at))])
+    assert store.claim_evaluations(after(10), LEASE, 1) == [arn("first")]
+    assert store.claim_evaluations(after(10), LEASE, 9) == [arn("second")]
+    assert store.claim_evaluations(after(10), LEASE, 9) == []
+    assert store.next_evaluation() == after(60)
+
+
+def test_an_evaluation_that_nobody_finished_is_due_again_after_the_lease(store: Store) -> None:
+    store.commit([evaluated("job", EVALUATION)])
+    store.claim_evaluations(after(10), LEASE, 9)
+    assert store.claim_evaluations(after(10 + LEASE - 1), LEASE, 9) == []
+    assert store.claim_evaluations(after(10 + LEASE), LEASE, 9) == [arn("job")]
+
+
+def test_a_commit_says_when_an_evaluation_is_due_next(store: Store) -> None:
+    store.commit([evaluated("job", EVALUATION)])
+    store.claim_evaluations(after(10), LEASE, 9)
+    store.commit([evaluated("job", replace(EVALUATION, due_at=after(15)))])
+    assert store.next_evaluation() == after(15)
+    store.commit([evaluated("job", replace(EVALUATION, due_at=None))])
+    assert store.next_evaluation() is None
 
 
 # -- findings -------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from watcher.model import Delivery, Finding, JobSnapshot
+from watcher.model import Delivery, Evaluation, Finding, JobSnapshot
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +31,8 @@ class Look:
     """When `DescribeTrainingJob` is due next; None: not before something changes."""
     findings: tuple[Finding, ...] = ()
     deliveries: tuple[Delivery, ...] = ()
+    evaluation: Evaluation | None = None
+    """None: as it was."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,8 @@ class JobRecord:
     changed_at: datetime
     """When a look last found something new."""
     watching: bool
+    evaluation: Evaluation | None = None
+    """None where Watcher evaluates no rule of this job."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +91,18 @@ class Store(Protocol):
 
     def unwatch(self, arn: str) -> None:
         """The job is gone at SageMaker: keep what is known, look no more."""
+        ...
+
+    def claim_evaluations(self, now: datetime, lease: float, limit: int) -> list[str]:
+        """The ARNs of jobs whose debug output is due to be looked at, longest waiting first.
+
+        They are due again `lease` seconds from now, unless a commit says otherwise: what another process
+        would do meanwhile would only be done twice.
+        """
+        ...
+
+    def next_evaluation(self) -> datetime | None:
+        """When `claim_evaluations` next has something."""
         ...
 
     # -- findings ---------------------------------------------------------------------------------

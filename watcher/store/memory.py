@@ -25,6 +25,7 @@ class MemoryStore:
         self._lock = threading.Lock()
         self._jobs: dict[str, JobRecord] = {}
         self._looks: dict[str, WatchedJob] = {}
+        self._evaluate_at: dict[str, datetime | None] = {}
         self._findings: dict[str, Finding] = {}
         self._deliveries: dict[str, Delivery] = {}
         self._leases: dict[str, _Lease] = {}
@@ -45,7 +46,10 @@ class MemoryStore:
             first_seen_at=record.first_seen_at if record else look.seen_at,
             changed_at=record.changed_at if record and unchanged else look.seen_at,
             watching=look.watching,
+            evaluation=look.evaluation or (record.evaluation if record else None),
         )
+        if look.evaluation:
+            self._evaluate_at[snapshot.arn] = look.evaluation.due_at
         self._looks[snapshot.arn] = WatchedJob(
             snapshot.arn, snapshot.name, snapshot.status, look.fingerprint, look.describe_at
         )
@@ -78,6 +82,18 @@ class MemoryStore:
         with self._lock:
             if arn in self._jobs:
                 self._jobs[arn] = replace(self._jobs[arn], watching=False)
+
+    def claim_evaluations(self, now: datetime, lease: float, limit: int) -> list[str]:
+        with self._lock:
+            due = sorted((at, arn) for arn, at in self._evaluate_at.items() if at is not None and at <= now)
+            arns = [arn for _, arn in due[:limit]]
+            for arn in arns:
+                self._evaluate_at[arn] = now + timedelta(seconds=lease)
+            return arns
+
+    def next_evaluation(self) -> datetime | None:
+        with self._lock:
+            return min((at for at in self._evaluate_at.values() if at is not None), default=None)
 
     # -- findings ---------------------------------------------------------------------------------
 

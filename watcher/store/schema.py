@@ -99,6 +99,16 @@ MIGRATIONS: tuple[Script, ...] = (
         "CREATE TABLE probe (writes INTEGER NOT NULL)",
         "INSERT INTO probe VALUES (0)",
     ),
+    (
+        """
+        CREATE TABLE evaluations (
+            job_arn TEXT PRIMARY KEY REFERENCES jobs (arn),
+            due_at TEXT,
+            evaluation TEXT NOT NULL
+        )
+        """,
+        "CREATE INDEX due_evaluations ON evaluations (due_at) WHERE due_at IS NOT NULL",
+    ),
 )
 """Script N brings a file from version N to N + 1. Add to the end; never change what was released."""
 

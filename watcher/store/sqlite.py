@@ -19,13 +19,16 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from watcher.errors import StoreError
-from watcher.model import Delivery, Finding, JobSnapshot
+from watcher.model import Delivery, Evaluation, Finding, JobSnapshot
 from watcher.store import schema
 from watcher.store.base import JobRecord, Look, StopRecord, WatchedJob
 
 _SNAPSHOT = TypeAdapter(JobSnapshot)
 _FINDING = TypeAdapter(Finding)
 _DELIVERY = TypeAdapter(Delivery)
+_EVALUATION = TypeAdapter(Evaluation)
+
+_JOBS = "SELECT * FROM jobs LEFT JOIN evaluations ON job_arn = arn"
 
 
 class SqliteStore:
@@ -114,22 +117,38 @@ class SqliteStore:
 
     def job(self, arn: str) -> JobRecord | None:
         with self._reading() as connection:
-            row = connection.execute("SELECT * FROM jobs WHERE arn = ?", (arn,)).fetchone()
+            row = connection.execute(f"{_JOBS} WHERE arn = ?", (arn,)).fetchone()
             return _job_record(row) if row else None
 
     def jobs(self, name: str | None = None) -> list[JobRecord]:
         with self._reading() as connection:
             if name is None:
-                rows = connection.execute("SELECT * FROM jobs ORDER BY created_at DESC, arn")
+                rows = connection.execute(f"{_JOBS} ORDER BY created_at DESC, arn")
             else:
-                rows = connection.execute(
-                    "SELECT * FROM jobs WHERE name = ? ORDER BY created_at DESC, arn", (name,)
-                )
+                rows = connection.execute(f"{_JOBS} WHERE name = ? ORDER BY created_at DESC, arn", (name,))
             return [_job_record(row) for row in rows]
 
     def unwatch(self, arn: str) -> None:
         with self._writing() as connection:
             connection.execute("UPDATE jobs SET watching = FALSE WHERE arn = ?", (arn,))
+
+    def claim_evaluations(self, now: datetime, lease: float, limit: int) -> list[str]:
+        with self._writing() as connection:
+            rows = connection.execute(
+                "SELECT job_arn FROM evaluations WHERE due_at <= ? ORDER BY due_at, job_arn LIMIT ?",
+                (_text(now), limit),
+            ).fetchall()
+            arns = [row["job_arn"] for row in rows]
+            connection.executemany(
+                "UPDATE evaluations SET due_at = ? WHERE job_arn = ?",
+                [(_text(now + timedelta(seconds=lease)), arn) for arn in arns],
+            )
+            return arns
+
+    def next_evaluation(self) -> datetime | None:
+        with self._reading() as connection:
+            (due,) = connection.execute("SELECT min(due_at) FROM evaluations").fetchone()
+            return _moment(due) if due else None
 
     # -- findings ---------------------------------------------------------------------------------
 
@@ -300,6 +319,18 @@ def _remember(connection: sqlite3.Connection, look: Look) -> list[Finding]:
             "snapshot": _SNAPSHOT.dump_json(snapshot).decode(),
         },
     )
+    if look.evaluation is not None:
+        connection.execute(
+            """
+            INSERT INTO evaluations (job_arn, due_at, evaluation) VALUES (?, ?, ?)
+            ON CONFLICT (job_arn) DO UPDATE SET due_at = excluded.due_at, evaluation = excluded.evaluation
+            """,
+            (
+                snapshot.arn,
+                _text(look.evaluation.due_at) if look.evaluation.due_at else None,
+                _EVALUATION.dump_json(look.evaluation).decode(),
+            ),
+        )
     new = [finding for finding in look.findings if _add_finding(connection, finding)]
     told = {finding.id for finding in new}
     _add_deliveries(connection, [delivery for delivery in look.deliveries if delivery.finding_id in told])
@@ -357,6 +388,7 @@ def _job_record(row: sqlite3.Row) -> JobRecord:
         first_seen_at=_moment(row["first_seen_at"]),
         changed_at=_moment(row["changed_at"]),
         watching=bool(row["watching"]),
+        evaluation=_EVALUATION.validate_json(row["evaluation"]) if row["evaluation"] else None,
     )
 
 
