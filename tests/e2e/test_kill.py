@@ -19,8 +19,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.doubles.slack import SlackDouble
-from tests.e2e.conftest import PATIENCE, eventually, issue
+from tests.doubles.slack import Conversation, SlackDouble
+from tests.e2e.conftest import PATIENCE, changed, eventually, issue
 from tests.e2e.daemon import run_daemon
 from watcher.config import Config
 from watcher.sandbox.process import Sandbox
@@ -28,6 +28,8 @@ from watcher.store import open_store
 
 KILLS = int(os.environ.get("WATCHER_KILLS", "60"))
 JOBS_A_KILL = 3
+LANES = 4
+"""What a dead daemon had in flight holds its lane up until its lease ends: the next kill takes another."""
 SLOW = 0.02
 """Seconds that Slack takes to answer here, so that there is something to hit."""
 
@@ -91,10 +93,15 @@ def test_nothing_is_lost_and_nothing_told_twice_however_often_watcher_is_killed(
     config: Config, sandbox: Sandbox, slack: SlackDouble, environment: dict[str, str]
 ):
     chance = random.Random(20261121)
+    slack.workspace.conversations += [
+        Conversation(f"C100000000{lane}", f"lane-{lane}") for lane in range(LANES)
+    ]
+    lanes = [{"job": f"lane-{lane}-*", "to": [f"slack:#lane-{lane}"]} for lane in range(LANES)]
+    config = changed(config, route=lanes)
     stall = Stall(slack)
     jobs = 0
     for number in range(KILLS):
-        placed = [f"job-{jobs + more:04d}" for more in range(JOBS_A_KILL)]
+        placed = [f"lane-{number % LANES}-job-{jobs + more:04d}" for more in range(JOBS_A_KILL)]
         jobs += JOBS_A_KILL
         sandbox.control.put_training_jobs(
             {"TrainingJobName": name, "DebugRuleEvaluationStatuses": [issue()]} for name in placed
