@@ -68,11 +68,16 @@ _RULE_ERROR = (
     "rule's parameters and the collections it reads."
 )
 
+_UNEVALUATED = (
+    "Nobody watches this job for what the rule looks for: check the collections, their save_interval and the "
+    "rule's parameters, or the next job runs unwatched too."
+)
+_DIVERGENCE = (
+    "One of the two is wrong, or they saw different tensors: compare the values above with the end of the "
+    "rule's log, and trust neither before that."
+)
+
 _FAILURES = (
-    (
-        "exit code: 137",
-        "The container was killed, most often for want of memory: use a larger instance or smaller batches.",
-    ),
     (
         "exit code: 137",
         "The container was killed, most often for want of memory: use a larger instance or smaller batches.",
@@ -118,6 +123,12 @@ def advice(finding: Finding, snapshot: JobSnapshot | None) -> str:
             return _RULE_ISSUES.get(built_in_rule(finding, snapshot), "")
         case FindingKind.RULE_ERROR:
             return _first_in(_RULE_ERRORS, finding.reason) or _RULE_ERROR
+        case FindingKind.RULE_UNEVALUATED:
+            return _UNEVALUATED
+        case FindingKind.DIVERGENCE:
+            return _DIVERGENCE
+        case FindingKind.RULE_DEFECT:
+            return ""
         case FindingKind.JOB_FAILED:
             return _first_in(_FAILURES, finding.reason) or _FAILURE
         case FindingKind.JOB_STOPPED:

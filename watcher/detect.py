@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import datetime
 
 from watcher.model import (
     ISSUES_FOUND,
+    NO_ISSUES_FOUND,
+    NOT_EVALUATED,
     RULE_ERROR,
     Finding,
     FindingKind,
     JobSnapshot,
     Outcome,
+    RuleSource,
     finding_id,
 )
 
@@ -30,7 +34,11 @@ def detect(
     Rules are matched by source and name: their order changes between two answers, and two rules may
     share a name across sources. `before` is None for a job that was never seen.
     """
-    return [*_rule_findings(before, after, now), *_job_findings(before, after, now, stopped_by_us)]
+    return [
+        *_rule_findings(before, after, now),
+        *_local_findings(before, after, now),
+        *_job_findings(before, after, now, stopped_by_us),
+    ]
 
 
 def parse_step(details: str) -> int | None:
@@ -57,9 +65,52 @@ def _rule_finding(kind: FindingKind, job: JobSnapshot, outcome: Outcome, now: da
         opened_at=now,
         rule=outcome.rule,
         source=outcome.source,
-        step=parse_step(outcome.details),
+        step=parse_step(outcome.details) if outcome.step is None else outcome.step,
         reason=outcome.details,
     )
+
+
+def _local_findings(before: JobSnapshot | None, after: JobSnapshot, now: datetime) -> Iterator[Finding]:
+    """What only a second opinion tells."""
+    for judge, kind in (
+        (_divergences, FindingKind.DIVERGENCE),
+        (_unevaluated, FindingKind.RULE_UNEVALUATED),
+    ):
+        known = judge(before) if before else {}
+        for rule, outcome in judge(after).items():
+            if rule not in known:
+                yield _rule_finding(kind, after, outcome, now)
+
+
+def _divergences(job: JobSnapshot) -> dict[str, Outcome]:
+    """The local outcomes that contradict Debugger's final ones."""
+    opposites = {ISSUES_FOUND: NO_ISSUES_FOUND, NO_ISSUES_FOUND: ISSUES_FOUND}
+    debugger = {o.rule: o.status for o in job.outcomes if o.source is RuleSource.DEBUGGER}
+    return {
+        outcome.rule: replace(outcome, details=_contradiction(outcome))
+        for outcome in job.outcomes
+        if outcome.source is RuleSource.LOCAL
+        and outcome.rule in debugger
+        and opposites.get(outcome.status) == debugger[outcome.rule]
+    }
+
+
+def _contradiction(outcome: Outcome) -> str:
+    if outcome.status == ISSUES_FOUND:
+        return f"Debugger says NoIssuesFound, and Watcher sees the rule fire: {outcome.details}"
+    return "Debugger says IssuesFound, and on the saved tensors Watcher does not see the rule fire"
+
+
+def _unevaluated(job: JobSnapshot) -> dict[str, Outcome]:
+    """The local outcomes of rules that had nothing to look at, where Debugger does not say so."""
+    debugger = {o.rule: o.status for o in job.outcomes if o.source is RuleSource.DEBUGGER}
+    return {
+        outcome.rule: outcome
+        for outcome in job.outcomes
+        if outcome.source is RuleSource.LOCAL
+        and outcome.status == NOT_EVALUATED
+        and debugger.get(outcome.rule, NO_ISSUES_FOUND) == NO_ISSUES_FOUND
+    }
 
 
 def _job_findings(

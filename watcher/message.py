@@ -171,6 +171,12 @@ def _title(finding: Finding) -> str:
             return f"{finding.rule} found an issue in {finding.job}"
         case FindingKind.RULE_ERROR:
             return f"{finding.rule} could not run on {finding.job}"
+        case FindingKind.RULE_UNEVALUATED:
+            return f"{finding.rule} had nothing to look at in {finding.job}"
+        case FindingKind.DIVERGENCE:
+            return f"Watcher and Debugger disagree on {finding.rule} in {finding.job}"
+        case FindingKind.RULE_DEFECT:
+            return f"{finding.rule} cannot do its work on {finding.job}"
         case FindingKind.JOB_FAILED:
             return f"{finding.job} failed"
         case FindingKind.JOB_STOPPED:

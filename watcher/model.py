@@ -263,7 +263,9 @@ class Delivery:
     error: str = ""
     delivered_at: datetime | None = None
     text: str = ""
-    """For an update: what is to be said."""
+    """Of an alert and of an update, what is said about the job's fate; of a stop, who asks for it."""
+    follows: str = ""
+    """Of an update, the id of the alert that it belongs to."""
 
     @property
     def open(self) -> bool:

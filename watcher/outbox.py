@@ -139,9 +139,12 @@ class Outbox:
     def _tell(self, delivery: Delivery, finding: Finding) -> None:
         record = self.store.job(finding.job_arn)
         job = record.snapshot if record else None
+        alert = self._alert_of(delivery, finding)
+        if alert:  # an update takes the place of the alert, which may be another finding's
+            finding = self.store.finding(alert.finding_id) or finding
         message = compose(delivery, finding, job, self.gather(finding, job), self.clock())
         try:
-            receipt = self._send(delivery, message)
+            receipt = self._send(delivery, message, alert)
         except Retry as error:
             self._retry(delivery, str(error), error.after, uncertain=error.uncertain)
         except (Undeliverable, ConfigError) as error:
@@ -149,7 +152,15 @@ class Outbox:
         else:
             self._settle(delivery, DeliveryState.DELIVERED, receipt=receipt)
 
-    def _send(self, delivery: Delivery, message: Message) -> str:
+    def _alert_of(self, delivery: Delivery, finding: Finding) -> Delivery | None:
+        """Of an update, the alert that it follows."""
+        if delivery.kind is not DeliveryKind.UPDATE:
+            return None
+        twin = policy.twin(finding)
+        rows = [row for id_ in (finding.id, twin) if id_ for row in self.store.deliveries(id_)]
+        return next((row for row in rows if row.id == delivery.follows), None)
+
+    def _send(self, delivery: Delivery, message: Message, alert: Delivery | None) -> str:
         channel = self._channel(delivery.to)
         if delivery.uncertain:
             try:
@@ -161,14 +172,6 @@ class Outbox:
                 return receipt
             message = replace(message, repeat=not channel.can_find)
         if delivery.kind is DeliveryKind.UPDATE:
-            alert = next(
-                (
-                    row
-                    for row in self.store.deliveries(delivery.finding_id)
-                    if row.kind is DeliveryKind.ALERT and row.to == delivery.to
-                ),
-                None,
-            )
             return channel.update(message, alert.receipt if alert else "")
         return channel.send(message)
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 import structlog
@@ -14,15 +15,18 @@ from watcher import policy
 from watcher.aws.sagemaker import TrainingJobs
 from watcher.config import Config, Watch
 from watcher.detect import detect
-from watcher.errors import NotFound
+from watcher.errors import NotFound, StoreError
 from watcher.model import (
     KNOWN_RULE_STATUSES,
     KNOWN_STATUSES,
     Delivery,
+    Evaluation,
+    Finding,
     JobSnapshot,
+    Outcome,
     RuleSource,
 )
-from watcher.store.base import Look, Store, WatchedJob
+from watcher.store.base import JobRecord, Look, Store, WatchedJob
 
 log = structlog.get_logger(__name__)
 
@@ -43,18 +47,22 @@ class Pipeline:
     spread: Callable[[], float]
     """A random number from 0 to 1: keeps the jobs' refreshes from falling together."""
     committed: Callable[[], None]
-    """Called when there is something to deliver."""
+    """Called when there is something to deliver, or to evaluate."""
+    _deciding: threading.Lock = field(default_factory=threading.Lock)
+    """What is decided depends on what was told before, so one job is decided on after the other."""
 
     def found(self, snapshots: Iterable[JobSnapshot], known: Mapping[str, WatchedJob]) -> None:
         """Handle the jobs that `Search` found in progress; what has not changed costs nothing."""
         now = self.clock()
-        looks = []
-        for snapshot in snapshots:
-            job = known.get(snapshot.arn)
-            if job is None or job.fingerprint != fingerprint(snapshot):
-                look = self._look(snapshot, now, described=False)
-                looks.append(replace(look, watching=True, describe_at=job.describe_at if job else now))
-        self._commit(looks)
+        with self._deciding:
+            looks = []
+            for snapshot in snapshots:
+                job = known.get(snapshot.arn)
+                if job is None or job.fingerprint != fingerprint(snapshot):
+                    record = self.store.job(snapshot.arn)
+                    look = self._look(record, _with_unsearchable(snapshot, record), now)
+                    looks.append(replace(look, describe_at=record.describe_at if record else now))
+            self._commit(looks)
 
     def look_again(self, name: str) -> JobSnapshot | None:
         """Read one job anew and handle it; None where it has vanished."""
@@ -65,20 +73,45 @@ class Pipeline:
                 log.info("job_vanished", job=name)
                 self.store.unwatch(record.snapshot.arn)
             return None
-        look = self._look(snapshot, self.clock(), described=True)
-        if matches(look.snapshot, self.config.watch):
-            self._commit([look])
-        else:
+        known = self.store.job(snapshot.arn)
+        snapshot = replace(snapshot, tags=self._tags(snapshot, known))
+        if not matches(snapshot, self.config.watch):
             self.store.unwatch(snapshot.arn)
-        if look.snapshot.ended and not look.watching and not look.snapshot.settled:
-            open_rules = [outcome.rule for outcome in look.snapshot.outcomes if not outcome.final]
+            return snapshot
+        now = self.clock()
+        watching, describe_at = schedule(snapshot, now, self.config.watch.follow, self.spread())
+        with self._deciding:
+            look = self._look(self.store.job(snapshot.arn), snapshot, now)
+            self._commit([replace(look, watching=watching, describe_at=describe_at)])
+        if snapshot.ended and not watching and not snapshot.settled:
+            open_rules = [outcome.rule for outcome in snapshot.outcomes if not outcome.final]
             log.warning("rules_never_final", job=name, rules=open_rules)
-        return look.snapshot
+        return snapshot
 
-    def _look(self, snapshot: JobSnapshot, now: datetime, *, described: bool) -> Look:
-        record = self.store.job(snapshot.arn)
+    def evaluated(self, arn: str, evaluation: Evaluation) -> None:
+        """Handle what Watcher's own evaluation of a job's rules has come to."""
+        with self._deciding:
+            record = self.store.job(arn)
+            if record is None:
+                raise StoreError(f"{arn} was evaluated and is not known: the store was edited by hand")
+            look = self._look(replace(record, evaluation=evaluation), record.snapshot, self.clock())
+            self._commit(
+                [
+                    replace(
+                        look,
+                        watching=record.watching,
+                        describe_at=record.describe_at,
+                        evaluation=evaluation,
+                    )
+                ]
+            )
+
+    def _look(self, record: JobRecord | None, snapshot: JobSnapshot, now: datetime) -> Look:
+        """What a snapshot yields beside what is known of its job. Reads the store, and nothing else."""
+        evaluation = record.evaluation if record else None
+        begins = evaluation is None and policy.local_rules(snapshot, self.config.rules)
         before = record.snapshot if record else None
-        after = self._completed(snapshot, before, described=described)
+        after = _with_outcomes(snapshot, evaluation.outcomes if evaluation else ())
         _log_unknown_statuses(before, after)
         stopped_by_us = after.ended and self.store.stop_of(after.arn) is not None
         findings = [
@@ -86,41 +119,37 @@ class Pipeline:
             for finding in detect(before, after, now=now, stopped_by_us=stopped_by_us)
             if policy.wanted(finding, self.config)
         ]
-        outbox: list[Delivery] = []
-        for finding in findings:
-            decision = policy.decide(finding, after, self.config)
-            outbox += policy.deliveries(finding, decision, self.config.stop, now)
-        watching, describe_at = schedule(after, now, self.config.watch.follow, self.spread())
         return Look(
             snapshot=after,
             fingerprint=fingerprint(after),
             seen_at=now,
-            watching=watching,
-            describe_at=describe_at,
+            watching=True,
             findings=tuple(findings),
-            deliveries=tuple(outbox),
+            deliveries=tuple(self._deliveries(findings, after, now)),
+            evaluation=Evaluation(due_at=now) if begins else None,
         )
 
-    def _completed(
-        self, snapshot: JobSnapshot, before: JobSnapshot | None, *, described: bool
-    ) -> JobSnapshot:
-        """`Search` leaves out what belongs to profiler rules, Describe the tags: take both from before."""
-        if described:
-            if snapshot.tags is not None:
-                return snapshot
-            if before and before.tags is not None:
-                return replace(snapshot, tags=before.tags)
-            return (
-                replace(snapshot, tags=self.jobs.tags(snapshot.arn)) if self.config.watch.tags else snapshot
-            )
-        if before is None:
-            return snapshot
-        profiler = RuleSource.PROFILER
-        return replace(
-            snapshot,
-            outcomes=snapshot.outcomes + tuple(o for o in before.outcomes if o.source is profiler),
-            rules=snapshot.rules + tuple(r for r in before.rules if r.source is profiler),
-        )
+    def _deliveries(self, findings: Sequence[Finding], job: JobSnapshot, now: datetime) -> list[Delivery]:
+        rows: list[Delivery] = []
+        for finding in findings:
+            if twins_rows := self._rows_of(policy.twin(finding), rows):
+                rows += policy.agreement(finding, twins_rows, now)
+            else:
+                decision = policy.decide(finding, job, self.config)
+                rows += policy.deliveries(finding, decision, self.config.stop, now)
+        return rows
+
+    def _rows_of(self, finding: str | None, rows: Sequence[Delivery]) -> list[Delivery]:
+        """The deliveries of a finding, be they in the store or about to be."""
+        if finding is None:
+            return []
+        return self.store.deliveries(finding) or [row for row in rows if row.finding_id == finding]
+
+    def _tags(self, snapshot: JobSnapshot, known: JobRecord | None) -> Mapping[str, str] | None:
+        """Describe does not tell them: those that are known, or asked for where they decide."""
+        if known and known.snapshot.tags is not None:
+            return known.snapshot.tags
+        return self.jobs.tags(snapshot.arn) if self.config.watch.tags else None
 
     def _commit(self, looks: list[Look]) -> None:
         if not looks:
@@ -136,7 +165,7 @@ class Pipeline:
                 step=finding.step,
                 reason=finding.reason,
             )
-        if new:
+        if new or any(look.evaluation for look in looks):
             self.committed()
 
 
@@ -145,14 +174,32 @@ def matches(job: JobSnapshot, watch: Watch) -> bool:
     return watch.names(job.name) and watch.tags.items() <= (job.tags or {}).items()
 
 
+def _with_unsearchable(snapshot: JobSnapshot, record: JobRecord | None) -> JobSnapshot:
+    """`Search` leaves out what belongs to profiler rules: as it was when the job was last described."""
+    if record is None:
+        return snapshot
+    profiler = RuleSource.PROFILER
+    return replace(
+        snapshot,
+        outcomes=snapshot.outcomes + tuple(o for o in record.snapshot.outcomes if o.source is profiler),
+        rules=snapshot.rules + tuple(r for r in record.snapshot.rules if r.source is profiler),
+    )
+
+
+def _with_outcomes(snapshot: JobSnapshot, local: tuple[Outcome, ...]) -> JobSnapshot:
+    """SageMaker's outcomes, and our own."""
+    theirs = tuple(o for o in snapshot.outcomes if o.source is not RuleSource.LOCAL)
+    return replace(snapshot, outcomes=theirs + local)
+
+
 def fingerprint(job: JobSnapshot) -> str:
     """Changes when anything does that both `Search` and Describe tell of a job."""
     shared = replace(
         job,
         tags=None,
         modified_at=job.created_at,  # moves without anything else having changed
-        outcomes=tuple(o for o in job.outcomes if o.source is not RuleSource.PROFILER),
-        rules=tuple(r for r in job.rules if r.source is not RuleSource.PROFILER),
+        outcomes=tuple(o for o in job.outcomes if o.source is RuleSource.DEBUGGER),
+        rules=tuple(r for r in job.rules if r.source is RuleSource.DEBUGGER),
     )
     return hashlib.blake2b(_SNAPSHOT.dump_json(shared), digest_size=16).hexdigest()
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from enum import StrEnum
+from fnmatch import fnmatchcase
 
-from watcher.config import Config, Stop
+from watcher.config import Config, Rules, Stop
 from watcher.model import (
     STOP_DESTINATION,
     Decision,
@@ -15,9 +17,11 @@ from watcher.model import (
     FindingKind,
     JobSnapshot,
     Routing,
+    RuleConfiguration,
     RuleSource,
     StopChoice,
     delivery_id,
+    finding_id,
 )
 
 
@@ -88,22 +92,67 @@ def deliveries(finding: Finding, decision: Decision, settings: Stop, now: dateti
     return rows
 
 
-def updates(alerts: list[Delivery], text: str, now: datetime) -> list[Delivery]:
-    """Say what became of a stop wherever the alert was told."""
+def updates(rows: Sequence[Delivery], text: str, now: datetime) -> list[Delivery]:
+    """Say what became of a stop wherever the alert was told. `rows`: all deliveries of the finding."""
+    return [_update(alert, alert.finding_id, text, now) for alert in rows if _is_alert(alert)]
+
+
+def twin(finding: Finding) -> str | None:
+    """The id of the same issue as the other evaluator would find it; None where there is no other.
+
+    Debugger's rule and Watcher's own evaluation of it are one finding to the reader.
+    """
+    if finding.kind is not FindingKind.RULE_ISSUE or finding.source not in _OTHER:
+        return None
+    return finding_id(finding.job_arn, finding.kind, finding.rule, _OTHER[finding.source])
+
+
+def agreement(finding: Finding, twins_rows: Sequence[Delivery], now: datetime) -> list[Delivery]:
+    """Add to the alerts of a finding's twin that the other evaluator has found the same."""
+    who = {RuleSource.DEBUGGER: "Debugger's own rule job", RuleSource.LOCAL: "Watcher's own evaluation"}
+    step = f" at step {finding.step}" if finding.step is not None else ""
+    agrees = f"{who[finding.source or RuleSource.DEBUGGER]} found the same{step}."
+    latest = {row.to: row.text for row in twins_rows if row.kind is not DeliveryKind.STOP}
     return [
-        Delivery(
-            id=delivery_id(alert.finding_id, DeliveryKind.UPDATE, alert.to),
-            finding_id=alert.finding_id,
-            kind=DeliveryKind.UPDATE,
-            to=alert.to,
-            lane=alert.lane,
-            created_at=now,
-            due_at=now,
-            text=text,
-        )
-        for alert in alerts
-        if alert.kind is DeliveryKind.ALERT
+        _update(alert, finding.id, f"{latest[alert.to]}\n{agrees}".strip(), now)
+        for alert in twins_rows
+        if _is_alert(alert)
     ]
+
+
+_OTHER = {RuleSource.DEBUGGER: RuleSource.LOCAL, RuleSource.LOCAL: RuleSource.DEBUGGER}
+
+
+def _is_alert(row: Delivery) -> bool:
+    return row.kind is DeliveryKind.ALERT
+
+
+def _update(alert: Delivery, finding: str, text: str, now: datetime) -> Delivery:
+    return Delivery(
+        id=delivery_id(finding, DeliveryKind.UPDATE, alert.to),
+        finding_id=finding,
+        kind=DeliveryKind.UPDATE,
+        to=alert.to,
+        lane=alert.lane,
+        created_at=now,
+        due_at=now,
+        text=text,
+        follows=alert.id,
+    )
+
+
+def local_rules(job: JobSnapshot, settings: Rules) -> tuple[RuleConfiguration, ...]:
+    """The rules of a job that Watcher evaluates itself; none where nothing is saved to look at."""
+    if settings.local == "off" or not job.debug_output:
+        return ()
+    own = tuple(rule for rule in job.rules if rule.source is RuleSource.DEBUGGER)
+    if own or settings.local == "mirror":
+        return own
+    return tuple(
+        RuleConfiguration(attached.rule, RuleSource.LOCAL, attached.parameters)
+        for attached in settings.attach
+        if fnmatchcase(job.name, attached.job)
+    )
 
 
 def stop_sentence(finding: Finding, decision: Decision, settings: Stop, now: datetime) -> str:

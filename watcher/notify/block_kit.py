@@ -27,6 +27,9 @@ ROWS = 5
 _SIGNS = {
     FindingKind.RULE_ISSUE: "🔴",
     FindingKind.RULE_ERROR: "🟠",
+    FindingKind.RULE_UNEVALUATED: "🟠",
+    FindingKind.DIVERGENCE: "🟠",
+    FindingKind.RULE_DEFECT: "🟠",
     FindingKind.JOB_FAILED: "🔴",
     FindingKind.JOB_STOPPED: "🟠",
     FindingKind.JOB_COMPLETED: "🟢",

@@ -19,6 +19,9 @@ from watcher.model import FindingKind
 _COLOURS = {
     FindingKind.RULE_ISSUE: "red",
     FindingKind.RULE_ERROR: "yellow",
+    FindingKind.RULE_UNEVALUATED: "yellow",
+    FindingKind.DIVERGENCE: "yellow",
+    FindingKind.RULE_DEFECT: "yellow",
     FindingKind.JOB_FAILED: "red",
     FindingKind.JOB_STOPPED: "yellow",
     FindingKind.JOB_COMPLETED: "green",

@@ -55,6 +55,7 @@ class JobRecord:
     changed_at: datetime
     """When a look last found something new."""
     watching: bool
+    describe_at: datetime | None = None
     evaluation: Evaluation | None = None
     """None where Watcher evaluates no rule of this job."""
 

@@ -46,6 +46,7 @@ class MemoryStore:
             first_seen_at=record.first_seen_at if record else look.seen_at,
             changed_at=record.changed_at if record and unchanged else look.seen_at,
             watching=look.watching,
+            describe_at=look.describe_at,
             evaluation=look.evaluation or (record.evaluation if record else None),
         )
         if look.evaluation:

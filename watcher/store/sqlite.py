@@ -353,9 +353,9 @@ def _add_deliveries(connection: sqlite3.Connection, deliveries: Sequence[Deliver
     connection.executemany(
         """
         INSERT INTO deliveries (id, finding_id, kind, "to", lane, created_at, due_at, state, attempts,
-                                uncertain, receipt, error, delivered_at, text)
+                                uncertain, receipt, error, delivered_at, text, follows)
         VALUES (:id, :finding_id, :kind, :to, :lane, :created_at, :due_at, :state, :attempts,
-                :uncertain, :receipt, :error, :delivered_at, :text)
+                :uncertain, :receipt, :error, :delivered_at, :text, :follows)
         ON CONFLICT (id) DO NOTHING
         """,
         [_columns(delivery) for delivery in deliveries],
@@ -388,6 +388,7 @@ def _job_record(row: sqlite3.Row) -> JobRecord:
         first_seen_at=_moment(row["first_seen_at"]),
         changed_at=_moment(row["changed_at"]),
         watching=bool(row["watching"]),
+        describe_at=_moment(row["describe_at"]) if row["describe_at"] else None,
         evaluation=_EVALUATION.validate_json(row["evaluation"]) if row["evaluation"] else None,
     )
 
