@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from tests.jobs import FIRED, NOON, a_job, an_ended_job, an_outcome
 from watcher.detect import detect, parse_step
-from watcher.model import FindingKind, JobSnapshot, RuleSource
+from watcher.model import FindingKind, JobSnapshot, Outcome, RuleSource
 
 
 def kinds(before: JobSnapshot | None, after: JobSnapshot, *, stopped_by_us: bool = False) -> list[str]:
@@ -131,3 +131,56 @@ def test_however_often_one_looks_on_the_way_each_issue_of_the_end_has_been_found
         found |= {finding.id for finding in detect(before, job, now=NOON, stopped_by_us=False)}
         before = job
     assert {finding.id for finding in detect(None, end, now=NOON, stopped_by_us=False)} <= found
+
+
+def local(status: str, rule: str = "LossNotDecreasing", **changes: object) -> Outcome:
+    return an_outcome(status, rule=rule, source=RuleSource.LOCAL, **changes)
+
+
+def test_what_watcher_finds_itself_is_a_finding_with_its_own_step():
+    job = a_job(outcomes=(local("IssuesFound", step=14, details="train-error fell 1.2 %"),))
+    (finding,) = detect(None, job, now=NOON, stopped_by_us=False)
+    assert (finding.kind, finding.source, finding.step) == ("rule_issue", RuleSource.LOCAL, 14)
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"), [("IssuesFound", "NoIssuesFound"), ("NoIssuesFound", "IssuesFound")]
+)
+def test_contradicting_final_outcomes_are_a_divergence(ours, theirs):
+    before = a_job(outcomes=(an_outcome("InProgress"), local(ours)))
+    after = an_ended_job(outcomes=(an_outcome(theirs), local(ours)))
+    assert FindingKind.DIVERGENCE in kinds(before, after)
+    assert FindingKind.DIVERGENCE not in kinds(after, after)
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        ("IssuesFound", "IssuesFound"),
+        ("IssuesFound", "InProgress"),
+        ("IssuesFound", "Stopped"),
+        ("IssuesFound", "Error"),
+        ("InProgress", "IssuesFound"),
+        ("NotEvaluated", "IssuesFound"),
+    ],
+)
+def test_agreement_and_what_is_not_final_is_no_divergence(ours, theirs):
+    assert FindingKind.DIVERGENCE not in kinds(None, an_ended_job(outcomes=(an_outcome(theirs), local(ours))))
+
+
+def test_a_rule_that_had_nothing_to_look_at_is_told_where_debugger_says_all_is_well():
+    job = an_ended_job(
+        outcomes=(an_outcome("NoIssuesFound"), local("NotEvaluated", details="the job saved no step"))
+    )
+    findings = detect(None, job, now=NOON, stopped_by_us=False)
+    assert [(f.kind, f.reason) for f in findings if f.rule] == [("rule_unevaluated", "the job saved no step")]
+
+
+def test_a_rule_without_debugger_that_had_nothing_to_look_at_is_told():
+    assert FindingKind.RULE_UNEVALUATED in kinds(None, an_ended_job(outcomes=(local("NotEvaluated"),)))
+
+
+@pytest.mark.parametrize("theirs", ["InProgress", "Error", "IssuesFound", "Stopped"])
+def test_a_rule_of_which_debugger_says_otherwise_is_not_called_unevaluated(theirs):
+    job = an_ended_job(outcomes=(an_outcome(theirs), local("NotEvaluated")))
+    assert FindingKind.RULE_UNEVALUATED not in kinds(None, job)

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
 from tests.jobs import NOON, a_job, an_ended_job, an_outcome
 from watcher import policy
-from watcher.config import Config, Route, Slack, Stop, Watch
+from watcher.config import Config, Route, Rules, Slack, Stop, Watch
 from watcher.detect import detect
-from watcher.model import DeliveryKind, Finding, JobSnapshot, Routing, RuleSource, StopChoice
+from watcher.model import (
+    DeliveryKind,
+    Finding,
+    HookConfiguration,
+    JobSnapshot,
+    Routing,
+    RuleConfiguration,
+    RuleSource,
+    StopChoice,
+)
 from watcher.policy import Refusal
 
 FIRING = a_job(outcomes=(an_outcome("IssuesFound"),))
@@ -139,3 +149,68 @@ def test_the_guards_refuse_to_stop(job, settings, expected):
 def test_another_job_of_the_same_name_is_not_stopped():
     other = FIRING.arn.replace("111122223333", "444455556666")
     assert policy.refusal(FIRING, other, Stop(), NOON) is Refusal.ANOTHER_JOB
+
+
+MIRRORED = a_job(
+    rules=(RuleConfiguration("LossNotDecreasing", RuleSource.DEBUGGER),),
+    hook=HookConfiguration("s3://bucket/debug"),
+)
+
+
+def rule_names(job: JobSnapshot, **settings: object) -> list[str]:
+    return [rule.name for rule in policy.local_rules(job, Rules.model_validate(settings))]
+
+
+ATTACHED = {"local": "attach", "attach": [{"job": "churn-*", "rule": "Overfit"}]}
+
+
+@pytest.mark.parametrize(
+    ("settings", "own", "none"),
+    [
+        ({"local": "off"}, [], []),
+        ({"local": "mirror"}, ["LossNotDecreasing"], []),
+        (ATTACHED, ["LossNotDecreasing"], ["Overfit"]),
+        ({**ATTACHED, "attach": [{"job": "prod-*", "rule": "Overfit"}]}, ["LossNotDecreasing"], []),
+    ],
+)
+def test_watcher_evaluates_a_jobs_own_rules_and_attaches_others_to_jobs_that_have_none(settings, own, none):
+    assert rule_names(MIRRORED, **settings) == own
+    assert rule_names(replace(MIRRORED, rules=()), **settings) == none
+
+
+def test_a_job_that_saves_nothing_has_nothing_to_evaluate():
+    assert rule_names(replace(MIRRORED, hook=None)) == []
+
+
+def test_profiler_rules_are_not_evaluated_locally():
+    profiler = RuleConfiguration("ProfilerReport", RuleSource.PROFILER)
+    assert rule_names(replace(MIRRORED, rules=(profiler,))) == []
+
+
+def test_debuggers_issue_and_watchers_own_are_twins():
+    debugger = the_finding(FIRING)
+    local = the_finding(a_job(outcomes=(an_outcome("IssuesFound", source=RuleSource.LOCAL),)))
+    assert (policy.twin(debugger), policy.twin(local)) == (local.id, debugger.id)
+
+
+def test_a_profilers_issue_and_a_rule_that_could_not_run_have_no_twin():
+    profiler = an_outcome("IssuesFound", source=RuleSource.PROFILER)
+    assert policy.twin(the_finding(a_job(outcomes=(profiler,)))) is None
+    assert policy.twin(the_finding(a_job(outcomes=(an_outcome("Error"),)))) is None
+
+
+def test_who_finds_the_same_later_is_added_to_the_alert_and_stops_nothing():
+    first = the_finding(a_job(outcomes=(an_outcome("IssuesFound", source=RuleSource.LOCAL, step=14),)))
+    route = Config(route=(Route(to=("console", "slack:#growth"), stop=True),))
+    rows = policy.deliveries(first, policy.decide(first, FIRING, route), route.stop, NOON)
+    second = the_finding(a_job(outcomes=(an_outcome("IssuesFound", details=FIRED),)))
+    agreement = policy.agreement(second, rows, NOON)
+    assert [(row.kind, row.to, row.finding_id) for row in agreement] == [
+        (DeliveryKind.UPDATE, "console", second.id),
+        (DeliveryKind.UPDATE, "slack:#growth", second.id),
+    ]
+    assert [row.follows for row in agreement] == [row.id for row in rows[:2]]
+    assert agreement[0].text.splitlines() == [
+        rows[0].text,
+        "Debugger's own rule job found the same at step 140.",
+    ]
