@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import pytest
 
-from tests.jobs import NOON, a_job, an_ended_job, an_outcome
+from tests.jobs import FIRED, NOON, a_job, an_ended_job, an_outcome
 from watcher import policy
 from watcher.config import Config, Route, Rules, Slack, Stop, Watch
 from watcher.detect import detect
