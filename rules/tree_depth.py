@@ -1,0 +1,91 @@
+"""TreeDepth: a tree of an XGBoost model is deeper than it should be.
+
+AWS describes the rule and keeps its code to itself. Where the description is silent, these are the
+readings taken here:
+
+- AWS takes the depth from the "base 2 logarithm of the largest node ID", which is one too many for a
+  full tree. Here depth = floor(log2(id + 1)), and the rule fires when that is greater than `depth`.
+- XGBoost numbers the nodes in the order in which it makes them and leaves no gaps, so this is exact for a
+  full tree and a lower bound for a lopsided one. AWS's formula shares that.
+- smdebug's hook saves one tree a step, the one whose number is the step's. Where a round grows several
+  (one for each class, or a forest), the rule sees only a part of the model.
+- Node ids that are no whole numbers from 0 on (NaN, text) come from no hook of smdebug: they are left
+  out, and the verdict says so. A step without a tree is not judged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from rules.base import Breach, Evidence, Rule, Step, Value
+from rules.left_out import LeftOut
+from rules.parameters import number, parameter, parse
+from rules.selection import Selection
+from rules.values import numbers
+
+
+@dataclass(frozen=True, slots=True)
+class Parameters:
+    depth: float = parameter(4.0, number(at_least=0))
+
+
+class TreeDepth(Rule):
+    name = "TreeDepth"
+    complaint = "A tree is too deep"
+
+    def __init__(self, parameters: Mapping[str, str]) -> None:
+        super().__init__(parameters)
+        self.parameters = parse(Parameters, parameters, self.name)
+        self._nodes = Selection(regexes=("^trees/Node$",))
+        self.selections = (self._nodes,)
+        self._left_out = LeftOut()
+
+    def _judge(self, step: Step, tensors: Mapping[str, Value]) -> Sequence[Breach] | None:
+        breaches: list[Breach] | None = None
+        for tensor, value in self._nodes.of(tensors):
+            self._read.add(tensor)
+            largest = self._largest_id(tensor, value)
+            if largest is None:
+                continue
+            breaches = []
+            depth = (largest + 1).bit_length() - 1  # floor(log2(id + 1)), without rounding
+            allowed = self.parameters.depth
+            if depth > allowed:
+                evidence = Evidence(tensor, step.number, depth, threshold=allowed, missed_by=depth - allowed)
+                explanation = (
+                    f"the tree of step {step.number} is {depth} deep (its largest node id is {largest}); "
+                    f"the rule allows {allowed:g}"
+                )
+                breaches.append(Breach("too_deep", explanation, evidence))
+        return breaches
+
+    def _largest_id(self, tensor: str, value: Value) -> int | None:
+        ids = numbers(value)
+        if ids is not None and ids.size == 0:
+            return None
+        if ids is None or not (np.isfinite(ids).all() and ids.min() >= 0 and (np.floor(ids) == ids).all()):
+            self._left_out.add(tensor, "no_node_ids", "they hold no node ids")
+            return None
+        return int(ids.max())
+
+    def _state(self) -> dict[str, Any]:
+        return {"left_out": self._left_out.state()}
+
+    def _restore(self, state: Mapping[str, Any]) -> None:
+        self._left_out.restore(state["left_out"])
+
+    def _unjudged(self) -> Iterator[tuple[bool, str, str]]:
+        yield (
+            not self._read,
+            "no_tensor_matches",
+            "the job saves no trees: its hook has to save the collection trees",
+        )
+        yield from self._left_out.unjudged()
+        yield True, "no_tree", "no saved step holds a tree"
+
+    def _notes(self) -> tuple[str, ...]:
+        return self._left_out.notes()
