@@ -1,0 +1,102 @@
+"""FeatureImportanceOverweight: a few features decide nearly all of an XGBoost model.
+
+AWS describes the rule and keeps its code to itself. Where the description is silent, these are the
+readings taken here:
+
+- The importances of one type (`feature_importance/weight/…`, `…/gain/…`) are summed by themselves:
+  smdebug's hook has normalised each type to 1. A regex that finds several types has each one judged, and
+  the rule fires when one of them is overweight. Other names are one type up to their last slash.
+- The rule fires when the sum of the `nfeatures` largest is greater than `threshold`. A model that uses no
+  more than `nfeatures` features always fires; the sentence says how many it uses.
+- The hook saves only features that the model uses. A step without any is not judged.
+- NaN or infinity among the importances fires, for the reason `non_finite`.
+- Tensors of more than one element, text and reductions are left out, and the verdict says so.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rules.base import Breach, Evidence, Rule, Step, Value, scalar
+from rules.left_out import LeftOut
+from rules.parameters import REGEXES, between, parameter, parse, whole
+from rules.selection import Selection
+from rules.values import is_reduction
+
+_TYPE = re.compile(r"(.*?\bfeature_importance/[^/]+)/(.+)|(.+)/([^/]+)")
+
+
+@dataclass(frozen=True, slots=True)
+class Parameters:
+    threshold: float = parameter(0.8, between(0, 1))
+    nfeatures: int = parameter(3, whole(at_least=1))
+    tensor_regex: tuple[str, ...] = parameter((".*feature_importance/weight",), REGEXES)
+
+
+class FeatureImportanceOverweight(Rule):
+    name = "FeatureImportanceOverweight"
+    complaint = "Few features decide nearly everything"
+
+    def __init__(self, parameters: Mapping[str, str]) -> None:
+        super().__init__(parameters)
+        self.parameters = parse(Parameters, parameters, self.name)
+        self._importances = Selection(regexes=self.parameters.tensor_regex)
+        self.selections = (self._importances,)
+        self._left_out = LeftOut()
+        self._named: dict[str, tuple[str, str]] = {}
+
+    def _judge(self, step: Step, tensors: Mapping[str, Value]) -> Sequence[Breach] | None:
+        types: dict[str, dict[str, float]] = {}
+        for tensor, value in self._importances.of(tensors):
+            importance = None if is_reduction(tensor) else scalar(value)
+            if importance is None:
+                self._left_out.add(tensor, "no_scalar", "they are no single numbers, or reductions")
+                continue
+            kind, feature = self._named.get(tensor) or self._name(tensor)
+            types.setdefault(kind, {})[feature] = importance
+            self._read.add(tensor)
+        if not types:
+            return None
+        breaches = (self._weigh(step.number, kind, types[kind]) for kind in sorted(types))
+        return [breach for breach in breaches if breach]
+
+    def _name(self, tensor: str) -> tuple[str, str]:
+        matched = _TYPE.fullmatch(tensor)
+        kind, feature = (part for part in matched.groups() if part) if matched else (tensor, tensor)
+        self._named[tensor] = kind, feature
+        return kind, feature
+
+    def _weigh(self, step: int, kind: str, importances: Mapping[str, float]) -> Breach | None:
+        allowed, count = self.parameters.threshold, self.parameters.nfeatures
+        for feature, importance in importances.items():
+            if not math.isfinite(importance):
+                explanation = f"{kind} of {feature} is {importance:g} at step {step}"
+                return Breach("non_finite", explanation, Evidence(kind, step, importance, threshold=allowed))
+        largest = heapq.nlargest(count, importances, key=importances.__getitem__)
+        share = math.fsum(importances[feature] for feature in largest)
+        if share <= allowed:
+            return None
+        those = f"all {len(importances)}" if len(importances) <= count else f"{count} of {len(importances)}"
+        explanation = (
+            f"{those} features that the model uses ({', '.join(largest)}) make up {share:.4g} of {kind} "
+            f"at step {step}; the rule allows {allowed:g} for the {count} largest"
+        )
+        evidence = Evidence(kind, step, share, threshold=allowed, missed_by=share - allowed)
+        return Breach("overweight", explanation, evidence)
+
+    def _state(self) -> dict[str, Any]:
+        return {"left_out": self._left_out.state()}
+
+    def _restore(self, state: Mapping[str, Any]) -> None:
+        self._left_out.restore(state["left_out"])
+
+    def _unjudged(self) -> Iterator[tuple[bool, str, str]]:
+        yield from self._left_out.unjudged()
+
+    def _notes(self) -> tuple[str, ...]:
+        return self._left_out.notes()
