@@ -17,6 +17,8 @@ from watcher.config import Config
 from watcher.sandbox.process import Sandbox
 
 PATIENCE = 20.0
+SLOW = 0.02
+"""Seconds that a stalled Slack takes to answer at all, so that there is something to hit."""
 
 
 @pytest.fixture
@@ -83,3 +85,32 @@ def issue(rule: str = "LossNotDecreasing", step: int = 14) -> dict[str, Any]:
 
 def texts(slack: SlackDouble) -> list[str]:
     return [message["text"] for message in slack.messages]
+
+
+class Stall:
+    """Holds Slack's answers back once a message is stored: the worst moment to be killed."""
+
+    def __init__(self, slack: SlackDouble) -> None:
+        self.on = False
+        self.stored = threading.Event()
+        self._released = threading.Event()
+        self._call = slack.call
+        slack.call = self.call  # type: ignore[method-assign]
+
+    def call(self, method: str, arguments: dict[str, object], token: str) -> dict[str, object]:
+        time.sleep(SLOW / 2)
+        answer = self._call(method, arguments, token)
+        if self.on and method == "chat.postMessage":
+            self.stored.set()
+            self._released.wait(PATIENCE)
+        time.sleep(SLOW / 2)
+        return answer
+
+    def begin(self) -> None:
+        self.stored.clear()
+        self._released.clear()
+        self.on = True
+
+    def end(self) -> None:
+        self.on = False
+        self._released.set()

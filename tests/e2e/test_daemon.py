@@ -9,8 +9,9 @@ from pathlib import Path
 from structlog.testing import capture_logs
 
 from tests.doubles.slack import SlackDouble
+from tests.doubles.webhook import WebhookDouble
 from tests.e2e.conftest import changed, eventually, issue, running, texts
-from watcher.app import App
+from watcher.app import App, utc_now
 from watcher.config import Config
 from watcher.model import DeliveryState
 from watcher.sandbox.process import Sandbox
@@ -291,6 +292,24 @@ def test_one_broken_channel_delays_no_other_and_shows_as_a_dead_letter(
     (dead,) = events(logs, "dead_letter")
     assert "channel_not_found" in str(dead["error"])
     app.close()
+
+
+def test_a_webhook_that_hangs_delays_no_other_channel(config: Config, sandbox: Sandbox, slack: SlackDouble):
+    with WebhookDouble("a shared secret", utc_now) as hook:
+        hook.hang()
+        settings = changed(
+            config,
+            webhook={"secret": hook.secret},
+            route=[{"to": [f"webhook:{hook.url}", "slack:#alerts"]}],
+        )
+        sandbox.control.put_training_job("first", DebugRuleEvaluationStatuses=[issue()])
+        with running(App(settings)) as app:
+            eventually(lambda: hook.received, "a request that hangs")
+            sandbox.control.put_training_job("second", DebugRuleEvaluationStatuses=[issue()])
+            eventually(lambda: len(slack.messages) == 2, "both alerts in Slack")
+            webhook = [row for row in app.store.deliveries() if row.to.startswith("webhook:")]
+            assert [row.state for row in webhook] == [DeliveryState.IN_FLIGHT, DeliveryState.PENDING]
+            hook.released.set()
 
 
 def test_a_sweep_that_is_cut_short_takes_no_job_for_ended(config: Config, sandbox: Sandbox):

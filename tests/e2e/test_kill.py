@@ -11,7 +11,6 @@ import multiprocessing
 import os
 import random
 import signal
-import threading
 import time
 from collections import Counter
 from multiprocessing.process import BaseProcess
@@ -20,7 +19,7 @@ from pathlib import Path
 import pytest
 
 from tests.doubles.slack import Conversation, SlackDouble
-from tests.e2e.conftest import PATIENCE, changed, eventually, issue
+from tests.e2e.conftest import SLOW, Stall, changed, eventually, issue
 from tests.e2e.daemon import run_daemon
 from watcher.config import Config
 from watcher.sandbox.process import Sandbox
@@ -30,8 +29,6 @@ KILLS = int(os.environ.get("WATCHER_KILLS", "60"))
 JOBS_A_KILL = 3
 LANES = 4
 """What a dead daemon had in flight holds its lane up until its lease ends: the next kill takes another."""
-SLOW = 0.02
-"""Seconds that Slack takes to answer here, so that there is something to hit."""
 
 # A fork server imports the daemon once: each daemon is a real process, and starts in milliseconds.
 processes = multiprocessing.get_context("forkserver")
@@ -54,35 +51,6 @@ def kill(process: BaseProcess) -> None:
 @pytest.fixture
 def environment(sandbox: Sandbox) -> dict[str, str]:
     return dict(sandbox.env)
-
-
-class Stall:
-    """Holds Slack's answers back once a message is stored: the worst moment to be killed."""
-
-    def __init__(self, slack: SlackDouble) -> None:
-        self.on = False
-        self.stored = threading.Event()
-        self._released = threading.Event()
-        self._call = slack.call
-        slack.call = self.call  # type: ignore[method-assign]
-
-    def call(self, method: str, arguments: dict[str, object], token: str) -> dict[str, object]:
-        time.sleep(SLOW / 2)
-        answer = self._call(method, arguments, token)
-        if self.on and method == "chat.postMessage":
-            self.stored.set()
-            self._released.wait(PATIENCE)
-        time.sleep(SLOW / 2)
-        return answer
-
-    def begin(self) -> None:
-        self.stored.clear()
-        self._released.clear()
-        self.on = True
-
-    def end(self) -> None:
-        self.on = False
-        self._released.set()
 
 
 def told(slack: SlackDouble) -> Counter[str]:

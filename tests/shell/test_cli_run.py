@@ -73,3 +73,22 @@ def test_a_named_job_that_does_not_exist_is_a_usage_error(folder: Path, sandbox:
     assert done.returncode == 2
     assert done.stderr.startswith("watcher: there is no training job 'chrun-1' in us-east-1")
     assert done.stderr.count("\n") == 1
+
+
+def test_the_daemon_never_imports_what_only_the_sandbox_needs(folder: Path, sandbox: Sandbox):
+    script = (
+        "import sys; from watcher.cli import main; code = main(['run', '--once']);"
+        "print(*{name.split('.')[0] for name in sys.modules}); sys.exit(code)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=folder,
+        env={**os.environ, **sandbox.env},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    imported = set(done.stdout.splitlines()[-1].split())
+    assert {"boto3", "numpy"} <= imported  # it has worked: a rule has fired
+    assert imported & {"sagemaker", "smdebug", "matplotlib", "moto", "pandas", "sklearn", "xgboost"} == set()

@@ -1,0 +1,149 @@
+"""`watcher run` as people run it, a process of its own: how it ends, and what a full disk does to it."""
+
+from __future__ import annotations
+
+import json
+import resource
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.doubles.slack import SlackDouble
+from tests.e2e.conftest import Stall, eventually, issue, texts
+from watcher.config import Config
+from watcher.model import DeliveryState
+from watcher.sandbox.process import Sandbox
+from watcher.store import open_store
+
+TIME_TO_END = 10.0
+"""Seconds that a daemon may take after SIGTERM."""
+
+
+class Watcher:
+    """A process, and what it has logged so far."""
+
+    def __init__(self, folder: Path, *arguments: str) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "watcher", "run", "--verbose", *arguments],
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.lines: list[str] = []
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        self.lines.extend(self.process.stderr or ())
+
+    def events(self, event: str) -> list[dict[str, Any]]:
+        return [entry for entry in map(json.loads, self.lines) if entry["event"] == event]
+
+    def ready(self) -> Watcher:
+        eventually(lambda: self.events("ready"), "ready")
+        return self
+
+    def end(self, number: int = signal.SIGTERM) -> int:
+        """The exit code after this signal."""
+        self.process.send_signal(number)
+        code = self.process.wait(TIME_TO_END)
+        self._reader.join()
+        return code
+
+    def close(self) -> None:
+        with suppress(ProcessLookupError):
+            self.process.kill()
+        self.process.wait()
+        self._reader.join()
+        if self.process.stderr:
+            self.process.stderr.close()
+
+
+@pytest.fixture
+def start(config: Config, slack: SlackDouble, tmp_path: Path) -> Iterator[Callable[..., Watcher]]:
+    """Starts daemons with the settings of `config`, the token in the environment."""
+    (tmp_path / "watcher.toml").write_text(
+        f"""
+        [watch]
+        poll_interval = {config.watch.poll_interval}
+        [store]
+        url = "{config.store.url}"
+        [slack]
+        bot_token = "{slack.token}"
+        channel = "{config.slack.channel}"
+        api_url = "{slack.api_url}"
+        """
+    )
+    started: list[Watcher] = []
+
+    def starter(*arguments: str) -> Watcher:
+        started.append(Watcher(tmp_path, *arguments))
+        return started[-1]
+
+    yield starter
+    for watcher in started:
+        watcher.close()
+
+
+def test_sigterm_lets_the_alert_that_is_under_way_arrive_and_exits_0(
+    start: Callable[..., Watcher], config: Config, sandbox: Sandbox, slack: SlackDouble
+):
+    stall = Stall(slack)
+    stall.begin()
+    sandbox.control.put_training_job("churn", DebugRuleEvaluationStatuses=[issue()])
+    watcher = start()
+    eventually(stall.stored.is_set, "a message that is stored and not answered")
+    threading.Timer(0.3, stall.end).start()
+
+    assert watcher.end() == 0
+    assert [entry["drained"] for entry in watcher.events("stopped")] == [True]
+    with closing(open_store(config.store.url)) as store:
+        assert [delivery.state for delivery in store.deliveries()] == [DeliveryState.DELIVERED]
+    assert len(slack.messages) == 1
+
+
+def test_sigterm_while_slack_hangs_exits_0_in_time_and_leaves_the_alert_to_the_next(
+    start: Callable[..., Watcher], config: Config, sandbox: Sandbox, slack: SlackDouble
+):
+    slack.fail("chat.postMessage", "hang")
+    sandbox.control.put_training_job("churn", DebugRuleEvaluationStatuses=[issue()])
+    watcher = start()
+    eventually(lambda: slack.calls["chat.postMessage"], "a request that hangs")
+
+    assert watcher.end() == 0
+    assert [entry["drained"] for entry in watcher.events("stopped")] == [False]
+    with closing(open_store(config.store.url)) as store:
+        assert [delivery.state for delivery in store.deliveries()] == [DeliveryState.IN_FLIGHT]
+    assert slack.token not in "".join(watcher.lines)
+
+
+def test_ctrl_c_ends_a_daemon_as_sigterm_does(start: Callable[..., Watcher], sandbox: Sandbox):
+    assert start().ready().end(signal.SIGINT) == 0
+
+
+def test_a_full_disk_is_said_nothing_is_lost_and_all_is_told_once_there_is_room(
+    start: Callable[..., Watcher], sandbox: Sandbox, slack: SlackDouble
+):
+    watcher = start().ready()
+    sandbox.control.put_training_job("first", DebugRuleEvaluationStatuses=[issue()])
+    eventually(lambda: watcher.events("delivered"), "the first alert")
+
+    unlimited = resource.prlimit(watcher.process.pid, resource.RLIMIT_FSIZE, (1, resource.RLIM_INFINITY))
+    sandbox.control.put_training_job("second", DebugRuleEvaluationStatuses=[issue()])
+    eventually(lambda: len(watcher.events("store_failed")) > 1, "that it is said, and that it goes on")
+    assert len(slack.messages) == 1
+
+    resource.prlimit(watcher.process.pid, resource.RLIMIT_FSIZE, unlimited)
+    eventually(lambda: len(slack.messages) == 2, "the second alert")
+    assert watcher.end() == 0
+    assert ["first" in texts(slack)[0], "second" in texts(slack)[1]] == [True, True]
+    assert all("disk" in entry["error"] for entry in watcher.events("store_failed"))
