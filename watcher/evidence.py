@@ -10,8 +10,8 @@ import queue
 import re
 import threading
 import time
-from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -23,8 +23,8 @@ from watcher.errors import WatcherError
 from watcher.model import Evidence, Finding, FindingKind, JobSnapshot, Outcome, Reading, RuleSource
 
 if TYPE_CHECKING:
-    from rules import Verdict
-    from watcher.aws.tensors import SavedStep
+    from rules import Rule, Verdict
+    from watcher.aws.event_files import SavedStep, UnreadableStep
 
 log = structlog.get_logger(__name__)
 
@@ -113,6 +113,7 @@ class Gatherer:
 
     def _values(self, finding: Finding, job: JobSnapshot) -> Part:
         import rules  # numpy comes with it: only where a rule has fired
+        from watcher.aws.storage import S3Prefix
         from watcher.aws.tensors import DebugOutput
 
         configured = job.rule(finding.rule or "", finding.source or RuleSource.DEBUGGER)
@@ -122,21 +123,20 @@ class Gatherer:
             rule = rules.load(configured.invokes, configured.parameters)
         except rules.RuleError as error:
             return Part(missing=(f"values: {error}",))
-        output = DebugOutput(self._aws.s3, job.debug_output)
+        output = DebugOutput(S3Prefix(self._aws.s3, job.debug_output))
         collections = output.collections()
         if collections is None:
             return Part(missing=(f"values: nothing is saved in {job.debug_output}",))
-        rule.learn(collections)
-        saved = output.read(until=finding.step, last=MOST_STEPS, wanted=rule.wants)
-        verdict = _replay(rule, saved.steps)
+        rule.learn(collections.by_name)
+        saved = output.steps(until=finding.step, last=MOST_STEPS, wanted=rule.wants)
+        verdict, last = _replay(rule, saved)
         if verdict is None:
             return Part(missing=("values: on the saved tensors Watcher does not see the rule fire",))
-        tensors = {row.tensor for row in verdict.evidence}
         part = Part(
             {
                 "explanation": verdict.explanation,
                 "deciding": _deciding(verdict),
-                "curve": _curve([step for step in saved.steps if step.step <= (verdict.step or 0)], tensors),
+                "curve": _curve(last, {row.tensor for row in verdict.evidence}),
             }
         )
         if verdict.step != finding.step:
@@ -146,13 +146,31 @@ class Gatherer:
         return part
 
 
-def _replay(rule: Any, steps: Sequence[SavedStep]) -> Verdict | None:
+def _replay(
+    rule: Rule, steps: Iterable[SavedStep | UnreadableStep]
+) -> tuple[Verdict | None, Sequence[Mapping[str, Reading]]]:
+    """The verdict, and the numbers at the last steps up to it."""
     from rules import Mode, Step
+    from rules.base import scalar
+    from watcher.aws.event_files import SavedStep
 
+    last: deque[dict[str, Reading]] = deque(maxlen=CURVE)
+    newest = -1
     for saved in steps:
-        if verdict := rule.observe(Step(saved.step, Mode(saved.mode), saved.mode_step), saved.tensors):
-            return verdict  # type: ignore[no-any-return]
-    return None
+        if not isinstance(saved, SavedStep) or saved.step == newest:
+            continue  # the same step of another worker: a rule reads the first one's
+        newest = saved.step
+        last.append(
+            {
+                name: Reading(name, saved.step, number)
+                for name, value in saved.tensors.items()
+                if (number := scalar(value)) is not None
+            }
+        )
+        step = Step(saved.step, Mode(saved.mode), saved.mode_step)
+        if verdict := rule.observe(step, saved.tensors):
+            return verdict, last
+    return None, last
 
 
 def _deciding(verdict: Verdict) -> tuple[Reading, ...]:
@@ -164,16 +182,8 @@ def _deciding(verdict: Verdict) -> tuple[Reading, ...]:
     return tuple(readings)
 
 
-def _curve(steps: Sequence[SavedStep], tensors: set[str]) -> tuple[Reading, ...]:
-    from rules.base import scalar
-
-    readings = [
-        Reading(name, saved.step, number)
-        for saved in steps[-CURVE:]
-        for name, value in saved.tensors.items()
-        if name in tensors and (number := scalar(value)) is not None
-    ]
-    return tuple(readings)
+def _curve(steps: Iterable[Mapping[str, Reading]], tensors: set[str]) -> tuple[Reading, ...]:
+    return tuple(reading for step in steps for name, reading in step.items() if name in tensors)
 
 
 def _outcome(finding: Finding, job: JobSnapshot) -> Outcome | None:

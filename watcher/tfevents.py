@@ -35,7 +35,8 @@ class SavedTensor(NamedTuple):
     mode: str
     """smdebug's `ModeKeys`, by name."""
     mode_step: int
-    value: NDArray[Any]
+    value: NDArray[Any] | None
+    """None where it was not wanted."""
 
 
 MODES = {1: "TRAIN", 2: "EVAL", 3: "PREDICT", 4: "GLOBAL"}
@@ -66,8 +67,9 @@ _HEADER = struct.Struct("<QI")
 _CRC = struct.Struct("<I")
 
 
-def decode(data: bytes, wanted: Callable[[str], bool] | None = None) -> list[SavedTensor]:
-    """The tensors of one event file in the order of saving; those not `wanted` by name are passed over.
+def decode(data: bytes | memoryview, wanted: Callable[[str], bool] | None = None) -> list[SavedTensor]:
+    """The tensors of one event file, or of some of its records, in the order of saving; of those not
+    `wanted` by name there is no value.
 
     Raises `Damaged`. The values are read-only views of `data`.
     """
@@ -81,7 +83,7 @@ def decode(data: bytes, wanted: Callable[[str], bool] | None = None) -> list[Sav
         raise Damaged(f"an event does not hold what it should: {error}") from error
 
 
-def _events(data: bytes) -> Iterator[memoryview]:
+def _events(data: bytes | memoryview) -> Iterator[memoryview]:
     view = memoryview(data)
     start = 0
     while start < len(data):
@@ -112,11 +114,11 @@ def _tensors(event: memoryview, wanted: Callable[[str], bool] | None) -> Iterato
             summaries.append(_message(value))
     for summary in summaries:
         for number, value in _fields(summary):
-            if number == 1 and (tensor := _tensor(_message(value), step, wanted)):
-                yield tensor
+            if number == 1:
+                yield _tensor(_message(value), step, wanted)
 
 
-def _tensor(value: memoryview, step: int, wanted: Callable[[str], bool] | None) -> SavedTensor | None:
+def _tensor(value: memoryview, step: int, wanted: Callable[[str], bool] | None) -> SavedTensor:
     name, metadata, tensor = "", None, None
     for number, field in _fields(value):
         if number == 1:
@@ -127,10 +129,9 @@ def _tensor(value: memoryview, step: int, wanted: Callable[[str], bool] | None) 
             tensor = _message(field)
     if tensor is None:
         raise Damaged(f"the value {name!r} holds no tensor")
-    if wanted and not wanted(name):
-        return None
     mode, mode_step = _mode(b"" if metadata is None else bytes(metadata))
-    return SavedTensor(name, step, mode, step if mode_step is None else mode_step, _array(tensor))
+    array = _array(tensor) if wanted is None or wanted(name) else None
+    return SavedTensor(name, step, mode, step if mode_step is None else mode_step, array)
 
 
 @lru_cache(maxsize=256)  # the same for all tensors of a step

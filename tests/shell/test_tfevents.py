@@ -117,9 +117,12 @@ def test_step_and_mode_are_read_as_smdebug_reads_them(write: Write, step: int, m
     assert as_we_read(data) == as_smdebug_reads(data)
 
 
-def test_only_wanted_tensors_are_decoded(write: Write) -> None:
-    data = write({"weights": np.ones(10), "loss": np.float64(0.5), "bias": np.ones(3)})
-    assert [tensor.name for tensor in decode(data, lambda name: name == "loss")] == ["loss"]
+def test_a_tensor_that_is_not_wanted_is_named_with_its_mode_and_without_its_value(write: Write) -> None:
+    data = write({"weights": np.ones(10), "loss": np.float64(0.5), "bias": np.ones(3)}, mode="TRAIN")
+    weights, loss, bias = decode(data, lambda name: name == "loss")
+    assert loss.value == 0.5
+    assert weights == ("weights", 7, "TRAIN", 3, None)
+    assert bias == ("bias", 7, "TRAIN", 3, None)
 
 
 def several(write: Write, **options: Any) -> bytes:

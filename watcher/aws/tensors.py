@@ -1,153 +1,172 @@
-"""Reads what smdebug's hook has saved of a job, from its debug output on S3.
+"""Reads what smdebug's hook saved of a job, from its debug output on S3 or in a folder.
 
-The layout, as smdebug 1.0 writes it:
-
-    <prefix>/events/<step:012>/<step:012>_<worker>.tfevents      one step of one worker
-    <prefix>/collections/000000000/<worker>_collections.json     after the first saved step
-
-Event files are listed once, fetched by a few threads and decoded here: smdebug's own reader lists them
-all again for each value it is asked for, and waits for as long as there is nothing to read.
+Nothing here waits: where nothing is saved yet, nothing is given out. A refresh lists what is new since the
+last one and fetches each new file once, a few at a time and a little ahead of whoever takes the steps.
+smdebug's own reader lists all files again for each value it is asked for, and waits for as long as there
+is nothing to read.
 """
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any
 
-from numpy.typing import NDArray
+from watcher.aws import collections, event_files
+from watcher.aws.collections import NoCollectionsFile, SavedCollections
+from watcher.aws.event_files import EventFile, NotYet, SavedStep, UnreadableStep, Wanted
+from watcher.aws.position import Position
+from watcher.aws.storage import Storage
 
-from rules.selection import Collection
-from watcher.aws.session import translate
-from watcher.errors import NotFound, UsageError, WatcherError
-from watcher.tfevents import Damaged, decode
+THREADS = 8
+AHEAD = 2 * THREADS
+"""Files that are fetched before they are asked for."""
+AHEAD_BYTES = 64 << 20
+"""The same, by the size of the files; one is always fetched."""
 
-if TYPE_CHECKING:
-    from types_boto3_s3 import S3Client
-
-_EVENT_FILE = re.compile(r"(\d+)_(.+)\.tfevents$")
-_COLLECTIONS = "collections/000000000/worker_0_collections.json"
-_THREADS = 4
-
-
-class _EventFile(NamedTuple):
-    step: int
-    worker: str
-    key: str
-
-
-@dataclass(frozen=True, slots=True)
-class SavedStep:
-    """One event file: what one worker saved at one step."""
-
-    step: int
-    """The global one."""
-    worker: str
-    mode: str
-    mode_step: int
-    tensors: Mapping[str, NDArray[Any]]
-
-
-@dataclass(frozen=True, slots=True)
-class SavedSteps:
-    """All empty where nothing was saved (yet)."""
-
-    steps: tuple[SavedStep, ...] = ()
-    """In order of step, then worker."""
-    damaged: tuple[str, ...] = ()
-    """Files that could not be read: where, and what is wrong."""
-    newest: int = -1
-    """The newest step of them all, damaged or not: what to read `after` next time."""
+_END_OF_JOB = "training_job_end.ts"
 
 
 class DebugOutput:
-    """The debug output of one job. Keeps nothing between two calls."""
+    """The debug output of one job. Keeps nothing between two calls.
 
-    def __init__(self, s3: S3Client, uri: str) -> None:
-        """`uri` is `s3://BUCKET/PATH/JOB/debug-output`."""
-        matched = re.fullmatch(r"s3://([^/]+)/*(.*?)/*", uri)
-        if not matched:
-            raise UsageError(
-                f"{uri!r} is no place on S3: it should look like s3://BUCKET/PATH/JOB/debug-output"
-            )
-        self.uri = uri
-        self._s3 = s3
-        self._bucket = matched[1]
-        path = re.sub("/+", "/", matched[2])  # as smdebug does when it writes
-        self._prefix = f"{path}/" if path else ""
+    Every step comes as `SavedStep`, or as `UnreadableStep` where a file of it is damaged or has gone.
+    Raises `WatcherError` where the place cannot be read.
+    """
 
-    def read(
-        self,
-        *,
-        after: int = -1,
-        until: int | None = None,
-        last: int | None = None,
-        wanted: Callable[[str], bool] | None = None,
-    ) -> SavedSteps:
-        """The saved steps beyond `after`, up to and including `until`; of these the `last` (at least 1).
+    def __init__(self, storage: Storage) -> None:
+        self.storage = storage
 
-        Only `wanted` tensors are decoded; a step that has none of them is there all the same. Where
-        several workers save, a file of theirs that arrives after a later step was read is missed by a
-        caller that goes on from that step.
-        """
-        files = sorted(file for file in self._event_files(after) if until is None or file.step <= until)
+    @property
+    def uri(self) -> str:
+        return self.storage.uri
+
+    def collections(self) -> SavedCollections | None:
+        """What is saved, and how often; None while it is not written, which is until after the first
+        step. Raises `NoCollectionsFile`."""
+        return collections.read(self.storage)
+
+    def ended(self) -> bool:
+        """Whether smdebug's hook says that training ended. It does not say so in SageMaker's own jobs, nor
+        when it was killed."""
+        return any(True for _ in self.storage.list(_END_OF_JOB))
+
+    def steps(
+        self, *, until: int | None = None, last: int | None = None, wanted: Wanted | None = None
+    ) -> Iterator[SavedStep | UnreadableStep]:
+        """All that is there up to and including `until`, and of these the `last` (at least 1) steps; in
+        order of step, then worker, incomplete steps too."""
+        files = sorted(
+            file for file in event_files.of_all_steps(self.storage) if until is None or file.step <= until
+        )
         if last is not None:
             kept = set(sorted({file.step for file in files})[-last:])
             files = [file for file in files if file.step in kept]
-        if not files:
-            return SavedSteps()
-        with ThreadPoolExecutor(min(_THREADS, len(files)), thread_name_prefix="tensors") as threads:
-            read = list(threads.map(lambda file: self._read_file(file, wanted), files))
-        return SavedSteps(
-            tuple(step for step in read if isinstance(step, SavedStep)),
-            tuple(damage for damage in read if isinstance(damage, str)),
-            newest=files[-1].step,
-        )
+        return self._all(files, wanted)
 
-    def collections(self) -> Mapping[str, Collection] | None:
-        """The job's collections; None while they are not written, which is until after the first step."""
-        key = self._prefix + _COLLECTIONS
-        try:
-            found = json.loads(self._get(key))["collections"]
-            return {
-                name: Collection(
-                    include_regex=tuple(collection["include_regex"]),
-                    tensor_names=frozenset(collection["tensor_names"]),
-                )
-                for name, collection in found.items()
-            }
-        except NotFound:
-            return None
-        except (ValueError, LookupError, TypeError, AttributeError) as error:
-            raise WatcherError(
-                f"s3://{self._bucket}/{key} is no collections file of smdebug; was it overwritten?"
-            ) from error
+    def at(self, step: int, wanted: Wanted | None = None) -> Iterator[SavedStep | UnreadableStep]:
+        """One step of all workers, for who has to see it again."""
+        return self._all(sorted(event_files.of_step(self.storage, step)), wanted)
 
-    def _event_files(self, after: int) -> Iterator[_EventFile]:
-        events = f"{self._prefix}events/"
-        # Steps are padded with zeros, so keys sort as steps do, and "~" sorts behind a step's files.
-        start = f"{events}{after:012d}/~" if after >= 0 else events
-        pages = self._s3.get_paginator("list_objects_v2")
-        with translate("s3:ListBucket"):
-            for page in pages.paginate(Bucket=self._bucket, Prefix=events, StartAfter=start):
-                for item in page.get("Contents", ()):
-                    if matched := _EVENT_FILE.search(item["Key"]):
-                        yield _EventFile(int(matched[1]), matched[2], item["Key"])
+    def _all(self, files: Sequence[EventFile], wanted: Wanted | None) -> Iterator[SavedStep | UnreadableStep]:
+        return (_or_gone(file, saved) for file, saved in fetch(self.storage, files, wanted))
 
-    def _read_file(self, file: _EventFile, wanted: Callable[[str], bool] | None) -> SavedStep | str:
-        try:
-            tensors = decode(self._get(file.key), wanted)
-        except Damaged as error:
-            return f"s3://{self._bucket}/{file.key}: {error}"
-        except NotFound:
-            return f"s3://{self._bucket}/{file.key}: deleted while the steps were being read"
-        mode, mode_step = (tensors[0].mode, tensors[0].mode_step) if tensors else ("GLOBAL", file.step)
-        values = {tensor.name: tensor.value for tensor in tensors}
-        return SavedStep(file.step, file.worker, mode, mode_step, values)
 
-    def _get(self, key: str) -> bytes:
-        with translate("s3:GetObject"):
-            return self._s3.get_object(Bucket=self._bucket, Key=key)["Body"].read()
+class Reader:
+    """Follows one job: each `read` gives out what is new. Not for several threads.
+
+    What a step with several workers waits for is said in `watcher.aws.position`.
+    """
+
+    def __init__(self, output: DebugOutput, cursor: Mapping[str, Any] | None = None) -> None:
+        """Goes on at the `cursor` of an earlier reader, or begins with the first step."""
+        self._output = output
+        self._position = Position() if cursor is None else Position.from_json(cursor)
+        self._collections: SavedCollections | None = None
+
+    @property
+    def cursor(self) -> dict[str, Any]:
+        """Where it stands, for `json.dumps`: behind the last step that was given out, also while `read`
+        is still at work."""
+        return self._position.to_json()
+
+    def collections(self) -> SavedCollections | None:
+        """As `DebugOutput.collections`, but read no more often than it can change."""
+        if self._collections is None or not self._collections.complete:
+            self._collections = self._output.collections()
+        return self._collections
+
+    def read(
+        self, *, wanted: Wanted | None = None, ended: bool = False
+    ) -> Iterator[SavedStep | UnreadableStep]:
+        """What was saved since the last call, in order of step, then worker. One that is `late` comes
+        behind steps of an earlier call.
+
+        `ended`: the job has, so nothing is waited for any more. What is not taken is given out next time.
+        """
+        if not self._prepared(ended):
+            return
+        position, storage = self._position, self._output.storage
+        listed = event_files.of_all_steps(storage, position.floor, by_index=position.by_index)
+        for file, saved in fetch(storage, position.due(listed, ended=ended), wanted):
+            if isinstance(saved, NotYet) and not ended and position.awaits(file):
+                return
+            one = _or_gone(file, saved)
+            late = position.give(file)
+            yield replace(one, late=True) if late and isinstance(one, SavedStep) else one
+
+    def _prepared(self, ended: bool) -> bool:
+        """Whether it is known how many workers there are, or is no more to be known."""
+        position = self._position
+        if not position.workers:
+            try:
+                found = self.collections()
+            except NoCollectionsFile:  # it stays so; as many workers as are seen
+                position.workers = 1
+            else:
+                if found is None:
+                    return ended
+                position.workers, position.by_index = found.num_workers, found.save_shapes
+        return True
+
+
+Fetched = SavedStep | UnreadableStep | NotYet
+
+
+def fetch(
+    storage: Storage, files: Sequence[EventFile], wanted: Wanted | None
+) -> Iterator[tuple[EventFile, Fetched]]:
+    """The files in the order given, fetched by a few threads and no further ahead than `AHEAD`."""
+    if len(files) < 2:
+        for file in files:
+            yield file, _fetch(storage, file, wanted)
+        return
+    threads = ThreadPoolExecutor(min(THREADS, len(files)), thread_name_prefix="tensors")
+    try:
+        ahead: deque[tuple[EventFile, Future[Fetched]]] = deque()
+        size = 0
+        for file in files:
+            while ahead and (len(ahead) == AHEAD or size + (file.size or 0) > AHEAD_BYTES):
+                first, future = ahead.popleft()
+                size -= first.size or 0
+                yield first, future.result()
+            ahead.append((file, threads.submit(_fetch, storage, file, wanted)))
+            size += file.size or 0
+        while ahead:
+            first, future = ahead.popleft()
+            yield first, future.result()
+    finally:
+        threads.shutdown(wait=False, cancel_futures=True)
+
+
+def _fetch(storage: Storage, file: EventFile, wanted: Wanted | None) -> Fetched:
+    try:
+        return event_files.read(storage, file, wanted)
+    except NotYet as error:
+        return error
+
+
+def _or_gone(file: EventFile, saved: Fetched) -> SavedStep | UnreadableStep:
+    return UnreadableStep(file.step, file.worker, str(saved)) if isinstance(saved, NotYet) else saved

@@ -27,7 +27,9 @@ import boto3
 
 import rules
 from rules import Mode, Rule, RuleError, Status, Step, Verdict
-from watcher.aws.tensors import DebugOutput
+from watcher.aws.event_files import UnreadableStep
+from watcher.aws.storage import S3Prefix
+from watcher.aws.tensors import DebugOutput, Reader
 from watcher.errors import WatcherError
 
 ROUND = 0.5
@@ -62,7 +64,8 @@ def main() -> None:
     job = json.loads(Path(sys.argv[1]).read_text())
     ended = Path(job["TrainingJobEndedFile"])
     try:
-        result = evaluate(job, DebugOutput(boto3.client("s3"), job["S3OutputPath"]), ended.exists)
+        output = DebugOutput(S3Prefix(boto3.client("s3"), job["S3OutputPath"]))
+        result = evaluate(job, output, ended.exists)
     except (RuleError, WatcherError) as error:
         result = Result("Error", f"ClientError: {error}")
     if result.status == "Error":
@@ -77,7 +80,7 @@ def evaluate(job: Mapping[str, Any], output: DebugOutput, ended: Callable[[], bo
     follower = Follower(rule, output)
     while True:
         last_look = ended()  # asked first, so that all that was saved before the end is still read
-        if verdict := follower.look() or rule.tick(time.time()):
+        if verdict := follower.look(ended=last_look) or rule.tick(time.time()):
             return fired(rule, configuration, verdict)
         if last_look:
             break
@@ -95,30 +98,30 @@ class Follower:
     """Gives a rule what was saved since the last look, and nothing twice."""
 
     def __init__(self, rule: Rule, output: DebugOutput) -> None:
-        self._rule, self._output = rule, output
+        self._rule, self._reader = rule, Reader(output)
         self._newest = -1
         self.started = False
         """Whether there is debug output at all."""
 
-    def look(self) -> Verdict | None:
+    def look(self, *, ended: bool) -> Verdict | None:
         if not self.started:
-            collections = self._output.collections()
+            collections = self._reader.collections()
             if collections is None:
                 return None
-            self._rule.learn(collections)
+            self._rule.learn(collections.by_name)
             self.started = True
-        saved = self._output.read(after=self._newest, wanted=self._rule.wants)
-        for damage in saved.damaged:
-            log.warning("Skipping a file that cannot be read: %s", damage)
-        for one in saved.steps:
-            if one.step <= self._newest:
-                continue  # the same step of another worker: a rule reads the first one's
+        for saved in self._reader.read(wanted=self._rule.wants, ended=ended):
+            if isinstance(saved, UnreadableStep):
+                log.warning("Skipping a file that cannot be read: %s", saved.reason)
+                continue
+            if saved.step <= self._newest:
+                continue  # the same step of another worker, of which a rule reads the first; or a late one
             if self._newest < 0:
-                log.info("Started execution of rule %s at step %d", self._rule.name, one.step)
-            self._newest = one.step
-            if verdict := self._rule.observe(Step(one.step, Mode(one.mode), one.mode_step), one.tensors):
+                log.info("Started execution of rule %s at step %d", self._rule.name, saved.step)
+            self._newest = saved.step
+            step = Step(saved.step, Mode(saved.mode), saved.mode_step)
+            if verdict := self._rule.observe(step, saved.tensors):
                 return verdict
-        self._newest = max(self._newest, saved.newest)
         return None
 
 

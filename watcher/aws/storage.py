@@ -1,0 +1,128 @@
+"""Where debug output lies: below a prefix on S3, or in a folder. Both are read in the same way.
+
+Keys are relative to the place, with `/` between their parts, and are listed in S3's order.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from botocore.exceptions import ClientError
+
+from watcher.aws.session import translate
+from watcher.errors import NotFound, UsageError, WatcherError
+
+if TYPE_CHECKING:
+    from types_boto3_s3 import S3Client
+
+
+class Stored(NamedTuple):
+    key: str
+    size: int
+    """In bytes."""
+
+
+class Storage(Protocol):
+    """Safe to use from several threads. Raises `WatcherError` for a place that cannot be read."""
+
+    @property
+    def uri(self) -> str:
+        """The place, for people; keys can be put behind it with a `/`."""
+
+    def list(self, prefix: str, after: str = "") -> Iterator[Stored]:
+        """What lies below `prefix` and comes after the key `after`. Nothing there is nothing listed."""
+
+    def get(self, key: str, span: range | None = None) -> bytes | None:
+        """The object, or these bytes of it: fewer where it is shorter. None where it is not there."""
+
+
+class S3Prefix:
+    def __init__(self, s3: S3Client, uri: str) -> None:
+        """`uri` is `s3://BUCKET/PATH/JOB/debug-output`."""
+        matched = re.fullmatch(r"s3://([^/]+)/*(.*?)/*", uri)
+        if not matched:
+            raise UsageError(
+                f"{uri!r} is no place on S3: it should look like s3://BUCKET/PATH/JOB/debug-output"
+            )
+        path = re.sub("/+", "/", matched[2])  # as smdebug does when it writes
+        self._s3 = s3
+        self._bucket = matched[1]
+        self._root = f"{path}/" if path else ""
+
+    @property
+    def uri(self) -> str:
+        return f"s3://{self._bucket}/{self._root}".rstrip("/")
+
+    def list(self, prefix: str, after: str = "") -> Iterator[Stored]:
+        start = {"StartAfter": self._root + after} if after else {}
+        pages = self._s3.get_paginator("list_objects_v2")
+        with translate("s3:ListBucket"):
+            for page in pages.paginate(Bucket=self._bucket, Prefix=self._root + prefix, **start):  # type: ignore[arg-type]
+                for item in page.get("Contents", ()):
+                    yield Stored(item["Key"].removeprefix(self._root), item["Size"])
+
+    def get(self, key: str, span: range | None = None) -> bytes | None:
+        part = {} if span is None else {"Range": f"bytes={span.start}-{span.stop - 1}"}
+        try:
+            with translate("s3:GetObject"):
+                return self._s3.get_object(Bucket=self._bucket, Key=self._root + key, **part)["Body"].read()  # type: ignore[arg-type]
+        except NotFound:
+            return None
+        except WatcherError as error:
+            answer = error.__cause__
+            if isinstance(answer, ClientError) and answer.response["Error"]["Code"] == "InvalidRange":
+                return b""  # the span begins behind the object's end
+            raise
+
+
+class Folder:
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    @property
+    def uri(self) -> str:
+        return str(self._path)
+
+    def list(self, prefix: str, after: str = "") -> Iterator[Stored]:
+        folder = prefix.rpartition("/")[0]
+        try:
+            for found in self._walk(f"{folder}/" if folder else "", after):
+                if found.key.startswith(prefix):
+                    yield found
+        except OSError as error:
+            raise WatcherError(f"{self._path} cannot be listed: {error}") from error
+
+    def _walk(self, folder: str, after: str) -> Iterator[Stored]:
+        try:
+            entries = {
+                f"{entry.name}/" if entry.is_dir() else entry.name: entry
+                for entry in os.scandir(self._path / folder)
+            }
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        for name in sorted(entries):
+            key = folder + name
+            if name.endswith("/"):
+                if key > after or after.startswith(key):
+                    yield from self._walk(key, after)
+            elif key > after and not name.endswith(".tmp"):  # smdebug renames a file when it is whole
+                try:
+                    yield Stored(key, entries[name].stat().st_size)
+                except FileNotFoundError:
+                    continue
+
+    def get(self, key: str, span: range | None = None) -> bytes | None:
+        try:
+            with (self._path / key).open("rb") as file:
+                if span is None:
+                    return file.read()
+                file.seek(span.start)
+                return file.read(len(span))
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise WatcherError(f"{self._path / key} cannot be read: {error}") from error
