@@ -19,22 +19,15 @@ readings taken here:
 from __future__ import annotations
 
 import math
-import re
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from rules.base import Breach, Evidence, Mode, Rule, Step, Value, scalar
+from rules.losses import rises
 from rules.parameters import FLAG, NAMES, REGEXES, choice, number, parameter, parse, whole
 from rules.selection import Selection
-
-_RISING = re.compile(
-    r"(?:^|[-/_:])(?:auc|aucpr|map|ndcg|pre|accuracy|acc|f1|f1_binary|f1_macro|precision|recall|r2)"
-    r"(?:@[\d.]+)?-?$",
-    re.IGNORECASE,
-)
-"""How the names of XGBoost's and SageMaker's rising metrics end (`validation-ndcg@5-`, `train-auc`)."""
 
 _PREFERENCE = (Mode.EVAL, Mode.TRAIN, Mode.GLOBAL)
 _TINY = 1e-12
@@ -131,7 +124,7 @@ class LossNotDecreasing(Rule):
         for tensor, value in self._losses.of(tensors):
             if tensor in self._rising:
                 continue
-            if tensor not in self._tracks and _RISING.search(tensor):
+            if tensor not in self._tracks and rises(tensor):
                 self._rising.add(tensor)
                 continue
             loss = scalar(value)

@@ -1,0 +1,166 @@
+"""Overfit: the validation loss is much higher than the training loss.
+
+AWS describes the rule and keeps its code to itself. Where the description is silent, these are the
+readings taken here:
+
+- Means run over all values since `start_step` (a global step), for training and validation apart. With
+  ratio = (mean of validation - mean of training) / |mean of training|, an evaluation is a step that saves
+  a validation value. `patience` evaluations in a row with a ratio above `ratio_threshold` fire.
+- Training and validation are the modes TRAIN and EVAL of one tensor; in XGBoost, which has no modes, the
+  tensors `train-<metric>` and `validation-<metric>`.
+- Without `tensor_regex`, the collection `losses` is read. Metrics that ought to rise, text, reductions and
+  what has several elements are left out, and the verdict says so.
+- When several losses fire at one step, the first by name gives the reason, all go into the evidence.
+- NaN and infinity would spoil the means for good. Such a value is left out of them and makes no
+  evaluation, and the verdict says which tensors had some: rules about NaN are LossNotDecreasing and
+  ExplodingTensor.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from rules.base import Breach, Evidence, Rule, Step, Value
+from rules.losses import Losses, Split
+from rules.parameters import REGEXES, number, parameter, parse, whole
+from rules.selection import Selection
+
+_TINY = 1e-12
+"""Keeps a mean of zero from dividing by it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parameters:
+    tensor_regex: tuple[str, ...] = parameter((), REGEXES)
+    start_step: int = parameter(0, whole(at_least=0))
+    patience: int = parameter(1, whole(at_least=1))
+    ratio_threshold: float = parameter(0.1, number(at_least=0))
+
+
+@dataclass(slots=True)
+class _Mean:
+    total: float = 0.0
+    count: int = 0
+
+    def add(self, value: float) -> None:
+        self.total += value
+        self.count += 1
+
+    @property
+    def value(self) -> float:
+        return self.total / self.count
+
+
+@dataclass(slots=True)
+class _Track:
+    """What is remembered of one loss."""
+
+    train: _Mean = field(default_factory=_Mean)
+    validation: _Mean = field(default_factory=_Mean)
+    above: int = 0
+    """How many evaluations in a row had a ratio above the threshold."""
+
+
+class Overfit(Rule):
+    name = "Overfit"
+    complaint = "Model is overfitting"
+
+    def __init__(self, parameters: Mapping[str, str]) -> None:
+        super().__init__(parameters)
+        self.parameters = parse(Parameters, parameters, self.name)
+        regexes = self.parameters.tensor_regex
+        selection = Selection(() if regexes else ("losses",), regexes)
+        self.selections = (selection,)
+        self._losses = Losses(selection)
+        self._tracks: dict[str, _Track] = {}
+        self._non_finite: set[str] = set()
+        self._started = False
+
+    def _judge(self, step: Step, tensors: Mapping[str, Value]) -> Sequence[Breach] | None:
+        self._started |= step.number >= self.parameters.start_step
+        evaluated = set()
+        for tensor, split, pair, value in self._losses.of(step, tensors):
+            self._read.add(tensor)
+            if step.number < self.parameters.start_step:
+                continue
+            if not math.isfinite(value):
+                self._non_finite.add(tensor)
+                continue
+            track = self._tracks.get(pair)
+            if track is None:
+                track = self._tracks[pair] = _Track()
+            if split is Split.TRAIN:
+                track.train.add(value)
+            else:
+                track.validation.add(value)
+                evaluated.add(pair)
+        breaches = [self._evaluate(step.number, pair) for pair in sorted(evaluated) if self._paired(pair)]
+        return [breach for breach in breaches if breach] if breaches else None
+
+    def _paired(self, pair: str) -> bool:
+        track = self._tracks[pair]
+        return bool(track.train.count and track.validation.count)
+
+    def _evaluate(self, step: int, pair: str) -> Breach | None:
+        track = self._tracks[pair]
+        train, validation, allowed = (
+            track.train.value,
+            track.validation.value,
+            self.parameters.ratio_threshold,
+        )
+        ratio = (validation - train) / max(abs(train), _TINY)
+        track.above = track.above + 1 if ratio > allowed else 0
+        if track.above < self.parameters.patience:
+            return None
+        times = f", {track.above} evaluations in a row" if track.above > 1 else ""
+        explanation = (
+            f"up to step {step}, the mean validation loss {pair} is {validation:.6g} and that of training is "
+            f"{train:.6g}: a ratio of {ratio:.3g}{times}; the rule allows {allowed:g}"
+        )
+        evidence = Evidence(pair, step, validation, threshold=allowed, missed_by=ratio - allowed)
+        return Breach("overfit", explanation, evidence)
+
+    def _state(self) -> dict[str, Any]:
+        return {
+            "tracks": {
+                pair: [
+                    track.train.total,
+                    track.train.count,
+                    track.validation.total,
+                    track.validation.count,
+                    track.above,
+                ]
+                for pair, track in self._tracks.items()
+            },
+            "non_finite": sorted(self._non_finite),
+            "started": self._started,
+            "left_out": self._losses.left_out.state(),
+        }
+
+    def _restore(self, state: Mapping[str, Any]) -> None:
+        self._tracks = {
+            pair: _Track(_Mean(train, trained), _Mean(validation, validated), above)
+            for pair, (train, trained, validation, validated, above) in state["tracks"].items()
+        }
+        self._non_finite = set(state["non_finite"])
+        self._started = state["started"]
+        self._losses.left_out.restore(state["left_out"])
+
+    def _unjudged(self) -> Iterator[tuple[bool, str, str]]:
+        if not self._read:
+            yield from self._losses.left_out.unjudged()
+            return
+        start = self.parameters.start_step
+        yield not self._started, "before_start_step", f"no step from {start} on was saved (start_step)"
+        yield bool(self._non_finite), "non_finite", "the saved losses are NaN or infinite"
+        yield True, "no_pair", "no loss has values of both training and validation"
+
+    def _notes(self) -> tuple[str, ...]:
+        notes = self._losses.left_out.notes()
+        if self._non_finite:
+            names = ", ".join(sorted(self._non_finite))
+            notes += (f"left out of the means, where NaN or infinite: {names}",)
+        return notes
