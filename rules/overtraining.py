@@ -1,0 +1,135 @@
+"""Overtraining: training goes on although the validation loss has long ceased to improve.
+
+AWS describes the rule and keeps its code to itself. Where the description is silent, these are the
+readings taken here:
+
+- Patience is counted in saved values of a loss since its optimum, not in training steps: at the default
+  interval of 500 steps, the default patience of 5 would be over before the next value is there.
+- A value is a new optimum when it is lower than the last one by at least `delta`, absolutely. A slow fall
+  therefore counts as soon as it adds up to `delta`.
+- The rule fires when `patience_validation` is exhausted. Whether `patience_train` is too, decides nothing;
+  the sentence tells it, because a training loss that still falls points to overfitting.
+- Training and validation are the modes TRAIN and EVAL of one tensor; in XGBoost, which has no modes, the
+  tensors `train-<metric>` and `validation-<metric>`. The collection `losses` is read. Metrics that ought
+  to rise, text, reductions and what has several elements are left out, and the verdict says so.
+- When several losses fire at one step, the first by name gives the reason, all go into the evidence.
+- NaN and infinity are no optimum, so they use up the patience.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rules.base import Breach, Evidence, Rule, Step, Value
+from rules.losses import Losses, Split
+from rules.parameters import number, parameter, parse, whole
+from rules.selection import Selection
+
+
+@dataclass(frozen=True, slots=True)
+class Parameters:
+    patience_train: int = parameter(5, whole(at_least=1))
+    patience_validation: int = parameter(10, whole(at_least=1))
+    delta: float = parameter(0.01, number(at_least=0))
+
+
+@dataclass(slots=True)
+class _Track:
+    """What is remembered of one loss."""
+
+    step: int
+    """The optimum's, or that of the first value as long as there is no optimum."""
+    best: float | None = None
+    waited: int = -1
+    """How many values were saved since; the first one follows none."""
+
+    def take(self, step: int, value: float, delta: float) -> None:
+        self.waited += 1
+        if math.isfinite(value) and (self.best is None or (value < self.best and self.best - value >= delta)):
+            self.step, self.best, self.waited = step, value, 0
+
+
+class Overtraining(Rule):
+    name = "Overtraining"
+    complaint = "Model is overtraining"
+
+    def __init__(self, parameters: Mapping[str, str]) -> None:
+        super().__init__(parameters)
+        self.parameters = parse(Parameters, parameters, self.name)
+        selection = Selection(("losses",))
+        self.selections = (selection,)
+        self._losses = Losses(selection)
+        self._tracks: dict[Split, dict[str, _Track]] = {split: {} for split in Split}
+
+    def _judge(self, step: Step, tensors: Mapping[str, Value]) -> Sequence[Breach] | None:
+        validated: dict[str, float] = {}
+        for tensor, split, pair, value in self._losses.of(step, tensors):
+            self._read.add(tensor)
+            track = self._tracks[split].get(pair)
+            if track is None:
+                track = self._tracks[split][pair] = _Track(step.number)
+            elif split is Split.VALIDATION:
+                validated[pair] = value
+            track.take(step.number, value, self.parameters.delta)
+        if not validated:
+            return None
+        breaches = (self._compare(step.number, pair, validated[pair]) for pair in sorted(validated))
+        return [breach for breach in breaches if breach]
+
+    def _compare(self, step: int, pair: str, value: float) -> Breach | None:
+        track, delta = self._tracks[Split.VALIDATION][pair], self.parameters.delta
+        if track.waited < self.parameters.patience_validation:
+            return None
+        if track.best is None:
+            optimum = f"no number since step {track.step}"
+        else:
+            optimum = f"no new optimum since {track.best:.6g} at step {track.step}"
+        explanation = (
+            f"{pair} has had {optimum}, {track.waited} saved values ago; it is {value:.6g} at step {step}, "
+            f"and an optimum has to be lower by {delta:g}{self._training(pair)}"
+        )
+        known = track.best is not None
+        missed = delta - (track.best - value) if track.best is not None and math.isfinite(value) else None
+        evidence = Evidence(pair, step, value, track.step if known else None, track.best, delta, missed)
+        return Breach("no_new_optimum", explanation, evidence)
+
+    def _training(self, pair: str) -> str:
+        track = self._tracks[Split.TRAIN].get(pair)
+        if track is None:
+            return ""
+        if track.waited >= self.parameters.patience_train:
+            return f"; the training loss has had none either, for {track.waited} saved values"
+        return "; the training loss still falls"
+
+    def _state(self) -> dict[str, Any]:
+        return {
+            "tracks": {
+                split: {pair: [track.step, track.best, track.waited] for pair, track in tracks.items()}
+                for split, tracks in self._tracks.items()
+            },
+            "left_out": self._losses.left_out.state(),
+        }
+
+    def _restore(self, state: Mapping[str, Any]) -> None:
+        self._tracks = {
+            split: {pair: _Track(*track) for pair, track in state["tracks"][split].items()} for split in Split
+        }
+        self._losses.left_out.restore(state["left_out"])
+
+    def _unjudged(self) -> Iterator[tuple[bool, str, str]]:
+        if not self._read:
+            yield from self._losses.left_out.unjudged()
+            return
+        validation = self._tracks[Split.VALIDATION]
+        yield not validation, "no_validation_values", "no loss has values of validation, only of training"
+        yield (
+            True,
+            "too_few_steps",
+            "one validation value was saved: there is no earlier one to be better than",
+        )
+
+    def _notes(self) -> tuple[str, ...]:
+        return self._losses.left_out.notes()
