@@ -1,0 +1,218 @@
+"""ClassImbalance: some classes occur much more often than others, or a class is mostly mispredicted.
+
+AWS describes the rule and keeps its code to itself. Where the description is silent, these are the
+readings taken here:
+
+- Labels are counted per class over all saved steps, whatever their mode, and go on being counted after
+  `samples` of them have been seen. From then on every step with labels is judged. XGBoost saves the same
+  validation labels at each step, so there `samples` counts some of them several times.
+- The rule fires when the largest class occurs more than `threshold_imbalance` times as often as the
+  smallest. A class that never occurs among the labels is not known to exist.
+- It also fires when more than `threshold_misprediction` of a class's labels, of those seen so far, were
+  predicted wrongly. `rules.classes` says how labels and predictions are read; `argmax` lets vectors be.
+- Labels and predictions are paired at the step at which both are saved. Where the regexes find several of
+  them, they are paired in the order of their names, and each pair is judged by itself. Where that does not
+  fit, only the labels are judged, and the verdict says so.
+- NaN or infinity among labels or predictions fires at once, for the reason `non_finite`. Among vectors
+  only NaN does: logarithms of probabilities may be infinite.
+- Left out, and said so: reductions, labels that are no whole numbers or of more than 5,000 classes, and
+  tensors that both regexes find.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rules.base import Breach, Evidence, Rule, Step, Value
+from rules.classes import MOST_CLASSES, NotClasses, NotFinite, labelled, predicted
+from rules.left_out import LeftOut
+from rules.parameters import FLAG, REGEX, between, number, parameter, parse, whole
+from rules.selection import Selection
+from rules.values import REDUCTION, is_reduction
+from rules.worst import worst
+
+
+@dataclass(frozen=True, slots=True)
+class Parameters:
+    threshold_imbalance: float = parameter(10.0, number(above=0))
+    threshold_misprediction: float = parameter(0.7, between(0, 1))
+    samples: int = parameter(500, whole(at_least=1))
+    argmax: bool = parameter(False, FLAG)
+    labels_regex: str = parameter(".*labels", REGEX)
+    predictions_regex: str = parameter(".*predictions", REGEX)
+
+
+@dataclass(slots=True)
+class _Tally:
+    """What was counted of one tensor of labels; the four arrays go along with each other."""
+
+    classes: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+    """Ascending."""
+    counts: NDArray[np.int64] = field(default_factory=lambda: np.empty((0, 3), np.int64))
+    """For each class: labels, labels that came with a prediction, wrong predictions."""
+
+    def add(self, labels: NDArray[np.int64], predictions: NDArray[np.int64] | None) -> None:
+        present, which = np.unique(labels, return_inverse=True)
+        known = np.union1d(self.classes, present)
+        counts = np.zeros((len(known), 3), np.int64)
+        counts[np.searchsorted(known, self.classes)] = self.counts
+        here = np.searchsorted(known, present)
+        seen = np.bincount(which, minlength=len(present))
+        counts[here, 0] += seen
+        if predictions is not None:
+            counts[here, 1] += seen
+            counts[here, 2] += np.bincount(which[labels != predictions], minlength=len(present))
+        self.classes, self.counts = known, counts
+
+    @property
+    def samples(self) -> int:
+        return int(self.counts[:, 0].sum())
+
+    @property
+    def paired(self) -> bool:
+        return bool(self.counts[:, 1].any())
+
+
+class ClassImbalance(Rule):
+    name = "ClassImbalance"
+    complaint = "The classes are imbalanced"
+
+    def __init__(self, parameters: Mapping[str, str]) -> None:
+        super().__init__(parameters)
+        self.parameters = parse(Parameters, parameters, self.name)
+        self._labels = Selection(regexes=(self.parameters.labels_regex,))
+        self._predictions = Selection(regexes=(self.parameters.predictions_regex,))
+        self.selections = (self._labels, self._predictions)
+        self._tallies: dict[str, _Tally] = {}
+        self._left_out = LeftOut()
+
+    def _judge(self, step: Step, tensors: Mapping[str, Value]) -> Sequence[Breach] | None:
+        breaches: list[Breach] = []
+        judged = False
+        for labels, predictions in self._pairs(tensors):
+            try:
+                tally = self._count(labels, predictions, tensors)
+            except NotFinite as error:
+                breaches.append(error.breach(step.number))
+                judged = True
+                continue
+            except NotClasses as error:
+                self._left_out.add(error.tensor, error.reason, error.because)
+                self._tallies.pop(labels, None)
+                continue
+            if tally.samples >= self.parameters.samples:
+                judged = True
+                breaches += self._imbalance(step.number, labels, tally)
+                breaches += worst(self._mispredictions(step.number, labels, predictions, tally))
+        return breaches if judged else None
+
+    def _pairs(self, tensors: Mapping[str, Value]) -> Iterator[tuple[str, str | None]]:
+        """The tensors of labels that are not known to be something else, each with its predictions."""
+        labels, predictions = self._find(self._labels, tensors), self._find(self._predictions, tensors)
+        for tensor in set(labels).intersection(predictions):
+            self._left_out.add(tensor, "ambiguous", "labels_regex and predictions_regex both find them")
+            labels.remove(tensor)
+            predictions.remove(tensor)
+        self._read.update(labels, predictions)
+        if len(labels) == len(predictions):
+            pairs: list[tuple[str, str | None]] = list(zip(labels, predictions, strict=True))
+        else:
+            pairs = [(tensor, None) for tensor in labels]
+            for tensor in predictions if labels else ():
+                self._left_out.add(tensor, "unpaired", "not as many labels were saved at the same step")
+        return (pair for pair in pairs if pair[0] not in self._left_out)
+
+    def _find(self, selection: Selection, tensors: Mapping[str, Value]) -> list[str]:
+        found = sorted(tensor for tensor in tensors if tensor in selection)
+        for tensor in filter(is_reduction, found):
+            self._left_out.add(tensor, *REDUCTION)
+        return [tensor for tensor in found if not is_reduction(tensor)]
+
+    def _count(self, labels: str, predictions: str | None, tensors: Mapping[str, Value]) -> _Tally:
+        """Raises `NotClasses` where the labels are none, and `NotFinite`."""
+        actual = labelled(labels, tensors[labels])
+        guessed = None
+        if predictions is not None:
+            try:
+                argmax = self.parameters.argmax
+                guessed = predicted(predictions, tensors[predictions], len(actual), vectors=argmax)
+            except NotClasses as error:
+                self._left_out.add(error.tensor, error.reason, error.because)
+        tally = self._tallies.setdefault(labels, _Tally())
+        tally.add(actual, guessed)
+        if len(tally.classes) > MOST_CLASSES:
+            raise NotClasses(labels, "too_many_classes", f"they have more than {MOST_CLASSES} classes")
+        return tally
+
+    def _imbalance(self, step: int, labels: str, tally: _Tally) -> Iterator[Breach]:
+        allowed, occurrences = self.parameters.threshold_imbalance, tally.counts[:, 0]
+        most, least = int(occurrences.argmax()), int(occurrences.argmin())
+        ratio = float(occurrences[most] / occurrences[least])
+        if ratio > allowed:
+            explanation = (
+                f"{labels}: up to step {step}, class {tally.classes[most]} occurs {occurrences[most]} times, "
+                f"class {tally.classes[least]} {occurrences[least]} times, which is {ratio:.4g} to 1; "
+                f"the rule allows {allowed:g} to 1"
+            )
+            evidence = Evidence(labels, step, ratio, threshold=allowed, missed_by=ratio - allowed)
+            yield Breach("imbalance", explanation, evidence)
+
+    def _mispredictions(
+        self, step: int, labels: str, predictions: str | None, tally: _Tally
+    ) -> Iterator[Breach]:
+        allowed = self.parameters.threshold_misprediction
+        paired = tally.counts[:, 1]
+        shares = tally.counts[:, 2] / np.maximum(paired, 1)
+        for index in np.flatnonzero(shares > allowed):
+            share = float(shares[index])
+            explanation = (
+                f"{labels}: up to step {step}, {share:.4g} of the {paired[index]} labels of class "
+                f"{tally.classes[index]} were mispredicted; the rule allows {allowed:g}"
+            )
+            evidence = Evidence(
+                predictions or labels, step, share, threshold=allowed, missed_by=share - allowed
+            )
+            yield Breach("misprediction", explanation, evidence)
+
+    def _state(self) -> dict[str, Any]:
+        return {
+            "tallies": {
+                labels: {"classes": tally.classes.tolist(), "counts": tally.counts.tolist()}
+                for labels, tally in self._tallies.items()
+            },
+            "left_out": self._left_out.state(),
+        }
+
+    def _restore(self, state: Mapping[str, Any]) -> None:
+        self._tallies = {
+            labels: _Tally(
+                np.array(tally["classes"], np.int64), np.array(tally["counts"], np.int64).reshape(-1, 3)
+            )
+            for labels, tally in state["tallies"].items()
+        }
+        self._left_out.restore(state["left_out"])
+
+    def _unjudged(self) -> Iterator[tuple[bool, str, str]]:
+        wanted = self.parameters.samples
+        seen = max((tally.samples for tally in self._tallies.values()), default=0)
+        yield (
+            bool(self._tallies),
+            "too_few_samples",
+            f"{seen} labels were saved, the rule wants {wanted} first",
+        )
+        yield from self._left_out.unjudged()
+        yield bool(self._read), "no_labels", "predictions were saved, but no labels"
+
+    def _notes(self) -> tuple[str, ...]:
+        notes = list(self._left_out.notes())
+        for labels, tally in sorted(self._tallies.items()):
+            if len(tally.classes) == 1:
+                notes.append(f"only one class was seen among {labels}: {tally.classes[0]}")
+            if tally.samples and not tally.paired:
+                notes.append(f"mispredictions were not judged: no predictions go with {labels}")
+        return tuple(notes)
