@@ -52,7 +52,8 @@ def test_the_sentence_and_the_evidence_name_the_optimum_and_what_became_of_train
     verdict = run(rule(patience_validation="2", patience_train="2", delta="0.125"), saved)
     assert verdict.explanation == (
         "validation-rmse has had no new optimum since 0.5 at step 5, 2 saved values ago; it is 0.75 at step "
-        "15, and an optimum has to be lower by 0.125; the training loss has had none either, for 2 saved values"
+        "15, and an optimum has to be lower by 0.125"
+        "; the training loss has had none either, for 2 saved values"
     )
     (row,) = verdict.evidence
     assert (row.tensor, row.step, row.value, row.previous_step, row.previous_value) == (
