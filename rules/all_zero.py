@@ -1,0 +1,54 @@
+"""AllZero: a tensor consists of zeros.
+
+AWS describes the rule and keeps its code to itself. Where the description is silent, these are the
+readings taken here, besides those in `rules.tensor_rule`:
+
+- The rule fires when the share of zeros reaches `threshold`, so at 100 % for the default.
+- A scalar is a tensor of one element: a loss of 0 is all zero.
+- NaN and infinity are not zero: a tensor of NaN is no issue here, but is one for ExplodingTensor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from rules.base import Breach, Evidence, Value
+from rules.parameters import NAMES, REGEXES, between, parameter, parse, require_one_of
+from rules.tensor_rule import TensorRule
+
+
+@dataclass(frozen=True, slots=True)
+class Parameters:
+    collection_names: tuple[str, ...] = parameter((), NAMES)
+    tensor_regex: tuple[str, ...] = parameter((), REGEXES)
+    threshold: float = parameter(100.0, between(0, 100))
+
+
+class AllZero(TensorRule):
+    name = "AllZero"
+    complaint = "A tensor is all zero"
+
+    def __init__(self, parameters: Mapping[str, str]) -> None:
+        super().__init__(parameters)
+        self.parameters = parse(Parameters, parameters, self.name)
+        require_one_of(self.parameters, self.name, "collection_names", "tensor_regex")
+        self._select(self.parameters.collection_names, self.parameters.tensor_regex)
+
+    def _judge_tensor(self, step: int, tensor: str, value: Value) -> Sequence[Breach]:
+        if isinstance(value, float):
+            zeros, size = int(value == 0), 1
+        else:
+            zeros, size = value.size - int(np.count_nonzero(value)), value.size
+        share, limit = zeros * 100 / size, self.parameters.threshold
+        if share < limit:
+            return ()
+        explanation = (
+            f"{share:.4g} % of {tensor} is zero at step {step} ({zeros} of {size}); the rule wants less than "
+            f"{limit:g} %"
+        )
+        return (
+            Breach("zeros", explanation, Evidence(tensor, step, share, None, None, limit, share - limit)),
+        )

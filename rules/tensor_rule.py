@@ -1,0 +1,77 @@
+"""What the rules that look at whole tensors, one by one, have in common. For all of these:
+
+- The tensors of `collection_names` and those that `tensor_regex` finds are read, together.
+- Steps of every mode count, at their global number.
+- What holds no numbers (XGBoost's `trees/ID` is text) or no element, and reductions, which are numbers about
+  a tensor rather than the tensor, are left out, and the verdict says so.
+- When several tensors fire at one step, those that missed by most are the evidence, and the first of them
+  gives the reason.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from operator import itemgetter
+from typing import Any
+
+from rules.base import Breach, Rule, Step, Value
+from rules.left_out import LeftOut
+from rules.selection import Selection
+from rules.values import is_reduction, numbers
+from rules.worst import worst
+
+
+class TensorRule(Rule):
+    """A subclass has `_judge_tensor`, and calls `_select` when it is made."""
+
+    def _select(self, collection_names: Sequence[str], tensor_regex: Sequence[str]) -> None:
+        self._selection = Selection(collection_names, tensor_regex)
+        self.selections = (self._selection,)
+        self._left_out = LeftOut()
+
+    @abstractmethod
+    def _judge_tensor(self, step: int, tensor: str, value: Value) -> Sequence[Breach] | None:
+        """What is wrong with it at this step; empty where all is well, None where nothing was judged.
+        `value` is a float where the tensor has one element, else an array of numbers."""
+
+    def _judge(self, step: Step, tensors: Mapping[str, Value]) -> Sequence[Breach] | None:
+        breaches: list[Breach] | None = None
+        for tensor, value in sorted(self._values(tensors), key=itemgetter(0)):
+            self._read.add(tensor)
+            judged = self._judge_tensor(step.number, tensor, value)
+            if judged is not None:
+                breaches = [*(breaches or ()), *judged]
+        return worst(breaches) if breaches else breaches
+
+    def _values(self, tensors: Mapping[str, Value]) -> Iterator[tuple[str, Value]]:
+        for tensor, saved in self._selection.of(tensors):
+            value = _value(saved)
+            if value is None:
+                self._left_out.add(tensor, "no_numbers", "they hold no numbers")
+            elif is_reduction(tensor):
+                self._left_out.add(tensor, "only_reductions", "they are reductions")
+            else:
+                yield tensor, value
+
+    def _state(self) -> dict[str, Any]:
+        return {"left_out": self._left_out.state()}
+
+    def _restore(self, state: Mapping[str, Any]) -> None:
+        self._left_out.restore(state["left_out"])
+
+    def _unjudged(self) -> Iterator[tuple[bool, str, str]]:
+        if not self._read:
+            yield from self._left_out.unjudged()
+
+    def _notes(self) -> tuple[str, ...]:
+        return self._left_out.notes()
+
+
+def _value(saved: Value) -> Value | None:
+    if isinstance(saved, float):
+        return saved
+    array = numbers(saved)
+    if array is None or array.size == 0:
+        return None
+    return array if array.size > 1 else float(array.item())
