@@ -1,0 +1,114 @@
+"""TensorVariance: the elements of a tensor vary too much or too little.
+
+AWS describes the rule and keeps its code to itself. Where the description is silent, these are the
+readings taken here, besides those in `rules.tensor_rule`:
+
+- It is the variance of all elements at one step, divided by their number, as numpy and smdebug have it.
+  Above `max_threshold` and below `min_threshold` the rule fires; without either it can judge nothing.
+- Where the tensor was not saved whole, smdebug's reductions `variance` and `std` say the same.
+- A tensor of one element has no variance, and is left out. It would be 0, and below any `min_threshold`.
+- NaN or infinity among the elements fires, for the reason `non_finite`: such a tensor has no variance.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from rules.base import Breach, Evidence, Value, scalar
+from rules.parameters import (
+    NAMES,
+    REGEXES,
+    ParameterError,
+    number,
+    parameter,
+    parse,
+    require_one_of,
+)
+from rules.tensor_rule import TensorRule
+from rules.values import is_reduction
+
+_REDUCTION = re.compile(r"smdebug/reductions/(?P<by>variance|std)/(?P<tensor>.+)")
+
+
+@dataclass(frozen=True, slots=True)
+class Parameters:
+    collection_names: tuple[str, ...] = parameter((), NAMES)
+    tensor_regex: tuple[str, ...] = parameter((), REGEXES)
+    max_threshold: float | None = parameter(None, number())
+    min_threshold: float | None = parameter(None, number())
+
+
+class TensorVariance(TensorRule):
+    name = "TensorVariance"
+    complaint = "A tensor's variance is out of bounds"
+
+    def __init__(self, parameters: Mapping[str, str]) -> None:
+        super().__init__(parameters)
+        self.parameters = parse(Parameters, parameters, self.name)
+        require_one_of(self.parameters, self.name, "collection_names", "tensor_regex")
+        self._most, self._least = self.parameters.max_threshold, self.parameters.min_threshold
+        if self._most is not None and self._least is not None and self._least > self._most:
+            raise ParameterError(
+                f"{self.name}: min_threshold must not be above max_threshold, {self._least:g} is above "
+                f"{self._most:g}"
+            )
+        self._select(self.parameters.collection_names, self.parameters.tensor_regex)
+
+    def wants(self, tensor: str) -> bool:
+        reduced = _REDUCTION.fullmatch(tensor)
+        return super().wants(reduced["tensor"] if reduced else tensor)
+
+    def _values(self, tensors: Mapping[str, Value]) -> Iterator[tuple[str, Value]]:
+        """The variances, by the name of the tensor that was saved whole or reduced."""
+        whole = {name: value for name, value in tensors.items() if not is_reduction(name)}
+        for tensor, value in super()._values(whole):
+            if isinstance(value, float):
+                self._left_out.add(tensor, "no_variance", "a single number has no variance")
+            else:
+                with np.errstate(all="ignore"):  # NaN and infinity make it NaN, which is judged
+                    yield tensor, float(value.var(dtype=np.float64))
+        yield from self._reduced({name: value for name, value in tensors.items() if name not in whole}, whole)
+
+    def _reduced(
+        self, reductions: Mapping[str, Value], whole: Mapping[str, Value]
+    ) -> Iterator[tuple[str, float]]:
+        variances: dict[str, float] = {}
+        for name, value in reductions.items():
+            reduced, number = _REDUCTION.fullmatch(name), scalar(value)
+            if reduced is None or number is None:
+                if name in self._selection:
+                    self._left_out.add(
+                        name, "only_reductions", "they are reductions other than variance, std"
+                    )
+            elif reduced["tensor"] in self._selection and reduced["tensor"] not in whole:
+                if reduced["by"] == "variance":
+                    variances[reduced["tensor"]] = number
+                else:
+                    variances.setdefault(reduced["tensor"], number * number)
+        yield from variances.items()
+
+    def _judge_tensor(self, step: int, tensor: str, value: Value) -> Sequence[Breach] | None:
+        variance, most, least = float(value), self._most, self._least
+        if most is None and least is None:
+            return None
+        if not math.isfinite(variance):
+            explanation = f"{tensor} holds NaN or infinity at step {step}, so that it has no variance"
+            return (Breach("non_finite", explanation, Evidence(tensor, step, variance)),)
+        is_ = f"the variance of {tensor} is {variance:.6g} at step {step}"
+        if most is not None and variance > most:
+            evidence = Evidence(tensor, step, variance, threshold=most, missed_by=variance - most)
+            return (Breach("too_large", f"{is_}; the rule allows {most:g} at most", evidence),)
+        if least is not None and variance < least:
+            evidence = Evidence(tensor, step, variance, threshold=least, missed_by=least - variance)
+            return (Breach("too_small", f"{is_}; the rule wants at least {least:g}", evidence),)
+        return ()
+
+    def _unjudged(self) -> Iterator[tuple[bool, str, str]]:
+        unbounded = self._most is None and self._least is None
+        yield unbounded, "no_threshold", "without max_threshold or min_threshold, the rule can never fire"
+        yield from super()._unjudged()
