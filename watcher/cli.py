@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 app = typer.Typer(
     name="watcher",
     help="Watches Amazon SageMaker training jobs and tells people what went wrong.",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -47,8 +46,9 @@ All = Annotated[bool, typer.Option("--all", help="Show long lists whole, on a te
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code. What a user can cause never ends in a traceback."""
+    words = sys.argv[1:] if arguments is None else list(arguments)
     try:
-        code = app(args=arguments, standalone_mode=False)
+        code = app(args=words or ["--help"], standalone_mode=False)
         sys.stdout.flush()
     except WatcherError as error:
         code = _complain(str(error), 2 if isinstance(error, ConfigError | UsageError) else 1)
@@ -128,7 +128,7 @@ def check(config: ConfigFile = None, as_json: Json = False, verbose: Verbose = F
 
 @app.command()
 def status(config: ConfigFile = None, as_json: Json = False, verbose: Verbose = False) -> None:
-    """How many jobs and findings there are, and what could not be delivered."""
+    """Counts of jobs and findings, and what could not be delivered."""
     from watcher import tables, views
 
     settings = _start(config, verbose=verbose)
@@ -166,7 +166,10 @@ def show(
     as_json: Json = False,
     verbose: Verbose = False,
 ) -> None:
-    """One job: its rules, what was found, where that was told, who stopped it."""
+    """One job: its rules, its findings, where they were told.
+
+    Also who stopped it, and how each delivery ended.
+    """
     from watcher import tables, views
 
     with _known(_start(config, verbose=verbose)) as store:
@@ -221,9 +224,9 @@ def stop(
     if bool(names) == everything:
         raise UsageError("name the jobs to stop, or say --all-in-progress")
     if cancel:
-        if everything:
-            raise UsageError("--cancel wants the names of the jobs")
-        return _cancel(names or (), _start(config, verbose=verbose))
+        if everything or dry_run:
+            raise UsageError("--cancel wants the names of the jobs, and nothing else")
+        return _cancel(names or (), _start(config, verbose=verbose), as_json=as_json)
     if not (yes or dry_run or sys.stdin.isatty()):
         raise UsageError("nobody can be asked here, since this is no terminal: say --yes")
     settings = _start(config, verbose=verbose)
@@ -310,18 +313,23 @@ def _stopped(each: Stopped) -> Mapping[str, str]:
     return {"job": each.job.name, "arn": each.job.arn, "state": each.state, "sentence": each.sentence}
 
 
-def _cancel(names: Sequence[str], settings: Config) -> int:
+def _cancel(names: Sequence[str], settings: Config, *, as_json: bool) -> int:
     from watcher import manual_stop, views
 
-    code = 0
+    cancelled = []
     with _known(settings) as store:
-        for name in names:
-            if manual_stop.cancel(store, views.find(store, name).snapshot.arn):
-                typer.echo(f"The stop of {name} is cancelled: the job goes on.")
-            else:
-                typer.echo(f"No stop of {name} is waiting, so there is nothing to cancel.")
-                code = 1
-    return code
+        for job in [views.find(store, name).snapshot for name in names]:
+            cancelled.append((job, manual_stop.cancel(store, job.arn) > 0))
+    if as_json:
+        _print_json([{"job": job.name, "arn": job.arn, "cancelled": done} for job, done in cancelled])
+    else:
+        for job, done in cancelled:
+            typer.echo(
+                f"The stop of {job.name} is cancelled: the job goes on."
+                if done
+                else f"No stop of {job.name} is waiting, so there is nothing to cancel."
+            )
+    return 0 if all(done for _, done in cancelled) else 1
 
 
 # -- trying it ------------------------------------------------------------------------------------
@@ -329,7 +337,7 @@ def _cancel(names: Sequence[str], settings: Config) -> int:
 
 @app.command()
 def demo() -> int:
-    """A real training on a local SageMaker: a rule fires, the alert comes, the job is stopped."""
+    """The main job on a local SageMaker: training, alert, stop."""
     with _sandbox_extra():
         from watcher.sandbox.demo import main as demonstrate
 
@@ -340,7 +348,7 @@ def demo() -> int:
 def sandbox(
     port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0: any free port.")] = 5000,
 ) -> None:
-    """A local SageMaker to try things on; prints the environment to export."""
+    """A local SageMaker to try things on. Prints the environment to export."""
     with _sandbox_extra():
         from watcher.sandbox.server import serve
 

@@ -69,6 +69,7 @@ def process(*arguments: str, cwd: Path, **options: object) -> subprocess.Popen[s
         (["stop"], "watcher: name the jobs to stop, or say --all-in-progress"),
         (["stop", "a", "--all-in-progress"], "watcher: name the jobs to stop, or say --all-in-progress"),
         (["stop", "--cancel", "--all-in-progress"], "watcher: --cancel wants the names of the jobs"),
+        (["stop", "--cancel", "--dry-run", "a"], "watcher: --cancel wants the names of the jobs"),
         (["stop", "a"], "watcher: nobody can be asked here, since this is no terminal: say --yes"),
     ],
 )
@@ -131,6 +132,11 @@ def test_help_names_every_command(watcher: Watcher):
     assert ran.code == 0
     for command in ("run", "check", "status", "jobs", "show", "findings", "stop", "demo", "sandbox"):
         assert f"\n  {command} " in ran.out
+    assert "..." not in ran.out.partition("Commands:")[2]  # each fits its line
+
+
+def test_without_a_word_it_shows_its_help(watcher: Watcher):
+    assert watcher() == watcher("--help")
 
 
 def test_the_sandbox_without_its_extra_says_what_to_install(watcher: Watcher, monkeypatch):

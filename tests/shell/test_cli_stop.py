@@ -137,6 +137,16 @@ def test_a_name_that_does_not_exist_stops_nothing_at_all(watcher: Watcher, sandb
     assert statuses(sandbox_jobs)["churn-1"] == "InProgress"
 
 
+@pytest.mark.parametrize(
+    "name", ["", "churn 1", "churn-", "arn:aws:sagemaker:us-east-1:123456789012", "x" * 64]
+)
+def test_what_can_be_no_jobs_name_is_a_usage_error_too(watcher: Watcher, sandbox_jobs: Sandbox, name):
+    ran = watcher("stop", "--yes", name)
+
+    assert (ran.code, ran.err.count("\n")) == (2, 1)
+    assert ran.err.startswith("watcher: there is no training job")
+
+
 def test_an_arn_of_another_account_stops_nothing(watcher: Watcher, sandbox_jobs: Sandbox):
     ran = watcher("stop", "arn:aws:sagemaker:us-east-1:999999999999:training-job/churn-1", "--yes")
 
@@ -204,3 +214,17 @@ def test_a_stop_that_waits_for_the_end_of_grace_can_be_cancelled_once(watcher: W
         "pending",
         "cancelled",
     ]
+
+
+def test_what_was_cancelled_is_json_when_asked(watcher: Watcher, waiting_stop: None):
+    first, second = (watcher("stop", "churn-1", "--cancel", "--json") for _ in range(2))
+
+    assert [(ran.code, ran.json[0]["job"], ran.json[0]["cancelled"]) for ran in (first, second)] == [
+        (0, "churn-1", True),
+        (1, "churn-1", False),
+    ]
+
+
+def test_a_name_that_is_not_known_cancels_nothing_at_all(watcher: Watcher, waiting_stop: None):
+    assert watcher("stop", "churn-1", "chrun-2", "--cancel").code == 2
+    assert watcher("findings", "--json").json[0]["deliveries"][1]["state"] == "pending"

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from watcher.aws.session import Aws, translate
+from watcher.errors import NotFound
 from watcher.model import IN_PROGRESS, HookConfiguration, JobSnapshot, Outcome, RuleConfiguration, RuleSource
 
 PAGE = 100
 """The most records that `Search` and `ListTrainingJobs` give at once."""
+
+_JOB_NAME = re.compile(r"[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}")
+"""As the API's reference has it."""
 
 _EVALUATIONS = {
     RuleSource.DEBUGGER: ("DebugRuleConfigurations", "DebugRuleEvaluationStatuses"),
@@ -58,6 +63,10 @@ class TrainingJobs:
 
     def describe(self, name: str) -> JobSnapshot:
         """Everything but the tags. `NotFound` where there is no such job."""
+        if not _JOB_NAME.fullmatch(name):  # the API would call it invalid, each endpoint in its own words
+            raise NotFound(
+                f"{name!r} cannot be a training job's name", operation="sagemaker:DescribeTrainingJob"
+            )
         with translate("sagemaker:DescribeTrainingJob"):
             return parse_job(self._aws.sagemaker.describe_training_job(TrainingJobName=name))
 
