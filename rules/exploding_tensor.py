@@ -1,0 +1,103 @@
+"""ExplodingTensor: a tensor holds NaN or infinity.
+
+AWS describes the rule and keeps its code to itself. Where the description is silent, these are the
+readings taken here:
+
+- Without `collection_names` and `tensor_regex` every saved tensor is read.
+- One value is enough. The reason is `nan` where a tensor has any NaN, else `infinity`; with `only_nan`
+  infinities are no issue.
+- Where only reductions of a tensor were saved, these are judged in its stead. `prod` is not: the product of
+  many ordinary numbers overflows. The `std` of infinities is NaN, so fires with `only_nan` too.
+- When several tensors fire at one step, the first by name gives the reason, the first five are the evidence.
+- Text and complex numbers are left out, and the verdict says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rules.base import Breach, Evidence, Rule, Step, Value
+from rules.left_out import LeftOut
+from rules.parameters import FLAG, NAMES, REGEXES, parameter, parse
+from rules.reductions import WithReductions, reduction
+from rules.values import numbers
+from rules.worst import worst
+
+
+@dataclass(frozen=True, slots=True)
+class Parameters:
+    collection_names: tuple[str, ...] = parameter((), NAMES)
+    tensor_regex: tuple[str, ...] = parameter((), REGEXES)
+    only_nan: bool = parameter(False, FLAG)
+
+
+class ExplodingTensor(Rule):
+    name = "ExplodingTensor"
+    complaint = "A tensor holds NaN or infinity"
+
+    def __init__(self, parameters: Mapping[str, str]) -> None:
+        super().__init__(parameters)
+        self.parameters = parse(Parameters, parameters, self.name)
+        collections, regexes = self.parameters.collection_names, self.parameters.tensor_regex
+        self._tensors = WithReductions(collections, regexes if collections or regexes else (".*",))
+        self.selections = (self._tensors,)
+        self._left_out = LeftOut()
+
+    def _judge(self, step: Step, tensors: Mapping[str, Value]) -> Sequence[Breach] | None:
+        values = dict(self._values(tensors))
+        if not values:
+            return None
+        self._read.update(values)
+        # A NaN is not finite either, so that sound values are looked at once.
+        wrong = np.isnan if self.parameters.only_nan else _not_finite
+        exploded = sorted(tensor for tensor, value in values.items() if wrong(value).any())
+        return worst(_explosion(step.number, tensor, values[tensor]) for tensor in exploded)
+
+    def _values(self, tensors: Mapping[str, Value]) -> Iterator[tuple[str, NDArray[Any]]]:
+        for tensor, value in self._tensors.of(tensors):
+            array = numbers(value)
+            reduced = reduction(tensor)
+            if reduced and reduced.tensor in tensors:
+                continue
+            if array is None:
+                self._left_out.add(tensor, "no_numbers", "they hold no numbers")
+            elif reduced and reduced.name in {"prod", "abs_prod"}:
+                self._left_out.add(tensor, "only_products", "products overflow where the tensor does not")
+            else:
+                yield tensor, array
+
+    def _state(self) -> dict[str, Any]:
+        return {"left_out": self._left_out.state()}
+
+    def _restore(self, state: Mapping[str, Any]) -> None:
+        self._left_out.restore(state["left_out"])
+
+    def _unjudged(self) -> Iterator[tuple[bool, str, str]]:
+        yield from self._left_out.unjudged()
+
+    def _notes(self) -> tuple[str, ...]:
+        return self._left_out.notes()
+
+
+def _not_finite(value: NDArray[Any]) -> NDArray[np.bool_]:
+    finite: NDArray[np.bool_] = np.isfinite(value)
+    return ~finite
+
+
+def _explosion(step: int, tensor: str, value: NDArray[Any]) -> Breach:
+    nans, infinities = int(np.isnan(value).sum()), int(np.isinf(value).sum())
+    first = float(value[np.isnan(value) if nans else np.isinf(value)].flat[0])
+    evidence = Evidence(tensor, step, first)
+    return Breach("nan" if nans else "infinity", _sentence(step, tensor, value, nans, infinities), evidence)
+
+
+def _sentence(step: int, tensor: str, value: NDArray[Any], nans: int, infinities: int) -> str:
+    if value.size == 1:
+        return f"{tensor} is {value.item():g} at step {step}"
+    counts = [f"{count} {what}" for count, what in ((nans, "NaN"), (infinities, "infinite")) if count]
+    return f"{tensor} has {' and '.join(counts)} of its {value.size} values at step {step}"
