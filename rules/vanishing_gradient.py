@@ -1,0 +1,100 @@
+"""VanishingGradient: a gradient becomes too small to learn from.
+
+AWS describes the rule and keeps its code to itself. Where the description is silent, these are the
+readings taken here:
+
+- Each tensor of the collection `gradients` is looked at by itself; one that vanishes is enough. It need not
+  have been larger before: a gradient of zero at the first step fires.
+- The mean is taken in double precision, because in half precision it would be zero below 6e-8.
+- Where only reductions were saved, `abs_mean` is judged; others cannot tell, and the verdict says so.
+- NaN and infinity are no vanishing, and under mixed precision they are a normal event, after which the
+  scale of the loss is lowered. Such a gradient is not judged at that step, and the verdict says so; it is
+  ExplodingTensor that looks for them.
+- When several gradients fire at one step, the smallest five are the evidence.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from rules.base import Breach, Evidence, Rule, Step, Value
+from rules.left_out import LeftOut
+from rules.parameters import number, parameter, parse
+from rules.reductions import WithReductions, reduction
+from rules.values import numbers
+from rules.worst import worst
+
+
+@dataclass(frozen=True, slots=True)
+class Parameters:
+    threshold: float = parameter(1e-07, number(above=0))
+
+
+class VanishingGradient(Rule):
+    name = "VanishingGradient"
+    complaint = "A gradient is vanishing"
+
+    def __init__(self, parameters: Mapping[str, str]) -> None:
+        super().__init__(parameters)
+        self.parameters = parse(Parameters, parameters, self.name)
+        self._gradients = WithReductions(["gradients"])
+        self.selections = (self._gradients,)
+        self._left_out = LeftOut()
+
+    def _judge(self, step: Step, tensors: Mapping[str, Value]) -> Sequence[Breach] | None:
+        means: dict[str, float] = {}
+        for tensor, mean in self._means(tensors):
+            self._read.add(tensor)
+            if math.isfinite(mean):
+                means[tensor] = mean
+            else:
+                self._left_out.add(tensor, "non_finite", "they held NaN or infinity at some step")
+        if not means:
+            return None
+        wanted = self.parameters.threshold
+        return worst(
+            self._vanishing(step.number, tensor, means[tensor])
+            for tensor in sorted(means)
+            if means[tensor] < wanted
+        )
+
+    def _means(self, tensors: Mapping[str, Value]) -> Iterator[tuple[str, float]]:
+        """The mean of the absolute values of each gradient, by the name of what it was read from."""
+        for tensor, value in self._gradients.of(tensors):
+            array = numbers(value)
+            reduced = reduction(tensor)
+            if reduced and reduced.tensor in tensors:
+                continue
+            if array is None or array.size == 0:
+                self._left_out.add(tensor, "no_numbers", "they hold no numbers")
+            elif reduced is None or reduced.name == "abs_mean":
+                yield tensor, float(np.abs(array).mean(dtype=np.float64))
+            else:
+                self._left_out.add(tensor, "no_abs_mean", "of all reductions only abs_mean can tell")
+
+    def _vanishing(self, step: int, tensor: str, mean: float) -> Breach:
+        wanted = self.parameters.threshold
+        reduced = reduction(tensor)
+        explanation = (
+            f"the absolute values of {reduced.tensor if reduced else tensor} are {mean:.3g} in the mean at "
+            f"step {step}; the rule wants at least {wanted:g}"
+        )
+        evidence = Evidence(tensor, step, mean, threshold=wanted, missed_by=wanted - mean)
+        return Breach("vanishing", explanation, evidence)
+
+    def _state(self) -> dict[str, Any]:
+        return {"left_out": self._left_out.state()}
+
+    def _restore(self, state: Mapping[str, Any]) -> None:
+        self._left_out.restore(state["left_out"])
+
+    def _unjudged(self) -> Iterator[tuple[bool, str, str]]:
+        yield from self._left_out.unjudged()
+
+    def _notes(self) -> tuple[str, ...]:
+        return self._left_out.notes()
