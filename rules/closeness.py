@@ -1,0 +1,71 @@
+"""Whether two values are the same within a tolerance, as `numpy.allclose` has it, and how narrowly.
+
+The tolerance of an element is atol + rtol * |reference|.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from rules.base import Evidence, Value
+
+
+def close(value: Value, reference: Value, rtol: float, atol: float, *, equal_nan: bool) -> bool:
+    """Values of different shapes are never close: allclose would stretch the one to the other."""
+    if isinstance(value, float) and isinstance(reference, float):  # allclose takes 20 times as long
+        if math.isnan(value) and math.isnan(reference):
+            return equal_nan
+        within = math.isfinite(reference) and abs(value - reference) <= atol + rtol * abs(reference)
+        return within or value == reference
+    if np.shape(value) != np.shape(reference):
+        return False
+    with np.errstate(all="ignore"):  # a difference of infinities, or beyond the largest number
+        return np.allclose(value, reference, rtol, atol, equal_nan)
+
+
+class Element(NamedTuple):
+    """One element of two values."""
+
+    value: float
+    reference: float
+    tolerance: float
+
+    @property
+    def difference(self) -> float:
+        """NaN and the infinities are here only where both have them, and do not differ."""
+        difference = abs(self.value - self.reference)
+        return difference if math.isfinite(difference) else 0.0
+
+    @property
+    def margin(self) -> float:
+        """By how much the tolerance exceeds the difference."""
+        return self.tolerance - self.difference if math.isfinite(self.tolerance) else math.inf
+
+    def evidence(self, tensor: str, step: int, reference_step: int | None = None) -> Evidence:
+        """Of a tensor that should differ. `reference_step` is the tensor's own, if the reference is too."""
+        known = math.isfinite(self.tolerance)
+        return Evidence(
+            tensor,
+            step,
+            self.value,
+            reference_step,
+            self.reference if reference_step is not None else None,
+            threshold=self.tolerance if known else None,
+            missed_by=self.margin if known else None,
+        )
+
+
+def nearest_to_differing(value: Value, reference: Value, rtol: float, atol: float) -> Element:
+    """Of two values that are close, the element for which the tolerance is used up most."""
+    if isinstance(value, float) and isinstance(reference, float):
+        return Element(value, reference, atol + rtol * abs(reference))
+    values = np.asarray(value, np.float64).ravel()
+    references = np.asarray(reference, np.float64).ravel()
+    with np.errstate(all="ignore"):
+        tolerances = atol + rtol * np.abs(references)
+        margins = tolerances - np.abs(values - references)
+    index = np.where(np.isfinite(margins), margins, np.inf).argmin()
+    return Element(float(values[index]), float(references[index]), float(tolerances[index]))

@@ -1,0 +1,131 @@
+"""UnchangedTensor: a tensor stays the same from step to step.
+
+AWS describes the rule and keeps its code to itself. Where the description is silent, these are the
+readings taken here, besides those in `rules.tensor_rule`:
+
+- At each step that saves the tensor, its value is compared with each of the `num_steps` - 1 saved before, as
+  `numpy.allclose(value, earlier value, rtol, atol, equal_nan)`. The rule fires when all of them are close.
+- A tensor that changes its shape changes.
+- NaN differs from all, even NaN, unless `equal_nan`: a tensor with NaN can never be unchanged, and the
+  verdict says which had some. Infinity is close to the same infinity.
+- An earlier value that cannot be read again after a restart takes part in no comparison; the rule waits for
+  `num_steps` values that it has.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from rules.base import Breach, Step, Value
+from rules.closeness import close, nearest_to_differing
+from rules.parameters import FLAG, NAMES, REGEXES, number, parameter, parse, require_one_of, whole
+from rules.tensor_rule import TensorRule
+
+
+@dataclass(frozen=True, slots=True)
+class Parameters:
+    collection_names: tuple[str, ...] = parameter((), NAMES)
+    tensor_regex: tuple[str, ...] = parameter((), REGEXES)
+    num_steps: int = parameter(3, whole(at_least=2))
+    rtol: float = parameter(1e-05, number(at_least=0))
+    atol: float = parameter(1e-08, number(at_least=0))
+    equal_nan: bool = parameter(False, FLAG)
+
+
+class UnchangedTensor(TensorRule):
+    name = "UnchangedTensor"
+    complaint = "A tensor does not change"
+
+    def __init__(self, parameters: Mapping[str, str]) -> None:
+        super().__init__(parameters)
+        self.parameters = parse(Parameters, parameters, self.name)
+        require_one_of(self.parameters, self.name, "collection_names", "tensor_regex")
+        self._select(self.parameters.collection_names, self.parameters.tensor_regex)
+        self._earlier: dict[str, deque[tuple[int, Value | None]]] = {}
+        """The steps that the next one is compared with, oldest first; None where the value was too large
+        for the state and has not been seen again."""
+        self._with_nan: set[str] = set()
+
+    def _judge_tensor(self, step: int, tensor: str, value: Value) -> Sequence[Breach] | None:
+        wanted = self.parameters.num_steps - 1
+        earlier = self._earlier.get(tensor)
+        if earlier is None:
+            earlier = self._earlier[tensor] = deque(maxlen=wanted)
+        if not self.parameters.equal_nan and tensor not in self._with_nan and _has_nan(value):
+            self._with_nan.add(tensor)
+        known = [(at, before) for at, before in earlier if before is not None]
+        earlier.append((step, _keep(value)))
+        if len(known) < wanted:
+            return None
+        # The step before is the likeliest to differ.
+        unchanged = all(self._close(value, before) for _, before in reversed(known))
+        return (self._unchanged(step, tensor, value, known),) if unchanged else ()
+
+    def _close(self, value: Value, before: Value) -> bool:
+        p = self.parameters
+        return close(value, before, p.rtol, p.atol, equal_nan=p.equal_nan)
+
+    def _unchanged(
+        self, step: int, tensor: str, value: Value, earlier: Sequence[tuple[int, Value]]
+    ) -> Breach:
+        rtol, atol = self.parameters.rtol, self.parameters.atol
+        elements = [(nearest_to_differing(value, before, rtol, atol), at) for at, before in earlier]
+        nearest, previous = min(elements, key=lambda item: item[0].margin)
+        explanation = (
+            f"{tensor} is the same at {len(earlier) + 1} saved steps, {earlier[0][0]} to {step}: its "
+            f"greatest change, {nearest.difference:.3g}, is within the tolerance of {nearest.tolerance:.3g}"
+        )
+        return Breach("unchanged", explanation, nearest.evidence(tensor, step, previous))
+
+    def recalls(self) -> tuple[int, ...]:
+        steps = {at for earlier in self._earlier.values() for at, value in earlier if _is_large(value)}
+        return tuple(sorted(steps))
+
+    def recall(self, step: Step, tensors: Mapping[str, Value]) -> None:
+        for tensor, value in self._values(tensors):
+            earlier = self._earlier.get(tensor, deque())
+            for index, (at, _) in enumerate(earlier):
+                if at == step.number:
+                    earlier[index] = at, _keep(value)
+
+    def _state(self) -> dict[str, Any]:
+        return super()._state() | {
+            "earlier": {
+                tensor: [[at, None if _is_large(value) else value] for at, value in earlier]
+                for tensor, earlier in self._earlier.items()
+            },
+            "with_nan": sorted(self._with_nan),
+        }
+
+    def _restore(self, state: Mapping[str, Any]) -> None:
+        super()._restore(state)
+        self._earlier = {
+            tensor: deque(((at, value) for at, value in earlier), self.parameters.num_steps - 1)
+            for tensor, earlier in state["earlier"].items()
+        }
+        self._with_nan = set(state["with_nan"])
+
+    def _notes(self) -> tuple[str, ...]:
+        if not self._with_nan:
+            return super()._notes()
+        names = ", ".join(sorted(self._with_nan))
+        return (*super()._notes(), f"with NaN, and so never unchanged there (equal_nan is False): {names}")
+
+
+def _keep(value: Value) -> Value:
+    """A copy: an array may be a window on the bytes of a whole file."""
+    return value if isinstance(value, float) else value.copy()
+
+
+def _is_large(value: Value | None) -> bool:
+    return not isinstance(value, float)
+
+
+def _has_nan(value: Value) -> bool:
+    return math.isnan(value) if isinstance(value, float) else bool(np.isnan(value).any())
