@@ -1,0 +1,150 @@
+"""CheckInputImages: the images that a model is given are not normalised around zero.
+
+AWS describes the rule and keeps its code to itself. Where the description is silent, these are the
+readings taken here:
+
+- The mean is taken for each colour channel by itself, since the rule has a parameter `channel`; it fires
+  when the mean of any channel is further than `threshold_mean` from 0. `channel` is the axis of the
+  channels, negative to count from the last, as in numpy: 1 for NCHW, 3 or -1 for NHWC.
+- Axis 0 counts the images, unless it is the one of the channels: then the tensor is a single image.
+- Means run over all saved steps, whatever their mode, each image counting as much as any other. Each
+  tensor is looked at by itself: after `threshold_samples` images of it, at every step that has it.
+- NaN or infinity among the images fires at once, for the reason `non_finite`: no further image mends it.
+- Left out, and said so: text, reductions (they do not tell how many images there were), tensors that have
+  no such axis or one of more than 1,024, and steps at which the number of channels is another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rules.base import Breach, Evidence, Rule, Step, Value
+from rules.left_out import LeftOut
+from rules.parameters import REGEX, Kind, number, parameter, parse, whole
+from rules.selection import Selection
+from rules.values import REDUCTION, is_reduction, numbers
+from rules.worst import worst
+
+_MOST_CHANNELS = 1024
+"""More than any image has; a state that holds a sum for each stays small."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parameters:
+    threshold_mean: float = parameter(0.2, number(at_least=0))
+    threshold_samples: int = parameter(500, whole(at_least=1))
+    regex: str = parameter(".*hybridsequential0_input_0", REGEX)
+    channel: int = parameter(1, Kind("a whole number", int))
+
+
+@dataclass(slots=True)
+class _Seen:
+    images: int
+    sums: NDArray[np.float64]
+    """For each channel, of the images' means."""
+
+
+class CheckInputImages(Rule):
+    name = "CheckInputImages"
+    complaint = "Input images are not normalised"
+
+    def __init__(self, parameters: Mapping[str, str]) -> None:
+        super().__init__(parameters)
+        self.parameters = parse(Parameters, parameters, self.name)
+        self._inputs = Selection(regexes=(self.parameters.regex,))
+        self.selections = (self._inputs,)
+        self._seen: dict[str, _Seen] = {}
+        self._left_out = LeftOut()
+
+    def _judge(self, step: Step, tensors: Mapping[str, Value]) -> Sequence[Breach] | None:
+        breaches: list[Breach] | None = None
+        for tensor, value in sorted(self._inputs.of(tensors), key=lambda item: item[0]):
+            self._read.add(tensor)
+            seen = self._add(tensor, value)
+            if seen is None:
+                continue
+            means = seen.sums / seen.images
+            if not np.isfinite(means).all():
+                breaches = [*(breaches or []), *self._not_finite(step.number, tensor, means)]
+            elif seen.images >= self.parameters.threshold_samples:
+                breaches = [
+                    *(breaches or []),
+                    *worst(self._off_zero(step.number, tensor, seen.images, means)),
+                ]
+        return breaches
+
+    def _add(self, tensor: str, value: Value) -> _Seen | None:
+        """All that was seen of this tensor, these images among them; None where there are none to judge."""
+        array = numbers(value)
+        if is_reduction(tensor):
+            self._left_out.add(tensor, *REDUCTION)
+            return None
+        if array is None:
+            self._left_out.add(tensor, "no_numbers", "they hold no numbers")
+            return None
+        axis = self.parameters.channel
+        if not -array.ndim <= axis < array.ndim or array.shape[axis] > _MOST_CHANNELS:
+            because = f"they have no axis {axis}, or one too long to be of channels (the parameter channel)"
+            self._left_out.add(tensor, "no_channels", because)
+            return None
+        if array.size == 0:
+            return None
+        axis %= array.ndim
+        images = 1 if axis == 0 else len(array)
+        others = tuple(other for other in range(array.ndim) if other != axis)
+        with np.errstate(all="ignore"):  # what is not finite is told by the breach
+            sums = array.mean(axis=others, dtype=np.float64) * images
+            seen = self._seen.setdefault(tensor, _Seen(0, np.zeros_like(sums)))
+            if sums.shape != seen.sums.shape:
+                because = f"their axis {axis} has another length at another step (the parameter channel)"
+                self._left_out.add(tensor, "no_channels", because)
+                return None
+            seen.images += images
+            seen.sums += sums
+        return seen
+
+    def _not_finite(self, step: int, tensor: str, means: NDArray[np.float64]) -> Iterator[Breach]:
+        channel = int(np.flatnonzero(~np.isfinite(means))[0])
+        mean = float(means[channel])
+        evidence = Evidence(tensor, step, mean, threshold=self.parameters.threshold_mean)
+        explanation = f"{tensor}: the mean of channel {channel} is {mean:g} at step {step}"
+        yield Breach("non_finite", explanation, evidence)
+
+    def _off_zero(self, step: int, tensor: str, images: int, means: NDArray[np.float64]) -> Iterator[Breach]:
+        allowed = self.parameters.threshold_mean
+        for channel in np.flatnonzero(np.abs(means) > allowed):
+            mean = float(means[channel])
+            explanation = (
+                f"{tensor}: over {images} images up to step {step}, channel {channel} has a mean of "
+                f"{mean:.4g}; the rule allows {allowed:g} to either side of 0"
+            )
+            evidence = Evidence(tensor, step, mean, threshold=allowed, missed_by=abs(mean) - allowed)
+            yield Breach("off_zero", explanation, evidence)
+
+    def _state(self) -> dict[str, Any]:
+        return {
+            "seen": {tensor: [seen.images, seen.sums.tolist()] for tensor, seen in self._seen.items()},
+            "left_out": self._left_out.state(),
+        }
+
+    def _restore(self, state: Mapping[str, Any]) -> None:
+        self._seen = {
+            tensor: _Seen(images, np.array(sums, np.float64))
+            for tensor, (images, sums) in state["seen"].items()
+        }
+        self._left_out.restore(state["left_out"])
+
+    def _unjudged(self) -> Iterator[tuple[bool, str, str]]:
+        wanted = self.parameters.threshold_samples
+        most = max((seen.images for seen in self._seen.values()), default=0)
+        yield bool(most), "too_few_samples", f"{most} images were saved, the rule wants {wanted} first"
+        yield from self._left_out.unjudged()
+        yield bool(self._read), "no_images", "the selected tensors were all empty"
+
+    def _notes(self) -> tuple[str, ...]:
+        return self._left_out.notes()

@@ -1,0 +1,216 @@
+"""CheckInputImages, in its documented readings."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rules.base import Mode, Status, Step, Value, Verdict
+from rules.check_input_images import CheckInputImages
+from rules.parameters import ParameterError
+from tests.rules.replay import run, same_verdict_with_restarts
+
+INPUT = "hybridsequential0_input_0"
+DOCUMENTED = {
+    "threshold_mean": "0.2",
+    "threshold_samples": "500",
+    "regex": ".*hybridsequential0_input_0",
+    "channel": "1",
+}
+"""AWS's example, which has the defaults throughout."""
+
+
+def images(*means: float, count: int = 500, dtype: str = "f4") -> Value:
+    """NCHW: so many images of 4 by 6, each channel of which has this mean."""
+    channels = np.array(means, dtype).reshape(1, -1, 1, 1)
+    return np.broadcast_to(channels, (count, len(means), 4, 6)).astype(dtype)
+
+
+def judge(*steps: Mapping[str, Value], **parameters: str) -> Verdict:
+    saved = [(Step(step), tensors) for step, tensors in enumerate(steps)]
+    return run(CheckInputImages(parameters), saved)
+
+
+def test_images_around_zero_are_no_issue() -> None:
+    noise = np.random.default_rng(0).normal(size=(500, 3, 4, 6))
+    verdict = judge({INPUT: noise}, **DOCUMENTED)
+    assert verdict == Verdict(Status.NO_ISSUES_FOUND, step=0, steps_checked=1, tensors=(INPUT,))
+
+
+def test_a_channel_with_a_mean_too_far_from_zero_fires_and_says_how_far() -> None:
+    verdict = judge({INPUT: images(0.1, 0.75, -0.1)}, **DOCUMENTED)
+    assert (verdict.status, verdict.reason, verdict.step) == (Status.ISSUES_FOUND, "off_zero", 0)
+    assert verdict.explanation == (
+        f"{INPUT}: over 500 images up to step 0, channel 1 has a mean of 0.75; "
+        "the rule allows 0.2 to either side of 0"
+    )
+    (row,) = verdict.evidence
+    assert (row.tensor, row.step, row.value, row.threshold) == (INPUT, 0, 0.75, 0.2)
+    assert row.missed_by == pytest.approx(0.55)
+
+
+def test_the_parameters_are_by_default_those_of_awss_example() -> None:
+    assert CheckInputImages({}).parameters == CheckInputImages(DOCUMENTED).parameters
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_mean_of_exactly_the_threshold_is_no_issue_on_either_side(sign: int) -> None:
+    for mean, status in ((0.25, Status.NO_ISSUES_FOUND), (0.2501, Status.ISSUES_FOUND)):
+        assert judge({INPUT: images(sign * mean)}, threshold_mean="0.25").status is status
+
+
+def test_channels_that_cancel_each_other_out_fire_all_the_same_the_worst_first() -> None:
+    verdict = judge({INPUT: images(0.5, -0.6)})
+    assert [round(row.value, 6) for row in verdict.evidence] == [-0.6, 0.5]
+
+
+def test_nothing_is_judged_before_enough_images_were_seen_over_several_steps() -> None:
+    rule = CheckInputImages({})
+    assert rule.observe(Step(0), {INPUT: images(1.0, count=249)}) is None
+    assert rule.observe(Step(5), {INPUT: images(1.0, count=250)}) is None
+    assert rule.verdict(ended=False).steps_checked == 0
+    verdict = rule.observe(Step(10), {INPUT: images(1.0, count=1)})
+    assert verdict is not None
+    assert (verdict.step, verdict.steps_checked) == (10, 1)
+
+
+def test_the_number_of_images_before_the_first_verdict_can_be_chosen() -> None:
+    assert judge({INPUT: images(1.0, count=8)}, threshold_samples="8").status is Status.ISSUES_FOUND
+    assert judge({INPUT: images(1.0, count=8)}, threshold_samples="9").reason == "too_few_samples"
+
+
+def test_the_mean_runs_over_all_steps_and_modes_and_counts_each_image_once() -> None:
+    rule = CheckInputImages({"threshold_samples": "1"})
+    assert rule.observe(Step(0, Mode.TRAIN, 0), {INPUT: images(0.0, count=30)}) is None
+    assert rule.observe(Step(1, Mode.EVAL, 0), {INPUT: images(1.0, count=5)}) is None
+    large = np.ones((5, 1, 40, 60))
+    verdict = rule.observe(Step(2, Mode.TRAIN, 1), {INPUT: large})
+    assert verdict is not None
+    assert verdict.evidence[0].value == 0.25
+
+
+@pytest.mark.parametrize("channel", ["3", "-1"])
+def test_the_axis_of_the_channels_can_be_chosen(channel: str) -> None:
+    last = np.moveaxis(np.asarray(images(0.0, 0.0, 0.5)), 1, -1)
+    (row,) = judge({INPUT: last}, channel=channel).evidence
+    assert (row.value, judge({INPUT: last}, channel=channel).explanation.count("channel 2")) == (0.5, 1)
+
+
+def test_a_tensor_whose_channels_come_first_is_a_single_image() -> None:
+    one = np.full((3, 4, 6), 0.5)
+    assert judge({INPUT: one}, {INPUT: one}, channel="0", threshold_samples="2").step == 1
+
+
+@pytest.mark.parametrize("dtype", ["f2", "f8", "u1", "i8"])
+def test_images_of_any_type_of_number_are_read(dtype: str) -> None:
+    assert judge({INPUT: images(255, dtype=dtype)}).evidence[0].value == 255
+
+
+def test_the_regex_says_which_tensors_are_images_and_each_is_looked_at_by_itself() -> None:
+    steps = {"left_image": images(0.5), "right_image": images(-0.5), "mask": images(9.0)}
+    verdict = judge(steps, regex="_image$")
+    assert [(row.tensor, row.value) for row in verdict.evidence] == [
+        ("left_image", 0.5),
+        ("right_image", -0.5),
+    ]
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_a_single_pixel_that_is_no_number_fires_at_once(bad: float) -> None:
+    one = np.zeros((2, 3, 4, 6))
+    one[1, 2, 0, 0] = bad
+    verdict = judge({INPUT: one})
+    assert (verdict.status, verdict.reason) == (Status.ISSUES_FOUND, "non_finite")
+    assert verdict.explanation == f"{INPUT}: the mean of channel 2 is {bad:g} at step 0"
+
+
+def test_pixels_beyond_all_bounds_fire_as_infinite() -> None:
+    assert judge({INPUT: np.full((500, 1, 4, 6), 1e308)}).reason == "non_finite"
+
+
+@pytest.mark.parametrize(
+    ("steps", "reason", "words"),
+    [
+        ([], "nothing_saved", "no step"),
+        ([{"conv0_input_0": images(0.0)}], "no_tensor_matches", "none of the saved tensors"),
+        (
+            [{INPUT: images(9.0, count=100)}] * 2,
+            "too_few_samples",
+            "200 images were saved, the rule wants 500",
+        ),
+        ([{INPUT: np.zeros((0, 3, 4, 6))}], "no_images", "empty"),
+        ([{INPUT: np.zeros(600)}], "no_channels", "no axis 1"),
+        ([{INPUT: 0.5}], "no_channels", "no axis 1"),
+        ([{INPUT: np.zeros((500, 1025))}], "no_channels", "too long to be of channels"),
+        ([{INPUT: np.array([["cat.png"]])}], "no_numbers", "no numbers"),
+        ([{f"smdebug/reductions/mean/{INPUT}": 9.0}], "only_reductions", "reductions"),
+    ],
+)
+def test_a_rule_that_judged_nothing_says_why(steps: list[dict[str, Value]], reason: str, words: str) -> None:
+    verdict = judge(*steps)
+    assert (verdict.status, verdict.reason, verdict.steps_checked) == (Status.NOT_EVALUATED, reason, 0)
+    assert words in verdict.explanation
+
+
+def test_a_step_with_another_number_of_channels_is_left_out_and_said_so() -> None:
+    verdict = judge({INPUT: images(0.0, 0.0, 0.0)}, {INPUT: images(9.0)})
+    assert (verdict.status, verdict.steps_checked) == (Status.NO_ISSUES_FOUND, 1)
+    assert verdict.notes == (
+        "left out, because their axis 1 has another length at another step (the parameter channel): " + INPUT,
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "valid"),
+    [
+        ("threshold_mean", "-0.1", "a number of at least 0"),
+        ("threshold_mean", "nan", "a number of at least 0"),
+        ("threshold_samples", "0", "a whole number of at least 1"),
+        ("channel", "1.5", "a whole number"),
+        ("regex", "(", "a regular expression"),
+    ],
+)
+def test_a_parameter_out_of_range_is_refused_with_what_is_valid(name: str, text: str, valid: str) -> None:
+    with pytest.raises(ParameterError) as refused:
+        CheckInputImages({name: text})
+    assert str(refused.value) == f"CheckInputImages: {name} must be {valid}, not {text!r}"
+
+
+def test_an_unknown_parameter_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(ParameterError, match="did you mean channel") as refused:
+        CheckInputImages({"channels": "1"})
+    assert str(refused.value).endswith(f"; it has {', '.join(DOCUMENTED)}")
+
+
+def test_what_the_rule_remembers_does_not_grow_with_the_job() -> None:
+    rule = CheckInputImages({})
+    for step in range(100):
+        rule.observe(Step(step), {INPUT: images(0.1, 0.1, 0.1, count=64)})
+    assert len(json.dumps(rule.state())) < 300
+
+
+pixels = st.floats(-1, 1, width=32)
+inputs = st.one_of(
+    st.lists(pixels, min_size=12, max_size=12).map(lambda values: np.array(values).reshape(2, 3, 2)),
+    st.sampled_from([np.zeros(3), np.zeros((1, 2, 2)), np.full((1, 3, 2), math.nan), np.array([["a"]]), 0.5]),
+)
+
+
+@given(
+    st.lists(st.dictionaries(st.sampled_from([INPUT, f"b/{INPUT}", "noise"]), inputs), max_size=12),
+    st.sets(st.integers(0, 12)),
+    st.sampled_from(["1", "5", "12"]),
+)
+def test_a_restart_at_any_step_changes_nothing(
+    steps: list[dict[str, Any]], restarts: set[int], samples: str
+) -> None:
+    parameters = {"threshold_samples": samples, "threshold_mean": "0.4"}
+    saved = [(Step(3 * index), tensors) for index, tensors in enumerate(steps)]
+    same_verdict_with_restarts(lambda: CheckInputImages(parameters), saved, restarts)
