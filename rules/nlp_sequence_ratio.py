@@ -1,0 +1,119 @@
+"""NLPSequenceRatio: a token, such as padding or "unknown", takes up too much of the input sequences.
+
+AWS describes the rule and keeps its code to itself. Where the description is silent, these are the
+readings taken here:
+
+- The share of a token is that in the whole tensor saved at a step, all sequences of the batch together,
+  in percent. It fires when the share is greater than the token's threshold. Steps are judged by themselves.
+- `token_thresholds_percent` goes along with `token_values` by position, and there must be as many; a
+  single one, as is the default, counts for every token.
+- Tokens saved as floats, as MXNet does, equal the numbers of `token_values`.
+- NaN and infinity are no tokens: they do not count as part of the sequence, and the verdict says so. A
+  tensor that holds nothing else is not judged.
+- Left out, and said so: text and reductions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rules.base import Breach, Evidence, Rule, Step, Value
+from rules.left_out import LeftOut
+from rules.parameters import NUMBERS, REGEXES, Kind, ParameterError, parameter, parse
+from rules.selection import Selection
+from rules.values import REDUCTION, is_reduction, numbers
+
+
+def _percentages(text: str) -> tuple[float, ...]:
+    percentages = NUMBERS.read(text)
+    if not all(0 <= percentage <= 100 for percentage in percentages):
+        raise ValueError
+    return percentages
+
+
+@dataclass(frozen=True, slots=True)
+class Parameters:
+    tensor_regex: tuple[str, ...] = parameter((".*embedding0_input_0",), REGEXES)
+    token_values: tuple[float, ...] = parameter((0.0,), NUMBERS)
+    token_thresholds_percent: tuple[float, ...] = parameter(
+        (50.0,), Kind("numbers from 0 to 100 separated by commas", _percentages)
+    )
+
+
+class NLPSequenceRatio(Rule):
+    name = "NLPSequenceRatio"
+    complaint = "A token fills the input sequences"
+
+    def __init__(self, parameters: Mapping[str, str]) -> None:
+        super().__init__(parameters)
+        self.parameters = parse(Parameters, parameters, self.name)
+        tokens, thresholds = self.parameters.token_values, self.parameters.token_thresholds_percent
+        if len(thresholds) == 1:
+            thresholds *= len(tokens)
+        if len(thresholds) != len(tokens):
+            raise ParameterError(
+                f"{self.name}: token_thresholds_percent must be one number, or one for each of the "
+                f"{len(tokens)} token_values, not {len(thresholds)}"
+            )
+        self._allowed = tuple(zip(tokens, thresholds, strict=True))
+        self._inputs = Selection(regexes=self.parameters.tensor_regex)
+        self.selections = (self._inputs,)
+        self._left_out = LeftOut()
+        self._not_finite: set[str] = set()
+
+    def _judge(self, step: Step, tensors: Mapping[str, Value]) -> Sequence[Breach] | None:
+        breaches: list[Breach] | None = None
+        for tensor, value in sorted(self._inputs.of(tensors), key=lambda item: item[0]):
+            self._read.add(tensor)
+            sequences = self._numbers(tensor, value)
+            if sequences is not None and sequences.size:
+                breaches = [*(breaches or []), *self._too_frequent(step.number, tensor, sequences)]
+        return breaches
+
+    def _numbers(self, tensor: str, value: Value) -> NDArray[Any] | None:
+        """All of the tensor that can be a token; None where it cannot be read."""
+        array = numbers(value)
+        if is_reduction(tensor):
+            self._left_out.add(tensor, *REDUCTION)
+            return None
+        if array is None:
+            self._left_out.add(tensor, "no_numbers", "they hold no numbers")
+            return None
+        finite = np.isfinite(array)
+        if not finite.all():
+            self._not_finite.add(tensor)
+            array = array[finite]
+        return array
+
+    def _too_frequent(self, step: int, tensor: str, sequences: NDArray[Any]) -> Iterator[Breach]:
+        for token, allowed in self._allowed:
+            count = int(np.count_nonzero(sequences == token))
+            percent = 100 * count / sequences.size
+            if percent > allowed:
+                explanation = (
+                    f"{tensor}: at step {step}, {count} of {sequences.size} tokens are {token:g}, which is "
+                    f"{percent:.4g} %; the rule allows {allowed:g} %"
+                )
+                evidence = Evidence(tensor, step, percent, threshold=allowed, missed_by=percent - allowed)
+                yield Breach("too_frequent", explanation, evidence)
+
+    def _state(self) -> dict[str, Any]:
+        return {"left_out": self._left_out.state(), "not_finite": sorted(self._not_finite)}
+
+    def _restore(self, state: Mapping[str, Any]) -> None:
+        self._left_out.restore(state["left_out"])
+        self._not_finite = set(state["not_finite"])
+
+    def _unjudged(self) -> Iterator[tuple[bool, str, str]]:
+        yield from self._left_out.unjudged()
+        yield bool(self._not_finite), "non_finite", "the selected tensors hold nothing but NaN or infinity"
+        yield bool(self._read), "no_tokens", "the selected tensors were all empty"
+
+    def _notes(self) -> tuple[str, ...]:
+        holds = f"NaN or infinity was left out of {', '.join(sorted(self._not_finite))}"
+        return (*self._left_out.notes(), *((holds,) if self._not_finite else ()))
