@@ -2,6 +2,7 @@
 
     reconcile   asks which jobs are in progress, every poll_interval
     look-N      describe one job at a time
+    evaluate-N  look at what jobs have saved, one job at a time
     outbox      hands deliveries to its workers (deliver_N)
 
 The first loop that ends unexpectedly ends the process: whatever runs it (ECS, systemd) starts it anew.
@@ -19,6 +20,8 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 import structlog
 from apscheduler.executors.pool import ThreadPoolExecutor as SchedulerPool
@@ -39,9 +42,17 @@ from watcher.stop import Stopper
 from watcher.store import open_store
 from watcher.work import LookAgain, Pace
 
+if TYPE_CHECKING:
+    from watcher.evaluate import Evaluator
+
 log = structlog.get_logger(__name__)
 
 LOOKERS = 2
+EVALUATORS = 2
+EVALUATION_LEASE = 300.0
+"""Seconds after which an evaluation that nobody finished is tried again."""
+EVALUATE_AT_LEAST = 30.0
+"""Seconds between two looks for what is due: other processes write to the store as well."""
 DESCRIBES_PER_SECOND = 5.0
 """SageMaker's quotas are shared with everybody in the account; people's own calls come first."""
 DRAIN = 8.0
@@ -86,7 +97,7 @@ class App:
             config=config,
             clock=utc_now,
             spread=random.random,
-            committed=self.outbox.wake,
+            committed=self._committed,
         )
         self.reconciler = Reconciler(
             jobs=self.jobs,
@@ -101,6 +112,7 @@ class App:
         )
         self.failure: BaseException | None = None
         self.drained = True
+        self._evaluations = threading.Event()
         self._pace = Pace(DESCRIBES_PER_SECOND, time.monotonic, self.stopping.wait)
 
     # -- one pass ---------------------------------------------------------------------------------
@@ -114,13 +126,15 @@ class App:
         self.work.close()
         for looker in lookers:
             looker.join()
+        while self._evaluate_due():
+            pass
         return self.outbox.run_until_empty(ONCE_PATIENCE) and not faults
 
     # -- for as long as it lives ------------------------------------------------------------------
 
     def run(self) -> None:
         """Until `stop` is called or, where jobs were named, until nothing more can be learnt of them."""
-        lookers = self._start_lookers()
+        workers = [*self._start_lookers(), *self._start_evaluators()]
         outbox = self._start("outbox", self.outbox.run)
         scheduler = BackgroundScheduler(executors={"default": SchedulerPool(1)}, timezone=UTC)
         scheduler.add_job(
@@ -136,7 +150,7 @@ class App:
         self.stopping.wait()
         self.work.close()
         self.outbox.stop()
-        under_way = [outbox, *lookers, self._start("last pass", scheduler.shutdown)]
+        under_way = [outbox, *workers, self._start("last pass", scheduler.shutdown)]
         deadline = time.monotonic() + DRAIN
         for thread in under_way:
             thread.join(max(deadline - time.monotonic(), 0))
@@ -145,6 +159,11 @@ class App:
 
     def stop(self) -> None:
         self.stopping.set()
+        self._evaluations.set()
+
+    def _committed(self) -> None:
+        self.outbox.wake()
+        self._evaluations.set()
 
     def close(self) -> None:
         self.store.close()
@@ -182,6 +201,36 @@ class App:
             if not faults:
                 self.faults.over("sagemaker:DescribeTrainingJob")
             self.work.done(name)
+
+    def _start_evaluators(self) -> list[threading.Thread]:
+        if self.config.rules.local == "off":
+            return []
+        return [self._start(f"evaluate-{number}", self._evaluate) for number in range(1, EVALUATORS + 1)]
+
+    def _evaluate(self) -> None:
+        while not self.stopping.is_set():
+            self._evaluations.clear()
+            if not self._evaluate_due():
+                with self._expected_faults():
+                    due = self.store.next_evaluation()
+                    wait = (due - utc_now()).total_seconds() if due else EVALUATE_AT_LEAST
+                    self._evaluations.wait(min(max(wait, 0.1), EVALUATE_AT_LEAST))
+
+    def _evaluate_due(self) -> bool:
+        """Go on with the evaluation that waits longest; False where none is due."""
+        with self._expected_faults():
+            for arn in self.store.claim_evaluations(utc_now(), EVALUATION_LEASE, 1):
+                if record := self.store.job(arn):
+                    with structlog.contextvars.bound_contextvars(job=record.snapshot.name):
+                        self.pipeline.evaluated(arn, self._evaluator.advance(record))
+                return True
+        return False
+
+    @cached_property
+    def _evaluator(self) -> Evaluator:
+        from watcher.evaluate import Evaluator  # numpy comes with it: not before there is a rule to evaluate
+
+        return Evaluator(self.aws, self.config.rules, utc_now)
 
     def _start(self, name: str, loop: Callable[[], None]) -> threading.Thread:
         thread = threading.Thread(target=self._guarded(name, loop), name=name, daemon=True)

@@ -55,18 +55,19 @@ class Watch(_Section):
 
 class AttachedRule(_Section):
     job: str = "*"
-    """Glob on the job's name. Read, and not used yet."""
+    """Glob on the job's name."""
     rule: str
-    """A built-in rule, such as `LossNotDecreasing`. Read, and not used yet."""
+    """A built-in rule, such as `LossNotDecreasing`."""
     parameters: dict[str, str] = Field(default_factory=dict)
-    """The rule's parameters, all as strings, as SageMaker takes them. Read, and not used yet."""
+    """The rule's parameters, all as strings, as SageMaker takes them."""
 
 
 class Rules(_Section):
     local: Literal["off", "mirror", "attach"] = "mirror"
-    """Which rules Watcher evaluates itself. Read, and not used yet."""
+    """Which rules Watcher evaluates itself: `mirror` each job's own, `attach` also those of
+    `[[rules.attach]]` on jobs that have none, or `off`."""
     attach: tuple[AttachedRule, ...] = ()
-    """Rules for jobs that have none. Read, and not used yet."""
+    """Rules for jobs that save tensors and have no rule of their own."""
 
 
 class StoreSettings(_Section):
@@ -148,8 +149,6 @@ class Config(_Section):
 
 _NOT_USED_YET = (
     ("watch", "queue_url"),
-    ("rules", "local"),
-    ("rules", "attach"),
     ("slack", "app_token"),
     ("http", "listen"),
 )

@@ -19,7 +19,7 @@ from watcher.errors import AccessDenied
 from watcher.faults import Faults
 from watcher.model import IN_PROGRESS
 from watcher.pipeline import Pipeline, matches
-from watcher.store.base import Store, WatchedJob
+from watcher.store.base import JobRecord, Store, WatchedJob
 from watcher.work import LookAgain, Urgency
 
 log = structlog.get_logger(__name__)
@@ -61,7 +61,7 @@ class Reconciler:
             record.snapshot.name
             for name in self.only
             for record in self.store.jobs(name)
-            if not record.watching
+            if not record.watching and not _being_evaluated(record)
         }
         return [name for name in self.only if name not in over]
 
@@ -97,6 +97,10 @@ class Reconciler:
         for page in self.jobs.names_in_progress():
             yield from (name for name in page if self.watch.names(name))
         self.faults.over("sagemaker:ListTrainingJobs")
+
+
+def _being_evaluated(record: JobRecord) -> bool:
+    return record.evaluation is not None and record.evaluation.due_at is not None
 
 
 def due(

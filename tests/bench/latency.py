@@ -19,16 +19,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-import rules
 from tests.doubles.slack import SlackDouble
+from tests.trials import save_trial, upload
 from watcher.app import App
 from watcher.config import Config
-from watcher.sandbox.cookbook import PARAMETERS, two_class_data
+from watcher.sandbox.cookbook import PARAMETERS
 from watcher.sandbox.process import Sandbox
-
-ROUNDS = 80
 
 
 def main(alerts: int) -> None:
@@ -38,8 +34,7 @@ def main(alerts: int) -> None:
         SlackDouble() as slack,
     ):
         os.environ.update(sandbox.env)
-        step = save_trial(Path(folder))
-        trial = Path(folder, "trial", "debug-output")
+        trial, step = save_trial(Path(folder))
         s3 = sandbox.client("s3")
         s3.create_bucket(Bucket="bench")
         config = Config.model_validate(
@@ -53,7 +48,7 @@ def main(alerts: int) -> None:
         outbox.start()
         seconds = []
         for number in range(alerts):
-            upload(trial, f"bench-{number:03d}", s3)
+            upload(trial, s3, "bench", f"bench-{number:03d}")
             seconds.append(one(app, sandbox, slack, f"bench-{number:03d}", step))
         app.outbox.stop()
         outbox.join()
@@ -107,48 +102,6 @@ def place(sandbox: Sandbox, name: str, status: dict[str, Any]) -> None:
         ],
         DebugRuleEvaluationStatuses=[{"RuleConfigurationName": "LossNotDecreasing", **status}],
     )
-
-
-def save_trial(folder: Path) -> int:
-    """What smdebug's hook saves of the cookbook's training; returns the step at which the rule fires."""
-    import xgboost
-
-    from watcher.sandbox.containers.xgboost_hook import create_hook
-
-    csv = {
-        channel: np.loadtxt(data.decode().splitlines(), delimiter=",")
-        for channel, data in two_class_data().items()
-    }
-    sets = {channel: xgboost.DMatrix(rows[:, 1:], rows[:, 0]) for channel, rows in csv.items()}
-    metrics = {"CollectionName": "metrics", "CollectionParameters": {"save_interval": "2"}}
-    job = {
-        "TrainingJobName": "trial",
-        "DebugHookConfig": {"S3OutputPath": str(folder), "CollectionConfigurations": [metrics]},
-    }
-    hook = create_hook(job, folder, sets["train"], sets["validation"])
-    losses: dict[str, dict[str, list[float]]] = {}
-    xgboost.train(
-        {"objective": "binary:logistic", "max_depth": 16, "eta": 0.1, "nthread": 1},
-        sets["train"],
-        ROUNDS,
-        evals=[(data, channel) for channel, data in sets.items()],
-        evals_result=losses,
-        callbacks=[hook],
-        verbose_eval=False,
-    )
-    rule = rules.load("LossNotDecreasing", PARAMETERS)
-    rule.learn({"metrics": rules.Collection(include_regex=(".*",))})
-    for step in range(0, ROUNDS, 2):
-        saved = {f"{channel}-logloss": losses[channel]["logloss"][step] for channel in sets}
-        if rule.observe(rules.Step(step), saved):
-            return step
-    raise AssertionError("the rule does not fire on the cookbook's data")
-
-
-def upload(trial: Path, job: str, s3: Any) -> None:
-    for path in trial.rglob("*"):
-        if path.is_file():
-            s3.upload_file(str(path), "bench", f"debug/{job}/debug-output/{path.relative_to(trial)}")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,220 @@
+"""Watcher's own evaluation beside Debugger's, on what smdebug's own hook saved."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.doubles.slack import SlackDouble
+from tests.e2e.conftest import changed, eventually, issue, running
+from tests.trials import save_trial, upload
+from watcher.app import App
+from watcher.config import Config
+from watcher.sandbox.cookbook import PARAMETERS
+from watcher.sandbox.process import Sandbox
+
+BUCKET = "team"
+
+
+@pytest.fixture(scope="module")
+def trial(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int]:
+    return save_trial(tmp_path_factory.mktemp("trial"))
+
+
+@pytest.fixture
+def s3(sandbox: Sandbox) -> Iterator[Any]:
+    client = sandbox.client("s3")
+    client.create_bucket(Bucket=BUCKET)
+    yield client
+    client.close()
+
+
+def place(sandbox: Sandbox, name: str, **members: Any) -> None:
+    """A job in progress with the cookbook's rule, of which Debugger has nothing to say yet."""
+    sandbox.control.put_training_job(
+        name,
+        **{
+            "DebugHookConfig": {
+                "S3OutputPath": f"s3://{BUCKET}/debug",
+                "CollectionConfigurations": [
+                    {"CollectionName": "metrics", "CollectionParameters": {"save_interval": "2"}}
+                ],
+            },
+            "DebugRuleConfigurations": [
+                {
+                    "RuleConfigurationName": "LossNotDecreasing",
+                    "RuleEvaluatorImage": "debugger-rules",
+                    "RuleParameters": {"rule_to_invoke": "LossNotDecreasing", **PARAMETERS},
+                }
+            ],
+            "DebugRuleEvaluationStatuses": [
+                {"RuleConfigurationName": "LossNotDecreasing", "RuleEvaluationStatus": "InProgress"}
+            ],
+            **members,
+        },
+    )
+
+
+def debugger_says(sandbox: Sandbox, name: str, status: str, **members: Any) -> None:
+    said = {"RuleConfigurationName": "LossNotDecreasing", "RuleEvaluationStatus": status}
+    sandbox.control.put_training_job(name, DebugRuleEvaluationStatuses=[said], **members)
+
+
+def blocks(slack: SlackDouble, number: int = 0) -> str:
+    return json.dumps(slack.messages[number]["blocks"], ensure_ascii=False)
+
+
+def kinds(app: App) -> set[str]:
+    return {finding.kind.value for finding in app.store.findings()}
+
+
+def test_watcher_alerts_before_debugger_does_and_debuggers_word_updates_that_alert(
+    config: Config, sandbox: Sandbox, slack: SlackDouble, trial: tuple[Path, int], s3: Any
+):
+    folder, step = trial
+    upload(folder, s3, BUCKET, "churn")
+    place(sandbox, "churn")
+    with running(App(config)):
+        eventually(lambda: slack.messages, "an alert")
+        assert "the rule wants 5 %" in blocks(slack)
+        assert "Debugger's own rule job" not in blocks(slack)
+        sandbox.control.put_training_job("churn", DebugRuleEvaluationStatuses=[issue(step=step)])
+        eventually(lambda: "Debugger's own rule job found the same" in blocks(slack), "the agreement")
+    (message,) = slack.messages
+    assert f"found the same at step {step}" in blocks(slack)
+    assert message["edited"]
+
+
+def test_debuggers_alert_is_not_repeated_when_watcher_finds_the_same(
+    config: Config, sandbox: Sandbox, slack: SlackDouble, trial: tuple[Path, int], s3: Any
+):
+    place(sandbox, "churn", DebugRuleEvaluationStatuses=[issue(step=trial[1])])
+    with running(App(config)) as app:
+        eventually(lambda: slack.messages, "Debugger's alert")
+        upload(trial[0], s3, BUCKET, "churn")
+        eventually(lambda: len(app.store.findings()) == 2, "Watcher's own finding")
+        eventually(lambda: "Watcher's own evaluation found the same" in blocks(slack), "the agreement")
+    assert len(slack.messages) == 1
+
+
+def test_an_issue_that_watcher_finds_stops_the_job_once_where_a_route_says_so(
+    config: Config, sandbox: Sandbox, slack: SlackDouble, trial: tuple[Path, int], s3: Any
+):
+    upload(trial[0], s3, BUCKET, "churn")
+    place(sandbox, "churn")
+    with running(App(changed(config, route=[{"stop": True}]))):
+        eventually(lambda: sandbox.control.calls().get("sagemaker:StopTrainingJob"), "the stop")
+        debugger_says(sandbox, "churn", "IssuesFound", TrainingJobStatus="Stopped")
+        eventually(lambda: slack.messages and "SageMaker confirms it" in blocks(slack), "the confirmation")
+    assert sandbox.control.calls()["sagemaker:StopTrainingJob"] == 1
+    assert len(slack.messages) == 1
+
+
+def test_contradicting_verdicts_are_told_at_the_end(
+    config: Config, sandbox: Sandbox, slack: SlackDouble, trial: tuple[Path, int], s3: Any
+):
+    upload(trial[0], s3, BUCKET, "churn")
+    place(sandbox, "churn")
+    app = App(config)
+    with running(app):
+        eventually(lambda: kinds(app) == {"rule_issue"}, "Watcher's own finding")
+        debugger_says(sandbox, "churn", "NoIssuesFound", TrainingJobStatus="Completed")
+        eventually(lambda: kinds(app) == {"rule_issue", "divergence"}, "the divergence")
+        eventually(lambda: len(slack.messages) == 2, "its alert")
+    assert "disagree" in slack.messages[1]["text"]
+
+
+def test_a_rule_that_looked_at_nothing_is_told_although_debugger_found_no_issue(
+    config: Config, sandbox: Sandbox, slack: SlackDouble, s3: Any
+):
+    place(sandbox, "churn")
+    app = App(config)
+    with running(app):
+        eventually(app.store.watching, "the job is known")
+        debugger_says(sandbox, "churn", "NoIssuesFound", TrainingJobStatus="Completed")
+        eventually(lambda: kinds(app) == {"rule_unevaluated"}, "the finding")
+        eventually(lambda: slack.messages, "its alert")
+    assert "had nothing to look at" in slack.messages[0]["text"]
+    assert "the job saved no step" in blocks(slack)
+
+
+def test_rules_are_attached_to_jobs_that_have_none(
+    config: Config, sandbox: Sandbox, slack: SlackDouble, trial: tuple[Path, int], s3: Any
+):
+    upload(trial[0], s3, BUCKET, "bare")
+    place(sandbox, "bare", DebugRuleConfigurations=[], DebugRuleEvaluationStatuses=[])
+    attach = {"job": "b*", "rule": "LossNotDecreasing", "parameters": PARAMETERS}
+    app = App(changed(config, rules={"local": "attach", "attach": [attach]}))
+    app.run_once()
+    app.close()
+    assert len(slack.messages) == 1
+    assert "the rule wants 5 %" in blocks(slack)
+
+
+def test_an_evaluation_goes_on_where_another_process_left_it(
+    config: Config, sandbox: Sandbox, slack: SlackDouble, trial: tuple[Path, int], s3: Any, tmp_path: Path
+):
+    folder, step = trial
+    place(sandbox, "churn")
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    early = [path for path in files if not _is_at_or_after(path, 20)]
+    for path in early:
+        s3.upload_file(str(path), BUCKET, f"debug/churn/debug-output/{path.relative_to(folder)}")
+    first = App(config)
+    first.run_once()
+    first.close()
+    assert slack.messages == []
+    upload(folder, s3, BUCKET, "churn")
+    sandbox.control.forget_calls()
+    second = App(config)
+    arn = second.store.jobs("churn")[0].snapshot.arn
+    record = second.store.job(arn)
+    assert record is not None
+    assert '"newest": 18' in record.evaluation.states["LossNotDecreasing"]  # type: ignore[union-attr]
+    second.pipeline.evaluated(arn, second._evaluator.advance(record))
+    second.close()
+    (finding,) = second_findings(config)
+    assert (finding.kind, finding.step) == ("rule_issue", step)
+    assert sandbox.control.calls()["s3:GET"] < len(files)
+
+
+def second_findings(config: Config) -> list[Any]:
+    app = App(config)
+    try:
+        return app.store.findings()
+    finally:
+        app.close()
+
+
+def _is_at_or_after(path: Path, step: int) -> bool:
+    number = path.name.partition("_")[0]
+    return number.isdigit() and int(number) >= step
+
+
+def test_off_means_that_nothing_is_evaluated(
+    config: Config, sandbox: Sandbox, slack: SlackDouble, trial: tuple[Path, int], s3: Any
+):
+    upload(trial[0], s3, BUCKET, "churn")
+    place(sandbox, "churn")
+    app = App(changed(config, rules={"local": "off"}))
+    app.run_once()
+    assert app.store.jobs("churn")[0].evaluation is None
+    app.close()
+    assert slack.messages == []
+
+
+def test_a_bucket_that_may_not_be_read_is_said_once_and_the_rest_goes_on(
+    config: Config, sandbox: Sandbox, slack: SlackDouble, s3: Any
+):
+    sandbox.control.inject_fault("s3:*", "AccessDenied", "not allowed", status=403)
+    place(sandbox, "churn")
+    sandbox.control.put_training_job("other", DebugRuleEvaluationStatuses=[issue()])
+    app = App(config)
+    app.run_once()
+    assert len(slack.messages) == 1
+    assert app.store.next_evaluation() is not None
+    app.close()

@@ -1,0 +1,83 @@
+"""Debug output as smdebug's own hook writes it, of the cookbook's training.
+
+    python -m tests.trials FOLDER
+
+trains in a process of its own (smdebug warns, and keeps state in its process), and prints where the debug
+output is and at which step the cookbook's rule fires.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import rules
+from watcher.sandbox.cookbook import PARAMETERS, two_class_data
+
+ROUNDS = 80
+SAVE_INTERVAL = 2
+
+
+def save_trial(folder: Path) -> tuple[Path, int]:
+    """Train in a process of its own; returns the debug output, and the step at which the rule fires."""
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.trials", str(folder)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    output, step = json.loads(done.stdout.splitlines()[-1])
+    return Path(output), step
+
+
+def _train(folder: Path) -> tuple[Path, int | None]:
+    import xgboost
+
+    from watcher.sandbox.containers.xgboost_hook import create_hook
+
+    csv = {
+        channel: np.loadtxt(data.decode().splitlines(), delimiter=",")
+        for channel, data in two_class_data().items()
+    }
+    sets = {channel: xgboost.DMatrix(rows[:, 1:], rows[:, 0]) for channel, rows in csv.items()}
+    metrics = {"CollectionName": "metrics", "CollectionParameters": {"save_interval": str(SAVE_INTERVAL)}}
+    job = {
+        "TrainingJobName": "trial",
+        "DebugHookConfig": {"S3OutputPath": str(folder), "CollectionConfigurations": [metrics]},
+    }
+    hook = create_hook(job, folder, sets["train"], sets["validation"])
+    losses: dict[str, dict[str, list[float]]] = {}
+    xgboost.train(
+        {"objective": "binary:logistic", "max_depth": 16, "eta": 0.1, "nthread": 1},
+        sets["train"],
+        ROUNDS,
+        evals=[(data, channel) for channel, data in sets.items()],
+        evals_result=losses,
+        callbacks=[hook],
+        verbose_eval=False,
+    )
+    hook.close()
+    rule = rules.load("LossNotDecreasing", PARAMETERS)
+    rule.learn({"metrics": rules.Collection(include_regex=(".*",))})
+    fires = None
+    for step in range(0, ROUNDS, SAVE_INTERVAL):
+        saved = {f"{channel}-logloss": losses[channel]["logloss"][step] for channel in sets}
+        if rule.observe(rules.Step(step), saved):
+            fires = step
+            break
+    return folder / "trial" / "debug-output", fires
+
+
+def upload(trial: Path, s3: Any, bucket: str, job: str) -> None:
+    """Put a debug output where a job with `S3OutputPath` s3://BUCKET/debug would have written it."""
+    for path in sorted(trial.rglob("*")):
+        if path.is_file():
+            s3.upload_file(str(path), bucket, f"debug/{job}/debug-output/{path.relative_to(trial)}")
+
+
+if __name__ == "__main__":
+    output, fires = _train(Path(sys.argv[1]))
+    print(json.dumps([str(output), fires]))
