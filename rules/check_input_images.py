@@ -10,8 +10,9 @@ readings taken here:
 - Means run over all saved steps, whatever their mode, each image counting as much as any other. Each
   tensor is looked at by itself: after `threshold_samples` images of it, at every step that has it.
 - NaN or infinity among the images fires at once, for the reason `non_finite`: no further image mends it.
-- Left out, and said so: text, reductions (they do not tell how many images there were), tensors that have
-  no such axis or one of more than 1,024, and steps at which the number of channels is another.
+- Left out, and said so: text and empty tensors, those of which only reductions were saved (they do not
+  tell how many images there were), those that have no such axis or one of more than 1,024, and steps at
+  which the number of channels is another.
 """
 
 from __future__ import annotations
@@ -26,8 +27,7 @@ from numpy.typing import NDArray
 from rules.base import Breach, Evidence, Rule, Step, Value
 from rules.left_out import LeftOut
 from rules.parameters import REGEX, Kind, number, parameter, parse, whole
-from rules.selection import Selection
-from rules.values import REDUCTION, is_reduction, numbers
+from rules.reductions import WithReductions, arrays
 from rules.worst import worst
 
 _MOST_CHANNELS = 1024
@@ -56,16 +56,16 @@ class CheckInputImages(Rule):
     def __init__(self, parameters: Mapping[str, str]) -> None:
         super().__init__(parameters)
         self.parameters = parse(Parameters, parameters, self.name)
-        self._inputs = Selection(regexes=(self.parameters.regex,))
+        self._inputs = WithReductions(regexes=(self.parameters.regex,))
         self.selections = (self._inputs,)
         self._seen: dict[str, _Seen] = {}
         self._left_out = LeftOut()
 
     def _judge(self, step: Step, tensors: Mapping[str, Value]) -> Sequence[Breach] | None:
         breaches: list[Breach] | None = None
-        for tensor, value in sorted(self._inputs.of(tensors), key=lambda item: item[0]):
+        for tensor, array in arrays(self._inputs, tensors, self._left_out):
             self._read.add(tensor)
-            seen = self._add(tensor, value)
+            seen = self._add(tensor, array)
             if seen is None:
                 continue
             means = seen.sums / seen.images
@@ -78,21 +78,12 @@ class CheckInputImages(Rule):
                 ]
         return breaches
 
-    def _add(self, tensor: str, value: Value) -> _Seen | None:
-        """All that was seen of this tensor, these images among them; None where there are none to judge."""
-        array = numbers(value)
-        if is_reduction(tensor):
-            self._left_out.add(tensor, *REDUCTION)
-            return None
-        if array is None:
-            self._left_out.add(tensor, "no_numbers", "they hold no numbers")
-            return None
+    def _add(self, tensor: str, array: NDArray[Any]) -> _Seen | None:
+        """All that was seen of this tensor, these images among them; None where they are no images."""
         axis = self.parameters.channel
         if not -array.ndim <= axis < array.ndim or array.shape[axis] > _MOST_CHANNELS:
             because = f"they have no axis {axis}, or one too long to be of channels (the parameter channel)"
             self._left_out.add(tensor, "no_channels", because)
-            return None
-        if array.size == 0:
             return None
         axis %= array.ndim
         images = 1 if axis == 0 else len(array)
@@ -144,7 +135,6 @@ class CheckInputImages(Rule):
         most = max((seen.images for seen in self._seen.values()), default=0)
         yield bool(most), "too_few_samples", f"{most} images were saved, the rule wants {wanted} first"
         yield from self._left_out.unjudged()
-        yield bool(self._read), "no_images", "the selected tensors were all empty"
 
     def _notes(self) -> tuple[str, ...]:
         return self._left_out.notes()

@@ -32,8 +32,8 @@ from rules.base import Breach, Evidence, Rule, Step, Value
 from rules.classes import MOST_CLASSES, NotClasses, NotFinite, labelled, predicted
 from rules.left_out import LeftOut
 from rules.parameters import FLAG, REGEX, between, number, parameter, parse, whole
+from rules.reductions import reduction
 from rules.selection import Selection
-from rules.values import REDUCTION, is_reduction
 from rules.worst import worst
 
 
@@ -128,10 +128,14 @@ class ClassImbalance(Rule):
         return (pair for pair in pairs if pair[0] not in self._left_out)
 
     def _find(self, selection: Selection, tensors: Mapping[str, Value]) -> list[str]:
-        found = sorted(tensor for tensor in tensors if tensor in selection)
-        for tensor in filter(is_reduction, found):
-            self._left_out.add(tensor, *REDUCTION)
-        return [tensor for tensor in found if not is_reduction(tensor)]
+        found = []
+        for tensor in sorted(tensor for tensor in tensors if tensor in selection):
+            reduced = reduction(tensor)
+            if reduced is None:
+                found.append(tensor)
+            elif reduced.tensor not in tensors:
+                self._left_out.add(tensor, "only_reductions", "they are reductions, not whole tensors")
+        return found
 
     def _count(self, labels: str, predictions: str | None, tensors: Mapping[str, Value]) -> _Tally:
         """Raises `NotClasses` where the labels are none, and `NotFinite`."""

@@ -34,8 +34,8 @@ from rules.base import Breach, Evidence, Rule, Step, Value
 from rules.classes import MOST_CLASSES, NotClasses, NotFinite, labelled, predicted
 from rules.left_out import LeftOut
 from rules.parameters import TEXT, Kind, between, choice, parameter, parse
+from rules.reductions import reduction
 from rules.selection import Selection
-from rules.values import is_reduction
 from rules.worst import worst
 
 
@@ -95,7 +95,7 @@ class Confusion(Rule):
         return diagonal + worst(self._off_diagonal(step.number, predictions, matrix))
 
     def _choose(self, role: str, name: str, selection: Selection, tensors: Mapping[str, Value]) -> str | None:
-        found = [tensor for tensor in tensors if tensor in selection and not is_reduction(tensor)]
+        found = [tensor for tensor in tensors if tensor in selection and not reduction(tensor)]
         self._read.update(found)
         if found:
             self._seen.add(role)

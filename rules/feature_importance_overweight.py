@@ -25,8 +25,8 @@ from typing import Any
 from rules.base import Breach, Evidence, Rule, Step, Value, scalar
 from rules.left_out import LeftOut
 from rules.parameters import REGEXES, between, parameter, parse, whole
+from rules.reductions import reduction
 from rules.selection import Selection
-from rules.values import is_reduction
 
 _TYPE = re.compile(r"(.*?\bfeature_importance/[^/]+)/(.+)|(.+)/([^/]+)")
 
@@ -53,7 +53,7 @@ class FeatureImportanceOverweight(Rule):
     def _judge(self, step: Step, tensors: Mapping[str, Value]) -> Sequence[Breach] | None:
         types: dict[str, dict[str, float]] = {}
         for tensor, value in self._importances.of(tensors):
-            importance = None if is_reduction(tensor) else scalar(value)
+            importance = None if reduction(tensor) else scalar(value)
             if importance is None:
                 self._left_out.add(tensor, "no_scalar", "they are no single numbers, or reductions")
                 continue

@@ -10,7 +10,7 @@ readings taken here:
 - Tokens saved as floats, as MXNet does, equal the numbers of `token_values`.
 - NaN and infinity are no tokens: they do not count as part of the sequence, and the verdict says so. A
   tensor that holds nothing else is not judged.
-- Left out, and said so: text and reductions.
+- Left out, and said so: text and empty tensors, and those of which only reductions were saved.
 """
 
 from __future__ import annotations
@@ -25,8 +25,7 @@ from numpy.typing import NDArray
 from rules.base import Breach, Evidence, Rule, Step, Value
 from rules.left_out import LeftOut
 from rules.parameters import NUMBERS, REGEXES, Kind, ParameterError, parameter, parse
-from rules.selection import Selection
-from rules.values import REDUCTION, is_reduction, numbers
+from rules.reductions import WithReductions, arrays
 
 
 def _percentages(text: str) -> tuple[float, ...]:
@@ -61,42 +60,29 @@ class NLPSequenceRatio(Rule):
                 f"{len(tokens)} token_values, not {len(thresholds)}"
             )
         self._allowed = tuple(zip(tokens, thresholds, strict=True))
-        self._inputs = Selection(regexes=self.parameters.tensor_regex)
+        self._inputs = WithReductions(regexes=self.parameters.tensor_regex)
         self.selections = (self._inputs,)
         self._left_out = LeftOut()
         self._not_finite: set[str] = set()
 
     def _judge(self, step: Step, tensors: Mapping[str, Value]) -> Sequence[Breach] | None:
         breaches: list[Breach] | None = None
-        for tensor, value in sorted(self._inputs.of(tensors), key=lambda item: item[0]):
+        for tensor, array in arrays(self._inputs, tensors, self._left_out):
             self._read.add(tensor)
-            sequences = self._numbers(tensor, value)
-            if sequences is not None and sequences.size:
-                breaches = [*(breaches or []), *self._too_frequent(step.number, tensor, sequences)]
+            tokens = array[np.isfinite(array)]
+            if tokens.size < array.size:
+                self._not_finite.add(tensor)
+            if tokens.size:
+                breaches = [*(breaches or []), *self._too_frequent(step.number, tensor, tokens)]
         return breaches
 
-    def _numbers(self, tensor: str, value: Value) -> NDArray[Any] | None:
-        """All of the tensor that can be a token; None where it cannot be read."""
-        array = numbers(value)
-        if is_reduction(tensor):
-            self._left_out.add(tensor, *REDUCTION)
-            return None
-        if array is None:
-            self._left_out.add(tensor, "no_numbers", "they hold no numbers")
-            return None
-        finite = np.isfinite(array)
-        if not finite.all():
-            self._not_finite.add(tensor)
-            array = array[finite]
-        return array
-
-    def _too_frequent(self, step: int, tensor: str, sequences: NDArray[Any]) -> Iterator[Breach]:
+    def _too_frequent(self, step: int, tensor: str, tokens: NDArray[Any]) -> Iterator[Breach]:
         for token, allowed in self._allowed:
-            count = int(np.count_nonzero(sequences == token))
-            percent = 100 * count / sequences.size
+            count = int(np.count_nonzero(tokens == token))
+            percent = 100 * count / tokens.size
             if percent > allowed:
                 explanation = (
-                    f"{tensor}: at step {step}, {count} of {sequences.size} tokens are {token:g}, which is "
+                    f"{tensor}: at step {step}, {count} of {tokens.size} tokens are {token:g}, which is "
                     f"{percent:.4g} %; the rule allows {allowed:g} %"
                 )
                 evidence = Evidence(tensor, step, percent, threshold=allowed, missed_by=percent - allowed)
@@ -112,7 +98,6 @@ class NLPSequenceRatio(Rule):
     def _unjudged(self) -> Iterator[tuple[bool, str, str]]:
         yield from self._left_out.unjudged()
         yield bool(self._not_finite), "non_finite", "the selected tensors hold nothing but NaN or infinity"
-        yield bool(self._read), "no_tokens", "the selected tensors were all empty"
 
     def _notes(self) -> tuple[str, ...]:
         holds = f"NaN or infinity was left out of {', '.join(sorted(self._not_finite))}"

@@ -145,18 +145,27 @@ def test_pixels_beyond_all_bounds_fire_as_infinite() -> None:
             "too_few_samples",
             "200 images were saved, the rule wants 500",
         ),
-        ([{INPUT: np.zeros((0, 3, 4, 6))}], "no_images", "empty"),
+        ([{INPUT: np.zeros((0, 3, 4, 6))}], "no_numbers", "no numbers"),
         ([{INPUT: np.zeros(600)}], "no_channels", "no axis 1"),
         ([{INPUT: 0.5}], "no_channels", "no axis 1"),
         ([{INPUT: np.zeros((500, 1025))}], "no_channels", "too long to be of channels"),
         ([{INPUT: np.array([["cat.png"]])}], "no_numbers", "no numbers"),
-        ([{f"smdebug/reductions/mean/{INPUT}": 9.0}], "only_reductions", "reductions"),
+        (
+            [{f"smdebug/reductions/mean/{INPUT}": 9.0}],
+            "only_reductions",
+            f"of {INPUT}, because only reductions",
+        ),
     ],
 )
 def test_a_rule_that_judged_nothing_says_why(steps: list[dict[str, Value]], reason: str, words: str) -> None:
     verdict = judge(*steps)
     assert (verdict.status, verdict.reason, verdict.steps_checked) == (Status.NOT_EVALUATED, reason, 0)
     assert words in verdict.explanation
+
+
+def test_reductions_saved_beside_the_images_are_passed_over() -> None:
+    verdict = judge({INPUT: images(0.0), f"smdebug/reductions/mean/{INPUT}": 9.0})
+    assert (verdict.status, verdict.tensors, verdict.notes) == (Status.NO_ISSUES_FOUND, (INPUT,), ())
 
 
 def test_a_step_with_another_number_of_channels_is_left_out_and_said_so() -> None:

@@ -191,6 +191,13 @@ def test_predictions_that_cannot_be_paired_are_left_out_and_said_so() -> None:
     )
 
 
+def test_reductions_saved_beside_the_labels_are_passed_over() -> None:
+    steps = {"labels": labels(5, 5), "smdebug/reductions/max/labels": 1.0}
+    verdict = judge(steps, samples="1")
+    assert (verdict.status, verdict.tensors) == (Status.NO_ISSUES_FOUND, ("labels",))
+    assert verdict.notes == ("mispredictions were not judged: no predictions go with labels",)
+
+
 def test_predictions_at_steps_without_labels_are_passed_over() -> None:
     actual = labels(5, 5)
     steps = [{"predictions": actual}, {"labels": actual, "predictions": 1 - actual}]

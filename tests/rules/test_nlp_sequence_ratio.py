@@ -114,10 +114,14 @@ def test_what_is_no_number_does_not_count_as_part_of_the_sequence_and_is_said(ba
     [
         ([], "nothing_saved", "no step"),
         ([{"conv0_input_0": sequences(0, 0)}], "no_tensor_matches", "none of the saved tensors"),
-        ([{INPUT: np.array([])}], "no_tokens", "empty"),
+        ([{INPUT: np.array([])}], "no_numbers", "no numbers"),
         ([{INPUT: np.array([math.nan])}], "non_finite", "nothing but NaN"),
         ([{INPUT: np.array(["the", "cat"])}], "no_numbers", "no numbers"),
-        ([{f"smdebug/reductions/min/{INPUT}": 0.0}], "only_reductions", "reductions"),
+        (
+            [{f"smdebug/reductions/min/{INPUT}": 0.0}],
+            "only_reductions",
+            f"of {INPUT}, because only reductions",
+        ),
     ],
 )
 def test_a_rule_that_judged_nothing_says_why(steps: list[dict[str, Value]], reason: str, words: str) -> None:
