@@ -338,10 +338,10 @@ def _cancel(names: Sequence[str], settings: Config, *, as_json: bool) -> int:
 @app.command()
 def demo() -> int:
     """The main job on a local SageMaker: training, alert, stop."""
-    with _sandbox_extra():
-        from watcher.sandbox.demo import main as demonstrate
+    _need_sandbox_extra()
+    from watcher.sandbox.demo import main as demonstrate
 
-        return demonstrate()
+    return demonstrate()
 
 
 @app.command()
@@ -349,22 +349,21 @@ def sandbox(
     port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0: any free port.")] = 5000,
 ) -> None:
     """A local SageMaker to try things on. Prints the environment to export."""
-    with _sandbox_extra():
-        from watcher.sandbox.server import serve
+    _need_sandbox_extra()
+    from watcher.sandbox.server import serve
 
-        serve(port)
+    serve(port)
 
 
-@contextmanager
-def _sandbox_extra() -> Iterator[None]:
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        if (error.name or "").startswith("watcher"):
-            raise
-        raise UsageError(
-            f"{error.name} is missing: the sandbox needs its extra (pip install 'debugger-watcher[sandbox]')"
-        ) from error
+def _need_sandbox_extra() -> None:
+    """Asked first, since the sandbox and its jobs are processes of their own, which could only crash."""
+    from importlib.util import find_spec
+
+    for module in ("moto", "pandas", "psutil", "requests", "sagemaker", "sklearn", "smdebug", "xgboost"):
+        if find_spec(module) is None:
+            raise UsageError(
+                f"{module} is missing: the sandbox needs its extra (pip install 'debugger-watcher[sandbox]')"
+            )
 
 
 # -- what they share ------------------------------------------------------------------------------

@@ -139,15 +139,15 @@ def test_without_a_word_it_shows_its_help(watcher: Watcher):
     assert watcher() == watcher("--help")
 
 
-def test_the_sandbox_without_its_extra_says_what_to_install(watcher: Watcher, monkeypatch):
-    for module in [name for name in sys.modules if name.split(".")[0] == "moto"]:
-        monkeypatch.delitem(sys.modules, module)
-    monkeypatch.setitem(sys.modules, "moto", None)
+@pytest.mark.parametrize("command", ["sandbox", "demo"])
+@pytest.mark.parametrize("module", ["moto", "xgboost"])
+def test_the_sandbox_without_its_extra_says_what_to_install(watcher: Watcher, monkeypatch, command, module):
+    monkeypatch.setitem(sys.modules, module, None)
 
-    ran = watcher("sandbox")
+    ran = watcher(command)
 
-    assert ran.code == 2
-    assert "the sandbox needs its extra (pip install 'debugger-watcher[sandbox]')" in ran.err
+    assert (ran.code, ran.out) == (2, "")
+    assert ran.err.startswith(f"watcher: {module} is missing: the sandbox needs its extra (pip install ")
 
 
 # -- as a process ---------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ Its one argument is the settings as JSON. Once it is ready it prints one line of
 from __future__ import annotations
 
 import json
+import os
 import sys
 import threading
 
@@ -18,7 +19,11 @@ def main() -> None:
     end_on_signals(ending)
     threading.Thread(target=_end_with_parent, args=(ending,), name="parent", daemon=True).start()
     with running(Settings.from_json(sys.argv[1]), port=0) as (endpoint, directory):
-        print(json.dumps({"endpoint": endpoint, "directory": str(directory)}), flush=True)  # noqa: T201
+        ready = json.dumps({"endpoint": endpoint, "directory": str(directory)})
+        try:
+            os.write(sys.stdout.fileno(), f"{ready}\n".encode())
+        except BrokenPipeError:  # the parent has ended meanwhile
+            return
         ending.wait()
 
 

@@ -28,7 +28,7 @@ from rich.table import Table
 from rich.text import Text
 
 from watcher.aws.logs import TRAINING_JOBS, JobLogs
-from watcher.aws.session import Aws
+from watcher.aws.session import Aws, translate
 from watcher.sandbox.process import Sandbox
 from watcher.sandbox.webhook_receiver import WebhookReceiver
 
@@ -42,6 +42,9 @@ poll_interval = 1                     # seconds between two looks at SageMaker; 
 
 [store]
 url = "sqlite:///{folder}/watcher.db"
+
+[rules]
+local = "off"                         # this is about Debugger's own verdict; "mirror" would often be first
 
 [webhook]
 secret = "${{WATCHER_DEMO_SECRET}}"
@@ -118,7 +121,8 @@ class _Demo:
         self.timeline.add("the training job is created")
 
         def describe() -> Any:
-            return sagemaker.describe_training_job(TrainingJobName=job)
+            with translate("sagemaker:DescribeTrainingJob"):
+                return sagemaker.describe_training_job(TrainingJobName=job)
 
         with self._doing("Waiting for XGBoost to train, and for the rule to find an issue") as status:
             fired = self._wait(
@@ -208,7 +212,11 @@ class _Demo:
             yield daemon
         finally:
             daemon.terminate()
-            daemon.wait(15)
+            try:
+                daemon.wait(15)
+            except subprocess.TimeoutExpired:
+                daemon.kill()
+                daemon.wait()
             shown.join(5)
 
     def _show(self, daemon: subprocess.Popen[str]) -> None:
@@ -233,9 +241,11 @@ class _Demo:
         meanwhile: Callable[[], None] = lambda: None,
     ) -> Any:
         while not (found := look()):
-            if daemon.poll() is not None or time.monotonic() > self.deadline:
+            ended = daemon.poll()
+            if ended is not None or time.monotonic() > self.deadline:
+                why = failure if ended is None else f"Watcher ended by itself, with exit code {ended}"
                 end = "\n".join(self._log().splitlines()[-10:])
-                _fail(f"{failure}. The end of Watcher's log:\n{end}")
+                _fail(f"{why}. The end of Watcher's log:\n{end}")
             meanwhile()
             time.sleep(POLL)
         return found
