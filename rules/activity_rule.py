@@ -1,0 +1,93 @@
+"""What DeadRelu and SaturatedActivation have in common: they count the inactive units of a layer.
+
+- The first axis of a saved tensor is the batch, a unit is each place in the others: for images, one channel
+  at one place. A tensor of one axis is a single sample, and each of its values a unit.
+- A unit is inactive when it is active in less than `threshold_inactivity` % of the step's samples: at the
+  default of 1 %, and in a batch of at most 100, when it is active in none.
+- The rule fires when more than `threshold_layer` % of a layer's units are inactive. Each step, of every mode,
+  is judged by itself.
+- NaN in a layer fires, for the reason `non_finite`: of such a unit nobody can say whether it is active.
+- Text and what was saved only as reductions is left out, and the verdict says so.
+- When several layers fire at one step, the five that missed by most are the evidence.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rules.base import Breach, Evidence, Rule, Step, Value
+from rules.left_out import LeftOut
+from rules.reductions import WithReductions, arrays
+from rules.worst import worst
+
+
+class ActivityRule(Rule):
+    """A subclass has `_active`, and calls `_select` when it is made."""
+
+    reason: ClassVar[str]
+    """What its inactive units are, in one word."""
+
+    def _select(self, selection: WithReductions, threshold_inactivity: float, threshold_layer: float) -> None:
+        self._selection = selection
+        self.selections = (selection,)
+        self._threshold_inactivity = threshold_inactivity
+        self._threshold_layer = threshold_layer
+        self._left_out = LeftOut()
+
+    @abstractmethod
+    def _active(self, tensor: str, values: NDArray[Any]) -> NDArray[np.bool_] | None:
+        """Where the layer is active; None, and a word in `_left_out`, where that cannot be told."""
+
+    def _judge(self, step: Step, tensors: Mapping[str, Value]) -> Sequence[Breach] | None:
+        judged = False
+        breaches = []
+        for tensor, values in arrays(self._selection, tensors, self._left_out):
+            active = self._active(tensor, values)
+            if active is None:
+                continue
+            judged = True
+            self._read.add(tensor)
+            nans = int(np.isnan(values).sum())
+            breach = (
+                _no_number(step.number, tensor, nans) if nans else self._count(step.number, tensor, active)
+            )
+            if breach:
+                breaches.append(breach)
+        return worst(breaches) if judged else None
+
+    def _count(self, step: int, tensor: str, active: NDArray[np.bool_]) -> Breach | None:
+        samples = active if active.ndim > 1 else active.reshape(1, -1)
+        percent_active = np.count_nonzero(samples, axis=0) * 100 / len(samples)
+        inactive = int(np.count_nonzero(percent_active < self._threshold_inactivity))
+        share, allowed = inactive * 100 / percent_active.size, self._threshold_layer
+        if share <= allowed:
+            return None
+        explanation = (
+            f"{share:.4g} % of {tensor} is {self.reason} at step {step}: {inactive} of {percent_active.size} "
+            f"units are active in less than {self._threshold_inactivity:g} % of a batch of {len(samples)}; "
+            f"the rule allows {allowed:g} %"
+        )
+        evidence = Evidence(tensor, step, share, threshold=allowed, missed_by=share - allowed)
+        return Breach(self.reason, explanation, evidence)
+
+    def _state(self) -> dict[str, Any]:
+        return {"left_out": self._left_out.state()}
+
+    def _restore(self, state: Mapping[str, Any]) -> None:
+        self._left_out.restore(state["left_out"])
+
+    def _unjudged(self) -> Iterator[tuple[bool, str, str]]:
+        yield from self._left_out.unjudged()
+
+    def _notes(self) -> tuple[str, ...]:
+        return self._left_out.notes()
+
+
+def _no_number(step: int, tensor: str, nans: int) -> Breach:
+    explanation = f"{tensor} has {nans} NaN at step {step}"
+    return Breach("non_finite", explanation, Evidence(tensor, step, float("nan")))

@@ -1,0 +1,39 @@
+"""DeadRelu: too many ReLUs of a layer are never active.
+
+AWS describes the rule and keeps its code to itself. A ReLU is active where its output is > 0. The other
+readings taken where the description is silent are those of `rules.activity_rule`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rules.activity_rule import ActivityRule
+from rules.parameters import REGEXES, between, parameter, parse
+from rules.reductions import WithReductions
+
+
+@dataclass(frozen=True, slots=True)
+class Parameters:
+    tensor_regex: tuple[str, ...] = parameter((".*relu_output",), REGEXES)
+    threshold_inactivity: float = parameter(1.0, between(0, 100))
+    threshold_layer: float = parameter(50.0, between(0, 100))
+
+
+class DeadRelu(ActivityRule):
+    name = "DeadRelu"
+    complaint = "Too many ReLUs are dead"
+    reason = "dead"
+
+    def __init__(self, parameters: Mapping[str, str]) -> None:
+        super().__init__(parameters)
+        self.parameters = p = parse(Parameters, parameters, self.name)
+        self._select(WithReductions(regexes=p.tensor_regex), p.threshold_inactivity, p.threshold_layer)
+
+    def _active(self, tensor: str, values: NDArray[Any]) -> NDArray[np.bool_]:  # noqa: ARG002 - all are ReLUs
+        return values > 0
