@@ -9,10 +9,25 @@ from __future__ import annotations
 from collections.abc import Mapping
 from importlib.metadata import entry_points
 
+from rules.all_zero import AllZero
 from rules.base import Breach, Evidence, Mode, Rule, Status, Step, Value, Verdict
+from rules.check_input_images import CheckInputImages
+from rules.class_imbalance import ClassImbalance
+from rules.confusion import Confusion
+from rules.exploding_tensor import ExplodingTensor
+from rules.feature_importance_overweight import FeatureImportanceOverweight
 from rules.loss_not_decreasing import LossNotDecreasing
+from rules.nlp_sequence_ratio import NLPSequenceRatio
+from rules.overfit import Overfit
+from rules.overtraining import Overtraining
 from rules.parameters import ParameterError, RuleError
 from rules.selection import Collection, Selection
+from rules.similar_across_runs import SimilarAcrossRuns
+from rules.stalled_training_rule import StalledTrainingRule
+from rules.tensor_variance import TensorVariance
+from rules.tree_depth import TreeDepth
+from rules.unchanged_tensor import UnchangedTensor
+from rules.vanishing_gradient import VanishingGradient
 
 __all__ = [
     "RULES",
@@ -35,7 +50,27 @@ __all__ = [
 
 ENTRY_POINTS = "debugger_watcher.rules"
 
-RULES: Mapping[str, type[Rule]] = {rule.name: rule for rule in (LossNotDecreasing,)}
+RULES: Mapping[str, type[Rule]] = {
+    rule.name: rule
+    for rule in (
+        AllZero,
+        CheckInputImages,
+        ClassImbalance,
+        Confusion,
+        ExplodingTensor,
+        FeatureImportanceOverweight,
+        LossNotDecreasing,
+        NLPSequenceRatio,
+        Overfit,
+        Overtraining,
+        SimilarAcrossRuns,
+        StalledTrainingRule,
+        TensorVariance,
+        TreeDepth,
+        UnchangedTensor,
+        VanishingGradient,
+    )
+}
 """The built-in rules by Debugger's name."""
 
 _FOR_THE_SERVICE = frozenset({"rule_to_invoke", "base_trial"})

@@ -230,7 +230,7 @@ class App:
     def _evaluator(self) -> Evaluator:
         from watcher.evaluate import Evaluator  # numpy comes with it: not before there is a rule to evaluate
 
-        return Evaluator(self.aws, self.config.rules, utc_now)
+        return Evaluator(self.aws, self.jobs, self.config.rules, utc_now)
 
     def _start(self, name: str, loop: Callable[[], None]) -> threading.Thread:
         thread = threading.Thread(target=self._guarded(name, loop), name=name, daemon=True)

@@ -17,13 +17,17 @@ import structlog
 
 import rules
 from rules import Mode, Rule, Status, Step, Verdict
+from rules.similar_across_runs import SimilarAcrossRuns
+from rules.stalled_training_rule import StalledTrainingRule
 from watcher import policy
 from watcher.aws.collections import SavedCollections
 from watcher.aws.event_files import SavedStep, UnreadableStep
+from watcher.aws.sagemaker import TrainingJobs
 from watcher.aws.session import Aws
 from watcher.aws.storage import S3Prefix
 from watcher.aws.tensors import DebugOutput, Reader
 from watcher.config import Rules as RuleSettings
+from watcher.errors import NotFound
 from watcher.model import (
     IN_PROGRESS,
     ISSUES_FOUND,
@@ -52,8 +56,10 @@ class Evaluator:
     Safe to use from several threads, for different jobs.
     """
 
-    def __init__(self, aws: Aws, settings: RuleSettings, clock: Callable[[], datetime]) -> None:
-        self._aws, self._settings, self._clock = aws, settings, clock
+    def __init__(
+        self, aws: Aws, jobs: TrainingJobs, settings: RuleSettings, clock: Callable[[], datetime]
+    ) -> None:
+        self._aws, self._jobs, self._settings, self._clock = aws, jobs, settings, clock
         self._collections: OrderedDict[str, SavedCollections] = OrderedDict()
 
     def advance(self, record: JobRecord) -> Evaluation:
@@ -65,11 +71,12 @@ class Evaluator:
         if not live or vanished:
             return Evaluation(due_at=None, outcomes=before.outcomes)
         now = self._clock()
-        run = _Run(live, DebugOutput(S3Prefix(self._aws.s3, job.debug_output)), before)
+        others = {name: self._other_trial(rule) for name, rule in live.items()}
+        run = _Run(live, self._output(job), others, before)
         if collections := self._collections_of(job, run.reader):
             run.read(collections, ended=job.ended)
         if job.secondary_status == "Training":  # elsewhere, no new tensor is nothing to wonder about
-            run.tick(now.timestamp())
+            run.tick(now, job.started_at or now)
         outcomes = {
             **known,
             **{name: _outcome(name, run.verdict(name, ended=job.ended), now) for name in live},
@@ -83,6 +90,19 @@ class Evaluator:
             states=run.states() if going_on else {},
             outcomes=tuple(outcomes.values()),
         )
+
+    def _output(self, job: JobSnapshot) -> DebugOutput:
+        return DebugOutput(S3Prefix(self._aws.s3, job.debug_output))
+
+    def _other_trial(self, rule: Rule) -> DebugOutput | None:
+        """What a rule is to compare the job with; None where that job is gone, or saved nothing."""
+        if not isinstance(rule, SimilarAcrossRuns):
+            return None
+        try:
+            other = self._jobs.describe(rule.other_trial)
+        except NotFound:
+            return None
+        return self._output(other) if other.debug_output else None
 
     def _collections_of(self, job: JobSnapshot, reader: Reader) -> SavedCollections | None:
         """They are written once: a look at a quiet job is a single request."""
@@ -99,12 +119,21 @@ class Evaluator:
 class _Run:
     """The rules of one job, and the reading of its debug output."""
 
-    def __init__(self, live: Mapping[str, Rule], output: DebugOutput, before: Evaluation) -> None:
-        self._live, self._output, self._before = live, output, before
+    def __init__(
+        self,
+        live: Mapping[str, Rule],
+        output: DebugOutput,
+        others: Mapping[str, DebugOutput | None],
+        before: Evaluation,
+    ) -> None:
+        self._live, self._output, self._others = live, output, others
         self.reader = Reader(output, json.loads(before.cursor) if before.cursor else None)
         self._fired: dict[str, Verdict] = {}
         self.steps = 0
         """How many new ones were read."""
+        for name, rule in live.items():
+            if name in before.states:
+                rule.restore(json.loads(before.states[name]))
 
     @property
     def cursor(self) -> str:
@@ -112,10 +141,11 @@ class _Run:
 
     def read(self, collections: SavedCollections, *, ended: bool) -> None:
         """Feed the rules what is new. A rule sees each step once, as its first worker saved it."""
-        for name, rule in self._live.items():
+        for rule in self._live.values():
             rule.learn(collections.by_name)
-            if name in self._before.states:
-                self._restore(rule, self._before.states[name])
+            for number in rule.recalls():
+                if seen := _first(self._output, number, rule):
+                    rule.recall(_step(seen), seen.tensors)
         fed = None
         for one in self.reader.read(wanted=self._wanted, ended=ended):
             if isinstance(one, UnreadableStep):
@@ -124,12 +154,15 @@ class _Run:
                 fed = one.step
                 self.steps += 1
                 for name, rule in self._going():
+                    self._compare(name, rule, one.step)
                     if verdict := rule.observe(_step(one), one.tensors):
                         self._fired[name] = verdict
 
-    def tick(self, now: float) -> None:
+    def tick(self, now: datetime, began: datetime) -> None:
         for name, rule in self._going():
-            if verdict := rule.tick(now):
+            if isinstance(rule, StalledTrainingRule):
+                rule.training_began(began.timestamp())
+            if verdict := rule.tick(now.timestamp()):
                 self._fired[name] = verdict
 
     def verdict(self, name: str, *, ended: bool) -> Verdict:
@@ -144,12 +177,15 @@ class _Run:
     def _wanted(self, tensor: str) -> bool:
         return any(rule.wants(tensor) for rule in self._live.values())
 
-    def _restore(self, rule: Rule, state: str) -> None:
-        rule.restore(json.loads(state))
-        for number in rule.recalls():
-            again = (one for one in self._output.at(number, rule.wants) if isinstance(one, SavedStep))
-            if one := next(again, None):
-                rule.recall(_step(one), one.tensors)
+    def _compare(self, name: str, rule: Rule, step: int) -> None:
+        other = self._others.get(name)
+        if isinstance(rule, SimilarAcrossRuns) and other and (one := _first(other, step, rule)):
+            rule.compare_with(step, one.tensors)
+
+
+def _first(output: DebugOutput, step: int, rule: Rule) -> SavedStep | None:
+    """What the first worker saved at a step; None where it cannot be read (any more)."""
+    return next((one for one in output.at(step, rule.wants) if isinstance(one, SavedStep)), None)
 
 
 def _step(saved: SavedStep) -> Step:

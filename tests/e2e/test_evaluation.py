@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -218,3 +220,57 @@ def test_a_bucket_that_may_not_be_read_is_said_once_and_the_rest_goes_on(
     assert len(slack.messages) == 1
     assert app.store.next_evaluation() is not None
     app.close()
+
+
+def a_rule(name: str, **parameters: str) -> dict[str, Any]:
+    return {
+        "RuleConfigurationName": name,
+        "RuleEvaluatorImage": "debugger-rules",
+        "RuleParameters": {"rule_to_invoke": name, **parameters},
+    }
+
+
+def test_a_job_that_saves_nothing_new_stalls_also_across_a_restart(
+    config: Config, sandbox: Sandbox, slack: SlackDouble, trial: tuple[Path, int], s3: Any
+):
+    upload(trial[0], s3, BUCKET, "churn")
+    began = time.time() - 3600
+    place(
+        sandbox,
+        "churn",
+        TrainingStartTime=began,
+        DebugRuleConfigurations=[a_rule("StalledTrainingRule", threshold="60")],
+        DebugRuleEvaluationStatuses=[],
+    )
+    first = App(config)
+    first.run_once()
+    arn = first.store.jobs("churn")[0].snapshot.arn
+    assert first.store.findings() == []  # the steps were new to Watcher just now
+    first.close()
+    later = App(config)
+    later._evaluator._clock = lambda: datetime.now(UTC) + timedelta(minutes=2)
+    record = later.store.job(arn)
+    assert record is not None
+    later.pipeline.evaluated(arn, later._evaluator.advance(record))
+    (finding,) = later.store.findings()
+    assert (finding.kind, finding.rule) == ("rule_issue", "StalledTrainingRule")
+    later.close()
+
+
+def test_a_job_is_compared_with_another_one(
+    config: Config, sandbox: Sandbox, slack: SlackDouble, trial: tuple[Path, int], s3: Any
+):
+    rule = a_rule("SimilarAcrossRuns", other_trials="before", collection_names="metrics")
+    for name in ("before", "churn"):
+        upload(trial[0], s3, BUCKET, name)
+        place(
+            sandbox,
+            name,
+            TrainingJobStatus="Completed",
+            DebugRuleConfigurations=[rule] if name == "churn" else [],
+            DebugRuleEvaluationStatuses=[],
+        )
+    app = App(config, ["churn"])
+    app.run_once()
+    app.close()
+    assert "is the same as in before at 40 common steps" in blocks(slack)
