@@ -1,0 +1,74 @@
+"""What debug output promises wherever it lies: on S3 or in a folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from watcher.aws.storage import Folder, S3Prefix, Storage
+from watcher.sandbox.process import Sandbox
+
+OBJECTS = {
+    "collections/000000000/worker_0_collections.json": b"{}",
+    "events/000000000001/000000000001_worker_0.tfevents": b"0123456789",
+    "events/000000000001/000000000001_worker_1.tfevents": b"",
+    "events/000000000020/000000000020_worker_0.tfevents": b"abc",
+    "index/000000000/000000000001_worker_0.json": b"{}",
+    "training_job_end.ts": b"",
+}
+TEN = "events/000000000001/000000000001_worker_0.tfevents"
+
+
+@pytest.fixture(params=["s3", "folder"])
+def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
+    if request.param == "folder":
+        for key, data in OBJECTS.items():
+            (tmp_path / key).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / key).write_bytes(data)
+        return Folder(tmp_path)
+    sandbox: Sandbox = request.getfixturevalue("sandbox")
+    s3: Any = sandbox.client("s3")
+    s3.create_bucket(Bucket="bucket")
+    for key, data in OBJECTS.items():
+        s3.put_object(Bucket="bucket", Key=f"debug/job/debug-output/{key}", Body=data)
+    s3.put_object(Bucket="bucket", Key="debug/job/debug-output-of-another/events/x", Body=b"")
+    return S3Prefix(s3, "s3://bucket/debug/job/debug-output")
+
+
+def keys(storage: Storage, prefix: str, after: str = "") -> list[str]:
+    return [stored.key for stored in storage.list(prefix, after)]
+
+
+def test_all_is_listed_in_order_with_its_size(storage: Storage) -> None:
+    assert {stored.key: stored.size for stored in storage.list("")} == {
+        key: len(data) for key, data in OBJECTS.items()
+    }
+    assert keys(storage, "") == sorted(OBJECTS)
+
+
+def test_a_listing_keeps_to_its_prefix_and_begins_behind_a_key(storage: Storage) -> None:
+    events = [key for key in OBJECTS if key.startswith("events/")]
+    assert keys(storage, "events/") == events
+    assert keys(storage, "events/", events[0]) == events[1:]
+    assert keys(storage, "events/", "events/000000000001/~") == events[2:]
+    assert keys(storage, "events/", "events/000000000020/~") == []
+    assert keys(storage, "training_job_end") == ["training_job_end.ts"]
+    assert keys(storage, "nothing/") == keys(storage, "nothing") == []
+
+
+def test_an_object_is_read_whole_or_in_part(storage: Storage) -> None:
+    assert storage.get(TEN) == b"0123456789"
+    assert storage.get(TEN, range(2, 5)) == b"234"
+    assert storage.get(TEN, range(8, 20)) == b"89"
+    assert storage.get(TEN, range(10, 12)) == b""
+
+
+def test_what_is_not_there_is_none(storage: Storage) -> None:
+    assert storage.get("events/nothing") is None
+    assert storage.get("events/nothing", range(3)) is None
+
+
+def test_its_name_leads_people_to_the_object(storage: Storage) -> None:
+    assert storage.uri.endswith("debug-output") or Path(storage.uri, TEN).is_file()

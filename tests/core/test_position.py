@@ -1,0 +1,160 @@
+"""Which steps of several workers are due: pure, on listings."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from random import Random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from watcher.aws.event_files import EventFile
+from watcher.aws.position import OVERLAP, WAITING, Position
+
+
+def file(step: int, worker: int = 0) -> EventFile:
+    return EventFile(step, f"worker_{worker}", f"{step:012}_worker_{worker}", 100)
+
+
+def files(**steps: Iterable[int]) -> list[EventFile]:
+    """`w0=[1, 2]` are worker_0's files of these steps."""
+    return sorted(file(step, int(worker[1:])) for worker, saved in steps.items() for step in saved)
+
+
+def take(position: Position, stored: Iterable[EventFile], *, ended: bool = False) -> list[tuple[int, str]]:
+    """A refresh that takes all that is due, on these files: the steps and workers given out."""
+    due = position.due([one for one in stored if one.step > position.floor], ended=ended)
+    for one in due:
+        position.give(one)
+    return [(one.step, one.worker) for one in due]
+
+
+def steps(given_out: list[tuple[int, str]]) -> list[int]:
+    return sorted({step for step, _ in given_out})
+
+
+def test_a_single_workers_steps_are_due_at_once_and_once() -> None:
+    position = Position(workers=1)
+    assert steps(take(position, files(w0=[0, 5]))) == [0, 5]
+    assert take(position, files(w0=[0, 5])) == []
+    assert steps(take(position, files(w0=[0, 5, 10]))) == [10]
+
+
+def test_a_step_waits_until_each_worker_has_saved_it() -> None:
+    position = Position(workers=3)
+    assert take(position, files(w0=[0], w2=[0])) == []
+    assert take(position, files(w0=[0, 1], w1=[0], w2=[0])) == [
+        (0, "worker_0"),
+        (0, "worker_1"),
+        (0, "worker_2"),
+    ]
+
+
+def test_a_worker_that_has_saved_a_later_step_is_not_waited_for() -> None:
+    position = Position(workers=2)
+    assert take(position, files(w0=[0, 1], w1=[0, 2])) == [
+        (0, "worker_0"),
+        (0, "worker_1"),
+        (1, "worker_0"),
+    ]
+
+
+def test_a_worker_of_whom_the_hook_did_not_know_is_waited_for_once_it_is_seen() -> None:
+    position = Position(workers=1)
+    assert steps(take(position, files(w0=[0, 1], w1=[0]))) == [0]
+    assert steps(take(position, files(w0=[0, 1], w1=[0, 1]))) == [1]
+
+
+def test_when_the_job_has_ended_nothing_is_waited_for() -> None:
+    position = Position(workers=2)
+    assert take(position, files(w0=[0, 1])) == []
+    assert steps(take(position, files(w0=[0, 1]), ended=True)) == [0, 1]
+
+
+def test_a_silent_worker_is_waited_for_only_so_long() -> None:
+    position = Position(workers=2)
+    assert take(position, files(w0=range(WAITING))) == []
+    assert len(take(position, files(w0=range(WAITING + 1)))) == WAITING // 2 + 1
+    assert take(position, files(w0=range(WAITING + 1))) == []
+
+
+def test_a_file_that_comes_late_is_given_out_and_marked() -> None:
+    position = Position(workers=1)
+    take(position, files(w0=[0, 2]))
+    assert position.due(files(w0=[0, 1, 2, 3]), ended=False) == files(w0=[1, 3])
+    assert position.give(file(1))
+    assert not position.give(file(3))
+
+
+def test_another_worker_of_the_newest_step_is_not_late() -> None:
+    position = Position(workers=1)
+    take(position, files(w0=[4]))
+    assert not position.give(file(4, worker=1))
+
+
+def test_what_is_listed_again_stays_bounded() -> None:
+    position = Position(workers=2)
+    stored = files(w0=range(1000), w1=range(1000))
+    take(position, stored)
+    again = [one for one in stored if one.step > position.floor]
+    assert OVERLAP - 2 <= len(again) <= OVERLAP
+    assert len(json.dumps(position.to_json())) < 1000
+
+
+def test_one_step_of_more_workers_than_are_listed_again_is_not_cut_in_two() -> None:
+    many = {f"w{worker}": [7, 8] for worker in range(OVERLAP + 20)}
+    position = Position(workers=len(many))
+    due = position.due(files(**many), ended=False)
+    for one in due[: len(due) // 2 - 1]:
+        position.give(one)
+    resumed = Position.from_json(json.loads(json.dumps(position.to_json())))
+    assert len(take(resumed, files(**many))) == len(due) - len(due) // 2 + 1
+
+
+@pytest.mark.parametrize("by_index", [False, True])
+def test_an_event_file_is_awaited_behind_its_index_only(by_index: bool) -> None:
+    position = Position(workers=1, by_index=by_index)
+    position.due(files(w0=[0, 1]), ended=False)
+    assert not position.awaits(file(0))
+    assert position.awaits(file(1)) is by_index
+
+
+GROWTH = st.lists(st.lists(st.integers(0, 30), min_size=3, max_size=3), min_size=1, max_size=6)
+"""How many files each of up to three workers adds until each refresh."""
+
+
+def histories(workers: int, growth: list[list[int]]) -> list[list[EventFile]]:
+    """What is stored at each refresh; each worker saves in order, and not the same steps as the others."""
+    stored: list[EventFile] = []
+    refreshes = []
+    saved = [0] * workers
+    for adds in growth:
+        for worker in range(workers):
+            for _ in range(adds[worker]):
+                saved[worker] += 1
+                stored.append(file(saved[worker] * 2 - saved[worker] % (worker + 1), worker))
+        refreshes.append(list(stored))
+    return refreshes
+
+
+@given(st.integers(1, 3), GROWTH, st.randoms(use_true_random=False))
+def test_every_file_is_given_out_once_and_in_order_wherever_it_is_interrupted(
+    workers: int, growth: list[list[int]], random: Random
+) -> None:
+    refreshes = histories(workers, growth)
+    position = Position(workers=workers)
+    got = []
+    for stored in [*refreshes, refreshes[-1]]:
+        ended = stored is refreshes[-1]
+        while True:
+            due = position.due([one for one in stored if one.step > position.floor], ended=ended)
+            taken = random.randint(0, len(due))
+            for one in due[:taken]:
+                assert not position.give(one)
+                got.append(one)
+            position = Position.from_json(json.loads(json.dumps(position.to_json())))
+            if taken == len(due):
+                break
+    assert got == sorted(refreshes[-1])
