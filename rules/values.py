@@ -9,9 +9,6 @@ from numpy.typing import NDArray
 
 from rules.base import Value
 
-REDUCTION = ("only_reductions", "they are reductions, and the rule needs whole tensors")
-"""Why a rule that counts elements leaves a reduction out."""
-
 
 def numbers(value: Value) -> NDArray[Any] | None:
     """The value as an array; None where it holds text or complex numbers."""

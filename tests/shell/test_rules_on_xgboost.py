@@ -1,111 +1,143 @@
-"""The rules on what smdebug's own hook saves of an XGBoost training: real names, shapes and collections."""
+"""The rules for XGBoost on what smdebug's own hook saves: its names, shapes, types and collections."""
 
 from __future__ import annotations
 
-import subprocess
-import sys
-from collections.abc import Callable, Iterator, Mapping
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import NamedTuple
 
+import numpy as np
 import pytest
+import xgboost
 
-from rules import Mode, Rule, Status, Step, Verdict
-from rules.all_zero import AllZero
-from rules.overfit import Overfit
-from rules.overtraining import Overtraining
-from rules.similar_across_runs import SimilarAcrossRuns
-from rules.tensor_variance import TensorVariance
-from rules.unchanged_tensor import UnchangedTensor
-from watcher.aws.event_files import SavedStep
-from watcher.aws.storage import Folder
-from watcher.aws.tensors import DebugOutput
+from rules.base import Rule, Status, Step, Verdict
+from rules.class_imbalance import ClassImbalance
+from rules.confusion import Confusion
+from rules.feature_importance_overweight import FeatureImportanceOverweight
+from rules.selection import Collection
+from rules.tree_depth import TreeDepth
+from tests.rules.replay import Saved, run
+from watcher.sandbox.containers.xgboost_hook import create_hook
+from watcher.tfevents import decode
 
-Trials = Mapping[str, DebugOutput]
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:Call to deprecated create function:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:_SixMetaPathImporter:ImportWarning"),
+    pytest.mark.filterwarnings(r"ignore:tostring\(\) is deprecated:DeprecationWarning"),
+]
+
+ROUNDS = 4
+COLLECTIONS = ("labels", "predictions", "trees", "feature_importance")
+
+
+class Trial(NamedTuple):
+    saved: Saved
+    collections: Mapping[str, Collection]
+
+    def judge(self, rule: type[Rule], **parameters: str) -> Verdict:
+        evaluation = rule(parameters)
+        evaluation.learn(self.collections)
+        return run(evaluation, self.saved)
+
+
+def train(folder: Path, classes: int, objective: str) -> Trial:
+    """Each class is a corner of the first two features; of the others none says anything. Class 0 occurs
+    three times as often as any other."""
+    random = np.random.default_rng(0)
+    labels = np.concatenate([np.arange(classes), np.zeros(2, int)]).repeat(50)
+    features = random.normal(size=(len(labels), 5)) * 0.1
+    features[:, 0] += labels % 2
+    features[:, 1] += labels // 2
+    data = xgboost.DMatrix(features, labels)
+    every_round = {"CollectionParameters": {"save_interval": "1"}}
+    collections = [{"CollectionName": name, **every_round} for name in COLLECTIONS]
+    job = {
+        "TrainingJobName": "trial",
+        "DebugHookConfig": {"S3OutputPath": str(folder), "CollectionConfigurations": collections},
+    }
+    parameters = {"objective": objective, "max_depth": 2, "eta": 1.0, "nthread": 1}
+    if classes > 2:
+        parameters["num_class"] = classes
+    xgboost.train(parameters, data, ROUNDS, callbacks=[create_hook(job, folder, data, data)])
+    events = [decode(file.read_bytes()) for file in sorted(folder.rglob("*.tfevents"))]
+    (file,) = folder.rglob("worker_0_collections.json")
+    return Trial(
+        [(Step(tensors[0].step), {tensor.name: tensor.value for tensor in tensors}) for tensors in events],
+        {
+            name: Collection(tuple(found["include_regex"]), frozenset(found["tensor_names"]))
+            for name, found in json.loads(file.read_text())["collections"].items()
+        },
+    )
 
 
 @pytest.fixture(scope="module")
-def trials(tmp_path_factory: pytest.TempPathFactory) -> Trials:
-    """A training that overfits, the same again, and one that takes smaller steps."""
-    folder = tmp_path_factory.mktemp("trials")
-    subprocess.run(
-        [sys.executable, "-m", "tests.doubles.xgboost_trials", str(folder)], check=True, timeout=120
-    )
-    return {
-        path.name: DebugOutput(Folder(path / "debug-output")) for path in folder.iterdir() if path.is_dir()
+def trial(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Trial]:
+    trained: dict[str, Trial] = {}
+
+    def trial(objective: str) -> Trial:
+        if objective not in trained:
+            classes = 4 if objective.startswith("multi:") else 2
+            trained[objective] = train(tmp_path_factory.mktemp("trial"), classes, objective)
+        return trained[objective]
+
+    return trial
+
+
+OBJECTIVES = ["binary:logistic", "multi:softmax", "multi:softprob"]
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_a_model_that_is_right_confuses_nothing(trial: Callable[[str], Trial], objective: str) -> None:
+    verdict = trial(objective).judge(Confusion)
+    assert (verdict.status, verdict.steps_checked) == (Status.NO_ISSUES_FOUND, ROUNDS)
+    assert (verdict.tensors, verdict.notes) == (("labels", "predictions"), ())
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_by_awss_formula_even_a_model_that_is_right_falls_below_the_default(
+    trial: Callable[[str], Trial], objective: str
+) -> None:
+    verdict = trial(objective).judge(Confusion, formula="aws")
+    assert (verdict.reason, verdict.step) == ("diagonal", 0)
+    assert max(row.value for row in verdict.evidence) <= 0.75
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_the_classes_are_counted_and_their_predictions_judged(
+    trial: Callable[[str], Trial], objective: str
+) -> None:
+    argmax = str(objective == "multi:softprob")
+    verdict = trial(objective).judge(ClassImbalance, argmax=argmax)
+    assert (verdict.status, verdict.notes) == (Status.NO_ISSUES_FOUND, ())
+    assert verdict.steps_checked >= 2
+    (row,) = trial(objective).judge(ClassImbalance, argmax=argmax, threshold_imbalance="2.5").evidence
+    assert (row.tensor, row.value) == ("labels", 3)
+
+
+def test_without_argmax_vectors_are_not_judged_and_the_note_says_how_they_would_be(
+    trial: Callable[[str], Trial],
+) -> None:
+    verdict = trial("multi:softprob").judge(ClassImbalance)
+    assert "argmax=True" in verdict.notes[0]
+
+
+def test_the_two_features_that_say_something_are_overweight(trial: Callable[[str], Trial]) -> None:
+    of = trial("multi:softprob")
+    verdict = of.judge(FeatureImportanceOverweight, nfeatures="2", tensor_regex="/total_gain/")
+    assert (verdict.reason, verdict.evidence[0].tensor) == ("overweight", "feature_importance/total_gain")
+    assert "(f1, f0)" in verdict.explanation or "(f0, f1)" in verdict.explanation
+    every = of.judge(FeatureImportanceOverweight, nfeatures="5", tensor_regex="feature_importance/")
+    assert {row.tensor: round(row.value, 9) for row in every.evidence} == {
+        f"feature_importance/{kind}": 1 for kind in ("weight", "gain", "cover", "total_gain", "total_cover")
     }
 
 
-def steps(trial: DebugOutput, wants: Callable[[str], bool]) -> Iterator[SavedStep]:
-    for step in trial.steps(wanted=wants):
-        assert isinstance(step, SavedStep)
-        yield step
-
-
-def run(rule: Rule, trial: DebugOutput) -> Verdict:
-    collections = trial.collections()
-    assert collections is not None
-    rule.learn(collections.by_name)
-    for saved in steps(trial, rule.wants):
-        if verdict := rule.observe(Step(saved.step, Mode(saved.mode), saved.mode_step), saved.tensors):
-            return verdict
-    return rule.verdict(ended=True)
-
-
-def compare(trial: DebugOutput, other: DebugOutput, **parameters: str) -> Verdict:
-    rule = SimilarAcrossRuns({"other_trials": "other", **parameters})
-    collections = trial.collections()
-    assert collections is not None
-    rule.learn(collections.by_name)
-    for ours, theirs in zip(steps(trial, rule.wants), steps(other, rule.wants), strict=True):
-        rule.compare_with(theirs.step, theirs.tensors)
-        assert rule.observe(Step(ours.step), ours.tensors) is None
-    return rule.verdict(ended=True)
-
-
-def test_overfit_pairs_the_metrics_of_the_two_channels_and_leaves_out_auc(trials: Trials) -> None:
-    verdict = run(Overfit({"patience": "3"}), trials["first"])
-    assert (verdict.status, verdict.reason) == (Status.ISSUES_FOUND, "overfit")
-    assert verdict.tensors == ("train-logloss", "validation-logloss")
-
-
-def test_overtraining_sees_that_validation_got_worse_while_training_improves(trials: Trials) -> None:
-    verdict = run(Overtraining({"delta": "0.001"}), trials["first"])
-    assert (verdict.status, verdict.evidence[0].tensor) == (Status.ISSUES_FOUND, "validation-logloss")
-    assert verdict.explanation.endswith("the training loss still falls")
-
-
-def test_labels_are_unchanged_and_predictions_are_not(trials: Trials) -> None:
-    assert run(UnchangedTensor({"collection_names": "labels"}), trials["first"]).step == 4
-    predictions = run(UnchangedTensor({"collection_names": "predictions"}), trials["first"])
-    assert (predictions.status, predictions.steps_checked) == (Status.NO_ISSUES_FOUND, 18)
-
-
-def test_of_a_tree_the_text_is_left_out_and_the_first_trees_number_is_all_zero(trials: Trials) -> None:
-    verdict = run(AllZero({"collection_names": "trees"}), trials["first"])
-    assert (verdict.status, verdict.step) == (Status.ISSUES_FOUND, 0)
-    assert [row.tensor for row in verdict.evidence] == ["trees/Tree"]
-    assert verdict.notes == (
-        "left out, because they hold no numbers: trees/Category, trees/Feature, trees/ID, trees/Missing, "
-        "trees/No, trees/Yes",
-    )
-
-
-def test_predictions_vary_the_more_the_longer_it_trains_and_metrics_have_no_variance(trials: Trials) -> None:
-    parameters = {"collection_names": "predictions,metrics", "max_threshold": "0.1"}
-    verdict = run(TensorVariance(parameters), trials["first"])
-    assert [row.tensor for row in verdict.evidence] == ["predictions"]
+def test_of_a_full_tree_the_depth_is_exactly_that_of_the_training(trial: Callable[[str], Trial]) -> None:
+    of = trial("multi:softprob")
+    full = [tensors["trees/Node"].size for _, tensors in of.saved].index(7)
+    verdict = of.judge(TreeDepth, depth="1")
+    assert (verdict.status, verdict.evidence[0].value) == (Status.ISSUES_FOUND, 2)
     assert verdict.step is not None
-    assert verdict.step > 0
-    metrics = run(TensorVariance({"collection_names": "metrics", "max_threshold": "0"}), trials["first"])
-    assert (metrics.status, metrics.reason) == (Status.NOT_EVALUATED, "no_variance")
-
-
-def test_the_same_training_again_is_similar_and_another_one_only_in_its_labels(trials: Trials) -> None:
-    again = compare(trials["first"], trials["again"], collection_names="metrics")
-    assert again.status is Status.ISSUES_FOUND
-    assert {row.tensor for row in again.evidence} == {
-        "train-auc", "train-logloss", "validation-auc", "validation-logloss",
-    }  # fmt: skip
-    careful = compare(trials["first"], trials["careful"], collection_names="labels,predictions")
-    assert [row.tensor for row in careful.evidence] == ["labels"]
-    metrics = compare(trials["first"], trials["careful"], tensor_regex="logloss$")
-    assert (metrics.status, metrics.steps_checked) == (Status.NO_ISSUES_FOUND, 1)
+    assert verdict.step <= full
+    assert of.judge(TreeDepth, depth="2").status is Status.NO_ISSUES_FOUND
