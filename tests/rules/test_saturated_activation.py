@@ -43,8 +43,8 @@ def test_awss_example_fires_on_a_layer_of_which_more_than_half_is_saturated() ->
     verdict = judge({TANH: layer(8, 10, 5)}, {TANH: layer(8, 10, 6)}, **example)
     assert (verdict.status, verdict.reason, verdict.step) == (Status.ISSUES_FOUND, "saturated", 500)
     assert verdict.explanation == (
-        f"60 % of {TANH} is saturated at step 500: 6 of 10 units are active in less than 1 % of a batch of 8; "
-        "the rule allows 50 %"
+        f"60 % of {TANH} is saturated at step 500: 6 of 10 units are active in less than 1 % of a batch "
+        "of 8; the rule allows 50 %"
     )
     assert verdict.evidence == (Evidence(TANH, 500, 60.0, threshold=50.0, missed_by=10.0),)
 
