@@ -37,10 +37,25 @@ def third_party(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(tmp_path))
 
 
-def test_every_built_in_rule_stands_under_its_own_name_and_loads_with_its_defaults() -> None:
-    for name, rule in rules.RULES.items():
-        assert rule.name == name
-        assert isinstance(rules.load(name, {}), rule)
+NEEDED = {
+    "AllZero": {"collection_names": "losses"},
+    "SimilarAcrossRuns": {"other_trials": "before"},
+    "TensorVariance": {"collection_names": "losses"},
+    "UnchangedTensor": {"collection_names": "losses"},
+}
+"""What a rule has no default for."""
+
+
+@pytest.mark.parametrize("name", rules.RULES)
+def test_a_built_in_rule_stands_under_its_own_name_and_has_defaults_for_all_it_can(name: str) -> None:
+    assert rules.RULES[name].name == name
+    assert isinstance(rules.load(name, NEEDED.get(name, {})), rules.RULES[name])
+
+
+@pytest.mark.parametrize("name", NEEDED)
+def test_what_a_rule_has_no_default_for_is_named(name: str) -> None:
+    with pytest.raises(rules.ParameterError, match=next(iter(NEEDED[name]))):
+        rules.load(name, {})
 
 
 def test_what_rule_parameters_tell_the_service_is_not_the_rules_business() -> None:
