@@ -69,13 +69,12 @@ class StalledTrainingRule(Rule):
     def _stalled(self, waited: float) -> Verdict:
         step, allowed = self._newest, self.parameters.threshold
         saved = "nothing was saved" if step is None else f"nothing was saved after step {step}"
+        evidence = () if step is None else (_evidence(step, waited, allowed),)
         return self._verdict(
             Status.ISSUES_FOUND,
             reason="stalled",
             explanation=f"{saved} for {waited:.0f} s of training; the rule allows less than {allowed} s",
-            evidence=()
-            if step is None
-            else (Evidence(ANY_TENSOR, step, waited, threshold=allowed, missed_by=waited - allowed),),
+            evidence=evidence,
         )
 
     def _judge(self, step: Step, tensors: Mapping[str, Value]) -> Sequence[Breach] | None:  # noqa: ARG002
@@ -94,3 +93,7 @@ class StalledTrainingRule(Rule):
             "not_watched",
             "a stall shows only while a job is training, and nobody watched the time then",
         )
+
+
+def _evidence(step: int, waited: float, allowed: int) -> Evidence:
+    return Evidence(ANY_TENSOR, step, waited, threshold=allowed, missed_by=waited - allowed)

@@ -36,13 +36,13 @@ class TensorRule(Rule):
         `value` is a float where the tensor has one element, else an array of numbers."""
 
     def _judge(self, step: Step, tensors: Mapping[str, Value]) -> Sequence[Breach] | None:
-        breaches: list[Breach] | None = None
+        judgements = []
         for tensor, value in sorted(self._values(tensors), key=itemgetter(0)):
             self._read.add(tensor)
             judged = self._judge_tensor(step.number, tensor, value)
             if judged is not None:
-                breaches = [*(breaches or ()), *judged]
-        return worst(breaches) if breaches else breaches
+                judgements.append(judged)
+        return worst([breach for judged in judgements for breach in judged]) if judgements else None
 
     def _values(self, tensors: Mapping[str, Value]) -> Iterator[tuple[str, Value]]:
         for tensor, saved in self._selection.of(tensors):

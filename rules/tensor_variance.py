@@ -7,7 +7,7 @@ readings taken here, besides those in `rules.tensor_rule`:
   Above `max_threshold` and below `min_threshold` the rule fires; without either it can judge nothing.
 - Where the tensor was not saved whole, smdebug's reductions `variance` and `std` say the same.
 - A tensor of one element has no variance, and is left out. It would be 0, and below any `min_threshold`.
-- NaN or infinity among the elements fires, for the reason `non_finite`: such a tensor has no variance.
+- A variance that is NaN or infinite, mostly because an element is, fires for the reason `non_finite`.
 """
 
 from __future__ import annotations
@@ -20,15 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from rules.base import Breach, Evidence, Value, scalar
-from rules.parameters import (
-    NAMES,
-    REGEXES,
-    ParameterError,
-    number,
-    parameter,
-    parse,
-    require_one_of,
-)
+from rules.parameters import NAMES, REGEXES, ParameterError, number, parameter, parse, require_one_of
 from rules.tensor_rule import TensorRule
 from rules.values import is_reduction
 
@@ -78,34 +70,33 @@ class TensorVariance(TensorRule):
         self, reductions: Mapping[str, Value], whole: Mapping[str, Value]
     ) -> Iterator[tuple[str, float]]:
         variances: dict[str, float] = {}
-        for name, value in reductions.items():
-            reduced, number = _REDUCTION.fullmatch(name), scalar(value)
-            if reduced is None or number is None:
+        for name, saved in reductions.items():
+            reduced, value = _REDUCTION.fullmatch(name), scalar(saved)
+            if reduced is None or value is None:
                 if name in self._selection:
                     self._left_out.add(
                         name, "only_reductions", "they are reductions other than variance, std"
                     )
             elif reduced["tensor"] in self._selection and reduced["tensor"] not in whole:
                 if reduced["by"] == "variance":
-                    variances[reduced["tensor"]] = number
+                    variances[reduced["tensor"]] = value
                 else:
-                    variances.setdefault(reduced["tensor"], number * number)
+                    variances.setdefault(reduced["tensor"], value * value)
         yield from variances.items()
 
     def _judge_tensor(self, step: int, tensor: str, value: Value) -> Sequence[Breach] | None:
         variance, most, least = float(value), self._most, self._least
         if most is None and least is None:
             return None
+        measured = f"the variance of {tensor} is {variance:.6g} at step {step}"
         if not math.isfinite(variance):
-            explanation = f"{tensor} holds NaN or infinity at step {step}, so that it has no variance"
-            return (Breach("non_finite", explanation, Evidence(tensor, step, variance)),)
-        is_ = f"the variance of {tensor} is {variance:.6g} at step {step}"
+            return (Breach("non_finite", measured, Evidence(tensor, step, variance)),)
         if most is not None and variance > most:
             evidence = Evidence(tensor, step, variance, threshold=most, missed_by=variance - most)
-            return (Breach("too_large", f"{is_}; the rule allows {most:g} at most", evidence),)
+            return (Breach("too_large", f"{measured}; the rule allows {most:g} at most", evidence),)
         if least is not None and variance < least:
             evidence = Evidence(tensor, step, variance, threshold=least, missed_by=least - variance)
-            return (Breach("too_small", f"{is_}; the rule wants at least {least:g}", evidence),)
+            return (Breach("too_small", f"{measured}; the rule wants at least {least:g}", evidence),)
         return ()
 
     def _unjudged(self) -> Iterator[tuple[bool, str, str]]:

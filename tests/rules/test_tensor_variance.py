@@ -81,6 +81,11 @@ def test_an_element_that_is_no_number_fires_for_that_reason(bad: float) -> None:
     assert verdict.evidence[0].missed_by is None
 
 
+def test_a_variance_beyond_the_largest_number_fires_too() -> None:
+    verdict = run(rule(max_threshold="1e300"), once(w=np.array([-1e200, 1e200])))
+    assert (verdict.reason, verdict.explanation) == ("non_finite", "the variance of w is inf at step 4")
+
+
 @pytest.mark.parametrize(
     ("reductions", "variance"),
     [
