@@ -3,10 +3,11 @@
 AWS describes the rule and keeps its code to itself. Where the description is silent, these are the
 readings taken here:
 
-- AWS takes the depth from the "base 2 logarithm of the largest node ID", which is one too many for a
-  full tree. Here depth = floor(log2(id + 1)), and the rule fires when that is greater than `depth`.
-- XGBoost numbers the nodes in the order in which it makes them and leaves no gaps, so this is exact for a
-  full tree and a lower bound for a lopsided one. AWS's formula shares that.
+- AWS takes the depth from the "base 2 logarithm of the largest node ID", which is nearly one too many for
+  a full tree. Here depth = floor(log2(id + 1)), and the rule fires when that is greater than `depth`.
+- This is exact for a full tree. XGBoost numbers nodes in the order in which it makes them, so a lopsided
+  tree is deeper than its ids say; where it prunes afterwards (`tree_method` exact, `gamma`), the ids left
+  may be those of a deeper tree. AWS's formula shares both.
 - smdebug's hook saves one tree a step, the one whose number is the step's. Where a round grows several
   (one for each class, or a forest), the rule sees only a part of the model.
 - Node ids that are no whole numbers from 0 on (NaN, text) come from no hook of smdebug: they are left
