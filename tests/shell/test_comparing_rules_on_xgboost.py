@@ -1,4 +1,4 @@
-"""The rules that compare, from reading to verdict, on what smdebug's own hook saves of an XGBoost training."""
+"""The rules that compare, on what smdebug's own hook saves of XGBoost trainings."""
 
 from __future__ import annotations
 
