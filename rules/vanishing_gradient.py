@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rules.base import Breach, Evidence, Rule, Step, Value
 from rules.left_out import LeftOut
@@ -73,7 +74,7 @@ class VanishingGradient(Rule):
             if array is None or array.size == 0:
                 self._left_out.add(tensor, "no_numbers", "they hold no numbers")
             elif reduced is None or reduced.name == "abs_mean":
-                yield tensor, float(np.abs(array).mean(dtype=np.float64))
+                yield tensor, _mean_of_absolutes(array)
             else:
                 self._left_out.add(tensor, "no_abs_mean", "of all reductions only abs_mean can tell")
 
@@ -98,3 +99,9 @@ class VanishingGradient(Rule):
 
     def _notes(self) -> tuple[str, ...]:
         return self._left_out.notes()
+
+
+def _mean_of_absolutes(values: NDArray[Any]) -> float:
+    if values.size == 1:  # as every saved reduction: a tenth of numpy's time
+        return abs(float(values.item()))
+    return float(np.abs(values).mean(dtype=np.float64))

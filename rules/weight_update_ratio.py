@@ -4,7 +4,7 @@ AWS describes the rule and keeps its code to itself. Where the description is si
 readings taken here:
 
 - The ratio is mean(|current - previous|) / (mean(|previous|) + `epsilon`), of each tensor of the collection
-  `weights` by itself, in double precision. The rule fires when it is > `large_threshold` or
+  `weights` by itself. The rule fires when it is > `large_threshold` or
   < `small_threshold`; weights that are frozen fire.
 - Without `num_steps` the previous step is the tensor's previous saved one. With it, it is the oldest saved
   step >= step - `num_steps`; where there is none, nothing is judged. So that memory is bounded, of steps that
@@ -114,8 +114,9 @@ class WeightUpdateRatio(Rule):
     ) -> Breach | None:
         p = self.parameters
         with np.errstate(all="ignore"):  # what is not finite makes a ratio that is not
-            update = np.abs(np.subtract(weights, previous, dtype=np.float64)).mean()
-            ratio = float(update / (np.abs(previous).mean(dtype=np.float64) + p.epsilon))
+            # In half precision a difference overflows; to double all would take five times as long.
+            update = np.subtract(weights, previous, dtype=np.result_type(weights, previous, np.float32))
+            ratio = float(_size(update) / (_size(previous) + p.epsilon))
         between = f"between step {previous_step} and step {step}"
         if not math.isfinite(ratio):
             explanation = f"{tensor} holds NaN or infinity, so that its update {between} has no size"
@@ -168,3 +169,7 @@ class WeightUpdateRatio(Rule):
 
     def _notes(self) -> tuple[str, ...]:
         return self._left_out.notes()
+
+
+def _size(values: NDArray[Any]) -> float:
+    return float(np.abs(values).mean(dtype=np.float64))
