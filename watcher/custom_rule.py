@@ -15,29 +15,29 @@ Importing this module imports smdebug, which the extra `sandbox` installs.
 from __future__ import annotations
 
 import importlib.util
-import logging
 import re
 import sys
 from collections import deque
 from collections.abc import Mapping, Sequence
+from contextlib import redirect_stdout
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
-from smdebug.core.logger import get_logger
-from smdebug.exceptions import (
-    NoMoreData,
-    RuleEvaluationConditionMet,
-    StepNotYetAvailable,
-    StepUnavailable,
-    TensorUnavailable,
-    TensorUnavailableForStep,
-)
-from smdebug.rules.rule import Rule
-
 from rules import RuleError, Status, Verdict
 from watcher.aws.tensors import DebugOutput
 from watcher.trial import SavedTrial
+
+with redirect_stdout(sys.stderr):  # as in watcher.trial
+    from smdebug.exceptions import (
+        NoMoreData,
+        RuleEvaluationConditionMet,
+        StepNotYetAvailable,
+        StepUnavailable,
+        TensorUnavailable,
+        TensorUnavailableForStep,
+    )
+    from smdebug.rules.rule import Rule
 
 ENTRY_POINTS = "debugger_watcher.custom_rules"
 """The group in which an installed distribution offers custom rules, by `rule_to_invoke`."""
@@ -48,10 +48,6 @@ _FOR_THE_SERVICE = re.compile(r"rule_to_invoke|source_s3_uri|base_trial|action_j
 # AWS's examples, and rules written after them, call `super().__init__(base_trial)`. Debugger's container
 # takes that; release 1.0.34 wants an action as well.
 Rule.__init__.__defaults__ = ("", None)
-
-for _handler in get_logger().handlers:  # smdebug logs to stdout, where a command's data belongs
-    if isinstance(_handler, logging.StreamHandler) and _handler.stream is sys.stdout:
-        _handler.setStream(sys.stderr)
 
 
 def load(name: str, source: Path | None = None) -> type[Rule]:

@@ -10,21 +10,25 @@ Importing this module imports smdebug, which the extra `sandbox` installs.
 from __future__ import annotations
 
 import json
+import sys
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
+from contextlib import redirect_stdout
 from itertools import groupby
 from typing import Any
 
 from numpy.typing import NDArray
-from smdebug.core.collection_manager import CollectionManager
-from smdebug.core.locations import TensorLocation, TensorShape
-from smdebug.core.modes import ModeKeys
-from smdebug.core.tensor import StepState
-from smdebug.exceptions import NoMoreData, StepNotYetAvailable, StepUnavailable, TensorUnavailableForStep
-from smdebug.trials.trial import Trial
 
 from watcher.aws.event_files import SavedStep
 from watcher.aws.tensors import DebugOutput, Reader
+
+with redirect_stdout(sys.stderr):  # there smdebug would log from now on; a command's data belongs there
+    from smdebug.core.collection_manager import CollectionManager
+    from smdebug.core.locations import TensorLocation, TensorShape
+    from smdebug.core.modes import ModeKeys
+    from smdebug.core.tensor import StepState
+    from smdebug.exceptions import NoMoreData, StepNotYetAvailable, StepUnavailable, TensorUnavailableForStep
+    from smdebug.trials.trial import Trial
 
 KEPT_BYTES = 64 << 20
 """Of values, for a rule that looks back."""

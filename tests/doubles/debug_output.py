@@ -55,6 +55,7 @@ class SavedJob:
         writer = FileWriter(trial_dir=str(self.folder), worker=worker, step=step)
         for name, value in tensors.items():
             writer.write_tensor(value, name, mode=ModeKeys[mode], mode_step=counted)
+        writer.flush()  # its thread and this one would each open the index file
         for name, shape in (shapes or {}).items():
             writer.write_shape(name, shape, mode=ModeKeys[mode], mode_step=counted)
         writer.close()
