@@ -319,7 +319,7 @@ def _cancel(names: Sequence[str], settings: Config, *, as_json: bool) -> int:
     cancelled = []
     with _known(settings) as store:
         for job in [views.find(store, name).snapshot for name in names]:
-            cancelled.append((job, manual_stop.cancel(store, job.arn) > 0))
+            cancelled.append((job, manual_stop.cancel(store, job.arn, _user(), _now()) > 0))
     if as_json:
         _print_json([{"job": job.name, "arn": job.arn, "cancelled": done} for job, done in cancelled])
     else:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
+from watcher import policy
 from watcher.aws.sagemaker import TrainingJobs
 from watcher.config import Watch
 from watcher.errors import AwsError, NotFound, UsageError
@@ -99,12 +101,17 @@ def _attempt(stopper: Stopper, job: JobSnapshot, actor: str) -> Stopped:
     return Stopped(job, result, result.sentence)
 
 
-def cancel(store: Store, job_arn: str) -> int:
-    """Cancel the stops of a job that still wait for the end of `stop.grace`; returns how many."""
-    waiting = [
-        delivery.id
-        for finding in store.findings(job_arn)
-        for delivery in store.deliveries(finding.id)
-        if delivery.kind is DeliveryKind.STOP
-    ]
-    return sum(store.cancel(delivery_id) for delivery_id in waiting)
+def cancel(store: Store, job_arn: str, user: str, now: datetime) -> int:
+    """Cancel the stops of a job that still wait for the end of `stop.grace`, and say so wherever the alert
+    was told. Returns how many: none where SageMaker has been asked already.
+    """
+    if store.stop_of(job_arn):
+        return 0
+    cancelled = 0
+    for finding in store.findings(job_arn):
+        deliveries = store.deliveries(finding.id)
+        told = policy.updates(deliveries, f"Not stopped: {user} cancelled it. The job goes on.", now)
+        cancelled += sum(
+            store.cancel(delivery.id, told) for delivery in deliveries if delivery.kind is DeliveryKind.STOP
+        )
+    return cancelled

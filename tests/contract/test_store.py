@@ -479,14 +479,29 @@ def test_a_pending_delivery_can_be_cancelled_and_frees_its_lane(store: Store) ->
     assert claim_one(store).id == "now"
 
 
+def test_what_follows_from_a_cancelling_is_written_with_it(store: Store) -> None:
+    issue = finding("job")
+    stop = delivery(issue, "stop", id="stop", kind=DeliveryKind.STOP, due_at=after(300))
+    store.commit([look("job", [issue], [stop])])
+    told = delivery(issue, "console", kind=DeliveryKind.UPDATE)
+
+    with pytest.raises(StoreError):
+        store.cancel("stop", [told, delivery(finding("unheard-of"), "console")])
+    assert store.deliveries() == [stop]
+
+    assert store.cancel("stop", [told])
+    assert store.deliveries() == [replace(stop, state=DeliveryState.CANCELLED), told]
+
+
 def test_what_is_in_flight_or_over_or_unknown_cannot_be_cancelled(store: Store) -> None:
     store.commit([alert("job", "console")])
     claimed = claim_one(store)
+    told = [delivery(finding("job"), "console", kind=DeliveryKind.UPDATE)]
 
-    assert not store.cancel(claimed.id)
+    assert not store.cancel(claimed.id, told)
     assert store.settle("us", delivered(claimed))
-    assert not store.cancel(claimed.id)
-    assert not store.cancel("unheard of")
+    assert not store.cancel(claimed.id, told)
+    assert not store.cancel("unheard of", told)
     assert store.deliveries() == [delivered(claimed)]
 
 

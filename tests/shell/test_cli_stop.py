@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import io
 import os
 from collections.abc import Callable
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.contract.samples import after, delivery, finding, look
+from tests.contract.samples import NOON, after, arn, delivery, finding, look
 from tests.shell.conftest import Ran
 from watcher import manual_stop
 from watcher.model import DeliveryKind
@@ -214,6 +215,28 @@ def test_a_stop_that_waits_for_the_end_of_grace_can_be_cancelled_once(watcher: W
         "pending",
         "cancelled",
     ]
+
+
+def test_that_a_stop_was_cancelled_and_by_whom_is_told_where_the_alert_was(
+    watcher: Watcher, waiting_stop: None, tmp_path: Path
+):
+    watcher("stop", "churn-1", "--cancel")
+
+    with closing(open_store(f"sqlite:///{tmp_path / 'watcher.db'}")) as store:
+        [update] = [row for row in store.deliveries() if row.kind is DeliveryKind.UPDATE]
+    assert update.to == "console"
+    assert update.text == f"Not stopped: {getpass.getuser()} cancelled it. The job goes on."
+
+
+def test_a_stop_that_sagemaker_was_asked_for_cannot_be_cancelled(
+    watcher: Watcher, waiting_stop: None, tmp_path: Path
+):
+    with closing(open_store(f"sqlite:///{tmp_path / 'watcher.db'}")) as store:
+        store.permit_stop(arn("churn-1"), "route job churn-*", NOON, 10)  # written before it is asked for
+
+    ran = watcher("stop", "churn-1", "--cancel")
+
+    assert (ran.code, ran.out) == (1, "No stop of churn-1 is waiting, so there is nothing to cancel.\n")
 
 
 def test_what_was_cancelled_is_json_when_asked(watcher: Watcher, waiting_stop: None):

@@ -141,8 +141,11 @@ class Store(Protocol):
         """In the order in which they came."""
         ...
 
-    def cancel(self, delivery_id: str) -> bool:
-        """Cancel a delivery that is still `PENDING`; False where it is not."""
+    def cancel(self, delivery_id: str, then: Sequence[Delivery] = ()) -> bool:
+        """Cancel a delivery that is still `PENDING`, together with the deliveries that follow from it.
+
+        False, and nothing written, where it is not.
+        """
         ...
 
     # -- stops ------------------------------------------------------------------------------------

@@ -129,6 +129,15 @@ class MemoryStore:
                 self._leases[delivery.id] = _Lease(owner, now + timedelta(seconds=lease))
             return claimed
 
+    def _refuse_unknown(self, deliveries: Sequence[Delivery]) -> None:
+        for delivery in deliveries:
+            if delivery.finding_id not in self._findings:
+                raise StoreError(f"delivery {delivery.id} is of no finding that the store knows")
+
+    def _add(self, deliveries: Sequence[Delivery]) -> None:
+        for delivery in deliveries:
+            self._deliveries.setdefault(delivery.id, delivery)
+
     def _heads(self) -> Iterator[Delivery]:
         """Of each lane the oldest open delivery."""
         lanes = set()
@@ -148,9 +157,7 @@ class MemoryStore:
             # A later claim counts another attempt, so an owner that comes late cannot pass for itself.
             if not held or not lease or lease.owner != owner or held.attempts != delivery.attempts:
                 return False
-            for following in then:
-                if following.finding_id not in self._findings:
-                    raise StoreError(f"delivery {following.id} is of no finding that the store knows")
+            self._refuse_unknown(then)
             self._deliveries[delivery.id] = replace(
                 held,
                 state=delivery.state,
@@ -161,8 +168,7 @@ class MemoryStore:
                 delivered_at=delivery.delivered_at,
             )
             del self._leases[delivery.id]
-            for following in then:
-                self._deliveries.setdefault(following.id, following)
+            self._add(then)
             return True
 
     def next_due(self) -> datetime | None:
@@ -174,12 +180,14 @@ class MemoryStore:
             deliveries = list(self._deliveries.values())
         return [d for d in deliveries if finding_id is None or d.finding_id == finding_id]
 
-    def cancel(self, delivery_id: str) -> bool:
+    def cancel(self, delivery_id: str, then: Sequence[Delivery] = ()) -> bool:
         with self._lock:
             delivery = self._deliveries.get(delivery_id)
             if not delivery or delivery.state is not DeliveryState.PENDING:
                 return False
+            self._refuse_unknown(then)
             self._deliveries[delivery_id] = replace(delivery, state=DeliveryState.CANCELLED)
+            self._add(then)
             return True
 
     # -- stops ------------------------------------------------------------------------------------

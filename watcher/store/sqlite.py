@@ -226,12 +226,14 @@ class SqliteStore:
                 )
             return [_delivery(row) for row in rows]
 
-    def cancel(self, delivery_id: str) -> bool:
+    def cancel(self, delivery_id: str, then: Sequence[Delivery] = ()) -> bool:
         with self._writing() as connection:
             cancelled = connection.execute(
                 "UPDATE deliveries SET state = 'cancelled' WHERE id = ? AND state = 'pending'", (delivery_id,)
-            )
-            return cancelled.rowcount == 1
+            ).rowcount
+            if cancelled:
+                _add_deliveries(connection, then)
+            return cancelled == 1
 
     # -- stops ------------------------------------------------------------------------------------
 
