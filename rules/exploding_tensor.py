@@ -9,7 +9,8 @@ readings taken here:
 - Where only reductions of a tensor were saved, these are judged in its stead. `prod` is not: the product of
   many ordinary numbers overflows. The `std` of infinities is NaN, so fires with `only_nan` too.
 - When several tensors fire at one step, the first by name gives the reason, the first five are the evidence.
-- Text and complex numbers are left out, and the verdict says so.
+- Text and complex numbers are left out, and the verdict says so; so are XGBoost's `trees/…`, in which NaN
+  stands for what a leaf does not have, such as a split.
 """
 
 from __future__ import annotations
@@ -70,7 +71,9 @@ class ExplodingTensor(Rule):
             reduced = reduction(tensor)
             if reduced and reduced.tensor in tensors:
                 continue
-            if array is None:
+            if tensor.startswith("trees/"):
+                self._left_out.add(tensor, "only_trees", "in a tree NaN stands for what a leaf does not have")
+            elif array is None:
                 self._left_out.add(tensor, "no_numbers", "they hold no numbers")
             elif reduced and reduced.name in {"prod", "abs_prod"}:
                 self._left_out.add(tensor, "only_products", "products overflow where the tensor does not")

@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import pytest
+import xgboost
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as st_numpy
@@ -98,9 +99,21 @@ def test_a_product_that_overflows_is_left_out_and_said_so() -> None:
 
 
 def test_text_is_left_out_and_said_so() -> None:
-    verdict = judge({"trees/ID": np.array(["0-0", "0-1"]), LOSS: 1.0})
+    verdict = judge({"names": np.array(["0-0", "0-1"]), LOSS: 1.0})
     assert verdict.status is Status.NO_ISSUES_FOUND
-    assert verdict.notes == ("left out, because they hold no numbers: trees/ID",)
+    assert verdict.notes == ("left out, because they hold no numbers: names",)
+
+
+def test_the_splits_that_a_trees_leaves_do_not_have_are_no_issue() -> None:
+    data = xgboost.DMatrix(np.arange(8.0)[:, None], np.arange(8))
+    tree = xgboost.train({"max_depth": 2, "nthread": 1}, data, 1).trees_to_dataframe()
+    assert tree["Split"].isna().any()
+    verdict = judge({f"trees/{column}": tree[column].to_numpy() for column in tree}, {"train-rmse": 1.0})
+    assert (verdict.status, verdict.tensors) == (Status.NO_ISSUES_FOUND, ("train-rmse",))
+    assert (
+        "left out, because in a tree NaN stands for what a leaf does not have: trees/Category"
+        in (verdict.notes[0])
+    )
 
 
 @pytest.mark.parametrize("mode", list(Mode))
@@ -116,6 +129,7 @@ def test_steps_of_every_mode_are_judged(mode: Mode) -> None:
         ([{LOSS: 1.0}], {"collection_names": "gradient"}, "no_such_collection"),
         ([{LOSS: 1.0}], {"tensor_regex": "gradient"}, "no_tensor_matches"),
         ([{LOSS: np.array("text")}], {}, "no_numbers"),
+        ([{"trees/Gain": np.ones(3)}], {}, "only_trees"),
     ],
 )
 def test_a_rule_that_judged_nothing_says_why(
