@@ -1,4 +1,4 @@
-"""`make bench`: every figure of the README, measured anew. Prints a table, and JSON with `--json`.
+"""`make bench`: what Watcher takes, measured anew, beside what is expected. Prints a table, and JSON with `--json`.
 
 Each measurement runs in a process of its own, three times; the table shows the median. Nothing here
 fails because a figure is bad: these are not tests.
