@@ -1,0 +1,122 @@
+"""How many saved steps a rule judges in a second, and how that compares with smdebug's `invoke_rule`.
+
+    python -m tests.bench.rule_speed
+
+The rules on scalars are fed the losses of an endless training that never lets them fire: two tensors a
+step. The comparison runs the same check (a loss against the one before) as a rule of smdebug's and as ours,
+on the same trial in a folder, reading included. A second of smdebug's is its wait before it believes that
+the training has ended.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import rules
+from rules import Collection, Step
+from tests.trials import save_trial
+from watcher.aws.event_files import SavedStep
+from watcher.aws.storage import Folder
+from watcher.aws.tensors import DebugOutput
+
+STEPS = 100_000
+NEVER_FIRES: dict[str, dict[str, str]] = {
+    "AllZero": {"tensor_regex": ".*"},
+    "ExplodingTensor": {"tensor_regex": ".*"},
+    "FeatureImportanceOverweight": {"threshold": "1"},
+    "LossNotDecreasing": {"tensor_regex": ".*", "diff_percent": "0.0000001"},
+    "Overfit": {"ratio_threshold": "1000"},
+    "Overtraining": {"delta": "0"},
+    "UnchangedTensor": {"tensor_regex": ".*", "rtol": "0", "atol": "0"},
+}
+"""The rules that judge single numbers, with parameters under which a falling loss is in order."""
+IMPORTANCE = {f"feature_importance/weight/f{number}": 0.25 for number in range(4)}
+
+
+def scalars(rule: str) -> Iterator[tuple[Step, dict[str, float]]]:
+    for number in range(STEPS):
+        loss = 2.0 - number / STEPS
+        values = {"train-loss": loss, "validation-loss": loss + 0.01}
+        yield Step(number), IMPORTANCE if rule == "FeatureImportanceOverweight" else values
+
+
+def steps_per_second(name: str) -> float:
+    rule = rules.load(name, NEVER_FIRES[name])
+    rule.learn({"losses": Collection(include_regex=("loss",))})
+    saved = list(scalars(name))
+    begin = time.perf_counter()
+    for step, tensors in saved:
+        if verdict := rule.observe(step, tensors):
+            raise AssertionError(f"{name} fired: {verdict.explanation}")
+    seconds = time.perf_counter() - begin
+    assert rule.verdict(ended=True).steps_checked > 0, f"{name} judged nothing"
+    return STEPS / seconds
+
+
+def beside_smdebug(folder: Path) -> dict[str, float]:
+    """Seconds for the whole trial, read and judged, by each."""
+    output, _ = save_trial(folder)
+    begin = time.perf_counter()
+    checked = ours(output)
+    our_seconds = time.perf_counter() - begin
+    smdebugs_seconds, smdebug_checked = smdebugs(output)
+    assert smdebug_checked == checked
+    return {"ours": our_seconds, "smdebug": smdebugs_seconds, "steps": checked}
+
+
+def ours(output: Path) -> int:
+    rule = rules.load("LossNotDecreasing", {"tensor_regex": ".*", "num_steps": "2", "diff_percent": "1e-9"})
+    judged = 0
+    for saved in DebugOutput(Folder(output)).steps(wanted=rule.wants):
+        assert isinstance(saved, SavedStep)
+        rule.observe(Step(saved.step), saved.tensors)
+        judged += 1
+    return judged
+
+
+def smdebugs(output: Path) -> tuple[float, int]:
+    from smdebug.exceptions import NoMoreData
+    from smdebug.rules import Rule
+    from smdebug.rules.rule_invoker import invoke_rule
+    from smdebug.trials import create_trial
+
+    class LossNotDecreasing(Rule):
+        judged = 0
+
+        def invoke_at_step(self, step: int) -> bool:
+            self.judged += 1
+            if step < 2:
+                return False
+            for name in self.base_trial.tensor_names(regex=".*"):
+                tensor = self.base_trial.tensor(name)
+                before, now = tensor.value(step - 2).item(), tensor.value(step).item()
+                (before - now) / max(abs(before), 1e-12) * 100 < 1e-9  # noqa: B015 - it may not fire here
+            return False
+
+    begin = time.perf_counter()
+    rule: Any = LossNotDecreasing(create_trial(str(output)), action_str="")
+    with suppress(NoMoreData):
+        invoke_rule(rule, raise_eval_cond=True)
+    return time.perf_counter() - begin, rule.judged
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        print(
+            json.dumps(
+                {
+                    "steps_per_second": {name: steps_per_second(name) for name in NEVER_FIRES},
+                    "trial": beside_smdebug(Path(folder)),
+                }
+            )
+        )
+
+
+if __name__ == "__main__":
+    main()
