@@ -146,7 +146,7 @@ def test_only_a_few_files_are_fetched_ahead_and_threads_end_with_the_reading(job
     assert storage.asked.count("GET events") <= AHEAD + 1
     taken.close()
     for thread in threading.enumerate():
-        if thread.name.startswith("tensors"):
+        if str(thread.name).startswith("tensors"):
             thread.join(5)
             assert not thread.is_alive()
     assert storage.asked.count("GET events") <= AHEAD + 1
