@@ -14,6 +14,7 @@ from rules.base import Breach, Evidence, Mode, Rule, Status, Step, Value, Verdic
 from rules.check_input_images import CheckInputImages
 from rules.class_imbalance import ClassImbalance
 from rules.confusion import Confusion
+from rules.dead_relu import DeadRelu
 from rules.exploding_tensor import ExplodingTensor
 from rules.feature_importance_overweight import FeatureImportanceOverweight
 from rules.loss_not_decreasing import LossNotDecreasing
@@ -21,6 +22,8 @@ from rules.nlp_sequence_ratio import NLPSequenceRatio
 from rules.overfit import Overfit
 from rules.overtraining import Overtraining
 from rules.parameters import ParameterError, RuleError
+from rules.poor_weight_initialization import PoorWeightInitialization
+from rules.saturated_activation import SaturatedActivation
 from rules.selection import Collection, Selection
 from rules.similar_across_runs import SimilarAcrossRuns
 from rules.stalled_training_rule import StalledTrainingRule
@@ -28,6 +31,7 @@ from rules.tensor_variance import TensorVariance
 from rules.tree_depth import TreeDepth
 from rules.unchanged_tensor import UnchangedTensor
 from rules.vanishing_gradient import VanishingGradient
+from rules.weight_update_ratio import WeightUpdateRatio
 
 __all__ = [
     "RULES",
@@ -57,23 +61,27 @@ RULES: Mapping[str, type[Rule]] = {
         CheckInputImages,
         ClassImbalance,
         Confusion,
+        DeadRelu,
         ExplodingTensor,
         FeatureImportanceOverweight,
         LossNotDecreasing,
         NLPSequenceRatio,
         Overfit,
         Overtraining,
+        PoorWeightInitialization,
+        SaturatedActivation,
         SimilarAcrossRuns,
         StalledTrainingRule,
         TensorVariance,
         TreeDepth,
         UnchangedTensor,
         VanishingGradient,
+        WeightUpdateRatio,
     )
 }
 """The built-in rules by Debugger's name."""
 
-_FOR_THE_SERVICE = frozenset({"rule_to_invoke", "base_trial"})
+_FOR_THE_SERVICE = frozenset({"rule_to_invoke", "base_trial", "action_json"})
 """RuleParameters that tell SageMaker which rule to start on what, and mean nothing to the rule."""
 
 

@@ -37,6 +37,14 @@ def third_party(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(tmp_path))
 
 
+TWENTY = {
+    "AllZero", "CheckInputImages", "ClassImbalance", "Confusion", "DeadRelu", "ExplodingTensor",
+    "FeatureImportanceOverweight", "LossNotDecreasing", "NLPSequenceRatio", "Overfit", "Overtraining",
+    "PoorWeightInitialization", "SaturatedActivation", "SimilarAcrossRuns", "StalledTrainingRule",
+    "TensorVariance", "TreeDepth", "UnchangedTensor", "VanishingGradient", "WeightUpdateRatio",
+}  # fmt: skip
+"""Debugger's documented rules that are checks (CreateXgboostReport is a report)."""
+
 NEEDED = {
     "AllZero": {"collection_names": "losses"},
     "SimilarAcrossRuns": {"other_trials": "before"},
@@ -44,6 +52,10 @@ NEEDED = {
     "UnchangedTensor": {"collection_names": "losses"},
 }
 """What a rule has no default for."""
+
+
+def test_every_documented_rule_is_there() -> None:
+    assert set(rules.RULES) == TWENTY
 
 
 @pytest.mark.parametrize("name", rules.RULES)
