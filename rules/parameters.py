@@ -156,5 +156,5 @@ def require_one_of(parameters: object, rule: str, *names: str) -> None:
 def _read(rule: str, name: str, kind: Kind[Any], text: str) -> Any:
     try:
         return kind.read(text.strip())
-    except (ValueError, KeyError, re.error) as error:
+    except (ValueError, KeyError, OverflowError, RecursionError, re.error) as error:
         raise ParameterError(f"{rule}: {name} must be {kind.valid}, not {text!r}") from error

@@ -1,0 +1,520 @@
+"""Each defect that a job's record shows: a job that has it, and its nearest neighbour that has not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import rules
+from tests.jobs import a_job
+from watcher.lint import Defect, Reason, lint
+from watcher.model import HookConfiguration, JobSnapshot, RuleConfiguration, RuleSource
+from watcher.sandbox import cookbook
+
+ECR = "763104351884.dkr.ecr.us-east-1.amazonaws.com/"
+XGBOOST = ECR + "sagemaker-xgboost:1.3-1"
+PYTORCH = ECR + "pytorch-training:1.8.1-gpu-py36"
+TENSORFLOW = ECR + "tensorflow-training:2.5.0-gpu-py37"
+MXNET = ECR + "mxnet-training:1.8.0-gpu-py37"
+
+Collections = tuple[tuple[str, dict[str, str]], ...]
+
+
+def a_rule(invokes: str = "LossNotDecreasing", name: str = "", /, **parameters: Any) -> RuleConfiguration:
+    given = {name: str(value) for name, value in parameters.items()}
+    return RuleConfiguration(name or invokes, RuleSource.DEBUGGER, {"rule_to_invoke": invokes, **given})
+
+
+def linted(
+    *configured: RuleConfiguration,
+    image: str = XGBOOST,
+    collections: Collections = (),
+    hook: Mapping[str, str] | None = None,
+    **hyperparameters: Any,
+) -> list[Defect]:
+    return lint(
+        a_job(
+            rules=configured,
+            image=image,
+            hook=HookConfiguration("s3://bucket/debug", hook or {}, collections),
+            hyperparameters={name: str(value) for name, value in hyperparameters.items()},
+        )
+    )
+
+
+def reasons(*configured: RuleConfiguration, **job: Any) -> list[Reason]:
+    return [defect.reason for defect in linted(*configured, **job)]
+
+
+def every(steps: int, *names: str) -> Collections:
+    return tuple((name, {"save_interval": str(steps)}) for name in names)
+
+
+# -- jobs without a defect ------------------------------------------------------------------------
+
+
+def test_the_job_of_the_demo_has_no_defect():
+    rule = a_rule(**cookbook.PARAMETERS)
+    hyperparameters = {"objective": "binary:logistic", "max_depth": 16, "eta": 0.1, "num_round": 10000}
+    # The SDK adds the collection that the rule brings along.
+    collections = (*every(500, "losses"), *every(2, "metrics"))
+    assert linted(rule, collections=collections, **hyperparameters) == []
+
+
+def test_a_job_without_rules_has_no_defect():
+    assert lint(a_job()) == []
+
+
+def test_well_configured_rules_for_deep_learning_have_no_defect():
+    relu = ("relu", {"include_regex": ".*relu_output", "save_interval": "50"})
+    assert (
+        linted(
+            a_rule(),
+            a_rule("VanishingGradient"),
+            a_rule("WeightUpdateRatio", num_steps=50),
+            a_rule("DeadRelu"),
+            a_rule("ExplodingTensor"),
+            a_rule("TensorVariance", collection_names="weights", max_threshold=10),
+            image=PYTORCH,
+            collections=(*every(50, "losses", "gradients", "weights"), relu),
+            max_steps=2000,
+        )
+        == []
+    )
+
+
+def test_well_configured_rules_for_xgboost_have_no_defect():
+    collections = every(5, "metrics", "losses", "trees", "feature_importance", "labels", "predictions")
+    named = ("LossNotDecreasing", "Overfit", "Overtraining", "TreeDepth", "Confusion", "ClassImbalance")
+    configured = [a_rule(name) for name in (*named, "FeatureImportanceOverweight")]
+    assert linted(*configured, collections=collections, num_round=200, eval_metric="logloss") == []
+
+
+def test_profiler_rules_and_custom_rules_are_not_looked_at():
+    profiler = RuleConfiguration("LowGPUUtilization", RuleSource.PROFILER, {"threshold": "1"})
+    custom = a_rule("VanishingGradient", source_s3_uri="s3://bucket/mine.py", collection_names="mine")
+    assert linted(profiler, custom) == []
+
+
+def test_of_an_unknown_image_little_is_said():
+    unknown = {"image": "111122223333.dkr.ecr.us-east-1.amazonaws.com/ours:1", "num_round": 20}
+    assert reasons(a_rule("TreeDepth"), a_rule(), a_rule("CheckInputImages"), **unknown) == [
+        Reason.COLLECTION_NOT_SAVED  # of CheckInputImages: no hook saves inputs unasked
+    ]
+
+
+# -- the job and its hook -------------------------------------------------------------------------
+
+
+def test_a_job_without_hook_configuration_leaves_every_rule_without_input():
+    job = a_job(rules=(a_rule(), a_rule("StalledTrainingRule")), image=XGBOOST, hook=None)
+    assert [(defect.rule, defect.reason) for defect in lint(job)] == [
+        ("LossNotDecreasing", Reason.NO_HOOK),
+        ("StalledTrainingRule", Reason.NO_HOOK),
+    ]
+
+
+def test_two_rules_of_one_name_are_one_defect_and_a_profiler_rule_may_share_it():
+    profiler = RuleConfiguration("losses", RuleSource.PROFILER)
+    twins = linted(a_rule("LossNotDecreasing", "losses"), a_rule("Overfit", "losses"))
+    assert [(defect.rule, defect.reason) for defect in twins] == [("losses", Reason.SAME_NAME)]
+    assert linted(a_rule("LossNotDecreasing", "losses"), profiler) == []
+
+
+def test_rules_beyond_the_twentieth_are_named():
+    configured = [a_rule("LossNotDecreasing", f"rule-{number}") for number in range(21)]
+    assert [(defect.rule, defect.reason) for defect in linted(*configured)] == [
+        ("rule-20", Reason.TOO_MANY_RULES)
+    ]
+    assert linted(*configured[:20]) == []
+
+
+@pytest.mark.parametrize(
+    ("unsupported", "supported"),
+    [
+        ({"sagemaker_parameter_server_enabled": "true"}, {"sagemaker_parameter_server_enabled": "false"}),
+        ({"mp_parameters": '{"partitions": 2}'}, {"mp_parameters": "{}"}),
+    ],
+)
+def test_debugger_is_not_available_for_some_ways_of_distributed_training(unsupported: Any, supported: Any):
+    assert reasons(a_rule(), image=TENSORFLOW, **unsupported) == [Reason.UNSUPPORTED_DISTRIBUTION]
+    assert reasons(a_rule(), image=TENSORFLOW, **supported) == []
+
+
+def test_awss_example_saves_a_collection_tree_that_smdebug_does_not_know():
+    (defect,) = linted(a_rule("TreeDepth"), collections=every(5, "tree"))
+    assert defect.reason is Reason.HOOK_FAILS
+    assert "tree is none of smdebug's own and has no include_regex" in defect.sentence
+    assert "did you mean trees?" in defect.mend
+    assert reasons(a_rule("TreeDepth"), collections=every(5, "trees")) == []
+
+
+def test_metrics_are_a_collection_of_their_own_in_xgboost_and_not_in_pytorch():
+    assert reasons(a_rule(), collections=every(5, "metrics"), image=XGBOOST) == []
+    assert reasons(a_rule(), collections=every(5, "metrics"), image=PYTORCH) == [Reason.HOOK_FAILS]
+
+
+def test_a_hook_that_smdebug_cannot_read_fails_custom_rules_too():
+    custom = a_rule("Mine", source_s3_uri="s3://bucket/mine.py")
+    assert reasons(custom, hook={"save_interval": "often"}) == [Reason.HOOK_FAILS]
+    assert reasons(custom, hook={"save_interval": "10"}) == []
+
+
+# -- rules and their parameters -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("rule", "wrong"), [("VanishingGradient", XGBOOST), ("TreeDepth", PYTORCH)])
+def test_a_rule_for_another_framework_is_named(rule: str, wrong: str):
+    assert reasons(a_rule(rule), image=wrong) == [Reason.WRONG_FRAMEWORK]
+
+
+def test_a_rule_for_every_framework_is_not_taken_for_one_of_another():
+    for image in (XGBOOST, PYTORCH, TENSORFLOW, MXNET):
+        zeros = a_rule("AllZero", tensor_regex=".*")
+        assert reasons(zeros, image=image) == []
+
+
+def test_what_the_rule_itself_refuses_is_told_in_its_own_words():
+    (defect,) = linted(a_rule(num_step=3))
+    assert defect.reason is Reason.REFUSED_PARAMETERS
+    assert "did you mean num_steps?" in defect.sentence
+    assert reasons(a_rule(diff_percent=100)) == [Reason.REFUSED_PARAMETERS]
+    assert reasons(a_rule(diff_percent=99)) == []
+
+
+def test_an_action_on_the_rule_is_no_parameter_of_it():
+    assert linted(a_rule(action_json='{"name": "StopTraining"}')) == []
+
+
+@pytest.mark.parametrize(
+    ("rule", "parameter", "hopeless", "fine", "reason"),
+    [
+        ("VanishingGradient", "threshold", 20.0, 0.9, Reason.ALWAYS_FIRES),  # as in AWS's example
+        ("AllZero", "threshold", 0, 0.1, Reason.ALWAYS_FIRES),
+        ("ClassImbalance", "threshold_imbalance", 0.9, 1, Reason.ALWAYS_FIRES),
+        ("DeadRelu", "threshold_layer", 100, 99.9, Reason.NEVER_FIRES),
+        ("DeadRelu", "threshold_inactivity", 0, 0.1, Reason.NEVER_FIRES),
+        ("SaturatedActivation", "threshold_layer", 100, 99.9, Reason.NEVER_FIRES),
+    ],
+)
+def test_a_threshold_that_everything_or_nothing_passes_is_named(
+    rule: str, parameter: str, hopeless: float, fine: float, reason: Reason
+):
+    saved: dict[str, Any] = {"image": PYTORCH, "hook": {"save_all": "True", "save_interval": "10"}}
+    given = {"tensor_regex": "."} if rule == "AllZero" else {}
+    assert reasons(a_rule(rule, **given, **{parameter: hopeless}), **saved) == [reason]
+    assert reasons(a_rule(rule, **given, **{parameter: fine}), **saved) == []
+
+
+def test_a_share_of_all_importances_is_never_exceeded():
+    saved = {"collections": every(5, "feature_importance")}
+    assert reasons(a_rule("FeatureImportanceOverweight", threshold=1), **saved) == [Reason.NEVER_FIRES]
+    assert reasons(a_rule("FeatureImportanceOverweight", threshold=0.99), **saved) == []
+
+
+def test_variance_without_bounds_is_never_wrong():
+    variance = {"collection_names": "losses"}
+    assert reasons(a_rule("TensorVariance", **variance)) == [Reason.NEVER_FIRES]
+    assert reasons(a_rule("TensorVariance", **variance, min_threshold=0.1)) == []
+    both = a_rule("TensorVariance", **variance, min_threshold=2, max_threshold=1)
+    assert reasons(both)[0] in (Reason.ALWAYS_FIRES, Reason.REFUSED_PARAMETERS)
+
+
+def test_a_tree_cannot_be_deeper_than_max_depth():
+    saved = {"collections": every(5, "trees")}
+    (defect,) = linted(a_rule("TreeDepth"), **saved, max_depth=3)
+    assert defect.reason is Reason.NEVER_FIRES
+    assert "depth is 4, and max_depth lets no tree grow deeper than 3" in defect.sentence
+    assert reasons(a_rule("TreeDepth"), **saved, max_depth=4) == []
+    assert reasons(a_rule("TreeDepth"), **saved, max_depth=0) == []
+    assert reasons(a_rule("TreeDepth", depth=7), **saved) == [Reason.NEVER_FIRES]
+    assert reasons(a_rule("TreeDepth", depth=7), **saved, sagemaker_program="train.py") == []
+
+
+def test_small_trees_have_no_more_features_than_are_counted():
+    overweight = a_rule("FeatureImportanceOverweight")
+    (defect,) = linted(overweight, collections=every(5, "feature_importance"), max_depth=2)
+    assert defect.reason is Reason.ALWAYS_FIRES
+    assert "at most 3 splits (max_depth 2)" in defect.sentence
+    later = (("feature_importance", {"save_interval": "5", "start_step": "5"}),)
+    assert reasons(overweight, collections=later, max_depth=2) == []
+    for more in ({"max_depth": 3}, {"max_depth": 2, "num_class": 2}, {"max_depth": 2, "booster": "gblinear"}):
+        assert reasons(overweight, collections=every(5, "feature_importance"), **more) == []
+
+
+# -- what the rule reads --------------------------------------------------------------------------
+
+
+def test_an_unknown_collection_is_named_with_the_one_that_was_meant():
+    (defect,) = linted(a_rule(collection_names="metric"))
+    assert (defect.rule, defect.reason) == ("LossNotDecreasing", Reason.UNKNOWN_COLLECTION)
+    assert "did you mean metrics?" in defect.mend
+    assert reasons(a_rule(collection_names="metrics")) == []
+    own = (("mine", {"include_regex": "rmse$"}),)
+    assert reasons(a_rule(collection_names="mine"), collections=own) == []
+
+
+def test_a_collection_that_the_hook_does_not_save_is_named():
+    gradients = a_rule("VanishingGradient")
+    assert reasons(gradients, image=PYTORCH) == [Reason.COLLECTION_NOT_SAVED]
+    assert reasons(gradients, image=PYTORCH, collections=every(50, "gradients")) == []
+    assert reasons(gradients, image=PYTORCH, hook={"save_all": "true"}) == []
+    assert reasons(gradients, image=PYTORCH, hook={"include_regex": "grad"}) == []
+
+
+@pytest.mark.parametrize(
+    ("rule", "needed"),
+    [
+        ("TreeDepth", ("trees",)),
+        ("FeatureImportanceOverweight", ("feature_importance",)),
+        ("Confusion", ("labels", "predictions")),
+        ("ClassImbalance", ("labels", "predictions")),
+    ],
+)
+def test_xgboosts_hook_has_to_be_asked_for_what_a_rule_reads(rule: str, needed: tuple[str, ...]):
+    assert reasons(a_rule(rule), collections=every(5, *needed)) == []
+    assert reasons(a_rule(rule), collections=every(5, *needed[1:])) == [Reason.COLLECTION_NOT_SAVED]
+
+
+@pytest.mark.parametrize("rule", ["DeadRelu", "SaturatedActivation", "CheckInputImages", "NLPSequenceRatio"])
+def test_layers_are_not_saved_unasked(rule: str):
+    assert reasons(a_rule(rule), image=MXNET) == [Reason.COLLECTION_NOT_SAVED]
+    assert reasons(a_rule(rule), image=MXNET, collections=(("mine", {"include_regex": "_input"}),)) == []
+
+
+def test_awss_example_takes_the_interval_for_a_regex():
+    def collections(key: str) -> Collections:
+        return (*every(5, "labels"), ("predictions", {key: "25"}))
+
+    (defect,) = linted(a_rule("Confusion"), collections=collections("include_regex"))
+    assert defect.reason is Reason.REGEX_IS_A_NUMBER
+    assert defect.mend == '"save_interval": "25" was probably meant'
+    assert reasons(a_rule("Confusion"), collections=collections("save_interval")) == []
+
+
+@pytest.mark.parametrize(
+    ("rule", "parameter", "image"),
+    [
+        ("CheckInputImages", "regex", TENSORFLOW),
+        ("CheckInputImages", "regex", PYTORCH),
+        ("NLPSequenceRatio", "tensor_regex", TENSORFLOW),
+        ("NLPSequenceRatio", "tensor_regex", PYTORCH),
+        ("DeadRelu", "tensor_regex", TENSORFLOW),
+        ("SaturatedActivation", "tensor_regex", TENSORFLOW),
+    ],
+)
+def test_mxnets_names_find_nothing_elsewhere(rule: str, parameter: str, image: str):
+    saved: dict[str, Any] = {"collections": (("mine", {"include_regex": "put", "save_interval": "10"}),)}
+    assert reasons(a_rule(rule), image=image, **saved) == [Reason.NO_TENSOR_MATCHES]
+    assert reasons(a_rule(rule), image=MXNET, **saved) == []
+    assert reasons(a_rule(rule, **{parameter: "my_layer"}), image=image, **saved) == []
+
+
+def test_pytorchs_modules_may_well_be_called_relu():
+    saved: Collections = (("mine", {"include_regex": "relu_output", "save_interval": "10"}),)
+    assert reasons(a_rule("DeadRelu"), image=PYTORCH, collections=saved) == []
+
+
+def test_xgboost_has_no_values_of_a_mode():
+    assert reasons(a_rule(mode="EVAL")) == [Reason.NO_VALUES_IN_MODE]
+    assert reasons(a_rule(mode="GLOBAL")) == []
+    assert reasons(a_rule(mode="EVAL"), image=PYTORCH) == []
+
+
+# -- metrics --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("metric", ["auc", "aucpr", "map", "ndcg", "accuracy", "logloss,auc", '["auc"]'])
+def test_a_metric_that_should_rise_is_no_loss(metric: str):
+    watched = a_rule(collection_names="metrics")
+    (defect,) = linted(watched, eval_metric=metric)
+    assert defect.reason is Reason.RISING_METRIC
+    assert "should rise; LossNotDecreasing fires when it does not fall" in defect.sentence
+
+
+@pytest.mark.parametrize("metric", ["logloss", "rmse,mae", "merror", ""])
+def test_a_metric_that_should_fall_is_a_loss(metric: str):
+    assert reasons(a_rule(collection_names="metrics"), eval_metric=metric) == []
+
+
+def test_the_collection_losses_leaves_out_auc_and_lets_aucpr_through():
+    assert reasons(a_rule(), eval_metric="logloss,auc") == []
+    assert reasons(a_rule(), eval_metric="logloss,aucpr") == [Reason.RISING_METRIC]
+
+
+def test_a_rising_metric_that_the_rule_does_not_read_is_none_of_its_business():
+    logloss = a_rule(tensor_regex="-logloss$", use_losses_collection="False")
+    assert reasons(logloss, eval_metric="logloss,aucpr") == []
+
+
+def test_losses_of_which_there_are_none_are_named():
+    assert reasons(a_rule(), eval_metric="auc") == [Reason.NO_TENSOR_MATCHES]
+    # The container adds XGBoost's own metric to those that it computes itself.
+    assert reasons(a_rule(tensor_regex="-rmse$", use_losses_collection="0"), eval_metric="f1") == []
+
+
+def test_a_metric_with_a_threshold_in_its_name_is_saved_by_the_collection_losses_alone():
+    assert reasons(a_rule(), eval_metric="error@0.7") == [Reason.NO_TENSOR_MATCHES]
+    assert reasons(a_rule(), eval_metric="error@0.7", collections=every(5, "losses")) == []
+
+
+def test_in_script_mode_the_metrics_are_the_scripts():
+    assert reasons(a_rule(), eval_metric="aucpr", sagemaker_program="train.py") == []
+
+
+# -- when it is saved -----------------------------------------------------------------------------
+
+
+def test_the_sdks_interval_of_500_leaves_a_short_run_with_its_first_step():
+    collections = every(500, "metrics", "losses")
+    (defect,) = linted(a_rule(), collections=collections, num_round=400)
+    assert defect.reason is Reason.TOO_FEW_STEPS
+    assert defect.sentence == (
+        "of the run's 400 steps (num_round) only step 0 is saved with save_interval 500; "
+        "the rule compares steps that lie 10 apart (num_steps)"
+    )
+    assert defect.mend == 'set "save_interval": "10" in the parameters of the collection losses'
+    assert reasons(a_rule(), collections=collections, num_round=501) == []
+    assert reasons(a_rule(), collections=collections) == []
+
+
+def test_xgboosts_metrics_are_saved_often_enough_whatever_the_interval_of_losses():
+    assert reasons(a_rule(), collections=every(500, "losses"), num_round=400) == []
+
+
+def test_num_steps_beyond_the_end_of_the_run_compares_nothing():
+    (defect,) = linted(a_rule(num_steps=50), num_round=50)
+    assert (defect.reason, defect.mend) == (Reason.TOO_FEW_STEPS, "set num_steps well below 50")
+    assert reasons(a_rule(num_steps=40), num_round=50) == []
+
+
+def test_a_hook_that_starts_after_the_end_saves_nothing():
+    (defect,) = linted(a_rule(), hook={"start_step": "100"}, num_round=100)
+    assert "no step is saved" in defect.sentence
+    assert reasons(a_rule(), hook={"start_step": "80"}, num_round=100) == []
+
+
+@pytest.mark.parametrize(
+    ("hyperparameters", "short"),
+    [
+        ({"max_steps": 500}, True),
+        ({"max_steps": 501}, False),
+        ({"max_steps": -1}, False),
+        ({"max_steps": 500, "gradient_accumulation_steps": 2}, False),
+        ({"epochs": 5, "steps_per_epoch": 100}, True),
+        ({"epochs": 5}, False),
+        ({"num_round": 50}, False),
+    ],
+)
+def test_the_length_of_a_deep_learning_run_is_known_from_its_hyperparameters_or_not_at_all(
+    hyperparameters: dict[str, int], short: bool
+):
+    found = reasons(
+        a_rule("VanishingGradient"),
+        image=PYTORCH,
+        collections=every(500, "gradients"),
+        **hyperparameters,
+    )
+    assert found == ([Reason.FIRST_STEP_ONLY] if short else [])
+
+
+def test_an_interval_for_the_mode_counts():
+    collections = (("gradients", {"save_interval": "500", "train.save_interval": "50"}),)
+    assert reasons(a_rule("VanishingGradient"), image=PYTORCH, collections=collections, max_steps=400) == []
+
+
+@pytest.mark.parametrize(
+    ("rule", "parameters", "rounds"),
+    [
+        ("UnchangedTensor", {"collection_names": "metrics"}, 21),
+        ("UnchangedTensor", {"collection_names": "metrics", "num_steps": 5}, 41),
+        ("Overtraining", {}, 101),
+        ("Overfit", {"patience": 4}, 31),
+    ],
+)
+def test_a_rule_that_needs_several_saved_steps_is_given_as_many(rule: str, parameters: Any, rounds: int):
+    assert reasons(a_rule(rule, **parameters), num_round=rounds) == []
+    assert reasons(a_rule(rule, **parameters), num_round=rounds - 1) == [Reason.TOO_FEW_STEPS]
+
+
+def test_the_interval_of_weights_is_num_steps():
+    def ratio(interval: Mapping[str, str], **parameters: int) -> list[Defect]:
+        configured = a_rule("WeightUpdateRatio", **parameters)
+        return linted(configured, image=PYTORCH, collections=(("weights", dict(interval)),))
+
+    (defect,) = ratio({"save_interval": "500"}, num_steps=10)
+    assert defect.reason is Reason.INTERVAL_IS_NOT_NUM_STEPS
+    assert "no two saved steps lie so close together" in defect.sentence
+    assert [defect.reason for defect in ratio({"save_interval": "5"}, num_steps=10)] == [defect.reason]
+    assert ratio({"train.save_interval": "10"}, num_steps=10) == []
+    assert ratio({"save_interval": "500"}) == []
+
+
+def test_poor_initialization_shows_in_the_first_steps_or_not_at_all():
+    weights = a_rule("PoorWeightInitialization")
+    relu = {"include_regex": ".*relu_input"}
+    (defect,) = linted(weights, image=MXNET, collections=(("relu_input", {**relu, "save_interval": "500"}),))
+    assert defect.reason is Reason.TOO_FEW_STEPS
+    assert "with save_interval 500 one of them is saved" in defect.sentence
+    often = (("relu_input", {**relu, "save_interval": "9"}),)
+    assert reasons(weights, image=MXNET, collections=often) == []
+    assert reasons(a_rule("PoorWeightInitialization", steps=501), image=MXNET) == []
+
+
+# -- every job ------------------------------------------------------------------------------------
+
+names = st.sampled_from([*rules.RULES, "Mine"])
+keys = st.one_of(
+    st.sampled_from(["collection_names", "tensor_regex", "num_steps", "threshold", "steps", "patience"]),
+    st.sampled_from(["mode", "depth", "nfeatures", "max_threshold", "source_s3_uri", "other_trial_0"]),
+    st.sampled_from(["save_interval", "train.save_interval", "save_steps", "start_step", "end_step"]),
+    st.sampled_from(["include_regex", "save_all", "eval_metric", "num_round", "max_depth", "max_steps"]),
+)
+texts = st.one_of(
+    st.sampled_from(
+        ["0", "1", "10", "1e999", "nan", "-3", "9" * 400, "9" * 5000, "a{9999999999999}", "auc", "TRAIN"]
+    ),
+    st.sampled_from(["losses", "trees", "weights,tree", "True", ".*", "(", ""]),
+    st.text(max_size=8),
+)
+some = st.dictionaries(keys, texts, max_size=6)
+jobs = st.builds(
+    a_job,
+    image=st.one_of(st.sampled_from([XGBOOST, PYTORCH, TENSORFLOW, MXNET]), st.text(max_size=20)),
+    hyperparameters=some,
+    rules=st.lists(
+        st.builds(
+            lambda name, given: RuleConfiguration(
+                name, RuleSource.DEBUGGER, {"rule_to_invoke": name, **given}
+            ),
+            names,
+            some,
+        ),
+        max_size=4,
+    ).map(tuple),
+    hook=st.one_of(
+        st.none(),
+        st.builds(
+            HookConfiguration,
+            st.just("s3://bucket/debug"),
+            some,
+            st.lists(
+                st.tuples(st.sampled_from(["losses", "trees", "weights", "all", "mine"]), some), max_size=4
+            ).map(tuple),
+        ),
+    ),
+)
+
+
+@pytest.mark.filterwarnings("ignore:Possible (nested set|set):FutureWarning")  # of odd regexes
+@given(jobs)
+def test_no_job_is_too_odd_to_be_looked_at(job: JobSnapshot):
+    configured = {rule.name for rule in job.rules}
+    for defect in lint(job):
+        assert defect.rule in configured
+        assert defect.sentence
+        assert defect.mend
