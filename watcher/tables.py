@@ -6,10 +6,11 @@ On a terminal rich draws them; anywhere else they are plain columns, never cut, 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import zip_longest
+from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.console import Console
@@ -17,6 +18,11 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from watcher.views import DeliveryDetail, DeliveryView, FindingView, JobView, ShownJob, StatusView
+
+if TYPE_CHECKING:
+    from rules import Verdict
+    from watcher.backtest import Backtest
+    from watcher.series import Series, Value
 
 MOST_ROWS = 50
 """How many rows of a long list a terminal shows unless asked for all."""
@@ -33,6 +39,11 @@ _STYLES = {
     "failed": "bold red",
     "Error": "yellow",
     "Stopped": "yellow",
+    "no_issues_found": "green",
+    "issues_found": "bold red",
+    "error": "bold red",
+    "not_evaluated": "yellow",
+    "in_progress": "cyan",
     "warning": "yellow",
 }
 """Of a cell that holds exactly this word."""
@@ -248,6 +259,135 @@ def print_findings(
 
 def _told(delivery: DeliveryView) -> str:
     return f"{delivery['to']} {delivery['state']}"
+
+
+# -- what was saved -------------------------------------------------------------------------------
+
+
+def print_tensors(series: Sequence[Series], console: Console, *, show_all: bool) -> None:
+    rows = [
+        (
+            one.tensor,
+            one.mode,
+            one.worker,
+            str(len(one.steps)),
+            f"{one.steps[0]}" if len(one.steps) == 1 else f"{one.steps[0]} to {one.steps[-1]}",
+            _shape(one.shape),
+        )
+        for one in series
+    ]
+    columns = ("tensor", "mode", "worker", "steps", "global steps", "shape")
+    _print_some(columns, rows, "tensors: --all, or --name REGEX", console, show_all=show_all)
+
+
+def print_values(series: Sequence[Series], console: Console, *, show_all: bool) -> None:
+    """A line for each value, in order of step; a terminal shows the newest."""
+    rows = sorted(
+        (
+            (step, mode_step, one, value)
+            for one in series
+            for step, mode_step, value in zip(one.steps, one.mode_steps, one.values, strict=True)
+        ),
+        key=lambda row: row[0],
+    )
+    kept = rows if show_all or not console.is_terminal else rows[-MOST_ROWS:]
+    if len(kept) < len(rows):
+        _plain_line(console, f"{len(rows) - len(kept)} earlier ones are not shown: --all")
+    lines = [
+        (str(step), one.mode, str(mode_step), one.worker, one.tensor, _value(value))
+        for step, mode_step, one, value in kept
+    ]
+    Table(("step", "mode", "mode step", "worker", "tensor", "value"), lines).print(console)
+
+
+def _shape(shape: tuple[int, ...] | None) -> str:
+    if shape is None:
+        return ""
+    return " × ".join(map(str, shape)) if shape else "scalar"
+
+
+def _value(value: Value | None) -> str:
+    match value:
+        case None:
+            return ""
+        case float() | int():
+            return _number(value)
+        case tuple():
+            shape, low, high, mean = value
+            numbers = "" if low is None else f", {_number(low)} to {_number(high)}, mean {_number(mean)}"
+            return _shape(shape) + numbers
+        case _:
+            return str(value)
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.6g}"
+
+
+def print_evaluation(run: Backtest, verdict: Verdict, console: Console) -> None:
+    place = run.saved.output.uri
+    facts(
+        [
+            ("rule", run.rule),
+            ("on", place if run.saved.job is None else f"{run.saved.name} ({place})"),
+            ("parameters", _settings(run.settings[0])),
+            ("verdict", verdict.status),
+            ("why", verdict.explanation),
+            ("step", "" if verdict.step is None else str(verdict.step)),
+            ("steps checked", str(verdict.steps_checked)),
+            ("tensors", ", ".join(verdict.tensors)),
+            *(("note", note) for note in verdict.notes),
+        ],
+        console,
+    )
+    rows = [
+        (
+            row.tensor,
+            str(row.step),
+            _number(row.value),
+            "" if row.previous_step is None else str(row.previous_step),
+            _number(row.previous_value),
+            _number(row.threshold),
+            _number(row.missed_by),
+        )
+        for row in verdict.evidence
+    ]
+    if rows:
+        columns = ("tensor", "step", "value", "compared with step", "its value", "threshold", "missed by")
+        Table(columns, rows, title="Evidence").print(console)
+
+
+def _settings(parameters: Mapping[str, str]) -> str:
+    return ", ".join(f"{name}={text}" for name, text in parameters.items())
+
+
+def print_sweep(rows: Sequence[Mapping[str, Any]], swept: Sequence[str], console: Console) -> None:
+    """`rows` are those of `watcher.backtest`."""
+    lines = [
+        (
+            row["job"],
+            *(row["parameters"][name] for name in swept),
+            row["verdict"],
+            "" if row["step"] is None else str(row["step"]),
+            row["reason"],
+        )
+        for row in rows
+    ]
+    Table(("job", *swept, "verdict", "fires at step", "reason"), lines).print(console)
+
+
+def _print_some(
+    columns: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    more: str,
+    console: Console,
+    *,
+    show_all: bool,
+) -> None:
+    shown = rows if show_all or not console.is_terminal else rows[:MOST_ROWS]
+    Table(columns, shown).print(console)
+    if len(shown) < len(rows):
+        _plain_line(console, f"… and {len(rows) - len(shown)} more {more}")
 
 
 def _exactly(moment: datetime | None) -> str:

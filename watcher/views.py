@@ -6,8 +6,9 @@ The keys are a contract: scripts read them. Times are aware and in UTC, and ISO 
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
@@ -124,7 +125,19 @@ class StatusView(TypedDict):
 
 
 def to_json(document: Any) -> str:
-    return json.dumps(document, indent=2, default=datetime.isoformat)
+    """NaN and infinities become the strings `nan`, `inf` and `-inf`: JSON has no numbers for them."""
+    try:
+        return json.dumps(document, indent=2, default=datetime.isoformat, allow_nan=False)
+    except ValueError:
+        return to_json(_in_words(document))
+
+
+def _in_words(document: Any) -> Any:
+    if isinstance(document, Mapping):
+        return {key: _in_words(value) for key, value in document.items()}
+    if isinstance(document, list | tuple):
+        return [_in_words(value) for value in document]
+    return str(document) if isinstance(document, float) and not math.isfinite(document) else document
 
 
 def status(store: Store, url: str) -> StatusView:

@@ -1,0 +1,91 @@
+"""What a person calls a job's tensors: the job's name or ARN, a place on S3, or a folder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+
+from watcher.aws.event_files import SavedStep, UnreadableStep, Wanted
+from watcher.aws.sagemaker import TrainingJobs
+from watcher.aws.session import Aws
+from watcher.aws.storage import Folder, S3Prefix, Storage
+from watcher.aws.tensors import DebugOutput, Reader
+from watcher.errors import NotFound, UsageError
+from watcher.model import JobSnapshot, RuleConfiguration, RuleSource
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    name: str
+    """The job's, or the place as it was given."""
+    output: DebugOutput
+    job: JobSnapshot | None = None
+    """None where only the place is known."""
+
+    @property
+    def ended(self) -> bool:
+        """Whether no step will follow. Of a mere place nobody knows; what is there is all there is."""
+        return self.job is None or self.job.ended
+
+    def read(self, wanted: Wanted | None = None) -> Iterator[SavedStep]:
+        """All that is saved, in order of step, then worker; of a job in progress only the complete steps.
+        What cannot be read is logged, and passed over."""
+        for one in Reader(self.output).read(wanted=wanted, ended=self.ended):
+            if isinstance(one, UnreadableStep):
+                log.warning("unreadable_step", step=one.step, worker=one.worker, error=one.reason)
+            else:
+                yield one
+
+    def parameters(self, rule: str) -> Mapping[str, str]:
+        """Those with which the job itself has the rule, by the name of its configuration or of the rule;
+        none where it has not. Raises `UsageError` where it has the rule more than once."""
+        own = [each for each in self.job.rules if each.source is RuleSource.DEBUGGER] if self.job else []
+        found = [each for each in own if each.name == rule] or [each for each in own if each.invokes == rule]
+        if len(found) > 1:
+            raise UsageError(f"{self.name} has {rule} as {_listed(found)}: name one of these as the rule")
+        return found[0].parameters if found else {}
+
+
+def _listed(rules: list[RuleConfiguration]) -> str:
+    return ", ".join(rule.name for rule in rules)
+
+
+def find(place: str, aws: Aws) -> Saved:
+    """A name with a slash in it, or of a folder that is there, is a place; any other is a job's.
+
+    Raises `UsageError` where it leads nowhere. AWS is asked nothing for a folder.
+    """
+    if place.startswith("s3://"):
+        return Saved(place, DebugOutput(_checked(S3Prefix(aws.s3, place))))
+    folder = Path(place)
+    if folder.is_dir():
+        return Saved(place, DebugOutput(_checked(Folder(folder))))
+    if "/" in place and not place.startswith("arn:"):
+        raise UsageError(f"there is no folder {place}")
+    return _of_job(place, aws)
+
+
+def _of_job(name: str, aws: Aws) -> Saved:
+    try:
+        job = TrainingJobs(aws).describe(name.rpartition("/")[2])
+    except NotFound as error:
+        raise UsageError(
+            f"there is no training job {name} (check the name and the region), and no folder of that name"
+        ) from error
+    if name.startswith("arn:") and job.arn != name:
+        raise UsageError(f"{name} is not in this account and region: here it is {job.arn}")
+    if not job.debug_output:
+        raise UsageError(f"{name} saves no tensors: it was started without a DebugHookConfig")
+    return Saved(job.name, DebugOutput(S3Prefix(aws.s3, job.debug_output)), job)
+
+
+def _checked(storage: Storage) -> Storage:
+    """A place above the one that is meant looks like a job that saved nothing."""
+    if any(True for _ in storage.list("debug-output/")):
+        raise UsageError(f"the tensors lie one folder deeper: {storage.uri}/debug-output")
+    return storage
