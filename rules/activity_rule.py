@@ -14,14 +14,13 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rules.base import Breach, Evidence, Rule, Step, Value
-from rules.left_out import LeftOut
 from rules.reductions import WithReductions, arrays
 from rules.worst import worst
 
@@ -37,7 +36,6 @@ class ActivityRule(Rule):
         self.selections = (selection,)
         self._threshold_inactivity = threshold_inactivity
         self._threshold_layer = threshold_layer
-        self._left_out = LeftOut()
 
     @abstractmethod
     def _active(self, tensor: str, values: NDArray[Any]) -> NDArray[np.bool_] | None:
@@ -74,18 +72,6 @@ class ActivityRule(Rule):
         )
         evidence = Evidence(tensor, step, share, threshold=allowed, missed_by=share - allowed)
         return Breach(self.reason, explanation, evidence)
-
-    def _state(self) -> dict[str, Any]:
-        return {"left_out": self._left_out.state()}
-
-    def _restore(self, state: Mapping[str, Any]) -> None:
-        self._left_out.restore(state["left_out"])
-
-    def _unjudged(self) -> Iterator[tuple[bool, str, str]]:
-        yield from self._left_out.unjudged()
-
-    def _notes(self) -> tuple[str, ...]:
-        return self._left_out.notes()
 
 
 def _no_number(step: int, tensor: str, nans: int) -> Breach:

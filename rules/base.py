@@ -25,6 +25,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from rules.left_out import LeftOut
 from rules.selection import Collection, Selection
 
 Value = float | NDArray[Any]
@@ -124,6 +125,7 @@ class Rule(ABC):
         self._newest: int | None = None
         self._checked = 0
         self._read: set[str] = set()
+        self._left_out = LeftOut()
 
     # -- what is the same for every rule ----------------------------------------------------------
 
@@ -160,6 +162,7 @@ class Rule(ABC):
             "newest": self._newest,
             "checked": self._checked,
             "read": sorted(self._read),
+            "left_out": self._left_out.state(),
             **self._state(),
         }
 
@@ -169,6 +172,7 @@ class Rule(ABC):
         What it remembers of large tensors is not in the state: hand it the steps of `recalls` anew.
         """
         self._newest, self._checked, self._read = state["newest"], state["checked"], set(state["read"])
+        self._left_out.restore(state["left_out"])
         self._restore(state)
 
     # -- what a rule may add ----------------------------------------------------------------------
@@ -191,17 +195,17 @@ class Rule(ABC):
     def _judge(self, step: Step, tensors: Mapping[str, Value]) -> Sequence[Breach] | None:
         """What is wrong at this step; empty where all is well, None where nothing was judged.
 
-        Adds the tensors it reads to `_read`.
+        Adds the tensors it reads to `_read`, and those that it selects and cannot judge to `_left_out`.
         """
 
     def _unjudged(self) -> Iterator[tuple[bool, str, str]]:
         """Why nothing may have been judged: whether it is so, one word, a sentence. The first that holds
         is told, before those that every rule has."""
-        return iter(())
+        yield from self._left_out.unjudged()
 
     def _notes(self) -> tuple[str, ...]:
         """What a person should know about how the rule read its input."""
-        return ()
+        return self._left_out.notes()
 
     def _state(self) -> dict[str, Any]:
         """What this rule remembers beyond what every rule does."""

@@ -25,7 +25,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rules.base import Breach, Evidence, Rule, Step, Value
-from rules.left_out import LeftOut
 from rules.parameters import REGEX, Kind, number, parameter, parse, whole
 from rules.reductions import WithReductions, arrays
 from rules.worst import worst
@@ -59,7 +58,6 @@ class CheckInputImages(Rule):
         self._inputs = WithReductions(regexes=(self.parameters.regex,))
         self.selections = (self._inputs,)
         self._seen: dict[str, _Seen] = {}
-        self._left_out = LeftOut()
 
     def _judge(self, step: Step, tensors: Mapping[str, Value]) -> Sequence[Breach] | None:
         breaches: list[Breach] | None = None
@@ -120,7 +118,6 @@ class CheckInputImages(Rule):
     def _state(self) -> dict[str, Any]:
         return {
             "seen": {tensor: [seen.images, seen.sums.tolist()] for tensor, seen in self._seen.items()},
-            "left_out": self._left_out.state(),
         }
 
     def _restore(self, state: Mapping[str, Any]) -> None:
@@ -128,13 +125,9 @@ class CheckInputImages(Rule):
             tensor: _Seen(images, np.array(sums, np.float64))
             for tensor, (images, sums) in state["seen"].items()
         }
-        self._left_out.restore(state["left_out"])
 
     def _unjudged(self) -> Iterator[tuple[bool, str, str]]:
         wanted = self.parameters.threshold_samples
         most = max((seen.images for seen in self._seen.values()), default=0)
         yield bool(most), "too_few_samples", f"{most} images were saved, the rule wants {wanted} first"
-        yield from self._left_out.unjudged()
-
-    def _notes(self) -> tuple[str, ...]:
-        return self._left_out.notes()
+        yield from super()._unjudged()

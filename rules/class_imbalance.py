@@ -30,7 +30,6 @@ from numpy.typing import NDArray
 
 from rules.base import Breach, Evidence, Rule, Step, Value
 from rules.classes import MOST_CLASSES, NotClasses, NotFinite, labelled, predicted
-from rules.left_out import LeftOut
 from rules.parameters import FLAG, REGEX, between, number, parameter, parse, whole
 from rules.reductions import reduction
 from rules.selection import Selection
@@ -89,7 +88,6 @@ class ClassImbalance(Rule):
         self._predictions = Selection(regexes=(self.parameters.predictions_regex,))
         self.selections = (self._labels, self._predictions)
         self._tallies: dict[str, _Tally] = {}
-        self._left_out = LeftOut()
 
     def _judge(self, step: Step, tensors: Mapping[str, Value]) -> Sequence[Breach] | None:
         breaches: list[Breach] = []
@@ -189,7 +187,6 @@ class ClassImbalance(Rule):
                 labels: {"classes": tally.classes.tolist(), "counts": tally.counts.tolist()}
                 for labels, tally in self._tallies.items()
             },
-            "left_out": self._left_out.state(),
         }
 
     def _restore(self, state: Mapping[str, Any]) -> None:
@@ -199,7 +196,6 @@ class ClassImbalance(Rule):
             )
             for labels, tally in state["tallies"].items()
         }
-        self._left_out.restore(state["left_out"])
 
     def _unjudged(self) -> Iterator[tuple[bool, str, str]]:
         wanted = self.parameters.samples
@@ -209,11 +205,11 @@ class ClassImbalance(Rule):
             "too_few_samples",
             f"{seen} labels were saved, the rule wants {wanted} first",
         )
-        yield from self._left_out.unjudged()
+        yield from super()._unjudged()
         yield bool(self._read), "no_labels", "predictions were saved, but no labels"
 
     def _notes(self) -> tuple[str, ...]:
-        notes = list(self._left_out.notes())
+        notes = list(super()._notes())
         for labels, tally in sorted(self._tallies.items()):
             if len(tally.classes) == 1:
                 notes.append(f"only one class was seen among {labels}: {tally.classes[0]}")

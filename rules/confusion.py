@@ -32,7 +32,6 @@ from numpy.typing import NDArray
 
 from rules.base import Breach, Evidence, Rule, Step, Value
 from rules.classes import MOST_CLASSES, NotClasses, NotFinite, labelled, predicted
-from rules.left_out import LeftOut
 from rules.parameters import TEXT, Kind, between, choice, parameter, parse
 from rules.reductions import reduction
 from rules.selection import Selection
@@ -70,7 +69,6 @@ class Confusion(Rule):
         self._labels = _named(wanted.labels, wanted.labels_collection)
         self._predictions = _named(wanted.predictions, wanted.predictions_collection)
         self.selections = (self._labels, self._predictions)
-        self._left_out = LeftOut()
         self._seen: set[str] = set()
         """Of labels and predictions, what was saved at all."""
 
@@ -153,14 +151,13 @@ class Confusion(Rule):
             yield Breach("off_diagonal", explanation, evidence)
 
     def _state(self) -> dict[str, Any]:
-        return {"left_out": self._left_out.state(), "seen": sorted(self._seen)}
+        return {"seen": sorted(self._seen)}
 
     def _restore(self, state: Mapping[str, Any]) -> None:
-        self._left_out.restore(state["left_out"])
         self._seen = set(state["seen"])
 
     def _unjudged(self) -> Iterator[tuple[bool, str, str]]:
-        yield from self._left_out.unjudged()
+        yield from super()._unjudged()
         yield self._seen == {"labels"}, "no_predictions", "labels were saved, but no predictions"
         yield self._seen == {"predictions"}, "no_labels", "predictions were saved, but no labels"
         yield (
@@ -168,9 +165,6 @@ class Confusion(Rule):
             "not_together",
             "labels and predictions were never saved at the same step, or were empty",
         )
-
-    def _notes(self) -> tuple[str, ...]:
-        return self._left_out.notes()
 
 
 class _Matrix:

@@ -24,7 +24,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rules.base import Breach, Evidence, Rule, Step, Value
-from rules.left_out import LeftOut
 from rules.parameters import FLAG, NAMES, REGEXES, parameter, parse
 from rules.reductions import WithReductions, reduction
 from rules.values import numbers
@@ -48,7 +47,6 @@ class ExplodingTensor(Rule):
         collections, regexes = self.parameters.collection_names, self.parameters.tensor_regex
         self._tensors = WithReductions(collections, regexes if collections or regexes else (".*",))
         self.selections = (self._tensors,)
-        self._left_out = LeftOut()
 
     def _judge(self, step: Step, tensors: Mapping[str, Value]) -> Sequence[Breach] | None:
         values = dict(self._values(tensors))
@@ -79,18 +77,6 @@ class ExplodingTensor(Rule):
                 self._left_out.add(tensor, "only_products", "products overflow where the tensor does not")
             else:
                 yield tensor, array
-
-    def _state(self) -> dict[str, Any]:
-        return {"left_out": self._left_out.state()}
-
-    def _restore(self, state: Mapping[str, Any]) -> None:
-        self._left_out.restore(state["left_out"])
-
-    def _unjudged(self) -> Iterator[tuple[bool, str, str]]:
-        yield from self._left_out.unjudged()
-
-    def _notes(self) -> tuple[str, ...]:
-        return self._left_out.notes()
 
 
 def _explosion(step: int, tensor: str, value: NDArray[Any]) -> Breach:

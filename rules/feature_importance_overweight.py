@@ -18,12 +18,10 @@ from __future__ import annotations
 import heapq
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from rules.base import Breach, Evidence, Rule, Step, Value, scalar
-from rules.left_out import LeftOut
 from rules.parameters import REGEXES, between, parameter, parse, whole
 from rules.reductions import reduction
 from rules.selection import Selection
@@ -47,7 +45,6 @@ class FeatureImportanceOverweight(Rule):
         self.parameters = parse(Parameters, parameters, self.name)
         self._importances = Selection(regexes=self.parameters.tensor_regex)
         self.selections = (self._importances,)
-        self._left_out = LeftOut()
         self._named: dict[str, tuple[str, str]] = {}
 
     def _judge(self, step: Step, tensors: Mapping[str, Value]) -> Sequence[Breach] | None:
@@ -88,15 +85,3 @@ class FeatureImportanceOverweight(Rule):
         )
         evidence = Evidence(kind, step, share, threshold=allowed, missed_by=share - allowed)
         return Breach("overweight", explanation, evidence)
-
-    def _state(self) -> dict[str, Any]:
-        return {"left_out": self._left_out.state()}
-
-    def _restore(self, state: Mapping[str, Any]) -> None:
-        self._left_out.restore(state["left_out"])
-
-    def _unjudged(self) -> Iterator[tuple[bool, str, str]]:
-        yield from self._left_out.unjudged()
-
-    def _notes(self) -> tuple[str, ...]:
-        return self._left_out.notes()

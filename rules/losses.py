@@ -13,8 +13,8 @@ from typing import NamedTuple
 
 from rules.base import Mode, Step, Value, scalar
 from rules.left_out import LeftOut
+from rules.reductions import reduction
 from rules.selection import Selection
-from rules.values import is_reduction
 
 _RISING = re.compile(
     r"(?:^|[-/_:])(?:auc|aucpr|map|ndcg|pre|accuracy|acc|f1|f1_binary|f1_macro|precision|recall|r2)"
@@ -47,12 +47,12 @@ class Loss(NamedTuple):
 
 
 class Losses:
-    """Reads them, and keeps what it had to leave out, for a rule that compares training and validation."""
+    """Reads them, and says what it had to leave out, for a rule that compares training and validation."""
 
-    def __init__(self, selection: Selection) -> None:
+    def __init__(self, selection: Selection, left_out: LeftOut) -> None:
         self._selection = selection
         self._splits: dict[tuple[str, Mode], tuple[Split, str] | None] = {}
-        self.left_out = LeftOut()
+        self._left_out = left_out
 
     def of(self, step: Step, tensors: Mapping[str, Value]) -> Iterator[Loss]:
         for tensor, value in self._selection.of(tensors):
@@ -64,15 +64,15 @@ class Losses:
                 continue
             loss = scalar(value)
             if loss is None:
-                self.left_out.add(tensor, "no_scalar", "they are no single numbers")
+                self._left_out.add(tensor, "no_scalar", "they are no single numbers")
             else:
                 yield Loss(tensor, *split, loss)
 
     def _split(self, tensor: str, mode: Mode) -> tuple[Split, str] | None:
-        if is_reduction(tensor):
-            self.left_out.add(tensor, "only_reductions", "they are reductions")
+        if reduction(tensor):
+            self._left_out.add(tensor, "only_reductions", "they are reductions")
         elif rises(tensor):
-            self.left_out.add(tensor, "only_rising_metrics", "they should rise")
+            self._left_out.add(tensor, "only_rising_metrics", "they should rise")
         elif mode is Mode.TRAIN:
             return Split.TRAIN, tensor
         elif mode is Mode.EVAL:
@@ -83,5 +83,5 @@ class Losses:
             return Split.VALIDATION, tensor
         elif mode is Mode.GLOBAL:
             because = "neither a mode nor the name says whether they are of training or of validation"
-            self.left_out.add(tensor, "no_modes", because)
+            self._left_out.add(tensor, "no_modes", because)
         return None

@@ -23,7 +23,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rules.base import Breach, Evidence, Rule, Step, Value
-from rules.left_out import LeftOut
 from rules.parameters import NUMBERS, REGEXES, Kind, ParameterError, parameter, parse
 from rules.reductions import WithReductions, arrays
 
@@ -62,7 +61,6 @@ class NLPSequenceRatio(Rule):
         self._allowed = tuple(zip(tokens, thresholds, strict=True))
         self._inputs = WithReductions(regexes=self.parameters.tensor_regex)
         self.selections = (self._inputs,)
-        self._left_out = LeftOut()
         self._not_finite: set[str] = set()
 
     def _judge(self, step: Step, tensors: Mapping[str, Value]) -> Sequence[Breach] | None:
@@ -89,16 +87,15 @@ class NLPSequenceRatio(Rule):
                 yield Breach("too_frequent", explanation, evidence)
 
     def _state(self) -> dict[str, Any]:
-        return {"left_out": self._left_out.state(), "not_finite": sorted(self._not_finite)}
+        return {"not_finite": sorted(self._not_finite)}
 
     def _restore(self, state: Mapping[str, Any]) -> None:
-        self._left_out.restore(state["left_out"])
         self._not_finite = set(state["not_finite"])
 
     def _unjudged(self) -> Iterator[tuple[bool, str, str]]:
-        yield from self._left_out.unjudged()
+        yield from super()._unjudged()
         yield bool(self._not_finite), "non_finite", "the selected tensors hold nothing but NaN or infinity"
 
     def _notes(self) -> tuple[str, ...]:
         holds = f"NaN or infinity was left out of {', '.join(sorted(self._not_finite))}"
-        return (*self._left_out.notes(), *((holds,) if self._not_finite else ()))
+        return (*super()._notes(), *((holds,) if self._not_finite else ()))

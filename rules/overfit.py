@@ -74,7 +74,7 @@ class Overfit(Rule):
         regexes = self.parameters.tensor_regex
         selection = Selection(() if regexes else ("losses",), regexes)
         self.selections = (selection,)
-        self._losses = Losses(selection)
+        self._losses = Losses(selection, self._left_out)
         self._tracks: dict[str, _Track] = {}
         self._non_finite: set[str] = set()
         self._started = False
@@ -137,7 +137,6 @@ class Overfit(Rule):
             },
             "non_finite": sorted(self._non_finite),
             "started": self._started,
-            "left_out": self._losses.left_out.state(),
         }
 
     def _restore(self, state: Mapping[str, Any]) -> None:
@@ -147,11 +146,10 @@ class Overfit(Rule):
         }
         self._non_finite = set(state["non_finite"])
         self._started = state["started"]
-        self._losses.left_out.restore(state["left_out"])
 
     def _unjudged(self) -> Iterator[tuple[bool, str, str]]:
         if not self._read:
-            yield from self._losses.left_out.unjudged()
+            yield from super()._unjudged()
             return
         start = self.parameters.start_step
         yield not self._started, "before_start_step", f"no step from {start} on was saved (start_step)"
@@ -159,7 +157,7 @@ class Overfit(Rule):
         yield True, "no_pair", "no loss has values of both training and validation"
 
     def _notes(self) -> tuple[str, ...]:
-        notes = self._losses.left_out.notes()
+        notes = super()._notes()
         if self._non_finite:
             names = ", ".join(sorted(self._non_finite))
             notes += (f"left out of the means, where NaN or infinite: {names}",)

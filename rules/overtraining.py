@@ -61,7 +61,7 @@ class Overtraining(Rule):
         self.parameters = parse(Parameters, parameters, self.name)
         selection = Selection(("losses",))
         self.selections = (selection,)
-        self._losses = Losses(selection)
+        self._losses = Losses(selection, self._left_out)
         self._tracks: dict[Split, dict[str, _Track]] = {split: {} for split in Split}
 
     def _judge(self, step: Step, tensors: Mapping[str, Value]) -> Sequence[Breach] | None:
@@ -110,18 +110,16 @@ class Overtraining(Rule):
                 split: {pair: [track.step, track.best, track.waited] for pair, track in tracks.items()}
                 for split, tracks in self._tracks.items()
             },
-            "left_out": self._losses.left_out.state(),
         }
 
     def _restore(self, state: Mapping[str, Any]) -> None:
         self._tracks = {
             split: {pair: _Track(*track) for pair, track in state["tracks"][split].items()} for split in Split
         }
-        self._losses.left_out.restore(state["left_out"])
 
     def _unjudged(self) -> Iterator[tuple[bool, str, str]]:
         if not self._read:
-            yield from self._losses.left_out.unjudged()
+            yield from super()._unjudged()
             return
         validation = self._tracks[Split.VALIDATION]
         yield not validation, "no_validation_values", "no loss has values of validation, only of training"
@@ -130,6 +128,3 @@ class Overtraining(Rule):
             "too_few_steps",
             "one validation value was saved: there is no earlier one to be better than",
         )
-
-    def _notes(self) -> tuple[str, ...]:
-        return self._losses.left_out.notes()

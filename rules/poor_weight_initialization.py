@@ -30,7 +30,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rules.base import Breach, Evidence, Mode, Rule, Step, Value
-from rules.left_out import LeftOut
 from rules.parameters import REGEXES, number, parameter, parse, whole
 from rules.reductions import WithReductions, arrays
 from rules.worst import worst
@@ -70,7 +69,6 @@ class PoorWeightInitialization(Rule):
         """Which of the checks had something to look at."""
         self._first_too_late: int | None = None
         self._other_modes: set[Mode] = set()
-        self._left_out = LeftOut()
 
     def _judge(self, step: Step, tensors: Mapping[str, Value]) -> Sequence[Breach] | None:
         if step.mode not in _TRAINING:
@@ -181,7 +179,6 @@ class PoorWeightInitialization(Rule):
             "done": sorted(self._done),
             "first_too_late": self._first_too_late,
             "other_modes": sorted(self._other_modes),
-            "left_out": self._left_out.state(),
         }
 
     def _restore(self, state: Mapping[str, Any]) -> None:
@@ -191,7 +188,6 @@ class PoorWeightInitialization(Rule):
         self._done = set(state["done"])
         self._first_too_late = state["first_too_late"]
         self._other_modes = {Mode(mode) for mode in state["other_modes"]}
-        self._left_out.restore(state["left_out"])
 
     def _unjudged(self) -> Iterator[tuple[bool, str, str]]:
         yield (
@@ -199,7 +195,7 @@ class PoorWeightInitialization(Rule):
             "too_few_values",
             "one layer or one value of a loss says nothing: no two were saved in the first steps",
         )
-        yield from self._left_out.unjudged()
+        yield from super()._unjudged()
         yield (
             self._first_too_late is not None,
             "saved_too_late",
@@ -211,11 +207,11 @@ class PoorWeightInitialization(Rule):
 
     def _notes(self) -> tuple[str, ...]:
         if not self._checked:
-            return self._left_out.notes()
+            return super()._notes()
         idle = tuple(
             f"nothing to look at for {what}" for check, what in _CHECKS.items() if check not in self._done
         )
-        return (*self._left_out.notes(), *idle)
+        return (*super()._notes(), *idle)
 
 
 def _non_finite(step: int, tensor: str, value: float) -> Breach:

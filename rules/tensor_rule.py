@@ -13,12 +13,11 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from operator import itemgetter
-from typing import Any
 
 from rules.base import Breach, Rule, Step, Value
-from rules.left_out import LeftOut
+from rules.reductions import reduction
 from rules.selection import Selection
-from rules.values import is_reduction, numbers
+from rules.values import numbers
 from rules.worst import worst
 
 
@@ -28,7 +27,6 @@ class TensorRule(Rule):
     def _select(self, collection_names: Sequence[str], tensor_regex: Sequence[str]) -> None:
         self._selection = Selection(collection_names, tensor_regex)
         self.selections = (self._selection,)
-        self._left_out = LeftOut()
 
     @abstractmethod
     def _judge_tensor(self, step: int, tensor: str, value: Value) -> Sequence[Breach] | None:
@@ -49,23 +47,14 @@ class TensorRule(Rule):
             value = _value(saved)
             if value is None:
                 self._left_out.add(tensor, "no_numbers", "they hold no numbers")
-            elif is_reduction(tensor):
+            elif reduction(tensor):
                 self._left_out.add(tensor, "only_reductions", "they are reductions")
             else:
                 yield tensor, value
 
-    def _state(self) -> dict[str, Any]:
-        return {"left_out": self._left_out.state()}
-
-    def _restore(self, state: Mapping[str, Any]) -> None:
-        self._left_out.restore(state["left_out"])
-
     def _unjudged(self) -> Iterator[tuple[bool, str, str]]:
         if not self._read:
-            yield from self._left_out.unjudged()
-
-    def _notes(self) -> tuple[str, ...]:
-        return self._left_out.notes()
+            yield from super()._unjudged()
 
 
 def _value(saved: Value) -> Value | None:

@@ -21,8 +21,8 @@ import numpy as np
 
 from rules.base import Breach, Evidence, Value, scalar
 from rules.parameters import NAMES, REGEXES, ParameterError, number, parameter, parse, require_one_of
+from rules.reductions import reduction
 from rules.tensor_rule import TensorRule
-from rules.values import is_reduction
 
 _REDUCTION = re.compile(r"smdebug/reductions/(?P<by>variance|std)/(?P<tensor>.+)")
 
@@ -57,7 +57,7 @@ class TensorVariance(TensorRule):
 
     def _values(self, tensors: Mapping[str, Value]) -> Iterator[tuple[str, Value]]:
         """The variances, by the name of the tensor that was saved whole or reduced."""
-        whole = {name: value for name, value in tensors.items() if not is_reduction(name)}
+        whole = {name: value for name, value in tensors.items() if not reduction(name)}
         for tensor, value in super()._values(whole):
             if isinstance(value, float):
                 self._left_out.add(tensor, "no_variance", "a single number has no variance")

@@ -18,12 +18,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from rules.base import Breach, Evidence, Rule, Step, Value
-from rules.left_out import LeftOut
 from rules.parameters import number, parameter, parse
 from rules.selection import Selection
 from rules.values import numbers
@@ -43,7 +41,6 @@ class TreeDepth(Rule):
         self.parameters = parse(Parameters, parameters, self.name)
         self._nodes = Selection(regexes=("^trees/Node$",))
         self.selections = (self._nodes,)
-        self._left_out = LeftOut()
 
     def _judge(self, step: Step, tensors: Mapping[str, Value]) -> Sequence[Breach] | None:
         breaches: list[Breach] | None = None
@@ -73,20 +70,11 @@ class TreeDepth(Rule):
             return None
         return int(ids.max())
 
-    def _state(self) -> dict[str, Any]:
-        return {"left_out": self._left_out.state()}
-
-    def _restore(self, state: Mapping[str, Any]) -> None:
-        self._left_out.restore(state["left_out"])
-
     def _unjudged(self) -> Iterator[tuple[bool, str, str]]:
         yield (
             not self._read,
             "no_tensor_matches",
             "the job saves no trees: its hook has to save the collection trees",
         )
-        yield from self._left_out.unjudged()
+        yield from super()._unjudged()
         yield True, "no_tree", "no saved step holds a tree"
-
-    def _notes(self) -> tuple[str, ...]:
-        return self._left_out.notes()

@@ -24,7 +24,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rules.base import Breach, Evidence, Rule, Step, Value
-from rules.left_out import LeftOut
 from rules.parameters import number, parameter, parse
 from rules.reductions import WithReductions, reduction
 from rules.values import numbers
@@ -45,7 +44,6 @@ class VanishingGradient(Rule):
         self.parameters = parse(Parameters, parameters, self.name)
         self._gradients = WithReductions(["gradients"])
         self.selections = (self._gradients,)
-        self._left_out = LeftOut()
 
     def _judge(self, step: Step, tensors: Mapping[str, Value]) -> Sequence[Breach] | None:
         means: dict[str, float] = {}
@@ -87,18 +85,6 @@ class VanishingGradient(Rule):
         )
         evidence = Evidence(tensor, step, mean, threshold=wanted, missed_by=wanted - mean)
         return Breach("vanishing", explanation, evidence)
-
-    def _state(self) -> dict[str, Any]:
-        return {"left_out": self._left_out.state()}
-
-    def _restore(self, state: Mapping[str, Any]) -> None:
-        self._left_out.restore(state["left_out"])
-
-    def _unjudged(self) -> Iterator[tuple[bool, str, str]]:
-        yield from self._left_out.unjudged()
-
-    def _notes(self) -> tuple[str, ...]:
-        return self._left_out.notes()
 
 
 def _mean_of_absolutes(values: NDArray[Any]) -> float:

@@ -29,7 +29,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rules.base import Breach, Evidence, Mode, Rule, Step, Value
-from rules.left_out import LeftOut
 from rules.parameters import ParameterError, number, parameter, parse, whole
 from rules.reductions import WithReductions, arrays
 from rules.worst import worst
@@ -70,7 +69,6 @@ class WeightUpdateRatio(Rule):
         self._weights = WithReductions(["weights"])
         self.selections = (self._weights,)
         self._held: dict[str, deque[_Held]] = {}
-        self._left_out = LeftOut()
         self._other_modes: set[Mode] = set()
 
     def _judge(self, step: Step, tensors: Mapping[str, Value]) -> Sequence[Breach] | None:
@@ -147,7 +145,6 @@ class WeightUpdateRatio(Rule):
             "held": {
                 tensor: [[saved.count, saved.step] for saved in held] for tensor, held in self._held.items()
             },
-            "left_out": self._left_out.state(),
             "other_modes": sorted(self._other_modes),
         }
 
@@ -156,19 +153,15 @@ class WeightUpdateRatio(Rule):
             tensor: deque(_Held(count, step) for count, step in held)
             for tensor, held in state["held"].items()
         }
-        self._left_out.restore(state["left_out"])
         self._other_modes = {Mode(mode) for mode in state["other_modes"]}
 
     def _unjudged(self) -> Iterator[tuple[bool, str, str]]:
         num_steps = self.parameters.num_steps
         within = "" if num_steps is None else f" that lie at most {num_steps} apart (num_steps)"
         yield bool(self._read), "too_few_steps", f"no weight was saved at two steps{within}"
-        yield from self._left_out.unjudged()
+        yield from super()._unjudged()
         modes = ", ".join(sorted(self._other_modes))
         yield bool(modes), "no_values_in_mode", f"no step of training was saved, only of mode {modes}"
-
-    def _notes(self) -> tuple[str, ...]:
-        return self._left_out.notes()
 
 
 def _size(values: NDArray[Any]) -> float:
