@@ -16,15 +16,18 @@ from watcher.aws.sagemaker import TrainingJobs
 from watcher.config import Config, Watch
 from watcher.detect import detect
 from watcher.errors import NotFound, StoreError
+from watcher.lint import lint
 from watcher.model import (
     KNOWN_RULE_STATUSES,
     KNOWN_STATUSES,
     Delivery,
     Evaluation,
     Finding,
+    FindingKind,
     JobSnapshot,
     Outcome,
     RuleSource,
+    finding_id,
 )
 from watcher.store.base import JobRecord, Look, Store, WatchedJob
 
@@ -114,11 +117,10 @@ class Pipeline:
         after = _with_outcomes(snapshot, evaluation.outcomes if evaluation else ())
         _log_unknown_statuses(before, after)
         stopped_by_us = after.ended and self.store.stop_of(after.arn) is not None
-        findings = [
-            finding
-            for finding in detect(before, after, now=now, stopped_by_us=stopped_by_us)
-            if policy.wanted(finding, self.config)
-        ]
+        found = detect(before, after, now=now, stopped_by_us=stopped_by_us)
+        if before is None and self.config.rules.local != "off":
+            found += defects(after, now)
+        findings = [finding for finding in found if policy.wanted(finding, self.config)]
         return Look(
             snapshot=after,
             fingerprint=fingerprint(after),
@@ -167,6 +169,28 @@ class Pipeline:
             )
         if new or any(look.evaluation for look in looks):
             self.committed()
+
+
+def defects(job: JobSnapshot, now: datetime) -> list[Finding]:
+    """What the job's record shows of rules that cannot do their work: one finding a rule. Pure."""
+    by_rule: dict[str, list[str]] = {}
+    for defect in lint(job):
+        by_rule.setdefault(defect.rule, []).append(f"{defect.sentence}: {defect.mend}.")
+    kind, source = FindingKind.RULE_DEFECT, RuleSource.LOCAL
+    return [
+        Finding(
+            id=finding_id(job.arn, kind, rule, source),
+            kind=kind,
+            job_arn=job.arn,
+            job=job.name,
+            status="",
+            opened_at=now,
+            rule=rule,
+            source=source,
+            reason="\n".join(sentences),
+        )
+        for rule, sentences in by_rule.items()
+    ]
 
 
 def matches(job: JobSnapshot, watch: Watch) -> bool:

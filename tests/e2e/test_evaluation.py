@@ -274,3 +274,22 @@ def test_a_job_is_compared_with_another_one(
     app.run_once()
     app.close()
     assert "is the same as in before at 40 common steps" in blocks(slack)
+
+
+def test_a_rule_that_can_never_fire_is_told_as_soon_as_its_job_is_seen(
+    config: Config, sandbox: Sandbox, slack: SlackDouble
+):
+    place(sandbox, "churn", DebugRuleConfigurations=[a_rule("TensorVariance", collection_names="losses")])
+    with running(App(config)):
+        eventually(lambda: slack.messages, "an alert")
+    (message,) = slack.messages
+    assert "TensorVariance cannot do its work on churn" in message["text"]
+    assert "max_threshold" in blocks(slack)
+
+
+def test_a_job_in_order_has_no_defect(config: Config, sandbox: Sandbox, slack: SlackDouble):
+    place(sandbox, "churn")
+    app = App(config)
+    app.run_once()
+    app.close()
+    assert slack.messages == []
