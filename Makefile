@@ -4,7 +4,7 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help setup demo test lint kills bench lock clean
+.PHONY: help setup demo test lint kills bench parity-torch lock clean
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 18
@@ -35,10 +35,18 @@ kills: $(READY) ## kill -9 between detection and delivery, many more times than 
 bench: $(READY) ## measures; never part of the tests
 	$(BIN)/python -m tests.bench
 
+TORCH := .venv-torch
+parity-torch: $(READY) ## the parity with smdebug on a PyTorch training, in a virtual environment beside
+	$(PYTHON) -m venv $(TORCH)
+	$(TORCH)/bin/pip install --quiet --disable-pip-version-check torch==2.13.0
+	$(BIN)/python -c 'import site; print(f"import site; site.addsitedir({site.getsitepackages()[0]!r})")' \
+	    > `$(TORCH)/bin/python -c 'import site; print(site.getsitepackages()[0])'`/locked.pth
+	$(TORCH)/bin/python -m pytest tests/shell/test_parity_pytorch.py
+
 lock: ## resolve the dependencies anew
 	$(BIN)/pip-compile --upgrade --quiet --all-extras --generate-hashes --allow-unsafe --strip-extras \
 	    --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-emit-options \
 	    --output-file=requirements.lock pyproject.toml
 
 clean: ## remove the virtual environment and what tools leave behind
-	rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf .venv $(TORCH) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
