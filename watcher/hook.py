@@ -81,7 +81,8 @@ def framework(image: str) -> Framework | None:
 
 
 class Mode(StrEnum):
-    """smdebug's `ModeKeys`, each of which counts its own steps. XGBoost saves everything as GLOBAL."""
+    """smdebug's `ModeKeys` as parameters name them; that of `rules` comes with numpy. Each counts its own
+    steps. XGBoost saves everything as GLOBAL."""
 
     GLOBAL = "global"
     TRAIN = "train"
@@ -264,8 +265,8 @@ class Hook:
         if collection in self.configured:
             default, own = UNSTATED_INTERVAL, self.configured[collection]
         else:
-            known_other = self.framework not in (Framework.XGBOOST, None)
-            default, own = (UNSTATED_INTERVAL if known_other else _XGBOOST_INTERVAL), {}
+            often = self.framework in (Framework.XGBOOST, None)  # an unknown one may be XGBoost
+            default, own = _XGBOOST_INTERVAL if often else UNSTATED_INTERVAL, {}
         merged = {**_of_mode(self._parameters, mode), **_of_mode(own, mode)}
         return schedule(merged, default)
 

@@ -452,6 +452,7 @@ def test_the_interval_of_weights_is_num_steps():
     assert [defect.reason for defect in ratio({"save_interval": "5"}, num_steps=10)] == [defect.reason]
     assert ratio({"train.save_interval": "10"}, num_steps=10) == []
     assert ratio({"save_interval": "500"}) == []
+    assert ratio({"save_steps": "1,2,3,4"}, num_steps=2) == []
 
 
 def test_poor_initialization_shows_in_the_first_steps_or_not_at_all():

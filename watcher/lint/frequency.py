@@ -81,9 +81,10 @@ def _interval_is_num_steps(subject: Subject) -> Iterator[Problem]:
     if subject.name != "WeightUpdateRatio" or not subject.text("num_steps"):
         return
     num_steps = subject.number("num_steps")
-    modes = (Mode.GLOBAL, Mode.TRAIN)
-    intervals = {schedule.interval for schedule in subject.hook.schedules(subject.collections, modes)}
-    if intervals and num_steps not in intervals and not math.isnan(num_steps):
+    schedules = subject.hook.schedules(subject.collections, (Mode.GLOBAL, Mode.TRAIN))
+    intervals = {schedule.interval for schedule in schedules}
+    steps_of_their_own = any(schedule.steps for schedule in schedules)
+    if intervals and not steps_of_their_own and num_steps not in intervals and not math.isnan(num_steps):
         closest = min(intervals)
         effect = (
             "no two saved steps lie so close together, so none are compared"
@@ -108,7 +109,7 @@ def _first_steps(subject: Subject) -> Iterator[Problem]:
             f"only the first {steps:g} steps are looked at (steps), and with {_interval(schedules)} "
             f"{'one' if saved else 'none'} of them is saved: whether the loss falls cannot be seen"
         )
-        mend = 'set "save_interval": "1" and an "end_step" in the parameters of the hook'
+        mend = 'set "save_interval": "1" and an "end_step" for the collections that the rule reads'
         yield Problem(Reason.TOO_FEW_STEPS, sentence, mend)
 
 
@@ -124,7 +125,8 @@ def _interval(schedules: set[Schedule]) -> str:
 
 
 def _save(subject: Subject, interval: int, mode: str = "") -> str:
-    where = f"of the collection {', '.join(subject.collections)}" if subject.collections else "of the hook"
+    names = ", ".join(subject.collections)
+    where = f"of the collection {names}" if names else "of the collections that the rule reads"
     return f'set "{mode}save_interval": "{interval}" in the parameters {where}'
 
 

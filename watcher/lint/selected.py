@@ -14,7 +14,9 @@ def _unknown_collection(subject: Subject) -> Iterator[Problem]:
     for name in dict.fromkeys(subject.collections):
         if name not in known:
             close = get_close_matches(name, sorted(known), n=1)
-            sentence = f"the job has no collection {name}: the rule reads nothing of it, and says nothing"
+            sentence = (
+                f"the job has no collection {name}, which smdebug takes for an empty one: nothing is read"
+            )
             mend = f"did you mean {close[0]}?" if close else f"known are {', '.join(sorted(known))}"
             yield Problem(Reason.UNKNOWN_COLLECTION, sentence, mend)
 

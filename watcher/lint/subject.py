@@ -116,6 +116,8 @@ class Subject:
             case "LossNotDecreasing" if not named and not self.text("tensor_regex"):
                 asks = self.text("use_losses_collection").lower() not in ("false", "0")
                 return ("losses",) if asks else ()
+            case "Overfit" | "Overtraining" if not self.text("tensor_regex"):
+                return ("losses",)
             case "VanishingGradient":
                 return ("gradients",)
             case "WeightUpdateRatio":
