@@ -1,4 +1,4 @@
-"""A picture of tensors over the steps, and of what a rule compared there.
+"""Pictures of tensors over the steps, and of what a rule compared there.
 
 Importing this module imports matplotlib, which the extra `plot` installs.
 """
@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -20,31 +21,49 @@ from watcher.series import GLOBAL, Series, Summary, Value, curve
 MOST_CURVES = 10
 """As many colours as can be told apart."""
 _DOTTED = 80
-"""Points up to which each saved step is a dot of its own."""
+"""Steps up to which each saved one is a dot of its own."""
+_CLOSE = 0.25
+"""Share of the steps below which what was compared is too small to be seen, and is drawn again, larger."""
 _ALARM = "#c0392b"
 
 
+class _Comparison(NamedTuple):
+    """What a rule compared, where it is on a curve."""
+
+    curve: Series
+    points: list[tuple[int, float]]
+    needed: float | None
+    """The value that the last point would have needed."""
+
+
 def of_tensors(series: Sequence[Series], title: str) -> Figure:
-    figure, axes = _blank(title)
+    figure = _titled(title)
+    axes = _axes(figure)
     _draw(axes, series)
-    _finish(axes)
+    _add_legend(axes)
     return figure
 
 
 def of_verdict(series: Sequence[Series], verdict: Verdict, rule: str, job: str) -> Figure:
-    """The tensors that the rule looked at, the values that it compared when it fired, and the value that
-    would have satisfied it, where the evidence lets one say which that is."""
-    fired = verdict.status is Status.ISSUES_FOUND
-    at = f" at step {verdict.step}" if fired and verdict.step is not None else ""
-    said = verdict.status.replace("_", " ")
-    figure, axes = _blank(f"{rule}: {said}{at} · {job}", verdict.explanation)
+    """The tensors that the rule looked at; where it fired, the values that it compared, and what would have
+    satisfied it, if the evidence lets one say that."""
+    fired_at = verdict.step if verdict.status is Status.ISSUES_FOUND else None
+    at = "" if fired_at is None else f" at step {fired_at}"
+    figure = _titled(f"{rule}: {verdict.status.replace('_', ' ')}{at} · {job}", verdict.explanation)
     deciding = {row.tensor for row in verdict.evidence}
-    drawn = _draw(axes, sorted(series, key=lambda one: one.tensor not in deciding))
-    if fired and verdict.step is not None:
-        axes.axvline(verdict.step, color=_ALARM, linewidth=1, linestyle=":", label="the rule fires")
-    for row in verdict.evidence:
-        _mark(axes, row, drawn)
-    _finish(axes)
+    series = sorted(series, key=lambda one: one.tensor not in deciding)
+    comparisons = list(_comparisons(verdict.evidence, series[:MOST_CURVES]))
+    close = _window(comparisons, series)
+    whole = _axes(figure, 1, 2 if close else 1)
+    for axes in (whole, _axes(figure, 2, 2)) if close else (whole,):
+        _draw(axes, series)
+        if fired_at is not None:
+            axes.axvline(fired_at, color=_ALARM, linewidth=1, linestyle=":", label="the rule fires")
+        for each in comparisons:
+            _mark(axes, each)
+    if close:
+        _zoom(figure.axes[1], close, comparisons)
+    _add_legend(whole)
     return figure
 
 
@@ -57,85 +76,82 @@ def level(row: Evidence) -> float | None:
     """The value that would just have satisfied the rule. None where the threshold is about something else
     than the value: a share of its elements, say.
 
-    A threshold is in the parameter's unit. In which way it bears on the value shows in `missed_by`.
+    A threshold is in the parameter's unit, and `missed_by` shows in which way it bears on the value: as a
+    bound, or as a fall from the value before, in the value's unit or in percent.
     """
     if row.threshold is None or row.missed_by is None:
         return None
     candidates = [(row.threshold, abs(row.value - row.threshold))]
     if row.previous_value is not None:
         fall = row.previous_value - row.value
-        unit = abs(row.previous_value) / 100
         candidates.append((row.previous_value - row.threshold, row.threshold - fall))
-        if unit:
-            candidates.append((row.previous_value - row.threshold * unit, row.threshold - fall / unit))
+        if percent := abs(row.previous_value) / 100:
+            needed = row.previous_value - row.threshold * percent
+            candidates.append((needed, row.threshold - fall / percent))
     for needed, missed_by in candidates:
         if math.isclose(missed_by, row.missed_by, rel_tol=1e-6):
             return needed
     return None
 
 
-def _blank(title: str, subtitle: str = "") -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(10, 5.5), layout="constrained")
-    axes = figure.add_subplot()
-    lines = textwrap.wrap(subtitle, 120, max_lines=3, placeholder=" …")
-    figure.suptitle(
-        textwrap.shorten(title, 100, placeholder=" …"),
-        x=0.01,
-        horizontalalignment="left",
-        fontweight="bold",
-        parse_math=False,
-    )
-    axes.set_title("\n".join(lines), loc="left", fontsize="medium", parse_math=False)
+# -- the parts ------------------------------------------------------------------------------------
+
+
+def _titled(title: str, sentence: str = "") -> Figure:
+    figure = Figure(figsize=(12, 5.5), layout="constrained")
+    lines = [textwrap.shorten(title, 110, placeholder=" …")]
+    lines += textwrap.wrap(sentence, 130, max_lines=3, placeholder=" …")
+    figure.suptitle("\n".join(lines), x=0.01, ha="left", fontsize="medium", parse_math=False)
+    return figure
+
+
+def _axes(figure: Figure, number: int = 1, of: int = 1) -> Axes:
+    axes = figure.add_subplot(1, of, number)
     axes.set_xlabel("step (global)")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
-    return figure, axes
+    return axes
 
 
-def _draw(axes: Axes, series: Sequence[Series]) -> list[Series]:
-    """Gives those that are drawn."""
+def _draw(axes: Axes, series: Sequence[Series]) -> None:
     several_workers = len({one.worker for one in series}) > 1
-    drawn = list(series[:MOST_CURVES])
-    for number, one in enumerate(drawn):
-        words = [one.tensor]
+    for number, one in enumerate(series[:MOST_CURVES]):
+        words = [f" {one.tensor}" if one.tensor.startswith("_") else one.tensor]  # "_" hides it in legends
         if one.mode != GLOBAL:
             words.append(one.mode)
         if several_workers:
             words.append(one.worker)
+        if any(isinstance(value, Summary) for value in one.values):
+            words.append("(mean, between least and greatest)")
         lows, middles, highs = zip(*map(_extent, one.values), strict=True)
-        if lows != highs:
-            words.append("(mean, within least and greatest)")
-            axes.fill_between(one.steps, lows, highs, color=f"C{number}", alpha=0.15, linewidth=0)
-        dots = "." if len(middles) <= _DOTTED else ""
-        axes.plot(one.steps, middles, color=f"C{number}", linewidth=1.5, marker=dots, label=" ".join(words))
-    if len(series) > len(drawn):
-        axes.plot([], [], linestyle="", label=f"and {len(series) - len(drawn)} more, not drawn")
-    return drawn
+        colour, dots = f"C{number}", "." if len(middles) <= _DOTTED else ""
+        axes.plot(one.steps, middles, color=colour, linewidth=1.5, marker=dots, label=" ".join(words))
+        axes.fill_between(one.steps, lows, highs, color=colour, alpha=0.15, linewidth=0)
+    if len(series) > MOST_CURVES:
+        axes.plot([], [], linestyle="", label=f"and {len(series) - MOST_CURVES} more, not drawn")
 
 
 def _extent(value: Value | None) -> tuple[float, float, float]:
-    """Least, mean, greatest; NaN, which leaves a gap, where it is no number."""
-    if isinstance(value, int | float):
-        return value, value, value
-    if isinstance(value, Summary) and value.min is not None and value.mean is not None:
-        return value.min, value.mean, value.max or value.min
-    return math.nan, math.nan, math.nan
+    """Least, mean, greatest; NaN, which leaves a gap, where there are no numbers."""
+    match value:
+        case float() | int():
+            return value, value, value
+        case Summary(_, float(least), float(greatest), float(mean)):
+            return least, mean, greatest
+        case _:
+            return math.nan, math.nan, math.nan
 
 
-def _mark(axes: Axes, row: Evidence, drawn: Sequence[Series]) -> None:
-    points = [(row.step, row.value)]
-    if row.previous_step is not None and row.previous_value is not None:
-        points.insert(0, (row.previous_step, row.previous_value))
-    if not any(_holds(one, points) for one in drawn):
-        return  # a number about the tensor, such as its share of zeros, which none of the curves shows
-    steps, values = zip(*points, strict=True)
-    axes.scatter(steps, values, s=90, facecolors="none", edgecolors=_ALARM, zorder=3, label="compared")
-    needed = level(row)
-    if needed is not None:
-        start = points[0] if len(points) > 1 else (drawn[0].steps[0], needed)
-        wanted = [start[0], row.step], [start[1], needed]
-        axes.plot(*wanted, color=_ALARM, linewidth=1.2, linestyle="--", label="what the rule wants")
+def _comparisons(evidence: Sequence[Evidence], drawn: Sequence[Series]) -> Iterator[_Comparison]:
+    """A number about a tensor that is none of its values, such as its share of zeros, is on no curve."""
+    for row in evidence:
+        points = [(row.step, row.value)]
+        if row.previous_step is not None and row.previous_value is not None:
+            points.insert(0, (row.previous_step, row.previous_value))
+        own = [one for one in drawn if one.tensor == row.tensor]
+        if on := next((one for one in own or drawn if _holds(one, points)), None):
+            yield _Comparison(on, points, level(row))
 
 
 def _holds(series: Series, points: Sequence[tuple[int, float]]) -> bool:
@@ -143,12 +159,57 @@ def _holds(series: Series, points: Sequence[tuple[int, float]]) -> bool:
     return all(math.isclose(values.get(step, math.nan), value) for step, value in points)
 
 
-def _finish(axes: Axes) -> None:
+def _mark(axes: Axes, compared: _Comparison) -> None:
+    steps, values = zip(*compared.points, strict=True)
+    axes.scatter(steps, values, s=90, facecolors="none", edgecolors=_ALARM, zorder=3, label="compared")
+    if compared.needed is None:
+        return
+    bound = len(compared.points) == 1
+    start = (compared.curve.steps[0], compared.needed) if bound else compared.points[0]
+    axes.plot(
+        [start[0], steps[-1]],
+        [start[1], compared.needed],
+        color=_ALARM,
+        linewidth=1.2,
+        linestyle="--",
+        marker="_",
+        markevery=[1],
+        label="what the rule wants",
+    )
+
+
+def _window(comparisons: Sequence[_Comparison], series: Sequence[Series]) -> range | None:
+    """The steps around what was compared; None where they can be seen well enough already."""
+    compared = [step for each in comparisons for step, _ in each.points]
+    saved = sorted({step for one in series for step in one.steps})
+    if not compared or len(saved) < 2:
+        return None
+    between = saved[1] - saved[0]
+    margin = max(max(compared) - min(compared), 3 * between)
+    window = range(min(compared) - margin, max(compared) + margin + 1)
+    return window if len(window) < _CLOSE * (saved[-1] - saved[0]) else None
+
+
+def _zoom(axes: Axes, window: range, comparisons: Sequence[_Comparison]) -> None:
+    """As high as the compared curves are there, and what they needed."""
+    heights = [
+        value
+        for each in comparisons
+        for value in (each.needed, *(value for step, value in curve(each.curve) if step in window))
+        if value is not None and math.isfinite(value)
+    ]
+    margin = (max(heights) - min(heights)) / 10 or abs(heights[0]) / 10 or 1
+    axes.set_xlim(window.start, window.stop - 1)
+    axes.set_ylim(min(heights) - margin, max(heights) + margin)
+    axes.set_title("where the rule fired", fontsize="medium")
+
+
+def _add_legend(axes: Axes) -> None:
     handles, labels = axes.get_legend_handles_labels()
     each_once = dict(zip(labels, handles, strict=True))
     if each_once:
-        legend = axes.legend(each_once.values(), each_once.keys(), fontsize="small", framealpha=0.8)
+        legend = axes.legend(each_once.values(), each_once.keys(), fontsize="small")
         for text in legend.get_texts():
             text.set_parse_math(False)
     else:
-        axes.text(0.5, 0.5, "no values to draw", transform=axes.transAxes, horizontalalignment="center")
+        axes.text(0.5, 0.5, "no values to draw", transform=axes.transAxes, ha="center")

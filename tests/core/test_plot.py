@@ -1,0 +1,185 @@
+"""What a picture shows, read from the figure before it is drawn."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from rules import Evidence, Status, Verdict
+from watcher import plot
+from watcher.series import Series, Summary, Value
+
+FALL = Evidence("loss", 60, 0.98, 40, 1.0, threshold=5.0, missed_by=3.0)
+"""A fall of 2 % where 5 % are wanted."""
+
+
+def series(values: Sequence[Value | None], tensor: str = "loss", mode: str = "GLOBAL") -> Series:
+    """Saved at every tenth step."""
+    made = Series(tensor, mode, "worker_0")
+    for number, value in enumerate(values):
+        made.add(number * 10, number, value)
+    return made
+
+
+LOSS = series([5.0, 3.0, 2.0, 1.5, 1.0, 0.99, 0.98, 0.98, 0.98])
+
+
+def fired(*evidence: Evidence, step: int = 60) -> Verdict:
+    return Verdict(
+        Status.ISSUES_FOUND, "plateau", "loss fell 2 %; the rule wants 5 %", step, evidence=evidence
+    )
+
+
+def line(axes: Axes, label: str) -> list[tuple[float, float]]:
+    [found] = [one for one in axes.get_lines() if one.get_label() == label]
+    return [(float(x), float(y)) for x, y in zip(*found.get_data(), strict=True)]
+
+
+def rings(axes: Axes) -> list[tuple[float, float]]:
+    return [
+        (float(x), float(y))
+        for each in axes.collections
+        if each.get_label() == "compared"
+        for x, y in each.get_offsets()  # type: ignore[union-attr]
+    ]
+
+
+def legend(axes: Axes) -> list[str]:
+    found = axes.get_legend()
+    return [text.get_text() for text in found.get_texts()] if found else []
+
+
+def title(figure: Figure) -> list[str]:
+    return figure.get_suptitle().splitlines()
+
+
+def test_the_compared_steps_are_marked_on_the_curve():
+    axes = plot.of_verdict([LOSS], fired(FALL), "LossNotDecreasing", "churn").axes[0]
+
+    assert line(axes, "loss")[:2] == [(0.0, 5.0), (10.0, 3.0)]
+    assert rings(axes) == [(40.0, 1.0), (60.0, 0.98)]
+    assert line(axes, "the rule fires")[0][0] == 60
+
+
+def test_what_the_rule_wants_is_drawn_from_the_value_before():
+    axes = plot.of_verdict([LOSS], fired(FALL), "LossNotDecreasing", "churn").axes[0]
+
+    assert line(axes, "what the rule wants") == [(40.0, 1.0), (60.0, 0.95)]
+
+
+def test_rule_job_step_and_sentence_stand_above():
+    figure = plot.of_verdict([LOSS], fired(FALL), "LossNotDecreasing", "churn")
+
+    assert title(figure) == [
+        "LossNotDecreasing: issues found at step 60 · churn",
+        "loss fell 2 %; the rule wants 5 %",
+    ]
+
+
+def test_what_is_too_small_to_be_seen_is_drawn_again_larger():
+    long = series([1 / (1 + number) for number in range(200)])
+    row = Evidence("loss", 510, 1 / 52, 500, 1 / 51, threshold=5.0, missed_by=5 - 100 / 52)
+
+    whole, close = plot.of_verdict([long], fired(row, step=510), "LossNotDecreasing", "churn").axes
+
+    assert rings(whole) == rings(close)
+    assert whole.get_xlim()[1] > 1900
+    assert close.get_xlim() == (470, 540)
+    low, high = close.get_ylim()
+    assert low < 0.95 / 51 < 1 / 52 < high < 0.03
+
+
+def test_a_number_about_a_tensor_that_none_of_the_curves_holds_is_not_marked():
+    zeros = Evidence("loss", 60, 0.99, threshold=0.9, missed_by=0.09)
+
+    axes = plot.of_verdict([LOSS], fired(zeros), "AllZero", "churn").axes[0]
+
+    assert rings(axes) == []
+    assert "what the rule wants" not in legend(axes)
+    assert line(axes, "the rule fires")[0][0] == 60
+
+
+def test_nan_is_a_gap_and_the_step_is_marked_all_the_same():
+    broken = series([1.0, 0.5, math.nan])
+
+    axes = plot.of_verdict([broken], fired(Evidence("loss", 20, math.nan), step=20), "R", "churn").axes[0]
+
+    assert math.isnan(line(axes, "loss")[2][1])
+    assert rings(axes) == []
+    assert line(axes, "the rule fires")[0][0] == 20
+
+
+def test_where_nothing_was_found_there_are_only_the_curves():
+    verdict = Verdict(Status.NO_ISSUES_FOUND, step=80)
+
+    figure = plot.of_verdict([LOSS], verdict, "LossNotDecreasing", "churn")
+
+    assert title(figure) == ["LossNotDecreasing: no issues found · churn"]
+    assert legend(figure.axes[0]) == ["loss"]
+
+
+def test_a_larger_tensor_is_its_mean_between_its_least_and_greatest_value():
+    weights = series([Summary((3,), -1.0, 1.0, 0.0), Summary((3,), -2.0, 4.0, 1.0)], "weight")
+
+    [axes] = plot.of_tensors([weights], "churn").axes
+
+    [label] = legend(axes)
+    assert label == "weight (mean, between least and greatest)"
+    assert line(axes, label) == [(0.0, 0.0), (10.0, 1.0)]
+    assert axes.collections[0].get_datalim(axes.transData).y0 == -2
+
+
+def test_modes_are_curves_of_their_own():
+    [axes] = plot.of_tensors([series([1.0], mode="TRAIN"), series([2.0], mode="EVAL")], "churn").axes
+
+    assert legend(axes) == ["loss TRAIN", "loss EVAL"]
+
+
+def test_the_deciding_tensor_is_among_the_ten_that_are_drawn_of_many():
+    many = [series([1.0], f"weight{number:02}") for number in range(30)]
+
+    axes = plot.of_verdict([*many, LOSS], fired(FALL), "R", "churn").axes[0]
+
+    names = legend(axes)
+    assert names[0] == "loss"
+    assert len([name for name in names if name.startswith("weight")]) == 9
+    assert "and 21 more, not drawn" in names
+
+
+def test_without_values_it_says_so():
+    [axes] = plot.of_tensors([], "churn").axes
+
+    assert axes.texts[0].get_text() == "no values to draw"
+
+
+def test_names_are_drawn_as_they_are_even_if_they_look_like_formulas(tmp_path: Path):
+    odd = series([1.0, 2.0], "_loss$\\frac$")
+    file = tmp_path / "odd.png"
+
+    figure = plot.of_tensors([odd], "50 $ $x^$")
+    plot.save(figure, file)
+
+    assert legend(figure.axes[0]) == [" _loss$\\frac$"]
+    assert file.read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("row", "expected"),
+    [
+        (FALL, 0.95),
+        (Evidence("loss", 60, -0.98, 40, -1.0, threshold=5.0, missed_by=7.0), -1.05),
+        (Evidence("loss", 60, 0.98, 40, 1.0, threshold=0.05, missed_by=0.03), 0.95),
+        (Evidence("loss", 60, 12.0, threshold=10.0, missed_by=2.0), 10.0),
+        (Evidence("loss", 60, 12.0, threshold=0.5, missed_by=0.1), None),
+        (Evidence("loss", 60, 12.0, threshold=10.0), None),
+        (Evidence("loss", 60, 12.0), None),
+    ],
+    ids=["percent", "percent of a negative", "difference", "bound", "something else", "no margin", "none"],
+)
+def test_the_value_that_would_have_satisfied_the_rule_follows_from_the_evidence(row, expected):
+    assert plot.level(row) == (None if expected is None else pytest.approx(expected))
