@@ -17,7 +17,7 @@ from watcher.aws.collections import SaveConfig
 from watcher.aws.event_files import SavedStep, UnreadableStep
 from watcher.aws.storage import Folder, Storage, Stored
 from watcher.aws.tensors import AHEAD, DebugOutput, Reader
-from watcher.errors import WatcherError
+from watcher.errors import Unavailable, WatcherError
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:Call to deprecated create function:DeprecationWarning"),
@@ -461,6 +461,27 @@ def test_a_file_that_goes_between_listing_and_reading_is_reported(job: SavedJob)
         job.step(step, LOSS)
     reader = Reader(DebugOutput(Vanishing(Folder(job.folder))))
     assert [isinstance(step, SavedStep) for step in reader.read()] == [True, False, True]
+
+
+def test_a_request_that_fails_ends_the_reading_and_the_next_one_goes_on_there(job: SavedJob) -> None:
+    class Failing(Counted):
+        down = True
+
+        def get(self, key: str, span: range | None = None) -> bytes | None:
+            if self.down and key.startswith("events/000000000002/"):
+                raise Unavailable("s3:GetObject did not answer", operation="s3:GetObject")
+            return super().get(key, span)
+
+    job.collections()
+    for step in range(5):
+        job.step(step, LOSS)
+    storage = Failing(Folder(job.folder))
+    reader = Reader(DebugOutput(storage))
+    with pytest.raises(Unavailable):
+        list(reader.read())
+    assert reader.cursor["given"] == {"worker_0": [0, 1]}
+    storage.down = False
+    assert [saved.step for saved in reader.read()] == [2, 3, 4]
 
 
 def test_a_folder_that_cannot_be_read_is_named(job: SavedJob) -> None:
