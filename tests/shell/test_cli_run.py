@@ -57,13 +57,13 @@ def test_stdout_has_the_alert_and_stderr_the_log_as_json_lines(folder: Path, san
 
 
 def test_keys_that_do_nothing_yet_are_said_once_as_a_warning(folder: Path, sandbox: Sandbox):
-    (folder / "watcher.toml").write_text('[http]\nlisten = ""\n[rules]\nlocal = "off"')
+    (folder / "watcher.toml").write_text('[http]\nlisten = ""\n[watch]\nqueue_url = "https://sqs"')
 
     done = run(folder, sandbox)
 
     warnings = [json.loads(line) for line in done.stderr.splitlines() if '"not_used_yet"' in line]
     assert [(each["level"], each["keys"]) for each in warnings] == [
-        ("warning", ["rules.local", "http.listen"])
+        ("warning", ["watch.queue_url", "http.listen"])
     ]
 
 

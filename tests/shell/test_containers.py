@@ -339,7 +339,7 @@ def test_a_rule_has_evaluated_nothing_where_the_save_interval_is_longer_than_the
             {},
             "ClientError: No debugging data was saved by the training job. Check that the debugger hook was",
         ),
-        ("NoSuchRule", {}, "ClientError: there is no rule 'NoSuchRule'; there are LossNotDecreasing"),
+        ("NoSuchRule", {}, "ClientError: there is no rule 'NoSuchRule'; there are "),
         (
             "LossNotDecreasing",
             {"num_steps": "few"},
