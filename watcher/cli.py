@@ -221,8 +221,8 @@ def tensors(
     verbose: Verbose = False,
 ) -> None:
     """The tensors that a job saved, and their values."""
-    if full and not as_json:
-        raise UsageError("--full wants --json: a table shows no large tensors")
+    if full and (plot or not as_json):
+        raise UsageError("--full is for --json alone: neither a table nor a picture shows large tensors")
     settings = _start(config, verbose=verbose)
     if plot:
         _can_plot(plot)
@@ -234,10 +234,10 @@ def tensors(
     with_values = bool(as_json or name or plot)
     saved = find(place, Aws(settings.region))
     collector = series.Collector(fits, full=full)
-    with _steps_counted(saved.name) as count:
+    with _reading(saved.name) as tell:
         for step in saved.read(fits if with_values else series.once(fits)):
             collector.add(step)
-            count(step)
+            tell(step)
     found = collector.series()
     if plot:
         from watcher import plot as pictures
@@ -309,8 +309,8 @@ def evaluate(
 def _swept(run: Backtest) -> list[dict[str, Any]]:
     from watcher.backtest import row
 
-    with _steps_counted(run.saved.name) as count:
-        verdicts = run.run(count)
+    with _reading(run.saved.name) as tell:
+        verdicts = run.run(tell)
     return [row(run.saved, *tried) for tried in zip(run.settings, verdicts, strict=True)]
 
 
@@ -318,11 +318,10 @@ def _evaluated(run: Backtest, plot: Path | None) -> Verdict:
     from watcher import series
 
     collector = series.Collector()
-
-    with _steps_counted(run.saved.name) as count:
+    with _reading(run.saved.name) as tell:
 
         def see(step: SavedStep) -> None:
-            count(step)
+            tell(step)
             if plot:
                 collector.add(step)
 
@@ -336,16 +335,10 @@ def _evaluated(run: Backtest, plot: Path | None) -> Verdict:
 
 
 @contextmanager
-def _steps_counted(job: str) -> Iterator[Callable[[SavedStep], object]]:
+def _reading(job: str) -> Iterator[Callable[[SavedStep], object]]:
+    """Tells a terminal how far it is; takes the steps as they come."""
     with _err().status(f"reading {job} …") as status:
-        seen = 0
-
-        def count(step: SavedStep) -> None:
-            nonlocal seen
-            seen += 1
-            status.update(f"reading {job} … {seen} steps, up to {step.step}")
-
-        yield count
+        yield lambda step: status.update(f"reading {job} … step {step.step}")
 
 
 def _pairs(option: str, texts: Sequence[str]) -> dict[str, str]:

@@ -156,7 +156,9 @@ def _comparisons(evidence: Sequence[Evidence], drawn: Sequence[Series]) -> Itera
 
 def _holds(series: Series, points: Sequence[tuple[int, float]]) -> bool:
     values = dict(curve(series))
-    return all(math.isclose(values.get(step, math.nan), value) for step, value in points)
+    return all(
+        math.isfinite(value) and math.isclose(values.get(step, math.nan), value) for step, value in points
+    )
 
 
 def _mark(axes: Axes, compared: _Comparison) -> None:

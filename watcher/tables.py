@@ -265,6 +265,8 @@ def _told(delivery: DeliveryView) -> str:
 
 
 def print_tensors(series: Sequence[Series], console: Console, *, show_all: bool) -> None:
+    """A tensor has the same shape in all series, of which not each has been read."""
+    shapes = {one.tensor: one.shape for one in series if one.shape is not None}
     rows = [
         (
             one.tensor,
@@ -272,7 +274,7 @@ def print_tensors(series: Sequence[Series], console: Console, *, show_all: bool)
             one.worker,
             str(len(one.steps)),
             f"{one.steps[0]}" if len(one.steps) == 1 else f"{one.steps[0]} to {one.steps[-1]}",
-            _shape(one.shape),
+            _shape(shapes.get(one.tensor)),
         )
         for one in series
     ]

@@ -104,12 +104,13 @@ def test_a_number_about_a_tensor_that_none_of_the_curves_holds_is_not_marked():
     assert line(axes, "the rule fires")[0][0] == 60
 
 
-def test_nan_is_a_gap_and_the_step_is_marked_all_the_same():
-    broken = series([1.0, 0.5, math.nan])
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_where_there_is_no_finite_value_there_is_a_gap_and_the_step_is_marked_all_the_same(value):
+    broken = series([1.0, 0.5, value])
 
-    axes = plot.of_verdict([broken], fired(Evidence("loss", 20, math.nan), step=20), "R", "churn").axes[0]
+    axes = plot.of_verdict([broken], fired(Evidence("loss", 20, value), step=20), "R", "churn").axes[0]
 
-    assert math.isnan(line(axes, "loss")[2][1])
+    assert not math.isfinite(line(axes, "loss")[2][1])
     assert rings(axes) == []
     assert line(axes, "the rule fires")[0][0] == 20
 

@@ -10,12 +10,16 @@ from typing import Any
 import pytest
 import typer.main
 
+from rules import Evidence, Status, Verdict
 from tests.contract.samples import NOON, delivery, finding, look
 from tests.docs import settings
-from watcher import views
+from watcher import backtest, views
+from watcher.aws.storage import Folder
+from watcher.aws.tensors import DebugOutput
 from watcher.cli import app
 from watcher.config import load
 from watcher.model import DeliveryState, FindingKind, RuleSource
+from watcher.saved import Saved
 from watcher.store.memory import MemoryStore
 
 ROOT = Path(__file__).parents[2]
@@ -116,6 +120,28 @@ def test_the_finding_that_the_readme_shows_has_the_shape_of_a_real_one():
     [shown] = (json.loads(text) for text in code_blocks("json") if '"opened_at"' in text)
 
     assert shape(shown) == shape(json.loads(views.to_json(views.findings(store)[0])))
+
+
+def test_the_verdict_that_the_readme_shows_has_the_shape_of_a_real_one(tmp_path):
+    [shown] = (json.loads(text) for text in code_blocks("json") if '"verdict"' in text)
+    saved = Saved("churn", DebugOutput(Folder(tmp_path)))
+    run = backtest.backtest(saved, shown["rule"], [shown["parameters"]], lambda place: saved)
+    row = Evidence("validation-logloss", 36, 0.04684, 34, 0.04921, threshold=5.0, missed_by=0.19266)
+    verdict = Verdict(Status.ISSUES_FOUND, "plateau", "", 36, 18, ("train", "validation"), (row,))
+
+    assert shape(shown) == shape(json.loads(views.to_json(backtest.evaluation(run, verdict))))
+
+
+def test_the_rows_of_a_sweep_have_the_keys_that_the_readme_names(tmp_path):
+    saved = Saved("churn", DebugOutput(Folder(tmp_path)))
+    keys = ", ".join(f'"{key}"' for key in backtest.row(saved, {}, Verdict(Status.ERROR)))
+
+    assert f"`{{{keys}}}`" in README
+
+
+@pytest.mark.parametrize("word", Status)
+def test_every_verdict_is_named(word):
+    assert f"`{word}`" in README
 
 
 @pytest.mark.parametrize("word", [*FindingKind, *RuleSource, *DeliveryState])

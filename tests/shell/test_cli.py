@@ -82,7 +82,17 @@ def test_wrong_words_are_answered_in_one_line_with_exit_code_2(watcher: Watcher,
 
 
 @pytest.mark.parametrize(
-    "command", [["status"], ["jobs"], ["show", "x"], ["findings"], ["run"], ["check"], ["stop", "-y", "x"]]
+    "command",
+    [
+        ["status"],
+        ["jobs"],
+        ["show", "x"],
+        ["findings"],
+        ["run"],
+        ["check"],
+        ["stop", "-y", "x"],
+        ["tensors", "x"],
+    ],
 )
 def test_a_wrong_configuration_is_one_line_with_exit_code_2_whatever_the_command(watcher: Watcher, command):
     Path("watcher.toml").write_text("[stop]\ndryrun = true")
@@ -126,11 +136,24 @@ def test_a_store_of_another_kind_is_a_configuration_error(watcher: Watcher):
     assert "pw" not in ran.err
 
 
+def test_a_missing_region_is_one_line_before_anything_starts(watcher: Watcher, monkeypatch, tmp_path: Path):
+    for name in ("AWS_REGION", "AWS_DEFAULT_REGION", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+
+    ran = watcher("run")
+
+    assert (ran.code, ran.out) == (2, "")
+    assert ran.err.startswith("watcher: region is not set: write region = ")
+    assert ran.err.count("\n") == 1
+
+
 def test_help_names_every_command(watcher: Watcher):
     ran = watcher("--help")
 
     assert ran.code == 0
-    for command in ("run", "check", "status", "jobs", "show", "findings", "stop", "demo", "sandbox"):
+    names = "run check status jobs show findings tensors evaluate stop demo sandbox"
+    for command in names.split():
         assert f"\n  {command} " in ran.out
     assert "..." not in ran.out.partition("Commands:")[2]  # each fits its line
 
