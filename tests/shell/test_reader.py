@@ -138,7 +138,7 @@ def test_a_cursor_goes_on_where_the_last_step_was_taken(job: SavedJob) -> None:
 
 def test_only_a_few_files_are_fetched_ahead_and_threads_end_with_the_reading(job: SavedJob) -> None:
     job.collections()
-    for step in range(100):
+    for step in range(2 * AHEAD):
         job.step(step, LOSS)
     storage, reader = counted(job)
     taken = reader.read()

@@ -21,8 +21,8 @@ from watcher.aws.position import Position
 from watcher.aws.storage import Storage
 
 THREADS = 8
-AHEAD = 2 * THREADS
-"""Files that are fetched before they are asked for."""
+AHEAD = 8 * THREADS
+"""Files that are fetched before they are asked for: enough that one slow answer holds up nobody."""
 AHEAD_BYTES = 64 << 20
 """The same, by the size of the files; one is always fetched."""
 
