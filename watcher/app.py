@@ -53,6 +53,8 @@ EVALUATION_LEASE = 300.0
 """Seconds after which an evaluation that nobody finished is tried again."""
 EVALUATE_AT_LEAST = 30.0
 """Seconds between two looks for what is due: other processes write to the store as well."""
+AFTER_A_FAULT = 5.0
+"""Seconds until evaluating is tried again where AWS or the store refused it."""
 DESCRIBES_PER_SECOND = 5.0
 """SageMaker's quotas are shared with everybody in the account; people's own calls come first."""
 DRAIN = 8.0
@@ -119,16 +121,33 @@ class App:
 
     def run_once(self) -> bool:
         """One pass over everything, and deliver; False where AWS refused it or something is left."""
+        done = threading.Event()
+
+        def one_pass() -> None:
+            if self._one_pass():
+                done.set()
+            self.stop()
+
+        once = self._start("once", one_pass)
+        self.stopping.wait()
+        self._drain([once])
+        return done.is_set()
+
+    def _one_pass(self) -> bool:
         lookers = self._start_lookers()
-        with self._expected_faults() as faults:
+        with self._expected_faults() as unseen:
             self.reconciler.run()
         self.work.wait_until_empty(self.stopping.is_set)
         self.work.close()
         for looker in lookers:
             looker.join()
-        while self._evaluate_due():
-            pass
-        return self.outbox.run_until_empty(ONCE_PATIENCE) and not faults
+        with self._expected_faults():
+            while not self.stopping.is_set() and self._evaluate_due():
+                pass
+        delivered = False
+        with self._expected_faults():
+            delivered = self.outbox.run_until_empty(ONCE_PATIENCE)
+        return delivered and not unseen
 
     # -- for as long as it lives ------------------------------------------------------------------
 
@@ -148,14 +167,17 @@ class App:
         scheduler.start()
         log.info("ready", version=__version__, region=self.aws.region, store=self.config.store.url)
         self.stopping.wait()
+        self._drain([outbox, *workers, self._start("last pass", scheduler.shutdown)])
+        log.info("stopped", drained=self.drained)
+
+    def _drain(self, under_way: Sequence[threading.Thread]) -> None:
+        """Begin nothing new, and let what is under way end, for as long as there is time."""
         self.work.close()
         self.outbox.stop()
-        under_way = [outbox, *workers, self._start("last pass", scheduler.shutdown)]
         deadline = time.monotonic() + DRAIN
         for thread in under_way:
             thread.join(max(deadline - time.monotonic(), 0))
         self.drained = not any(thread.is_alive() for thread in under_way)
-        log.info("stopped", drained=self.drained)
 
     def stop(self) -> None:
         self.stopping.set()
@@ -210,21 +232,22 @@ class App:
     def _evaluate(self) -> None:
         while not self.stopping.is_set():
             self._evaluations.clear()
-            if not self._evaluate_due():
-                with self._expected_faults():
-                    due = self.store.next_evaluation()
-                    wait = (due - utc_now()).total_seconds() if due else EVALUATE_AT_LEAST
-                    self._evaluations.wait(min(max(wait, 0.1), EVALUATE_AT_LEAST))
+            wait = AFTER_A_FAULT
+            with self._expected_faults():
+                if self._evaluate_due():
+                    continue
+                due = self.store.next_evaluation()
+                wait = (due - utc_now()).total_seconds() if due else EVALUATE_AT_LEAST
+            self._evaluations.wait(min(max(wait, 0.1), EVALUATE_AT_LEAST))
 
     def _evaluate_due(self) -> bool:
         """Go on with the evaluation that waits longest; False where none is due."""
-        with self._expected_faults():
-            for arn in self.store.claim_evaluations(utc_now(), EVALUATION_LEASE, 1):
-                if record := self.store.job(arn):
-                    with structlog.contextvars.bound_contextvars(job=record.snapshot.name):
-                        self.pipeline.evaluated(arn, self._evaluator.advance(record))
-                return True
-        return False
+        claimed = self.store.claim_evaluations(utc_now(), EVALUATION_LEASE, 1)
+        for arn in claimed:
+            if record := self.store.job(arn):
+                with structlog.contextvars.bound_contextvars(job=record.snapshot.name):
+                    self.pipeline.evaluated(arn, self._evaluator.advance(record))
+        return bool(claimed)
 
     @cached_property
     def _evaluator(self) -> Evaluator:
@@ -255,12 +278,13 @@ class App:
 def run(config: Config, names: Sequence[str] = (), once: bool = False) -> int:
     """`watcher run`: the exit code. Raises `UsageError` for a named job that does not exist."""
     app = App(config, names)
+    region = app.aws.region  # asked first: without one every loop would fail
     for name in names:
         try:
             app.jobs.describe(name)
         except NotFound as error:
             raise UsageError(
-                f"there is no training job {name!r} in {app.aws.region}: check the name and the region"
+                f"there is no training job {name!r} in {region}: check the name and the region"
             ) from error
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: app.stop())

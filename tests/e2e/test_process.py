@@ -126,6 +126,19 @@ def test_sigterm_while_slack_hangs_exits_0_in_time_and_leaves_the_alert_to_the_n
     assert slack.token not in "".join(watcher.lines)
 
 
+def test_sigterm_ends_a_single_pass_too_and_the_exit_code_says_that_something_is_left(
+    start: Callable[..., Watcher], config: Config, sandbox: Sandbox, slack: SlackDouble
+):
+    slack.down()
+    sandbox.control.put_training_job("churn", DebugRuleEvaluationStatuses=[issue()])
+    watcher = start("--once")
+    eventually(lambda: watcher.events("delivery_later"), "an alert that cannot be delivered")
+
+    assert watcher.end() == 1
+    with closing(open_store(config.store.url)) as store:
+        assert [delivery.state for delivery in store.deliveries()] == [DeliveryState.PENDING]
+
+
 def test_ctrl_c_ends_a_daemon_as_sigterm_does(start: Callable[..., Watcher], sandbox: Sandbox):
     assert start().ready().end(signal.SIGINT) == 0
 
