@@ -87,7 +87,7 @@ class App:
             store=self.store,
             open_channel=lambda to: open_channel(to, config, self.aws.sns),
             stopper=Stopper(self.jobs, self.store, config.stop, utc_now),
-            gather=Gatherer(self.aws).gather,
+            gather=Gatherer(self.aws, config.rules).gather,
             owner=f"{socket.gethostname()}-{os.getpid()}-{os.urandom(3).hex()}",
             clock=utc_now,
             random=random.random,

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 
 import structlog
@@ -27,12 +28,13 @@ from watcher.aws.session import Aws
 from watcher.aws.storage import S3Prefix
 from watcher.aws.tensors import DebugOutput, Reader
 from watcher.config import Rules as RuleSettings
-from watcher.errors import NotFound
+from watcher.errors import NotFound, WatcherError
 from watcher.model import (
     IN_PROGRESS,
     ISSUES_FOUND,
     NO_ISSUES_FOUND,
     NOT_EVALUATED,
+    RULE_ERROR,
     Evaluation,
     JobSnapshot,
     Outcome,
@@ -128,12 +130,25 @@ class _Run:
     ) -> None:
         self._live, self._output, self._others = live, output, others
         self.reader = Reader(output, json.loads(before.cursor) if before.cursor else None)
-        self._fired: dict[str, Verdict] = {}
+        self._ended: dict[str, Verdict] = {}
         self.steps = 0
         """How many new ones were read."""
         for name, rule in live.items():
-            if name in before.states:
-                rule.restore(json.loads(before.states[name]))
+            with self._by_itself(name):
+                if name in before.states:
+                    rule.restore(json.loads(before.states[name]))
+
+    @contextmanager
+    def _by_itself(self, name: str) -> Iterator[None]:
+        """A rule may be anybody's: what it raises ends its own evaluation, and no other's."""
+        try:
+            yield
+        except WatcherError:  # its input could not be read: that may pass
+            raise
+        except Exception as error:
+            log.exception("rule_failed", rule=name)
+            failure = f"Watcher's own evaluation failed with {type(error).__name__}: {error}"
+            self._ended[name] = Verdict(Status.ERROR, reason="failed", explanation=failure)
 
     @property
     def cursor(self) -> str:
@@ -141,11 +156,12 @@ class _Run:
 
     def read(self, collections: SavedCollections, *, ended: bool) -> None:
         """Feed the rules what is new. A rule sees each step once, as its first worker saved it."""
-        for rule in self._live.values():
-            rule.learn(collections.by_name)
-            for number in rule.recalls():
-                if seen := _first(self._output, number, rule):
-                    rule.recall(_step(seen), seen.tensors)
+        for name, rule in self._going():
+            with self._by_itself(name):
+                rule.learn(collections.by_name)
+                for number in rule.recalls():
+                    if seen := _first(self._output, number, rule):
+                        rule.recall(_step(seen), seen.tensors)
         fed = None
         for one in self.reader.read(wanted=self._wanted, ended=ended):
             if isinstance(one, UnreadableStep):
@@ -154,25 +170,30 @@ class _Run:
                 fed = one.step
                 self.steps += 1
                 for name, rule in self._going():
-                    self._compare(name, rule, one.step)
-                    if verdict := rule.observe(_step(one), one.tensors):
-                        self._fired[name] = verdict
+                    with self._by_itself(name):
+                        self._compare(name, rule, one.step)
+                        if verdict := rule.observe(_step(one), one.tensors):
+                            self._ended[name] = verdict
 
     def tick(self, now: datetime, began: datetime) -> None:
         for name, rule in self._going():
-            if isinstance(rule, StalledTrainingRule):
-                rule.training_began(began.timestamp())
-            if verdict := rule.tick(now.timestamp()):
-                self._fired[name] = verdict
+            with self._by_itself(name):
+                if isinstance(rule, StalledTrainingRule):
+                    rule.training_began(began.timestamp())
+                if verdict := rule.tick(now.timestamp()):
+                    self._ended[name] = verdict
 
     def verdict(self, name: str, *, ended: bool) -> Verdict:
-        return self._fired.get(name) or self._live[name].verdict(ended=ended)
+        if name not in self._ended:
+            with self._by_itself(name):
+                return self._live[name].verdict(ended=ended)
+        return self._ended[name]
 
     def states(self) -> dict[str, str]:
         return {name: json.dumps(rule.state()) for name, rule in self._going()}
 
     def _going(self) -> list[tuple[str, Rule]]:
-        return [(name, rule) for name, rule in self._live.items() if name not in self._fired]
+        return [(name, rule) for name, rule in self._live.items() if name not in self._ended]
 
     def _wanted(self, tensor: str) -> bool:
         return any(rule.wants(tensor) for rule in self._live.values())
@@ -207,6 +228,7 @@ def _outcome(name: str, verdict: Verdict, now: datetime) -> Outcome:
         Status.ISSUES_FOUND: ISSUES_FOUND,
         Status.NO_ISSUES_FOUND: NO_ISSUES_FOUND,
         Status.NOT_EVALUATED: NOT_EVALUATED,
+        Status.ERROR: RULE_ERROR,
     }.get(verdict.status, IN_PROGRESS)
     if status == IN_PROGRESS:
         return Outcome(name, RuleSource.LOCAL, status)

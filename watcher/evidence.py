@@ -17,8 +17,10 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
+from watcher import policy
 from watcher.aws.logs import PROCESSING_JOBS, TRAINING_JOBS, JobLogs
 from watcher.aws.session import Aws
+from watcher.config import Rules
 from watcher.errors import WatcherError
 from watcher.model import Evidence, Finding, FindingKind, JobSnapshot, Outcome, Reading, RuleSource
 
@@ -42,6 +44,9 @@ _MATTERS = re.compile(
 )
 
 
+_DECIDED_BY_VALUES = (FindingKind.RULE_ISSUE, FindingKind.DIVERGENCE)
+
+
 @dataclass(frozen=True, slots=True)
 class Part:
     """What one place had to say: values for `Evidence`, and what is missing there."""
@@ -54,8 +59,9 @@ class Gatherer:
     """Safe to use from several threads. Remembers the last complete evidence, because a finding that
     goes to two destinations, or that is tried again, needs it more than once."""
 
-    def __init__(self, aws: Aws) -> None:
+    def __init__(self, aws: Aws, rules: Rules) -> None:
         self._aws = aws
+        self._rules = rules
         self._logs = JobLogs(aws)
         self._remembered: OrderedDict[str, Evidence] = OrderedDict()
         self._lock = threading.Lock()
@@ -78,13 +84,13 @@ class Gatherer:
             return Evidence(missing=("everything: the job is no longer known",))
         places: dict[str, Callable[[], Part]] = {}
         match finding.kind:
-            case FindingKind.RULE_ISSUE | FindingKind.RULE_ERROR:
+            case FindingKind.RULE_ISSUE | FindingKind.RULE_ERROR | FindingKind.DIVERGENCE:
                 places["log of the rule's processing job"] = lambda: self._rule_log(finding, job)
             case FindingKind.JOB_FAILED:
                 places["log of the training job"] = lambda: self._training_log(job)
-            case FindingKind.JOB_STOPPED | FindingKind.JOB_COMPLETED:
+            case _:
                 pass
-        if finding.kind is FindingKind.RULE_ISSUE and finding.source is not RuleSource.PROFILER:
+        if finding.kind in _DECIDED_BY_VALUES and finding.source is not RuleSource.PROFILER:
             places["values"] = lambda: self._values(finding, job)
         parts = at_once(places, PATIENCE)
         values = {name: value for part in parts for name, value in part.values.items()}
@@ -93,9 +99,11 @@ class Gatherer:
     # -- logs -------------------------------------------------------------------------------------
 
     def _rule_log(self, finding: Finding, job: JobSnapshot) -> Part:
-        outcome = _outcome(finding, job)
-        if outcome is None or not outcome.evaluation_job_arn:
-            return Part(missing=("log: the rule has no processing job",))
+        outcome = _processed(finding, job)
+        if outcome is None:  # no job of SageMaker's evaluates it, so there is no log to miss
+            return Part()
+        if not outcome.evaluation_job_arn:
+            return Part(missing=("log: the rule has no processing job yet",))
         stream = self._logs.rule_stream(job.name, outcome.rule, outcome.evaluation_job_arn)
         return self._excerpt(PROCESSING_JOBS, stream)
 
@@ -116,7 +124,8 @@ class Gatherer:
         from watcher.aws.storage import S3Prefix
         from watcher.aws.tensors import DebugOutput
 
-        configured = job.rule(finding.rule or "", finding.source or RuleSource.DEBUGGER)
+        evaluated = (*policy.local_rules(job, self._rules), *job.rules)
+        configured = next((rule for rule in evaluated if rule.name == finding.rule), None)
         if configured is None or not job.debug_output:
             return Part(missing=("values: the job's record names no rule configuration and debug output",))
         try:
@@ -186,9 +195,10 @@ def _curve(steps: Iterable[Mapping[str, Reading]], tensors: set[str]) -> tuple[R
     return tuple(reading for step in steps for name, reading in step.items() if name in tensors)
 
 
-def _outcome(finding: Finding, job: JobSnapshot) -> Outcome | None:
-    found = (o for o in job.outcomes if (o.rule, o.source) == (finding.rule, finding.source))
-    return next(found, None)
+def _processed(finding: Finding, job: JobSnapshot) -> Outcome | None:
+    """The outcome of the rule's processing job: of Debugger's too, where Watcher found the issue itself."""
+    source = RuleSource.DEBUGGER if finding.source is RuleSource.LOCAL else finding.source
+    return next((o for o in job.outcomes if (o.rule, o.source) == (finding.rule, source)), None)
 
 
 def excerpt(lines: Sequence[str]) -> tuple[str, ...]:

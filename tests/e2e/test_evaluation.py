@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
+import rules
 from tests.doubles.slack import SlackDouble
 from tests.e2e.conftest import changed, eventually, issue, running
 from tests.trials import save_trial, upload
@@ -83,6 +85,7 @@ def test_watcher_alerts_before_debugger_does_and_debuggers_word_updates_that_ale
     with running(App(config)):
         eventually(lambda: slack.messages, "an alert")
         assert "the rule wants 5 %" in blocks(slack)
+        assert f"steps 0 to {step}" in blocks(slack)
         assert "Debugger's own rule job" not in blocks(slack)
         sandbox.control.put_training_job("churn", DebugRuleEvaluationStatuses=[issue(step=step)])
         eventually(lambda: "Debugger's own rule job found the same" in blocks(slack), "the agreement")
@@ -293,3 +296,43 @@ def test_a_job_in_order_has_no_defect(config: Config, sandbox: Sandbox, slack: S
     app.run_once()
     app.close()
     assert slack.messages == []
+
+
+class Broken(rules.Rule):
+    """A rule with a fault of its own, as a third party's may have."""
+
+    name = "Broken"
+    complaint = "It broke"
+
+    def __init__(self, parameters: Mapping[str, str]) -> None:
+        super().__init__(parameters)
+        self.selections = (rules.Selection(regexes=(".*",)),)
+
+    def _judge(self, step: rules.Step, tensors: Mapping[str, rules.Value]) -> Sequence[rules.Breach]:
+        raise ZeroDivisionError("nobody foresaw this")
+
+
+def test_a_rule_that_fails_ends_its_own_evaluation_and_no_other(
+    config: Config,
+    sandbox: Sandbox,
+    slack: SlackDouble,
+    trial: tuple[Path, int],
+    s3: Any,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setattr(rules, "RULES", {**rules.RULES, "Broken": Broken})
+    upload(trial[0], s3, BUCKET, "churn")
+    place(
+        sandbox,
+        "churn",
+        DebugRuleConfigurations=[a_rule("Broken"), a_rule("LossNotDecreasing", **PARAMETERS)],
+        DebugRuleEvaluationStatuses=[],
+    )
+    app = App(config)
+    with capture_logs():
+        app.run_once()
+    found = {(finding.rule, finding.kind.value) for finding in app.store.findings()}
+    assert found == {("Broken", "rule_error"), ("LossNotDecreasing", "rule_issue")}
+    assert any("nobody foresaw this" in blocks(slack, number) for number in range(2))
+    assert len(slack.messages) == 2
+    app.close()
