@@ -16,7 +16,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from tests.bench import tensors
+from tests.bench import rule_speed, tensors
 from tests.bench.stubbed import stub
 
 RUNS = 3
@@ -69,6 +69,8 @@ def main() -> None:
         status.update("starting, idling, ending …")
         runs = [measure("daemon") for _ in range(RUNS)]
         figures["daemon"] = {key: median(runs, key) for key in runs[0]}
+        status.update("rules on single numbers …")
+        figures["rules"] = measure("rule_speed")
         status.update("tensors of up to 10,000 saved steps, which takes minutes …")
         figures["tensors"] = measure("tensors")
     if "--json" in sys.argv:
@@ -98,7 +100,7 @@ def table(figures: dict[str, Any]) -> Table:
     rows.add_row("watcher run: ready after", f"{daemon['ready_seconds']:.2f} s", "< 2 s")
     rows.add_row("  memory, idle", f"{daemon['idle_memory_mb']:.0f} MB", "< 120 MB")
     rows.add_row("  SIGTERM to exit", f"{daemon['seconds_to_exit']:.2f} s", "< 10 s")
-    for row in tensors.rows(figures["tensors"]):
+    for row in (*rule_speed.rows(figures["rules"]), *tensors.rows(figures["tensors"])):
         rows.add_row(*row)
     return rows
 
