@@ -89,7 +89,7 @@ def compose(
             for label, text in _fields(finding, snapshot, now)
             if (value := printable(text).strip())
         ),
-        advice=_advice(delivery, finding, snapshot),
+        advice=advice(finding, snapshot),
         stop=printable(delivery.text),
         evidence=evidence,
         links=tuple(_links(finding, snapshot, evidence)),
@@ -208,14 +208,6 @@ def _fields(finding: Finding, snapshot: JobSnapshot | None, now: datetime) -> It
     _, _, _, region, account, _ = finding.job_arn.split(":", 5)
     yield "Region", f"{region} (account {account})"
     yield "Details", finding.reason
-
-
-def _advice(delivery: Delivery, finding: Finding, snapshot: JobSnapshot | None) -> str:
-    sentences = [advice(finding, snapshot)]
-    nobody_stops_it = snapshot is not None and snapshot.in_progress and not delivery.text
-    if finding.kind is FindingKind.RULE_ISSUE and nobody_stops_it:
-        sentences.append(f"To stop the job: watcher stop {finding.job}")
-    return "\n".join(filter(None, sentences))
 
 
 def _job_status(snapshot: JobSnapshot) -> str:

@@ -172,12 +172,6 @@ def test_a_stopped_job_comes_with_why_sagemaker_stopped_it(secondary: str, hint:
     assert hint in about(FindingKind.JOB_STOPPED, "Stopped", secondary=secondary).advice
 
 
-def test_a_job_that_nobody_stops_comes_with_the_command_that_does() -> None:
-    left_alone = compose(delivery(text=""), FINDING, SNAPSHOT, EVIDENCE, NOW)
-    assert left_alone.advice.endswith(f"To stop the job: watcher stop {JOB}")
-    assert "watcher stop" not in alert().advice
-
-
 def test_the_links_lead_to_the_jobs_and_to_their_logs_in_the_console() -> None:
     console = "https://eu-west-1.console.aws.amazon.com"
     logs = f"{console}/cloudwatch/home?region=eu-west-1#logsV2:log-groups/log-group"

@@ -73,6 +73,11 @@ def test_stopping_is_opt_in():
     assert decide(FIRING).stop is StopChoice.NOT_ASKED
 
 
+def test_the_alert_on_a_job_that_nobody_stops_names_the_command_that_does():
+    [alert] = policy.deliveries(the_finding(FIRING), decide(FIRING), Stop(), NOON)
+    assert alert.text.endswith(f"To stop it: watcher stop {FIRING.name}")
+
+
 def test_a_profiler_rule_never_stops_a_job():
     job = a_job(outcomes=(an_outcome("IssuesFound", rule="ProfilerReport", source=RuleSource.PROFILER),))
     decision = decide(job, Route(stop=True))
