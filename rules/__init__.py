@@ -81,7 +81,7 @@ RULES: Mapping[str, type[Rule]] = {
 }
 """The built-in rules by Debugger's name."""
 
-_FOR_THE_SERVICE = frozenset({"rule_to_invoke", "base_trial", "action_json"})
+FOR_THE_SERVICE = frozenset({"rule_to_invoke", "source_s3_uri", "base_trial", "action_json"})
 """RuleParameters that tell SageMaker which rule to start on what, and mean nothing to the rule."""
 
 
@@ -99,7 +99,7 @@ def load(name: str, parameters: Mapping[str, str]) -> Rule:
 
     Raises `UnknownRule`, which lists the rules there are, or `ParameterError`.
     """
-    return _find(name)({key: text for key, text in parameters.items() if key not in _FOR_THE_SERVICE})
+    return _find(name)({key: text for key, text in parameters.items() if key not in FOR_THE_SERVICE})
 
 
 def _find(name: str) -> type[Rule]:

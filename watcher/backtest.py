@@ -31,8 +31,6 @@ See = Callable[[SavedStep], object]
 Find = Callable[[str], Saved]
 """`watcher.saved.find`, for the other trials that parameters name."""
 
-_FOR_THE_SERVICE = frozenset({"rule_to_invoke", "source_s3_uri", "base_trial", "action_json"})
-
 
 def sweep(values: Mapping[str, Sequence[str]]) -> list[dict[str, str]]:
     """Every combination of the values; the last parameter's change fastest. Raises `UsageError`."""
@@ -53,7 +51,7 @@ class Backtest(ABC):
         self.saved = saved
         own = saved.parameters(rule)
         self.rule = own.get("rule_to_invoke", rule)
-        base = {name: text for name, text in own.items() if name not in _FOR_THE_SERVICE}
+        base = {name: text for name, text in own.items() if name not in rules.FOR_THE_SERVICE}
         self.settings = [{**base, **setting} for setting in settings]
 
     @abstractmethod
