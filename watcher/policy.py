@@ -147,7 +147,8 @@ def local_rules(job: JobSnapshot, settings: Rules) -> tuple[RuleConfiguration, .
         return ()
     own = tuple(rule for rule in job.rules if rule.source is RuleSource.DEBUGGER)
     if own or settings.local == "mirror":
-        return own
+        # A custom rule may bear the name of a built-in one, and is another.
+        return tuple(rule for rule in own if "source_s3_uri" not in rule.parameters)
     return tuple(
         RuleConfiguration(attached.rule, RuleSource.LOCAL, attached.parameters)
         for attached in settings.attach

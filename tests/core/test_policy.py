@@ -192,6 +192,13 @@ def test_profiler_rules_are_not_evaluated_locally():
     assert rule_names(replace(MIRRORED, rules=(profiler,))) == []
 
 
+def test_a_custom_rule_is_not_taken_for_the_built_in_one_of_its_name():
+    source = {"source_s3_uri": "s3://team/rules.py", "rule_to_invoke": "LossNotDecreasing"}
+    custom = RuleConfiguration("LossNotDecreasing", RuleSource.DEBUGGER, source)
+    assert rule_names(replace(MIRRORED, rules=(custom,))) == []
+    assert rule_names(replace(MIRRORED, rules=(custom,)), **ATTACHED) == []
+
+
 def test_debuggers_issue_and_watchers_own_are_twins():
     debugger = the_finding(FIRING)
     local = the_finding(a_job(outcomes=(an_outcome("IssuesFound", source=RuleSource.LOCAL),)))
