@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 
 from tests.doubles.debug_output import SavedJob, reduced
-from watcher.aws import event_files
+from watcher.aws import event_files, tensors
 from watcher.aws.collections import SaveConfig
 from watcher.aws.event_files import SavedStep, UnreadableStep
 from watcher.aws.storage import Folder, Storage, Stored
@@ -150,6 +151,24 @@ def test_only_a_few_files_are_fetched_ahead_and_threads_end_with_the_reading(job
             thread.join(5)
             assert not thread.is_alive()
     assert storage.asked.count("GET events") <= AHEAD + 1
+
+
+def test_a_long_job_of_large_tensors_takes_no_more_memory_than_what_is_fetched_ahead(
+    job: SavedJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    megabyte = 1 << 20
+    monkeypatch.setattr(tensors, "AHEAD_BYTES", 4 * megabyte)
+    job.collections()
+    for step in range(40):
+        job.step(step, {"weight": np.zeros(megabyte // 8)})
+    tracemalloc.start()
+    try:
+        for saved in reader_of(job).read():
+            assert isinstance(saved, SavedStep)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert 4 * megabyte < peak < 10 * megabyte
 
 
 # -- workers ------------------------------------------------------------------------------------------

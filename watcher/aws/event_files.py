@@ -25,7 +25,7 @@ from watcher.tfevents import MODES, Damaged, SavedTensor, decode
 WHOLE = 1 << 20
 """Bytes up to which an event file is fetched whole, and up to which a gap between two wanted tensors is
 fetched along: about what S3 sends in the time in which it answers another request (20 to 30 ms at
-50 MB/s and connection)."""
+50 MB/s and connection). On the sandbox, one tensor out of 64 is faster by the index from 4 MiB on."""
 
 Wanted = Callable[[str], bool]
 """Whether a tensor of this name is to be fetched and decoded. Asked from several threads."""
