@@ -220,6 +220,8 @@ def _load(job: JobSnapshot, settings: RuleSettings) -> Iterator[tuple[str, Rule]
         except rules.RuleError as error:
             # A custom rule, or parameters that the lint has told of already.
             log.debug("rule_not_evaluated", rule=configuration.name, error=str(error))
+        except Exception:
+            log.exception("rule_failed", rule=configuration.name)
 
 
 def _outcome(name: str, verdict: Verdict, now: datetime) -> Outcome:

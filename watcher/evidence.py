@@ -18,10 +18,11 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from watcher import policy
-from watcher.aws.logs import PROCESSING_JOBS, TRAINING_JOBS, JobLogs
+from watcher.aws.logs import JobLogs
 from watcher.aws.session import Aws
 from watcher.config import Rules
 from watcher.errors import WatcherError
+from watcher.links import PROCESSING_LOGS, TRAINING_LOGS
 from watcher.model import Evidence, Finding, FindingKind, JobSnapshot, Outcome, Reading, RuleSource
 
 if TYPE_CHECKING:
@@ -105,10 +106,10 @@ class Gatherer:
         if not outcome.evaluation_job_arn:
             return Part(missing=("log: the rule has no processing job yet",))
         stream = self._logs.rule_stream(job.name, outcome.rule, outcome.evaluation_job_arn)
-        return self._excerpt(PROCESSING_JOBS, stream)
+        return self._excerpt(PROCESSING_LOGS, stream)
 
     def _training_log(self, job: JobSnapshot) -> Part:
-        return self._excerpt(TRAINING_JOBS, self._logs.training_stream(job.name))
+        return self._excerpt(TRAINING_LOGS, self._logs.training_stream(job.name))
 
     def _excerpt(self, group: str, stream: str) -> Part:
         if not stream:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
@@ -134,7 +135,8 @@ class Outbox:
             except Exception as error:
                 # What nobody foresaw lies in this one delivery. It must hold up no other, and not for ever.
                 log.exception("attempt_failed")
-                self._retry(delivery, f"{type(error).__name__}: {error}", None, uncertain=True)
+                with suppress(StoreError):  # then the claim's lease ends, as above
+                    self._retry(delivery, f"{type(error).__name__}: {error}", None, uncertain=True)
 
     def _tell(self, delivery: Delivery, finding: Finding) -> None:
         record = self.store.job(finding.job_arn)

@@ -16,7 +16,7 @@ from watcher.aws.sagemaker import TrainingJobs
 from watcher.config import Config, Watch
 from watcher.detect import detect
 from watcher.errors import NotFound, StoreError
-from watcher.lint import lint
+from watcher.lint import Defect, lint
 from watcher.model import (
     KNOWN_RULE_STATUSES,
     KNOWN_STATUSES,
@@ -172,9 +172,9 @@ class Pipeline:
 
 
 def defects(job: JobSnapshot, now: datetime) -> list[Finding]:
-    """What the job's record shows of rules that cannot do their work: one finding a rule. Pure."""
+    """What the job's record shows of rules that cannot do their work: one finding a rule."""
     by_rule: dict[str, list[str]] = {}
-    for defect in lint(job):
+    for defect in _lint(job):
         by_rule.setdefault(defect.rule, []).append(f"{defect.sentence}: {defect.mend}.")
     kind, source = FindingKind.RULE_DEFECT, RuleSource.LOCAL
     return [
@@ -191,6 +191,15 @@ def defects(job: JobSnapshot, now: datetime) -> list[Finding]:
         )
         for rule, sentences in by_rule.items()
     ]
+
+
+def _lint(job: JobSnapshot) -> list[Defect]:
+    """It asks the rules themselves for their parameters, and a rule may be anybody's."""
+    try:
+        return lint(job)
+    except Exception:
+        log.exception("lint_failed", job=job.name)
+        return []
 
 
 def matches(job: JobSnapshot, watch: Watch) -> bool:

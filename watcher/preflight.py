@@ -8,12 +8,12 @@ from contextlib import closing, suppress
 from dataclasses import dataclass
 from enum import StrEnum
 
-from watcher.aws.logs import PROCESSING_JOBS
 from watcher.aws.sagemaker import TrainingJobs, parse_job
 from watcher.aws.session import Aws, translate
 from watcher.config import Config
 from watcher.destination import Destination, DestinationKind
 from watcher.errors import AccessDenied, AwsError, NotFound, WatcherError
+from watcher.links import PROCESSING_LOGS
 from watcher.model import JobSnapshot
 from watcher.store import open_store
 
@@ -150,9 +150,9 @@ def _job_tags(aws: Aws, recent: Sequence[JobSnapshot]) -> str | Check:
 
 def _rule_logs(aws: Aws) -> str:
     with suppress(NotFound), translate("logs:DescribeLogStreams"):
-        aws.logs.describe_log_streams(logGroupName=PROCESSING_JOBS, limit=1)
+        aws.logs.describe_log_streams(logGroupName=PROCESSING_LOGS, limit=1)
     with suppress(NotFound), translate("logs:GetLogEvents"):
-        aws.logs.get_log_events(logGroupName=PROCESSING_JOBS, logStreamName=NO_SUCH_STREAM, limit=1)
+        aws.logs.get_log_events(logGroupName=PROCESSING_LOGS, logStreamName=NO_SUCH_STREAM, limit=1)
     return "DescribeLogStreams and GetLogEvents answer"
 
 

@@ -312,6 +312,13 @@ class Broken(rules.Rule):
         raise ZeroDivisionError("nobody foresaw this")
 
 
+class Unmakable(Broken):
+    name = "Unmakable"
+
+    def __init__(self, parameters: Mapping[str, str]) -> None:
+        raise ZeroDivisionError("not even this")
+
+
 def test_a_rule_that_fails_ends_its_own_evaluation_and_no_other(
     config: Config,
     sandbox: Sandbox,
@@ -320,17 +327,22 @@ def test_a_rule_that_fails_ends_its_own_evaluation_and_no_other(
     s3: Any,
     monkeypatch: pytest.MonkeyPatch,
 ):
-    monkeypatch.setattr(rules, "RULES", {**rules.RULES, "Broken": Broken})
+    monkeypatch.setattr(rules, "RULES", {**rules.RULES, "Broken": Broken, "Unmakable": Unmakable})
     upload(trial[0], s3, BUCKET, "churn")
     place(
         sandbox,
         "churn",
-        DebugRuleConfigurations=[a_rule("Broken"), a_rule("LossNotDecreasing", **PARAMETERS)],
+        DebugRuleConfigurations=[
+            a_rule("Broken"),
+            a_rule("Unmakable"),
+            a_rule("LossNotDecreasing", **PARAMETERS),
+        ],
         DebugRuleEvaluationStatuses=[],
     )
     app = App(config)
-    with capture_logs():
+    with capture_logs() as logs:
         app.run_once()
+    assert {"lint_failed", "rule_failed"} <= {entry["event"] for entry in logs}
     found = {(finding.rule, finding.kind.value) for finding in app.store.findings()}
     assert found == {("Broken", "rule_error"), ("LossNotDecreasing", "rule_issue")}
     assert any("nobody foresaw this" in blocks(slack, number) for number in range(2))

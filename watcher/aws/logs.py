@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from watcher.aws.session import Aws, translate
 from watcher.errors import NotFound
-
-TRAINING_JOBS = "/aws/sagemaker/TrainingJobs"
-PROCESSING_JOBS = "/aws/sagemaker/ProcessingJobs"
+from watcher.links import PROCESSING_LOGS, TRAINING_LOGS
 
 _PREFIX = 26
 """So many characters of the training job's and of the rule's name stand in a rule job's stream."""
@@ -20,7 +18,7 @@ class JobLogs:
 
     def training_stream(self, job: str) -> str:
         """The first stream of a training job; empty where it has none yet."""
-        return next(iter(self._streams(TRAINING_JOBS, f"{job}/")), "")
+        return next(iter(self._streams(TRAINING_LOGS, f"{job}/")), "")
 
     def rule_stream(self, job: str, rule: str, evaluation_job_arn: str) -> str:
         """The stream of a rule's processing job; empty where it has none yet.
@@ -31,7 +29,7 @@ class JobLogs:
         suffix = evaluation_job_arn.rpartition("-")[2].lower()
         expected = f"{job[:_PREFIX]}-{rule[:_PREFIX]}-{suffix}/"
         for prefix in (expected, f"{job[:_PREFIX]}-"):
-            for stream in self._streams(PROCESSING_JOBS, prefix):
+            for stream in self._streams(PROCESSING_LOGS, prefix):
                 if stream.partition("/")[0].lower().endswith(f"-{suffix}"):
                     return stream
         return ""

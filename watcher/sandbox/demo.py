@@ -27,8 +27,9 @@ from rich.status import Status
 from rich.table import Table
 from rich.text import Text
 
-from watcher.aws.logs import TRAINING_JOBS, JobLogs
+from watcher.aws.logs import JobLogs
 from watcher.aws.session import Aws, translate
+from watcher.links import TRAINING_LOGS
 from watcher.sandbox.process import Sandbox
 from watcher.sandbox.webhook_receiver import WebhookReceiver
 
@@ -281,7 +282,7 @@ def _progress(job: dict[str, Any], logs: JobLogs) -> Text:
     """The secondary status, and the last line of the training's log."""
     said = f"{job['TrainingJobName']}: {job['SecondaryStatus']}"
     if stream := logs.training_stream(job["TrainingJobName"]):
-        said += "".join(f"  {line}" for line in logs.tail(TRAINING_JOBS, stream, 1))
+        said += "".join(f"  {line}" for line in logs.tail(TRAINING_LOGS, stream, 1))
     return Text(said.replace("#011", "  "), no_wrap=True, overflow="ellipsis")
 
 
