@@ -37,7 +37,8 @@ log = structlog.get_logger(__name__)
 
 LEASE = 60.0
 """Seconds in which an attempt must be over: evidence and one request, each bounded far below."""
-WORKERS = 8
+WORKERS = 32
+"""More than a configuration has destinations: each that hangs holds one of them, and must delay no other."""
 FIRST_DELAY, LONGEST_DELAY = 1.0, 60.0
 SHORTEST_WAIT, LONGEST_WAIT = 0.01, 30.0
 """Seconds between two looks at the store, which other processes write to as well."""

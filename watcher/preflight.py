@@ -12,7 +12,7 @@ from watcher.aws.sagemaker import TrainingJobs, parse_job
 from watcher.aws.session import Aws, translate
 from watcher.config import Config
 from watcher.destination import Destination, DestinationKind
-from watcher.errors import AccessDenied, AwsError, NotFound, WatcherError
+from watcher.errors import AccessDenied, AwsError, NotFound, Unavailable, WatcherError
 from watcher.links import PROCESSING_LOGS
 from watcher.model import JobSnapshot
 from watcher.store import open_store
@@ -74,6 +74,8 @@ def _tried(name: str, ask: Callable[[], str | Check]) -> Check:
         found = ask()
     except AwsError as error:
         mend = f"allow {error.operation}" if isinstance(error, AccessDenied) else ""
+        if isinstance(error, Unavailable):
+            mend = "check the network and AWS_ENDPOINT_URL, then try again"
         return Check(name, State.FAILED, str(error), mend)
     except WatcherError as error:
         return Check(name, State.FAILED, str(error))

@@ -294,21 +294,31 @@ def test_one_broken_channel_delays_no_other_and_shows_as_a_dead_letter(
     app.close()
 
 
-def test_a_webhook_that_hangs_delays_no_other_channel(config: Config, sandbox: Sandbox, slack: SlackDouble):
+def test_webhooks_that_hang_delay_no_other_channel(config: Config, sandbox: Sandbox, slack: SlackDouble):
+    hanging = 12
     with WebhookDouble("a shared secret", utc_now) as hook:
-        hook.hang()
+        for _ in range(hanging):
+            hook.hang()
         settings = changed(
             config,
             webhook={"secret": hook.secret},
-            route=[{"to": [f"webhook:{hook.url}", "slack:#alerts"]}],
+            route=[
+                {
+                    "to": [
+                        *(f"webhook:{hook.url}?number={number}" for number in range(hanging)),
+                        "slack:#alerts",
+                    ]
+                }
+            ],
         )
         sandbox.control.put_training_job("first", DebugRuleEvaluationStatuses=[issue()])
         with running(App(settings)) as app:
-            eventually(lambda: hook.received, "a request that hangs")
+            eventually(lambda: len(hook.received) == hanging, "requests that hang")
             sandbox.control.put_training_job("second", DebugRuleEvaluationStatuses=[issue()])
             eventually(lambda: len(slack.messages) == 2, "both alerts in Slack")
             webhook = [row for row in app.store.deliveries() if row.to.startswith("webhook:")]
-            assert [row.state for row in webhook] == [DeliveryState.IN_FLIGHT, DeliveryState.PENDING]
+            in_flight, pending = [DeliveryState.IN_FLIGHT] * hanging, [DeliveryState.PENDING] * hanging
+            assert [row.state for row in webhook] == in_flight + pending
             hook.released.set()
 
 

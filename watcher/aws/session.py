@@ -37,7 +37,7 @@ CLIENT_CONFIG = ClientConfig(
     retries={"mode": "adaptive", "max_attempts": 5},
     connect_timeout=5,
     read_timeout=20,
-    max_pool_connections=16,
+    max_pool_connections=64,
     user_agent_extra="debugger-watcher",
 )
 PUBLISH_ONCE = CLIENT_CONFIG.merge(ClientConfig(retries={"total_max_attempts": 1}))
