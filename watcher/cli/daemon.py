@@ -1,0 +1,54 @@
+"""Watching: `run`, and `check`, which tries beforehand what `run` will need."""
+
+from __future__ import annotations
+
+import logging
+from typing import Annotated
+
+import typer
+
+from watcher.cli.terminal import ConfigFile, Json, Verbose, err, out, print_json, start
+
+
+def run(
+    jobs: Annotated[
+        list[str] | None, typer.Argument(metavar="JOB", help="Watch only these, until they are settled.")
+    ] = None,
+    once: Annotated[bool, typer.Option("--once", help="One pass over everything, deliver, exit.")] = False,
+    config: ConfigFile = None,
+    verbose: Verbose = False,
+) -> int:
+    """Watch training jobs, and alert."""
+    settings = start(config, verbose=verbose, usual=logging.INFO)
+    if unused := settings.not_used_yet():
+        import structlog
+
+        structlog.get_logger(__name__).warning("not_used_yet", keys=unused)
+    from watcher import app as daemon
+
+    return daemon.run(settings, jobs or (), once)
+
+
+def check(config: ConfigFile = None, as_json: Json = False, verbose: Verbose = False) -> int:
+    """Try everything that `run` will need, and say what is missing."""
+    from watcher.config import DEFAULT_FILE
+    from watcher.preflight import State, preflight
+
+    settings = start(config, verbose=verbose)
+    file = config or DEFAULT_FILE
+    source = str(file) if file.exists() else f"no {file} here: every setting has its default"
+    done = []
+    with err().status("checking …") as status:
+        for result in preflight(settings, source):
+            done.append(result)
+            status.update(f"checked {result.name} …")
+    if as_json:
+        from dataclasses import asdict
+
+        print_json([asdict(result) for result in done])
+    else:
+        from watcher.tables import Table
+
+        rows = [(result.state, result.name, result.found, result.mend) for result in done]
+        Table(("state", "check", "found", "mend"), rows).print(out())
+    return 1 if any(result.state is State.FAILED for result in done) else 0
