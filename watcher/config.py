@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 from pydantic_core import ErrorDetails
@@ -67,7 +67,13 @@ class Rules(_Section):
     """Which rules Watcher evaluates itself: `mirror` each job's own, `attach` also those of
     `[[rules.attach]]` on jobs that have none, or `off`."""
     attach: tuple[AttachedRule, ...] = ()
-    """Rules for jobs that save tensors and have no rule of their own."""
+    """Rules for jobs that have no rule of their own: on the tensors that a job saves or, where it saves none,
+    on its metrics in CloudWatch."""
+    mute_after: float = Field(default=1800, ge=0)
+    """Seconds of training in which a rule's processing job may write nothing to its log before that is told;
+    0: never told."""
+    log_group: str = ""
+    """CloudWatch log group for the log lines of Watcher's own evaluations; empty: they are not written."""
 
 
 class StoreSettings(_Section):
@@ -119,6 +125,9 @@ class Stop(_Section):
     """A brake: beyond it, alert only."""
 
 
+Price = Annotated[float, Field(gt=0)]
+
+
 class Http(_Section):
     listen: str = "127.0.0.1:8080"
     """Address of the status page; empty switches it off. Read, and not used yet."""
@@ -135,6 +144,9 @@ class Config(_Section):
     route: tuple[Route, ...] = ()
     """First match wins; what none matches goes to `slack.channel`, else to the console."""
     stop: Stop = Stop()
+    prices: dict[str, Price] = Field(default_factory=dict)
+    """US dollars an hour, by instance type (`"ml.p4d.24xlarge" = 37.69`); none given: alerts tell hours, not
+    money."""
     http: Http = Http()
 
     def not_used_yet(self) -> list[str]:

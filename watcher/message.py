@@ -175,6 +175,8 @@ def _title(finding: Finding) -> str:
             return f"{finding.rule} had nothing to look at in {finding.job}"
         case FindingKind.DIVERGENCE:
             return f"Watcher and Debugger disagree on {finding.rule} in {finding.job}"
+        case FindingKind.RULE_MUTE:
+            return f"{finding.rule} is not doing its work on {finding.job}"
         case FindingKind.RULE_DEFECT:
             return f"{finding.rule} cannot do its work on {finding.job}"
         case FindingKind.JOB_FAILED:

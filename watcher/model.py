@@ -83,6 +83,15 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True)
+class FinalMetric:
+    """The newest value of one of a training job's metrics."""
+
+    name: str
+    value: float
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class JobSnapshot:
     """One training job as `Search` or `DescribeTrainingJob` shows it at one time."""
 
@@ -105,8 +114,19 @@ class JobSnapshot:
     """None where the API that was asked does not tell them (only `Search` does)."""
     instance_type: str = ""
     instance_count: int = 1
+    instance_groups: tuple[tuple[str, int], ...] = ()
+    """Instance type and count of each group of a heterogeneous cluster, which has no single type."""
+    spot: bool = False
+    """Managed spot training: cheaper than the list price by an amount that is known at the end."""
     max_runtime: int = 0
     """`MaxRuntimeInSeconds`; 0 where the job has no such limit."""
+    experiment: str = ""
+    trial: str = ""
+    """Of SageMaker Experiments: `ExperimentConfig`."""
+    metrics: tuple[str, ...] = ()
+    """The names of its `MetricDefinitions`: what SageMaker reads from its log and puts into CloudWatch."""
+    final_metrics: tuple[FinalMetric, ...] = ()
+    """The newest value of each, as `FinalMetricDataList` has it; moves while the job runs."""
 
     @property
     def debug_output(self) -> str:
@@ -157,6 +177,8 @@ class FindingKind(StrEnum):
     """A rule had nothing to look at, although Debugger says NoIssuesFound or nothing."""
     DIVERGENCE = "divergence"
     """Watcher's own verdict and Debugger's differ at the end."""
+    RULE_MUTE = "rule_mute"
+    """The log of a rule's processing job shows that it is not doing its work."""
     RULE_DEFECT = "rule_defect"
     """The job's record shows that a rule can never fire, always will, or reads nothing."""
     JOB_FAILED = "job_failed"
@@ -225,6 +247,8 @@ class DeliveryKind(StrEnum):
     STOP = "stop"
     UPDATE = "update"
     """What became of the stop, told where the alert was told."""
+    PLOT = "plot"
+    """The curve of the tensors that decided, as a file in the alert's thread."""
 
 
 class DeliveryState(StrEnum):
@@ -265,7 +289,7 @@ class Delivery:
     text: str = ""
     """Of an alert and of an update, what is said about the job's fate; of a stop, who asks for it."""
     follows: str = ""
-    """Of an update, the id of the alert that it belongs to."""
+    """Of an update and of a plot, the id of the alert that it belongs to."""
 
     @property
     def open(self) -> bool:
@@ -294,6 +318,10 @@ class Evidence:
     explanation: str = ""
     """The numbers in a sentence: what fell by how much between which steps, and what the rule wants."""
     deciding: tuple[Reading, ...] = ()
+    needed: tuple[Reading, ...] = ()
+    """What would just have satisfied the rule, where one number says it."""
     curve: tuple[Reading, ...] = ()
-    """The last saved values up to the deciding step, of the tensors that decided."""
+    """The last values up to the deciding step, of the tensors that decided."""
+    curve_from: str = ""
+    """Where the curve comes from, and what a step is there, if these are not saved tensors."""
     missing: tuple[str, ...] = ()
