@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -125,6 +125,20 @@ class Stop(_Section):
     """A brake: beyond it, alert only."""
 
 
+class Account(_Section):
+    role_arn: str = ""
+    """Role that Watcher assumes in the member account; empty: its own account, for more regions."""
+    external_id: SecretStr = SecretStr("")
+    """As the role's trust policy wants it."""
+    regions: tuple[str, ...] = ()
+    """Regions to watch there; none: the region above."""
+
+    @property
+    def account(self) -> str:
+        """The account's number; empty for Watcher's own."""
+        return self.role_arn.split(":")[4] if self.role_arn else ""
+
+
 Price = Annotated[float, Field(gt=0)]
 
 
@@ -138,6 +152,8 @@ class Config(_Section):
     """The AWS region; empty: the usual AWS chain."""
     watch: Watch = Watch()
     rules: Rules = Rules()
+    account: tuple[Account, ...] = ()
+    """Member accounts and further regions whose jobs are watched, beside those of its own."""
     store: StoreSettings = StoreSettings()
     slack: Slack = Slack()
     webhook: Webhook = Webhook()
@@ -156,6 +172,7 @@ class Config(_Section):
     def secrets(self) -> list[str]:
         """What must never be seen in a log line."""
         secrets = (self.slack.bot_token, self.slack.app_token, self.webhook.secret)
+        secrets += tuple(account.external_id for account in self.account)
         return [secret.get_secret_value() for secret in secrets if secret]
 
 
@@ -322,6 +339,7 @@ def _did_you_mean(key: Key) -> str:
 
 # -- what is wrong with the whole -----------------------------------------------------------------
 
+_ROLE = re.compile(r"arn:aws[a-z-]*:iam::\d{12}:role/.+")
 _REGION = re.compile(r"[a-z]{2,}(-[a-z]+)+-\d+")
 
 MOST_TAGS = 19
@@ -334,6 +352,7 @@ def _contradictions(config: Config) -> Iterator[tuple[str, str]]:
     """Key and problem of each setting that is fine by itself and makes no sense as it stands."""
     if config.region and not _REGION.fullmatch(config.region):
         yield f'region = "{config.region}"', 'is not an AWS region; write one like "us-east-1"'
+    yield from _unusable_accounts(config.account)
     yield from _watches_nothing(config.watch)
     yield from _slack_problems(config)
     if 0 < len(config.webhook.secret) < SHORTEST_SECRET:
@@ -344,6 +363,28 @@ def _contradictions(config: Config) -> Iterator[tuple[str, str]]:
         for earlier, other in enumerate(config.route[:index]):
             if other.job in ("*", route.job) and other.rule in ("*", route.rule):
                 yield f"route[{index}]", f"can never match: route[{earlier}] ({other}) comes first"
+
+
+def _unusable_accounts(accounts: Sequence[Account]) -> Iterator[tuple[str, str]]:
+    for index, account in enumerate(accounts):
+        key = f"account[{index}]"
+        if account.role_arn and not _ROLE.fullmatch(account.role_arn):
+            yield (
+                f'{key}.role_arn = "{account.role_arn}"',
+                "is no role; write one like arn:aws:iam::111122223333:role/watcher",
+            )
+        elif account.role_arn and account.role_arn in {other.role_arn for other in accounts[:index]}:
+            yield key, "is there twice; write all of its regions into one [[account]]"
+        if "external_id" in account.model_fields_set and not account.role_arn:
+            yield f"{key}.external_id", "goes with a role_arn, which is missing"
+        elif not (account.role_arn or account.regions):
+            yield key, "names neither a role_arn nor regions, so it adds nothing"
+        for place, region in enumerate(account.regions):
+            if not _REGION.fullmatch(region):
+                yield (
+                    f'{key}.regions[{place}] = "{region}"',
+                    'is not an AWS region; write one like "us-east-1"',
+                )
 
 
 def _watches_nothing(watch: Watch) -> Iterator[tuple[str, str]]:

@@ -260,7 +260,7 @@ def test_whatever_stands_at_a_key_is_taken_or_refused_in_one_line_with_that_key(
             ""
             if not section
             else f"[[{section}]]\n"
-            if section in ("route", "rules.attach")
+            if section in ("account", "route", "rules.attach")
             else f"[{section}]\n"
         )
         toml.write_text(f"{head}{name} = {value}")

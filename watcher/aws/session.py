@@ -6,10 +6,13 @@ import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import boto3
+import botocore.session
 from botocore.config import Config as ClientConfig
+from botocore.credentials import CredentialProvider, CredentialResolver, DeferredRefreshableCredentials
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
@@ -32,6 +35,8 @@ if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
     from types_boto3_sagemaker import SageMakerClient
     from types_boto3_sns import SNSClient
+    from types_boto3_sqs import SQSClient
+    from types_boto3_sts import STSClient
 
 CLIENT_CONFIG = ClientConfig(
     retries={"mode": "adaptive", "max_attempts": 5},
@@ -43,11 +48,22 @@ CLIENT_CONFIG = ClientConfig(
 PUBLISH_ONCE = CLIENT_CONFIG.merge(ClientConfig(retries={"total_max_attempts": 1}))
 
 
+@dataclass(frozen=True, slots=True)
+class Role:
+    """A role to act as; `external_id` as its trust policy wants it, or empty."""
+
+    arn: str
+    external_id: str
+    source: Aws
+    """With whose credentials it is assumed."""
+
+
 class Aws:
     """Makes each client once, when it is first used. Safe to use from several threads."""
 
-    def __init__(self, region: str = "") -> None:
+    def __init__(self, region: str = "", role: Role | None = None) -> None:
         self._region = region
+        self._role = role
         self._lock = threading.RLock()
         self._session: boto3.Session | None = None
         self._clients: dict[tuple[str, str], Any] = {}
@@ -71,6 +87,13 @@ class Aws:
     @property
     def s3(self) -> S3Client:
         return self.client("s3")  # type: ignore[no-any-return]
+
+    @property
+    def sts(self) -> STSClient:
+        return self.client("sts")  # type: ignore[no-any-return]
+
+    def sqs(self, region: str) -> SQSClient:
+        return self.client("sqs", region)  # type: ignore[no-any-return]
 
     def sns(self, region: str) -> SNSClient:
         """Publishes once: the outbox tries again, and knows when a message may have arrived."""
@@ -103,8 +126,40 @@ class Aws:
     def _boto(self) -> boto3.Session:
         if self._session is None:
             with translate("credentials"):
-                self._session = boto3.Session()
+                self._session = boto3.Session(botocore_session=_acting_as(self._role) if self._role else None)
         return self._session
+
+
+def _acting_as(role: Role) -> botocore.session.Session:
+    session = botocore.session.get_session()
+    session.register_component("credential_provider", CredentialResolver([_AssumedRole(role)]))
+    return session
+
+
+class _AssumedRole(CredentialProvider):
+    """Credentials that are asked for when first used, and again before they expire."""
+
+    METHOD = "assume-role"
+
+    def __init__(self, role: Role) -> None:
+        super().__init__()
+        self._role = role
+
+    def load(self) -> DeferredRefreshableCredentials:
+        return DeferredRefreshableCredentials(self._assume, self.METHOD)
+
+    def _assume(self) -> dict[str, str]:
+        role = self._role
+        external: dict[str, Any] = {"ExternalId": role.external_id} if role.external_id else {}
+        with translate("sts:AssumeRole"):
+            given = role.source.sts.assume_role(RoleArn=role.arn, RoleSessionName="watcher", **external)
+        credentials = given["Credentials"]
+        return {
+            "access_key": credentials["AccessKeyId"],
+            "secret_key": credentials["SecretAccessKey"],
+            "token": credentials["SessionToken"],
+            "expiry_time": credentials["Expiration"].isoformat(),
+        }
 
 
 _DENIED = {"AccessDenied", "AccessDeniedException", "AuthorizationError", "UnauthorizedOperation", "403"}

@@ -1,0 +1,51 @@
+"""Every account and region in which training jobs are watched."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from watcher.aws.session import Aws, Role
+from watcher.config import Account
+
+
+class Accounts:
+    """`home` is where Watcher itself lives: its queue, its store, its topics. Its jobs are watched too.
+
+    Safe to use from several threads.
+    """
+
+    def __init__(self, region: str = "", members: Sequence[Account] = ()) -> None:
+        self.home = Aws(region)
+        self._members = members
+        self._places: dict[tuple[str, str], Aws] = {}
+
+    @property
+    def places(self) -> list[Aws]:
+        """One for each account and region; the first is home."""
+        listed = [
+            self._place(member, region)
+            for member in self._members
+            for region in member.regions or (self.home.region,)
+        ]
+        return list(dict.fromkeys([self.home, *listed]))
+
+    def of(self, arn: str) -> Aws:
+        """The account and region of a thing, by its ARN."""
+        _, _, _, region, account, _ = arn.split(":", 5)
+        member = next((m for m in self._members if m.role_arn and m.account == account), None)
+        return self._place(member or Account(), region)
+
+    def renew(self) -> None:
+        """Go through the credential chain again, everywhere."""
+        for place in self.places:
+            place.renew()
+
+    def _place(self, member: Account, region: str) -> Aws:
+        if not member.role_arn and region == self.home.region:
+            return self.home
+        key = (member.role_arn, region)
+        if key not in self._places:
+            role = Role(member.role_arn, member.external_id.get_secret_value(), self.home)
+            # Two threads may both come here first: the one that is kept serves both.
+            self._places.setdefault(key, Aws(region, role if member.role_arn else None))
+        return self._places[key]
