@@ -120,6 +120,8 @@ class JobSnapshot:
     """Managed spot training: cheaper than the list price by an amount that is known at the end."""
     max_runtime: int = 0
     """`MaxRuntimeInSeconds`; 0 where the job has no such limit."""
+    billable_time: int = 0
+    """`BillableTimeInSeconds`, of each instance; 0 until SageMaker tells it, at the end."""
     experiment: str = ""
     trial: str = ""
     """Of SageMaker Experiments: `ExperimentConfig`."""

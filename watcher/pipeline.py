@@ -231,6 +231,7 @@ def fingerprint(job: JobSnapshot) -> str:
         job,
         tags=None,
         modified_at=job.created_at,  # moves without anything else having changed
+        final_metrics=(),  # so do these, with every line of the training's log
         outcomes=tuple(o for o in job.outcomes if o.source is RuleSource.DEBUGGER),
         rules=tuple(r for r in job.rules if r.source is RuleSource.DEBUGGER),
     )

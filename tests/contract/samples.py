@@ -9,6 +9,7 @@ from typing import Any
 from watcher.model import (
     Delivery,
     DeliveryKind,
+    FinalMetric,
     Finding,
     FindingKind,
     HookConfiguration,
@@ -70,7 +71,14 @@ FULL_SNAPSHOT = snapshot(
     tags={"team": "risk"},
     instance_type="ml.m5.large",
     instance_count=4,
+    instance_groups=(("ml.p4d.24xlarge", 2), ("ml.c5.18xlarge", 4)),
+    spot=True,
     max_runtime=86400,
+    billable_time=3600,
+    experiment="churn",
+    trial="deep-trees",
+    metrics=("validation:error",),
+    final_metrics=(FinalMetric("validation:error", 0.125, after(5.5)),),
 )
 """Has a value in every field, and some that are awkward to store."""
 

@@ -9,7 +9,7 @@ import pytest
 
 from tests.jobs import NOON, a_job, an_ended_job, an_outcome
 from watcher.config import Watch
-from watcher.model import RuleConfiguration, RuleSource
+from watcher.model import FinalMetric, RuleConfiguration, RuleSource
 from watcher.pipeline import PROFILER_REFRESH, fingerprint, matches, schedule
 from watcher.reconcile import due
 from watcher.store.base import WatchedJob
@@ -89,6 +89,11 @@ def test_a_fingerprint_changes_with_the_job():
         {"failure_reason": "x"},
     ]
     assert len({fingerprint(a_job(**change)) for change in [{}, *changes]}) == 6
+
+
+def test_a_fingerprint_does_not_change_with_each_value_of_a_metric():
+    early, late = (FinalMetric("train:loss", value, NOON) for value in (0.5, 0.25))
+    assert fingerprint(a_job(final_metrics=(early,))) == fingerprint(a_job(final_metrics=(late,)))
 
 
 @pytest.mark.parametrize(

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from watcher.aws.session import Aws, translate
 from watcher.errors import NotFound
-from watcher.model import IN_PROGRESS, HookConfiguration, JobSnapshot, Outcome, RuleConfiguration, RuleSource
+from watcher.model import (
+    IN_PROGRESS,
+    FinalMetric,
+    HookConfiguration,
+    JobSnapshot,
+    Outcome,
+    RuleConfiguration,
+    RuleSource,
+)
 
 PAGE = 100
 """The most records that `Search` and `ListTrainingJobs` give at once."""
@@ -84,6 +93,7 @@ def parse_job(record: Mapping[str, Any]) -> JobSnapshot:
     """A record of `Search` or an answer of `DescribeTrainingJob` as a value."""
     algorithm = record.get("AlgorithmSpecification", {})
     resources = record.get("ResourceConfig", {})
+    experiment = record.get("ExperimentConfig", {})
     return JobSnapshot(
         arn=record["TrainingJobArn"],
         name=record["TrainingJobName"],
@@ -100,10 +110,27 @@ def parse_job(record: Mapping[str, Any]) -> JobSnapshot:
         hyperparameters=record.get("HyperParameters", {}),
         image=algorithm.get("TrainingImage") or algorithm.get("AlgorithmName", ""),
         tags={tag["Key"]: tag["Value"] for tag in record["Tags"]} if "Tags" in record else None,
-        instance_type=resources.get("InstanceType", ""),
-        instance_count=resources.get("InstanceCount", 1),
+        # Of several `InstancePreferences`, the one that SageMaker selected is what the job is billed for.
+        instance_type=resources.get("SelectedInstanceType") or resources.get("InstanceType", ""),
+        instance_count=resources.get("SelectedInstanceCount") or resources.get("InstanceCount", 1),
+        instance_groups=tuple(
+            (group["InstanceType"], group["InstanceCount"]) for group in resources.get("InstanceGroups", ())
+        ),
+        spot=record.get("EnableManagedSpotTraining", False),
         max_runtime=record.get("StoppingCondition", {}).get("MaxRuntimeInSeconds", 0),
+        billable_time=record.get("BillableTimeInSeconds", 0),
+        experiment=experiment.get("ExperimentName", ""),
+        trial=experiment.get("TrialName", ""),
+        metrics=tuple(definition["Name"] for definition in algorithm.get("MetricDefinitions", ())),
+        final_metrics=tuple(_final_metrics(record)),
     )
+
+
+def _final_metrics(record: Mapping[str, Any]) -> Iterator[FinalMetric]:
+    for metric in record.get("FinalMetricDataList", ()):
+        value = float(metric["Value"])
+        if math.isfinite(value):  # CloudWatch has no others, and the store keeps snapshots as JSON
+            yield FinalMetric(metric["MetricName"], value, metric["Timestamp"])
 
 
 def _outcomes(record: Mapping[str, Any]) -> Iterator[Outcome]:
