@@ -7,7 +7,6 @@ goes out without it.
 from __future__ import annotations
 
 import queue
-import re
 import threading
 import time
 from collections import OrderedDict, deque
@@ -24,6 +23,7 @@ from watcher.config import Rules
 from watcher.errors import WatcherError
 from watcher.links import PROCESSING_LOGS, TRAINING_LOGS
 from watcher.model import Evidence, Finding, FindingKind, JobSnapshot, Outcome, Reading, RuleSource
+from watcher.rule_log import excerpt
 
 if TYPE_CHECKING:
     from rules import Rule, Verdict
@@ -33,17 +33,11 @@ log = structlog.get_logger(__name__)
 
 PATIENCE = 4.0
 """Seconds; an alert waits no longer for its evidence."""
-LINES_READ, LINES_SHOWN = 100, 10
-LINES_AFTER = 2
+LINES_READ = 100
 CURVE = 40
 MOST_STEPS = 2000
 """Saved steps that are read to find the deciding one; beyond that, reading would cost more than it tells."""
 REMEMBERED = 64
-
-_MATTERS = re.compile(
-    r"RuleEvaluationConditionMet|resulted in the condition|not decreasing|Error\b|Exception\b|Traceback"
-)
-
 
 _DECIDED_BY_VALUES = (FindingKind.RULE_ISSUE, FindingKind.DIVERGENCE)
 
@@ -85,7 +79,12 @@ class Gatherer:
             return Evidence(missing=("everything: the job is no longer known",))
         places: dict[str, Callable[[], Part]] = {}
         match finding.kind:
-            case FindingKind.RULE_ISSUE | FindingKind.RULE_ERROR | FindingKind.DIVERGENCE:
+            case (
+                FindingKind.RULE_ISSUE
+                | FindingKind.RULE_ERROR
+                | FindingKind.DIVERGENCE
+                | FindingKind.RULE_MUTE
+            ):
                 places["log of the rule's processing job"] = lambda: self._rule_log(finding, job)
             case FindingKind.JOB_FAILED:
                 places["log of the training job"] = lambda: self._training_log(job)
@@ -200,13 +199,6 @@ def _processed(finding: Finding, job: JobSnapshot) -> Outcome | None:
     """The outcome of the rule's processing job: of Debugger's too, where Watcher found the issue itself."""
     source = RuleSource.DEBUGGER if finding.source is RuleSource.LOCAL else finding.source
     return next((o for o in job.outcomes if (o.rule, o.source) == (finding.rule, source)), None)
-
-
-def excerpt(lines: Sequence[str]) -> tuple[str, ...]:
-    """The last lines up to the one that matters, and a little after it; else simply the last ones."""
-    last = max((index for index, line in enumerate(lines) if _MATTERS.search(line)), default=len(lines) - 1)
-    end = min(last + 1 + LINES_AFTER, len(lines))
-    return tuple(lines[max(end - LINES_SHOWN, 0) : end])
 
 
 def at_once(places: dict[str, Callable[[], Part]], patience: float) -> list[Part]:

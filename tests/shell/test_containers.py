@@ -283,7 +283,7 @@ def test_the_rule_fires_while_the_training_runs_and_says_so_as_debugger_does(
     assert 2 <= step < 100
     assert step % 2 == 0
     log = ran.stderr.splitlines()
-    form = r"\[\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3} ip-10-0-0-1:\d+ [A-Z]+ rule\.py:\d+\] "
+    form = r"\[\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3} ip-10-0-0-1:\d+ [A-Z]+ my-rule\] "
     assert all(re.match(form, line) for line in log)
     said = [re.sub(form, "", line) for line in log]
     assert said[0] == f"Loading trial base_trial at path {debug_output('watched')}"

@@ -14,6 +14,7 @@ from pathlib import Path
 from tempfile import NamedTemporaryFile, mkdtemp
 from typing import Any
 
+from watcher.rule_log import condition_met
 from watcher.sandbox.api_errors import ApiError
 from watcher.sandbox.container import Container, Exit
 from watcher.sandbox.rule_jobs import (
@@ -262,10 +263,7 @@ def _verdict(rule: str, result: Exit) -> dict[str, str]:
         reason = f"InternalServerError: The rule ended with exit code {result.code}. {result.last_errors}"
         return {"RuleEvaluationStatus": "Error", "StatusDetails": reason[:_LONGEST_REASON]}
     if status == "IssuesFound":
-        details = (
-            f"RuleEvaluationConditionMet: Evaluation of the rule {rule} at step {verdict['step']} "
-            "resulted in the condition being met\n"
-        )
+        details = condition_met(rule, verdict["step"])
     else:
         details = verdict.get("details") or ""
     members = {"RuleEvaluationStatus": status}

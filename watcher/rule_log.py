@@ -1,0 +1,236 @@
+"""The log of a rule's evaluation, in Debugger's own form: read line by line, and written. Pure.
+
+    [2026-11-20 09:59:59.345 ip-10-0-1-7:1 INFO loss_decrease.py:305] Loss is not decreasing over the last
+    10 steps at step 140
+
+is one line as smdebug's logger writes it (`smdebug/core/logger.py`). Between such records stands what goes
+past the logger: tracebacks, and whatever a container prints while it boots.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from rules import Rule, Verdict
+
+LONGEST = 300
+"""Characters of a line that are kept; a custom rule may print a tensor."""
+
+_TRACEBACK = "Traceback (most recent call last)"
+_RECORD = re.compile(
+    r"\[\d{4}-\d\d-\d\d [\d:.,]+ \S+ (?P<smdebug>[A-Z]+)\b[^\]]*\] "
+    r"|(?P<logging>DEBUG|INFO|WARNING|ERROR|CRITICAL):[\w.]+:"  # logging.basicConfig's; pip writes "ERROR: "
+)
+_ERRORS = ("ERROR", "CRITICAL")
+_FAILED = "Exception during rule evaluation: "
+_FIRED = re.compile(
+    r"RuleEvaluationConditionMet\b|resulted in the condition being met|\bover the last \d+ steps at step \d"
+)
+_STEP = re.compile(r"\bstep[ :=]+(\d{1,18})", re.IGNORECASE)
+
+
+# -- reading --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class RuleLog:
+    """What a rule's log has said so far. Small, however long the log is."""
+
+    last_at: datetime | None = None
+    """The time of the newest line that is not blank; None before the first."""
+    last_line: str = ""
+    step: int | None = None
+    """The newest step that it has named."""
+    fired: bool = False
+    """It has said that the rule's condition is met."""
+    error: str = ""
+    """The error that nothing has followed: its record, or the exception at a traceback's end."""
+    error_at: datetime | None = None
+    in_traceback: bool = False
+
+    def after(self, at: datetime, message: str) -> RuleLog:
+        """The log with one more event, which CloudWatch may deliver late: then it is older than the last.
+
+        An error is forgotten when the rule goes on: with the next record that is none, or with a line
+        that names a newer step. What else is printed (the rest of a long message, a container's farewell)
+        does not show that.
+        """
+        log = self
+        for line in message.splitlines():
+            if line.strip():
+                log = log._late(line) if log.last_at and at < log.last_at else log._next(at, line)
+        return log
+
+    def _late(self, line: str) -> RuleLog:
+        """A late line can still tell of a step and of the firing; what came after it is known already."""
+        return replace(self, step=self._newest(line), fired=self.fired or bool(_FIRED.search(line)))
+
+    def _next(self, at: datetime, line: str) -> RuleLog:
+        log = replace(self, last_at=at, last_line=line.strip()[:LONGEST])
+        record = _RECORD.match(line)
+        if record is None and self.in_traceback:
+            if line[0].isspace():
+                return log
+            return log._failed(at, line)
+        if _TRACEBACK in line:
+            return replace(log, in_traceback=True, error=line.strip()[:LONGEST], error_at=at)
+        if record is None:
+            if line.startswith(_FAILED):
+                return log._failed(at, line)
+            return log._said(line, goes_on=False)
+        said = line[record.end() :]
+        if (record["smdebug"] or record["logging"]) in _ERRORS:
+            return log._failed(at, said)
+        return log._said(said, goes_on=True)
+
+    def _failed(self, at: datetime, said: str) -> RuleLog:
+        """A rule that fires ends with an exception, too, which is none of its errors."""
+        if _FIRED.search(said):
+            return self._said(said, goes_on=True)
+        return replace(self, in_traceback=False, error=said.strip()[:LONGEST], error_at=at)
+
+    def _said(self, said: str, *, goes_on: bool) -> RuleLog:
+        step = self._newest(said)
+        log = replace(self, in_traceback=False, step=step, fired=self.fired or bool(_FIRED.search(said)))
+        return replace(log, error="", error_at=None) if goes_on or step != self.step else log
+
+    def _newest(self, said: str) -> int | None:
+        steps = [int(step) for step in _STEP.findall(said)]
+        return max((step for step in (self.step, *steps) if step is not None), default=None)
+
+
+LINES_SHOWN, LINES_AFTER = 10, 2
+
+_MATTERS = re.compile(
+    r"RuleEvaluationConditionMet|resulted in the condition|not decreasing|over the last \d+ steps at step"
+    r"|Error\b|Exception\b|Traceback| (?:ERROR|CRITICAL) "
+)
+_NOISE = re.compile(
+    r"\s*$"
+    # pip
+    r"|\s*(?:Collecting|Downloading|Requirement already satisfied|Installing collected packages"
+    r"|Successfully (?:un)?installed|Building wheels?|Attempting uninstall|Found existing installation"
+    r"|Uninstalling|Looking in indexes|Preparing metadata|Using cached)\b"
+    r"|WARNING: (?:Running pip|You are using pip|The script|There was an error checking)"
+    r"|\[notice\] "
+    # what importing TensorFlow, NumPy and CUDA warn of
+    r"|\S+\.py:\d+: (?:Future|Deprecation|User)Warning:|\s+_?np_\w+ = np\.dtype"
+    r"|\d{4}-\d\d-\d\d [\d:.]+: [IWE] (?:\S*/)?tensorflow/"
+)
+
+
+def excerpt(lines: Sequence[str]) -> tuple[str, ...]:
+    """The lines that matter, without boot noise and at most `LINES_SHOWN`: the last firing or error, what
+    led to it, and a little after it; of a long traceback the first line and the last ones. Where the log
+    says nothing of the kind, its end."""
+    lines = [line for line in lines if not _NOISE.match(line)] or lines
+    if not lines:
+        return ()
+    last = max((index for index, line in enumerate(lines) if _MATTERS.search(line)), default=len(lines) - 1)
+    first, last = _traceback_around(lines, last)
+    end = min(last + 1 + LINES_AFTER, len(lines))
+    begin = max(end - LINES_SHOWN, 0)
+    if first < begin:
+        return (lines[first], "…", *lines[begin + 2 : end])
+    return tuple(lines[begin:end])
+
+
+def _traceback_around(lines: Sequence[str], index: int) -> tuple[int, int]:
+    """The first and the last line of the traceback to which a line belongs; else the line itself."""
+    first = last = index
+    if _TRACEBACK not in lines[index]:  # an exception at its end
+        first = next((at for at in range(index - 1, -1, -1) if not lines[at][:1].isspace()), index)
+    if _TRACEBACK not in lines[first]:
+        return index, index
+    if first == last:
+        last = next(
+            (at for at in range(index + 1, len(lines)) if not lines[at][:1].isspace()), len(lines) - 1
+        )
+    return first, last
+
+
+# -- writing --------------------------------------------------------------------------------------
+
+
+class Line(NamedTuple):
+    level: str
+    said: str
+
+
+def loading(place: str) -> Line:
+    """`place`: where the rule's input lies, such as `s3://bucket/JOB/debug-output`."""
+    return Line("INFO", f"Loading trial base_trial at path {place}")
+
+
+def started(rule: Rule, step: int) -> Line:
+    return Line("INFO", f"Started execution of rule {rule.name} at step {step}")
+
+
+def skipped(reason: str) -> Line:
+    return Line("WARNING", f"Skipping a file that cannot be read: {reason}")
+
+
+def failed(details: str) -> Line:
+    return Line("ERROR", f"{_FAILED}{details.rstrip()}")
+
+
+def condition_met(rule: str, step: int | None) -> str:
+    """The StatusDetails of a rule that fired; `rule` is the name of its configuration."""
+    return (
+        f"RuleEvaluationConditionMet: Evaluation of the rule {rule} at step {step}"
+        " resulted in the condition being met\n"
+    )
+
+
+def concluded(rule: Rule, configuration: str, verdict: Verdict) -> tuple[Line, ...]:
+    """How an evaluation ended; nothing while it goes on."""
+    match verdict.status:
+        case "issues_found":
+            complaint = f"{rule.complaint}{_span(verdict)} at step {verdict.step}. {verdict.explanation}"
+            return Line("WARNING", complaint), failed(condition_met(configuration, verdict.step))
+        case "error":
+            return (failed(verdict.explanation),)
+        case "in_progress":
+            return ()
+    checked = f"Training job has ended. The rule {rule.name} has checked {verdict.steps_checked} steps"
+    if verdict.status == "no_issues_found":
+        return (Line("INFO", checked),)
+    # Debugger has no such status, and says NoIssuesFound
+    nothing = f"The rule {rule.name} has evaluated nothing: {verdict.explanation}"
+    return Line("INFO", checked), Line("WARNING", nothing)
+
+
+def _span(verdict: Verdict) -> str:
+    """Over how many steps the deciding comparison went, where it was one between two steps."""
+    decided = verdict.evidence[0] if verdict.evidence else None
+    if decided is None or decided.previous_step is None:
+        return ""
+    return f" over the last {decided.step - decided.previous_step} steps"
+
+
+def record(line: Line, at: datetime, host: str, rule: str) -> str:
+    """The line as it stands in the log. `host` is its name and the process id (`ip-10-0-1-7:1`); where
+    smdebug has the place in its code, the rule stands."""
+    return f"[{at:%Y-%m-%d %H:%M:%S}.{at.microsecond // 1000:03d} {host} {line.level} {rule}] {line.said}"
+
+
+# -- names ----------------------------------------------------------------------------------------
+
+
+def local_stream(job_arn: str, rule: str, created_at: datetime) -> str:
+    """The log stream of Watcher's own evaluation, named as SageMaker names that of a rule's processing
+    job: `<job[:26]>-<rule[:26]>-<8 hex>/local-<ms>`. Every process gives it the same name."""
+    job = job_arn.rpartition("/")[2]
+    suffix = hashlib.sha256(f"{job_arn}\n{rule}".encode()).hexdigest()[:8]
+    name = f"{job[:26]}-{rule[:26]}-{suffix}/local-{int(created_at.timestamp() * 1000)}"
+    return name.translate(_NOT_IN_A_STREAM)
+
+
+_NOT_IN_A_STREAM = str.maketrans(":*", "--")
+"""CloudWatch's pattern for a stream's name is `[^:*]*`; a rule may be called anything."""
