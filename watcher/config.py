@@ -171,8 +171,8 @@ class Config(_Section):
 
     def secrets(self) -> list[str]:
         """What must never be seen in a log line."""
-        secrets = (self.slack.bot_token, self.slack.app_token, self.webhook.secret)
-        secrets += tuple(account.external_id for account in self.account)
+        external_ids = (account.external_id for account in self.account)
+        secrets = (self.slack.bot_token, self.slack.app_token, self.webhook.secret, *external_ids)
         return [secret.get_secret_value() for secret in secrets if secret]
 
 

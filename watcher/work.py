@@ -1,4 +1,4 @@
-"""The jobs that wait to be looked at again, when one process does all the work."""
+"""The jobs that wait to be looked at again: what any such queue does, and the one for a single process."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import heapq
 import threading
 from collections.abc import Callable
 from enum import IntEnum
+from typing import Protocol
 
 
 class Urgency(IntEnum):
@@ -16,11 +17,38 @@ class Urgency(IntEnum):
     DUE = 1
 
 
-class LookAgain:
-    """A queue of job names.
+class Work(Protocol):
+    """A queue of training jobs' ARNs, from which several workers take.
 
-    A name waits in it once however often it is put, and while one worker has it no other gets it:
-    one job is handled sequentially, different jobs in parallel.
+    While one worker has a job, no other worker of this process gets it: one job is handled sequentially,
+    different jobs in parallel.
+    """
+
+    def put(self, arn: str, urgency: Urgency) -> None: ...
+
+    def take(self) -> str | None:
+        """Wait for the next job; None when the queue is closed. Call `done` or `failed` afterwards."""
+        ...
+
+    def done(self, arn: str) -> None:
+        """It was handled, and what that found is stored."""
+        ...
+
+    def failed(self, arn: str) -> None:
+        """It could not be handled now."""
+        ...
+
+    def waiting(self) -> int:
+        """How many jobs wait in this process."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class LookAgain:
+    """All of the work is in this process.
+
+    A job waits in it once however often it is put. One that failed is put again by the next pass.
     """
 
     def __init__(self) -> None:
@@ -31,32 +59,33 @@ class LookAgain:
         self._count = 0
         self._closed = False
 
-    def put(self, name: str, urgency: Urgency) -> None:
+    def put(self, arn: str, urgency: Urgency) -> None:
         with self._changed:
-            if self._closed or self._waiting.get(name, max(Urgency) + 1) <= urgency:
+            if self._closed or self._waiting.get(arn, max(Urgency) + 1) <= urgency:
                 return
-            self._waiting[name] = urgency
+            self._waiting[arn] = urgency
             self._count += 1
-            heapq.heappush(self._heap, (urgency, self._count, name))
+            heapq.heappush(self._heap, (urgency, self._count, arn))
             self._changed.notify()
 
     def take(self) -> str | None:
-        """Wait for the next job; None when the queue is closed. Call `done` when it was handled."""
         with self._changed:
             while not self._closed:
-                if name := self._next():
-                    self._busy.add(name)
-                    return name
+                if arn := self._next():
+                    self._busy.add(arn)
+                    return arn
                 self._changed.wait()
             return None
 
-    def done(self, name: str) -> None:
+    def done(self, arn: str) -> None:
         with self._changed:
-            self._busy.discard(name)
+            self._busy.discard(arn)
             self._changed.notify_all()
 
+    def failed(self, arn: str) -> None:
+        self.done(arn)
+
     def waiting(self) -> int:
-        """How many jobs wait."""
         with self._changed:
             return len(self._waiting)
 
@@ -76,14 +105,14 @@ class LookAgain:
         found = None
         while self._heap and found is None:
             entry = heapq.heappop(self._heap)
-            urgency, _, name = entry
-            if self._waiting.get(name) != urgency:
+            urgency, _, arn = entry
+            if self._waiting.get(arn) != urgency:
                 continue  # it was put again with more urgency, and that entry has been taken
-            if name in self._busy:
+            if arn in self._busy:
                 held_back.append(entry)
                 continue
-            del self._waiting[name]
-            found = name
+            del self._waiting[arn]
+            found = arn
         for entry in held_back:
             heapq.heappush(self._heap, entry)
         return found

@@ -1,0 +1,239 @@
+"""Work that replicas share through SQS: handled once, given back by the dead, told apart from noise."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from watcher.aws.queue import Queue
+from watcher.aws.queued_work import FIRST_PAUSE, HELD, LONGEST_PAUSE, QueuedWork, pause_after
+from watcher.aws.session import Aws
+from watcher.errors import NotFound, Unavailable
+from watcher.sandbox.process import Sandbox
+from watcher.work import Urgency
+
+
+def job(name: str) -> str:
+    return f"arn:aws:sagemaker:us-east-1:123456789012:training-job/{name}"
+
+
+def event(name: str) -> str:
+    detail = {"TrainingJobArn": job(name)}
+    return json.dumps({"detail-type": "SageMaker Training Job State Change", "detail": detail})
+
+
+@pytest.fixture
+def sqs(aws_environment: Sandbox) -> Any:
+    return aws_environment.client("sqs")
+
+
+@pytest.fixture
+def queue(sqs: Any) -> Queue:
+    dead = sqs.create_queue(QueueName="watcher-dead")["QueueUrl"]
+    arn = sqs.get_queue_attributes(QueueUrl=dead, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    redrive = json.dumps({"deadLetterTargetArn": arn, "maxReceiveCount": 3})
+    url = sqs.create_queue(
+        QueueName="watcher", Attributes={"VisibilityTimeout": "60", "RedrivePolicy": redrive}
+    )["QueueUrl"]
+    return Queue(Aws("us-east-1"), url)
+
+
+class Turned:
+    """A clock that is turned by hand."""
+
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def monotonic() -> Turned:
+    return Turned()
+
+
+@pytest.fixture
+def work(queue: Queue, monotonic: Turned) -> QueuedWork:
+    return QueuedWork(queue, lambda: datetime.now(UTC), monotonic)
+
+
+def receive(work: QueuedWork) -> None:
+    work.receive(wait=0)
+
+
+def depth(queue: Queue) -> tuple[int, int]:
+    found = queue.depth()
+    return found.waiting, found.in_flight
+
+
+def test_a_message_is_deleted_only_after_its_job_was_handled(queue: Queue, work: QueuedWork):
+    queue.send([event("churn")])
+    receive(work)
+    assert work.take() == job("churn")
+    work.settle()
+    assert depth(queue) == (0, 1)
+
+    work.done(job("churn"))
+    work.settle()
+
+    assert depth(queue) == (0, 0)
+
+
+def test_several_messages_about_one_job_are_one_look_at_it(queue: Queue, work: QueuedWork):
+    queue.send([event("churn"), event("fraud"), event("churn"), event("churn")])
+    receive(work)
+
+    taken = [work.take(), work.take()]
+
+    assert sorted(map(str, taken)) == [job("churn"), job("fraud")]
+    assert work.waiting() == 0
+    for arn in taken:
+        work.done(str(arn))
+    work.settle()
+    assert depth(queue) == (0, 0)
+
+
+def test_an_event_that_comes_while_its_job_is_handled_is_a_look_of_its_own(queue: Queue, work: QueuedWork):
+    queue.send([event("churn")])
+    receive(work)
+    work.take()
+    queue.send([event("churn")])
+    receive(work)
+
+    work.done(job("churn"))
+    work.settle()
+    assert depth(queue) == (0, 1)
+    assert work.take() == job("churn")
+    work.done(job("churn"))
+    work.settle()
+
+    assert depth(queue) == (0, 0)
+
+
+def test_what_is_put_reaches_another_replica(queue: Queue, work: QueuedWork, monotonic: Turned):
+    other = QueuedWork(queue, lambda: datetime.now(UTC), monotonic)
+    for number in range(25):
+        work.put(job(f"job-{number}"), Urgency.DUE)
+    work.settle()
+    for _ in range(3):
+        receive(other)
+
+    assert {other.take() for _ in range(25)} == {job(f"job-{number}") for number in range(25)}
+
+
+def test_a_job_that_waits_already_to_be_sent_is_sent_once(queue: Queue, work: QueuedWork):
+    for _ in range(5):
+        work.put(job("churn"), Urgency.DUE)
+    work.settle()
+
+    assert depth(queue) == (1, 0)
+
+
+@pytest.mark.parametrize("body", ["no JSON", '{"detail-type": "SageMaker Model State Change"}', "[]", "{}"])
+def test_what_is_no_hint_is_deleted_and_holds_up_nothing(queue: Queue, work: QueuedWork, body: str):
+    queue.send([body, event("churn")])
+    receive(work)
+
+    assert work.take() == job("churn")
+    work.done(job("churn"))
+    work.settle()
+    assert depth(queue) == (0, 0)
+
+
+def test_work_goes_on_longer_than_the_visibility_timeout_without_anybody_else_getting_it(
+    queue: Queue, work: QueuedWork, monotonic: Turned, aws_environment: Sandbox
+):
+    queue.send([event("churn")])
+    receive(work)
+    work.take()
+    for _ in range(5):
+        work.keep()
+        monotonic.now += HELD / 2 + 1
+
+    assert aws_environment.control.calls()["sqs:ChangeMessageVisibilityBatch"] == 5
+
+
+def test_nothing_is_extended_that_is_held_for_long_enough(
+    queue: Queue, work: QueuedWork, aws_environment: Sandbox
+):
+    queue.send([event("churn")])
+    receive(work)
+    for _ in range(3):
+        work.keep()
+
+    assert aws_environment.control.calls()["sqs:ChangeMessageVisibilityBatch"] == 1
+
+
+def test_what_a_replica_has_not_begun_with_is_given_back_at_its_end(
+    queue: Queue, work: QueuedWork, monotonic: Turned
+):
+    queue.send([event("churn"), event("fraud")])
+    receive(work)
+    begun = str(work.take())
+    work.close()
+    work.give_back()
+
+    other = QueuedWork(queue, lambda: datetime.now(UTC), monotonic)
+    receive(other)
+
+    assert {begun, other.take()} == {job("churn"), job("fraud")}
+    assert work.take() is None
+
+
+def test_a_job_that_cannot_be_handled_comes_again_and_in_the_end_is_a_dead_letter(
+    queue: Queue, monotonic: Turned
+):
+    work = QueuedWork(queue, lambda: datetime.now(UTC), monotonic, pause=lambda receives: 0)
+    queue.send([event("churn")])
+    for _ in range(3):
+        receive(work)
+        assert work.take() == job("churn")
+        work.failed(job("churn"))
+
+    receive(work)
+
+    assert work.waiting() == 0
+    assert queue.depth().dead == 1
+
+
+def test_the_pause_before_the_next_try_grows_up_to_a_quarter_of_an_hour():
+    assert [pause_after(times) for times in (1, 2, 3)] == [FIRST_PAUSE, 2 * FIRST_PAUSE, 4 * FIRST_PAUSE]
+    assert pause_after(50) == LONGEST_PAUSE
+
+
+def test_what_sqs_refused_to_delete_or_to_send_is_tried_again(
+    queue: Queue, work: QueuedWork, aws_environment: Sandbox
+):
+    queue.send([event("churn")])
+    receive(work)
+    work.take()
+    work.done(job("churn"))
+    work.put(job("fraud"), Urgency.DUE)
+    aws_environment.control.inject_fault("sqs:*", code="InternalFailure", status=500)
+    with pytest.raises(Unavailable):
+        work.settle()
+    aws_environment.control.clear_faults()
+
+    work.settle()
+    receive(work)
+
+    assert work.take() == job("fraud")
+    assert depth(queue) == (0, 1)
+
+
+def test_a_queue_that_is_not_there_is_said_to_be_missing(aws_environment: Sandbox):
+    queue = Queue(Aws("us-east-1"), f"{aws_environment.endpoint}/123456789012/nobody")
+
+    with pytest.raises(NotFound, match="sqs:ReceiveMessage"):
+        queue.receive(0)
+
+
+def test_the_age_of_the_oldest_message_is_known(queue: Queue, sqs: Any, monotonic: Turned):
+    queue.send([event("churn")])
+    later = QueuedWork(queue, lambda: datetime(2100, 1, 1, tzinfo=UTC), monotonic)
+    receive(later)
+
+    assert later.oldest > 1e9

@@ -1,0 +1,153 @@
+"""One SQS queue: messages are received, held, deleted and sent in batches."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, TypeVar
+
+import structlog
+
+from watcher.aws.session import Aws, translate
+from watcher.errors import NotFound
+
+if TYPE_CHECKING:
+    from types_boto3_sqs import SQSClient
+
+log = structlog.get_logger(__name__)
+
+BATCH = 10
+"""The most that SQS takes or gives in one request."""
+LONG_POLL = 20
+"""Seconds that a receive waits for a message; the most that SQS allows, so an idle queue costs least."""
+
+_HOST = re.compile(r"https://sqs\.([a-z0-9-]+)\.amazonaws\.com")
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class QueueMessage:
+    receipt: str
+    """By which this delivery of the message is held and deleted."""
+    body: str
+    sent_at: datetime
+    receives: int
+    """How often it has been received, this time included."""
+
+
+@dataclass(frozen=True, slots=True)
+class Depth:
+    """SQS's approximate counts."""
+
+    waiting: int
+    in_flight: int
+    dead: int | None
+    """In the dead-letter queue; None where there is none, or it may not be asked."""
+
+
+class Queue:
+    """Every method raises an `AwsError` that names the API. Safe to use from several threads."""
+
+    def __init__(self, home: Aws, url: str) -> None:
+        self.url = url
+        self._home = home
+
+    def receive(self, wait: int = LONG_POLL) -> list[QueueMessage]:
+        """Up to 10 messages; none when `wait` seconds brought none."""
+        with translate("sqs:ReceiveMessage"):
+            answer = self._sqs.receive_message(
+                QueueUrl=self.url,
+                MaxNumberOfMessages=BATCH,
+                WaitTimeSeconds=wait,
+                MessageSystemAttributeNames=["SentTimestamp", "ApproximateReceiveCount"],
+            )
+            return [
+                QueueMessage(
+                    receipt=message["ReceiptHandle"],
+                    body=message["Body"],
+                    sent_at=datetime.fromtimestamp(int(message["Attributes"]["SentTimestamp"]) / 1000, UTC),
+                    receives=int(message["Attributes"]["ApproximateReceiveCount"]),
+                )
+                for message in answer.get("Messages", [])
+            ]
+
+    def delete(self, receipts: Sequence[str]) -> None:
+        """One that SQS does not delete comes again, which does no harm."""
+        for batch in _batches(receipts):
+            with translate("sqs:DeleteMessage"):
+                answer = self._sqs.delete_message_batch(
+                    QueueUrl=self.url,
+                    Entries=[{"Id": str(i), "ReceiptHandle": receipt} for i, receipt in enumerate(batch)],
+                )
+            if failed := answer.get("Failed"):
+                log.warning("not_deleted", messages=len(failed), error=failed[0].get("Message", ""))
+
+    def hold(self, receipts: Sequence[str], seconds: int) -> None:
+        """Keep these from everybody else for `seconds` from now; 0 gives them back at once.
+
+        One that SQS gave to somebody else meanwhile, or that is deleted, is passed over.
+        """
+        for batch in _batches(receipts):
+            with translate("sqs:ChangeMessageVisibility"):
+                self._sqs.change_message_visibility_batch(
+                    QueueUrl=self.url,
+                    Entries=[
+                        {"Id": str(i), "ReceiptHandle": receipt, "VisibilityTimeout": seconds}
+                        for i, receipt in enumerate(batch)
+                    ],
+                )
+
+    def send(self, bodies: Sequence[str]) -> list[str]:
+        """Returns those that SQS did not take."""
+        refused: list[str] = []
+        for batch in _batches(bodies):
+            with translate("sqs:SendMessage"):
+                answer = self._sqs.send_message_batch(
+                    QueueUrl=self.url,
+                    Entries=[{"Id": str(i), "MessageBody": body} for i, body in enumerate(batch)],
+                )
+            refused += [batch[int(entry["Id"])] for entry in answer.get("Failed", [])]
+        return refused
+
+    def depth(self) -> Depth:
+        with translate("sqs:GetQueueAttributes"):
+            attributes = self._sqs.get_queue_attributes(
+                QueueUrl=self.url,
+                AttributeNames=[
+                    "ApproximateNumberOfMessages",
+                    "ApproximateNumberOfMessagesNotVisible",
+                    "RedrivePolicy",
+                ],
+            )["Attributes"]
+        return Depth(
+            waiting=int(attributes["ApproximateNumberOfMessages"]),
+            in_flight=int(attributes["ApproximateNumberOfMessagesNotVisible"]),
+            dead=self._dead(attributes.get("RedrivePolicy", "")),
+        )
+
+    def _dead(self, redrive_policy: str) -> int | None:
+        if not redrive_policy:
+            return None
+        *_, account, name = json.loads(redrive_policy)["deadLetterTargetArn"].split(":")
+        try:
+            with translate("sqs:GetQueueAttributes"):
+                url = self._sqs.get_queue_url(QueueName=name, QueueOwnerAWSAccountId=account)["QueueUrl"]
+                attributes = self._sqs.get_queue_attributes(
+                    QueueUrl=url, AttributeNames=["ApproximateNumberOfMessages"]
+                )["Attributes"]
+        except NotFound:
+            return None
+        return int(attributes["ApproximateNumberOfMessages"])
+
+    @property
+    def _sqs(self) -> SQSClient:
+        host = _HOST.match(self.url)
+        return self._home.sqs(host[1] if host else self._home.region)
+
+
+def _batches(items: Sequence[T]) -> Iterator[Sequence[T]]:
+    return (items[start : start + BATCH] for start in range(0, len(items), BATCH))
