@@ -45,6 +45,7 @@ class RuleLog:
     last_at: datetime | None = None
     """The time of the newest line that is not blank; None before the first."""
     last_line: str = ""
+    """What it says, without the time and place of a record."""
     step: int | None = None
     """The newest step that it has named."""
     fired: bool = False
@@ -72,8 +73,9 @@ class RuleLog:
         return replace(self, step=self._newest(line), fired=self.fired or bool(_FIRED.search(line)))
 
     def _next(self, at: datetime, line: str) -> RuleLog:
-        log = replace(self, last_at=at, last_line=line.strip()[:LONGEST])
         record = _RECORD.match(line)
+        said = line[record.end() :] if record else line
+        log = replace(self, last_at=at, last_line=said.strip()[:LONGEST])
         if record is None and self.in_traceback:
             if line[0].isspace():
                 return log
@@ -84,7 +86,6 @@ class RuleLog:
             if line.startswith(_FAILED):
                 return log._failed(at, line)
             return log._said(line, goes_on=False)
-        said = line[record.end() :]
         if (record["smdebug"] or record["logging"]) in _ERRORS:
             return log._failed(at, said)
         return log._said(said, goes_on=True)

@@ -49,7 +49,7 @@ def test_the_last_line_is_known_with_its_time():
     log = read("Collecting pandas", STARTED, "")
 
     assert log.last_at == NOON + timedelta(seconds=1)
-    assert log.last_line == STARTED
+    assert log.last_line == "Started execution of rule LossNotDecreasing at step 0"
     assert not log.error
     assert not log.fired
 

@@ -1,0 +1,193 @@
+"""When it is said of a rule that its processing job does not do its work."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from tests.jobs import NOON, a_job, an_ended_job, an_outcome
+from watcher.model import JobSnapshot, Outcome, RuleSource
+from watcher.mute import ERROR_STANDS, Heard, mute
+from watcher.rule_log import RuleLog
+
+AFTER = 1800.0
+PROCESSING_JOB = "arn:aws:sagemaker:us-east-1:111122223333:processing-job/churn-lossnotdecreasing-0a1b2c3d"
+INFO = "[2026-11-20 12:00:00.345 ip-10-0-1-7:1 INFO loss_decrease.py:305] "
+"""The beginning of a record that is no error."""
+
+
+def minutes(number: float) -> datetime:
+    """So many minutes after NOON, which is when training begins."""
+    return NOON + timedelta(minutes=number)
+
+
+def log(*lines: tuple[float, str]) -> RuleLog:
+    """The log of these lines, each with its minutes after NOON."""
+    said = RuleLog()
+    for at, line in lines:
+        said = said.after(minutes(at), line)
+    return said
+
+
+def heard(said: RuleLog, **changes: Any) -> Heard:
+    """Of a job that has been training since NOON."""
+    return Heard(**{"training_since": NOON, "log": said, "has_stream": True, **changes})
+
+
+def judged(
+    at: float,
+    said: RuleLog | None = None,
+    rule: Outcome | None = None,
+    job: JobSnapshot | None = None,
+    **changes: Any,
+) -> str | None:
+    """The reason so many minutes after NOON; the log, where there is one, is known up to then."""
+    given: dict[str, Any] = {
+        "heard": heard(said or RuleLog(), has_stream=said is not None, until=minutes(at)),
+        "rule": rule or an_outcome(evaluation_job_arn=PROCESSING_JOB),
+        "job": job or a_job(),
+        "now": minutes(at),
+        "mute_after": AFTER,
+    }
+    return mute(**{**given, **changes})
+
+
+WORKING = log((2, "Started execution of rule LossNotDecreasing at step 0"))
+
+
+def test_a_rule_that_writes_nothing_for_long_is_mute_and_the_reason_has_its_last_line():
+    assert judged(31.9, WORKING) is None
+    assert judged(33, WORKING) == (
+        "Its processing job has written nothing in 31 min of training; its last line, at 12:02:00 UTC: "
+        "Started execution of rule LossNotDecreasing at step 0"
+    )
+
+
+def test_a_line_of_another_day_is_told_with_its_date():
+    reason = judged(24 * 60, WORKING)
+
+    assert reason
+    assert "at 2026-11-20 12:02:00 UTC" in reason
+
+
+def test_silence_before_training_does_not_count():
+    early = log((-50, "Loading trial base_trial"))
+
+    assert judged(29, early) is None
+    reason = judged(31, early)
+    assert reason
+    assert reason.startswith("Its processing job has written nothing in 31 min of training")
+
+
+@pytest.mark.parametrize("secondary", ["Starting", "Downloading", "Interrupted", "Uploading"])
+def test_a_job_that_is_not_training_makes_no_rule_mute(secondary):
+    unknown = heard(WORKING, training_since=None, until=minutes(600))
+
+    assert judged(600, heard=unknown, job=a_job(secondary_status=secondary)) is None
+
+
+def test_a_rule_whose_processing_job_never_comes_is_mute():
+    waiting = an_outcome()
+
+    assert judged(30, rule=waiting) is None
+    assert judged(31, rule=waiting) == "It has no processing job after 31 min of training"
+
+
+def test_a_processing_job_without_a_stream_is_told_from_one_with_an_empty_stream():
+    assert judged(31) == "Its processing job has no log stream after 31 min of training"
+    assert judged(31, RuleLog()) == "Its processing job has written nothing after 31 min of training"
+
+
+def test_a_log_that_could_not_be_read_shows_nothing():
+    assert judged(600, heard=heard(RuleLog(), has_stream=False)) is None
+    assert judged(600, heard=heard(WORKING, until=minutes(3))) is None
+
+
+def test_an_error_counts_when_a_minute_later_nothing_has_followed_and_the_status_has_not_changed():
+    failing = log((2, "Traceback (most recent call last):"), (2, "KeyError: 'loss'"))
+    stands = 2 + ERROR_STANDS.total_seconds() / 60
+
+    assert judged(stands, failing) is None
+    assert judged(stands + 0.1, failing) == (
+        "The log of its processing job ends with an error, at 12:02:00 UTC, and the rule's status is still "
+        "InProgress: KeyError: 'loss'"
+    )
+
+
+def test_an_error_from_which_the_rule_goes_on_does_not_count():
+    recovered = log(
+        (2, "Traceback (most recent call last):"), (2, "KeyError: 'loss'"), (2.5, INFO + "step 3")
+    )
+
+    assert judged(20, recovered) is None
+
+
+def test_an_error_counts_before_training_too():
+    failing = log((-5, "ERROR:root:no such collection"))
+
+    assert judged(0, heard=heard(failing, training_since=None, until=NOON))
+
+
+@pytest.mark.parametrize("status", ["IssuesFound", "NoIssuesFound", "Error", "Stopping", "Stopped"])
+def test_what_the_status_tells_need_not_be_read_from_the_log(status):
+    failing = log((2, "ERROR:root:no such collection"))
+
+    assert judged(600, failing, rule=an_outcome(status, evaluation_job_arn=PROCESSING_JOB)) is None
+
+
+def test_the_rules_of_an_ended_job_are_not_mute():
+    assert judged(600, WORKING, job=an_ended_job()) is None
+
+
+def test_a_profiler_rule_is_judged_by_its_errors_alone():
+    profiler = an_outcome(source=RuleSource.PROFILER, evaluation_job_arn=PROCESSING_JOB)
+
+    assert judged(600, WORKING, rule=profiler) is None
+    assert judged(600, rule=an_outcome(source=RuleSource.PROFILER)) is None
+    assert judged(600, log((2, "ERROR:root:no such file")), rule=profiler)
+
+
+GAPS = st.lists(st.floats(0, AFTER), min_size=1, max_size=30)
+LOOKS = st.lists(st.floats(0, AFTER), min_size=1, max_size=30)
+
+
+@given(gaps=GAPS, looks=LOOKS, errors=st.sets(st.integers(0, 29)), lag=st.floats(0, 600))
+def test_a_rule_that_writes_at_least_every_mute_after_seconds_and_goes_on_after_errors_is_never_mute(
+    gaps, looks, errors, lag
+):
+    """Whenever it is looked at, and however long a look takes."""
+    lines, at = [], NOON
+    for number, gap in enumerate(gaps):
+        at += timedelta(seconds=gap)
+        if number in errors:
+            lines.append((at, "ERROR:root:trying again"))
+        lines.append((at, f"{INFO}Looking at step {number}"))
+    end, now = at + timedelta(seconds=AFTER), NOON
+    for gap in looks:
+        now += timedelta(seconds=gap)
+        assume(now <= end)
+        said = RuleLog()
+        for when, line in lines:
+            if when <= now:
+                said = said.after(when, line)
+        known = heard(said, has_stream=bool(said.last_at), until=now)
+        rule = an_outcome(evaluation_job_arn=PROCESSING_JOB)
+        assert mute(known, rule, a_job(), now + timedelta(seconds=lag), AFTER) is None
+
+
+@given(silence=st.floats(AFTER + 0.001, 10**6), lines=GAPS)
+def test_a_rule_that_is_silent_for_longer_is_always_mute(silence, lines):
+    said, at = RuleLog(), NOON
+    for number, gap in enumerate(lines):
+        at += timedelta(seconds=gap)
+        said = said.after(at, f"{INFO}Looking at step {number}")
+    now = at + timedelta(seconds=silence)
+    assume(now - at > timedelta(seconds=AFTER))
+
+    rule = an_outcome(evaluation_job_arn=PROCESSING_JOB)
+
+    assert mute(heard(said, until=now), rule, a_job(), now, AFTER)
