@@ -1,0 +1,164 @@
+"""The log lines of Watcher's own evaluations, in the sandbox's CloudWatch."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from tests.jobs import a_job
+from watcher.aws import evaluation_log
+from watcher.aws.evaluation_log import EvaluationLog, local_streams
+from watcher.aws.session import Aws
+from watcher.faults import Faults
+from watcher.model import JobSnapshot
+from watcher.rule_log import Line
+from watcher.sandbox.process import Sandbox
+
+GROUP = "/watcher/evaluations"
+RULE = "LossNotDecreasing"
+LINES = [Line("INFO", "first"), Line("WARNING", "second")]
+NOW = datetime.now(UTC).replace(microsecond=345_000)
+"""CloudWatch takes no lines that are more than two weeks old."""
+
+
+@pytest.fixture
+def logs(aws_environment: Sandbox) -> Iterator[Any]:
+    client = aws_environment.client("logs")
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def group(logs: Any) -> str:
+    logs.create_log_group(logGroupName=GROUP)
+    return GROUP
+
+
+@pytest.fixture
+def evaluations(aws_environment: Sandbox) -> EvaluationLog:
+    return EvaluationLog(Aws(aws_environment.region), GROUP, "watcher:1", Faults())
+
+
+@pytest.fixture
+def job() -> JobSnapshot:
+    return a_job("Churn-XGB-with-a-name-longer-than-that")
+
+
+@pytest.fixture
+def written(logs: Any, job: JobSnapshot) -> Callable[[str], list[str]]:
+    def written(rule: str = RULE) -> list[str]:
+        streams = local_streams(Aws("us-east-1"), GROUP, job, [rule])
+        if not streams:
+            return []
+        answer = logs.get_log_events(logGroupName=GROUP, logStreamName=streams[rule], startFromHead=True)
+        return [event["message"] for event in answer["events"]]
+
+    return written
+
+
+def write_all(evaluations: EvaluationLog) -> None:
+    evaluations.close()
+    evaluations.run()
+
+
+@pytest.mark.usefixtures("group")
+def test_lines_stand_in_debuggers_form_in_a_stream_named_like_a_rule_jobs(evaluations, job, logs):
+    evaluations.write(job, RULE, LINES, NOW)
+    evaluations.write(job, RULE, [Line("INFO", "third")], NOW + timedelta(seconds=1))
+    write_all(evaluations)
+
+    [stream] = logs.describe_log_streams(logGroupName=GROUP)["logStreams"]
+    answer = logs.get_log_events(
+        logGroupName=GROUP, logStreamName=stream["logStreamName"], startFromHead=True
+    )
+    assert stream["logStreamName"].startswith("Churn-XGB-with-a-name-long-LossNotDecreasing-")
+    assert [event["message"] for event in answer["events"]] == [
+        f"[{NOW:%Y-%m-%d %H:%M:%S}.345 watcher:1 INFO LossNotDecreasing] first",
+        f"[{NOW:%Y-%m-%d %H:%M:%S}.345 watcher:1 WARNING LossNotDecreasing] second",
+        f"[{NOW + timedelta(seconds=1):%Y-%m-%d %H:%M:%S}.345 watcher:1 INFO LossNotDecreasing] third",
+    ]
+    assert answer["events"][0]["timestamp"] == NOW.timestamp() * 1000
+
+
+@pytest.mark.usefixtures("group")
+def test_the_streams_of_a_job_are_found_by_rule(evaluations, job):
+    evaluations.write(job, RULE, LINES, NOW)
+    write_all(evaluations)
+
+    found = local_streams(Aws("us-east-1"), GROUP, job, ["Overfit", RULE])
+
+    assert list(found) == [RULE]
+    assert local_streams(Aws("us-east-1"), "/no/such/group", job, [RULE]) == {}
+
+
+@pytest.mark.usefixtures("group")
+def test_a_stream_is_made_with_its_first_line_and_then_a_write_is_one_call(evaluations, job, aws_environment):
+    evaluations.write(job, RULE, LINES, NOW)
+    for second in range(1, 5):
+        evaluations.write(job, RULE, LINES, NOW + timedelta(seconds=second))
+    aws_environment.control.forget_calls()
+    write_all(evaluations)
+
+    calls = aws_environment.control.calls()
+    assert calls == {"logs:PutLogEvents": 6, "logs:CreateLogStream": 1}
+
+
+@pytest.mark.usefixtures("group")
+def test_a_stream_that_another_process_has_just_made_is_used(evaluations, job, aws_environment, written):
+    evaluations.write(job, RULE, LINES[:1], NOW)
+    write_all(evaluations)
+    # To this process the stream is not there yet, and when it makes it, it is.
+    aws_environment.control.inject_fault(
+        "logs:PutLogEvents", "ResourceNotFoundException", "The specified log stream does not exist.", times=1
+    )
+    evaluations.write(job, RULE, LINES[1:], NOW)
+    write_all(evaluations)
+
+    assert [line.split("] ")[1] for line in written()] == ["first", "second"]
+
+
+def test_a_missing_group_is_said_once_with_the_mend_and_not_created(evaluations, job, logs):
+    for second in range(3):
+        evaluations.write(job, RULE, LINES, NOW + timedelta(seconds=second))
+    with capture_logs() as said:
+        write_all(evaluations)
+
+    [refusal] = [entry for entry in said if entry["log_level"] == "error"]
+    assert (
+        "aws logs create-log-group --region us-east-1 --log-group-name /watcher/evaluations"
+        in refusal["error"]
+    )
+    assert refusal["consequence"] == evaluation_log.CONSEQUENCE
+    assert logs.describe_log_groups()["logGroups"] == []
+
+
+@pytest.mark.usefixtures("group")
+def test_what_is_refused_is_lost_and_what_follows_is_written(evaluations, job, aws_environment, written):
+    evaluations.write(job, "Overfit", LINES, NOW)
+    evaluations.write(job, RULE, LINES, NOW)
+    aws_environment.control.inject_fault(
+        "logs:PutLogEvents", "AccessDeniedException", "not authorized", times=1
+    )
+    with capture_logs() as said:
+        write_all(evaluations)
+
+    assert [entry["event"] for entry in said] == ["aws_refused", "aws_answers_again"]
+    assert written("Overfit") == []
+    assert len(written()) == 2
+
+
+def test_writing_returns_at_once_and_keeps_no_more_than_it_can_hold(evaluations, job, monkeypatch):
+    monkeypatch.setattr(evaluation_log, "WAITING", 3)
+    writer = threading.Thread(
+        target=lambda: [evaluations.write(job, RULE, LINES, NOW) for _ in range(100)], daemon=True
+    )
+    writer.start()
+    writer.join(5)
+
+    assert not writer.is_alive()
+    assert evaluations.waiting() == 3
