@@ -14,6 +14,7 @@ from watcher.model import (
     Evidence,
     Finding,
     FindingKind,
+    HookConfiguration,
     Reading,
     RuleConfiguration,
     RuleSource,
@@ -51,8 +52,22 @@ SNAPSHOT = a_job(
             {"rule_to_invoke": "LossNotDecreasing", "num_steps": "2"},
         ),
     ),
+    hyperparameters={
+        "num_round": "10000",
+        "objective": "binary:logistic",
+        "max_depth": "16",
+        "eta": "0.1",
+        "sagemaker_submit_directory": "s3://bucket/code.tar.gz",
+        "wandb_api_key": "not to be seen",
+    },
+    hook=HookConfiguration("s3://bucket/debug"),
     instance_count=2,
+    max_runtime=86_400,
+    experiment="churn",
+    trial="deep-trees",
+    tags={"team": "growth", "aws:cloudformation:stack-name": "training"},
 )
+PRICES = {"ml.m5.xlarge": 0.23}
 EVIDENCE = Evidence(
     log_stream=f"{JOB}-LossNotDecreasing-0a1b2c3d/algo-1-1763632800000",
     log_lines=(
@@ -83,8 +98,8 @@ def delivery(kind: DeliveryKind = DeliveryKind.ALERT, text: str = STOPPING) -> D
 
 def alert(**finding: Any) -> Message:
     """The alert, with other values in its finding."""
-    return compose(delivery(), replace(FINDING, **finding), SNAPSHOT, EVIDENCE, NOW)
+    return compose(delivery(), replace(FINDING, **finding), SNAPSHOT, EVIDENCE, NOW, prices=PRICES)
 
 
 def update() -> Message:
-    return compose(delivery(DeliveryKind.UPDATE, STOPPED), FINDING, SNAPSHOT, EVIDENCE, NOW)
+    return compose(delivery(DeliveryKind.UPDATE, STOPPED), FINDING, SNAPSHOT, EVIDENCE, NOW, prices=PRICES)

@@ -92,6 +92,7 @@ class App:
             clock=utc_now,
             random=random.random,
             lease=lease,
+            prices=config.prices,
         )
         self.pipeline = Pipeline(
             jobs=self.jobs,

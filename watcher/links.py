@@ -36,13 +36,26 @@ def log_streams(job_arn: str, group: str, prefix: str) -> str:
     return f"{_log_group(job_arn, group)}$3FlogStreamNameFilter$3D{_twice(prefix)}"
 
 
+def s3_prefix(job_arn: str, uri: str) -> str:
+    """The objects below `s3://bucket/path`."""
+    bucket, _, path = uri.removeprefix("s3://").partition("/")
+    region = job_arn.split(":")[3]
+    prefix = quote(f"{path.rstrip('/')}/" if path else "", safe="")
+    return f"https://{_host(job_arn)}/s3/buckets/{quote(bucket, safe='')}?region={region}&prefix={prefix}"
+
+
 def _log_group(job_arn: str, group: str) -> str:
     return f"{_page(job_arn, 'cloudwatch')}#logsV2:log-groups/log-group/{_twice(group)}"
 
 
 def _page(arn: str, service: str) -> str:
+    region = arn.split(":")[3]
+    return f"https://{_host(arn)}/{service}/home?region={region}"
+
+
+def _host(arn: str) -> str:
     _, partition, _, region, *_ = arn.split(":")
-    return f"https://{region}.{_HOSTS.get(partition, _HOSTS['aws'])}/{service}/home?region={region}"
+    return f"{region}.{_HOSTS.get(partition, _HOSTS['aws'])}"
 
 
 def _name(arn: str) -> str:

@@ -9,17 +9,30 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from itertools import groupby
+from types import MappingProxyType
 
 from watcher import links
 from watcher.advice import advice, built_in_rule
-from watcher.model import Delivery, DeliveryKind, Evidence, Finding, FindingKind, JobSnapshot, RuleSource
+from watcher.facts import Facts, cost, facts, particulars
+from watcher.model import (
+    Delivery,
+    DeliveryKind,
+    Evidence,
+    Finding,
+    FindingKind,
+    JobSnapshot,
+    Reading,
+    RuleSource,
+)
 
 TITLE_LIMIT = 140
 """In characters; Slack's header takes 150, and a channel may put a sign before the title."""
+
+NO_PRICES: Mapping[str, float] = MappingProxyType({})
 
 REPEATED = "This may have been told before: Watcher was interrupted while it was telling it."
 
@@ -52,6 +65,10 @@ class Message:
     stop: str = ""
     """What happens, or happened, to the job."""
     evidence: Evidence = field(default_factory=Evidence)
+    job: Facts | None = None
+    """The job itself, as data; None where it is forgotten."""
+    particulars: tuple[tuple[str, str], ...] = ()
+    """Label and value: what tells this run from another. Small print."""
     links: tuple[tuple[str, str], ...] = ()
     """Label and URL."""
     repeat: bool = False
@@ -67,14 +84,22 @@ class Message:
 
 
 def compose(
-    delivery: Delivery, finding: Finding, snapshot: JobSnapshot | None, evidence: Evidence, now: datetime
+    delivery: Delivery,
+    finding: Finding,
+    snapshot: JobSnapshot | None,
+    evidence: Evidence,
+    now: datetime,
+    *,
+    prices: Mapping[str, float] = NO_PRICES,
 ) -> Message:
-    """The whole of what there is to say. `snapshot` is None where the job is forgotten.
+    """The whole of what there is to say. `snapshot` is None where the job is forgotten; `prices` are US
+    dollars an hour, by instance type.
 
     An update carries all that the alert did, and what has become of the stop: a channel that can change
     the alert puts the update in its place.
     """
     evidence = _printable_evidence(evidence)
+    job = _printable_facts(facts(snapshot, prices, now)) if snapshot else None
     title = _cut(_one_line(_title(finding)), TITLE_LIMIT)
     step = "" if finding.step is None else f" at step {finding.step}"
     return Message(
@@ -86,12 +111,14 @@ def compose(
         text=_one_line(f"{title}{step}. {delivery.text}"),
         fields=tuple(
             (label, value)
-            for label, text in _fields(finding, snapshot, now)
+            for label, text in _fields(finding, snapshot, job)
             if (value := printable(text).strip())
         ),
         advice=advice(finding, snapshot),
         stop=printable(delivery.text),
         evidence=evidence,
+        job=job,
+        particulars=tuple(particulars(job)) if job else (),
         links=tuple(_links(finding, snapshot, evidence)),
     )
 
@@ -102,34 +129,28 @@ def printable(text: str) -> str:
     return _UNPRINTABLE.sub("", lines).strip("\n")
 
 
-def duration(span: timedelta) -> str:
-    """For people: the two largest units that matter (`2 d 3 h`, `12 min 4 s`)."""
-    left = max(int(span.total_seconds()), 0)
-    parts: list[tuple[int, str]] = []
-    for unit, seconds in (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1)):
-        amount, left = divmod(left, seconds)
-        if amount or parts:
-            parts.append((amount, unit))
-    return " ".join(f"{amount} {unit}" for amount, unit in parts[:2] if amount) or "0 s"
-
-
 def plain_text(message: Message) -> str:
     """The message for those who get nothing but text: a mail, a pipe, a file."""
     evidence = message.evidence
-    width = max((len(label) for label, _ in message.fields), default=0) + 2
     sections = (
         f"Update: {message.title}" if message.is_update else message.title,
         REPEATED if message.repeat else "",
         message.stop,
-        "\n".join(f"{label:<{width}}{value}" for label, value in message.fields),
         evidence.explanation,
+        _columns(message.fields),
         values_table(evidence),
         "\n".join((f"{message.log_label}:", *evidence.log_lines)) if evidence.log_lines else "",
         message.advice,
+        _columns(message.particulars),
         missing_line(evidence),
         "\n".join(f"{label}: {url}" for label, url in message.links),
     )
     return "\n\n".join(section for section in sections if section)
+
+
+def _columns(rows: Sequence[tuple[str, str]]) -> str:
+    width = max((len(label) for label, _ in rows), default=0) + 2
+    return "\n".join(f"{label:<{width}}{value}" for label, value in rows)
 
 
 def missing_line(evidence: Evidence) -> str:
@@ -137,15 +158,18 @@ def missing_line(evidence: Evidence) -> str:
 
 
 def values_table(evidence: Evidence) -> str:
-    """The numbers that decided, one a line, then the curve of each tensor; empty without any."""
+    """The numbers that decided, one a line, what was needed instead, then the curve of each tensor; empty
+    without any."""
     rows = [(reading.tensor, f"step {reading.step}", f"{reading.value:.6g}") for reading in evidence.deciding]
+    rows += [(reading.tensor, "needed", f"{reading.value:.6g}") for reading in evidence.needed]
     by_name = sorted(evidence.curve, key=lambda reading: (reading.tensor, reading.step))
     for tensor, group in groupby(by_name, key=lambda reading: reading.tensor):
         curve = list(group)
         steps = f"steps {curve[0].step} to {curve[-1].step}"
         rows.append((tensor, steps, sparkline([reading.value for reading in curve])))
     names, steps_width = (max((len(row[column]) for row in rows), default=0) for column in (0, 1))
-    return "\n".join(f"{name:<{names}}  {steps:<{steps_width}}  {value}" for name, steps, value in rows)
+    lines = [f"{name:<{names}}  {steps:<{steps_width}}  {value}" for name, steps, value in rows]
+    return "\n".join([*lines, evidence.curve_from] if rows and evidence.curve_from else lines)
 
 
 def sparkline(values: Sequence[float]) -> str:
@@ -187,51 +211,55 @@ def _title(finding: Finding) -> str:
             return f"{finding.job} completed"
 
 
-def _fields(finding: Finding, snapshot: JobSnapshot | None, now: datetime) -> Iterator[tuple[str, str]]:
+def _fields(finding: Finding, snapshot: JobSnapshot | None, job: Facts | None) -> Iterator[tuple[str, str]]:
     yield "Job", finding.job
+    if job and finding.rule:
+        yield "Job's status", _job_status(job)
+    elif job and job.secondary_status != finding.status:
+        yield "Secondary status", job.secondary_status
+    if job:
+        yield from cost(job)
     if finding.rule:
         built_in = built_in_rule(finding, snapshot)
         yield "Rule", finding.rule if built_in == finding.rule else f"{finding.rule} ({built_in})"
-    if finding.source:
-        yield "Evaluated by", _EVALUATORS[finding.source]
     if finding.step is not None:
         yield "Step", str(finding.step)
     yield "Status", finding.status
-    if snapshot:
-        if finding.rule:
-            yield "Job's status", _job_status(snapshot)
-        elif snapshot.secondary_status != finding.status:
-            yield "Secondary status", snapshot.secondary_status
-        if snapshot.started_at:
-            label = "Ran for" if snapshot.ended_at else "Running for"
-            yield label, duration((snapshot.ended_at or now) - snapshot.started_at)
-        if snapshot.instance_type:
-            yield "Instances", f"{snapshot.instance_count} × {snapshot.instance_type}"
+    if finding.source:
+        yield "Evaluated by", _EVALUATORS[finding.source]
     _, _, _, region, account, _ = finding.job_arn.split(":", 5)
     yield "Region", f"{region} (account {account})"
     yield "Details", finding.reason
 
 
-def _job_status(snapshot: JobSnapshot) -> str:
-    if snapshot.secondary_status in ("", snapshot.status):
-        return snapshot.status
-    return f"{snapshot.status} ({snapshot.secondary_status})"
+def _job_status(job: Facts) -> str:
+    if job.secondary_status in ("", job.status):
+        return job.status
+    return f"{job.status} ({job.secondary_status})"
 
 
 def _links(finding: Finding, snapshot: JobSnapshot | None, evidence: Evidence) -> Iterator[tuple[str, str]]:
     arn = finding.job_arn
     yield "Training job", links.training_job(arn)
     if finding.rule:
-        outcomes = snapshot.outcomes if snapshot else ()
-        for outcome in outcomes:
-            if (outcome.rule, outcome.source) == (
-                finding.rule,
-                finding.source,
-            ) and outcome.evaluation_job_arn:
-                yield "Rule's processing job", links.processing_job(outcome.evaluation_job_arn)
+        if processing_job := _processing_job(finding, snapshot):
+            yield "Rule's processing job", links.processing_job(processing_job)
         if evidence.log_stream:
             yield "Rule's log", links.log_stream(arn, links.PROCESSING_LOGS, evidence.log_stream)
-    yield "Training log", links.log_streams(arn, links.TRAINING_LOGS, f"{printable(finding.job)}/")
+    if evidence.log_stream and not finding.rule:
+        yield "Training log", links.log_stream(arn, links.TRAINING_LOGS, evidence.log_stream)
+    else:
+        yield "Training log", links.log_streams(arn, links.TRAINING_LOGS, f"{printable(finding.job)}/")
+    if snapshot and snapshot.debug_output:
+        yield "Debug output", links.s3_prefix(arn, printable(snapshot.debug_output))
+
+
+def _processing_job(finding: Finding, snapshot: JobSnapshot | None) -> str:
+    """Of Debugger's, too, where Watcher evaluated the rule itself; empty where there is none (yet)."""
+    source = RuleSource.DEBUGGER if finding.source is RuleSource.LOCAL else finding.source
+    outcomes = snapshot.outcomes if snapshot else ()
+    arns = (o.evaluation_job_arn for o in outcomes if (o.rule, o.source) == (finding.rule, source))
+    return next(arns, "")
 
 
 def _printable_evidence(evidence: Evidence) -> Evidence:
@@ -240,10 +268,34 @@ def _printable_evidence(evidence: Evidence) -> Evidence:
         log_stream=printable(evidence.log_stream),
         log_lines=tuple(printable(line) for line in evidence.log_lines),
         explanation=printable(evidence.explanation),
-        deciding=tuple(replace(reading, tensor=_one_line(reading.tensor)) for reading in evidence.deciding),
-        curve=tuple(replace(reading, tensor=_one_line(reading.tensor)) for reading in evidence.curve),
+        deciding=_printable_readings(evidence.deciding),
+        needed=_printable_readings(evidence.needed),
+        curve=_printable_readings(evidence.curve),
+        curve_from=_one_line(evidence.curve_from),
         missing=tuple(_one_line(text) for text in evidence.missing),
     )
+
+
+def _printable_readings(readings: Sequence[Reading]) -> tuple[Reading, ...]:
+    return tuple(replace(reading, tensor=_one_line(reading.tensor)) for reading in readings)
+
+
+def _printable_facts(job: Facts) -> Facts:
+    return replace(
+        job,
+        status=_one_line(job.status),
+        secondary_status=_one_line(job.secondary_status),
+        instances=tuple((_one_line(type_), count) for type_, count in job.instances),
+        hyperparameters=_one_line_each(job.hyperparameters),
+        experiment=_one_line(job.experiment),
+        trial=_one_line(job.trial),
+        tags=None if job.tags is None else _one_line_each(job.tags),
+        debug_output=_one_line(job.debug_output),
+    )
+
+
+def _one_line_each(named: Mapping[str, str]) -> dict[str, str]:
+    return {_one_line(name): _one_line(value) for name, value in named.items()}
 
 
 def _one_line(text: str) -> str:

@@ -140,6 +140,14 @@ class JobSnapshot:
         return self.arn.split(":")[3]
 
     @property
+    def instances(self) -> tuple[tuple[str, int], ...]:
+        """Type and count of each group; a cluster of one type is one group. Empty where SageMaker has not
+        selected a type yet."""
+        if self.instance_groups or not self.instance_type:
+            return self.instance_groups
+        return ((self.instance_type, self.instance_count),)
+
+    @property
     def in_progress(self) -> bool:
         return self.status == IN_PROGRESS
 

@@ -9,7 +9,7 @@ of its own, in which messages stay in order.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -49,7 +49,8 @@ GIVE_UP_AFTER = timedelta(hours=24)
 
 @dataclass
 class Outbox:
-    """`owner` is this process's name in the store; `random` gives numbers from 0 to 1."""
+    """`owner` is this process's name in the store; `random` gives numbers from 0 to 1; `prices` are US
+    dollars an hour, by instance type."""
 
     store: Store
     open_channel: Callable[[str], Channel]
@@ -60,6 +61,7 @@ class Outbox:
     clock: Callable[[], datetime]
     random: Callable[[], float]
     lease: float = LEASE
+    prices: Mapping[str, float] = field(default_factory=dict)
     _channels: dict[str, Channel] = field(default_factory=dict)
     _wake: threading.Event = field(default_factory=threading.Event)
     _stopping: threading.Event = field(default_factory=threading.Event)
@@ -145,7 +147,8 @@ class Outbox:
         alert = self._alert_of(delivery, finding)
         if alert:  # an update takes the place of the alert, which may be another finding's
             finding = self.store.finding(alert.finding_id) or finding
-        message = compose(delivery, finding, job, self.gather(finding, job), self.clock())
+        evidence = self.gather(finding, job)
+        message = compose(delivery, finding, job, evidence, self.clock(), prices=self.prices)
         try:
             receipt = self._send(delivery, message, alert)
         except Retry as error:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tests.alerts import EVIDENCE, FINDING, NOW, SNAPSHOT, STOPPING, alert, delivery
 from tests.doubles.block_kit import mrkdwn_problems, problems
 from watcher.message import compose
-from watcher.model import Evidence, FindingKind, Reading
+from watcher.model import Evidence, FindingKind, HookConfiguration, Reading
 from watcher.notify.block_kit import blocks, notification
 
 HOSTILE = "<!channel> <@U123> <https://evil.example|here> *bold* ```` ``` ` & \0 🎉 שלום \u202e \ud800 "
@@ -36,25 +36,41 @@ def preformatted(message_blocks: list[dict[str, Any]]) -> list[str]:
     ]
 
 
-def test_an_alert_shows_title_stop_fields_explanation_values_log_advice_and_links_in_this_order() -> None:
+def test_an_alert_says_what_happened_what_it_costs_and_what_to_press_before_the_evidence() -> None:
     message = alert()
     shown = texts(blocks(message))
     assert shown[0] == f"🔴 {message.title}"
-    assert shown[1] == STOPPING
-    order = ["*Step*", "24", EVIDENCE.explanation, "End of the rule's log", message.advice, "Training job"]
+    order = [
+        STOPPING,
+        EVIDENCE.explanation,
+        "up to $10.98 (23 h 52 min until MaxRuntimeInSeconds)",
+        message.advice,
+        "Training job",
+        "End of the rule's log",
+        "\n".join(EVIDENCE.log_lines),
+    ]
     places = [shown.index(text) for text in order]
     assert places == sorted(places)
-    assert preformatted(blocks(message))[1] == "\n".join(EVIDENCE.log_lines)
     assert problems(blocks(message)) == []
 
 
-def test_a_label_stands_beside_its_value() -> None:
-    section = next(block for block in blocks(alert()) if block["type"] == "section")
-    assert [field["text"] for field in section["fields"][:4]] == [
-        "*Job*",
-        FINDING.job,
-        "*Rule*",
-        FINDING.rule,
+def test_a_label_stands_on_one_line_with_its_value() -> None:
+    [fields] = [block for block in blocks(alert()) if texts(block)[0] == "Job: "]
+    assert "".join(texts(fields)).splitlines()[:2] == [
+        f"Job: {FINDING.job}",
+        "Job's status: InProgress (Training)",
+    ]
+
+
+def test_the_small_print_is_one_block_at_the_end() -> None:
+    message = replace(alert(), evidence=replace(EVIDENCE, missing=("the plot",)))
+    *_, last = blocks(message)
+    assert last["type"] == "context"
+    assert [line.partition(": ")[0] for line in texts(last)[0].splitlines()] == [
+        "Hyperparameters",
+        "Experiment",
+        "Tags",
+        "Could not be had",
     ]
 
 
@@ -117,7 +133,17 @@ def test_whatever_a_message_holds_slack_takes_it(
     evidence: Evidence, kind: FindingKind, text: str, forgotten: bool
 ) -> None:
     finding = replace(FINDING, kind=kind, rule=text, status=text, reason=text, job=text)
-    message = compose(delivery(text=text), finding, None if forgotten else SNAPSHOT, evidence, NOW)
+    job = replace(
+        SNAPSHOT,
+        secondary_status=text,
+        instance_type=text,
+        hyperparameters={text: text},
+        experiment=text,
+        trial=text,
+        tags={text: text},
+        hook=HookConfiguration(f"s3://{text}"),
+    )
+    message = compose(delivery(text=text), finding, None if forgotten else job, evidence, NOW)
     assert problems(blocks(message)) == []
     assert list(mrkdwn_problems(notification(message))) == []
     assert notification(message)

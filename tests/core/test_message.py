@@ -27,7 +27,6 @@ from watcher.message import (
     TITLE_LIMIT,
     Message,
     compose,
-    duration,
     plain_text,
     printable,
     sparkline,
@@ -61,20 +60,42 @@ def test_the_title_says_what_happened_to_which_job(message: Message, title: str)
     assert message.title == title
 
 
-def test_an_alert_names_job_rule_step_status_and_details() -> None:
-    fields = dict(alert().fields)
-    assert fields == {
-        "Job": JOB,
-        "Rule": "LossNotDecreasing",
-        "Evaluated by": "Debugger",
-        "Step": "24",
-        "Status": "IssuesFound",
-        "Job's status": "InProgress (Training)",
-        "Running for": "7 min 30 s",
-        "Instances": "2 × ml.m5.xlarge",
-        "Region": "eu-west-1 (account 123456789012)",
-        "Details": FINDING.reason.strip(),
-    }
+def test_an_alert_tells_the_job_and_what_it_costs_then_the_rule_and_its_details() -> None:
+    assert alert().fields == (
+        ("Job", JOB),
+        ("Job's status", "InProgress (Training)"),
+        ("Running for", "7 min 30 s"),
+        ("Instances", "2 × ml.m5.xlarge"),
+        ("Spend so far", "$0.06, at $0.46 an hour"),
+        ("Stopping now saves", "up to $10.98 (23 h 52 min until MaxRuntimeInSeconds)"),
+        ("Rule", "LossNotDecreasing"),
+        ("Step", "24"),
+        ("Status", "IssuesFound"),
+        ("Evaluated by", "Debugger"),
+        ("Region", "eu-west-1 (account 123456789012)"),
+        ("Details", FINDING.reason.strip()),
+    )
+
+
+def test_what_tells_one_run_from_another_is_small_print() -> None:
+    assert alert().particulars == (
+        ("Hyperparameters", "eta = 0.1 · num_round = 10000 · objective = binary:logistic · max_depth = 16"),
+        ("Experiment", "churn, trial deep-trees"),
+        ("Tags", "team = growth"),
+    )
+
+
+@pytest.mark.parametrize("kind", FindingKind)
+def test_whatever_was_found_the_job_and_its_cost_are_told_and_no_secret_is(kind: FindingKind) -> None:
+    message = alert(kind=kind)
+    assert dict(message.fields)["Spend so far"] == "$0.06, at $0.46 an hour"
+    assert "Hyperparameters" in dict(message.particulars)
+    assert "not to be seen" not in plain_text(message) + repr(message)
+
+
+def test_without_prices_an_alert_tells_hours() -> None:
+    message = compose(delivery(), FINDING, SNAPSHOT, EVIDENCE, NOW)
+    assert dict(message.fields)["Spend so far"] == "0.25 instance-hours"
 
 
 def test_the_line_for_notifications_says_the_title_the_step_and_what_becomes_of_the_job() -> None:
@@ -101,6 +122,7 @@ def test_a_forgotten_job_is_still_told_with_what_the_finding_knows() -> None:
     assert dict(message.fields)["Job"] == JOB
     assert dict(message.links)["Training job"].endswith(f"#/jobs/{JOB}")
     assert "Instances" not in dict(message.fields)
+    assert (message.job, message.particulars) == (None, ())
 
 
 def test_an_unknown_status_of_a_later_api_is_shown_as_it_is() -> None:
@@ -182,7 +204,26 @@ def test_the_links_lead_to_the_jobs_and_to_their_logs_in_the_console() -> None:
         "Rule's log": f"{logs}/$252Faws$252Fsagemaker$252FProcessingJobs/log-events/"
         f"{JOB}-LossNotDecreasing-0a1b2c3d$252Falgo-1-1763632800000",
         "Training log": f"{logs}/$252Faws$252Fsagemaker$252FTrainingJobs$3FlogStreamNameFilter$3D{JOB}$252F",
+        "Debug output": f"{console}/s3/buckets/bucket?region=eu-west-1"
+        f"&prefix=debug%2F{JOB}%2Fdebug-output%2F",
     }
+
+
+def test_where_watcher_evaluated_the_rule_the_links_lead_to_debuggers_processing_job_too() -> None:
+    assert alert(source=RuleSource.LOCAL).links == alert().links
+
+
+def test_the_log_of_a_failed_job_is_linked_itself() -> None:
+    failed = replace(FINDING, kind=FindingKind.JOB_FAILED, status="Failed", rule=None, source=None, step=None)
+    stream = f"{JOB}/algo-1-1763632800000"
+    links = dict(compose(delivery(), failed, SNAPSHOT, Evidence(log_stream=stream), NOW).links)
+    assert links["Training log"].endswith(f"TrainingJobs/log-events/{JOB}$252Falgo-1-1763632800000")
+    assert "Rule's log" not in links
+
+
+def test_a_job_that_saves_nothing_has_no_debug_output_to_link() -> None:
+    message = compose(delivery(), FINDING, replace(SNAPSHOT, hook=None), EVIDENCE, NOW)
+    assert "Debug output" not in dict(message.links)
 
 
 @pytest.mark.parametrize(
@@ -233,16 +274,36 @@ def test_hostile_evidence_is_made_harmless_wherever_it_stands() -> None:
         log_lines=(f"{bad}line",),
         explanation=f"{bad}because",
         deciding=(Reading(f"{bad}loss\n", 1, 1.0),),
+        needed=(Reading(f"{bad}loss", 1, 0.5),),
         curve=(Reading(f"{bad}loss", 1, 1.0),),
+        curve_from=f"{bad}CloudWatch",
         missing=(f"{bad}plot",),
     )
-    message = compose(delivery(text=f"{bad}stop"), replace(FINDING, reason=f"{bad}why"), None, evidence, NOW)
+    job = replace(
+        SNAPSHOT,
+        status=f"{bad}InProgress",
+        instance_type=f"{bad}ml.m5.xlarge",
+        hyperparameters={f"{bad}eta": f"0.1\n{bad}"},
+        experiment=f"{bad}churn",
+        trial=f"{bad}deep",
+        tags={f"{bad}team": f"{bad}growth"},
+    )
+    message = compose(delivery(text=f"{bad}stop"), replace(FINDING, reason=f"{bad}why"), job, evidence, NOW)
     assert message.evidence == Evidence(
         log_lines=("line",),
         explanation="because",
         deciding=(Reading("loss", 1, 1.0),),
+        needed=(Reading("loss", 1, 0.5),),
         curve=(Reading("loss", 1, 1.0),),
+        curve_from="CloudWatch",
         missing=("plot",),
+    )
+    assert message.job
+    assert (message.job.status, message.job.instances) == ("InProgress", (("ml.m5.xlarge", 2),))
+    assert message.particulars == (
+        ("Hyperparameters", "eta = 0.1"),
+        ("Experiment", "churn, trial deep"),
+        ("Tags", "team = growth"),
     )
     assert message.stop == "stop"
     assert dict(message.fields)["Details"] == "why"
@@ -251,6 +312,7 @@ def test_hostile_evidence_is_made_harmless_wherever_it_stands() -> None:
 def test_the_values_stand_in_columns_above_the_curve_of_each_tensor() -> None:
     evidence = Evidence(
         deciding=(Reading("train-error", 8, 0.25), Reading("train-error", 10, 0.125)),
+        needed=(Reading("train-error", 10, 0.1),),
         curve=(
             Reading("a", 0, 1.0),
             Reading("train-error", 0, 9.0),
@@ -261,9 +323,12 @@ def test_the_values_stand_in_columns_above_the_curve_of_each_tensor() -> None:
     assert values_table(evidence).splitlines() == [
         "train-error  step 8        0.25",
         "train-error  step 10       0.125",
+        "train-error  needed        0.1",
         "a            steps 0 to 2  ▁▅█",
         "train-error  steps 0 to 0  ▁",
     ]
+    from_cloudwatch = replace(evidence, curve_from="from CloudWatch; a step is a minute")
+    assert values_table(from_cloudwatch).splitlines()[-1] == "from CloudWatch; a step is a minute"
     assert values_table(Evidence()) == ""
 
 
@@ -278,27 +343,14 @@ def test_a_curve_has_one_character_a_value_whatever_the_values(values: list[floa
     assert len(sparkline(values)) == len(values)
 
 
-@pytest.mark.parametrize(
-    ("seconds", "shown"),
-    [
-        (0, "0 s"),
-        (59.9, "59 s"),
-        (60, "1 min"),
-        (3_725, "1 h 2 min"),
-        (86_400, "1 d"),
-        (90_061, "1 d 1 h"),
-        (-5, "0 s"),
-    ],
-)
-def test_durations_are_told_in_their_two_largest_units(seconds: float, shown: str) -> None:
-    assert duration(timedelta(seconds=seconds)) == shown
-
-
 def test_plain_text_has_all_of_the_message() -> None:
     text = plain_text(replace(alert(), evidence=replace(EVIDENCE, missing=("the plot",)), repeat=True))
     for part in (
         STOPPING,
-        "Step          24",
+        "Step                24",
+        "Spend so far        $0.06",
+        "Tags             team = growth",
+        "/s3/buckets/bucket",
         EVIDENCE.explanation,
         *EVIDENCE.log_lines,
         "the plot",

@@ -1,11 +1,12 @@
-"""A message in Slack's Block Kit.
+"""A message in Slack's Block Kit, so that a phone's first screen says what happened, what it costs, what
+becomes of the job, and where to look; numbers, log and small print follow.
 
 Text from outside stands only in `plain_text` and rich text, which Slack takes literally: nothing in it can
 ping a channel, end a code block or turn into a link. Only the notification's text is mrkdwn, and escaped.
 
-Limits (Slack's reference of blocks): 50 blocks a message, 150 characters a header, 10 fields a section,
-2,000 characters a field, 3,000 characters another text. Rich text has no limit of its own there, and is
-kept to the same 3,000.
+Limits (Slack's reference of blocks): 50 blocks a message, 150 characters a header, 3,000 characters another
+text. Rich text has no limit of its own there, and is kept to the same 3,000. A section's fields would stand
+in two columns, which a phone puts below each other: one line for label and value is half as long.
 """
 
 from __future__ import annotations
@@ -19,10 +20,6 @@ from watcher.model import FindingKind
 Block = dict[str, Any]
 
 TEXT_LIMIT = 3000
-SHORT = 80
-"""Longer values get lines of their own: half of a message's width is too narrow for them."""
-ROWS = 5
-"""A label and a value are two of a section's ten fields."""
 
 _SIGNS = {
     FindingKind.RULE_ISSUE: "🔴",
@@ -53,30 +50,30 @@ def _blocks(message: Message) -> Iterator[Block]:
         yield {"type": "context", "elements": [_plain(REPEATED)]}
     if message.stop:
         yield _rich(_section(_text(message.stop, bold=True)))
-    short = [field for field in message.fields if len(field[1]) <= SHORT]
-    for start in range(0, len(short), ROWS):
-        rows = short[start : start + ROWS]
-        yield {"type": "section", "fields": [cell for row in rows for cell in _row(*row)]}
-    for label, value in message.fields:
-        if len(value) > SHORT:
-            yield _rich(_section(_text(f"{label}\n", bold=True), _text(value)))
     if evidence.explanation:
         yield _rich(_section(_text(evidence.explanation)))
+    if message.fields:
+        yield _rich(_section(*_lines(message.fields)))
+    if message.advice:
+        yield _rich(_section(_text(message.advice)))
+    # A URL that is cut leads nowhere.
+    if links := [link for link in message.links if len(link[1]) <= TEXT_LIMIT]:
+        yield _rich(_section(*_link_line(links)))
     if table := values_table(evidence):
         yield _rich(_preformatted(_head(table, TEXT_LIMIT)))
     if excerpt := _tail(evidence.log_lines, TEXT_LIMIT):
         yield _rich(_section(_text(message.log_label, bold=True)), _preformatted(excerpt))
-    if message.advice:
-        yield _rich(_section(_text(message.advice)))
+    small_print = [f"{label}: {value}" for label, value in message.particulars]
     if missing := missing_line(evidence):
-        yield {"type": "context", "elements": [_plain(_head(missing, 2000))]}
-    # A URL that is cut leads nowhere.
-    if links := [link for link in message.links if len(link[1]) <= TEXT_LIMIT]:
-        yield _rich(_section(*_link_line(links)))
+        small_print.append(missing)
+    if small_print:
+        yield {"type": "context", "elements": [_plain(_head("\n".join(small_print), TEXT_LIMIT))]}
 
 
-def _row(label: str, value: str) -> tuple[Block, Block]:
-    return {"type": "mrkdwn", "text": f"*{label}*"}, _plain(value)
+def _lines(rows: Sequence[tuple[str, str]]) -> Iterator[Block]:
+    for index, (label, value) in enumerate(rows):
+        yield _text(f"{label}: " if index == 0 else f"\n{label}: ", bold=True)
+        yield _text(value)
 
 
 def _link_line(links: Sequence[tuple[str, str]]) -> Iterator[Block]:

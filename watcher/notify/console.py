@@ -94,6 +94,9 @@ def _sections(message: Message) -> Iterator[RenderableType]:
         yield Group(Text(message.log_label, style="dim"), Padding(lines, (0, 0, 0, 2)))
     if message.advice:
         yield Text(message.advice, style="italic")
+    if message.particulars:
+        rows = (f"{label}: {value}" for label, value in message.particulars)
+        yield Text("\n".join(rows), style="dim")
     if missing := missing_line(evidence):
         yield Text(missing, style="yellow")
     if message.links:

@@ -1,0 +1,102 @@
+"""What a training job costs, and what stopping it now saves. Pure.
+
+SageMaker bills each instance for the time from `TrainingStartTime` to `TrainingEndTime` (API reference of
+DescribeTrainingJob), and says at the end how much that was (`BillableTimeInSeconds`: with spot instances less
+than the job took, by as much as they were cheaper). Prices are the configuration's; volumes and transfers are
+not counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from watcher.model import JobSnapshot
+
+USD = "USD"
+_HOUR = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Spend:
+    """Amounts of money or, where a price is missing, of instance-hours."""
+
+    so_far: float
+    """Of a job that has ended, all of it."""
+    an_hour: float
+    saved_by_stopping: float | None
+    """At most, until `MaxRuntimeInSeconds`: the job might end by itself before. None where there is nothing
+    to stop, or no such limit."""
+    currency: str
+    """`USD`, or empty: instance-hours."""
+    basis: str
+    """How it is reckoned, in a few words."""
+    at_most: bool = False
+    """Reckoned at the full price although the job has spot instances, which cost less."""
+
+    def said(self, amount: float) -> str:
+        """An amount for people: `$1.20`, `0.25 instance-hours`. The least that is told is a cent."""
+        shown = max(amount, 0.01) if amount else 0.0
+        number = f"{shown:,.{0 if shown >= 1000 else 2}f}"
+        return f"${number}" if self.currency else f"{number} instance-hours"
+
+
+def spend(job: JobSnapshot, prices: Mapping[str, float], now: datetime) -> Spend | None:
+    """`prices`: US dollars an hour, by instance type. None where the job has not begun to cost anything, or
+    its record names no instances."""
+    ran, instances = runtime(job, now), job.instances
+    if ran is None or not instances:
+        return None
+    priced = all(type_ in prices for type_, _ in instances)
+    an_hour = sum(count * (prices[type_] if priced else 1.0) for type_, count in instances)
+    billed = timedelta(seconds=job.billable_time) if job.ended and job.billable_time else None
+    left = remaining(job, now)
+    at_most = job.spot and billed is None
+    return Spend(
+        so_far=_hours(ran if billed is None else billed) * an_hour,
+        an_hour=an_hour,
+        saved_by_stopping=None if left is None else _hours(left) * an_hour,
+        currency=USD if priced else "",
+        basis=_basis(instances, prices if priced else {}, at_most=at_most, billed=billed is not None),
+        at_most=at_most,
+    )
+
+
+def runtime(job: JobSnapshot, now: datetime) -> timedelta | None:
+    """How long it has trained; None where it has not begun."""
+    if job.started_at is None:
+        return None
+    return max((job.ended_at or now) - job.started_at, timedelta(0))
+
+
+def remaining(job: JobSnapshot, now: datetime) -> timedelta | None:
+    """How long it could still train if nobody stopped it; of a job that was stopped, could have trained.
+
+    None where it ended in another way, has not begun, or has no limit.
+    """
+    ran = runtime(job, now)
+    stopped = job.status == job.secondary_status == "Stopped"  # and not by SageMaker, which says why
+    if ran is None or not job.max_runtime or (job.ended and not stopped):
+        return None
+    return max(timedelta(seconds=job.max_runtime) - ran, timedelta(0))
+
+
+def _basis(
+    instances: tuple[tuple[str, int], ...], prices: Mapping[str, float], *, at_most: bool, billed: bool
+) -> str:
+    each = (
+        f"{count} × {type_} at ${prices[type_]:,.2f} an hour" if prices else f"{count} × {type_}"
+        for type_, count in instances
+    )
+    notes = (
+        " each" if prices and any(count > 1 for _, count in instances) else "",
+        "" if prices else "; no price is configured",
+        "; billed time" if billed else "",
+        "; the full price, spot instances cost less" if at_most and prices else "",
+    )
+    return f"{' and '.join(each)}{''.join(notes)}"
+
+
+def _hours(span: timedelta) -> float:
+    return span.total_seconds() / _HOUR
