@@ -28,12 +28,13 @@ from apscheduler.executors.pool import ThreadPoolExecutor as SchedulerPool
 from apscheduler.schedulers.background import BackgroundScheduler
 
 from watcher import __version__
-from watcher.aws.sagemaker import TrainingJobs
-from watcher.aws.session import Aws
+from watcher.aws.accounts import Accounts
 from watcher.config import Config
-from watcher.errors import AwsError, CredentialsError, NotFound, StoreError, UsageError
+from watcher.errors import AwsError, CredentialsError, StoreError
 from watcher.evidence import Gatherer
 from watcher.faults import Faults
+from watcher.model import job_name
+from watcher.named import find_jobs
 from watcher.notify import open_channel
 from watcher.outbox import LEASE, Outbox
 from watcher.pipeline import Pipeline
@@ -69,25 +70,24 @@ def utc_now() -> datetime:
 
 
 class App:
-    """Everything one daemon consists of. `names`: the jobs to watch, none: all that the configuration
+    """Everything one daemon consists of. `arns`: the jobs to watch, none: all that the configuration
     matches."""
 
-    def __init__(self, config: Config, names: Sequence[str] = (), lease: float = LEASE) -> None:
-        if names:
-            only = config.watch.model_copy(update={"jobs": tuple(names), "tags": {}})
+    def __init__(self, config: Config, arns: Sequence[str] = (), lease: float = LEASE) -> None:
+        if arns:
+            only = config.watch.model_copy(update={"jobs": tuple(map(job_name, arns)), "tags": {}})
             config = config.model_copy(update={"watch": only})
         self.config = config
-        self.aws = Aws(config.region)
-        self.jobs = TrainingJobs(self.aws)
+        self.accounts = Accounts(config.region, config.account)
         self.store = open_store(config.store.url)
         self.stopping = threading.Event()
         self.work = LookAgain()
         self.faults = Faults()
         self.outbox = Outbox(
             store=self.store,
-            open_channel=lambda to: open_channel(to, config, self.aws.sns),
-            stopper=Stopper(self.jobs, self.store, config.stop, utc_now),
-            gather=Gatherer(self.aws, config.rules).gather,
+            open_channel=lambda to: open_channel(to, config, self.accounts.home.sns),
+            stopper=Stopper(self.accounts, self.store, config.stop, utc_now),
+            gather=Gatherer(self.accounts, config.rules).gather,
             owner=f"{socket.gethostname()}-{os.getpid()}-{os.urandom(3).hex()}",
             clock=utc_now,
             random=random.random,
@@ -95,7 +95,7 @@ class App:
             prices=config.prices,
         )
         self.pipeline = Pipeline(
-            jobs=self.jobs,
+            accounts=self.accounts,
             store=self.store,
             config=config,
             clock=utc_now,
@@ -103,7 +103,7 @@ class App:
             committed=self._committed,
         )
         self.reconciler = Reconciler(
-            jobs=self.jobs,
+            accounts=self.accounts,
             store=self.store,
             pipeline=self.pipeline,
             watch=config.watch,
@@ -111,7 +111,7 @@ class App:
             faults=self.faults,
             clock=utc_now,
             stopping=self.stopping.is_set,
-            only=tuple(names),
+            only=tuple(arns),
         )
         self.failure: BaseException | None = None
         self.drained = True
@@ -166,7 +166,7 @@ class App:
             max_instances=1,
         )
         scheduler.start()
-        log.info("ready", version=__version__, region=self.aws.region, store=self.config.store.url)
+        log.info("ready", version=__version__, region=self.accounts.home.region, store=self.config.store.url)
         self.stopping.wait()
         self._drain([outbox, *workers, self._start("last pass", scheduler.shutdown)])
         log.info("stopped", drained=self.drained)
@@ -208,7 +208,7 @@ class App:
             faults.append(error)
             self.faults.say(error, consequence=CONSEQUENCE)
             if isinstance(error, CredentialsError):
-                self.aws.renew()
+                self.accounts.renew()
         except StoreError as error:
             faults.append(error)
             log.error("store_failed", error=str(error), consequence=CONSEQUENCE)
@@ -217,13 +217,16 @@ class App:
         return [self._start(f"look-{number}", self._look) for number in range(1, LOOKERS + 1)]
 
     def _look(self) -> None:
-        while name := self.work.take():
+        while arn := self.work.take():
             self._pace.keep()
-            with structlog.contextvars.bound_contextvars(job=name), self._expected_faults() as faults:
-                self.pipeline.look_again(name)
-            if not faults:
+            bound = structlog.contextvars.bound_contextvars(job=job_name(arn))
+            with bound, self._expected_faults() as faults:
+                self.pipeline.look_again(arn)
+            if faults:
+                self.work.failed(arn)
+            else:
                 self.faults.over("sagemaker:DescribeTrainingJob")
-            self.work.done(name)
+                self.work.done(arn)
 
     def _start_evaluators(self) -> list[threading.Thread]:
         if self.config.rules.local == "off":
@@ -254,7 +257,7 @@ class App:
     def _evaluator(self) -> Evaluator:
         from watcher.evaluate import Evaluator  # numpy comes with it: not before there is a rule to evaluate
 
-        return Evaluator(self.aws, self.jobs, self.config.rules, utc_now)
+        return Evaluator(self.accounts, self.config.rules, utc_now)
 
     def _start(self, name: str, loop: Callable[[], None]) -> threading.Thread:
         thread = threading.Thread(target=self._guarded(name, loop), name=name, daemon=True)
@@ -278,15 +281,9 @@ class App:
 
 def run(config: Config, names: Sequence[str] = (), once: bool = False) -> int:
     """`watcher run`: the exit code. Raises `UsageError` for a named job that does not exist."""
-    app = App(config, names)
-    region = app.aws.region  # asked first: without one every loop would fail
-    for name in names:
-        try:
-            app.jobs.describe(name)
-        except NotFound as error:
-            raise UsageError(
-                f"there is no training job {name!r} in {region}: check the name and the region"
-            ) from error
+    accounts = Accounts(config.region, config.account)
+    _ = accounts.home.region  # asked first: without one every loop would fail
+    app = App(config, [job.arn for job in find_jobs(accounts, names)])
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: app.stop())
     if once:

@@ -41,6 +41,12 @@ def detect(
     ]
 
 
+def muted(job: JobSnapshot, rule: Outcome, reason: str, now: datetime) -> Finding:
+    """The finding that a rule's processing job is not doing its work."""
+    finding = _rule_finding(FindingKind.RULE_MUTE, job, replace(rule, details=reason), now)
+    return replace(finding, step=None)  # the reason may quote a line that names one, which decided nothing
+
+
 def parse_step(details: str) -> int | None:
     """The global step in the StatusDetails of a rule that fired; None where they name none."""
     match = _STEP.search(details)

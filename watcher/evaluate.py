@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 
@@ -20,11 +20,11 @@ import rules
 from rules import Mode, Rule, Status, Step, Verdict
 from rules.similar_across_runs import SimilarAcrossRuns
 from rules.stalled_training_rule import StalledTrainingRule
-from watcher import policy
+from watcher import policy, rule_log
+from watcher.aws.accounts import Accounts
 from watcher.aws.collections import SavedCollections
 from watcher.aws.event_files import SavedStep, UnreadableStep
 from watcher.aws.sagemaker import TrainingJobs
-from watcher.aws.session import Aws
 from watcher.aws.storage import S3Prefix
 from watcher.aws.tensors import DebugOutput, Reader
 from watcher.config import Rules as RuleSettings
@@ -52,6 +52,10 @@ REMEMBERED = 1000
 """Jobs whose collections are kept in memory."""
 
 
+Tell = Callable[[JobSnapshot, str, Sequence[rule_log.Line], datetime], None]
+"""Job, rule, lines, time."""
+
+
 class Evaluator:
     """`advance` raises `WatcherError`; what was stored before stays, and the next attempt goes on from it.
 
@@ -59,9 +63,14 @@ class Evaluator:
     """
 
     def __init__(
-        self, aws: Aws, jobs: TrainingJobs, settings: RuleSettings, clock: Callable[[], datetime]
+        self,
+        accounts: Accounts,
+        settings: RuleSettings,
+        clock: Callable[[], datetime],
+        tell: Tell | None = None,
     ) -> None:
-        self._aws, self._jobs, self._settings, self._clock = aws, jobs, settings, clock
+        """`tell` is given the lines that a rule's processing job would write to its log."""
+        self._accounts, self._settings, self._clock, self._tell = accounts, settings, clock, tell
         self._collections: OrderedDict[str, SavedCollections] = OrderedDict()
 
     def advance(self, record: JobRecord) -> Evaluation:
@@ -73,18 +82,21 @@ class Evaluator:
         if not live or vanished:
             return Evaluation(due_at=None, outcomes=before.outcomes)
         now = self._clock()
-        others = {name: self._other_trial(rule) for name, rule in live.items()}
+        others = {name: self._other_trial(rule, job) for name, rule in live.items()}
         run = _Run(live, self._output(job), others, before)
         if collections := self._collections_of(job, run.reader):
             run.read(collections, ended=job.ended)
         if job.secondary_status == "Training":  # elsewhere, no new tensor is nothing to wonder about
             run.tick(now, job.started_at or now)
-        outcomes = {
-            **known,
-            **{name: _outcome(name, run.verdict(name, ended=job.ended), now) for name in live},
-        }
+        verdicts = {name: run.verdict(name, ended=job.ended) for name in live}
+        outcomes = {**known, **{name: _outcome(name, verdict, now) for name, verdict in verdicts.items()}}
         going_on = not job.ended and any(not outcome.final for outcome in outcomes.values())
         interval = next_interval(before.interval, run.steps)
+        if self._tell:
+            for name, rule in live.items():
+                begins = () if before.cursor else (rule_log.loading(run.place), rule_log.started(rule, 0))
+                if lines := (*begins, *rule_log.concluded(rule, name, verdicts[name])):
+                    self._tell(job, name, lines, now)
         return Evaluation(
             due_at=now + timedelta(seconds=interval) if going_on else None,
             interval=interval,
@@ -94,14 +106,14 @@ class Evaluator:
         )
 
     def _output(self, job: JobSnapshot) -> DebugOutput:
-        return DebugOutput(S3Prefix(self._aws.s3, job.debug_output))
+        return DebugOutput(S3Prefix(self._accounts.of(job.arn).s3, job.debug_output))
 
-    def _other_trial(self, rule: Rule) -> DebugOutput | None:
+    def _other_trial(self, rule: Rule, job: JobSnapshot) -> DebugOutput | None:
         """What a rule is to compare the job with; None where that job is gone, or saved nothing."""
         if not isinstance(rule, SimilarAcrossRuns):
             return None
         try:
-            other = self._jobs.describe(rule.other_trial)
+            other = TrainingJobs(self._accounts.of(job.arn)).describe(rule.other_trial)
         except NotFound:
             return None
         return self._output(other) if other.debug_output else None
@@ -149,6 +161,11 @@ class _Run:
             log.exception("rule_failed", rule=name)
             failure = f"Watcher's own evaluation failed with {type(error).__name__}: {error}"
             self._ended[name] = Verdict(Status.ERROR, reason="failed", explanation=failure)
+
+    @property
+    def place(self) -> str:
+        """Where the rules' input lies."""
+        return self._output.uri
 
     @property
     def cursor(self) -> str:

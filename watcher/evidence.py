@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from watcher import policy
+from watcher.aws.accounts import Accounts
 from watcher.aws.logs import JobLogs
-from watcher.aws.session import Aws
 from watcher.config import Rules
 from watcher.errors import WatcherError
 from watcher.links import PROCESSING_LOGS, TRAINING_LOGS
@@ -54,10 +54,9 @@ class Gatherer:
     """Safe to use from several threads. Remembers the last complete evidence, because a finding that
     goes to two destinations, or that is tried again, needs it more than once."""
 
-    def __init__(self, aws: Aws, rules: Rules) -> None:
-        self._aws = aws
+    def __init__(self, accounts: Accounts, rules: Rules) -> None:
+        self._accounts = accounts
         self._rules = rules
-        self._logs = JobLogs(aws)
         self._remembered: OrderedDict[str, Evidence] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -104,18 +103,13 @@ class Gatherer:
             return Part()
         if not outcome.evaluation_job_arn:
             return Part(missing=("log: the rule has no processing job yet",))
-        stream = self._logs.rule_stream(job.name, outcome.rule, outcome.evaluation_job_arn)
-        return self._excerpt(PROCESSING_LOGS, stream)
+        logs = JobLogs(self._accounts.of(job.arn))
+        stream = logs.rule_stream(job.name, outcome.rule, outcome.evaluation_job_arn)
+        return _excerpt(logs, PROCESSING_LOGS, stream)
 
     def _training_log(self, job: JobSnapshot) -> Part:
-        return self._excerpt(TRAINING_LOGS, self._logs.training_stream(job.name))
-
-    def _excerpt(self, group: str, stream: str) -> Part:
-        if not stream:
-            return Part(missing=(f"log: no stream in {group} yet",))
-        lines = excerpt(self._logs.tail(group, stream, LINES_READ))
-        missing = () if lines else ("log: the stream is empty",)
-        return Part({"log_stream": stream, "log_lines": lines}, missing)
+        logs = JobLogs(self._accounts.of(job.arn))
+        return _excerpt(logs, TRAINING_LOGS, logs.training_stream(job.name))
 
     # -- values -----------------------------------------------------------------------------------
 
@@ -132,7 +126,7 @@ class Gatherer:
             rule = rules.load(configured.invokes, configured.parameters)
         except rules.RuleError as error:
             return Part(missing=(f"values: {error}",))
-        output = DebugOutput(S3Prefix(self._aws.s3, job.debug_output))
+        output = DebugOutput(S3Prefix(self._accounts.of(job.arn).s3, job.debug_output))
         collections = output.collections()
         if collections is None:
             return Part(missing=(f"values: nothing is saved in {job.debug_output}",))
@@ -153,6 +147,14 @@ class Gatherer:
                 part, missing=(f"values: Watcher sees the rule fire at step {verdict.step} already",)
             )
         return part
+
+
+def _excerpt(logs: JobLogs, group: str, stream: str) -> Part:
+    if not stream:
+        return Part(missing=(f"log: no stream in {group} yet",))
+    lines = excerpt(logs.tail(group, stream, LINES_READ))
+    missing = () if lines else ("log: the stream is empty",)
+    return Part({"log_stream": stream, "log_lines": lines}, missing)
 
 
 def _replay(

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from watcher import policy
+from watcher.aws.accounts import Accounts
 from watcher.aws.sagemaker import TrainingJobs
 from watcher.config import Watch
-from watcher.errors import AwsError, NotFound, UsageError
+from watcher.errors import AwsError
 from watcher.model import DeliveryKind, JobSnapshot
 from watcher.policy import Refusal
 from watcher.stop import VERIFY_EVERY, Stopper, StopResult, StopState
@@ -42,24 +43,11 @@ class Stopped:
         return self.result.state in (StopState.STOPPED, StopState.ENDED_OTHERWISE)
 
 
-def named(jobs: TrainingJobs, names: Sequence[str]) -> list[JobSnapshot]:
-    """Names or ARNs. Raises `UsageError` where one does not exist, so that a typo stops nothing at all."""
-    found = []
-    for name in dict.fromkeys(names):
-        try:
-            job = jobs.describe(name.rpartition("/")[2])
-        except NotFound as error:
-            raise UsageError(f"there is no training job {name}: check the name and the region") from error
-        if name.startswith("arn:") and job.arn != name:
-            raise UsageError(f"{name} is not in this account and region: here it is {job.arn}")
-        found.append(job)
-    return found
-
-
-def all_in_progress(jobs: TrainingJobs, watch: Watch) -> Iterator[JobSnapshot]:
-    """Every job in progress that the configuration watches, oldest first."""
-    for page in jobs.in_progress(watch.tags):
-        yield from (job for job in page if watch.names(job.name))
+def all_in_progress(accounts: Accounts, watch: Watch) -> Iterator[JobSnapshot]:
+    """Every job in progress that the configuration watches, in each place oldest first."""
+    for place in accounts.places:
+        for page in TrainingJobs(place).in_progress(watch.tags):
+            yield from (job for job in page if watch.names(job.name))
 
 
 def stop(

@@ -214,6 +214,11 @@ class Finding:
     """SageMaker's own sentence: StatusDetails or FailureReason."""
 
 
+def job_name(arn: str) -> str:
+    """The last part of a job's ARN."""
+    return arn.rpartition("/")[2]
+
+
 def finding_id(job_arn: str, kind: FindingKind, rule: str | None, source: RuleSource | None) -> str:
     """The same thing always gets the same id, in every process: this is what 'told once' rests on."""
     parts = "\n".join((job_arn, rule or "", source or "", kind))

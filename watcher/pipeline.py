@@ -12,12 +12,14 @@ import structlog
 from pydantic import TypeAdapter
 
 from watcher import policy
+from watcher.aws.accounts import Accounts
 from watcher.aws.sagemaker import TrainingJobs
 from watcher.config import Config, Watch
-from watcher.detect import detect
+from watcher.detect import detect, muted
 from watcher.errors import NotFound, StoreError
 from watcher.lint import Defect, lint
 from watcher.model import (
+    IN_PROGRESS,
     KNOWN_RULE_STATUSES,
     KNOWN_STATUSES,
     Delivery,
@@ -28,6 +30,7 @@ from watcher.model import (
     Outcome,
     RuleSource,
     finding_id,
+    job_name,
 )
 from watcher.store.base import JobRecord, Look, Store, WatchedJob
 
@@ -43,7 +46,7 @@ _SNAPSHOT = TypeAdapter(JobSnapshot)
 class Pipeline:
     """The same for every source of work. Safe to use from several threads, for different jobs."""
 
-    jobs: TrainingJobs
+    accounts: Accounts
     store: Store
     config: Config
     clock: Callable[[], datetime]
@@ -67,16 +70,15 @@ class Pipeline:
                     looks.append(replace(look, describe_at=record.describe_at if record else now))
             self._commit(looks)
 
-    def look_again(self, name: str) -> JobSnapshot | None:
+    def look_again(self, arn: str) -> JobSnapshot | None:
         """Read one job anew and handle it; None where it has vanished."""
-        try:
-            snapshot = self.jobs.describe(name)
-        except NotFound:
-            for record in self.store.jobs(name):
-                log.info("job_vanished", job=name)
-                self.store.unwatch(record.snapshot.arn)
+        snapshot = self._describe(arn)
+        if snapshot is None:
+            if self.store.job(arn):
+                log.info("job_vanished", arn=arn)
+                self.store.unwatch(arn)
             return None
-        known = self.store.job(snapshot.arn)
+        known = self.store.job(arn)
         snapshot = replace(snapshot, tags=self._tags(snapshot, known))
         if not matches(snapshot, self.config.watch):
             self.store.unwatch(snapshot.arn)
@@ -88,8 +90,16 @@ class Pipeline:
             self._commit([replace(look, watching=watching, describe_at=describe_at)])
         if snapshot.ended and not watching and not snapshot.settled:
             open_rules = [outcome.rule for outcome in snapshot.outcomes if not outcome.final]
-            log.warning("rules_never_final", job=name, rules=open_rules)
+            log.warning("rules_never_final", job=snapshot.name, rules=open_rules)
         return snapshot
+
+    def _describe(self, arn: str) -> JobSnapshot | None:
+        """None where there is no such job, or another has its name now."""
+        try:
+            snapshot = TrainingJobs(self.accounts.of(arn)).describe(job_name(arn))
+        except NotFound:
+            return None
+        return snapshot if snapshot.arn == arn else None
 
     def evaluated(self, arn: str, evaluation: Evaluation) -> None:
         """Handle what Watcher's own evaluation of a job's rules has come to."""
@@ -98,18 +108,33 @@ class Pipeline:
             if record is None:
                 raise StoreError(f"{arn} was evaluated and is not known: the store was edited by hand")
             look = self._look(replace(record, evaluation=evaluation), record.snapshot, self.clock())
-            self._commit(
-                [
-                    replace(
-                        look,
-                        watching=record.watching,
-                        describe_at=record.describe_at,
-                        evaluation=evaluation,
-                    )
-                ]
-            )
+            self._commit([replace(_as_scheduled(look, record), evaluation=evaluation)])
 
-    def _look(self, record: JobRecord | None, snapshot: JobSnapshot, now: datetime) -> Look:
+    def mute(self, job: JobSnapshot, rule: Outcome, reason: str) -> bool:
+        """Tell that a rule's processing job is not doing its work, as `reason` says.
+
+        A log is a hint: the job is read anew, and where the rule is no longer in progress, nothing is told
+        and the answer is False. Raises `AwsError`.
+        """
+        now = self.clock()
+        finding = muted(job, rule, reason, now)
+        if self.store.finding(finding.id):
+            return True
+        snapshot = self._describe(job.arn)
+        if snapshot is None:
+            return False
+        going_on = {(o.source, o.rule) for o in snapshot.outcomes if o.status == IN_PROGRESS}
+        if not snapshot.in_progress or (rule.source, rule.rule) not in going_on:
+            return False
+        with self._deciding:
+            if record := self.store.job(job.arn):
+                look = self._look(record, record.snapshot, now, also=(finding,))
+                self._commit([_as_scheduled(look, record)])
+        return True
+
+    def _look(
+        self, record: JobRecord | None, snapshot: JobSnapshot, now: datetime, also: Sequence[Finding] = ()
+    ) -> Look:
         """What a snapshot yields beside what is known of its job. Reads the store, and nothing else."""
         evaluation = record.evaluation if record else None
         begins = evaluation is None and policy.local_rules(snapshot, self.config.rules)
@@ -117,7 +142,7 @@ class Pipeline:
         after = _with_outcomes(snapshot, evaluation.outcomes if evaluation else ())
         _log_unknown_statuses(before, after)
         stopped_by_us = after.ended and self.store.stop_of(after.arn) is not None
-        found = detect(before, after, now=now, stopped_by_us=stopped_by_us)
+        found = [*detect(before, after, now=now, stopped_by_us=stopped_by_us), *also]
         if before is None and self.config.rules.local != "off":
             found += defects(after, now)
         findings = [finding for finding in found if policy.wanted(finding, self.config)]
@@ -151,7 +176,8 @@ class Pipeline:
         """Describe does not tell them: those that are known, or asked for where they decide."""
         if known and known.snapshot.tags is not None:
             return known.snapshot.tags
-        return self.jobs.tags(snapshot.arn) if self.config.watch.tags else None
+        jobs = TrainingJobs(self.accounts.of(snapshot.arn))
+        return jobs.tags(snapshot.arn) if self.config.watch.tags else None
 
     def _commit(self, looks: list[Look]) -> None:
         if not looks:
@@ -169,6 +195,11 @@ class Pipeline:
             )
         if new or any(look.evaluation for look in looks):
             self.committed()
+
+
+def _as_scheduled(look: Look, record: JobRecord) -> Look:
+    """A look that came from elsewhere than SageMaker's API changes nothing of when that is asked."""
+    return replace(look, watching=record.watching, describe_at=record.describe_at)
 
 
 def defects(job: JobSnapshot, now: datetime) -> list[Finding]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
+from watcher.aws.accounts import Accounts
 from watcher.aws.sagemaker import TrainingJobs, parse_job
 from watcher.aws.session import Aws, translate
 from watcher.config import Config
@@ -47,7 +48,15 @@ def preflight(config: Config, file: str) -> Iterator[Check]:
     yield _tried("store", lambda: _store(config.store.url))
     if config.slack.bot_token:
         yield _tried("Slack", lambda: _slack(config))
-    aws = Aws(config.region)
+    accounts = Accounts(config.region, config.account)
+    yield from _place(config, accounts.home)
+    for place in accounts.places[1:]:
+        for check in _place(config, place):
+            yield replace(check, name=f"{check.name} ({place.name})")
+
+
+def _place(config: Config, aws: Aws) -> Iterator[Check]:
+    """One account and region."""
     caller = _tried("credentials", lambda: _who_am_i(aws))
     yield caller
     if caller.state is not State.FAILED:

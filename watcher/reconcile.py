@@ -7,85 +7,112 @@ a time.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 import structlog
 
+from watcher.aws.accounts import Accounts
 from watcher.aws.sagemaker import TrainingJobs
+from watcher.aws.session import Aws
 from watcher.config import Watch
-from watcher.errors import AccessDenied
+from watcher.errors import AccessDenied, AwsError
 from watcher.faults import Faults
-from watcher.model import IN_PROGRESS
+from watcher.model import IN_PROGRESS, job_name
 from watcher.pipeline import Pipeline, matches
 from watcher.store.base import JobRecord, Store, WatchedJob
-from watcher.work import LookAgain, Urgency
+from watcher.work import Urgency, Work
 
 log = structlog.get_logger(__name__)
+
+SEARCH = "sagemaker:Search"
 
 
 @dataclass(frozen=True, slots=True)
 class Reconciler:
     """One pass after the other; never two at a time."""
 
-    jobs: TrainingJobs
+    accounts: Accounts
     store: Store
     pipeline: Pipeline
     watch: Watch
-    work: LookAgain
+    work: Work
     faults: Faults
     clock: Callable[[], datetime]
     stopping: Callable[[], bool]
     """Whether to leave the pass where it is: a sweep over many jobs outlasts the time there is to end."""
     only: Sequence[str] = ()
-    """Job names from the command line: these are watched, and nothing else is asked for."""
+    """ARNs of the jobs that the command line named: these are watched, and nothing else is asked for."""
 
     def run(self) -> None:
-        """One pass over everything. Raises `AwsError`; what was found until then is handled."""
+        """One pass over everything. What was found until an error is handled.
+
+        Raises the last `AwsError`, after every other account and region has had its turn.
+        """
         if self.only:
-            self._look_at_named()
+            for arn in self._unfinished():
+                self.work.put(arn, Urgency.DUE)
         else:
-            self._look_at_all()
+            self._look_everywhere()
 
     def finished(self) -> bool:
         """Jobs were named, and nothing more can be learnt of any of them."""
         return bool(self.only) and not self._unfinished()
 
-    def _look_at_named(self) -> None:
-        for name in self._unfinished():
-            self.work.put(name, Urgency.DUE)
-
     def _unfinished(self) -> list[str]:
-        over = {
-            record.snapshot.name
-            for name in self.only
-            for record in self.store.jobs(name)
-            if not record.watching and not _being_evaluated(record)
-        }
-        return [name for name in self.only if name not in over]
+        records = {arn: self.store.job(arn) for arn in self.only}
+        return [
+            arn
+            for arn, record in records.items()
+            if record is None or record.watching or _being_evaluated(record)
+        ]
 
-    def _look_at_all(self) -> None:
+    def _look_everywhere(self) -> None:
         watching = {job.arn: job for job in self.store.watching()}
-        try:
-            seen = self._search(watching)
-        except AccessDenied as error:
-            self.faults.say(error, consequence="using ListTrainingJobs and DescribeTrainingJob instead")
-            for name in self._list():
-                self.work.put(name, Urgency.DUE)
-            seen = None
-        else:
-            self.faults.over("sagemaker:Search")
+        seen: dict[Aws, set[str] | None] = {}
+        refused: AwsError | None = None
+        for place in self.accounts.places:
+            try:
+                seen[place] = self._look_at(place, watching)
+            except AwsError as error:
+                # Nothing is known of this place now: none of its jobs looks ended.
+                error.at = place.name
+                if len(self.accounts.places) > 1:
+                    self.faults.say(error, "the other accounts and regions are looked at")
+                refused = error
         if self.stopping():
             return  # the sweep may not have seen every job, and one it has not seen would look ended
-        for name, urgency in due(self.store.watching(), seen, self.clock()):
-            if self.watch.names(name):
-                self.work.put(name, urgency)
+        by_place: defaultdict[Aws, list[WatchedJob]] = defaultdict(list)
+        for job in self.store.watching():
+            if self.watch.names(job.name):
+                by_place[self.accounts.of(job.arn)].append(job)
+        for place, in_progress in seen.items():
+            for arn, urgency in due(by_place[place], in_progress, self.clock()):
+                self.work.put(arn, urgency)
+        if refused:
+            raise refused
 
-    def _search(self, watching: dict[str, WatchedJob]) -> set[str]:
-        """Hand each page to the pipeline as it comes; returns the ARNs of all jobs in progress."""
+    def _look_at(self, place: Aws, watching: dict[str, WatchedJob]) -> set[str] | None:
+        """The ARNs of all jobs in progress there; None where nobody could tell."""
+        try:
+            seen = self._search(place, watching)
+        except AccessDenied as error:
+            if error.operation != SEARCH:
+                raise
+            error.at = place.name
+            self.faults.say(error, "using ListTrainingJobs and DescribeTrainingJob instead")
+            for arn in self._list(place):
+                self.work.put(arn, Urgency.DUE)
+            return None
+        self.faults.over(SEARCH, at=place.name)
+        return seen
+
+    def _search(self, place: Aws, watching: dict[str, WatchedJob]) -> set[str]:
+        """Hand each page to the pipeline as it comes."""
         seen: set[str] = set()
-        for page in self.jobs.in_progress(self.watch.tags):
+        for page in TrainingJobs(place).in_progress(self.watch.tags):
             if self.stopping():
                 break
             found = [job for job in page if matches(job, self.watch)]
@@ -93,10 +120,10 @@ class Reconciler:
             seen.update(job.arn for job in found)
         return seen
 
-    def _list(self) -> Iterator[str]:
-        for page in self.jobs.names_in_progress():
-            yield from (name for name in page if self.watch.names(name))
-        self.faults.over("sagemaker:ListTrainingJobs")
+    def _list(self, place: Aws) -> Iterator[str]:
+        for page in TrainingJobs(place).arns_in_progress():
+            yield from (arn for arn in page if self.watch.names(job_name(arn)))
+        self.faults.over("sagemaker:ListTrainingJobs", at=place.name)
 
 
 def _being_evaluated(record: JobRecord) -> bool:
@@ -112,6 +139,6 @@ def due(
     """
     for job in watching:
         if job.status != IN_PROGRESS or (seen is not None and job.arn not in seen):
-            yield job.name, Urgency.ENDED
+            yield job.arn, Urgency.ENDED
         elif seen is None or (job.describe_at is not None and job.describe_at <= now):
-            yield job.name, Urgency.DUE
+            yield job.arn, Urgency.DUE

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import structlog
 
+from watcher.aws.accounts import Accounts
 from watcher.aws.event_files import SavedStep, UnreadableStep, Wanted
-from watcher.aws.sagemaker import TrainingJobs
-from watcher.aws.session import Aws
 from watcher.aws.storage import Folder, S3Prefix, Storage
 from watcher.aws.tensors import DebugOutput, Reader
-from watcher.errors import NotFound, UsageError
+from watcher.errors import UsageError
 from watcher.model import JobSnapshot, RuleConfiguration, RuleSource
+from watcher.named import find_job
 
 log = structlog.get_logger(__name__)
 
@@ -55,33 +55,29 @@ def _listed(rules: list[RuleConfiguration]) -> str:
     return ", ".join(rule.name for rule in rules)
 
 
-def find(place: str, aws: Aws) -> Saved:
+def find(place: str, accounts: Accounts) -> Saved:
     """A name with a slash in it, or of a folder that is there, is a place; any other is a job's.
 
     Raises `UsageError` where it leads nowhere. AWS is asked nothing for a folder.
     """
     if place.startswith("s3://"):
-        return Saved(place, DebugOutput(_checked(S3Prefix(aws.s3, place))))
+        return Saved(place, DebugOutput(_checked(S3Prefix(accounts.home.s3, place))))
     folder = Path(place)
     if folder.is_dir():
         return Saved(place, DebugOutput(_checked(Folder(folder))))
     if "/" in place and not place.startswith("arn:"):
         raise UsageError(f"there is no folder {place}")
-    return _of_job(place, aws)
+    return _of_job(place, accounts)
 
 
-def _of_job(name: str, aws: Aws) -> Saved:
+def _of_job(name: str, accounts: Accounts) -> Saved:
     try:
-        job = TrainingJobs(aws).describe(name.rpartition("/")[2])
-    except NotFound as error:
-        raise UsageError(
-            f"there is no training job {name} (check the name and the region), and no folder of that name"
-        ) from error
-    if name.startswith("arn:") and job.arn != name:
-        raise UsageError(f"{name} is not in this account and region: here it is {job.arn}")
+        job = find_job(accounts, name)
+    except UsageError as error:
+        raise UsageError(f"{error}; and there is no folder of that name") from error
     if not job.debug_output:
         raise UsageError(f"{name} saves no tensors: it was started without a DebugHookConfig")
-    return Saved(job.name, DebugOutput(S3Prefix(aws.s3, job.debug_output)), job)
+    return Saved(job.name, DebugOutput(S3Prefix(accounts.of(job.arn).s3, job.debug_output)), job)
 
 
 def _checked(storage: Storage) -> Storage:

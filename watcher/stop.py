@@ -13,10 +13,11 @@ from enum import StrEnum
 
 import structlog
 
+from watcher.aws.accounts import Accounts
 from watcher.aws.sagemaker import TrainingJobs
 from watcher.config import Stop
 from watcher.errors import NotFound
-from watcher.model import JobSnapshot
+from watcher.model import JobSnapshot, job_name
 from watcher.policy import Refusal, refusal
 from watcher.store.base import StopRecord, Store
 
@@ -46,7 +47,7 @@ class StopResult:
 
 @dataclass(frozen=True, slots=True)
 class Stopper:
-    jobs: TrainingJobs
+    accounts: Accounts
     store: Store
     settings: Stop
     clock: Callable[[], datetime]
@@ -55,9 +56,9 @@ class Stopper:
         """Take the stop of this job as far as it goes now. Calling it again is safe, and is how a stop
         is verified. Raises `AwsError` and `StoreError`.
         """
-        name = arn.rpartition("/")[2]
+        name, jobs = job_name(arn), TrainingJobs(self.accounts.of(arn))
         try:
-            job = self.jobs.describe(name)
+            job = jobs.describe(name)
         except NotFound:
             return _refused(Refusal.GONE, f"{name} does not exist (any more)")
         asked = self.store.stop_of(arn)
@@ -67,7 +68,7 @@ class Stopper:
             return _refused(reason, _explain(reason, job, arn, self.settings))
         if not self.store.permit_stop(arn, actor, self.clock(), self.settings.max_per_hour):
             return _refused(Refusal.BRAKE, _explain(Refusal.BRAKE, job, arn, self.settings))
-        self.jobs.stop(name)
+        jobs.stop(name)
         log.info("stop_asked", job=name, arn=arn, actor=actor)
         return StopResult(StopState.STOPPING, f"{name} is stopping")
 

@@ -24,23 +24,23 @@ def watched(name: str, status: str = "InProgress", describe_in: float | None = N
 
 
 def test_a_job_that_search_no_longer_finds_in_progress_is_described():
-    assert list(due([watched("gone")], set(), NOON)) == [("gone", Urgency.ENDED)]
+    assert list(due([watched("gone")], set(), NOON)) == [("arn:gone", Urgency.ENDED)]
 
 
 def test_a_job_in_progress_costs_nothing_until_it_is_due():
     jobs = [watched("never"), watched("later", describe_in=1), watched("now", describe_in=0)]
-    assert list(due(jobs, {job.arn for job in jobs}, NOON)) == [("now", Urgency.DUE)]
+    assert list(due(jobs, {job.arn for job in jobs}, NOON)) == [("arn:now", Urgency.DUE)]
 
 
 @pytest.mark.parametrize("status", ["Stopping", "Stopped", "Completed", "Failed", "Hibernating"])
 def test_a_job_that_is_followed_after_its_end_is_described_in_each_pass(status):
-    assert list(due([watched("ended", status)], set(), NOON)) == [("ended", Urgency.ENDED)]
+    assert list(due([watched("ended", status)], set(), NOON)) == [("arn:ended", Urgency.ENDED)]
 
 
 def test_without_search_every_job_is_described():
     assert list(due([watched("one"), watched("two", "Stopped")], None, NOON)) == [
-        ("one", Urgency.DUE),
-        ("two", Urgency.ENDED),
+        ("arn:one", Urgency.DUE),
+        ("arn:two", Urgency.ENDED),
     ]
 
 

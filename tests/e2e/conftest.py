@@ -39,6 +39,11 @@ def config(aws_environment: Sandbox, slack: SlackDouble, tmp_path: Path) -> Conf
     )
 
 
+def arn(name: str) -> str:
+    """Of a job in the sandbox."""
+    return f"arn:aws:sagemaker:us-east-1:123456789012:training-job/{name}"
+
+
 def eventually(condition: Callable[[], Any], what: str) -> Any:
     """Wait for another thread or process; the bound is only there so that a failure ends."""
     until = time.monotonic() + PATIENCE

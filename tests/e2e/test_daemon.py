@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 
 from tests.doubles.slack import SlackDouble
 from tests.doubles.webhook import WebhookDouble
-from tests.e2e.conftest import changed, eventually, issue, running, texts
+from tests.e2e.conftest import arn, changed, eventually, issue, running, texts
 from watcher.app import App, utc_now
 from watcher.config import Config
 from watcher.model import DeliveryState
@@ -114,8 +114,8 @@ def test_known_jobs_cost_one_search_a_hundred_and_no_describe(config: Config, sa
     sandbox.control.put_training_jobs({"TrainingJobName": f"job-{number:03d}"} for number in range(230))
     app = App(config)
     app.reconciler.run()
-    for name in sorted(job.name for job in app.store.watching()):
-        app.pipeline.look_again(name)
+    for job in sorted(job.arn for job in app.store.watching()):
+        app.pipeline.look_again(job)
     waiting = app.work.waiting()
     sandbox.control.forget_calls()
     app.reconciler.run()
@@ -140,7 +140,7 @@ def test_jobs_named_on_the_command_line_are_watched_alone_and_to_their_end(
 ):
     sandbox.control.put_training_job("mine", DebugRuleEvaluationStatuses=[RULE])
     sandbox.control.put_training_job("other", DebugRuleEvaluationStatuses=[issue()])
-    app = App(config, ["mine"])
+    app = App(config, [arn("mine")])
     with running(app):
         eventually(app.store.watching, "the job is known")
         sandbox.control.put_training_job(
@@ -225,9 +225,9 @@ def test_expired_credentials_are_said_once_and_the_chain_is_gone_through_again(
     sandbox.control.inject_fault("sagemaker:*", "ExpiredTokenException", "expired")
     app = App(config)
     with capture_logs() as logs, running(app):
-        client = app.aws.sagemaker
+        client = app.accounts.home.sagemaker
         eventually(lambda: sandbox.control.calls().get("sagemaker:Search", 0) > 2, "three passes")
-        assert app.aws.sagemaker is not client
+        assert app.accounts.home.sagemaker is not client
         sandbox.control.clear_faults()
         eventually(lambda: slack.messages, "an alert")
     assert len(events(logs, "aws_refused")) == 1
@@ -239,7 +239,7 @@ def test_a_job_that_vanishes_between_two_calls_is_let_go(config: Config, sandbox
     app = App(config)
     app.reconciler.run()
     sandbox.control.delete_training_job("churn")
-    assert app.pipeline.look_again("churn") is None
+    assert app.pipeline.look_again(arn("churn")) is None
     assert app.store.watching() == []
     assert [record.snapshot.name for record in app.store.jobs()] == ["churn"]
     app.close()
@@ -250,11 +250,11 @@ def test_statuses_of_a_later_api_are_kept_and_shown(config: Config, sandbox: San
     sandbox.control.put_training_job("churn", DebugRuleEvaluationStatuses=[future])
     app = App(config)
     with capture_logs() as logs:
-        app.pipeline.look_again("churn")
+        app.pipeline.look_again(arn("churn"))
         sandbox.control.put_training_job(
             "churn", TrainingJobStatus="Hibernating", SecondaryStatus="Hibernating"
         )
-        app.pipeline.look_again("churn")
+        app.pipeline.look_again(arn("churn"))
     job = app.store.jobs("churn")[0].snapshot
     assert (job.status, job.outcomes[0].status) == ("Hibernating", "Pondering")
     assert [entry["status"] for entry in events(logs, "unknown_status")] == ["Pondering", "Hibernating"]

@@ -14,7 +14,7 @@ from structlog.testing import capture_logs
 
 import rules
 from tests.doubles.slack import SlackDouble
-from tests.e2e.conftest import changed, eventually, issue, running
+from tests.e2e.conftest import arn, changed, eventually, issue, running
 from tests.trials import save_trial, upload
 from watcher.app import App
 from watcher.config import Config
@@ -273,7 +273,7 @@ def test_a_job_is_compared_with_another_one(
             DebugRuleConfigurations=[rule] if name == "churn" else [],
             DebugRuleEvaluationStatuses=[],
         )
-    app = App(config, ["churn"])
+    app = App(config, [arn("churn")])
     app.run_once()
     app.close()
     assert "is the same as in before at 40 common steps" in blocks(slack)

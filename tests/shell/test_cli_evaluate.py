@@ -246,7 +246,7 @@ def test_a_job_that_does_not_exist_or_saves_nothing_is_a_usage_error(watcher: Wa
     bare = watcher("evaluate", "bare", *RULE)
 
     assert (gone.code, bare.code) == (2, 2)
-    assert "there is no training job chrun (check the name and the region)" in gone.err
+    assert "there is no training job chrun in us-east-1" in gone.err
     assert "bare saves no tensors: it was started without a DebugHookConfig" in bare.err
 
 

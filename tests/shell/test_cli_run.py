@@ -71,7 +71,7 @@ def test_a_named_job_that_does_not_exist_is_a_usage_error(folder: Path, sandbox:
     done = run(folder, sandbox, "chrun-1")
 
     assert done.returncode == 2
-    assert done.stderr.startswith("watcher: there is no training job 'chrun-1' in us-east-1")
+    assert done.stderr.startswith("watcher: there is no training job chrun-1 in us-east-1")
     assert done.stderr.count("\n") == 1
 
 

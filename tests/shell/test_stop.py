@@ -7,8 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from watcher.aws.sagemaker import TrainingJobs
-from watcher.aws.session import Aws
+from watcher.aws.accounts import Accounts
 from watcher.config import Stop
 from watcher.errors import AccessDenied
 from watcher.policy import Refusal
@@ -23,7 +22,7 @@ def store() -> Iterator[MemoryStore]:
 
 
 def a_stopper(store: MemoryStore, **settings: object) -> Stopper:
-    return Stopper(TrainingJobs(Aws()), store, Stop.model_validate(settings), lambda: datetime.now(UTC))
+    return Stopper(Accounts(), store, Stop.model_validate(settings), lambda: datetime.now(UTC))
 
 
 def a_running_job(sandbox: Sandbox, name: str = "churn") -> str:
@@ -82,7 +81,7 @@ def test_only_a_job_in_progress_is_stopped(aws_environment: Sandbox, store: Memo
 
 def test_another_job_of_the_same_name_is_left_alone(aws_environment: Sandbox, store: MemoryStore):
     arn = a_running_job(aws_environment)
-    result = a_stopper(store).attempt(arn.replace("us-east-1", "eu-west-1"), "me")
+    result = a_stopper(store).attempt(arn.replace("123456789012", "999988887777"), "me")
     assert result.refusal is Refusal.ANOTHER_JOB
     assert stops(aws_environment) == 0
 
@@ -116,7 +115,7 @@ def test_the_brake_holds_after_so_many_stops_in_an_hour(aws_environment: Sandbox
     assert "stop.max_per_hour" in results[-1].sentence
     assert stops(aws_environment) == 2
     an_hour_later = Stopper(
-        stopper.jobs, store, stopper.settings, lambda: datetime.now(UTC) + timedelta(hours=1, seconds=5)
+        stopper.accounts, store, stopper.settings, lambda: datetime.now(UTC) + timedelta(hours=1, seconds=5)
     )
     assert an_hour_later.attempt(arns[3], "me").state is StopState.STOPPING
 

@@ -13,7 +13,7 @@ from typing import Any
 TRAINING_JOB = "SageMaker Training Job State Change"
 PROCESSING_JOB = "SageMaker Processing Job State Change"
 
-_TRAINING_JOB_ARN = re.compile(r"arn:aws[a-z-]*:sagemaker:[a-z0-9-]+:\d{12}:training-job/[A-Za-z0-9-]{1,63}")
+TRAINING_JOB_ARN = re.compile(r"arn:aws[a-z-]*:sagemaker:[a-z0-9-]+:\d{12}:training-job/[A-Za-z0-9-]{1,63}")
 
 
 class Unreadable(ValueError):
@@ -37,7 +37,7 @@ def hint(body: str) -> str | None:
             arn = next(iter(document.get("resources") or ()), None)
     if arn is None:
         return None
-    if not (isinstance(arn, str) and _TRAINING_JOB_ARN.fullmatch(arn)):
+    if not (isinstance(arn, str) and TRAINING_JOB_ARN.fullmatch(arn)):
         raise Unreadable(f"{arn!r} is no training job's ARN")
     return arn
 

@@ -32,7 +32,7 @@ _EVALUATIONS = {
 
 
 class TrainingJobs:
-    """Every method raises an `AwsError` that names the API."""
+    """Those of one account and region. Every method raises an `AwsError` that names the API."""
 
     def __init__(self, aws: Aws) -> None:
         self._aws = aws
@@ -58,7 +58,7 @@ class TrainingJobs:
             for page in pages:
                 yield [parse_job(result["TrainingJob"]) for result in page["Results"]]
 
-    def names_in_progress(self) -> Iterator[list[str]]:
+    def arns_in_progress(self) -> Iterator[list[str]]:
         """The same through `ListTrainingJobs`, which tells little but needs a permission more people have.
 
         Pages may be empty although more follow: SageMaker filters after it has fetched them.
@@ -68,7 +68,7 @@ class TrainingJobs:
                 StatusEquals=IN_PROGRESS, SortBy="CreationTime", PaginationConfig={"PageSize": PAGE}
             )
             for page in pages:
-                yield [summary["TrainingJobName"] for summary in page["TrainingJobSummaries"]]
+                yield [summary["TrainingJobArn"] for summary in page["TrainingJobSummaries"]]
 
     def describe(self, name: str) -> JobSnapshot:
         """Everything but the tags. `NotFound` where there is no such job."""

@@ -69,6 +69,11 @@ class Aws:
         self._clients: dict[tuple[str, str], Any] = {}
 
     @property
+    def name(self) -> str:
+        """For people: the region, and the role where it is another account's."""
+        return f"{self.region} as {self._role.arn}" if self._role else self.region
+
+    @property
     def region(self) -> str:
         with self._lock:
             region = self._region or self._boto().region_name

@@ -46,12 +46,12 @@ def tensors(
     if plot:
         _can_plot(plot)
     from watcher import series
-    from watcher.aws.session import Aws
+    from watcher.aws.accounts import Accounts
     from watcher.saved import find
 
     fits = _expression(name)
     with_values = bool(as_json or name or plot)
-    saved = find(place, Aws(settings.region))
+    saved = find(place, Accounts(settings.region, settings.account))
     collector = series.Collector(fits, full=full)
     with _reading(saved.name) as tell:
         for step in saved.read(fits if with_values else series.once(fits)):
@@ -102,10 +102,10 @@ def evaluate(
     from functools import partial
 
     from watcher import backtest, tables
-    from watcher.aws.session import Aws
+    from watcher.aws.accounts import Accounts
     from watcher.saved import find
 
-    find_saved = partial(find, aws=Aws(settings.region))
+    find_saved = partial(find, accounts=Accounts(settings.region, settings.account))
     combinations = [{**given, **combination} for combination in backtest.sweep(swept)]
     runs = [backtest.backtest(find_saved(place), rule, combinations, find_saved) for place in places]
     if swept:

@@ -53,18 +53,18 @@ def stop(
     from contextlib import closing
 
     from watcher import manual_stop
-    from watcher.aws.sagemaker import TrainingJobs
-    from watcher.aws.session import Aws
+    from watcher.aws.accounts import Accounts
+    from watcher.named import find_jobs
     from watcher.stop import Stopper
     from watcher.store import open_store
 
-    training_jobs = TrainingJobs(Aws(settings.region))
+    accounts = Accounts(settings.region, settings.account)
     with closing(open_store(settings.store.url)) as store:
         with err().status("looking at the jobs …"):
             chosen = (
-                list(manual_stop.all_in_progress(training_jobs, settings.watch))
+                list(manual_stop.all_in_progress(accounts, settings.watch))
                 if everything
-                else manual_stop.named(training_jobs, names or ())
+                else find_jobs(accounts, names or ())
             )
         if chosen:
             _list_to_stop(chosen, store)
@@ -74,7 +74,7 @@ def stop(
                 abort=True,
                 err=True,
             )
-        stopper = Stopper(training_jobs, store, settings.stop, now)
+        stopper = Stopper(accounts, store, settings.stop, now)
         ended = _with_progress(
             manual_stop.stop(stopper, chosen, actor=f"watcher stop by {_user()}"), len(chosen)
         )
