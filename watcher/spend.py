@@ -86,7 +86,7 @@ def _basis(
     instances: tuple[tuple[str, int], ...], prices: Mapping[str, float], *, at_most: bool, billed: bool
 ) -> str:
     each = (
-        f"{count} × {type_} at ${prices[type_]:,.2f} an hour" if prices else f"{count} × {type_}"
+        f"{count} × {type_} at ${prices[type_]:g} an hour" if prices else f"{count} × {type_}"
         for type_, count in instances
     )
     notes = (

@@ -12,13 +12,14 @@ from pathlib import Path
 
 from rich.console import Console
 
-from watcher.message import compose
+from watcher.message import Message, compose
 from watcher.model import (
     Delivery,
     DeliveryKind,
     Evidence,
     Finding,
     FindingKind,
+    HookConfiguration,
     JobSnapshot,
     Outcome,
     Reading,
@@ -34,6 +35,21 @@ FILE = Path(__file__).parents[2] / "docs" / "alert.svg"
 _NOW = datetime(2026, 11, 20, 10, 0, 5, tzinfo=UTC)
 _JOB = "prod-churn-2026-11-20-09-52"
 _ARN = f"arn:aws:sagemaker:us-east-1:111122223333:training-job/{_JOB}"
+_CURVE = (
+    0.3512,
+    0.2431,
+    0.2012,
+    0.1764,
+    0.1583,
+    0.1449,
+    0.1357,
+    0.1294,
+    0.1249,
+    0.1217,
+    0.1197,
+    0.1182,
+    0.1168,
+)
 _RULE_JOB = f"{_JOB[:26]}-LossNotDecreasing-0a1b2c3d"
 
 
@@ -41,10 +57,16 @@ def draw() -> str:
     console = Console(
         record=True, width=100, file=io.StringIO(), force_terminal=True, color_system="truecolor"
     )
-    console.print(render(compose(_delivery(), _finding(), _job(), _evidence(), _NOW)))
+    console.print(render(message()))
     svg = console.export_svg(title="watcher run", unique_id="alert")
     # Without the fonts that rich has fetched from elsewhere: the picture needs nothing but itself.
     return re.sub(r"@font-face \{.*?\}\s*", "", svg, flags=re.DOTALL)
+
+
+def message() -> Message:
+    """The alert that the documents show."""
+    prices = {"ml.m5.4xlarge": 0.922}
+    return compose(_delivery(), _finding(), _job(), _evidence(), _NOW, prices=prices)
 
 
 def _job() -> JobSnapshot:
@@ -69,7 +91,19 @@ def _job() -> JobSnapshot:
                 "LossNotDecreasing", RuleSource.DEBUGGER, {"num_steps": "2", "diff_percent": "5"}
             ),
         ),
-        instance_type="ml.m5.xlarge",
+        hook=HookConfiguration("s3://ml-churn/debug"),
+        hyperparameters={
+            "objective": "binary:logistic",
+            "num_round": "10000",
+            "max_depth": "16",
+            "eta": "0.1",
+        },
+        instance_type="ml.m5.4xlarge",
+        instance_count=2,
+        max_runtime=86_400,
+        experiment="churn",
+        trial="deep-trees",
+        tags={"team": "growth", "env": "prod"},
     )
 
 
@@ -114,7 +148,8 @@ def _evidence() -> Evidence:
         ),
         explanation="train-error fell 1.2 % between step 22 and step 24; the rule wants 5 %.",
         deciding=(Reading("train-error", 22, 0.1182), Reading("train-error", 24, 0.1168)),
-        curve=tuple(Reading("train-error", step, 0.1 + 0.3 / (1 + step / 3)) for step in range(0, 26, 2)),
+        needed=(Reading("train-error", 24, 0.1123),),
+        curve=tuple(Reading("train-error", 2 * place, value) for place, value in enumerate(_CURVE)),
     )
 
 

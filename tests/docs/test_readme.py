@@ -12,7 +12,7 @@ import typer.main
 
 from rules import Evidence, Status, Verdict
 from tests.contract.samples import NOON, delivery, finding, look
-from tests.docs import settings
+from tests.docs import settings, webhook
 from watcher import backtest, views
 from watcher.aws.storage import Folder
 from watcher.aws.tensors import DebugOutput
@@ -117,7 +117,7 @@ def test_the_finding_that_the_readme_shows_has_the_shape_of_a_real_one():
     told = delivery(issue, "slack:#ml", state=DeliveryState.DELIVERED, attempts=1, delivered_at=NOON)
     store.commit([look("churn", [issue], [told])])
 
-    [shown] = (json.loads(text) for text in code_blocks("json") if '"opened_at"' in text)
+    [shown] = (json.loads(text) for text in code_blocks("json") if '"deliveries"' in text)
 
     assert shape(shown) == shape(json.loads(views.to_json(views.findings(store)[0])))
 
@@ -130,6 +130,12 @@ def test_the_verdict_that_the_readme_shows_has_the_shape_of_a_real_one(tmp_path)
     verdict = Verdict(Status.ISSUES_FOUND, "plateau", "", 36, 18, ("train", "validation"), (row,))
 
     assert shape(shown) == shape(json.loads(views.to_json(backtest.evaluation(run, verdict))))
+
+
+def test_the_webhook_that_the_readme_shows_is_a_real_one():
+    [shown] = (text for text in code_blocks("json") if '"hyperparameters"' in text)
+
+    assert shown.strip() == webhook.pretty(webhook.example()), "print it anew: python -m tests.docs.webhook"
 
 
 def test_the_rows_of_a_sweep_have_the_keys_that_the_readme_names(tmp_path):

@@ -9,9 +9,10 @@ from datetime import timedelta
 
 import pytest
 
-from tests.alerts import EVIDENCE, FINDING, JOB_ARN, NOW, STOPPED, alert, update
+from tests.alerts import EVIDENCE, FINDING, JOB_ARN, NOW, SNAPSHOT, STOPPED, alert, delivery, update
 from tests.doubles.webhook import WebhookDouble
 from watcher.errors import DeliveryError, Retry, Undeliverable
+from watcher.message import compose
 from watcher.model import Reading
 from watcher.notify.webhook import WebhookChannel
 
@@ -51,10 +52,74 @@ def test_the_whole_message_arrives_as_data(receiver: WebhookDouble) -> None:
         "reason": FINDING.reason,
         "opened_at": "2026-11-20T10:00:03+00:00",
     }
-    assert body["fields"][0] == {"label": "Job", "value": FINDING.job}
     assert body["evidence"]["deciding"][0] == {"tensor": "train-error", "step": 22, "value": 0.1182}
-    assert body["evidence"]["log_lines"] == list(EVIDENCE.log_lines)
+    assert body["evidence"]["log"] == {"stream": EVIDENCE.log_stream, "lines": list(EVIDENCE.log_lines)}
     assert body["links"][0]["label"] == "Training job"
+
+
+def test_what_the_job_is_and_costs_arrives_as_data_and_no_secret_does(receiver: WebhookDouble) -> None:
+    channel(receiver).send(alert())
+    [body] = receiver.bodies
+    assert body["job"] == {
+        "status": "InProgress",
+        "secondary_status": "Training",
+        "runtime_seconds": 450,
+        "max_runtime_seconds": 86_400,
+        "instances": [{"type": "ml.m5.xlarge", "count": 2}],
+        "spot": False,
+        "spend": {
+            "so_far": 0.0575,
+            "an_hour": 0.46,
+            "saved_by_stopping": 10.9825,
+            "currency": "USD",
+            "basis": "2 × ml.m5.xlarge at $0.23 an hour each",
+            "at_most": False,
+        },
+        "hyperparameters": {
+            "eta": "0.1",
+            "num_round": "10000",
+            "objective": "binary:logistic",
+            "max_depth": "16",
+        },
+        "experiment": "churn",
+        "trial": "deep-trees",
+        "tags": {"team": "growth"},
+        "debug_output": f"s3://bucket/debug/{FINDING.job}/debug-output",
+    }
+
+
+def test_without_a_price_the_amounts_are_instance_hours_and_have_no_currency(receiver: WebhookDouble) -> None:
+    channel(receiver).send(compose(delivery(), FINDING, SNAPSHOT, EVIDENCE, NOW))
+    spend = receiver.bodies[0]["job"]["spend"]
+    assert (spend["so_far"], spend["saved_by_stopping"], spend["currency"]) == (0.25, 47.75, None)
+    assert "no price is configured" in spend["basis"]
+
+
+def test_a_program_gets_all_hyperparameters_and_whole_values(receiver: WebhookDouble) -> None:
+    chosen = {f"flag_{number}": "x" * 2500 for number in range(30)}
+    job = replace(SNAPSHOT, hyperparameters=chosen)
+    channel(receiver).send(compose(delivery(), FINDING, job, EVIDENCE, NOW))
+    assert receiver.bodies[0]["job"]["hyperparameters"] == chosen
+
+
+def test_a_job_that_is_forgotten_and_tags_that_nobody_told_are_null(receiver: WebhookDouble) -> None:
+    channel(receiver).send(compose(delivery(), FINDING, None, EVIDENCE, NOW))
+    waiting = replace(SNAPSHOT, tags=None, started_at=None, max_runtime=0)
+    channel(receiver).send(compose(delivery(), FINDING, waiting, EVIDENCE, NOW))
+    forgotten, untold = (body["job"] for body in receiver.bodies)
+    assert forgotten is None
+    empty = ("tags", "runtime_seconds", "max_runtime_seconds", "spend")
+    assert [untold[key] for key in empty] == [None] * 4
+
+
+def test_a_curve_comes_with_where_it_is_from_and_what_was_needed(receiver: WebhookDouble) -> None:
+    needed = (Reading("train-error", 24, 0.1123),)
+    evidence = replace(EVIDENCE, needed=needed, curve_from="CloudWatch; a step is a minute of training")
+    channel(receiver).send(replace(alert(), evidence=evidence))
+    told = receiver.bodies[0]["evidence"]
+    assert told["needed"] == [{"tensor": "train-error", "step": 24, "value": 0.1123}]
+    assert told["curve_from"] == "CloudWatch; a step is a minute of training"
+    assert len(told["curve"]) == len(EVIDENCE.curve)
 
 
 def test_the_documented_shape_is_the_shape_that_arrives(receiver: WebhookDouble) -> None:
@@ -63,7 +128,9 @@ def test_the_documented_shape_is_the_shape_that_arrives(receiver: WebhookDouble)
     channel(receiver).send(alert())
     [body] = receiver.bodies
     assert module.__doc__
-    for key in (*body, *body["finding"], *body["evidence"]):
+    parts = ("finding", "job", "evidence")
+    keys = [*body, *(key for part in parts for key in body[part])]
+    for key in (*keys, *body["job"]["spend"], *body["job"]["instances"][0], *body["evidence"]["log"]):
         assert f'"{key}"' in module.__doc__
 
 

@@ -9,13 +9,18 @@ The body is JSON, and keys are only ever added to it:
      "title": "…", "text": "…", "advice": "…", "stop": "…",
      "repeat": false,              true: it may have been told before
      "finding": {"id", "kind", "job", "job_arn", "rule", "source", "status", "step", "reason", "opened_at"},
-     "fields": [{"label", "value"}],
-     "evidence": {"log_stream", "log_lines": ["…"], "explanation", "missing": ["…"],
-                  "deciding": [{"tensor", "step", "value"}], "curve": [{"tensor", "step", "value"}]},
+     "job": {"status", "secondary_status", "runtime_seconds", "max_runtime_seconds",
+             "instances": [{"type", "count"}], "spot",
+             "spend": {"so_far", "an_hour", "saved_by_stopping", "currency", "basis", "at_most"},
+             "hyperparameters": {…}, "experiment", "trial", "tags": {…}, "debug_output"},
+     "evidence": {"explanation", "deciding": [{"tensor", "step", "value"}], "needed": […], "curve": […],
+                  "curve_from", "log": {"stream", "lines": ["…"]}, "missing": ["…"]},
      "links": [{"label", "url"}]}
 
-What is absent is null or empty. A value that JSON has no number for is the string "nan", "inf" or "-inf".
-The signature is described in `watcher.notify.signature`.
+The README shows a whole one. What is absent is null or empty; `job` is null where Watcher has forgotten it,
+`tags` where nobody has told them. Amounts are in `currency` or, where that is null, in instance-hours. A
+value that JSON has no number for is the string "nan", "inf" or "-inf". The signature is described in
+`watcher.notify.signature`.
 
 Only the answer's status counts: 2xx took it; 408, 425, 429 and 5xx may pass; anything else will not.
 """
@@ -26,17 +31,19 @@ import json
 import logging
 import math
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import httpx
 
 from watcher.destination import public_url
 from watcher.errors import DeliveryError, Retry, Undeliverable
+from watcher.facts import Facts
 from watcher.message import Message
 from watcher.model import Reading
 from watcher.notify import retry_after
 from watcher.notify.signature import HEADER, sign
+from watcher.spend import Spend
 
 TIMEOUT = 10.0
 
@@ -135,17 +142,51 @@ def document(message: Message) -> dict[str, Any]:
             "reason": finding.reason,
             "opened_at": finding.opened_at.isoformat(),
         },
-        "fields": [{"label": label, "value": value} for label, value in message.fields],
+        "job": _job(message.job) if message.job else None,
         "evidence": {
-            "log_stream": evidence.log_stream,
-            "log_lines": list(evidence.log_lines),
             "explanation": evidence.explanation,
-            "missing": list(evidence.missing),
             "deciding": _readings(evidence.deciding),
+            "needed": _readings(evidence.needed),
             "curve": _readings(evidence.curve),
+            "curve_from": evidence.curve_from,
+            "log": {"stream": evidence.log_stream, "lines": list(evidence.log_lines)},
+            "missing": list(evidence.missing),
         },
         "links": [{"label": label, "url": url} for label, url in message.links],
     }
+
+
+def _job(job: Facts) -> dict[str, Any]:
+    return {
+        "status": job.status,
+        "secondary_status": job.secondary_status,
+        "runtime_seconds": _seconds(job.runtime),
+        "max_runtime_seconds": _seconds(job.max_runtime),
+        "instances": [{"type": type_, "count": count} for type_, count in job.instances],
+        "spot": job.spot,
+        "spend": _spend(job.spend) if job.spend else None,
+        "hyperparameters": dict(job.hyperparameters),
+        "experiment": job.experiment,
+        "trial": job.trial,
+        "tags": None if job.tags is None else dict(job.tags),
+        "debug_output": job.debug_output,
+    }
+
+
+def _spend(spend: Spend) -> dict[str, Any]:
+    saved = spend.saved_by_stopping
+    return {
+        "so_far": round(spend.so_far, 4),
+        "an_hour": round(spend.an_hour, 4),
+        "saved_by_stopping": None if saved is None else round(saved, 4),
+        "currency": spend.currency or None,
+        "basis": spend.basis,
+        "at_most": spend.at_most,
+    }
+
+
+def _seconds(span: timedelta | None) -> int | None:
+    return None if span is None else int(span.total_seconds())
 
 
 def _readings(readings: Sequence[Reading]) -> list[dict[str, Any]]:

@@ -294,7 +294,7 @@ def _check_alert(alert: dict[str, Any], job: str, fired: dict[str, Any]) -> None
         "the rule": finding["rule"] == "LossNotDecreasing",
         "the step": f"at step {finding['step']} " in fired["StatusDetails"],
         "the status details": finding["reason"].strip() == fired["StatusDetails"].strip(),
-        "an excerpt of the rule's log": any("not decreasing" in line for line in evidence["log_lines"]),
+        "an excerpt of the rule's log": any("not decreasing" in line for line in evidence["log"]["lines"]),
         "the values that decided it": len(evidence["deciding"]) >= 2 and evidence["explanation"],
         "what happens to the job": "stopping this job" in alert["stop"],
     }
