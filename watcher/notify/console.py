@@ -81,12 +81,12 @@ def _sections(message: Message) -> Iterator[RenderableType]:
         yield Text(REPEATED, style="italic")
     if message.stop:
         yield Text(message.stop, style="bold")
+    if evidence.explanation:
+        yield Text(evidence.explanation, style="bold")
     table = Table.grid(padding=(0, 3))
     for label, value in message.fields:
         table.add_row(Text(label, style="dim"), Text(value))
     yield table
-    if evidence.explanation:
-        yield Text(evidence.explanation, style="bold")
     if values := values_table(evidence):
         yield Text(values, style="cyan", no_wrap=True, overflow="ellipsis")
     if evidence.log_lines:
