@@ -277,8 +277,12 @@ def _mend(detail: ErrorDetails, key: Key, value: Any) -> str:
             return f"there can be several: write [[{_dotted(key)}]]"
         case "tuple":
             return f"write a list: [{_as_toml(value)}]"
+        case "greater" if "gt" in detail["ctx"]:
+            return f"must be more than {detail['ctx']['gt']:g}"
         case "greater":
             return f"must be at least {detail['ctx']['ge']:g}"
+        case "float" if isinstance(value, dict) and key[0] == "prices":
+            return 'write the instance type in quotes: "ml.p4d.24xlarge" = 37.69'
         case "literal":
             return f"write one of {detail['ctx']['expected']}"
         case "model" | "dict":
@@ -357,6 +361,9 @@ def _contradictions(config: Config) -> Iterator[tuple[str, str]]:
     yield from _slack_problems(config)
     if 0 < len(config.webhook.secret) < SHORTEST_SECRET:
         yield "webhook.secret", f"too short to sign with; take at least {SHORTEST_SECRET} characters"
+    for type_ in config.prices:
+        if not type_.startswith("ml."):
+            yield f'prices."{type_}"', 'is no instance type of SageMaker; write one like "ml.m5.xlarge"'
     for index, route in enumerate(config.route):
         for place, to in enumerate(route.to):
             yield from ((f"route[{index}].to[{place}]", why) for why in _destination_problems(to, config))

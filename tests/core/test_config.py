@@ -108,6 +108,15 @@ def test_a_byte_order_mark_is_no_obstacle(toml):
         ('[[route]]\nstop = "perhaps"', 'route[0].stop = "perhaps": write true or false'),
         ('[watch]\njobs = "prod-*"', 'watch.jobs = "prod-*": write a list: ["prod-*"]'),
         ("[watch]\npoll_interval = 0", "watch.poll_interval = 0: must be at least 1"),
+        ('[prices]\n"ml.m5.xlarge" = 0', "prices.ml.m5.xlarge = 0: must be more than 0"),
+        (
+            "[prices]\nml.p4d.24xlarge = 37.69",
+            'prices.ml = {…}: write the instance type in quotes: "ml.p4d.24xlarge" = 37.69',
+        ),
+        (
+            '[prices]\n"m5.xlarge" = 0.23',
+            'prices."m5.xlarge": is no instance type of SageMaker; write one like "ml.m5.xlarge"',
+        ),
         ("[watch]\npoll_interval = nan", "watch.poll_interval = nan: write a number"),
         ("[watch]\nfollow = inf", "watch.follow = inf: write a number"),
         ("[watch.tags]\nteam = 1", "watch.tags.team = 1: write a string, in quotes"),
