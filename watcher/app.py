@@ -29,6 +29,7 @@ from apscheduler.schedulers.background import BackgroundScheduler
 
 from watcher import __version__
 from watcher.aws.accounts import Accounts
+from watcher.aws.evaluation_log import EvaluationLog
 from watcher.config import Config
 from watcher.errors import AwsError, CredentialsError, StoreError
 from watcher.evidence import Gatherer
@@ -113,6 +114,10 @@ class App:
             stopping=self.stopping.is_set,
             only=tuple(arns),
         )
+        self.evaluation_log: EvaluationLog | None = None
+        if group := config.rules.log_group:
+            host = f"{socket.gethostname()}:{os.getpid()}"
+            self.evaluation_log = EvaluationLog(self.accounts.home, group, host, self.faults)
         self.failure: BaseException | None = None
         self.drained = True
         self._evaluations = threading.Event()
@@ -129,9 +134,10 @@ class App:
                 done.set()
             self.stop()
 
+        writer = self._start_evaluation_log()
         once = self._start("once", one_pass)
         self.stopping.wait()
-        self._drain([once])
+        self._drain([once], writer)
         return done.is_set()
 
     def _one_pass(self) -> bool:
@@ -155,6 +161,7 @@ class App:
     def run(self) -> None:
         """Until `stop` is called or, where jobs were named, until nothing more can be learnt of them."""
         workers = [*self._start_lookers(), *self._start_evaluators()]
+        writer = self._start_evaluation_log()
         outbox = self._start("outbox", self.outbox.run)
         scheduler = BackgroundScheduler(executors={"default": SchedulerPool(1)}, timezone=UTC)
         scheduler.add_job(
@@ -168,17 +175,20 @@ class App:
         scheduler.start()
         log.info("ready", version=__version__, region=self.accounts.home.region, store=self.config.store.url)
         self.stopping.wait()
-        self._drain([outbox, *workers, self._start("last pass", scheduler.shutdown)])
+        self._drain([outbox, *workers, self._start("last pass", scheduler.shutdown)], writer)
         log.info("stopped", drained=self.drained)
 
-    def _drain(self, under_way: Sequence[threading.Thread]) -> None:
-        """Begin nothing new, and let what is under way end, for as long as there is time."""
+    def _drain(self, under_way: Sequence[threading.Thread], writer: threading.Thread | None) -> None:
+        """Begin nothing new, and let what is under way end, for as long as there is time; log lines last."""
         self.work.close()
         self.outbox.stop()
         deadline = time.monotonic() + DRAIN
         for thread in under_way:
             thread.join(max(deadline - time.monotonic(), 0))
         self.drained = not any(thread.is_alive() for thread in under_way)
+        if self.evaluation_log and writer:
+            self.evaluation_log.close()
+            writer.join(max(deadline - time.monotonic(), 0))
 
     def stop(self) -> None:
         self.stopping.set()
@@ -257,7 +267,11 @@ class App:
     def _evaluator(self) -> Evaluator:
         from watcher.evaluate import Evaluator  # numpy comes with it: not before there is a rule to evaluate
 
-        return Evaluator(self.accounts, self.config.rules, utc_now)
+        tell = self.evaluation_log.write if self.evaluation_log else None
+        return Evaluator(self.accounts, self.config.rules, utc_now, tell)
+
+    def _start_evaluation_log(self) -> threading.Thread | None:
+        return self._start("evaluation_log", self.evaluation_log.run) if self.evaluation_log else None
 
     def _start(self, name: str, loop: Callable[[], None]) -> threading.Thread:
         thread = threading.Thread(target=self._guarded(name, loop), name=name, daemon=True)

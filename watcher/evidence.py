@@ -11,6 +11,7 @@ import threading
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -20,10 +21,10 @@ from watcher import policy
 from watcher.aws.accounts import Accounts
 from watcher.aws.logs import JobLogs
 from watcher.config import Rules
-from watcher.errors import WatcherError
+from watcher.errors import NotFound, WatcherError
 from watcher.links import PROCESSING_LOGS, TRAINING_LOGS
 from watcher.model import Evidence, Finding, FindingKind, JobSnapshot, Outcome, Reading, RuleSource
-from watcher.rule_log import excerpt
+from watcher.rule_log import FAILED, excerpt, local_stream
 
 if TYPE_CHECKING:
     from rules import Rule, Verdict
@@ -34,6 +35,8 @@ log = structlog.get_logger(__name__)
 PATIENCE = 4.0
 """Seconds; an alert waits no longer for its evidence."""
 LINES_READ = 100
+OWN_LOG_COMES = (0.0, 0.2, 0.8, 2.0)
+"""Seconds between the looks for what Watcher itself is writing; all within PATIENCE."""
 CURVE = 40
 MOST_STEPS = 2000
 """Saved steps that are read to find the deciding one; beyond that, reading would cost more than it tells."""
@@ -98,6 +101,9 @@ class Gatherer:
     # -- logs -------------------------------------------------------------------------------------
 
     def _rule_log(self, finding: Finding, job: JobSnapshot) -> Part:
+        own = finding.source is RuleSource.LOCAL and finding.kind is not FindingKind.DIVERGENCE
+        if own and finding.rule and self._rules.log_group:
+            return self._own_log(finding.rule, job)
         outcome = _processed(finding, job)
         if outcome is None:  # no job of SageMaker's evaluates it, so there is no log to miss
             return Part()
@@ -106,6 +112,19 @@ class Gatherer:
         logs = JobLogs(self._accounts.of(job.arn))
         stream = logs.rule_stream(job.name, outcome.rule, outcome.evaluation_job_arn)
         return _excerpt(logs, PROCESSING_LOGS, stream)
+
+    def _own_log(self, rule: str, job: JobSnapshot) -> Part:
+        """Of Watcher's own evaluation. Its last lines were handed over right before the finding was stored,
+        and are on their way."""
+        group, stream = self._rules.log_group, local_stream(job.arn, rule, job.created_at)
+        logs = JobLogs(self._accounts.home)
+        for pause in OWN_LOG_COMES:
+            time.sleep(pause)
+            with suppress(NotFound):
+                lines = logs.tail(group, stream, LINES_READ)
+                if any(FAILED in line for line in lines):
+                    return Part({"log_group": group, "log_stream": stream, "log_lines": excerpt(lines)})
+        return Part(missing=(f"log: Watcher's own is not in {group} yet",))
 
     def _training_log(self, job: JobSnapshot) -> Part:
         logs = JobLogs(self._accounts.of(job.arn))

@@ -245,7 +245,8 @@ def _links(finding: Finding, snapshot: JobSnapshot | None, evidence: Evidence) -
         if processing_job := _processing_job(finding, snapshot):
             yield "Rule's processing job", links.processing_job(processing_job)
         if evidence.log_stream:
-            yield "Rule's log", links.log_stream(arn, links.PROCESSING_LOGS, evidence.log_stream)
+            group = evidence.log_group or links.PROCESSING_LOGS
+            yield "Rule's log", links.log_stream(arn, group, evidence.log_stream)
     if evidence.log_stream and not finding.rule:
         yield "Training log", links.log_stream(arn, links.TRAINING_LOGS, evidence.log_stream)
     else:

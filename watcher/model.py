@@ -328,6 +328,8 @@ class Reading:
 class Evidence:
     """What goes along with a finding. What could not be had is named in `missing`."""
 
+    log_group: str = ""
+    """Where the stream is, if that is not SageMaker's own group."""
     log_stream: str = ""
     log_lines: tuple[str, ...] = ()
     explanation: str = ""

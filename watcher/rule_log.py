@@ -28,7 +28,8 @@ _RECORD = re.compile(
     r"|(?P<logging>DEBUG|INFO|WARNING|ERROR|CRITICAL):[\w.]+:"  # logging.basicConfig's; pip writes "ERROR: "
 )
 _ERRORS = ("ERROR", "CRITICAL")
-_FAILED = "Exception during rule evaluation: "
+FAILED = "Exception during rule evaluation: "
+"""Debugger's last words on a rule that fired as well as on one that could not run."""
 _FIRED = re.compile(
     r"RuleEvaluationConditionMet\b|resulted in the condition being met|\bover the last \d+ steps at step \d"
 )
@@ -83,7 +84,7 @@ class RuleLog:
         if _TRACEBACK in line:
             return replace(log, in_traceback=True, error=line.strip()[:LONGEST], error_at=at)
         if record is None:
-            if line.startswith(_FAILED):
+            if line.startswith(FAILED):
                 return log._failed(at, line)
             return log._said(line, goes_on=False)
         if (record["smdebug"] or record["logging"]) in _ERRORS:
@@ -178,7 +179,7 @@ def skipped(reason: str) -> Line:
 
 
 def failed(details: str) -> Line:
-    return Line("ERROR", f"{_FAILED}{details.rstrip()}")
+    return Line("ERROR", f"{FAILED}{details.rstrip()}")
 
 
 def condition_met(rule: str, step: int | None) -> str:

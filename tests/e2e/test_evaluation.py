@@ -348,3 +348,50 @@ def test_a_rule_that_fails_ends_its_own_evaluation_and_no_other(
     assert any("nobody foresaw this" in blocks(slack, number) for number in range(2))
     assert len(slack.messages) == 2
     app.close()
+
+
+GROUP = "/watcher/evaluations"
+
+
+def log_lines(sandbox: Sandbox) -> list[str]:
+    logs = sandbox.client("logs")
+    events = logs.filter_log_events(logGroupName=GROUP)["events"]
+    logs.close()
+    return [event["message"].partition("] ")[2] for event in events]
+
+
+def test_an_evaluation_of_watchers_own_has_a_log_and_the_alert_its_last_lines(
+    config: Config, sandbox: Sandbox, slack: SlackDouble, trial: tuple[Path, int], s3: Any
+):
+    folder, step = trial
+    sandbox.client("logs").create_log_group(logGroupName=GROUP)
+    place(sandbox, "churn")
+    with running(App(changed(config, rules={"log_group": GROUP}))):
+        eventually(lambda: len(log_lines(sandbox)) == 2, "the evaluation has begun")
+        upload(folder, s3, BUCKET, "churn")
+        eventually(lambda: slack.messages, "an alert")
+    lines = log_lines(sandbox)
+    assert lines[:2] == [
+        f"Loading trial base_trial at path s3://{BUCKET}/debug/churn/debug-output",
+        "Started execution of rule LossNotDecreasing at step 0",
+    ]
+    assert lines[2].startswith("Loss is not decreasing over the last 2 steps at step ")
+    assert f"the rule LossNotDecreasing at step {step} resulted in the condition being met" in lines[3]
+    assert len(lines) == 4
+    assert "Started execution of rule LossNotDecreasing" in blocks(slack)
+    assert lines[3] in blocks(slack)
+    assert "log-group/$252Fwatcher$252Fevaluations/log-events/churn-LossNotDecreasing-" in blocks(slack)
+
+
+def test_a_missing_log_group_is_said_and_costs_no_more_than_the_log(
+    config: Config, sandbox: Sandbox, slack: SlackDouble, trial: tuple[Path, int], s3: Any
+):
+    upload(trial[0], s3, BUCKET, "churn")
+    place(sandbox, "churn")
+    with capture_logs() as said, running(App(changed(config, rules={"log_group": GROUP}))):
+        eventually(lambda: slack.messages, "an alert")
+    assert "the rule wants 5 %" in blocks(slack)
+    assert "Watcher's own is not in /watcher/evaluations yet" in blocks(slack)
+    refused = [str(entry["error"]) for entry in said if entry["event"] == "aws_refused"]
+    assert len(refused) == 1
+    assert "there is no log group /watcher/evaluations in us-east-1" in refused[0]
