@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from watcher.message import duration
+from watcher.facts import duration
 from watcher.model import IN_PROGRESS, JobSnapshot, Outcome, RuleSource
 from watcher.rule_log import RuleLog
 
