@@ -74,7 +74,7 @@ EVIDENCE = Evidence(
         "[2026-11-20 09:59:58.120 INFO] Started execution of rule LossNotDecreasing at step 0",
         "[2026-11-20 09:59:59.345 INFO] Loss is not decreasing over the last 2 steps at step 24.",
     ),
-    explanation="train-error fell 1.2 % between step 22 and step 24; the rule wants 5 %.",
+    explanation="train-error fell 1.18 % between step 22 and step 24; the rule wants 5 %",
     deciding=(Reading("train-error", 22, 0.1182), Reading("train-error", 24, 0.1168)),
     curve=tuple(Reading("train-error", step, 0.4 / (1 + step / 10)) for step in range(0, 26, 2)),
 )

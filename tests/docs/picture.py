@@ -146,7 +146,7 @@ def _evidence() -> Evidence:
             "[2026-11-20 09:59:59.345 ip-10-0-1-7:1 INFO loss_decrease.py:305] Loss is not decreasing over "
             "the last 2 steps at step 24.",
         ),
-        explanation="train-error fell 1.2 % between step 22 and step 24; the rule wants 5 %.",
+        explanation="train-error fell 1.18 % between step 22 and step 24; the rule wants 5 %",
         deciding=(Reading("train-error", 22, 0.1182), Reading("train-error", 24, 0.1168)),
         needed=(Reading("train-error", 24, 0.1123),),
         curve=tuple(Reading("train-error", 2 * place, value) for place, value in enumerate(_CURVE)),

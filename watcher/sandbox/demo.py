@@ -47,6 +47,9 @@ url = "sqlite:///{folder}/watcher.db"
 [rules]
 local = "off"                         # this is about Debugger's own verdict; "mirror" would often be first
 
+[prices]
+"ml.m5.xlarge" = 0.23                 # US dollars an hour, so that alerts tell what a job costs
+
 [webhook]
 secret = "${{WATCHER_DEMO_SECRET}}"
 
@@ -296,6 +299,7 @@ def _check_alert(alert: dict[str, Any], job: str, fired: dict[str, Any]) -> None
         "the status details": finding["reason"].strip() == fired["StatusDetails"].strip(),
         "an excerpt of the rule's log": any("not decreasing" in line for line in evidence["log"]["lines"]),
         "the values that decided it": len(evidence["deciding"]) >= 2 and evidence["explanation"],
+        "what it costs": alert["job"]["spend"]["saved_by_stopping"] > 0,
         "what happens to the job": "stopping this job" in alert["stop"],
     }
     if absent := [what for what, there in promised.items() if not there]:
