@@ -1,0 +1,319 @@
+"""Many log streams followed together: nothing missed, nothing told twice, and few requests."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from structlog.testing import capture_logs
+
+from watcher.aws.logs import OVERLAP, JobLogs, Tail
+from watcher.aws.session import Aws
+from watcher.errors import AccessDenied, Unavailable
+from watcher.links import PROCESSING_LOGS, TRAINING_LOGS
+from watcher.sandbox.process import Sandbox
+
+JOB = "Churn-XGB-2026-11-18-09-30-02-114"
+RULE = "LossNotDecreasing"
+ARN = "arn:aws:sagemaker:us-east-1:123456789012:processing-job/churn-xgb-2026-11-18-09-30-lossnotdecreasing-ee3df9a4"
+STREAM = "Churn-XGB-2026-11-18-09-30-LossNotDecreasing-ee3df9a4/algo-1-1763458480000"
+
+
+class Logs:
+    """CloudWatch's other side: what writes."""
+
+    def __init__(self, sandbox: Sandbox, group: str = PROCESSING_LOGS) -> None:
+        self.client: Any = sandbox.client("logs")
+        self.group = group
+        self.client.create_log_group(logGroupName=group)
+
+    def create(self, *streams: str) -> None:
+        for stream in streams:
+            self.client.create_log_stream(logGroupName=self.group, logStreamName=stream)
+
+    def put(self, stream: str, lines: Iterable[str], at: int | None = None) -> None:
+        """`at`: milliseconds before now, in the order of CloudWatch's PutLogEvents."""
+        now = int(time.time() * 1000) - (at or 0)
+        events = [{"timestamp": now, "message": line} for line in lines]
+        self.client.put_log_events(logGroupName=self.group, logStreamName=stream, logEvents=events)
+
+    def delete(self, stream: str) -> None:
+        self.client.delete_log_stream(logGroupName=self.group, logStreamName=stream)
+
+
+@pytest.fixture
+def logs(aws_environment: Sandbox) -> Logs:
+    return Logs(aws_environment)
+
+
+@pytest.fixture
+def tail(logs: Logs) -> Tail:
+    return Tail(Aws("us-east-1"), PROCESSING_LOGS)
+
+
+def told(tail: Tail) -> list[str]:
+    return [event.message for page in tail.read() for event in page]
+
+
+def filters(sandbox: Sandbox) -> int:
+    return sandbox.control.calls().get("logs:FilterLogEvents", 0)
+
+
+# -- following ------------------------------------------------------------------------------------
+
+
+def test_what_is_there_is_told_first_and_then_only_what_is_new(logs: Logs, tail: Tail):
+    logs.create("a")
+    logs.put("a", ["one", "two"], at=3_600_000)
+    tail.follow("a")
+
+    assert told(tail) == ["one", "two"]
+    logs.put("a", ["three"])
+    assert told(tail) == ["three"]
+    assert told(tail) == []
+
+
+def test_a_cycle_over_250_streams_costs_three_requests_however_long_the_logs_have_become(
+    logs: Logs, tail: Tail, aws_environment: Sandbox
+):
+    streams = [f"stream-{number:03d}" for number in range(250)]
+    logs.create(*streams)
+    for stream in streams:
+        logs.put(stream, ["boot"], at=600_000)
+        tail.follow(stream)
+    logs.put("stream-000", map(str, range(9_000)), at=300_000)
+    assert len(told(tail)) == 9_250
+
+    aws_environment.control.forget_calls()
+    for cycle in range(20):
+        logs.put(streams[cycle], ["line"])
+        assert told(tail) == ["line"]
+
+    assert filters(aws_environment) == 3 * 20
+
+
+def test_events_come_in_the_order_of_their_times_across_streams(logs: Logs, tail: Tail):
+    logs.create("a", "b")
+    for number in range(6):
+        logs.put("ab"[number % 2], [str(number)], at=6_000 - number * 1_000)
+    tail.follow("a")
+    tail.follow("b")
+
+    assert told(tail) == [str(number) for number in range(6)]
+
+
+def test_a_late_event_within_the_window_is_told_once(logs: Logs, tail: Tail):
+    logs.create("a")
+    tail.follow("a")
+    logs.put("a", ["new"])
+    assert told(tail) == ["new"]
+
+    logs.put("a", ["late"], at=int(OVERLAP * 1000) - 5_000)
+
+    assert told(tail) == ["late"]
+    assert told(tail) == []
+
+
+def test_lines_that_are_alike_in_text_and_time_are_all_told(logs: Logs, tail: Tail):
+    logs.create("a")
+    tail.follow("a")
+    logs.put("a", ["same", "same", "same"])
+
+    assert told(tail) == ["same"] * 3
+    assert told(tail) == []
+
+
+def test_following_begins_where_it_is_asked_to(logs: Logs, tail: Tail):
+    logs.create("a")
+    logs.put("a", ["old"], at=7_200_000)
+    logs.put("a", ["young"], at=60_000)
+    tail.follow("a", datetime.fromtimestamp(time.time() - 3600, UTC))
+
+    assert told(tail) == ["young"]
+
+
+def test_a_stream_that_is_followed_later_is_told_whole_and_the_others_only_anew(logs: Logs, tail: Tail):
+    logs.create("a", "b")
+    logs.put("a", ["a1"], at=600_000)
+    tail.follow("a")
+    assert told(tail) == ["a1"]
+    logs.put("b", ["b1"], at=900_000)
+    tail.follow("b")
+    tail.follow("a")
+
+    assert told(tail) == ["b1"]
+
+
+def test_a_stream_that_is_forgotten_is_read_no_more(logs: Logs, tail: Tail, aws_environment: Sandbox):
+    logs.create("a")
+    logs.put("a", ["a1"])
+    tail.follow("a")
+    tail.forget("a")
+
+    assert told(tail) == []
+    assert filters(aws_environment) == 0
+
+
+lines_put = st.lists(
+    st.tuples(
+        st.sampled_from(["a", "b", "c"]),
+        st.integers(min_value=0, max_value=int(OVERLAP * 1000) - 10_000),  # how late, in milliseconds
+        st.booleans(),  # whether a cycle follows
+    ),
+    max_size=25,
+)
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(lines_put)
+def test_however_late_and_mixed_lines_are_put_each_is_told_exactly_once(
+    logs: Logs, put: list[tuple[str, int, bool]]
+):
+    tail = Tail(Aws("us-east-1"), PROCESSING_LOGS)
+    expected: Counter[str] = Counter()
+    found: Counter[str] = Counter()
+    mark = str(time.monotonic_ns())
+    streams = {name: f"{name}-{mark}" for name in "abc"}
+    logs.create(*streams.values())
+    for stream in streams.values():
+        tail.follow(stream)
+    for number, (name, late, look) in enumerate(put):
+        line = f"line {number % 3}"
+        logs.put(streams[name], [line], at=late)
+        expected[line] += 1
+        if look:
+            found.update(told(tail))
+    found.update(told(tail))
+
+    assert found == expected
+    assert told(tail) == []
+
+
+# -- what goes wrong ------------------------------------------------------------------------------
+
+
+def test_a_group_in_which_nothing_was_logged_yet_is_simply_empty(aws_environment: Sandbox):
+    tail = Tail(Aws("us-east-1"), PROCESSING_LOGS)
+    tail.follow("a")
+    assert told(tail) == []
+
+    logs = Logs(aws_environment)
+    logs.create("a")
+    logs.put("a", ["first"])
+
+    assert told(tail) == ["first"]
+
+
+def test_a_stream_that_vanishes_takes_no_other_with_it(logs: Logs, tail: Tail, aws_environment: Sandbox):
+    streams = [f"stream-{number:02d}" for number in range(64)]
+    logs.create(*streams)
+    for stream in streams:
+        tail.follow(stream)
+    assert told(tail) == []
+    logs.delete("stream-17")
+    for stream in streams:
+        if stream != "stream-17":
+            logs.put(stream, [stream])
+    aws_environment.control.forget_calls()
+
+    with capture_logs() as said:
+        found = told(tail)
+
+    assert sorted(found) == [stream for stream in streams if stream != "stream-17"]
+    assert filters(aws_environment) <= 14
+    assert [entry["stream"] for entry in said if entry["event"] == "log_stream_vanished"] == ["stream-17"]
+    assert "stream-17" not in tail.streams
+    aws_environment.control.forget_calls()
+    assert told(tail) == []
+    assert filters(aws_environment) == 1
+
+
+def test_a_missing_permission_is_named(logs: Logs, tail: Tail, aws_environment: Sandbox):
+    logs.create("a")
+    tail.follow("a")
+    aws_environment.control.inject_fault("logs:FilterLogEvents", code="AccessDeniedException")
+
+    with pytest.raises(AccessDenied, match="logs:FilterLogEvents"):
+        told(tail)
+
+
+def test_what_was_throttled_in_the_middle_goes_on_without_losing_or_doubling(
+    logs: Logs, tail: Tail, aws_environment: Sandbox
+):
+    logs.create("a")
+    for part in range(3):
+        logs.put("a", [f"{part}-{number}" for number in range(9_000)], at=(4 - part) * 3_600_000)
+    tail.follow("a")
+    found: list[str] = []
+    reading = tail.read()
+    found += [event.message for event in next(reading)]
+    aws_environment.control.inject_fault("logs:FilterLogEvents", code="ThrottlingException")
+    with pytest.raises(Unavailable):
+        for page in reading:
+            found += [event.message for event in page]
+    assert len(found) == 10_000
+    aws_environment.control.clear_faults()
+
+    found += told(tail)
+
+    assert found == [f"{part}-{number}" for part in range(3) for number in range(9_000)]
+
+
+def test_what_is_remembered_does_not_grow_with_a_long_past(logs: Logs, tail: Tail):
+    logs.create("a")
+    for minute in range(10):
+        logs.put("a", map(str, range(10_000)), at=(20 - minute) * 60_000)
+    tail.follow("a")
+
+    most = 0
+    for _ in tail.read():
+        most = max(most, len(tail._positions["a"].told))
+
+    assert most <= 20_000
+    assert len(tail._positions["a"].told) == 0
+
+
+# -- which streams --------------------------------------------------------------------------------
+
+
+def test_a_rules_stream_is_found_by_the_arns_digits_whatever_the_case(logs: Logs, aws_environment: Sandbox):
+    logs.create(STREAM, "Churn-XGB-2026-11-18-09-30-Overfit-00000000/algo-1-1763458480000")
+    job_logs = JobLogs(Aws("us-east-1"))
+
+    assert job_logs.rule_streams(JOB, RULE, ARN) == [STREAM]
+    assert job_logs.rule_stream(JOB, RULE, ARN) == STREAM
+    assert aws_environment.control.calls()["logs:DescribeLogStreams"] == 1
+
+
+def test_where_the_pattern_does_not_hold_the_digits_decide(logs: Logs, aws_environment: Sandbox):
+    odd = "Churn-XGB-2026-11-18-09-30-my-own-name-EE3DF9A4/algo-1-1763458480000"
+    logs.create(odd)
+    job_logs = JobLogs(Aws("us-east-1"))
+
+    assert [job_logs.rule_stream(JOB, RULE, ARN) for _ in range(3)] == [odd] * 3
+    assert aws_environment.control.calls()["logs:DescribeLogStreams"] == 2
+
+
+def test_a_stream_that_appears_minutes_later_is_found_then(logs: Logs):
+    job_logs = JobLogs(Aws("us-east-1"))
+    assert job_logs.rule_streams(JOB, RULE, ARN) == []
+
+    logs.create(STREAM)
+
+    assert job_logs.rule_streams(JOB, RULE, ARN) == [STREAM]
+
+
+def test_each_instance_of_a_training_job_has_its_stream(aws_environment: Sandbox):
+    logs = Logs(aws_environment, TRAINING_LOGS)
+    streams = [f"{JOB}/algo-{number}-1763458480000" for number in range(1, 61)]
+    logs.create(*streams, f"{JOB}-other/algo-1-1763458480000")
+
+    found = JobLogs(Aws("us-east-1")).training_streams(JOB)
+
+    assert sorted(found) == sorted(streams)
