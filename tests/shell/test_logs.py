@@ -15,7 +15,7 @@ from structlog.testing import capture_logs
 
 from watcher.aws.logs import OVERLAP, JobLogs, Tail
 from watcher.aws.session import Aws
-from watcher.errors import AccessDenied, Unavailable
+from watcher.errors import AccessDenied, CredentialsError
 from watcher.links import PROCESSING_LOGS, TRAINING_LOGS
 from watcher.sandbox.process import Sandbox
 
@@ -243,7 +243,16 @@ def test_a_missing_permission_is_named(logs: Logs, tail: Tail, aws_environment: 
         told(tail)
 
 
-def test_what_was_throttled_in_the_middle_goes_on_without_losing_or_doubling(
+def test_a_throttled_request_is_made_again(logs: Logs, tail: Tail, aws_environment: Sandbox):
+    logs.create("a")
+    logs.put("a", ["one"])
+    tail.follow("a")
+    aws_environment.control.inject_fault("logs:FilterLogEvents", code="ThrottlingException", times=1)
+
+    assert told(tail) == ["one"]
+
+
+def test_what_was_refused_in_the_middle_goes_on_without_losing_or_doubling(
     logs: Logs, tail: Tail, aws_environment: Sandbox
 ):
     logs.create("a")
@@ -253,8 +262,8 @@ def test_what_was_throttled_in_the_middle_goes_on_without_losing_or_doubling(
     found: list[str] = []
     reading = tail.read()
     found += [event.message for event in next(reading)]
-    aws_environment.control.inject_fault("logs:FilterLogEvents", code="ThrottlingException")
-    with pytest.raises(Unavailable):
+    aws_environment.control.inject_fault("logs:FilterLogEvents", code="ExpiredTokenException")
+    with pytest.raises(CredentialsError):
         for page in reading:
             found += [event.message for event in page]
     assert len(found) == 10_000

@@ -50,7 +50,7 @@ class JobLogs:
         return next(iter(self.training_streams(job)), "")
 
     def training_streams(self, job: str) -> list[str]:
-        """One for each instance (`JOB/algo-1-<ms>`, `JOB/algo-2-<ms>`), sorted; none where nothing was logged."""
+        """One for each instance (`JOB/algo-1-<ms>`, `JOB/algo-2-<ms>`), sorted; none before it logs."""
         return self._streams(TRAINING_LOGS, f"{job}/")
 
     def rule_stream(self, job: str, rule: str, evaluation_job_arn: str) -> str:
