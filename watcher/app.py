@@ -3,6 +3,7 @@
     reconcile   asks which jobs are in progress, every poll_interval
     look-N      describe one job at a time
     evaluate-N  look at what jobs have saved, one job at a time
+    logs        reads what the rules' processing jobs write
     outbox      hands deliveries to its workers (deliver_N)
 
 The first loop that ends unexpectedly ends the process: whatever runs it (ECS, systemd) starts it anew.
@@ -34,7 +35,8 @@ from watcher.config import Config
 from watcher.errors import AwsError, CredentialsError, StoreError
 from watcher.evidence import Gatherer
 from watcher.faults import Faults
-from watcher.model import job_name
+from watcher.listen import Listener
+from watcher.model import Reads, job_name
 from watcher.named import find_jobs
 from watcher.notify import open_channel
 from watcher.outbox import LEASE, Outbox
@@ -59,6 +61,10 @@ AFTER_A_FAULT = 5.0
 """Seconds until evaluating is tried again where AWS or the store refused it."""
 DESCRIBES_PER_SECOND = 5.0
 """SageMaker's quotas are shared with everybody in the account; people's own calls come first."""
+LISTEN_EVERY = 30.0
+"""Seconds between two readings of the rules' logs; less where reconciliations are closer together."""
+LOG_CALLS_PER_SECOND = 3.0
+"""`FilterLogEvents` has a quota of a few calls a second, for everybody in the account and region."""
 DRAIN = 8.0
 """Seconds to finish what is under way after SIGTERM; ECS would wait 30 before it kills."""
 ONCE_PATIENCE = 60.0
@@ -114,6 +120,17 @@ class App:
             stopping=self.stopping.is_set,
             only=tuple(arns),
         )
+        self.listener = Listener(
+            accounts=self.accounts,
+            store=self.store,
+            pipeline=self.pipeline,
+            work=self.work,
+            mute_after=config.rules.mute_after,
+            faults=self.faults,
+            pace=Pace(LOG_CALLS_PER_SECOND, time.monotonic, self.stopping.wait),
+            clock=utc_now,
+            stopping=self.stopping.is_set,
+        )
         self.evaluation_log: EvaluationLog | None = None
         if group := config.rules.log_group:
             host = f"{socket.gethostname()}:{os.getpid()}"
@@ -160,7 +177,7 @@ class App:
 
     def run(self) -> None:
         """Until `stop` is called or, where jobs were named, until nothing more can be learnt of them."""
-        workers = [*self._start_lookers(), *self._start_evaluators()]
+        workers = [*self._start_lookers(), *self._start_evaluators(), *self._start_listener()]
         writer = self._start_evaluation_log()
         outbox = self._start("outbox", self.outbox.run)
         scheduler = BackgroundScheduler(executors={"default": SchedulerPool(1)}, timezone=UTC)
@@ -256,7 +273,7 @@ class App:
 
     def _evaluate_due(self) -> bool:
         """Go on with the evaluation that waits longest; False where none is due."""
-        claimed = self.store.claim_evaluations(utc_now(), EVALUATION_LEASE, 1)
+        claimed = self.store.claim_evaluations(utc_now(), EVALUATION_LEASE, 1, Reads.TENSORS)
         for arn in claimed:
             if record := self.store.job(arn):
                 with structlog.contextvars.bound_contextvars(job=record.snapshot.name):
@@ -272,6 +289,14 @@ class App:
 
     def _start_evaluation_log(self) -> threading.Thread | None:
         return self._start("evaluation_log", self.evaluation_log.run) if self.evaluation_log else None
+
+    def _start_listener(self) -> list[threading.Thread]:
+        return [self._start("logs", self._listen)] if self.config.rules.mute_after else []
+
+    def _listen(self) -> None:
+        while not self.stopping.wait(min(LISTEN_EVERY, self.config.watch.poll_interval)):
+            with self._expected_faults():
+                self.listener.cycle()
 
     def _start(self, name: str, loop: Callable[[], None]) -> threading.Thread:
         thread = threading.Thread(target=self._guarded(name, loop), name=name, daemon=True)

@@ -164,16 +164,25 @@ class JobSnapshot:
         return next((rule for rule in self.rules if (rule.name, rule.source) == (name, source)), None)
 
 
+class Reads(StrEnum):
+    """What Watcher's own evaluation of a job reads."""
+
+    TENSORS = "tensors"
+    METRICS = "metrics"
+    """In CloudWatch, where the job saves no tensors. Many jobs' are read together."""
+
+
 @dataclass(frozen=True, slots=True)
 class Evaluation:
     """How far Watcher's own evaluation of a job's rules has come."""
 
     due_at: datetime | None
-    """When the debug output is to be looked at next; None: it is over."""
+    """When there is to be looked for more to read; None: it is over."""
+    reads: Reads = Reads.TENSORS
     interval: float = 0.0
     """Seconds between the last two looks: follows how often the job saves."""
     cursor: str = ""
-    """Where reading goes on, as JSON (see `aws.tensors`); empty: at the beginning."""
+    """Where reading goes on, as JSON (see `aws.tensors` and `metric_steps`); empty: at the beginning."""
     states: Mapping[str, str] = field(default_factory=dict)
     """What each rule remembers, as JSON, by the name of its configuration."""
     outcomes: tuple[Outcome, ...] = ()

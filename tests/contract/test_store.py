@@ -22,7 +22,7 @@ from tests.contract.samples import (
     snapshot,
 )
 from watcher.errors import StoreError
-from watcher.model import Delivery, DeliveryKind, DeliveryState, Evaluation, Outcome, RuleSource
+from watcher.model import Delivery, DeliveryKind, DeliveryState, Evaluation, Outcome, Reads, RuleSource
 from watcher.store.base import JobRecord, Look, StopRecord, Store, WatchedJob
 from watcher.store.memory import MemoryStore
 from watcher.store.sqlite import SqliteStore
@@ -164,22 +164,36 @@ def test_due_evaluations_are_handed_out_once_longest_waiting_first(store: Store)
     for job, seconds in (("second", 5), ("first", 2), ("later", 60), ("over", None)):
         due_at = None if seconds is None else after(seconds)
         store.commit([evaluated(job, replace(EVALUATION, due_at=due_at))])
-    assert store.claim_evaluations(after(10), LEASE, 1) == [arn("first")]
-    assert store.claim_evaluations(after(10), LEASE, 9) == [arn("second")]
-    assert store.claim_evaluations(after(10), LEASE, 9) == []
+    assert store.claim_evaluations(after(10), LEASE, 1, Reads.TENSORS) == [arn("first")]
+    assert store.claim_evaluations(after(10), LEASE, 9, Reads.TENSORS) == [arn("second")]
+    assert store.claim_evaluations(after(10), LEASE, 9, Reads.TENSORS) == []
     assert store.next_evaluation() == after(60)
+
+
+def test_evaluations_that_read_tensors_and_those_that_read_metrics_are_handed_out_apart(store: Store) -> None:
+    for job, reads in (("saves", Reads.TENSORS), ("logs", Reads.METRICS), ("logs too", Reads.METRICS)):
+        store.commit([evaluated(job, replace(EVALUATION, reads=reads))])
+    assert store.claim_evaluations(after(10), LEASE, 9, Reads.METRICS) == [arn("logs"), arn("logs too")]
+    assert store.claim_evaluations(after(10), LEASE, 9, Reads.TENSORS) == [arn("saves")]
+
+
+def test_what_an_evaluation_reads_may_change(store: Store) -> None:
+    store.commit([evaluated("job", EVALUATION)])
+    store.commit([evaluated("job", replace(EVALUATION, reads=Reads.METRICS))])
+    assert store.claim_evaluations(after(10), LEASE, 9, Reads.TENSORS) == []
+    assert store.claim_evaluations(after(10), LEASE, 9, Reads.METRICS) == [arn("job")]
 
 
 def test_an_evaluation_that_nobody_finished_is_due_again_after_the_lease(store: Store) -> None:
     store.commit([evaluated("job", EVALUATION)])
-    store.claim_evaluations(after(10), LEASE, 9)
-    assert store.claim_evaluations(after(10 + LEASE - 1), LEASE, 9) == []
-    assert store.claim_evaluations(after(10 + LEASE), LEASE, 9) == [arn("job")]
+    store.claim_evaluations(after(10), LEASE, 9, Reads.TENSORS)
+    assert store.claim_evaluations(after(10 + LEASE - 1), LEASE, 9, Reads.TENSORS) == []
+    assert store.claim_evaluations(after(10 + LEASE), LEASE, 9, Reads.TENSORS) == [arn("job")]
 
 
 def test_a_commit_says_when_an_evaluation_is_due_next(store: Store) -> None:
     store.commit([evaluated("job", EVALUATION)])
-    store.claim_evaluations(after(10), LEASE, 9)
+    store.claim_evaluations(after(10), LEASE, 9, Reads.TENSORS)
     store.commit([evaluated("job", replace(EVALUATION, due_at=after(15)))])
     assert store.next_evaluation() == after(15)
     store.commit([evaluated("job", replace(EVALUATION, due_at=None))])

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from watcher.model import Delivery, Evaluation, Finding, JobSnapshot
+from watcher.model import Delivery, Evaluation, Finding, JobSnapshot, Reads
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +94,8 @@ class Store(Protocol):
         """The job is gone at SageMaker: keep what is known, look no more."""
         ...
 
-    def claim_evaluations(self, now: datetime, lease: float, limit: int) -> list[str]:
-        """The ARNs of jobs whose debug output is due to be looked at, longest waiting first.
+    def claim_evaluations(self, now: datetime, lease: float, limit: int, reads: Reads) -> list[str]:
+        """The ARNs of jobs whose evaluation is due, of those that read `reads`; longest waiting first.
 
         They are due again `lease` seconds from now, unless a commit says otherwise: what another process
         would do meanwhile would only be done twice.
@@ -103,7 +103,7 @@ class Store(Protocol):
         ...
 
     def next_evaluation(self) -> datetime | None:
-        """When `claim_evaluations` next has something."""
+        """When `claim_evaluations` next has something, whatever it reads."""
         ...
 
     # -- findings ---------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from watcher.errors import StoreError
-from watcher.model import Delivery, DeliveryState, Finding
+from watcher.model import Delivery, DeliveryState, Finding, Reads
 from watcher.store.base import JobRecord, Look, StopRecord, WatchedJob
 
 
@@ -84,13 +84,21 @@ class MemoryStore:
             if arn in self._jobs:
                 self._jobs[arn] = replace(self._jobs[arn], watching=False)
 
-    def claim_evaluations(self, now: datetime, lease: float, limit: int) -> list[str]:
+    def claim_evaluations(self, now: datetime, lease: float, limit: int, reads: Reads) -> list[str]:
         with self._lock:
-            due = sorted((at, arn) for arn, at in self._evaluate_at.items() if at is not None and at <= now)
+            due = sorted(
+                (at, arn)
+                for arn, at in self._evaluate_at.items()
+                if at is not None and at <= now and self._reads(arn) is reads
+            )
             arns = [arn for _, arn in due[:limit]]
             for arn in arns:
                 self._evaluate_at[arn] = now + timedelta(seconds=lease)
             return arns
+
+    def _reads(self, arn: str) -> Reads | None:
+        evaluation = self._jobs[arn].evaluation
+        return evaluation.reads if evaluation else None
 
     def next_evaluation(self) -> datetime | None:
         with self._lock:

@@ -110,6 +110,7 @@ MIGRATIONS: tuple[Script, ...] = (
         "CREATE INDEX due_evaluations ON evaluations (due_at) WHERE due_at IS NOT NULL",
         "ALTER TABLE deliveries ADD COLUMN follows TEXT NOT NULL DEFAULT ''",
     ),
+    ("ALTER TABLE evaluations ADD COLUMN reads TEXT NOT NULL DEFAULT 'tensors'",),
 )
 """Script N brings a file from version N to N + 1. Add to the end; never change what was released."""
 

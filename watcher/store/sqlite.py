@@ -19,7 +19,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from watcher.errors import StoreError
-from watcher.model import Delivery, Evaluation, Finding, JobSnapshot
+from watcher.model import Delivery, Evaluation, Finding, JobSnapshot, Reads
 from watcher.store import schema
 from watcher.store.base import JobRecord, Look, StopRecord, WatchedJob
 
@@ -132,11 +132,12 @@ class SqliteStore:
         with self._writing() as connection:
             connection.execute("UPDATE jobs SET watching = FALSE WHERE arn = ?", (arn,))
 
-    def claim_evaluations(self, now: datetime, lease: float, limit: int) -> list[str]:
+    def claim_evaluations(self, now: datetime, lease: float, limit: int, reads: Reads) -> list[str]:
         with self._writing() as connection:
             rows = connection.execute(
-                "SELECT job_arn FROM evaluations WHERE due_at <= ? ORDER BY due_at, job_arn LIMIT ?",
-                (_text(now), limit),
+                "SELECT job_arn FROM evaluations WHERE reads = ? AND due_at <= ? "
+                "ORDER BY due_at, job_arn LIMIT ?",
+                (reads, _text(now), limit),
             ).fetchall()
             arns = [row["job_arn"] for row in rows]
             connection.executemany(
@@ -324,11 +325,13 @@ def _remember(connection: sqlite3.Connection, look: Look) -> list[Finding]:
     if look.evaluation is not None:
         connection.execute(
             """
-            INSERT INTO evaluations (job_arn, due_at, evaluation) VALUES (?, ?, ?)
-            ON CONFLICT (job_arn) DO UPDATE SET due_at = excluded.due_at, evaluation = excluded.evaluation
+            INSERT INTO evaluations (job_arn, reads, due_at, evaluation) VALUES (?, ?, ?, ?)
+            ON CONFLICT (job_arn) DO UPDATE
+            SET reads = excluded.reads, due_at = excluded.due_at, evaluation = excluded.evaluation
             """,
             (
                 snapshot.arn,
+                look.evaluation.reads,
                 _text(look.evaluation.due_at) if look.evaluation.due_at else None,
                 _EVALUATION.dump_json(look.evaluation).decode(),
             ),
