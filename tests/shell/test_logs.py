@@ -21,7 +21,10 @@ from watcher.sandbox.process import Sandbox
 
 JOB = "Churn-XGB-2026-11-18-09-30-02-114"
 RULE = "LossNotDecreasing"
-ARN = "arn:aws:sagemaker:us-east-1:123456789012:processing-job/churn-xgb-2026-11-18-09-30-lossnotdecreasing-ee3df9a4"
+ARN = (
+    "arn:aws:sagemaker:us-east-1:123456789012:processing-job/"
+    "churn-xgb-2026-11-18-09-30-lossnotdecreasing-ee3df9a4"
+)
 STREAM = "Churn-XGB-2026-11-18-09-30-LossNotDecreasing-ee3df9a4/algo-1-1763458480000"
 
 
