@@ -1,0 +1,355 @@
+"""What the logs of rules in progress lead to: with real logs in the sandbox, and a turned clock."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from watcher.aws.accounts import Accounts
+from watcher.aws.rule_logs import LOOKED_FOR
+from watcher.config import Config
+from watcher.faults import Faults
+from watcher.listen import Listener
+from watcher.model import Finding
+from watcher.pipeline import Pipeline
+from watcher.reconcile import Reconciler
+from watcher.sandbox.process import Sandbox
+from watcher.store.memory import MemoryStore
+from watcher.work import LookAgain, Pace
+
+CHURN = "arn:aws:sagemaker:us-east-1:123456789012:training-job/churn"
+RULE = "LossNotDecreasing"
+MUTE_AFTER = 1800.0
+INFO = "[2026-11-20 12:00:00.345 ip-10-0-1-7:1 INFO rule_invoker.py:15] "
+TRACEBACK = ["Traceback (most recent call last):", '  File "rule.py", line 31', "KeyError: 'loss'"]
+CONDITION_MET = (
+    "[2026-11-20 12:00:00.345 ip-10-0-1-7:1 ERROR rule.py:1] Exception during rule evaluation: "
+    "RuleEvaluationConditionMet: Evaluation of the rule LossNotDecreasing at step 14 resulted in the "
+    "condition being met"
+)
+
+
+class Clock:
+    """Runs with the sandbox's, until somebody turns it on."""
+
+    def __init__(self) -> None:
+        self.ahead = timedelta()
+
+    def __call__(self) -> datetime:
+        return datetime.now(UTC) + self.ahead
+
+    def turn(self, seconds: float) -> None:
+        self.ahead += timedelta(seconds=seconds)
+
+
+class Daemon:
+    """What of the daemon listens, and what it listens for."""
+
+    def __init__(self, store: MemoryStore, clock: Clock) -> None:
+        self.store, self.clock = store, clock
+        self.work = LookAgain()
+        accounts, config, faults = Accounts(), Config(), Faults()
+        self.pipeline = Pipeline(
+            accounts=accounts,
+            store=store,
+            config=config,
+            clock=clock,
+            spread=lambda: 0.5,
+            committed=lambda: None,
+        )
+        self.reconciler = Reconciler(
+            accounts=accounts,
+            store=store,
+            pipeline=self.pipeline,
+            watch=config.watch,
+            work=self.work,
+            faults=faults,
+            clock=clock,
+            stopping=lambda: False,
+        )
+        self.listener = Listener(
+            accounts=accounts,
+            store=store,
+            pipeline=self.pipeline,
+            work=self.work,
+            mute_after=MUTE_AFTER,
+            faults=faults,
+            pace=Pace(1e6, time.monotonic, time.sleep),
+            clock=clock,
+            stopping=lambda: False,
+        )
+
+    def look(self) -> None:
+        """See all jobs as they are."""
+        self.reconciler.run()
+        self.work_done()
+
+    def work_done(self) -> list[str]:
+        """The jobs that waited to be looked at; they have been."""
+        looked_at = []
+        while self.work.waiting():
+            job = self.work.take()
+            assert job
+            self.pipeline.look_again(job)
+            self.work.done(job)
+            looked_at.append(job)
+        return looked_at
+
+    def cycle(self, after: float = 0) -> list[Finding]:
+        """The findings, when the logs have been read so many seconds from now."""
+        self.clock.turn(after)
+        self.listener.cycle()
+        return self.store.findings()
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def daemon(aws_environment: Sandbox, clock: Clock) -> Daemon:
+    return Daemon(MemoryStore(), clock)
+
+
+@pytest.fixture
+def logs(aws_environment: Sandbox) -> Iterator[Any]:
+    client = aws_environment.client("logs")
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def place(sandbox: Sandbox) -> Callable[..., None]:
+    """A job in training, whose rule is in progress and has said these lines."""
+
+    def place(*said: str, name: str = "churn", rule: str = RULE, **members: Any) -> None:
+        status = {"RuleConfigurationName": rule, "RuleEvaluationStatus": "InProgress"}
+        sandbox.control.put_training_job(name, **{"DebugRuleEvaluationStatuses": [status], **members})
+        if said:
+            sandbox.control.write_logs(name, said, rule=rule)
+
+    return place
+
+
+def test_a_rule_that_says_it_fires_has_its_job_looked_at_again_at_once_and_once(
+    daemon: Daemon, place: Callable[..., None], sandbox: Sandbox
+):
+    place(INFO + "Started execution of rule LossNotDecreasing at step 0")
+    daemon.look()
+    daemon.cycle()
+    assert daemon.work_done() == []
+
+    sandbox.control.write_logs("churn", [CONDITION_MET], rule=RULE)
+    assert daemon.cycle(30) == []
+    assert daemon.work_done() == [CHURN]
+    daemon.cycle(30)
+    assert daemon.work_done() == []
+
+
+def test_an_error_is_told_when_it_stands_for_a_minute(daemon: Daemon, place: Callable[..., None]):
+    place(INFO + "Loading trial", *TRACEBACK)
+    daemon.look()
+
+    assert daemon.cycle() == []
+    [finding] = daemon.cycle(61)
+    assert (finding.kind, finding.rule, finding.source) == ("rule_mute", RULE, "debugger")
+    assert (finding.status, finding.step) == ("InProgress", None)
+    assert finding.reason.endswith("and the rule's status is still InProgress: KeyError: 'loss'")
+    assert daemon.cycle(61) == [finding]
+
+
+def test_an_error_after_which_the_rule_goes_on_is_not_told(
+    daemon: Daemon, place: Callable[..., None], sandbox: Sandbox
+):
+    place(*TRACEBACK)
+    daemon.look()
+    daemon.cycle()
+    sandbox.control.write_logs("churn", [INFO + "Looking at step 2"], rule=RULE)
+
+    assert daemon.cycle(61) == []
+
+
+def test_a_rule_whose_status_has_changed_meanwhile_is_not_mute_and_its_job_is_looked_at_again(
+    daemon: Daemon, place: Callable[..., None]
+):
+    place(*TRACEBACK)
+    daemon.look()
+    daemon.cycle()
+    failed = {"RuleConfigurationName": RULE, "RuleEvaluationStatus": "Error"}
+    place(DebugRuleEvaluationStatuses=[failed])
+
+    assert daemon.cycle(61) == []
+    assert daemon.work_done() == [CHURN]
+    assert [finding.kind for finding in daemon.store.findings()] == ["rule_error"]
+
+
+def test_a_rule_that_falls_silent_is_told_with_its_last_line(daemon: Daemon, place: Callable[..., None]):
+    place(INFO + "Looking at step 2")
+    daemon.look()
+
+    assert daemon.cycle(MUTE_AFTER - 10) == []
+    [finding] = daemon.cycle(20)
+    assert finding.reason.startswith("Its processing job has written nothing in 30 min")
+    assert finding.reason.endswith("UTC: Looking at step 2")
+
+
+def test_a_rule_that_writes_now_and_then_is_never_told(
+    daemon: Daemon, place: Callable[..., None], logs: Any, clock: Clock
+):
+    place(INFO + "Looking at step 0")
+    [stream] = logs.describe_log_streams(logGroupName="/aws/sagemaker/ProcessingJobs")["logStreams"]
+    daemon.look()
+    for step in range(1, 5):
+        clock.turn(MUTE_AFTER - 60)
+        event = {"timestamp": int(clock().timestamp() * 1000), "message": f"{INFO}Looking at step {step}"}
+        logs.put_log_events(
+            logGroupName="/aws/sagemaker/ProcessingJobs",
+            logStreamName=stream["logStreamName"],
+            logEvents=[event],
+        )
+        assert daemon.cycle(30) == []
+
+
+def test_a_rule_without_a_processing_job_is_told_although_the_logs_may_not_be_read(
+    daemon: Daemon, place: Callable[..., None], sandbox: Sandbox
+):
+    place()
+    place(INFO + "Loading trial", name="another")
+    daemon.look()
+    sandbox.control.inject_fault("logs:*", "AccessDeniedException", "not authorized")
+    with capture_logs() as said:
+        assert daemon.cycle() == []
+        findings = daemon.cycle(MUTE_AFTER + 1)
+
+    assert [(finding.job, finding.reason) for finding in findings] == [
+        ("churn", "It has no processing job after 30 min 1 s of training")
+    ]
+    refused = [entry for entry in said if entry["log_level"] == "error"]
+    assert [entry["operation"] for entry in refused] == ["logs:DescribeLogStreams"]
+
+
+def test_a_processing_job_whose_log_never_begins_is_told(
+    daemon: Daemon, place: Callable[..., None], sandbox: Sandbox
+):
+    status = {
+        "RuleConfigurationName": RULE,
+        "RuleEvaluationStatus": "InProgress",
+        "RuleEvaluationJobArn": "arn:aws:sagemaker:us-east-1:123456789012:processing-job/churn-loss-0a1b2c3d",
+    }
+    place(DebugRuleEvaluationStatuses=[status])
+    daemon.look()
+    sandbox.control.forget_calls()
+    for _ in range(59):
+        assert daemon.cycle(30) == []
+    asked = sandbox.control.calls()["logs:DescribeLogStreams"]
+    [finding] = [found for _ in range(21) for found in daemon.cycle(30)][-1:]
+
+    assert "has no log stream after" in finding.reason
+    assert asked <= 14, "it is looked for more and more seldom, by two prefixes"
+
+
+def test_a_profiler_rule_is_told_for_its_errors_alone(daemon: Daemon, place: Callable[..., None]):
+    profiler = {"RuleConfigurationName": "ProfilerReport", "RuleEvaluationStatus": "InProgress"}
+    for name, said in (("silent", [INFO + "Waiting for profiler data."]), ("failing", TRACEBACK)):
+        place(
+            *said,
+            name=name,
+            rule="ProfilerReport",
+            DebugRuleEvaluationStatuses=[],
+            ProfilerRuleEvaluationStatuses=[profiler],
+        )
+    daemon.look()
+    daemon.cycle()
+
+    [finding] = daemon.cycle(MUTE_AFTER * 2)
+    assert (finding.job, finding.rule, finding.source) == ("failing", "ProfilerReport", "profiler")
+
+
+def test_a_new_process_reads_the_logs_from_their_beginning_and_tells_nothing_twice(
+    daemon: Daemon, place: Callable[..., None], sandbox: Sandbox, clock: Clock
+):
+    place(*TRACEBACK)
+    daemon.look()
+    daemon.cycle()
+    place(*TRACEBACK, name="another")
+    daemon.look()
+    [told] = daemon.cycle(61)[:1]
+    again = Daemon(daemon.store, clock)
+    sandbox.control.forget_calls()
+    findings = again.cycle(61)
+
+    assert sorted(finding.job for finding in findings) == ["another", "churn"]
+    assert told in findings
+    assert sandbox.control.calls().get("sagemaker:DescribeTrainingJob", 0) <= 1
+
+
+def test_where_aws_stops_answering_the_next_cycle_goes_on(
+    daemon: Daemon, place: Callable[..., None], sandbox: Sandbox
+):
+    place(*TRACEBACK)
+    daemon.look()
+    sandbox.control.inject_fault("logs:FilterLogEvents", "AccessDeniedException", "not now", times=1)
+    with capture_logs() as said:
+        assert daemon.cycle(61) == []
+        [finding] = daemon.cycle()
+
+    assert finding.kind == "rule_mute"
+    assert [entry["event"] for entry in said if entry["event"].startswith("aws")] == [
+        "aws_refused",
+        "aws_answers_again",
+    ]
+
+
+def test_what_is_told_changes_nothing_of_when_the_job_is_looked_at(
+    daemon: Daemon, place: Callable[..., None]
+):
+    place(*TRACEBACK)
+    daemon.look()
+    before = daemon.store.job(CHURN)
+    daemon.cycle()
+    assert daemon.cycle(61)
+
+    after = daemon.store.job(CHURN)
+    assert before
+    assert after
+    assert (after.snapshot, after.watching, after.describe_at, after.evaluation) == (
+        before.snapshot,
+        before.watching,
+        before.describe_at,
+        before.evaluation,
+    )
+
+
+def test_a_cycle_over_many_jobs_costs_a_call_for_each_hundred_rules(daemon: Daemon, sandbox: Sandbox):
+    rules = [RULE, "Overfit", "Overtraining"]
+    statuses = [{"RuleConfigurationName": rule, "RuleEvaluationStatus": "InProgress"} for rule in rules]
+    names = [f"job-{number:03d}" for number in range(100)]
+    sandbox.control.put_training_jobs(
+        {"TrainingJobName": name, "DebugRuleEvaluationStatuses": statuses} for name in names
+    )
+    for name in names:
+        for rule in rules:
+            sandbox.control.write_logs(name, [INFO + "Loading trial"], rule=rule)
+    daemon.look()
+    sandbox.control.forget_calls()
+    for _ in range(-(-len(names) * len(rules) // LOOKED_FOR)):
+        daemon.cycle(30)
+    assert sandbox.control.calls()["logs:DescribeLogStreams"] <= len(names) * len(rules)
+
+    sandbox.control.forget_calls()
+    daemon.cycle(30)
+    assert sandbox.control.calls() == {"logs:FilterLogEvents": 3}
+
+    sandbox.control.put_training_jobs(
+        {"TrainingJobName": name, "TrainingJobStatus": "Completed"} for name in names
+    )
+    daemon.look()
+    sandbox.control.forget_calls()
+    daemon.cycle(30)
+    assert sandbox.control.calls() == {}
