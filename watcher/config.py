@@ -22,6 +22,10 @@ from watcher.errors import ConfigError
 DEFAULT_FILE = Path("watcher.toml")
 """Read from the working directory when no file is named; without it, every setting has its default."""
 
+TEXT_VARIABLE = "WATCHER_TOML"
+"""The environment variable that holds the settings themselves, for where a file is awkward to bring along: a
+task on ECS gets it from a parameter or a secret."""
+
 Key = tuple[int | str, ...]
 
 
@@ -190,17 +194,27 @@ def _set(section: BaseModel) -> set[str]:
 def load(path: Path | None, env: Mapping[str, str]) -> Config:
     """Read the settings. `env` fills in what the file writes as `${NAME}`.
 
-    Raises `ConfigError`: one line with the file, the key, the value as the file writes it (so that what
-    `${NAME}` stands for is not shown; never that of a secret or of an unknown key) and the mend.
+    Raises `ConfigError`: one line with the file or variable, the key, the value as it is written there (so
+    that what `${NAME}` stands for is not shown; never that of a secret or of an unknown key) and the mend.
     """
-    if path is None:
-        if not DEFAULT_FILE.exists():
-            return Config()
-        path = DEFAULT_FILE
+    found = source(path, env)
+    if found is None:
+        return Config()
     try:
-        return _checked(_parse(path), env)
+        text = _read(found) if isinstance(found, Path) else env[found]
+        return _checked(_parse(text), env)
     except ConfigError as error:
-        raise ConfigError(f"{path}: {error}") from None
+        raise ConfigError(f"{found}: {error}") from None
+
+
+def source(path: Path | None, env: Mapping[str, str]) -> Path | str | None:
+    """Where `load` takes the settings from: the file that was named, else the variable (its name) that holds
+    them, else the file in the working directory, else nowhere."""
+    if path is not None:
+        return path
+    if env.get(TEXT_VARIABLE):
+        return TEXT_VARIABLE
+    return DEFAULT_FILE if DEFAULT_FILE.exists() else None
 
 
 def _checked(document: dict[str, Any], env: Mapping[str, str]) -> Config:
@@ -213,16 +227,21 @@ def _checked(document: dict[str, Any], env: Mapping[str, str]) -> Config:
     return config
 
 
-def _parse(path: Path) -> dict[str, Any]:
+def _read(path: Path) -> str:
     try:
         # Editors on Windows put a byte order mark first, which TOML does not know.
-        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
+        return path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise ConfigError("there is no such file; name another with --config") from None
     except OSError as error:
         raise ConfigError(f"cannot be read: {error.strerror}") from None
     except UnicodeDecodeError as error:
         raise ConfigError(f"is not UTF-8 (byte {error.start}); save it as UTF-8") from None
+
+
+def _parse(text: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"is not TOML: {error}") from None
 

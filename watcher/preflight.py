@@ -39,12 +39,12 @@ class Check:
     mend: str = ""
 
 
-def preflight(config: Config, file: str) -> Iterator[Check]:
+def preflight(config: Config, source: str) -> Iterator[Check]:
     """Every check that this configuration calls for, one after the other; never raises.
 
-    `file` is where the configuration came from. Without working credentials nothing else is asked of AWS.
+    `source` is where the configuration came from. Without working credentials nothing else is asked of AWS.
     """
-    yield _configuration(config, file)
+    yield _configuration(config, source)
     yield _tried("store", lambda: _store(config.store.url))
     if config.slack.bot_token:
         yield _tried("Slack", lambda: _slack(config))
@@ -94,11 +94,13 @@ def _tried(name: str, ask: Callable[[], str | Check]) -> Check:
 # -- outside AWS ----------------------------------------------------------------------------------
 
 
-def _configuration(config: Config, file: str) -> Check:
+def _configuration(config: Config, source: str) -> Check:
     if unused := config.not_used_yet():
         keys = ", ".join(unused)
-        return Check("configuration", State.WARNING, f"{file}: {keys}: not used by this version", "remove it")
-    return Check("configuration", State.OK, file)
+        return Check(
+            "configuration", State.WARNING, f"{source}: {keys}: not used by this version", "remove it"
+        )
+    return Check("configuration", State.OK, source)
 
 
 def _store(url: str) -> str:

@@ -57,6 +57,47 @@ def test_watcher_toml_in_the_working_directory_is_read_when_no_file_is_named(tmp
     assert load(None, {}).region == "eu-west-1"
 
 
+def test_the_variable_holds_the_settings_themselves_where_no_file_is_named(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("watcher.toml").write_text('region = "eu-west-1"')
+    text = 'region = "ap-south-1"\n[slack]\nbot_token = "${TOKEN}"'
+
+    config = load(None, {"WATCHER_TOML": text, "TOKEN": TOKEN})
+
+    assert config.region == "ap-south-1"
+    assert config.slack.bot_token.get_secret_value() == TOKEN
+
+
+def test_a_file_that_is_named_comes_before_the_variable(toml):
+    toml.write_text('region = "eu-west-1"')
+
+    assert load(toml, {"WATCHER_TOML": 'region = "ap-south-1"'}).region == "eu-west-1"
+
+
+def test_a_variable_that_holds_nothing_is_as_good_as_none(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("watcher.toml").write_text('region = "eu-west-1"')
+
+    assert load(None, {"WATCHER_TOML": ""}).region == "eu-west-1"
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("[stop]\ngrace = -1", "WATCHER_TOML: stop.grace = -1: must be at least 0"),
+        (
+            "/etc/watcher.toml",
+            "WATCHER_TOML: is not TOML: Invalid statement (at line 1, column 1)",
+        ),
+    ],
+)
+def test_what_is_wrong_with_the_text_in_the_variable_is_said_with_its_name(text, line):
+    with pytest.raises(ConfigError) as caught:
+        load(None, {"WATCHER_TOML": text})
+
+    assert str(caught.value) == line
+
+
 def test_a_variable_fills_any_part_of_any_string(toml):
     toml.write_text(
         """

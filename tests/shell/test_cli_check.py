@@ -81,6 +81,14 @@ def test_people_get_a_table(watcher: Watcher, healthy: Sandbox):
     assert ran.out.count("\nok ") >= 6
 
 
+def test_the_variable_that_holds_the_settings_is_named_as_their_source(
+    watcher: Watcher, healthy: Sandbox, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("WATCHER_TOML", '[watch]\njobs = ["churn-*"]')
+
+    assert found(watcher("check", "--json"), "configuration")["found"] == "WATCHER_TOML"
+
+
 @pytest.mark.parametrize(
     ("operation", "check"),
     [

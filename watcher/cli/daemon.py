@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from typing import Annotated
 
 import typer
@@ -31,15 +32,15 @@ def run(
 
 def check(config: ConfigFile = None, as_json: Json = False, verbose: Verbose = False) -> int:
     """Try everything that `run` will need, and say what is missing."""
-    from watcher.config import DEFAULT_FILE
+    from watcher.config import DEFAULT_FILE, source
     from watcher.preflight import State, preflight
 
     settings = start(config, verbose=verbose)
-    file = config or DEFAULT_FILE
-    source = str(file) if file.exists() else f"no {file} here: every setting has its default"
+    found = source(config, os.environ)
+    origin = str(found) if found else f"no {DEFAULT_FILE} here: every setting has its default"
     done = []
     with err().status("checking …") as status:
-        for result in preflight(settings, source):
+        for result in preflight(settings, origin):
             done.append(result)
             status.update(f"checked {result.name} …")
     if as_json:

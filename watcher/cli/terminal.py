@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 ConfigFile = Annotated[
     Path | None,
-    typer.Option("--config", "-c", help="The settings; watcher.toml in this folder if there is one."),
+    typer.Option("--config", "-c", help="The settings; else $WATCHER_TOML holds them, or watcher.toml here."),
 ]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Log what is decided, too.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
