@@ -1,0 +1,81 @@
+"""What a rule's log says reaches Slack while the rule's status says nothing."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from tests.doubles.slack import SlackDouble
+from tests.e2e.conftest import changed, eventually, running, texts
+from tests.e2e.test_kill import kill, start
+from watcher.app import App
+from watcher.config import Config
+from watcher.mute import ERROR_STANDS
+from watcher.sandbox.process import Sandbox
+
+RULE = "LossNotDecreasing"
+IN_PROGRESS = {"RuleConfigurationName": RULE, "RuleEvaluationStatus": "InProgress"}
+STARTED = (
+    "[2026-11-20 12:00:00.345 ip-10-0-1-7:1 INFO rule_invoker.py:15] "
+    "Started execution of rule LossNotDecreasing at step 0"
+)
+TRACEBACK = ["Traceback (most recent call last):", '  File "rule.py", line 31', "KeyError: 'loss'"]
+TITLE = f"{RULE} is not doing its work on churn"
+
+
+def place(sandbox: Sandbox, *said: str, ago: timedelta) -> None:
+    """A job in training, whose rule is in progress and said these lines some time ago."""
+    sandbox.control.put_training_job("churn", DebugRuleEvaluationStatuses=[IN_PROGRESS])
+    stream = sandbox.control.write_logs("churn", [], rule=RULE)
+    at = int((datetime.now(UTC) - ago).timestamp() * 1000)
+    logs: Any = sandbox.client("logs")
+    logs.put_log_events(
+        logGroupName="/aws/sagemaker/ProcessingJobs",
+        logStreamName=stream,
+        logEvents=[{"timestamp": at, "message": line} for line in said],
+    )
+    logs.close()
+
+
+def readings(sandbox: Sandbox) -> int:
+    return sandbox.control.calls().get("logs:FilterLogEvents", 0)
+
+
+def test_a_rule_whose_log_ends_with_a_traceback_is_told_once_however_often_watcher_is_killed(
+    config: Config, sandbox: Sandbox, slack: SlackDouble
+):
+    place(sandbox, STARTED, *TRACEBACK, ago=ERROR_STANDS + timedelta(seconds=5))
+    daemon = start(config, dict(sandbox.env))
+    eventually(lambda: slack.messages, "an alert")
+    for _ in range(2):
+        kill(daemon)
+        before = readings(sandbox)
+        daemon = start(config, dict(sandbox.env))
+        eventually(lambda before=before: readings(sandbox) >= before + 2, "the log was read again")
+    daemon.terminate()
+    daemon.join(15)
+    assert daemon.exitcode == 0
+    (message,) = slack.messages
+    blocks = json.dumps(message["blocks"])
+    assert message["text"].startswith(TITLE)
+    assert "status is still InProgress: KeyError: 'loss'" in blocks
+    assert "Started execution of rule LossNotDecreasing at step 0" in blocks
+
+
+def test_a_rule_that_falls_silent_is_told(config: Config, sandbox: Sandbox, slack: SlackDouble):
+    place(sandbox, STARTED, ago=timedelta(seconds=1))
+    with running(App(changed(config, rules={"mute_after": 1}))):
+        eventually(lambda: slack.messages, "an alert")
+    assert texts(slack)[0].startswith(TITLE)
+    assert "has written nothing in" in json.dumps(slack.messages[0]["blocks"])
+
+
+def test_with_mute_after_0_no_log_of_a_rule_in_progress_is_read(
+    config: Config, sandbox: Sandbox, slack: SlackDouble
+):
+    place(sandbox, STARTED, *TRACEBACK, ago=ERROR_STANDS + timedelta(seconds=5))
+    with running(App(changed(config, rules={"mute_after": 0}))):
+        eventually(lambda: sandbox.control.calls().get("sagemaker:Search", 0) > 2, "three passes")
+    assert readings(sandbox) == 0
+    assert slack.messages == []
