@@ -2,6 +2,9 @@
 
 Where the framework has modes, TRAIN and EVAL say it. XGBoost saves everything in mode GLOBAL and says it
 in the name: `train-<metric>` and `validation-<metric>`, after the channels of SageMaker's container.
+
+Training and validation values of one loss bear one name, or names that differ only in the word for the data
+that they begin with: `train:error` and `validation:error`, `loss` and `val_loss`.
 """
 
 from __future__ import annotations
@@ -9,7 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from enum import StrEnum
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from rules.base import Mode, Step, Value, scalar
 from rules.left_out import LeftOut
@@ -25,6 +28,13 @@ _RISING = re.compile(
 
 _TRAIN, _VALIDATION = "train-", "validation-"
 
+_DATA = re.compile(
+    r"(?:(?P<training>train(?:ing)?)|val(?:id(?:ation)?)?|eval(?:uation)?|test)[-_:./ ]", re.IGNORECASE
+)
+"""How names begin that say on which data a metric was computed (`train:error`, `valid_mae`)."""
+
+T = TypeVar("T")
+
 
 def rises(tensor: str) -> bool:
     """Whether it is a metric that ought to rise, and so no loss. XGBoost's `losses` collection has some."""
@@ -38,11 +48,26 @@ class Split(StrEnum):
     VALIDATION = "validation"
 
 
+def split_in(name: str) -> tuple[Split | None, str]:
+    """The data that a name begins with, and the rest of it; None, and the whole name, where it does not."""
+    data = _DATA.match(name)
+    if data is None or data.end() == len(name):
+        return None, name
+    return Split.TRAIN if data["training"] else Split.VALIDATION, name[data.end() :]
+
+
+def of_training(validation: str, training: Mapping[str, T]) -> T | None:
+    """What there is of the training values of the loss with this validation name: under the same name or, if
+    there is nothing, under one that says the same of other data."""
+    if validation in training:
+        return training[validation]
+    _, loss = split_in(validation)
+    return next((training[name] for name in sorted(training) if split_in(name)[1] == loss), None)
+
+
 class Loss(NamedTuple):
     tensor: str
     split: Split
-    pair: str
-    """The same for the training and the validation values of one loss: the name of the validation one."""
     value: float
 
 
@@ -51,7 +76,7 @@ class Losses:
 
     def __init__(self, selection: Selection, left_out: LeftOut) -> None:
         self._selection = selection
-        self._splits: dict[tuple[str, Mode], tuple[Split, str] | None] = {}
+        self._splits: dict[tuple[str, Mode], Split | None] = {}
         self._left_out = left_out
 
     def of(self, step: Step, tensors: Mapping[str, Value]) -> Iterator[Loss]:
@@ -66,21 +91,17 @@ class Losses:
             if loss is None:
                 self._left_out.add(tensor, "no_scalar", "they are no single numbers")
             else:
-                yield Loss(tensor, *split, loss)
+                yield Loss(tensor, split, loss)
 
-    def _split(self, tensor: str, mode: Mode) -> tuple[Split, str] | None:
+    def _split(self, tensor: str, mode: Mode) -> Split | None:
         if reduction(tensor):
             self._left_out.add(tensor, "only_reductions", "they are reductions")
         elif rises(tensor):
             self._left_out.add(tensor, "only_rising_metrics", "they should rise")
-        elif mode is Mode.TRAIN:
-            return Split.TRAIN, tensor
-        elif mode is Mode.EVAL:
-            return Split.VALIDATION, tensor
-        elif mode is Mode.GLOBAL and tensor.startswith(_TRAIN):
-            return Split.TRAIN, _VALIDATION + tensor.removeprefix(_TRAIN)
-        elif mode is Mode.GLOBAL and tensor.startswith(_VALIDATION):
-            return Split.VALIDATION, tensor
+        elif mode is Mode.TRAIN or (mode is Mode.GLOBAL and tensor.startswith(_TRAIN)):
+            return Split.TRAIN
+        elif mode is Mode.EVAL or (mode is Mode.GLOBAL and tensor.startswith(_VALIDATION)):
+            return Split.VALIDATION
         elif mode is Mode.GLOBAL:
             because = "neither a mode nor the name says whether they are of training or of validation"
             self._left_out.add(tensor, "no_modes", because)

@@ -6,8 +6,9 @@ readings taken here:
 - Means run over all values since `start_step` (a global step), for training and validation apart. With
   ratio = (mean of validation - mean of training) / |mean of training|, an evaluation is a step that saves
   a validation value. `patience` evaluations in a row with a ratio above `ratio_threshold` fire.
-- Training and validation are the modes TRAIN and EVAL of one tensor; in XGBoost, which has no modes, the
-  tensors `train-<metric>` and `validation-<metric>`.
+- Training and validation are the modes TRAIN and EVAL of one tensor, or of two whose names say the same of
+  other data (`loss` and `val_loss`); in XGBoost, which has no modes, the tensors `train-<metric>` and
+  `validation-<metric>`.
 - Without `tensor_regex`, the collection `losses` is read. Metrics that ought to rise, text, reductions and
   what has several elements are left out, and the verdict says so.
 - When several losses fire at one step, the first by name gives the reason, all go into the evidence.
@@ -20,11 +21,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from rules.base import Breach, Evidence, Rule, Step, Value
-from rules.losses import Losses, Split
+from rules.losses import Losses, Split, of_training
 from rules.parameters import REGEXES, number, parameter, parse, whole
 from rules.selection import Selection
 
@@ -55,11 +56,7 @@ class _Mean:
 
 
 @dataclass(slots=True)
-class _Track:
-    """What is remembered of one loss."""
-
-    train: _Mean = field(default_factory=_Mean)
-    validation: _Mean = field(default_factory=_Mean)
+class _Validation(_Mean):
     above: int = 0
     """How many evaluations in a row had a ratio above the threshold."""
 
@@ -75,75 +72,61 @@ class Overfit(Rule):
         selection = Selection(() if regexes else ("losses",), regexes)
         self.selections = (selection,)
         self._losses = Losses(selection, self._left_out)
-        self._tracks: dict[str, _Track] = {}
+        self._training: dict[str, _Mean] = {}
+        self._validation: dict[str, _Validation] = {}
         self._non_finite: set[str] = set()
         self._started = False
 
     def _judge(self, step: Step, tensors: Mapping[str, Value]) -> Sequence[Breach] | None:
         self._started |= step.number >= self.parameters.start_step
         evaluated = set()
-        for tensor, split, pair, value in self._losses.of(step, tensors):
+        for tensor, split, value in self._losses.of(step, tensors):
             self._read.add(tensor)
             if step.number < self.parameters.start_step:
                 continue
             if not math.isfinite(value):
                 self._non_finite.add(tensor)
                 continue
-            track = self._tracks.get(pair)
-            if track is None:
-                track = self._tracks[pair] = _Track()
             if split is Split.TRAIN:
-                track.train.add(value)
+                self._training.setdefault(tensor, _Mean()).add(value)
             else:
-                track.validation.add(value)
-                evaluated.add(pair)
-        breaches = [self._evaluate(step.number, pair) for pair in sorted(evaluated) if self._paired(pair)]
+                self._validation.setdefault(tensor, _Validation()).add(value)
+                evaluated.add(tensor)
+        breaches = [
+            self._evaluate(step.number, tensor, training.value)
+            for tensor in sorted(evaluated)
+            if (training := of_training(tensor, self._training))
+        ]
         return [breach for breach in breaches if breach] if breaches else None
 
-    def _paired(self, pair: str) -> bool:
-        track = self._tracks[pair]
-        return bool(track.train.count and track.validation.count)
-
-    def _evaluate(self, step: int, pair: str) -> Breach | None:
-        track = self._tracks[pair]
-        train, validation, allowed = (
-            track.train.value,
-            track.validation.value,
-            self.parameters.ratio_threshold,
-        )
+    def _evaluate(self, step: int, tensor: str, train: float) -> Breach | None:
+        track, allowed = self._validation[tensor], self.parameters.ratio_threshold
+        validation = track.value
         ratio = (validation - train) / max(abs(train), _TINY)
         track.above = track.above + 1 if ratio > allowed else 0
         if track.above < self.parameters.patience:
             return None
         times = f", {track.above} evaluations in a row" if track.above > 1 else ""
         explanation = (
-            f"up to step {step}, the mean validation loss {pair} is {validation:.6g} and that of training is "
-            f"{train:.6g}: a ratio of {ratio:.3g}{times}; the rule allows {allowed:g}"
+            f"up to step {step}, the mean validation loss {tensor} is {validation:.6g} and that of training "
+            f"is {train:.6g}: a ratio of {ratio:.3g}{times}; the rule allows {allowed:g}"
         )
-        evidence = Evidence(pair, step, validation, threshold=allowed, missed_by=ratio - allowed)
+        evidence = Evidence(tensor, step, validation, threshold=allowed, missed_by=ratio - allowed)
         return Breach("overfit", explanation, evidence)
 
     def _state(self) -> dict[str, Any]:
         return {
-            "tracks": {
-                pair: [
-                    track.train.total,
-                    track.train.count,
-                    track.validation.total,
-                    track.validation.count,
-                    track.above,
-                ]
-                for pair, track in self._tracks.items()
+            "training": {tensor: [mean.total, mean.count] for tensor, mean in self._training.items()},
+            "validation": {
+                tensor: [mean.total, mean.count, mean.above] for tensor, mean in self._validation.items()
             },
             "non_finite": sorted(self._non_finite),
             "started": self._started,
         }
 
     def _restore(self, state: Mapping[str, Any]) -> None:
-        self._tracks = {
-            pair: _Track(_Mean(train, trained), _Mean(validation, validated), above)
-            for pair, (train, trained, validation, validated, above) in state["tracks"].items()
-        }
+        self._training = {tensor: _Mean(*mean) for tensor, mean in state["training"].items()}
+        self._validation = {tensor: _Validation(*mean) for tensor, mean in state["validation"].items()}
         self._non_finite = set(state["non_finite"])
         self._started = state["started"]
 

@@ -9,9 +9,10 @@ readings taken here:
   therefore counts as soon as it adds up to `delta`.
 - The rule fires when `patience_validation` is exhausted. Whether `patience_train` is too, decides nothing;
   the sentence tells it, because a training loss that still falls points to overfitting.
-- Training and validation are the modes TRAIN and EVAL of one tensor; in XGBoost, which has no modes, the
-  tensors `train-<metric>` and `validation-<metric>`. The collection `losses` is read. Metrics that ought
-  to rise, text, reductions and what has several elements are left out, and the verdict says so.
+- Training and validation are the modes TRAIN and EVAL of one tensor, or of two whose names say the same of
+  other data (`loss` and `val_loss`); in XGBoost, which has no modes, the tensors `train-<metric>` and
+  `validation-<metric>`. The collection `losses` is read. Metrics that ought to rise, text, reductions and
+  what has several elements are left out, and the verdict says so.
 - When several losses fire at one step, the first by name gives the reason, all go into the evidence.
 - NaN and infinity are no optimum, so they use up the patience.
 """
@@ -24,7 +25,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rules.base import Breach, Evidence, Rule, Step, Value
-from rules.losses import Losses, Split
+from rules.losses import Losses, Split, of_training
 from rules.parameters import number, parameter, parse, whole
 from rules.selection import Selection
 
@@ -66,21 +67,21 @@ class Overtraining(Rule):
 
     def _judge(self, step: Step, tensors: Mapping[str, Value]) -> Sequence[Breach] | None:
         validated: dict[str, float] = {}
-        for tensor, split, pair, value in self._losses.of(step, tensors):
+        for tensor, split, value in self._losses.of(step, tensors):
             self._read.add(tensor)
-            track = self._tracks[split].get(pair)
+            track = self._tracks[split].get(tensor)
             if track is None:
-                track = self._tracks[split][pair] = _Track(step.number)
+                track = self._tracks[split][tensor] = _Track(step.number)
             elif split is Split.VALIDATION:
-                validated[pair] = value
+                validated[tensor] = value
             track.take(step.number, value, self.parameters.delta)
         if not validated:
             return None
-        breaches = (self._compare(step.number, pair, validated[pair]) for pair in sorted(validated))
+        breaches = (self._compare(step.number, tensor, validated[tensor]) for tensor in sorted(validated))
         return [breach for breach in breaches if breach]
 
-    def _compare(self, step: int, pair: str, value: float) -> Breach | None:
-        track, delta = self._tracks[Split.VALIDATION][pair], self.parameters.delta
+    def _compare(self, step: int, tensor: str, value: float) -> Breach | None:
+        track, delta = self._tracks[Split.VALIDATION][tensor], self.parameters.delta
         if track.waited < self.parameters.patience_validation:
             return None
         if track.best is None:
@@ -88,16 +89,16 @@ class Overtraining(Rule):
         else:
             optimum = f"no new optimum since {track.best:.6g} at step {track.step}"
         explanation = (
-            f"{pair} has had {optimum}, {track.waited} saved values ago; it is {value:.6g} at step {step}, "
-            f"and an optimum has to be lower by {delta:g}{self._training(pair)}"
+            f"{tensor} has had {optimum}, {track.waited} saved values ago; it is {value:.6g} at step {step}, "
+            f"and an optimum has to be lower by {delta:g}{self._training(tensor)}"
         )
         known = track.best is not None
         missed = delta - (track.best - value) if track.best is not None and math.isfinite(value) else None
-        evidence = Evidence(pair, step, value, track.step if known else None, track.best, delta, missed)
+        evidence = Evidence(tensor, step, value, track.step if known else None, track.best, delta, missed)
         return Breach("no_new_optimum", explanation, evidence)
 
-    def _training(self, pair: str) -> str:
-        track = self._tracks[Split.TRAIN].get(pair)
+    def _training(self, tensor: str) -> str:
+        track = of_training(tensor, self._tracks[Split.TRAIN])
         if track is None:
             return ""
         if track.waited >= self.parameters.patience_train:
@@ -107,14 +108,15 @@ class Overtraining(Rule):
     def _state(self) -> dict[str, Any]:
         return {
             "tracks": {
-                split: {pair: [track.step, track.best, track.waited] for pair, track in tracks.items()}
+                split: {tensor: [track.step, track.best, track.waited] for tensor, track in tracks.items()}
                 for split, tracks in self._tracks.items()
             },
         }
 
     def _restore(self, state: Mapping[str, Any]) -> None:
         self._tracks = {
-            split: {pair: _Track(*track) for pair, track in state["tracks"][split].items()} for split in Split
+            split: {tensor: _Track(*track) for tensor, track in state["tracks"][split].items()}
+            for split in Split
         }
 
     def _unjudged(self) -> Iterator[tuple[bool, str, str]]:

@@ -84,6 +84,34 @@ def test_with_modes_the_same_tensor_is_compared_between_train_and_eval() -> None
     assert (verdict.reason, verdict.step, verdict.steps_checked) == ("overfit", 3, 2)
 
 
+@pytest.mark.parametrize(
+    ("training", "validation"), [("train_loss", "val_loss"), ("Training:ce_loss", "test:ce_loss")]
+)
+def test_with_modes_names_that_say_the_same_of_other_data_are_one_loss(
+    training: str, validation: str
+) -> None:
+    saved = [(Step(0, Mode.TRAIN), {training: 1.0}), (Step(0, Mode.EVAL), {validation: 1.5})]
+    verdict = run(rule(tensor_regex="loss"), saved)
+    assert verdict.status is Status.ISSUES_FOUND
+    assert [row.tensor for row in verdict.evidence] == [validation]
+    assert verdict.tensors == tuple(sorted((training, validation)))
+
+
+def test_a_loss_of_the_same_name_comes_before_one_that_says_the_same() -> None:
+    training = {"loss": 1.0, "train_loss": 9.0}
+    saved = [(Step(0, Mode.TRAIN), training), (Step(1, Mode.EVAL), {"loss": 1.01})]
+    assert run(rule(tensor_regex="loss"), saved).status is Status.NO_ISSUES_FOUND
+
+
+def test_validation_on_two_sets_of_data_is_compared_with_the_same_training() -> None:
+    saved = [
+        (Step(0, Mode.TRAIN), {"train:loss": 1.0}),
+        (Step(0, Mode.EVAL), {"validation:loss": 1.05, "test:loss": 3.0}),
+    ]
+    (row,) = run(rule(tensor_regex="loss"), saved).evidence
+    assert (row.tensor, row.value) == ("test:loss", 3.0)
+
+
 def test_only_steps_with_a_validation_value_are_evaluations() -> None:
     saved = moded([(Mode.TRAIN, 1.0), (Mode.EVAL, 1.05), (Mode.TRAIN, 0.1), (Mode.TRAIN, 0.1)])
     verdict = run(rule(), saved)

@@ -93,6 +93,17 @@ def test_with_a_delta_of_zero_an_equal_value_is_no_optimum() -> None:
     assert run(rule(**parameters), validated([0.5, 0.4999])).status is Status.NO_ISSUES_FOUND
 
 
+def test_the_training_loss_of_another_name_that_says_the_same_is_told_of() -> None:
+    evaluation = Overtraining({"patience_validation": "1", "delta": "0.5"})
+    evaluation.learn({"losses": Collection(tensor_names=frozenset({"loss", "val_loss"}))})
+    saved = [
+        (Step(number, mode), {name: value})
+        for number, value in enumerate([3.0, 2.75])
+        for mode, name in ((Mode.TRAIN, "loss"), (Mode.EVAL, "val_loss"))
+    ]
+    assert "; the training loss still falls" in run(evaluation, saved).explanation
+
+
 def test_with_modes_eval_is_validation() -> None:
     saved = [
         (Step(0, Mode.TRAIN, 0), {"ce_loss": 0.5}),

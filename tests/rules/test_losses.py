@@ -1,0 +1,47 @@
+"""What the name of a metric says about the data on which it was computed."""
+
+from __future__ import annotations
+
+import pytest
+
+from rules.losses import Split, of_training, split_in
+
+TRAIN, VALIDATION = Split.TRAIN, Split.VALIDATION
+
+
+@pytest.mark.parametrize(
+    ("name", "split", "loss"),
+    [
+        ("train:error", TRAIN, "error"),
+        ("training_loss", TRAIN, "loss"),
+        ("train-logloss", TRAIN, "logloss"),
+        ("validation:error", VALIDATION, "error"),
+        ("valid_mae", VALIDATION, "mae"),
+        ("val_loss", VALIDATION, "loss"),
+        ("eval/loss", VALIDATION, "loss"),
+        ("Test:RMSE", VALIDATION, "RMSE"),
+        ("loss", None, "loss"),
+        ("trainable", None, "trainable"),
+        ("value", None, "value"),
+        ("evaluation", None, "evaluation"),
+        ("test:", None, "test:"),
+    ],
+)
+def test_a_name_may_begin_with_the_data(name: str, split: Split | None, loss: str) -> None:
+    assert split_in(name) == (split, loss)
+
+
+@pytest.mark.parametrize(
+    ("validation", "training", "found"),
+    [
+        ("validation:error", {"train:error": 1, "train:loss": 2}, 1),
+        ("val_loss", {"accuracy": 1, "loss": 2}, 2),
+        ("loss", {"loss": 1, "train_loss": 2}, 1),
+        ("validation:error", {"train:loss": 2}, None),
+        ("validation:error", {}, None),
+    ],
+)
+def test_validation_finds_the_training_of_the_same_loss(
+    validation: str, training: dict[str, int], found: int | None
+) -> None:
+    assert of_training(validation, training) == found
