@@ -75,7 +75,7 @@ class Rules(_Section):
     on its metrics in CloudWatch."""
     mute_after: float = Field(default=1800, ge=0)
     """Seconds of training in which a rule's processing job may write nothing to its log before that is told;
-    0: never told."""
+    0: the logs of rules in progress are not read, and nothing of them is told."""
     log_group: str = ""
     """CloudWatch log group for the log lines of Watcher's own evaluations; empty: they are not written."""
 

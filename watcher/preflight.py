@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from watcher.aws.accounts import Accounts
+from watcher.aws.evaluation_log import missing_group
 from watcher.aws.sagemaker import TrainingJobs, parse_job
 from watcher.aws.session import Aws, translate
 from watcher.config import Config
@@ -70,6 +72,8 @@ def _permissions(config: Config, aws: Aws, caller: str) -> Iterator[Check]:
     if config.watch.tags:
         yield _tried("job tags", lambda: _job_tags(aws, recent))
     yield _tried("rule logs", lambda: _rule_logs(aws))
+    if group := config.rules.log_group:
+        yield _tried("evaluation log", lambda: _evaluation_log(aws, group))
     yield _tried("debug output", lambda: _debug_output(aws, recent))
     for topic in _topics(config):
         yield _tried(f"topic {topic.address}", lambda topic=topic: _topic(aws, topic))  # type: ignore[misc]
@@ -164,9 +168,27 @@ def _job_tags(aws: Aws, recent: Sequence[JobSnapshot]) -> str | Check:
 def _rule_logs(aws: Aws) -> str:
     with suppress(NotFound), translate("logs:DescribeLogStreams"):
         aws.logs.describe_log_streams(logGroupName=PROCESSING_LOGS, limit=1)
+    with suppress(NotFound), translate("logs:FilterLogEvents"):
+        aws.logs.filter_log_events(logGroupName=PROCESSING_LOGS, logStreamNames=[NO_SUCH_STREAM], limit=1)
     with suppress(NotFound), translate("logs:GetLogEvents"):
         aws.logs.get_log_events(logGroupName=PROCESSING_LOGS, logStreamName=NO_SUCH_STREAM, limit=1)
-    return "DescribeLogStreams and GetLogEvents answer"
+    return "DescribeLogStreams, FilterLogEvents and GetLogEvents answer"
+
+
+def _evaluation_log(aws: Aws, group: str) -> str | Check:
+    try:
+        with translate("logs:DescribeLogStreams"):
+            aws.logs.describe_log_streams(logGroupName=group, limit=1)
+    except NotFound:
+        return Check("evaluation log", State.FAILED, *missing_group(group, aws.region))
+    # That there is no such stream is said only to those who may write to it.
+    with suppress(NotFound), translate("logs:PutLogEvents"):
+        aws.logs.put_log_events(
+            logGroupName=group,
+            logStreamName=NO_SUCH_STREAM,
+            logEvents=[{"timestamp": int(time.time() * 1000), "message": "watcher check"}],
+        )
+    return f"{group} takes lines; that logs:CreateLogStream is allowed cannot be tried without creating one"
 
 
 def _debug_output(aws: Aws, recent: Sequence[JobSnapshot]) -> str | Check:

@@ -94,6 +94,7 @@ def test_the_variable_that_holds_the_settings_is_named_as_their_source(
     [
         ("sagemaker:DescribeTrainingJob", "job details"),
         ("logs:DescribeLogStreams", "rule logs"),
+        ("logs:FilterLogEvents", "rule logs"),
         ("s3:GET", "debug output"),
     ],
 )
@@ -216,6 +217,42 @@ def test_the_tags_permission_is_asked_only_where_tags_are_watched(watcher: Watch
     Path("watcher.toml").write_text('[watch.tags]\nteam = "risk"')
 
     assert states(watcher("check", "--json"))["job tags"] == "ok"
+
+
+LOG_GROUP = "/watcher/evaluations"
+
+
+@pytest.fixture
+def with_log_group(watcher: Watcher) -> None:
+    Path("watcher.toml").write_text(f'[rules]\nlog_group = "{LOG_GROUP}"')
+
+
+@pytest.mark.usefixtures("with_log_group")
+def test_a_log_group_for_evaluations_that_is_missing_fails_with_the_command_that_makes_it(
+    watcher: Watcher, healthy: Sandbox
+):
+    check = found(watcher("check", "--json"), "evaluation log")
+
+    assert check["state"] == "failed"
+    assert check["found"] == f"rules.log_group: there is no log group {LOG_GROUP} in us-east-1"
+    assert f"aws logs create-log-group --region us-east-1 --log-group-name {LOG_GROUP}" in check["mend"]
+
+
+@pytest.mark.usefixtures("with_log_group")
+def test_writing_to_the_log_group_for_evaluations_is_tried_and_leaves_nothing_there(
+    watcher: Watcher, healthy: Sandbox
+):
+    logs = healthy.client("logs")
+    logs.create_log_group(logGroupName=LOG_GROUP)
+
+    allowed = found(watcher("check", "--json"), "evaluation log")
+    healthy.control.inject_fault("logs:PutLogEvents", "AccessDeniedException", "not authorized")
+    denied = found(watcher("check", "--json"), "evaluation log")
+
+    assert allowed["state"] == "ok"
+    assert (denied["state"], denied["mend"]) == ("failed", "allow logs:PutLogEvents")
+    assert logs.describe_log_streams(logGroupName=LOG_GROUP)["logStreams"] == []
+    logs.close()
 
 
 def test_a_topic_that_does_not_exist_fails(watcher: Watcher, healthy: Sandbox):

@@ -94,13 +94,16 @@ class EvaluationLog:
             ):
                 logs.create_log_stream(logGroupName=self._group, logStreamName=stream)
         except NotFound as error:
-            raise NotFound(missing_group(self._group, self._aws.region), operation=error.operation) from error
+            problem, mend = missing_group(self._group, self._aws.region)
+            raise NotFound(f"{problem}: {mend}", operation=error.operation) from error
 
 
-def missing_group(group: str, region: str) -> str:
+def missing_group(group: str, region: str) -> tuple[str, str]:
+    """What is wrong, and the mend."""
+    create = f"aws logs create-log-group --region {region} --log-group-name {group}"
     return (
-        f"rules.log_group: there is no log group {group} in {region}. Create it (aws logs create-log-group "
-        f"--region {region} --log-group-name {group}), or leave rules.log_group empty"
+        f"rules.log_group: there is no log group {group} in {region}",
+        f"create it ({create}), or leave rules.log_group empty",
     )
 
 
