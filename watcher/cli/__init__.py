@@ -14,6 +14,7 @@ import typer
 
 from watcher.cli.daemon import check, run
 from watcher.cli.known import findings, jobs, show, status
+from watcher.cli.logs import logs
 from watcher.cli.saved import evaluate, tensors
 from watcher.cli.stopping import stop
 from watcher.cli.trying import demo, sandbox
@@ -26,7 +27,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for command in (run, check, status, jobs, show, findings, tensors, evaluate, stop, demo, sandbox):
+for command in (run, check, status, jobs, show, findings, logs, tensors, evaluate, stop, demo, sandbox):
     app.command()(command)
 
 

@@ -1,0 +1,152 @@
+"""`logs`: what the rules of a job write, or the training job itself."""
+
+from __future__ import annotations
+
+import re
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from datetime import UTC, datetime
+from functools import lru_cache
+from itertools import cycle, islice
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from watcher.cli.terminal import ConfigFile, Json, Verbose, start
+from watcher.errors import UsageError
+
+if TYPE_CHECKING:
+    from watcher.follow import Line
+
+COLOURS = ("cyan", "green", "magenta", "yellow", "blue", "bright_cyan", "bright_green", "bright_magenta")
+AT_ONCE = 1000
+"""Lines that are written together: a system call for each would cost more than the line."""
+
+
+def logs(
+    job: Annotated[str, typer.Argument(help="The job's name or ARN.")],
+    *,
+    rule: Annotated[str | None, typer.Option("--rule", help="One rule's log; all of them if none.")] = None,
+    training: Annotated[bool, typer.Option("--training", help="The training job's own log.")] = False,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Go on until the job is over and its last line is in.")
+    ] = False,
+    since: Annotated[
+        str | None, typer.Option("--since", "-s", help="3h, 2d, or a time such as 2026-11-20T10:00Z.")
+    ] = None,
+    grep: Annotated[
+        str | None, typer.Option("--grep", metavar="PATTERN", help="Only lines in which this is found.")
+    ] = None,
+    utc: Annotated[bool, typer.Option("--utc", help="Times in UTC, not in this machine's zone.")] = False,
+    config: ConfigFile = None,
+    as_json: Json = False,
+    verbose: Verbose = False,
+) -> None:
+    """The logs of a job's rules, in the order of time.
+
+    With --json an object a line: time, rule, stream, message.
+    """
+    if training and rule:
+        raise UsageError("--training is the job's own log, --rule that of a rule: say one of them")
+    wanted = _expression(grep)
+    begin = _time(since)
+    settings = start(config, verbose=verbose)
+    from watcher import follow as following
+    from watcher.aws.accounts import Accounts
+    from watcher.named import find_job
+
+    accounts = Accounts(settings.region, settings.account)
+    chosen = following.Chosen(rule=rule, training=training, since=begin)
+    log = following.JobLog(accounts, find_job(accounts, job), chosen, settings.rules)
+    said = 0
+
+    def tell(lines: Iterator[Line]) -> None:
+        nonlocal said
+        if wanted:
+            lines = (line for line in lines if wanted.search(line.text))
+        # Those who come later have found their labels among these.
+        write = _json if as_json else _writer(log.labels, wanted, utc=utc)
+        while batch := list(islice(lines, AT_ONCE)):
+            sys.stdout.write(write(batch))
+            sys.stdout.flush()
+            said += len(batch)
+
+    if follow:
+        complain: Callable[[str], None] = lambda text: typer.echo(f"watcher: {text}", err=True)  # noqa: E731
+        following.follow(log, tell, complain, clock=time.monotonic, wait=time.sleep)
+    else:
+        log.look()
+        tell(log.read())
+    if not said:
+        typer.echo(f"watcher: {f'no line has {grep}' if grep else log.what_is_missing()}", err=True)
+
+
+def _writer(
+    labels: Iterable[str], wanted: re.Pattern[str] | None, *, utc: bool
+) -> Callable[[list[Line]], str]:
+    """What turns lines into text: coloured and aligned on a terminal, plain fields anywhere else."""
+    from watcher.message import printable
+
+    when = lru_cache(maxsize=4)(_utc if utc else _local)
+    if not sys.stdout.isatty():
+        return lambda lines: "".join(
+            f"{line.label} {when(line.timestamp // 1000)} {printable(line.text)}\n" for line in lines
+        )
+    names = sorted(labels)
+    width = max(map(len, names), default=0)
+    head = {
+        name: typer.style(name.ljust(width), fg=colour)
+        for name, colour in zip(names, cycle(COLOURS), strict=False)
+    }
+
+    def text(line: Line) -> str:
+        shown = printable(line.text)
+        if wanted:
+            shown = wanted.sub(lambda match: typer.style(match[0], bold=True, fg="red"), shown)
+        at = typer.style(when(line.timestamp // 1000), dim=True)
+        return f"{head.get(line.label, line.label)} {at} {shown}\n"
+
+    return lambda lines: "".join(map(text, lines))
+
+
+def _json(lines: list[Line]) -> str:
+    import json
+
+    def document(line: Line) -> dict[str, Any]:
+        seconds, milliseconds = divmod(line.timestamp, 1000)
+        at = f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{milliseconds:03d}Z"
+        return {"time": at, "rule": line.rule, "stream": line.stream, "message": line.text}
+
+    return "".join(f"{json.dumps(document(line), ensure_ascii=False)}\n" for line in lines)
+
+
+def _utc(seconds: int) -> str:
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%SZ}"
+
+
+def _local(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).astimezone().isoformat(timespec="seconds")
+
+
+def _expression(text: str | None) -> re.Pattern[str] | None:
+    try:
+        return re.compile(text) if text else None
+    except re.error as error:
+        raise UsageError(f"--grep {text}: {error}") from error
+
+
+def _time(text: str | None) -> datetime | None:
+    """As `awslogs --start` understands it."""
+    if text is None:
+        return None
+    from awslogs.core import AWSLogs
+    from awslogs.exceptions import UnknownDateError
+
+    try:
+        milliseconds = AWSLogs.parse_datetime(None, text)
+    except (UnknownDateError, OverflowError):
+        milliseconds = None
+    if milliseconds is None:
+        raise UsageError(f"--since {text!r}: write 30m, 3h, 2d, 1w, or a time such as 2026-11-20T10:00Z")
+    return datetime.fromtimestamp(milliseconds / 1000, UTC)
