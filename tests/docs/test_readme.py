@@ -65,9 +65,9 @@ def test_the_options_of_all_commands_are_where_the_readme_says():
     with_json = {command for command in COMMANDS if "--json" in options(command)}
     with_config = {command for command in COMMANDS if {"--config", "--verbose"} <= options(command)}
 
-    assert with_json == {"check", "status", "jobs", "show", "findings", "tensors", "evaluate", "stop"}
+    assert with_json == {"check", "status", "jobs", "show", "findings", "logs", "tensors", "evaluate", "stop"}
     assert with_config == set(COMMANDS) - {"demo", "sandbox"}
-    assert "`show`, `findings`, `tensors`, `evaluate` and `stop` print JSON with `--json`" in README
+    assert "`show`, `findings`, `logs`, `tensors`, `evaluate` and `stop` print JSON with `--json`" in README
 
 
 def test_every_make_target_that_the_documents_name_exists():
