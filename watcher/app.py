@@ -294,9 +294,13 @@ class App:
         return [self._start("logs", self._listen)] if self.config.rules.mute_after else []
 
     def _listen(self) -> None:
-        while not self.stopping.wait(min(LISTEN_EVERY, self.config.watch.poll_interval)):
+        every = min(LISTEN_EVERY, self.config.watch.poll_interval)
+        turn = Pace(1 / every, time.monotonic, self.stopping.wait)
+        turn.keep()
+        while not self.stopping.is_set():
             with self._expected_faults():
                 self.listener.cycle()
+            turn.keep()
 
     def _start(self, name: str, loop: Callable[[], None]) -> threading.Thread:
         thread = threading.Thread(target=self._guarded(name, loop), name=name, daemon=True)

@@ -14,7 +14,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from rules import Rule, Verdict
@@ -31,7 +31,7 @@ _ERRORS = ("ERROR", "CRITICAL")
 FAILED = "Exception during rule evaluation: "
 """Debugger's last words on a rule that fired as well as on one that could not run."""
 _FIRED = re.compile(
-    r"RuleEvaluationConditionMet\b|resulted in the condition being met|\bover the last \d+ steps at step \d"
+    r"RuleEvaluationConditionMet\b|resulted in the condition being met|over the last \d+ steps at step \d"
 )
 _STEP = re.compile(r"\bstep[ :=]+(\d{1,18})", re.IGNORECASE)
 
@@ -76,31 +76,34 @@ class RuleLog:
     def _next(self, at: datetime, line: str) -> RuleLog:
         record = _RECORD.match(line)
         said = line[record.end() :] if record else line
-        log = replace(self, last_at=at, last_line=said.strip()[:LONGEST])
-        if record is None and self.in_traceback:
-            if line[0].isspace():
-                return log
-            return log._failed(at, line)
-        if _TRACEBACK in line:
-            return replace(log, in_traceback=True, error=line.strip()[:LONGEST], error_at=at)
-        if record is None:
-            if line.startswith(FAILED):
-                return log._failed(at, line)
-            return log._said(line, goes_on=False)
-        if (record["smdebug"] or record["logging"]) in _ERRORS:
-            return log._failed(at, said)
-        return log._said(said, goes_on=True)
+        # One new value a line: a process that begins reads every log from its start.
+        return replace(
+            self, last_at=at, last_line=said.strip()[:LONGEST], **self._changes(at, line, said, record)
+        )
 
-    def _failed(self, at: datetime, said: str) -> RuleLog:
+    def _changes(self, at: datetime, line: str, said: str, record: re.Match[str] | None) -> dict[str, Any]:
+        """What a line tells, beside that there was one."""
+        if record is None and self.in_traceback:
+            return {} if line[0].isspace() else self._failed(at, line)
+        if _TRACEBACK in line:
+            return {"in_traceback": True, "error": line.strip()[:LONGEST], "error_at": at}
+        if record is None:
+            return self._failed(at, line) if line.startswith(FAILED) else self._said(line, goes_on=False)
+        if (record["smdebug"] or record["logging"]) in _ERRORS:
+            return self._failed(at, said)
+        return self._said(said, goes_on=True)
+
+    def _failed(self, at: datetime, said: str) -> dict[str, Any]:
         """A rule that fires ends with an exception, too, which is none of its errors."""
         if _FIRED.search(said):
             return self._said(said, goes_on=True)
-        return replace(self, in_traceback=False, error=said.strip()[:LONGEST], error_at=at)
+        return {"in_traceback": False, "error": said.strip()[:LONGEST], "error_at": at}
 
-    def _said(self, said: str, *, goes_on: bool) -> RuleLog:
+    def _said(self, said: str, *, goes_on: bool) -> dict[str, Any]:
         step = self._newest(said)
-        log = replace(self, in_traceback=False, step=step, fired=self.fired or bool(_FIRED.search(said)))
-        return replace(log, error="", error_at=None) if goes_on or step != self.step else log
+        changes = {"in_traceback": False, "step": step, "fired": self.fired or bool(_FIRED.search(said))}
+        over = {"error": "", "error_at": None} if goes_on or step != self.step else {}
+        return changes | over
 
     def _newest(self, said: str) -> int | None:
         steps = [int(step) for step in _STEP.findall(said)]

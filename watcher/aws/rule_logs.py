@@ -82,6 +82,8 @@ class RuleLogs:
     def _read(self) -> None:
         began = self._clock()
         self._pace.keep()
+        if self._stopping():
+            return
         for page in self._tail.read():
             for event in page:
                 self._hear(event)
