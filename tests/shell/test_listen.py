@@ -10,15 +10,17 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
+from tests.jobs import a_job, an_outcome
 from watcher.aws.accounts import Accounts
 from watcher.aws.rule_logs import LOOKED_FOR
-from watcher.config import Config
+from watcher.config import Account, Config
 from watcher.faults import Faults
 from watcher.listen import Listener
 from watcher.model import Finding
 from watcher.pipeline import Pipeline
 from watcher.reconcile import Reconciler
 from watcher.sandbox.process import Sandbox
+from watcher.store.base import Look
 from watcher.store.memory import MemoryStore
 from watcher.work import LookAgain, Pace
 
@@ -50,10 +52,10 @@ class Clock:
 class Daemon:
     """What of the daemon listens, and what it listens for."""
 
-    def __init__(self, store: MemoryStore, clock: Clock) -> None:
+    def __init__(self, store: MemoryStore, clock: Clock, *members: Account) -> None:
         self.store, self.clock = store, clock
         self.work = LookAgain()
-        accounts, config, faults = Accounts(), Config(), Faults()
+        accounts, config, faults = Accounts(members=members), Config(), Faults()
         self.pipeline = Pipeline(
             accounts=accounts,
             store=store,
@@ -304,6 +306,49 @@ def test_where_aws_stops_answering_the_next_cycle_goes_on(
         "aws_refused",
         "aws_answers_again",
     ]
+
+
+def test_a_member_account_that_refuses_the_role_is_said_and_the_other_logs_are_read(
+    daemon: Daemon, place: Callable[..., None], sandbox: Sandbox, clock: Clock
+):
+    place(*TRACEBACK)
+    daemon.look()
+    theirs = CHURN.replace("123456789012", "999999999999")
+    rule = an_outcome(evaluation_job_arn=f"{theirs}-lossnotdecreasing-0a1b2c3d")
+    job = a_job("churn", arn=theirs, started_at=clock(), outcomes=(rule,))
+    daemon.store.commit([Look(snapshot=job, fingerprint="theirs", seen_at=clock(), watching=True)])
+    sandbox.control.inject_fault("sts:AssumeRole", "AccessDenied", "not authorized", status=403)
+    member = Account(role_arn="arn:aws:iam::999999999999:role/watcher")
+    daemon = Daemon(daemon.store, clock, member)
+    with capture_logs() as said:
+        daemon.cycle()
+        [finding] = daemon.cycle(61)
+
+    assert finding.job_arn == CHURN
+    refused = [entry for entry in said if entry["event"] == "aws_refused"]
+    assert [(entry["operation"], entry["at"]) for entry in refused] == [
+        ("sts:AssumeRole", "us-east-1 as arn:aws:iam::999999999999:role/watcher")
+    ]
+
+
+def test_a_stream_that_somebody_deletes_is_let_go_and_the_others_are_read(
+    daemon: Daemon, place: Callable[..., None], logs: Any, sandbox: Sandbox
+):
+    place(INFO + "Loading trial")
+    place(INFO + "Loading trial", name="another")
+    daemon.look()
+    daemon.cycle()
+    group = "/aws/sagemaker/ProcessingJobs"
+    streams = logs.describe_log_streams(logGroupName=group, logStreamNamePrefix="churn-")["logStreams"]
+    logs.delete_log_stream(logGroupName=group, logStreamName=streams[0]["logStreamName"])
+    sandbox.control.write_logs("another", TRACEBACK, rule=RULE)
+    with capture_logs() as said:
+        daemon.cycle(30)
+        daemon.cycle(30)
+        [finding] = daemon.cycle(61)
+
+    assert finding.job == "another"
+    assert [entry["event"] for entry in said if entry["log_level"] == "warning"] == ["log_stream_vanished"]
 
 
 def test_what_is_told_changes_nothing_of_when_the_job_is_looked_at(
