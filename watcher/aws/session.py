@@ -31,6 +31,7 @@ from watcher.destination import public_url
 from watcher.errors import AccessDenied, AwsError, ConfigError, CredentialsError, NotFound, Unavailable
 
 if TYPE_CHECKING:
+    from types_boto3_cloudwatch import CloudWatchClient
     from types_boto3_logs import CloudWatchLogsClient
     from types_boto3_s3 import S3Client
     from types_boto3_sagemaker import SageMakerClient
@@ -84,6 +85,10 @@ class Aws:
     @property
     def sagemaker(self) -> SageMakerClient:
         return self.client("sagemaker")  # type: ignore[no-any-return]
+
+    @property
+    def cloudwatch(self) -> CloudWatchClient:
+        return self.client("cloudwatch")  # type: ignore[no-any-return]
 
     @property
     def logs(self) -> CloudWatchLogsClient:

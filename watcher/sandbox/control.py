@@ -34,6 +34,12 @@ class Control:
         body = {"lines": list(lines)} | ({"rule": rule} if rule else {})
         return str(self._call("POST", f"/training-jobs/{name}/logs", body)["logStreamName"])
 
+    def put_metrics(self, name: str, metrics: Mapping[str, Iterable[tuple[float, float]]]) -> None:
+        """Of each metric, times (seconds since 1970) and values."""
+        self._call(
+            "POST", f"/training-jobs/{name}/metrics", {key: list(rows) for key, rows in metrics.items()}
+        )
+
     def inject_fault(
         self,
         operation: str,

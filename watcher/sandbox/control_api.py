@@ -6,6 +6,7 @@
     PUT    /sandbox/training-jobs/NAME             {"TrainingJobStatus": …, "DebugRuleEvaluationStatuses": …}
     DELETE /sandbox/training-jobs/NAME
     POST   /sandbox/training-jobs/NAME/logs        {"lines": […], "rule": "LossNotDecreasing"}
+    POST   /sandbox/training-jobs/NAME/metrics     {"train:loss": [[1795176000, 0.5], …]}
     POST   /sandbox/faults                         {"operation": "sagemaker:Search", "times": 3, …}
     GET    /sandbox/faults      DELETE /sandbox/faults
     GET    /sandbox/calls       DELETE /sandbox/calls
@@ -15,7 +16,9 @@ PUT places a job in a state without training: members are those of `DescribeTrai
 any status is taken, also one that SageMaker does not know; what is left out keeps its value, or has a
 default in a new job. Times are seconds since 1970. A job that was alive is so no longer: it stays as it
 is placed. A rule's lines go to the log stream of its processing job, which comes to be where it was not;
-without `rule` they go to the training job's. A fault's members are those of `faults.Fault`.
+without `rule` they go to the training job's, and what its MetricDefinitions find in them becomes metrics.
+Metrics can also be given as they are, with the times at which they were measured; whether the job has
+MetricDefinitions of that name does not matter. A fault's members are those of `faults.Fault`.
 
 An unsigned request to the path of an S3 bucket named `sandbox` lands here; signed ones do not.
 A mistake is answered with 400 and {"message": …}.
@@ -38,6 +41,7 @@ from werkzeug.wrappers import Request, Response
 
 from watcher.sandbox.api_errors import ApiError, invalid
 from watcher.sandbox.faults import Fault, Faults
+from watcher.sandbox.metrics import Measured
 from watcher.sandbox.publisher import Publisher
 from watcher.sandbox.rule_jobs import (
     PROCESSING_LOGS,
@@ -68,6 +72,7 @@ class ControlApi:
                     ("PUT", "/training-jobs/<name>", self.place),
                     ("DELETE", "/training-jobs/<name>", self.delete),
                     ("POST", "/training-jobs/<name>/logs", self.write_logs),
+                    ("POST", "/training-jobs/<name>/metrics", self.put_metrics),
                     ("POST", "/faults", self.inject_fault),
                     ("GET", "/faults", self.faults),
                     ("DELETE", "/faults", self.clear_faults),
@@ -124,11 +129,20 @@ class ControlApi:
         members = _members(request)
         job = self._backend.jobs.get(name)
         if "rule" not in members:
-            group, stream = TRAINING_LOGS, training_log_stream(job)
-        else:
-            group, stream = PROCESSING_LOGS, self._rule_log_stream(name, members["rule"])
-        self._backend.logs.write(group, stream, members["lines"])
-        return {"logGroupName": group, "logStreamName": stream}
+            self._backend.training_log.write(name, members["lines"])
+            return {"logGroupName": TRAINING_LOGS, "logStreamName": training_log_stream(job)}
+        stream = self._rule_log_stream(name, members["rule"])
+        self._backend.logs.write(PROCESSING_LOGS, stream, members["lines"])
+        return {"logGroupName": PROCESSING_LOGS, "logStreamName": stream}
+
+    def put_metrics(self, request: Request, name: str) -> Any:
+        values = [
+            Measured(metric, value, at)
+            for metric, points in _members(request).items()
+            for at, value in points
+        ]
+        self._backend.training_log.measure(name, values)
+        return {}
 
     def _rule_log_stream(self, name: str, wanted: str) -> str:
         job = self._backend.jobs.get(name)

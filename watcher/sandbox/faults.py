@@ -83,10 +83,15 @@ class Faults:
         return None
 
 
+_SERVICES = {"monitoring": "cloudwatch"}
+"""What policies call a service that signs under another name."""
+
+
 def operation_of(environ: WSGIEnvironment) -> str:
     """`sagemaker:Search`, `sts:GetCallerIdentity`, `s3:GET`: the service is the one that was signed for."""
     credential = re.search(r"Credential=[^,/]+/\d+/[^/]+/([^/]+)/", environ.get("HTTP_AUTHORIZATION", ""))
-    service = credential.group(1) if credential else "unsigned"
+    signed_for = credential.group(1) if credential else "unsigned"
+    service = _SERVICES.get(signed_for, signed_for)
     if target := environ.get("HTTP_X_AMZ_TARGET"):
         return f"{service}:{target.rpartition('.')[2]}"
     if environ.get("CONTENT_TYPE", "").startswith("application/x-www-form-urlencoded"):

@@ -19,11 +19,9 @@ from watcher.sandbox.api_errors import ApiError
 from watcher.sandbox.container import Container, Exit
 from watcher.sandbox.rule_jobs import (
     PROCESSING_LOGS,
-    TRAINING_LOGS,
     RuleJob,
     evaluation_job_arn,
     rule_jobs,
-    training_log_stream,
 )
 from watcher.sandbox.settings import Settings
 from watcher.sandbox.training_job import DEBUG_RULES, TrainingJob, entered, with_rule
@@ -47,6 +45,8 @@ class Site:
     """What containers export."""
     write_log: Callable[[str, str, Sequence[str]], None]
     """Group, stream, lines."""
+    write_training_log: Callable[[str, Sequence[str]], None]
+    """Job, lines."""
 
 
 class _Closed(Exception):
@@ -145,7 +145,7 @@ class TrainingLife(Life):
             return "Stopped"
 
         def log(line: str) -> None:
-            self.site.write_log(TRAINING_LOGS, training_log_stream(job), [line])
+            self.site.write_training_log(self.job, [line])
 
         container = self.start_container(command, job.record, out=log, err=log, TRAINING_JOB_NAME=self.job)
         if not self.watch(container, job.max_runtime):

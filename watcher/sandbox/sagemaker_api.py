@@ -28,6 +28,7 @@ from watcher.sandbox.search import search
 from watcher.sandbox.settings import Settings
 from watcher.sandbox.training_job import FINAL_RULE_STATUSES, TrainingJob, stopping
 from watcher.sandbox.training_jobs import TrainingJobs
+from watcher.sandbox.training_log import TrainingLog
 
 Answer = str
 """The JSON of a response. moto serialises from the model what is not text, ten times slower."""
@@ -55,6 +56,7 @@ class Backend(SageMakerModelBackend):  # type: ignore[misc]
             account_id, region_name, publish=around.publisher.to(account_id, region_name), clock=time.time
         )
         self.logs = LogWriter(account_id, region_name)
+        self.training_log = TrainingLog(self.jobs, self.logs)
         self.lives = Lives(
             Site(
                 jobs=self.jobs,
@@ -62,6 +64,7 @@ class Backend(SageMakerModelBackend):  # type: ignore[misc]
                 directory=Path(tempfile.mkdtemp(prefix=f"{region_name}-", dir=around.directory)),
                 environment=environment.variables(around.endpoint, region_name, around.directory),
                 write_log=self.logs.write,
+                write_training_log=self.training_log.write,
             )
         )
 

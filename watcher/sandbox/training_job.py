@@ -43,6 +43,20 @@ MESSAGES = {
 }
 
 
+XGBOOST_METRICS = [
+    {
+        "Name": f"{data}:{metric}",
+        "Regex": rf".*\[[0-9]+\].*#011{data}-{metric}:([-+]?[0-9]*\.?[0-9]+(?:[eE][-+]?[0-9]+)?).*",
+    }
+    for data in ("train", "validation")
+    for metric in (
+        *("accuracy", "auc", "error", "f1", "logloss", "mae"),
+        *("map", "merror", "mlogloss", "mse", "ndcg", "rmse"),
+    )
+]
+"""What SageMaker adds to a job of its built-in XGBoost, of all metrics that the algorithm may compute."""
+
+
 @dataclass(frozen=True)
 class TrainingJob:
     record: Record
@@ -127,6 +141,9 @@ def created(request: Mapping[str, Any], *, account: str, region: str, now: float
                 }
                 for rule in record[configurations]
             ]
+    algorithm = record.get("AlgorithmSpecification", {})
+    if "xgboost" in algorithm.get("TrainingImage", "") and not algorithm.get("MetricDefinitions"):
+        record["AlgorithmSpecification"] = algorithm | {"MetricDefinitions": XGBOOST_METRICS}
     tags = {tag["Key"]: tag["Value"] for tag in request.get("Tags", ())}
     return entered(TrainingJob(record, tags), "Starting", now)
 

@@ -1,0 +1,126 @@
+"""Training metrics on the sandbox: from a job's log into CloudWatch, and out of it again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+
+from tests.doubles.training_requests import training_request
+from watcher.sandbox.metrics import measured
+from watcher.sandbox.process import Sandbox
+from watcher.sandbox.training_job import created
+
+NAMESPACE = "/aws/sagemaker/TrainingJobs"
+START = datetime.now(UTC).replace(minute=0, second=0, microsecond=0) - timedelta(hours=2)
+HOUR = timedelta(hours=1)
+
+
+def query(job: str, metric: str, number: int = 0, period: int = 60) -> dict[str, Any]:
+    dimensions = [{"Name": "TrainingJobName", "Value": job}]
+    named = {"Namespace": NAMESPACE, "MetricName": metric, "Dimensions": dimensions}
+    return {"Id": f"q{number}", "MetricStat": {"Metric": named, "Period": period, "Stat": "Average"}}
+
+
+def read(sandbox: Sandbox, queries: Sequence[dict[str, Any]], **request: Any) -> dict[str, Any]:
+    asked = {"MetricDataQueries": queries, "StartTime": START, "EndTime": START + HOUR}
+    answer: dict[str, Any] = sandbox.client("cloudwatch").get_metric_data(**asked | request)
+    return answer
+
+
+def at(minute: float) -> float:
+    return (START + timedelta(minutes=minute)).timestamp()
+
+
+def values(sandbox: Sandbox, job: str, metric: str) -> list[float]:
+    now = datetime.now(UTC)
+    answer = read(sandbox, [query(job, metric)], StartTime=now - HOUR, EndTime=now + timedelta(minutes=1))
+    found: list[float] = answer["MetricDataResults"][0]["Values"]
+    return found
+
+
+def test_what_metric_definitions_find_in_the_log_becomes_metrics(sandbox: Sandbox) -> None:
+    definitions = [
+        {"Name": "train:loss", "Regex": r"loss=([0-9.]+)"},
+        {"Name": "broken", "Regex": "loss"},
+    ]
+    sandbox.control.put_training_job(
+        "logs", AlgorithmSpecification={"TrainingInputMode": "File", "MetricDefinitions": definitions}
+    )
+    sandbox.control.write_logs("logs", ["epoch 1 loss=0.75", "loss=nan", "no number"])
+    sandbox.control.write_logs("logs", ["epoch 2 loss=0.25"])
+    assert set(values(sandbox, "logs", "train:loss")) in ({0.5}, {0.75, 0.25})  # a minute may have passed
+    assert values(sandbox, "logs", "broken") == []
+    (final,) = sandbox.client("sagemaker").describe_training_job(TrainingJobName="logs")[
+        "FinalMetricDataList"
+    ]
+    assert (final["MetricName"], final["Value"]) == ("train:loss", 0.25)
+
+
+def test_metrics_are_placed_at_any_time_and_averaged_over_their_periods(sandbox: Sandbox) -> None:
+    sandbox.control.put_training_job("placed")
+    loss = [(at(0), 1.0), (at(0.5), 3.0), (at(7), 5.0)]
+    sandbox.control.put_metrics("placed", {"loss": loss, "accuracy": [(at(1), 0.5)]})
+    by_minute, by_five, other = read(
+        sandbox,
+        [
+            query("placed", "loss", 0),
+            query("placed", "loss", 1, period=300),
+            query("another", "loss", 2),
+        ],
+    )["MetricDataResults"]
+    assert by_minute["Values"] == [2.0, 5.0]
+    assert by_minute["Timestamps"] == [START, START + timedelta(minutes=7)]
+    assert by_five["Timestamps"] == [START, START + timedelta(minutes=5)]
+    assert other["Values"] == []
+
+
+def test_the_newest_value_is_the_final_one(sandbox: Sandbox) -> None:
+    sandbox.control.put_training_job("placed")
+    sandbox.control.put_metrics("placed", {"loss": [(at(5), 5.0), (at(3), 3.0)]})
+    (job,) = sandbox.control.training_jobs()
+    assert job["FinalMetricDataList"] == [{"MetricName": "loss", "Value": 5.0, "Timestamp": at(5)}]
+
+
+def test_pages_follow_each_other_to_the_end(sandbox: Sandbox) -> None:
+    sandbox.control.put_training_job("placed")
+    for name in ("a", "b"):
+        sandbox.control.put_metrics("placed", {name: [(at(minute), minute) for minute in range(5)]})
+    queries = [query("placed", "a", 0), query("placed", "b", 1)]
+    pages = [read(sandbox, queries, MaxDatapoints=4)]
+    while "NextToken" in pages[-1]:
+        pages.append(read(sandbox, queries, MaxDatapoints=4, NextToken=pages[-1]["NextToken"]))
+    assert len(pages) == 3
+    found: dict[str, list[float]] = {"q0": [], "q1": []}
+    for page in pages:
+        for result in page["MetricDataResults"]:
+            found[result["Id"]] += result["Values"]
+    assert found == {"q0": [0, 1, 2, 3, 4], "q1": [0, 1, 2, 3, 4]}
+    assert [result["StatusCode"] for result in pages[0]["MetricDataResults"]] == ["PartialData"] * 2
+    assert pages[-1]["MetricDataResults"][0]["StatusCode"] == "Complete"
+
+
+def test_more_than_500_series_are_refused_as_at_aws(sandbox: Sandbox) -> None:
+    with pytest.raises(ClientError, match="must not have a size greater than 500"):
+        read(sandbox, [query("job", "loss", number) for number in range(501)])
+
+
+def test_the_built_in_xgboost_has_definitions_that_find_what_it_prints() -> None:
+    job = created(training_request("built-in"), account="123456789012", region="us-east-1", now=at(0))
+    line = "[12]#011train-logloss:0.25000#011validation-logloss:0.50000#011validation-error:1e-3"
+    assert set(measured(job, [line, "[13] no metrics"], at(1))) == {
+        ("train:logloss", 0.25, at(1)),
+        ("validation:logloss", 0.5, at(1)),
+        ("validation:error", 0.001, at(1)),
+    }
+
+
+def test_a_jobs_own_definitions_are_left_alone() -> None:
+    mine = [{"Name": "loss", "Regex": "loss=(.*)"}]
+    image = training_request("mine")["AlgorithmSpecification"]
+    request = training_request("mine", AlgorithmSpecification={**image, "MetricDefinitions": mine})
+    job = created(request, account="123456789012", region="us-east-1", now=at(0))
+    assert job.record["AlgorithmSpecification"]["MetricDefinitions"] == mine

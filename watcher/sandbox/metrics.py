@@ -1,0 +1,160 @@
+"""Training metrics as SageMaker has them: numbers in the log, found by a job's MetricDefinitions, go into
+CloudWatch and into the job's FinalMetricDataList. And `GetMetricData` where moto stops short.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+from moto.cloudwatch.exceptions import ValidationError
+from moto.cloudwatch.models import MetricDatum, cloudwatch_backends
+from moto.cloudwatch.responses import CloudWatchResponse
+from moto.core.responses import ActionResult
+
+from watcher.sandbox.training_job import Record, TrainingJob
+
+NAMESPACE = "/aws/sagemaker/TrainingJobs"
+DIMENSION = "TrainingJobName"
+MOST_SERIES = 500
+MOST_DATAPOINTS = 100_800
+
+
+class Measured(NamedTuple):
+    name: str
+    value: float
+    at: float
+    """Seconds since 1970."""
+
+
+# -- writing --------------------------------------------------------------------------------------
+
+
+def measured(job: TrainingJob, lines: Iterable[str], now: float) -> list[Measured]:
+    """What the regexes of the job's MetricDefinitions find in lines of its log. Pure."""
+    definitions = job.record.get("AlgorithmSpecification", {}).get("MetricDefinitions", ())
+    regexes = [(definition["Name"], re.compile(definition["Regex"])) for definition in definitions]
+    return [
+        Measured(name, value, now)
+        for line in lines
+        for name, regex in regexes
+        if (value := _number(regex.search(line))) is not None
+    ]
+
+
+def _number(found: re.Match[str] | None) -> float | None:
+    try:
+        value = float(found[1]) if found else math.nan
+    except (IndexError, TypeError, ValueError):
+        return None
+    return value if math.isfinite(value) else None
+
+
+def with_final_metrics(job: TrainingJob, values: Iterable[Measured]) -> TrainingJob:
+    """The job with the newest value of each metric in its FinalMetricDataList. Pure."""
+    final = {metric["MetricName"]: metric for metric in job.record.get("FinalMetricDataList", ())}
+    for name, value, at in values:
+        if name not in final or final[name]["Timestamp"] <= at:
+            final[name] = {"MetricName": name, "Value": value, "Timestamp": at}
+    return replace(job, record=job.record | {"FinalMetricDataList": list(final.values())})
+
+
+def put(account: str, region: str, job: str, values: Sequence[Measured]) -> None:
+    """Into moto's CloudWatch, from within its own process."""
+    cloudwatch_backends[account][region].put_metric_data(
+        NAMESPACE,
+        [
+            {
+                "MetricName": name,
+                "Value": value,
+                "Timestamp": _moment(at),
+                "Dimensions": [{"Name": DIMENSION, "Value": job}],
+            }
+            for name, value, at in values
+        ],
+    )
+
+
+def _moment(at: float) -> datetime:
+    """As moto has times: in UTC, and not aware of it."""
+    return datetime.fromtimestamp(at, UTC).replace(tzinfo=None)
+
+
+# -- reading --------------------------------------------------------------------------------------
+
+
+def install() -> None:
+    """Let moto's `GetMetricData` take as many series as CloudWatch's, give pages, and answer for hundreds of
+    series in a moment: moto looks at every value there is for each minute of each series."""
+    CloudWatchResponse.get_metric_data = get_metric_data
+
+
+_get_metric_data = CloudWatchResponse.get_metric_data
+
+
+def get_metric_data(self: CloudWatchResponse) -> ActionResult:
+    request = self._get_params()
+    queries = request.get("MetricDataQueries", [])
+    if not queries or any(query.get("MetricStat", {}).get("Stat") != "Average" for query in queries):
+        return _get_metric_data(self)
+    if len(queries) > MOST_SERIES:
+        raise ValidationError(
+            f"The collection MetricDataQueries must not have a size greater than {MOST_SERIES}."
+        )
+    since, until = request["StartTime"], request["EndTime"]
+    if since >= until:
+        raise ValidationError("The parameter EndTime must be greater than StartTime.")
+    data = _by_metric(self.cloudwatch_backend.metric_data, since, until)
+    series = [_averages(query, data) for query in queries]
+    size, first = request.get("MaxDatapoints") or MOST_DATAPOINTS, int(request.get("NextToken") or 0)
+    answer: dict[str, Any] = {"MetricDataResults": list(_page(queries, series, first, first + size))}
+    if first + size < sum(map(len, series)):
+        answer["NextToken"] = str(first + size)
+    return ActionResult(answer)
+
+
+Key = tuple[Any, ...]
+Point = tuple[datetime, float]
+
+
+def _by_metric(data: Iterable[Any], since: datetime, until: datetime) -> Mapping[Key, list[MetricDatum]]:
+    found: defaultdict[Key, list[MetricDatum]] = defaultdict(list)
+    for datum in list(data):
+        if isinstance(datum, MetricDatum) and since <= datum.timestamp < until:
+            dimensions = frozenset((dimension.name, dimension.value) for dimension in datum.dimensions)
+            found[datum.namespace, datum.name, dimensions].append(datum)
+    return found
+
+
+def _averages(query: Record, data: Mapping[Key, list[MetricDatum]]) -> list[Point]:
+    metric, period = query["MetricStat"]["Metric"], int(query["MetricStat"]["Period"])
+    dimensions = frozenset((each["Name"], each["Value"]) for each in metric.get("Dimensions", ()))
+    periods: defaultdict[float, list[float]] = defaultdict(list)
+    for datum in data.get((metric["Namespace"], metric["MetricName"], dimensions), ()):
+        seconds = datum.timestamp.replace(tzinfo=UTC).timestamp()
+        periods[seconds - seconds % period].append(datum.value)
+    return [(_moment(at), math.fsum(values) / len(values)) for at, values in sorted(periods.items())]
+
+
+def _page(
+    queries: Sequence[Record], series: Sequence[list[Point]], first: int, last: int
+) -> Iterator[Record]:
+    """Of all points, one series behind the other, those from `first` to `last`. Every series is on the first
+    page, and then those that go on."""
+    position = 0
+    for query, points in zip(queries, series, strict=True):
+        here = points[max(first - position, 0) : max(last - position, 0)]
+        position += len(points)
+        if here or first == 0:
+            yield {
+                "Id": query["Id"],
+                "Label": query.get("Label") or query["MetricStat"]["Metric"]["MetricName"],
+                "Timestamps": [at for at, _ in here],
+                "Values": [value for _, value in here],
+                "StatusCode": "Complete" if position <= last else "PartialData",
+            }
