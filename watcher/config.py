@@ -33,7 +33,6 @@ class _Section(BaseModel):
     model_config = ConfigDict(
         extra="forbid",
         frozen=True,
-        use_attribute_docstrings=True,
         allow_inf_nan=False,
         hide_input_in_errors=True,
     )

@@ -5,20 +5,22 @@ of time, until the job is over and its last line is in.
 from __future__ import annotations
 
 import heapq
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
 
 from watcher import policy
 from watcher.aws.accounts import Accounts
 from watcher.aws.evaluation_log import local_streams
-from watcher.aws.logs import JobLogs, LogEvent, Tail
+from watcher.aws.logs import JobLogs, Tail
 from watcher.aws.sagemaker import TrainingJobs
+from watcher.aws.session import Aws
 from watcher.config import Rules
 from watcher.errors import NotFound, Unavailable, UsageError
 from watcher.links import PROCESSING_LOGS, TRAINING_LOGS
-from watcher.model import JobSnapshot, Outcome, RuleSource
+from watcher.model import JobSnapshot, Outcome, RuleSource, job_name
+from watcher.named import find_job
 
 EVERY = 2.0
 """Seconds between two looks at the logs."""
@@ -40,107 +42,148 @@ class Line(NamedTuple):
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class Chosen:
-    """What to show of a job."""
+class JobLog(ABC):
+    """Log streams of one job, read together. Each method raises `AwsError` from what it asks."""
 
-    rule: str | None = None
-    """None: all of its rules."""
-    training: bool = False
-    """The training job's own log instead."""
-    since: datetime | None = None
-    """None: from the beginning."""
-
-
-class JobLog:
-    """Raises `UsageError` where the job has no such rule, and `AwsError` from what reads."""
-
-    def __init__(self, accounts: Accounts, job: JobSnapshot, chosen: Chosen, settings: Rules) -> None:
-        self.job = job
-        self._chosen, self._settings = chosen, settings
-        self._aws = accounts.of(job.arn)
-        self._streams = JobLogs(self._aws)
-        self._tails: dict[str, Tail] = {}
-        self._labels: dict[str, tuple[str, str | None]] = {}
-        if not chosen.training:
-            _check(job, chosen.rule, self._local_rules())
+    def __init__(self, since: datetime | None) -> None:
+        self._since = since
+        self._tails: dict[tuple[Aws, str], Tail] = {}
+        self._whose: dict[str, tuple[str, str | None]] = {}
+        """Label and rule of each stream."""
 
     @property
-    def labels(self) -> list[str]:
+    @abstractmethod
+    def labels(self) -> Sequence[str]:
         """All that lines may bear, so that they can be aligned."""
-        if self._chosen.training:
-            return [TRAINING]
-        ours = [_local_label(rule) for rule in self._local_rules()] if self._settings.log_group else []
-        return list(dict.fromkeys([outcome.rule for outcome in self._outcomes()] + ours))
 
-    def what_is_missing(self) -> str:
-        """Why there may be nothing to show, in a sentence."""
-        if self._labels:
-            since = self._chosen.since
-            return f"nothing was logged since {since:%Y-%m-%d %H:%M:%S} UTC" if since else "the log is empty"
-        if self._chosen.training:
-            return f"{self.job.name} has no log stream in {TRAINING_LOGS} yet"
-        if not any(outcome.evaluation_job_arn for outcome in self._outcomes()):
-            return f"no rule of {self.job.name} has a processing job yet"
-        return f"the rules of {self.job.name} have no log stream in {PROCESSING_LOGS} yet"
-
+    @abstractmethod
     def look(self) -> None:
         """Find the streams that are not known yet."""
-        if self._chosen.training:
-            for stream in self._streams.training_streams(self.job.name):
-                self._follow(TRAINING_LOGS, stream, TRAINING, None)
-            return
-        for rule in self._outcomes():
-            if rule.evaluation_job_arn:
-                found = self._streams.rule_streams(self.job.name, rule.rule, rule.evaluation_job_arn)
-                for stream in found:
-                    self._follow(PROCESSING_LOGS, stream, rule.rule, rule.rule)
-        if group := self._settings.log_group:
-            ours = local_streams(self._aws, group, self.job, self._local_rules())
-            for name, stream in ours.items():
-                self._follow(group, stream, _local_label(name), name)
 
+    @abstractmethod
     def look_again(self) -> None:
-        """Read the job anew, too. A job that has been deleted is as it was."""
-        try:
-            self.job = TrainingJobs(self._aws).describe(self.job.name)
-        except NotFound:
-            return
-        finally:
-            self.look()
+        """Read the job anew, too. One that has been deleted is as it was."""
 
     @property
+    @abstractmethod
     def over(self) -> bool:
         """No more lines will be written, but for those under way."""
-        if self._chosen.training:
-            return self.job.ended
-        return self.job.ended and all(outcome.final for outcome in self._outcomes())
+
+    @abstractmethod
+    def _why_no_stream(self) -> str: ...
 
     def read(self) -> Iterator[Line]:
         """What is new, in the order of time."""
         return heapq.merge(*(self._lines(tail) for tail in self._tails.values()))
 
+    def why_empty(self) -> str:
+        """In a sentence."""
+        if not self._whose:
+            return self._why_no_stream()
+        since = self._since
+        return f"nothing was logged since {since:%Y-%m-%d %H:%M:%S} UTC" if since else "the log is empty"
+
+    def _follow(self, aws: Aws, group: str, stream: str, label: str, rule: str | None) -> None:
+        if stream not in self._whose:
+            self._whose[stream] = (label, rule)
+            tail = self._tails.setdefault((aws, group), Tail(aws, group))
+            tail.follow(stream, self._since)
+
     def _lines(self, tail: Tail) -> Iterator[Line]:
         for page in tail.read():
-            yield from map(self._line, page)
+            for event in page:
+                label, rule = self._whose[event.stream]
+                yield Line(event.timestamp, label, rule, event.stream, event.message)
 
-    def _line(self, event: LogEvent) -> Line:
-        label, rule = self._labels[event.stream]
-        return Line(event.timestamp, label, rule, event.stream, event.message)
+
+class TrainingLog(JobLog):
+    """What a training job itself writes, one stream for each instance."""
+
+    labels = (TRAINING,)
+
+    def __init__(self, accounts: Accounts, name: str, since: datetime | None) -> None:
+        """`name`: the job's, or its ARN."""
+        super().__init__(since)
+        self._accounts, self._name = accounts, name
+        self._job: JobSnapshot | None = None
+
+    def look(self) -> None:
+        """The job itself is asked for only where it has no stream: a stream bears the job's name. Raises
+        `UsageError` where there is no such job."""
+        arn = self._name if self._name.startswith("arn:") else ""
+        for place in [self._accounts.of(arn)] if arn else self._accounts.places:
+            for stream in JobLogs(place).training_streams(job_name(self._name)):
+                self._follow(place, TRAINING_LOGS, stream, TRAINING, None)
+        if not self._whose and self._job is None:
+            self._job = find_job(self._accounts, self._name)
+
+    def look_again(self) -> None:
+        self._job = _read_anew(self._accounts, self._job or find_job(self._accounts, self._name))
+        self.look()
+
+    @property
+    def over(self) -> bool:
+        return self._job is not None and self._job.ended
+
+    def _why_no_stream(self) -> str:
+        return f"{job_name(self._name)} has no log stream in {TRAINING_LOGS} yet"
+
+
+class RulesLog(JobLog):
+    """What the processing jobs of a job's rules write, and Watcher's own evaluations where
+    `rules.log_group` has them written."""
+
+    def __init__(
+        self,
+        accounts: Accounts,
+        job: JobSnapshot,
+        settings: Rules,
+        rule: str | None,
+        since: datetime | None,
+    ) -> None:
+        """`rule` None: all. Raises `UsageError` where the job has no such rule."""
+        super().__init__(since)
+        self._accounts, self._job, self._settings, self._rule = accounts, job, settings, rule
+        self._aws = accounts.of(job.arn)
+        self._streams = JobLogs(self._aws)
+        _check(job, rule, self._local_rules())
+
+    @property
+    def labels(self) -> list[str]:
+        ours = [_local_label(rule) for rule in self._local_rules()] if self._settings.log_group else []
+        return list(dict.fromkeys([outcome.rule for outcome in self._outcomes()] + ours))
+
+    def look(self) -> None:
+        for rule in self._outcomes():
+            if rule.evaluation_job_arn:
+                found = self._streams.rule_streams(self._job.name, rule.rule, rule.evaluation_job_arn)
+                for stream in found:
+                    self._follow(self._aws, PROCESSING_LOGS, stream, rule.rule, rule.rule)
+        if group := self._settings.log_group:
+            home = self._accounts.home
+            for name, stream in local_streams(home, group, self._job, self._local_rules()).items():
+                self._follow(home, group, stream, _local_label(name), name)
+
+    def look_again(self) -> None:
+        self._job = _read_anew(self._accounts, self._job)
+        self.look()
+
+    @property
+    def over(self) -> bool:
+        return self._job.ended and all(outcome.final for outcome in self._outcomes())
+
+    def _why_no_stream(self) -> str:
+        if not any(outcome.evaluation_job_arn for outcome in self._outcomes()):
+            return f"no rule of {self._job.name} has a processing job yet"
+        return f"the rules of {self._job.name} have no log stream in {PROCESSING_LOGS} yet"
 
     def _outcomes(self) -> list[Outcome]:
-        theirs = (outcome for outcome in self.job.outcomes if outcome.source is not RuleSource.LOCAL)
-        return [outcome for outcome in theirs if self._chosen.rule in (None, outcome.rule)]
+        theirs = (outcome for outcome in self._job.outcomes if outcome.source is not RuleSource.LOCAL)
+        return [outcome for outcome in theirs if self._rule in (None, outcome.rule)]
 
     def _local_rules(self) -> list[str]:
-        names = [rule.name for rule in policy.local_rules(self.job, self._settings)]
-        return [name for name in names if self._chosen.rule in (None, name)]
-
-    def _follow(self, group: str, stream: str, label: str, rule: str | None) -> None:
-        if stream not in self._labels:
-            self._labels[stream] = (label, rule)
-            tail = self._tails.setdefault(group, Tail(self._aws, group))
-            tail.follow(stream, self._chosen.since)
+        names = [rule.name for rule in policy.local_rules(self._job, self._settings)]
+        return [name for name in names if self._rule in (None, name)]
 
 
 def follow(
@@ -174,6 +217,13 @@ def follow(
             elif clock() - over_since >= LAST_LINES:
                 return
         wait(EVERY)
+
+
+def _read_anew(accounts: Accounts, job: JobSnapshot) -> JobSnapshot:
+    try:
+        return TrainingJobs(accounts.of(job.arn)).describe(job.name)
+    except NotFound:
+        return job
 
 
 def _check(job: JobSnapshot, rule: str | None, local: Sequence[str]) -> None:

@@ -125,6 +125,8 @@ def compose(
 
 def printable(text: str) -> str:
     """Without what a terminal would obey and what no reader sees; line ends and tabs stay."""
+    if text.isprintable():
+        return text
     lines = _ESCAPE_SEQUENCE.sub("", text).replace("\r\n", "\n").replace("\r", "\n")
     return _UNPRINTABLE.sub("", lines).strip("\n")
 

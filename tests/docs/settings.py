@@ -9,22 +9,25 @@ from collections.abc import Iterator
 from typing import Any, get_args
 
 from pydantic import BaseModel, SecretStr
+from pydantic._internal._docs_extraction import extract_docstrings_from_cls
 from pydantic.fields import FieldInfo
 
 from watcher.config import Config
 
 
 def rows() -> Iterator[str]:
-    for key, field in settings(Config):
-        yield f"| `{key}` | {default(field)} | {' '.join((field.description or '').split())} |"
+    for key, field, description in settings(Config):
+        yield f"| `{key}` | {default(field)} | {' '.join(description.split())} |"
 
 
-def settings(section: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
-    """Every setting with its dotted key, in the order in which the code has them."""
+def settings(section: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, FieldInfo, str]]:
+    """Every setting with its dotted key and the docstring below it, in the order of the code."""
+    # pydantic does this by itself where a model asks for it, with each start of each command.
+    descriptions = extract_docstrings_from_cls(section, use_inspect=True)
     for name, field in section.model_fields.items():
         inner = _section_in(field.annotation)
-        if inner is None or field.description:
-            yield prefix + name, field
+        if inner is None or name in descriptions:
+            yield prefix + name, field, descriptions.get(name, "")
         if inner is not None:
             yield from settings(inner, f"{prefix}{name}.")
 

@@ -14,7 +14,7 @@ import pytest
 from tests.shell.conftest import Ran
 from watcher.aws.accounts import Accounts
 from watcher.config import Rules
-from watcher.follow import EVERY, LAST_LINES, Chosen, JobLog, Line, follow
+from watcher.follow import EVERY, LAST_LINES, Line, RulesLog, follow
 from watcher.named import find_job
 from watcher.sandbox.process import Sandbox
 
@@ -230,7 +230,7 @@ class Turned:
         self.then.get(self.rounds, lambda: None)()
 
 
-def followed(clock: Turned, chosen: Chosen | None = None) -> tuple[list[str], list[str]]:
+def followed(clock: Turned) -> tuple[list[str], list[str]]:
     """What is told, and what is complained of, until the log is over."""
     told: list[str] = []
     complaints: list[str] = []
@@ -239,7 +239,7 @@ def followed(clock: Turned, chosen: Chosen | None = None) -> tuple[list[str], li
         told.extend(line.text for line in written)
 
     accounts = Accounts("us-east-1")
-    log = JobLog(accounts, find_job(accounts, "churn"), chosen or Chosen(), Rules())
+    log = RulesLog(accounts, find_job(accounts, "churn"), Rules(), None, None)
     follow(log, tell, complaints.append, clock=clock, wait=clock.wait)
     return told, complaints
 
@@ -330,6 +330,30 @@ def test_the_command_follows_to_the_end(churn: Sandbox, watcher: Watcher, monkey
 
     assert ran.code == 0
     assert len(messages(ran)) == 2
+
+
+def test_the_training_log_is_followed_to_its_end_too(
+    churn: Sandbox, watcher: Watcher, monkeypatch: pytest.MonkeyPatch
+):
+    clock = Turned()
+    clock.then = {
+        2: lambda: churn.control.write_logs("churn", ["[0] train-error:0.2"]),
+        9: lambda: end(churn),
+    }
+    monkeypatch.setattr(time, "monotonic", clock)
+    monkeypatch.setattr(time, "sleep", clock.wait)
+
+    ran = watcher("logs", "churn", "--training", "--follow", "--json")
+
+    assert messages(ran) == ["[0] train-error:0.2"]
+
+
+def test_the_log_of_a_training_job_is_found_by_its_name_alone(churn: Sandbox, watcher: Watcher):
+    churn.control.write_logs("churn", ["[0] train-error:0.2"])
+    churn.control.forget_calls()
+    watcher("logs", "churn", "--training")
+
+    assert churn.control.calls() == {"logs:DescribeLogStreams": 1, "logs:FilterLogEvents": 1}
 
 
 def test_a_line_is_ordered_by_its_time_before_all_else():

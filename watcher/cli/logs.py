@@ -57,8 +57,11 @@ def logs(
     from watcher.named import find_job
 
     accounts = Accounts(settings.region, settings.account)
-    chosen = following.Chosen(rule=rule, training=training, since=begin)
-    log = following.JobLog(accounts, find_job(accounts, job), chosen, settings.rules)
+    log: following.JobLog
+    if training:
+        log = following.TrainingLog(accounts, job, begin)
+    else:
+        log = following.RulesLog(accounts, find_job(accounts, job), settings.rules, rule, begin)
     said = 0
 
     def tell(lines: Iterator[Line]) -> None:
@@ -79,7 +82,7 @@ def logs(
         log.look()
         tell(log.read())
     if not said:
-        typer.echo(f"watcher: {f'no line has {grep}' if grep else log.what_is_missing()}", err=True)
+        typer.echo(f"watcher: {f'no line has {grep}' if grep else log.why_empty()}", err=True)
 
 
 def _writer(
