@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import time
+import tracemalloc
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from itertools import islice
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -14,10 +17,13 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from watcher.aws.logs import OVERLAP, JobLogs, Tail
-from watcher.aws.session import Aws
-from watcher.errors import AccessDenied, CredentialsError
+from watcher.aws.session import PUBLISH_ONCE, Aws
+from watcher.errors import AccessDenied, AwsError, CredentialsError, Unavailable
 from watcher.links import PROCESSING_LOGS, TRAINING_LOGS
 from watcher.sandbox.process import Sandbox
+
+if TYPE_CHECKING:
+    from types_boto3_logs import CloudWatchLogsClient
 
 JOB = "Churn-XGB-2026-11-18-09-30-02-114"
 RULE = "LossNotDecreasing"
@@ -26,6 +32,11 @@ ARN = (
     "churn-xgb-2026-11-18-09-30-lossnotdecreasing-ee3df9a4"
 )
 STREAM = "Churn-XGB-2026-11-18-09-30-LossNotDecreasing-ee3df9a4/algo-1-1763458480000"
+
+
+WINDOW = int(OVERLAP * 1000)
+LONG = "." * 300_000
+"""Three lines that end so fill a page."""
 
 
 class Logs:
@@ -40,14 +51,22 @@ class Logs:
         for stream in streams:
             self.client.create_log_stream(logGroupName=self.group, logStreamName=stream)
 
-    def put(self, stream: str, lines: Iterable[str], at: int | None = None) -> None:
-        """`at`: milliseconds before now, in the order of CloudWatch's PutLogEvents."""
-        now = int(time.time() * 1000) - (at or 0)
-        events = [{"timestamp": now, "message": line} for line in lines]
+    def put(self, stream: str, lines: Iterable[str], ago: int = 0) -> None:
+        """`ago`: their age by their writer's clock, in milliseconds; below zero where that is ahead."""
+        at = int(time.time() * 1000) - ago
+        events = [{"timestamp": at, "message": line} for line in lines]
         self.client.put_log_events(logGroupName=self.group, logStreamName=stream, logEvents=events)
 
     def delete(self, stream: str) -> None:
         self.client.delete_log_stream(logGroupName=self.group, logStreamName=stream)
+
+
+class AsksOnce(Aws):
+    """Waits for no second attempt."""
+
+    @property
+    def logs(self) -> CloudWatchLogsClient:
+        return self.client("logs", config=PUBLISH_ONCE)  # type: ignore[no-any-return]
 
 
 @pytest.fixture
@@ -60,8 +79,9 @@ def tail(logs: Logs) -> Tail:
     return Tail(Aws("us-east-1"), PROCESSING_LOGS)
 
 
-def told(tail: Tail) -> list[str]:
-    return [event.message for page in tail.read() for event in page]
+def told(tail: Tail, answers: int | None = None) -> list[str]:
+    """What a cycle tells, or its first answers."""
+    return [event.message for page in islice(tail.read(), answers) for event in page]
 
 
 def filters(sandbox: Sandbox) -> int:
@@ -73,7 +93,7 @@ def filters(sandbox: Sandbox) -> int:
 
 def test_what_is_there_is_told_first_and_then_only_what_is_new(logs: Logs, tail: Tail):
     logs.create("a")
-    logs.put("a", ["one", "two"], at=3_600_000)
+    logs.put("a", ["one", "two"], ago=3_600_000)
     tail.follow("a")
 
     assert told(tail) == ["one", "two"]
@@ -88,23 +108,23 @@ def test_a_cycle_over_250_streams_costs_three_requests_however_long_the_logs_hav
     streams = [f"stream-{number:03d}" for number in range(250)]
     logs.create(*streams)
     for stream in streams:
-        logs.put(stream, ["boot"], at=600_000)
+        logs.put(stream, ["boot"], ago=600_000)
         tail.follow(stream)
-    logs.put("stream-000", map(str, range(9_000)), at=300_000)
+    logs.put("stream-000", map(str, range(9_000)), ago=300_000)
     assert len(told(tail)) == 9_250
 
     aws_environment.control.forget_calls()
-    for cycle in range(20):
+    for cycle in range(50):
         logs.put(streams[cycle], ["line"])
         assert told(tail) == ["line"]
 
-    assert filters(aws_environment) == 3 * 20
+    assert filters(aws_environment) == 3 * 50
 
 
 def test_events_come_in_the_order_of_their_times_across_streams(logs: Logs, tail: Tail):
     logs.create("a", "b")
     for number in range(6):
-        logs.put("ab"[number % 2], [str(number)], at=6_000 - number * 1_000)
+        logs.put("ab"[number % 2], [str(number)], ago=6_000 - number * 1_000)
     tail.follow("a")
     tail.follow("b")
 
@@ -117,7 +137,7 @@ def test_a_late_event_within_the_window_is_told_once(logs: Logs, tail: Tail):
     logs.put("a", ["new"])
     assert told(tail) == ["new"]
 
-    logs.put("a", ["late"], at=int(OVERLAP * 1000) - 5_000)
+    logs.put("a", ["late"], ago=WINDOW)
 
     assert told(tail) == ["late"]
     assert told(tail) == []
@@ -134,8 +154,8 @@ def test_lines_that_are_alike_in_text_and_time_are_all_told(logs: Logs, tail: Ta
 
 def test_following_begins_where_it_is_asked_to(logs: Logs, tail: Tail):
     logs.create("a")
-    logs.put("a", ["old"], at=7_200_000)
-    logs.put("a", ["young"], at=60_000)
+    logs.put("a", ["old"], ago=7_200_000)
+    logs.put("a", ["young"], ago=60_000)
     tail.follow("a", datetime.fromtimestamp(time.time() - 3600, UTC))
 
     assert told(tail) == ["young"]
@@ -143,14 +163,50 @@ def test_following_begins_where_it_is_asked_to(logs: Logs, tail: Tail):
 
 def test_a_stream_that_is_followed_later_is_told_whole_and_the_others_only_anew(logs: Logs, tail: Tail):
     logs.create("a", "b")
-    logs.put("a", ["a1"], at=600_000)
+    logs.put("a", ["a1"], ago=600_000)
     tail.follow("a")
     assert told(tail) == ["a1"]
-    logs.put("b", ["b1"], at=900_000)
+    logs.put("b", ["b1"], ago=900_000)
     tail.follow("b")
     tail.follow("a")
 
     assert told(tail) == ["b1"]
+
+
+def test_a_stream_that_joins_makes_no_other_read_its_past_again(
+    logs: Logs, tail: Tail, aws_environment: Sandbox
+):
+    logs.create("a", "b")
+    logs.put("a", [LONG] * 12, ago=600_000)
+    tail.follow("a")
+    assert len(told(tail)) == 12
+    logs.put("a", ["a, anew"])
+    logs.put("b", ["b"], ago=900_000)
+    tail.follow("b")
+    aws_environment.control.forget_calls()
+
+    assert told(tail) == ["a, anew", "b"]
+    assert filters(aws_environment) == 2
+
+
+def test_an_answer_without_events_is_not_the_end(logs: Logs, tail: Tail):
+    logs.create("a")
+    logs.put("a", [LONG] * 4, ago=600_000)
+    tail.follow("a")
+
+    assert [len(page) for page in tail.read()] == [0, 3, 1]
+
+
+def test_a_writer_whose_clock_is_ahead_hides_no_other(logs: Logs, tail: Tail):
+    logs.create("ahead", "a")
+    tail.follow("ahead")
+    tail.follow("a")
+    logs.put("ahead", [LONG] * 4, ago=-3_600_000)
+    assert len(told(tail)) == 4
+
+    logs.put("a", ["now"])
+
+    assert told(tail) == ["now"]
 
 
 def test_a_stream_that_is_forgotten_is_read_no_more(logs: Logs, tail: Tail, aws_environment: Sandbox):
@@ -163,35 +219,49 @@ def test_a_stream_that_is_forgotten_is_read_no_more(logs: Logs, tail: Tail, aws_
     assert filters(aws_environment) == 0
 
 
-lines_put = st.lists(
-    st.tuples(
-        st.sampled_from(["a", "b", "c"]),
-        st.integers(min_value=0, max_value=int(OVERLAP * 1000) - 10_000),  # how late, in milliseconds
-        st.booleans(),  # whether a cycle follows
+@dataclass(frozen=True)
+class Put:
+    stream: str
+    ago: int
+    fills: bool
+    """Whether it is so long that CloudWatch soon needs another page."""
+    answers: int | None
+    """How far the cycle comes that follows; None: to its end."""
+
+
+puts = st.lists(
+    st.builds(
+        Put,
+        stream=st.sampled_from("abc"),
+        ago=st.integers(-60_000, WINDOW),
+        fills=st.sampled_from([False, False, True]),
+        answers=st.sampled_from([0, 0, 1, 2, 3, None]),
     ),
-    max_size=25,
+    max_size=12,
 )
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(lines_put)
-def test_however_late_and_mixed_lines_are_put_each_is_told_exactly_once(
-    logs: Logs, put: list[tuple[str, int, bool]]
+@settings(
+    max_examples=20,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(puts)
+def test_however_late_and_mixed_lines_are_put_and_wherever_cycles_break_off_each_is_told_exactly_once(
+    logs: Logs, put: list[Put]
 ):
     tail = Tail(Aws("us-east-1"), PROCESSING_LOGS)
     expected: Counter[str] = Counter()
     found: Counter[str] = Counter()
-    mark = str(time.monotonic_ns())
-    streams = {name: f"{name}-{mark}" for name in "abc"}
+    streams = {name: f"{name}-{time.monotonic_ns()}" for name in "abc"}
     logs.create(*streams.values())
     for stream in streams.values():
         tail.follow(stream)
-    for number, (name, late, look) in enumerate(put):
-        line = f"line {number % 3}"
-        logs.put(streams[name], [line], at=late)
+    for number, one in enumerate(put):
+        line = f"line {number % 3}{LONG if one.fills else ''}"
+        logs.put(streams[one.stream], [line], one.ago)
         expected[line] += 1
-        if look:
-            found.update(told(tail))
+        found.update(told(tail, one.answers))
     found.update(told(tail))
 
     assert found == expected
@@ -255,40 +325,88 @@ def test_a_throttled_request_is_made_again(logs: Logs, tail: Tail, aws_environme
     assert told(tail) == ["one"]
 
 
+@pytest.mark.parametrize(
+    ("code", "error"),
+    [("ThrottlingException", Unavailable), ("ExpiredTokenException", CredentialsError)],
+)
 def test_what_was_refused_in_the_middle_goes_on_without_losing_or_doubling(
-    logs: Logs, tail: Tail, aws_environment: Sandbox
+    logs: Logs, aws_environment: Sandbox, code: str, error: type[AwsError]
 ):
+    lines = [str(number) for number in range(25_000)]
     logs.create("a")
-    for part in range(3):
-        logs.put("a", [f"{part}-{number}" for number in range(9_000)], at=(4 - part) * 3_600_000)
+    for hour in range(3):
+        logs.put("a", lines[hour * 9_000 : (hour + 1) * 9_000], ago=(4 - hour) * 3_600_000)
+    tail = Tail(AsksOnce("us-east-1"), PROCESSING_LOGS)
     tail.follow("a")
     found: list[str] = []
     reading = tail.read()
-    found += [event.message for event in next(reading)]
-    aws_environment.control.inject_fault("logs:FilterLogEvents", code="ExpiredTokenException")
-    with pytest.raises(CredentialsError):
-        for page in reading:
-            found += [event.message for event in page]
+    while not found:
+        found += [event.message for event in next(reading)]
+    aws_environment.control.inject_fault("logs:FilterLogEvents", code)
+    with pytest.raises(error, match="logs:FilterLogEvents"):
+        next(reading)
+    with pytest.raises(error, match="logs:FilterLogEvents"):
+        told(tail)
     assert len(found) == 10_000
     aws_environment.control.clear_faults()
 
     found += told(tail)
 
-    assert found == [f"{part}-{number}" for part in range(3) for number in range(9_000)]
+    assert found == lines
+
+
+def test_a_stream_that_vanishes_between_two_pages_takes_no_other_with_it(logs: Logs, tail: Tail):
+    logs.create("a", "b")
+    for number in range(12):
+        logs.put("ab"[number % 2], [f"{number} {LONG}"], ago=1_200_000 - number * 60_000)
+    tail.follow("a")
+    tail.follow("b")
+    found: list[str] = []
+    reading = tail.read()
+    while not found:
+        found += [event.message.split()[0] for event in next(reading)]
+    logs.delete("b")
+
+    found += [event.message.split()[0] for page in reading for event in page]
+
+    assert found == ["0", "1", "2", "4", "6", "8", "10"]
+    assert list(tail.streams) == ["a"]
+
+
+def test_a_group_that_is_deleted_is_empty_and_its_streams_are_kept(
+    logs: Logs, tail: Tail, aws_environment: Sandbox
+):
+    logs.create("a", "b")
+    logs.put("a", ["a1"])
+    tail.follow("a")
+    tail.follow("b")
+    assert told(tail) == ["a1"]
+    logs.client.delete_log_group(logGroupName=logs.group)
+
+    assert told(tail) == []
+    again = Logs(aws_environment)
+    again.create("a", "b")
+    again.put("b", ["b1"])
+    assert told(tail) == ["b1"]
 
 
 def test_what_is_remembered_does_not_grow_with_a_long_past(logs: Logs, tail: Tail):
     logs.create("a")
     for minute in range(10):
-        logs.put("a", map(str, range(10_000)), at=(20 - minute) * 60_000)
+        logs.put("a", ["line"] * 10_000, ago=(20 - minute) * 60_000)
     tail.follow("a")
 
-    most = 0
-    for _ in tail.read():
-        most = max(most, len(tail._positions["a"].told))
+    taken = []
+    tracemalloc.start()
+    try:
+        for page in tail.read():
+            page.clear()
+            taken.append(tracemalloc.get_traced_memory()[0])
+    finally:
+        tracemalloc.stop()
 
-    assert most <= 20_000
-    assert len(tail._positions["a"].told) == 0
+    assert len(taken) == 11  # the first answer has no events
+    assert max(taken[2:]) - taken[2] < 1_000_000  # 10,000 ids alone take more than that
 
 
 # -- which streams --------------------------------------------------------------------------------
@@ -329,3 +447,14 @@ def test_each_instance_of_a_training_job_has_its_stream(aws_environment: Sandbox
     found = JobLogs(Aws("us-east-1")).training_streams(JOB)
 
     assert sorted(found) == sorted(streams)
+
+
+def test_a_rule_whose_stream_is_not_there_never_has_all_streams_listed(
+    logs: Logs, aws_environment: Sandbox, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("watcher.aws.logs.PAGES_LOOKED_THROUGH", 2)
+    logs.create(*(f"{JOB[:26]}-Other-{number:08x}/algo-1-1763458480000" for number in range(120)))
+    aws_environment.control.forget_calls()
+
+    assert JobLogs(Aws("us-east-1")).rule_streams(JOB, RULE, ARN) == []
+    assert aws_environment.control.calls()["logs:DescribeLogStreams"] == 1 + 2

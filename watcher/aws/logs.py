@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from datetime import datetime
 from email.utils import parsedate_to_datetime
+from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
@@ -23,6 +24,8 @@ STREAMS = 100
 OVERLAP = 30.0
 """Seconds that each cycle reads again: CloudWatch shows events late, and not in the order of their times.
 SageMaker's agent puts a line within a few seconds."""
+PAGES_LOOKED_THROUGH = 10
+"""Of 50 streams each, where a rule's stream does not have the name that it should have."""
 
 _PREFIX = 26
 """So many characters of the training job's and of the rule's name stand in a rule job's stream."""
@@ -62,17 +65,17 @@ class JobLogs:
 
         A name is `<job[:26]>-<rule[:26]>-<8 hex>/algo-1-<ms>` in the case in which people wrote it, while
         the ARN is lower case: only the 8 hex digits at its end are common to both. They decide, wherever
-        the pattern does not hold.
+        the pattern does not hold, among the first streams that begin like the job: thousands of runs may.
         """
         suffix = evaluation_job_arn.rpartition("-")[2].lower()
         key = (job, rule, suffix)
         if key in self._found:
             return self._found[key]
         expected = f"{job[:_PREFIX]}-{rule[:_PREFIX]}-{suffix}/"
-        for prefix in (expected, f"{job[:_PREFIX]}-"):
+        for prefix, pages in ((expected, None), (f"{job[:_PREFIX]}-", PAGES_LOOKED_THROUGH)):
             streams = [
                 stream
-                for stream in self._streams(PROCESSING_LOGS, prefix)
+                for stream in self._streams(PROCESSING_LOGS, prefix, pages)
                 if stream.partition("/")[0].lower().endswith(f"-{suffix}")
             ]
             if streams:
@@ -90,13 +93,15 @@ class JobLogs:
             )
         return tuple(event["message"].rstrip() for event in answer["events"])
 
-    def _streams(self, group: str, prefix: str) -> list[str]:
+    def _streams(self, group: str, prefix: str, pages: int | None = None) -> list[str]:
+        """`pages`: how many are read at most."""
         try:
             with translate("logs:DescribeLogStreams"):
-                pages = self._aws.logs.get_paginator("describe_log_streams").paginate(
+                answers = self._aws.logs.get_paginator("describe_log_streams").paginate(
                     logGroupName=group, logStreamNamePrefix=prefix
                 )
-                return sorted(stream["logStreamName"] for page in pages for stream in page["logStreams"])
+                found = (stream for page in islice(answers, pages) for stream in page["logStreams"])
+                return sorted(stream["logStreamName"] for stream in found)
         except NotFound:  # no job has logged in this account and region yet
             return []
 
@@ -109,30 +114,33 @@ class _Position:
     def __init__(self, since: int) -> None:
         self.since = since
         """What is older is told, or was not asked for. In milliseconds."""
-        self.told: dict[int, int] = {}
-        """Timestamps of the events since then that were told, by the hash of their ids."""
+        self.told: dict[int, set[int]] = {}
+        """The events since then that were told: hashes of their ids (AWS's have 56 digits), by the second."""
         self.caught_up = False
 
     def is_new(self, event_id: str, timestamp: int) -> bool:
         """Whether this event is to be told; remembers that it was."""
-        key = hash(event_id)
-        if timestamp < self.since or key in self.told:
+        if timestamp < self.since:
             return False
-        self.told[key] = timestamp
-        return True
+        told = self.told.setdefault(timestamp // 1000, set())
+        before = len(told)
+        told.add(hash(event_id))
+        return len(told) > before
 
     def advance(self, since: int) -> None:
         if since > self.since:
             self.since = since
-            self.told = {key: at for key, at in self.told.items() if at >= since}
+            for second in [second for second in self.told if second < since // 1000]:
+                del self.told[second]
 
 
 class Tail:
     """Follows any number of streams of one log group together. Not for several threads.
 
     A cycle costs one `FilterLogEvents` for each 100 streams, however long the logs are: it goes on where
-    the last one ended, less `overlap` seconds, and what was told of these is remembered. An event that
-    CloudWatch shows only when it is older than that is missed.
+    the last one ended, less `overlap` seconds, and what was told of these is remembered. An event is told
+    once. One is missed where CloudWatch shows it later than `overlap` seconds after its own timestamp, in a
+    stream that has been read up to then.
     """
 
     def __init__(self, aws: Aws, group: str, overlap: float = OVERLAP) -> None:
@@ -153,18 +161,17 @@ class Tail:
         self._positions.pop(stream, None)
 
     def read(self) -> Iterator[list[LogEvent]]:
-        """One cycle: what is new, a page at a time; each page is sorted by time, and belongs to at most 100
-        streams.
+        """One cycle: what is new in each answer of CloudWatch, in the order of time. Often that is nothing;
+        it is given out all the same, so that who reads can keep a pace, or stop, between two requests.
 
         Raises `AwsError`; the next cycle goes on behind what was given out. A stream that has vanished is
         no longer followed.
         """
-        # The time from which on CloudWatch looks is the same for all streams of a call: one that still
-        # reads its past would make those that are up to date read theirs again.
-        behind = [stream for stream, position in self._positions.items() if not position.caught_up]
-        up_to_date = [stream for stream, position in self._positions.items() if position.caught_up]
-        behind.sort(key=lambda stream: self._positions[stream].since)
-        for streams in (behind, up_to_date):
+        # One call looks at all of its streams from the same time on: a stream that still reads its past
+        # would make those that are up to date read theirs again, and keep them waiting.
+        for caught_up in (True, False):
+            streams = [name for name, position in self._positions.items() if position.caught_up is caught_up]
+            streams.sort(key=lambda name: self._positions[name].since)
             for start in range(0, len(streams), STREAMS):
                 yield from self._read(streams[start : start + STREAMS])
 
@@ -172,47 +179,52 @@ class Tail:
         followed = {stream: self._positions[stream] for stream in streams if stream in self._positions}
         if not followed:
             return
-        asked_at, token = 0, ""
         start = min(position.since for position in followed.values())
+        asked_at, token = 0, ""
         while True:
             try:
-                answer = self._filter(list(followed), start, token)
+                answer, now = self._filter(list(followed), start, token)
             except NotFound as error:
+                yield []
                 yield from self._without_the_vanished(list(followed), error)
                 return
-            asked_at = asked_at or _time_at_aws(answer)
-            page = [
+            asked_at = asked_at or now
+            events = answer["events"]
+            yield [
                 LogEvent(event["logStreamName"], event["timestamp"], event["message"].rstrip("\r\n"))
-                for event in answer["events"]
+                for event in events
                 if followed[event["logStreamName"]].is_new(event["eventId"], event["timestamp"])
             ]
-            if page:
-                yield page
             token = answer.get("nextToken", "")
             if not token:
                 break
-            if answer["events"]:
-                # Pages come in the order of time, so that less has to be remembered, and a cycle that ends
-                # here goes on here.
+            if events:  # There may be more behind a page without any.
+                # Pages come in the order of time: less has to be remembered, and where a cycle breaks off
+                # here, the next one goes on here. A writer's clock may be ahead: that moves nobody else.
                 for position in followed.values():
-                    position.advance(answer["events"][-1]["timestamp"] - self._overlap)
+                    position.advance(min(events[-1]["timestamp"], asked_at) - self._overlap)
         for position in followed.values():
             position.advance(asked_at - self._overlap)
             position.caught_up = True
 
-    def _filter(self, streams: list[str], since: int, token: str) -> FilterLogEventsResponseTypeDef:
+    def _filter(
+        self, streams: list[str], since: int, token: str
+    ) -> tuple[FilterLogEventsResponseTypeDef, int]:
+        """The answer, and its time by AWS's clock: a workstation's may be minutes off."""
         further = {"nextToken": token} if token else {}
         with translate("logs:FilterLogEvents"):
-            return self._aws.logs.filter_log_events(
+            answer = self._aws.logs.filter_log_events(
                 logGroupName=self._group,
                 logStreamNames=streams,
                 startTime=since,
                 **further,  # type: ignore[arg-type]
             )
+            date = parsedate_to_datetime(answer["ResponseMetadata"]["HTTPHeaders"]["date"])
+        return answer, int(date.timestamp() * 1000)
 
     def _without_the_vanished(self, streams: list[str], error: NotFound) -> Iterator[list[LogEvent]]:
         """One stream that is not there makes CloudWatch refuse the whole call: halve until it is found."""
-        if "stream" not in str(error):
+        if "log stream" not in str(error):
             return  # the group is not there: nothing has been logged yet
         if len(streams) == 1:
             log.warning("log_stream_vanished", group=self._group, stream=streams[0])
@@ -221,8 +233,3 @@ class Tail:
         middle = len(streams) // 2
         yield from self._read(streams[:middle])
         yield from self._read(streams[middle:])
-
-
-def _time_at_aws(answer: FilterLogEventsResponseTypeDef) -> int:
-    """By AWS's clock, which the events' times are near to; a workstation's may be minutes off."""
-    return int(parsedate_to_datetime(answer["ResponseMetadata"]["HTTPHeaders"]["date"]).timestamp() * 1000)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import heapq
 import threading
 import time
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import Any
 
 from moto.logs.exceptions import ResourceNotFoundException
@@ -13,6 +15,8 @@ from moto.logs.models import LogEvent, LogGroup, LogStream, logs_backends
 from moto.logs.utils import EventMessageFilter
 
 PAGE = 10_000
+PAGE_SIZE = 1_000_000
+"""Characters. A page ends at either, as CloudWatch's does."""
 
 _writing = threading.Lock()
 _put_log_events = LogStream.put_log_events
@@ -26,8 +30,13 @@ def install() -> None:
 
 
 def put_log_events(self: LogStream, log_events: list[dict[str, Any]]) -> str:
+    """Keeps the stream in the order of time, so that a page of a long one is found at once."""
     with _writing:
-        return str(_put_log_events(self, log_events))
+        answer = str(_put_log_events(self, log_events))
+        written = self.events[-len(log_events) - 1 :]
+        if any(later.timestamp < earlier.timestamp for earlier, later in pairwise(written)):
+            self.events = sorted(self.events, key=_place)  # a list of its own: the other may be being read
+    return answer
 
 
 def filter_log_events(  # noqa: PLR0917 - moto's signature
@@ -41,27 +50,38 @@ def filter_log_events(  # noqa: PLR0917 - moto's signature
     filter_pattern: str,
     interleaved: bool,  # noqa: ARG001 - CloudWatch ignores it, too
 ) -> tuple[list[dict[str, Any]], str | None, list[dict[str, Any]]]:
-    if any(name not in self.streams for name in log_stream_names or ()):
+    streams = [self.streams.get(name) for name in log_stream_names or list(self.streams)]
+    if None in streams:
         raise ResourceNotFoundException("The specified log stream does not exist.")
-    names = log_stream_names or list(self.streams)
     matches = EventMessageFilter(filter_pattern).matches if filter_pattern else None
-    after = tuple(map(int, next_token.split("-"))) if next_token else (-1, -1)
+    after = tuple(map(int, next_token.split("-"))) if next_token else (0, 0)
 
-    def wanted() -> Iterator[tuple[int, int, str, LogEvent]]:
-        for name in names:
-            for event in list(self.streams[name].events):
-                at = event.timestamp
-                if at < (start_time or 0) or (end_time and at > end_time) or (at, event.event_id) <= after:
-                    continue
-                if matches is None or matches(event.message):
-                    yield at, event.event_id, name, event
+    def wanted(stream: LogStream) -> Iterator[tuple[int, int, LogStream, LogEvent]]:
+        events = stream.events
+        first = bisect_right(events, max(after, (start_time or 0, -1)), key=_place)
+        for index in range(first, len(events)):
+            event = events[index]
+            if end_time and event.timestamp > end_time:
+                return
+            if matches is None or matches(event.message):
+                yield *_place(event), stream, event
 
-    size = limit or PAGE
-    found = heapq.nsmallest(size + 1, wanted())
-    page = found[:size]
-    token = f"{page[-1][0]}-{page[-1][1]}" if len(found) > size else None
-    events = [{**event.to_filter_dict(), "logStreamName": name} for _, _, name, event in page]
-    return events, token, []
+    page: list[dict[str, Any]] = []
+    size = 0
+    for _, _, stream, event in heapq.merge(*map(wanted, streams)):
+        size += len(event.message)
+        if page and (len(page) == (limit or PAGE) or size > PAGE_SIZE):
+            if not next_token:
+                # CloudWatch may answer without any event while it still searches. Whoever takes that for
+                # the end reads nothing here.
+                return [], "0-0", []
+            return page, f"{page[-1]['timestamp']}-{page[-1]['eventId']}", []
+        page.append({**event.to_filter_dict(), "logStreamName": stream.log_stream_name})
+    return page, None, []
+
+
+def _place(event: LogEvent) -> tuple[int, int]:
+    return event.timestamp, event.event_id
 
 
 class LogWriter:
