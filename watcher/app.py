@@ -18,6 +18,7 @@ import socket
 import sys
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -31,6 +32,9 @@ from apscheduler.schedulers.background import BackgroundScheduler
 from watcher import __version__
 from watcher.aws.accounts import Accounts
 from watcher.aws.evaluation_log import EvaluationLog
+from watcher.aws.metrics import OPERATION as GET_METRIC_DATA
+from watcher.aws.metrics import SERIES
+from watcher.aws.session import Aws
 from watcher.config import Config
 from watcher.errors import AwsError, CredentialsError, StoreError
 from watcher.evidence import Gatherer
@@ -44,6 +48,7 @@ from watcher.pipeline import Pipeline
 from watcher.reconcile import Reconciler
 from watcher.stop import Stopper
 from watcher.store import open_store
+from watcher.store.base import JobRecord
 from watcher.work import LookAgain, Pace
 
 if TYPE_CHECKING:
@@ -226,13 +231,15 @@ class App:
                 self.stop()
 
     @contextmanager
-    def _expected_faults(self) -> Iterator[list[Exception]]:
-        """What AWS or the store refuses is said, and tried again in the next pass."""
+    def _expected_faults(self, at: str = "") -> Iterator[list[Exception]]:
+        """What AWS (`at` this account and region) or the store refuses is said, and tried again in the next
+        pass."""
         faults: list[Exception] = []
         try:
             yield faults
         except AwsError as error:
             faults.append(error)
+            error.at = error.at or at
             self.faults.say(error, consequence=CONSEQUENCE)
             if isinstance(error, CredentialsError):
                 self.accounts.renew()
@@ -272,7 +279,26 @@ class App:
             self._evaluations.wait(min(max(wait, 0.1), EVALUATE_AT_LEAST))
 
     def _evaluate_due(self) -> bool:
-        """Go on with the evaluation that waits longest; False where none is due."""
+        """Go on with what is due, of what reads tensors only with the one that waits longest; False where
+        nothing is."""
+        # Metrics first: tensors that cannot be read end this with an error.
+        return any([self._evaluate_metrics(), self._evaluate_tensors()])
+
+    def _evaluate_metrics(self) -> bool:
+        claimed = self.store.claim_evaluations(utc_now(), EVALUATION_LEASE, SERIES, Reads.METRICS)
+        by_place: defaultdict[Aws, list[JobRecord]] = defaultdict(list)
+        for arn in claimed:
+            if record := self.store.job(arn):
+                by_place[self.accounts.of(arn)].append(record)
+        for place, records in by_place.items():
+            with self._expected_faults(place.name) as faults:
+                for record, evaluation in self._evaluator.advance_together(place, records):
+                    self.pipeline.evaluated(record.snapshot.arn, evaluation)
+            if not faults:
+                self.faults.over(GET_METRIC_DATA, at=place.name)
+        return bool(claimed)
+
+    def _evaluate_tensors(self) -> bool:
         claimed = self.store.claim_evaluations(utc_now(), EVALUATION_LEASE, 1, Reads.TENSORS)
         for arn in claimed:
             if record := self.store.job(arn):

@@ -1,7 +1,9 @@
-"""Watcher's own evaluation of a job's rules, on the tensors that the job has saved so far.
+"""Watcher's own evaluation of a job's rules, on what there is of it so far: its tensors or, where it saves
+none, its metrics.
 
 One `advance` reads what is new, feeds it to the rules that have not come to an end, and returns how far
-they are: small, to be stored, and enough to go on from in another process.
+they are: small, to be stored, and enough to go on from in another process. Metrics of many jobs are read
+together.
 
 numpy comes with it: the daemon imports this module with the first job that has a rule to evaluate.
 """
@@ -10,21 +12,24 @@ from __future__ import annotations
 
 import json
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import datetime, timedelta
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 import structlog
 
 import rules
-from rules import Mode, Rule, Status, Step, Verdict
+from rules import Collection, Mode, Rule, Status, Step, Verdict
 from rules.similar_across_runs import SimilarAcrossRuns
 from rules.stalled_training_rule import StalledTrainingRule
 from watcher import policy, rule_log
 from watcher.aws.accounts import Accounts
 from watcher.aws.collections import SavedCollections
-from watcher.aws.event_files import SavedStep, UnreadableStep
+from watcher.aws.event_files import SavedStep, UnreadableStep, Wanted
+from watcher.aws.metrics import Metrics
 from watcher.aws.sagemaker import TrainingJobs
+from watcher.aws.session import Aws
 from watcher.aws.storage import S3Prefix
 from watcher.aws.tensors import DebugOutput, Reader
 from watcher.config import Rules as RuleSettings
@@ -38,16 +43,23 @@ from watcher.model import (
     Evaluation,
     JobSnapshot,
     Outcome,
+    Reads,
     RuleSource,
 )
+from watcher.steps import Incomplete, MetricSteps, Steps, TensorSteps, of_another_worker
 from watcher.store.base import JobRecord
 
 log = structlog.get_logger(__name__)
 
 SHORTEST, LONGEST = 5.0, 120.0
-"""Seconds between two looks at a job's debug output."""
+"""Seconds between two looks at what a job saves."""
 STEPS_A_LOOK = 5
 """So many new steps are worth a look."""
+A_MINUTE = 60.0
+"""Seconds in which metrics have one new value."""
+SAVES_NOTHING = timedelta(minutes=10)
+"""A job that trains for so long without a saved tensor is taken for one whose hook saves none: the SageMaker
+SDK gives most jobs a hook configuration, with which today's TensorFlow and PyTorch containers do nothing."""
 REMEMBERED = 1000
 """Jobs whose collections are kept in memory."""
 
@@ -57,7 +69,7 @@ Tell = Callable[[JobSnapshot, str, Sequence[rule_log.Line], datetime], None]
 
 
 class Evaluator:
-    """`advance` raises `WatcherError`; what was stored before stays, and the next attempt goes on from it.
+    """What was stored before an error stays, and the next attempt goes on from it.
 
     Safe to use from several threads, for different jobs.
     """
@@ -74,36 +86,98 @@ class Evaluator:
         self._collections: OrderedDict[str, SavedCollections] = OrderedDict()
 
     def advance(self, record: JobRecord) -> Evaluation:
-        """Go on with a job's evaluation as it is in the store."""
-        job, before = record.snapshot, record.evaluation or Evaluation(due_at=None)
-        known = {outcome.rule: outcome for outcome in before.outcomes if outcome.final}
-        live = {name: rule for name, rule in _load(job, self._settings) if name not in known}
-        vanished = not record.watching and not job.ended
-        if not live or vanished:
+        """Go on with the evaluation of a job that saves tensors, as it is in the store.
+
+        Raises `WatcherError`.
+        """
+        job, before = record.snapshot, _before(record)
+        live = self._live(job, before)
+        if not live or _vanished(record):
             return Evaluation(due_at=None, outcomes=before.outcomes)
         now = self._clock()
-        others = {name: self._other_trial(rule, job) for name, rule in live.items()}
-        run = _Run(live, self._output(job), others, before)
-        if collections := self._collections_of(job, run.reader):
-            run.read(collections, ended=job.ended)
-        if job.secondary_status == "Training":  # elsewhere, no new tensor is nothing to wonder about
-            run.tick(now, job.started_at or now)
-        verdicts = {name: run.verdict(name, ended=job.ended) for name in live}
-        outcomes = {**known, **{name: _outcome(name, verdict, now) for name, verdict in verdicts.items()}}
-        going_on = not job.ended and any(not outcome.final for outcome in outcomes.values())
-        interval = next_interval(before.interval, run.steps)
+        steps = TensorSteps(
+            self._output(job),
+            before.cursor,
+            ended=job.ended,
+            collections=lambda reader: self._collections_of(job, reader),
+        )
+        if policy.reads_metrics(job) and _has_saved_nothing(job, now) and steps.collections() is None:
+            return Evaluation(due_at=now, reads=Reads.METRICS, outcomes=before.outcomes)
+        return self._advanced(job, before, live, steps, now)
+
+    def advance_together(
+        self, aws: Aws, records: Iterable[JobRecord]
+    ) -> Iterator[tuple[JobRecord, Evaluation]]:
+        """Go on with the evaluations of jobs of one account and region that read metrics.
+
+        Raises `AwsError` where CloudWatch refuses them all.
+        """
+        now = self._clock()
+        begun = []
+        for record in records:
+            job, before = record.snapshot, _before(record)
+            before = replace(before, outcomes=(*before.outcomes, *self._unsuitable(job, before, now)))
+            live = self._live(job, before)
+            if not live or _vanished(record):
+                yield record, replace(before, due_at=None, cursor="", states={})
+            else:
+                begun.append((record, before, live, MetricSteps(job, before.cursor, now)))
+        queries = [query for *_, live, steps in begun for query in steps.queries(_wanted(live, steps))]
+        answers = Metrics(aws).read(queries)
+        for record, before, live, steps in begun:
+            try:
+                steps.take(answers)
+            except Incomplete as error:
+                log.warning("metrics_incomplete", job=record.snapshot.name, error=str(error))
+                yield record, replace(before, due_at=next_minute(now, A_MINUTE))
+            else:
+                yield record, self._advanced(record.snapshot, before, live, steps, now)
+
+    def _advanced(
+        self, job: JobSnapshot, before: Evaluation, live: Mapping[str, Rule], steps: Steps, now: datetime
+    ) -> Evaluation:
+        run = _Run(live, steps, {name: self._other_trial(rule, job) for name, rule in live.items()}, before)
+        if (collections := steps.collections()) is not None:
+            run.read(collections)
+        if job.secondary_status == "Training":  # elsewhere, no new step is nothing to wonder about
+            run.tick(steps.known_until(now), job.started_at or now)
+        verdicts = {name: run.verdict(name) for name in live}
+        known = {outcome.rule: outcome for outcome in before.outcomes if outcome.final}
+        judged = {
+            name: _outcome(name, verdict, steps.note(live[name]), now) for name, verdict in verdicts.items()
+        }
+        outcomes = {**known, **judged}
+        going_on = not steps.ended and any(not outcome.final for outcome in outcomes.values())
         if self._tell:
             for name, rule in live.items():
-                begins = () if before.cursor else (rule_log.loading(run.place), rule_log.started(rule, 0))
+                begins = () if before.cursor else (rule_log.loading(steps.place), rule_log.started(rule, 0))
                 if lines := (*begins, *rule_log.concluded(rule, name, verdicts[name])):
                     self._tell(job, name, lines, now)
+        interval, due_at = next_look(before, run.steps, now)
         return Evaluation(
-            due_at=now + timedelta(seconds=interval) if going_on else None,
+            due_at=due_at if going_on else None,
+            reads=before.reads,
             interval=interval,
-            cursor=run.cursor,
+            cursor=steps.cursor,
             states=run.states() if going_on else {},
             outcomes=tuple(outcomes.values()),
         )
+
+    def _live(self, job: JobSnapshot, before: Evaluation) -> dict[str, Rule]:
+        """The rules that have not come to an end, by the names of their configurations."""
+        known = {outcome.rule for outcome in before.outcomes if outcome.final}
+        return {name: rule for name, rule in _load(job, self._settings) if name not in known}
+
+    def _unsuitable(self, job: JobSnapshot, before: Evaluation, now: datetime) -> Iterator[Outcome]:
+        """Of rules that need tensors, on a job that saves none."""
+        known = {outcome.rule for outcome in before.outcomes}
+        for rule in policy.local_rules(job, self._settings):
+            if rule.invokes not in policy.JUDGE_METRICS and rule.name not in known:
+                details = (
+                    f"{rule.invokes} needs tensors, and the job saves none: its metrics are single numbers. "
+                    "Attach it to jobs that have a Debugger hook"
+                )
+                yield Outcome(rule.name, RuleSource.LOCAL, NOT_EVALUATED, details, updated_at=now)
 
     def _output(self, job: JobSnapshot) -> DebugOutput:
         return DebugOutput(S3Prefix(self._accounts.of(job.arn).s3, job.debug_output))
@@ -130,18 +204,38 @@ class Evaluator:
         return found
 
 
+def _before(record: JobRecord) -> Evaluation:
+    return record.evaluation or Evaluation(due_at=None)
+
+
+def _vanished(record: JobRecord) -> bool:
+    return not record.watching and not record.snapshot.ended
+
+
+def _has_saved_nothing(job: JobSnapshot, now: datetime) -> bool:
+    """Whether it is time to believe it, should there be nothing."""
+    return job.ended or (job.started_at is not None and now - job.started_at > SAVES_NOTHING)
+
+
+def _wanted(live: Mapping[str, Rule], steps: MetricSteps) -> Wanted:
+    """A rule about stalls wants no value, but to know that there was one: of whichever metric."""
+    for rule in live.values():
+        rule.learn(steps.collections())
+    every = any(isinstance(rule, StalledTrainingRule) for rule in live.values())
+    return lambda name: every or any(rule.wants(name) for rule in live.values())
+
+
 class _Run:
-    """The rules of one job, and the reading of its debug output."""
+    """The rules of one job, fed with what is new."""
 
     def __init__(
         self,
         live: Mapping[str, Rule],
-        output: DebugOutput,
+        steps: Steps,
         others: Mapping[str, DebugOutput | None],
         before: Evaluation,
     ) -> None:
-        self._live, self._output, self._others = live, output, others
-        self.reader = Reader(output, json.loads(before.cursor) if before.cursor else None)
+        self._live, self._source, self._others = live, steps, others
         self._ended: dict[str, Verdict] = {}
         self.steps = 0
         """How many new ones were read."""
@@ -162,29 +256,20 @@ class _Run:
             failure = f"Watcher's own evaluation failed with {type(error).__name__}: {error}"
             self._ended[name] = Verdict(Status.ERROR, reason="failed", explanation=failure)
 
-    @property
-    def place(self) -> str:
-        """Where the rules' input lies."""
-        return self._output.uri
-
-    @property
-    def cursor(self) -> str:
-        return json.dumps(self.reader.cursor)
-
-    def read(self, collections: SavedCollections, *, ended: bool) -> None:
+    def read(self, collections: Mapping[str, Collection]) -> None:
         """Feed the rules what is new. A rule sees each step once, as its first worker saved it."""
         for name, rule in self._going():
             with self._by_itself(name):
-                rule.learn(collections.by_name)
+                rule.learn(collections)
                 for number in rule.recalls():
-                    if seen := _first(self._output, number, rule):
+                    if seen := _first(self._source, number, rule):
                         rule.recall(_step(seen), seen.tensors)
-        fed = None
-        for one in self.reader.read(wanted=self._wanted, ended=ended):
+        fed: SavedStep | None = None
+        for one in self._source.read(self._wanted):
             if isinstance(one, UnreadableStep):
                 log.warning("unreadable_step", step=one.step, worker=one.worker, error=one.reason)
-            elif one.step != fed and not one.late:
-                fed = one.step
+            elif not (one.late or (fed and of_another_worker(one, fed))):
+                fed = one
                 self.steps += 1
                 for name, rule in self._going():
                     with self._by_itself(name):
@@ -200,10 +285,10 @@ class _Run:
                 if verdict := rule.tick(now.timestamp()):
                     self._ended[name] = verdict
 
-    def verdict(self, name: str, *, ended: bool) -> Verdict:
+    def verdict(self, name: str) -> Verdict:
         if name not in self._ended:
             with self._by_itself(name):
-                return self._live[name].verdict(ended=ended)
+                return self._live[name].verdict(ended=self._source.ended)
         return self._ended[name]
 
     def states(self) -> dict[str, str]:
@@ -221,9 +306,9 @@ class _Run:
             rule.compare_with(step, one.tensors)
 
 
-def _first(output: DebugOutput, step: int, rule: Rule) -> SavedStep | None:
+def _first(source: Steps | DebugOutput, step: int, rule: Rule) -> SavedStep | None:
     """What the first worker saved at a step; None where it cannot be read (any more)."""
-    return next((one for one in output.at(step, rule.wants) if isinstance(one, SavedStep)), None)
+    return next((one for one in source.at(step, rule.wants) if isinstance(one, SavedStep)), None)
 
 
 def _step(saved: SavedStep) -> Step:
@@ -241,8 +326,8 @@ def _load(job: JobSnapshot, settings: RuleSettings) -> Iterator[tuple[str, Rule]
             log.exception("rule_failed", rule=configuration.name)
 
 
-def _outcome(name: str, verdict: Verdict, now: datetime) -> Outcome:
-    """In SageMaker's words, as far as it has one."""
+def _outcome(name: str, verdict: Verdict, note: str, now: datetime) -> Outcome:
+    """In SageMaker's words, as far as it has one. `note`: what a step is, if it is not smdebug's."""
     status = {
         Status.ISSUES_FOUND: ISSUES_FOUND,
         Status.NO_ISSUES_FOUND: NO_ISSUES_FOUND,
@@ -251,7 +336,8 @@ def _outcome(name: str, verdict: Verdict, now: datetime) -> Outcome:
     }.get(verdict.status, IN_PROGRESS)
     if status == IN_PROGRESS:
         return Outcome(name, RuleSource.LOCAL, status)
-    return Outcome(name, RuleSource.LOCAL, status, verdict.explanation, updated_at=now, step=verdict.step)
+    details = "; ".join(filter(None, (verdict.explanation, note)))
+    return Outcome(name, RuleSource.LOCAL, status, details, updated_at=now, step=verdict.step)
 
 
 def next_interval(last: float, steps: int) -> float:
@@ -262,3 +348,19 @@ def next_interval(last: float, steps: int) -> float:
     if not steps:
         return min(max(last * 2, SHORTEST), LONGEST)
     return min(max(last * STEPS_A_LOOK / steps, SHORTEST), LONGEST)
+
+
+def next_look(before: Evaluation, steps: int, now: datetime) -> tuple[float, datetime]:
+    """The interval, in seconds, and the time of the next look after one that found `steps` new ones. Pure."""
+    if before.reads is Reads.TENSORS:
+        interval = next_interval(before.interval, steps)
+        return interval, now + timedelta(seconds=interval)
+    interval = A_MINUTE if steps else min(max(before.interval * 2, A_MINUTE), LONGEST)
+    return interval, next_minute(now, interval)
+
+
+def next_minute(now: datetime, interval: float) -> datetime:
+    """When metrics are looked at next: in `interval` (whole minutes, in seconds) or less, at a time at which
+    those of all other jobs are, too. Pure."""
+    seconds = now.timestamp()
+    return datetime.fromtimestamp((seconds // interval + 1) * interval, UTC)

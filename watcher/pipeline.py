@@ -153,7 +153,7 @@ class Pipeline:
             watching=True,
             findings=tuple(findings),
             deliveries=tuple(self._deliveries(findings, after, now)),
-            evaluation=Evaluation(due_at=now) if begins else None,
+            evaluation=Evaluation(due_at=now, reads=policy.first_reads(snapshot)) if begins else None,
         )
 
     def _deliveries(self, findings: Sequence[Finding], job: JobSnapshot, now: datetime) -> list[Delivery]:

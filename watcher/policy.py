@@ -16,6 +16,7 @@ from watcher.model import (
     Finding,
     FindingKind,
     JobSnapshot,
+    Reads,
     Routing,
     RuleConfiguration,
     RuleSource,
@@ -141,11 +142,20 @@ def _update(alert: Delivery, finding: str, text: str, now: datetime) -> Delivery
     )
 
 
+JUDGE_METRICS = frozenset(
+    {"LossNotDecreasing", "Overfit", "Overtraining", "ExplodingTensor", "StalledTrainingRule"}
+)
+"""The rules to which single numbers are enough: a job's metrics, where it saves no tensors."""
+
+
 def local_rules(job: JobSnapshot, settings: Rules) -> tuple[RuleConfiguration, ...]:
-    """The rules of a job that Watcher evaluates itself; none where nothing is saved to look at."""
-    if settings.local == "off" or not job.debug_output:
+    """The rules of a job that Watcher evaluates itself; none where there is nothing to look at.
+
+    A job's own rules are only ever evaluated on tensors, as Debugger does.
+    """
+    if settings.local == "off" or not (job.debug_output or reads_metrics(job)):
         return ()
-    own = tuple(rule for rule in job.rules if rule.source is RuleSource.DEBUGGER)
+    own = _own(job)
     if own or settings.local == "mirror":
         # A custom rule may bear the name of a built-in one, and is another.
         return tuple(rule for rule in own if "source_s3_uri" not in rule.parameters)
@@ -154,6 +164,20 @@ def local_rules(job: JobSnapshot, settings: Rules) -> tuple[RuleConfiguration, .
         for attached in settings.attach
         if fnmatchcase(job.name, attached.job)
     )
+
+
+def reads_metrics(job: JobSnapshot) -> bool:
+    """Whether rules may be evaluated on its metrics, where it turns out to save no tensors."""
+    return not _own(job) and bool(job.metrics or job.final_metrics)
+
+
+def first_reads(job: JobSnapshot) -> Reads:
+    """What a new evaluation of the job looks for. That of a hook which saves nothing may change later."""
+    return Reads.TENSORS if job.debug_output else Reads.METRICS
+
+
+def _own(job: JobSnapshot) -> tuple[RuleConfiguration, ...]:
+    return tuple(rule for rule in job.rules if rule.source is RuleSource.DEBUGGER)
 
 
 def stop_sentence(finding: Finding, decision: Decision, settings: Stop, now: datetime) -> str:
