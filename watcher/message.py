@@ -8,7 +8,6 @@ channel has to think of them. How a channel quotes the rest is its own business.
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -28,6 +27,7 @@ from watcher.model import (
     Reading,
     RuleSource,
 )
+from watcher.printable import printable
 
 TITLE_LIMIT = 140
 """In characters; Slack's header takes 150, and a channel may put a sign before the title."""
@@ -36,8 +36,6 @@ NO_PRICES: Mapping[str, float] = MappingProxyType({})
 
 REPEATED = "This may have been told before: Watcher was interrupted while it was telling it."
 
-_ESCAPE_SEQUENCE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?)")
-_UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\u202a-\u202e\u2066-\u2069]")
 
 _EVALUATORS = {
     RuleSource.DEBUGGER: "Debugger",
@@ -121,14 +119,6 @@ def compose(
         particulars=tuple(particulars(job)) if job else (),
         links=tuple(_links(finding, snapshot, evidence)),
     )
-
-
-def printable(text: str) -> str:
-    """Without what a terminal would obey and what no reader sees; line ends and tabs stay."""
-    if text.isprintable():
-        return text
-    lines = _ESCAPE_SEQUENCE.sub("", text).replace("\r\n", "\n").replace("\r", "\n")
-    return _UNPRINTABLE.sub("", lines).strip("\n")
 
 
 def plain_text(message: Message) -> str:

@@ -65,7 +65,7 @@ def test_a_role_is_assumed_once_for_many_requests(aws_environment: Sandbox):
 def test_credentials_are_renewed_before_they_expire(aws_environment: Sandbox):
     accounts = Accounts("us-east-1", [MEMBER_ACCOUNT])
     caller(accounts, job(MEMBER))
-    session = accounts.of(job(MEMBER))._boto()
+    session = accounts.of(job(MEMBER))._botocore()
     credentials = session.get_credentials()
     assert credentials is not None
     first = credentials.get_frozen_credentials()

@@ -1,4 +1,8 @@
-"""Clients for one account and region, and AWS's refusals in Watcher's own errors."""
+"""Clients for one account and region, and AWS's refusals in Watcher's own errors.
+
+They are botocore's: boto3 would add nothing to them but the time and the memory that its S3 transfers take
+to import.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import boto3
 import botocore.session
 from botocore.config import Config as ClientConfig
 from botocore.credentials import CredentialProvider, CredentialResolver, DeferredRefreshableCredentials
@@ -66,7 +69,7 @@ class Aws:
         self._region = region
         self._role = role
         self._lock = threading.RLock()
-        self._session: boto3.Session | None = None
+        self._session: botocore.session.Session | None = None
         self._clients: dict[tuple[str, str], Any] = {}
 
     @property
@@ -77,7 +80,7 @@ class Aws:
     @property
     def region(self) -> str:
         with self._lock:
-            region = self._region or self._boto().region_name
+            region = self._region or self._botocore().get_config_variable("region")
         if not region:
             raise ConfigError('region is not set: write region = "us-east-1" or export AWS_DEFAULT_REGION')
         return str(region)
@@ -126,17 +129,17 @@ class Aws:
     def _make(self, service: str, region: str, config: ClientConfig) -> Any:
         try:
             with translate(f"{service} client"):
-                return self._boto().client(service, region_name=region, config=config)  # type: ignore[call-overload]
+                return self._botocore().create_client(service, region_name=region, config=config)
         except ValueError as error:  # botocore's for an address that is none
             endpoint = public_url(os.environ.get("AWS_ENDPOINT_URL", ""))
             raise ConfigError(
                 f"AWS_ENDPOINT_URL={endpoint!r} is no address for {service}: {error}"
             ) from error
 
-    def _boto(self) -> boto3.Session:
+    def _botocore(self) -> botocore.session.Session:
         if self._session is None:
             with translate("credentials"):
-                self._session = boto3.Session(botocore_session=_acting_as(self._role) if self._role else None)
+                self._session = _acting_as(self._role) if self._role else botocore.session.get_session()
         return self._session
 
 

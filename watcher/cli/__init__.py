@@ -6,9 +6,15 @@ says how to mend it).
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from collections.abc import Sequence
+
+# Both before anything heavy is imported. Importing and parsing make many objects, none of them garbage; and
+# pydantic, which typer imports, would look through every installed distribution for plugins.
+gc.set_threshold(50_000)
+os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
 
 import typer
 

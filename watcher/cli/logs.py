@@ -89,7 +89,7 @@ def _writer(
     labels: Iterable[str], wanted: re.Pattern[str] | None, *, utc: bool
 ) -> Callable[[list[Line]], str]:
     """What turns lines into text: coloured and aligned on a terminal, plain fields anywhere else."""
-    from watcher.message import printable
+    from watcher.printable import printable
 
     when = lru_cache(maxsize=4)(_utc if utc else _local)
     if not sys.stdout.isatty():
