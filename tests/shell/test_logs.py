@@ -131,15 +131,16 @@ def test_events_come_in_the_order_of_their_times_across_streams(logs: Logs, tail
     assert told(tail) == [str(number) for number in range(6)]
 
 
-def test_a_late_event_within_the_window_is_told_once(logs: Logs, tail: Tail):
+def test_late_events_within_the_window_are_told_once(logs: Logs, tail: Tail):
     logs.create("a")
     tail.follow("a")
     logs.put("a", ["new"])
     assert told(tail) == ["new"]
 
-    logs.put("a", ["late"], ago=WINDOW)
+    logs.put("a", ["as late as can be"], ago=WINDOW)
+    logs.put("a", ["late"], ago=WINDOW - 3_000)
 
-    assert told(tail) == ["late"]
+    assert told(tail) == ["as late as can be", "late"]
     assert told(tail) == []
 
 
@@ -153,12 +154,14 @@ def test_lines_that_are_alike_in_text_and_time_are_all_told(logs: Logs, tail: Ta
 
 
 def test_following_begins_where_it_is_asked_to(logs: Logs, tail: Tail):
-    logs.create("a")
-    logs.put("a", ["old"], ago=7_200_000)
-    logs.put("a", ["young"], ago=60_000)
-    tail.follow("a", datetime.fromtimestamp(time.time() - 3600, UTC))
+    logs.create("a", "b")
+    logs.put("a", ["a, old"], ago=7_200_000)
+    logs.put("b", ["b, old"], ago=7_200_000)
+    logs.put("b", ["b, young"], ago=60_000)
+    tail.follow("a")
+    tail.follow("b", datetime.fromtimestamp(time.time() - 3600, UTC))
 
-    assert told(tail) == ["young"]
+    assert told(tail) == ["a, old", "b, young"]
 
 
 def test_a_stream_that_is_followed_later_is_told_whole_and_the_others_only_anew(logs: Logs, tail: Tail):
