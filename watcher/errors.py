@@ -4,7 +4,8 @@
     ├── ConfigError               exit code 2: the key, the value, the mend
     ├── UsageError                exit code 2: a command's words are off
     ├── StoreError                the store cannot be read or written
-    │   └── StoreTooNew           written by a later version
+    │   ├── StoreTooNew           written by a later version
+    │   └── LeaseLost             another process handles this job now
     ├── AwsError                  any refusal of an AWS API, translated at the edge
     │   ├── NotFound              the thing is not there (any more)
     │   ├── AccessDenied          a permission is missing; names the action
@@ -37,6 +38,10 @@ class StoreError(WatcherError):
 
 
 class StoreTooNew(StoreError):
+    pass
+
+
+class LeaseLost(StoreError):
     pass
 
 

@@ -21,7 +21,7 @@ from tests.contract.samples import (
     look,
     snapshot,
 )
-from watcher.errors import StoreError
+from watcher.errors import LeaseLost, StoreError
 from watcher.model import Delivery, DeliveryKind, DeliveryState, Evaluation, Outcome, Reads, RuleSource
 from watcher.store.base import JobRecord, Look, StopRecord, Store, WatchedJob
 from watcher.store.memory import MemoryStore
@@ -48,6 +48,71 @@ def delivered(delivery: Delivery) -> Delivery:
 
 def ids(deliveries: list[Delivery]) -> list[str]:
     return [delivery.id for delivery in deliveries]
+
+
+# -- who handles a job ----------------------------------------------------------------------------
+
+
+def test_a_job_is_held_by_one_owner_at_a_time(store: Store) -> None:
+    assert store.hold([arn("job"), arn("other")], "us", NOON, LEASE) == {arn("job"), arn("other")}
+    assert store.hold([arn("job"), arn("third")], "them", after(1), LEASE) == {arn("third")}
+    assert store.hold([arn("job")], "us", after(1), LEASE) == {arn("job")}
+
+
+def test_a_job_is_free_when_it_is_let_go_of_or_its_lease_has_ended(store: Store) -> None:
+    store.hold([arn("job")], "us", NOON, LEASE)
+    store.release([arn("job")], "them")
+    assert store.hold([arn("job")], "them", after(LEASE - 1), LEASE) == set()
+    assert store.hold([arn("job")], "them", after(LEASE), LEASE) == {arn("job")}
+
+    store.release([arn("job")], "them")
+
+    assert store.hold([arn("job")], "us", after(LEASE), LEASE) == {arn("job")}
+
+
+def test_a_commit_lets_go_of_its_jobs(store: Store) -> None:
+    store.hold([arn("job")], "us", NOON, LEASE)
+    store.commit([look("job")], "us")
+
+    assert store.hold([arn("job")], "them", after(1), LEASE) == {arn("job")}
+
+
+def test_whoever_lost_a_lease_commits_nothing(store: Store) -> None:
+    issue = finding("job")
+    store.hold([arn("job"), arn("ours")], "us", NOON, LEASE)
+    store.hold([arn("job")], "them", after(LEASE), LEASE)
+
+    with pytest.raises(LeaseLost):
+        store.commit([look("ours"), look("job", [issue], [delivery(issue)])], "us")
+
+    assert store.job(arn("job")) is None
+    assert store.job(arn("ours")) is None
+    assert store.commit([look("job", [issue])], "them") == (issue,)
+
+
+def test_whoever_lost_a_lease_commits_nothing_even_when_the_other_is_done(store: Store) -> None:
+    store.hold([arn("job")], "us", NOON, LEASE)
+    store.hold([arn("job")], "them", after(LEASE), LEASE)
+    store.commit([look("job")], "them")
+
+    with pytest.raises(LeaseLost):
+        store.commit([look("job", fingerprint="older")], "us")
+
+
+def test_of_many_that_hold_a_job_at_once_one_does(store: Store) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        held = list(pool.map(lambda n: store.hold([arn("job")], f"owner {n}", NOON, LEASE), range(24)))
+
+    assert sorted(map(len, held)) == [0] * 23 + [1]
+
+
+def test_each_turn_is_given_to_one(store: Store) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        assert sum(pool.map(lambda _: store.take_turn("reconcile", 7), range(24))) == 1
+    assert not store.take_turn("reconcile", 7)
+    assert not store.take_turn("reconcile", 6)
+    assert store.take_turn("reconcile", 8)
+    assert store.take_turn("clean", 7)
 
 
 # -- jobs -----------------------------------------------------------------------------------------

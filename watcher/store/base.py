@@ -73,10 +73,23 @@ class StopRecord:
 class Store(Protocol):
     # -- jobs -------------------------------------------------------------------------------------
 
-    def commit(self, looks: Sequence[Look]) -> tuple[Finding, ...]:
+    def hold(self, job_arns: Sequence[str], owner: str, now: datetime, lease: float) -> set[str]:
+        """Which of these jobs `owner` may handle for `lease` seconds from now: those that nobody else holds.
+
+        What `owner` holds already, it holds for longer.
+        """
+        ...
+
+    def release(self, job_arns: Sequence[str], owner: str) -> None:
+        """Let go of those that `owner` holds."""
+        ...
+
+    def commit(self, looks: Sequence[Look], holder: str = "") -> tuple[Finding, ...]:
         """Remember these looks in one atomic write; returns the findings that were not known before.
 
-        The deliveries of a finding that was known before are not stored: it has been told already.
+        The deliveries of a finding that was known before are not stored: it has been told already. With a
+        `holder`, every job must still be held by it, and is let go of in the same write: `LeaseLost` where
+        another took one over.
         """
         ...
 
@@ -145,6 +158,14 @@ class Store(Protocol):
         """Cancel a delivery that is still `PENDING`, together with the deliveries that follow from it.
 
         False, and nothing written, where it is not.
+        """
+        ...
+
+    # -- turns ------------------------------------------------------------------------------------
+
+    def take_turn(self, what: str, turn: int) -> bool:
+        """Whether the caller is the one to do this periodic work: exactly one is told so of each turn, and
+        nobody of a turn that is past. Turns are counted upwards, by time.
         """
         ...
 

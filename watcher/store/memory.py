@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
-from watcher.errors import StoreError
+from watcher.errors import LeaseLost, StoreError
 from watcher.model import Delivery, DeliveryState, Finding, Reads
 from watcher.store.base import JobRecord, Look, StopRecord, WatchedJob
 
@@ -16,6 +16,9 @@ from watcher.store.base import JobRecord, Look, StopRecord, WatchedJob
 class _Lease:
     owner: str
     until: datetime
+
+
+_NOBODY = _Lease("", datetime.min.replace(tzinfo=UTC))
 
 
 class MemoryStore:
@@ -30,11 +33,37 @@ class MemoryStore:
         self._deliveries: dict[str, Delivery] = {}
         self._leases: dict[str, _Lease] = {}
         self._stops: dict[str, StopRecord] = {}
+        self._held: dict[str, _Lease] = {}
+        self._turns: dict[str, int] = {}
 
     # -- jobs -------------------------------------------------------------------------------------
 
-    def commit(self, looks: Sequence[Look]) -> tuple[Finding, ...]:
+    def hold(self, job_arns: Sequence[str], owner: str, now: datetime, lease: float) -> set[str]:
         with self._lock:
+            free = {
+                arn
+                for arn in job_arns
+                if (held := self._held.get(arn)) is None or held.owner == owner or held.until <= now
+            }
+            self._held |= dict.fromkeys(free, _Lease(owner, now + timedelta(seconds=lease)))
+            return free
+
+    def release(self, job_arns: Sequence[str], owner: str) -> None:
+        with self._lock:
+            self._release(job_arns, owner)
+
+    def _release(self, job_arns: Iterable[str], owner: str) -> None:
+        for arn in job_arns:
+            if (held := self._held.get(arn)) and held.owner == owner:
+                del self._held[arn]
+
+    def commit(self, looks: Sequence[Look], holder: str = "") -> tuple[Finding, ...]:
+        with self._lock:
+            if holder:
+                arns = {look.snapshot.arn for look in looks}
+                if any(self._held.get(arn, _NOBODY).owner != holder for arn in arns):
+                    raise LeaseLost("another process has taken this job over, and handles it")
+                self._release(arns, holder)
             return tuple(finding for look in looks for finding in self._remember(look))
 
     def _remember(self, look: Look) -> list[Finding]:
@@ -196,6 +225,15 @@ class MemoryStore:
             self._refuse_unknown(then)
             self._deliveries[delivery_id] = replace(delivery, state=DeliveryState.CANCELLED)
             self._add(then)
+            return True
+
+    # -- turns ------------------------------------------------------------------------------------
+
+    def take_turn(self, what: str, turn: int) -> bool:
+        with self._lock:
+            if self._turns.get(what, turn - 1) >= turn:
+                return False
+            self._turns[what] = turn
             return True
 
     # -- stops ------------------------------------------------------------------------------------

@@ -111,6 +111,10 @@ MIGRATIONS: tuple[Script, ...] = (
         "ALTER TABLE deliveries ADD COLUMN follows TEXT NOT NULL DEFAULT ''",
     ),
     ("ALTER TABLE evaluations ADD COLUMN reads TEXT NOT NULL DEFAULT 'tensors'",),
+    (
+        "CREATE TABLE leases (job_arn TEXT PRIMARY KEY, owner TEXT NOT NULL, until TEXT NOT NULL)",
+        "CREATE TABLE turns (what TEXT PRIMARY KEY, turn INTEGER NOT NULL)",
+    ),
 )
 """Script N brings a file from version N to N + 1. Add to the end; never change what was released."""
 

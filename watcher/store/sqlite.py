@@ -18,7 +18,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from watcher.errors import StoreError
+from watcher.errors import LeaseLost, StoreError
 from watcher.model import Delivery, Evaluation, Finding, JobSnapshot, Reads
 from watcher.store import schema
 from watcher.store.base import JobRecord, Look, StopRecord, WatchedJob
@@ -101,8 +101,36 @@ class SqliteStore:
 
     # -- jobs -------------------------------------------------------------------------------------
 
-    def commit(self, looks: Sequence[Look]) -> tuple[Finding, ...]:
+    def hold(self, job_arns: Sequence[str], owner: str, now: datetime, lease: float) -> set[str]:
         with self._writing() as connection:
+            return {
+                arn
+                for arn in job_arns
+                if connection.execute(
+                    """
+                    INSERT INTO leases VALUES (:arn, :owner, :until)
+                    ON CONFLICT (job_arn) DO UPDATE SET owner = :owner, until = :until
+                    WHERE owner = :owner OR until <= :now
+                    """,
+                    {
+                        "arn": arn,
+                        "owner": owner,
+                        "until": _text(now + timedelta(seconds=lease)),
+                        "now": _text(now),
+                    },
+                ).rowcount
+            }
+
+    def release(self, job_arns: Sequence[str], owner: str) -> None:
+        with self._writing() as connection:
+            _release(connection, job_arns, owner)
+
+    def commit(self, looks: Sequence[Look], holder: str = "") -> tuple[Finding, ...]:
+        with self._writing() as connection:
+            if holder:
+                arns = {look.snapshot.arn for look in looks}
+                if _release(connection, sorted(arns), holder) < len(arns):
+                    raise LeaseLost("another process has taken this job over, and handles it")
             return tuple(finding for look in looks for finding in _remember(connection, look))
 
     def watching(self) -> list[WatchedJob]:
@@ -236,6 +264,19 @@ class SqliteStore:
                 _add_deliveries(connection, then)
             return cancelled == 1
 
+    # -- turns ------------------------------------------------------------------------------------
+
+    def take_turn(self, what: str, turn: int) -> bool:
+        with self._writing() as connection:
+            taken = connection.execute(
+                """
+                INSERT INTO turns VALUES (:what, :turn)
+                ON CONFLICT (what) DO UPDATE SET turn = :turn WHERE turn < :turn
+                """,
+                {"what": what, "turn": turn},
+            )
+            return taken.rowcount == 1
+
     # -- stops ------------------------------------------------------------------------------------
 
     def permit_stop(self, job_arn: str, actor: str, now: datetime, max_per_hour: int) -> bool:
@@ -293,6 +334,14 @@ def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
         if connection.in_transaction:  # a full disk makes SQLite roll back by itself
             connection.execute("ROLLBACK")
         raise
+
+
+def _release(connection: sqlite3.Connection, job_arns: Sequence[str], owner: str) -> int:
+    """Returns how many it held."""
+    return sum(
+        connection.execute("DELETE FROM leases WHERE job_arn = ? AND owner = ?", (arn, owner)).rowcount
+        for arn in job_arns
+    )
 
 
 def _remember(connection: sqlite3.Connection, look: Look) -> list[Finding]:
