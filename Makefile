@@ -4,10 +4,10 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help setup demo test lint kills bench parity-torch lock clean
+.PHONY: help setup demo test lint kills bench parity-torch image image-check lock clean
 
 help: ## what can be made
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 18
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
 
 setup: $(READY) ## a virtual environment in .venv with the locked dependencies
 
@@ -43,10 +43,27 @@ parity-torch: $(READY) ## the parity with smdebug on a PyTorch training, in a vi
 	    > `$(TORCH)/bin/python -c 'import site; print(site.getsitepackages()[0])'`/locked.pth
 	$(TORCH)/bin/python -m pytest tests/shell/test_parity_pytorch.py
 
-lock: ## resolve the dependencies anew
-	$(BIN)/pip-compile --upgrade --quiet --all-extras --generate-hashes --allow-unsafe --strip-extras \
-	    --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-emit-options \
-	    --output-file=requirements.lock pyproject.toml
+# The first that answers: docker may be there while its daemon is not. The OCI format would drop HEALTHCHECK.
+ENGINE ?= $(shell for engine in docker podman buildah; do \
+    $$engine version >/dev/null 2>&1 && echo $$engine && break; done)
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+TAG ?= watcher:$(VERSION)
+image: ## the container image; TAG=, PLATFORM=, ENGINE=, IMAGE_FLAGS=
+	@test -n "$(ENGINE)" || { echo "no container engine answers: start docker, or install podman or buildah" \
+	    "(make image-check needs none)" >&2; exit 1; }
+	BUILDAH_FORMAT=docker $(ENGINE) build --tag $(TAG) $(if $(PLATFORM),--platform $(PLATFORM)) \
+	    --build-arg VERSION=$(VERSION) --build-arg REVISION=`git rev-parse HEAD 2>/dev/null || echo unknown` \
+	    $(IMAGE_FLAGS) .
+
+image-check: $(READY) ## build the image without a container engine, and try it (as root)
+	$(BIN)/pytest tests/image/check.py -s
+
+COMPILE := $(BIN)/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras \
+    --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-emit-options
+lock: ## resolve the dependencies anew: all of them, and from these what the image gets
+	$(COMPILE) --upgrade --all-extras --output-file=requirements.lock pyproject.toml
+	$(COMPILE) --extra plot --build-deps-for wheel --constraint requirements.lock \
+	    --output-file=requirements-image.lock pyproject.toml
 
 clean: ## remove the virtual environment and what tools leave behind
 	rm -rf .venv $(TORCH) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -1,0 +1,67 @@
+"""What can be said of the image without building it; `make image-check` builds it and tries it."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from importlib.metadata import distribution
+from pathlib import Path
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from watcher.config import Config
+
+ROOT = Path(__file__).parents[2]
+DOCKERFILE = (ROOT / "Dockerfile").read_text()
+
+
+def locked(lock: str) -> dict[str, str]:
+    """Each package with its version and hashes, as the file has them."""
+    entries = re.findall(
+        r"^([a-z][a-z0-9.-]*)(==.*?\n)(?=\S|    #|\Z)", (ROOT / lock).read_text(), re.M | re.S
+    )
+    return dict(entries)
+
+
+def needed(name: str, extras: frozenset[str] = frozenset()) -> Iterator[str]:
+    """All that a distribution needs on this platform, itself included, as the installed ones say it."""
+    yield canonicalize_name(name)
+    for text in distribution(name).requires or ():
+        requirement = Requirement(text)
+        if requirement.marker is None or any(
+            requirement.marker.evaluate({"extra": extra}) for extra in ("", *extras)
+        ):
+            yield from needed(requirement.name, frozenset(requirement.extras))
+
+
+def test_hadolint_has_nothing_to_say():
+    hadolint = Path(sys.executable).with_name("hadolint")
+
+    done = subprocess.run([hadolint, ROOT / "Dockerfile"], capture_output=True, text=True, check=False)
+
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_the_image_gets_what_was_tested_to_the_hash():
+    everything, image = locked("requirements.lock"), locked("requirements-image.lock")
+
+    assert image
+    assert image.items() <= everything.items()
+
+
+def test_the_image_gets_what_the_daemon_needs_for_its_work_and_pictures_and_no_more():
+    document = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    building = {Requirement(text).name for text in document["build-system"]["requires"]}
+    working = set(needed(document["project"]["name"], frozenset({"plot"})))
+
+    assert set(locked("requirements-image.lock")) == working - {document["project"]["name"]} | building
+
+
+def test_the_health_check_asks_where_the_status_page_is_by_default():
+    host, _, port = Config().http.listen.partition(":")
+
+    assert f"C('{host}', {port}, timeout=4)" in DOCKERFILE
