@@ -23,7 +23,7 @@ STREAMS = 100
 """The most that one `FilterLogEvents` takes."""
 OVERLAP = 30.0
 """Seconds that each cycle reads again: CloudWatch shows events late, and not in the order of their times.
-SageMaker's agent puts a line within a few seconds."""
+What collects lines holds them back for some seconds, too: CloudWatch's own agent for 5, if not told else."""
 PAGES_LOOKED_THROUGH = 10
 """Of 50 streams each, where a rule's stream does not have the name that it should have."""
 
@@ -53,7 +53,7 @@ class JobLogs:
         return next(iter(self.training_streams(job)), "")
 
     def training_streams(self, job: str) -> list[str]:
-        """One for each instance (`JOB/algo-1-<ms>`, `JOB/algo-2-<ms>`), sorted; none before it logs."""
+        """One for each instance (`JOB/algo-1-<ms>`, `JOB/algo-2-<ms>`), by name; none before it logs."""
         return self._streams(TRAINING_LOGS, f"{job}/")
 
     def rule_stream(self, job: str, rule: str, evaluation_job_arn: str) -> str:
