@@ -99,7 +99,7 @@ class App:
             store=self.store,
             open_channel=lambda to: open_channel(to, config, self.accounts.home.sns),
             stopper=Stopper(self.accounts, self.store, config.stop, utc_now),
-            gather=Gatherer(self.accounts, config.rules).gather,
+            gather=Gatherer(self.accounts, config.rules, utc_now).gather,
             owner=f"{socket.gethostname()}-{os.getpid()}-{os.urandom(3).hex()}",
             clock=utc_now,
             random=random.random,

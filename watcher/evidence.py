@@ -9,10 +9,11 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections import OrderedDict, deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import OrderedDict, defaultdict, deque
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -29,6 +30,7 @@ from watcher.rule_log import FAILED, excerpt, local_stream
 if TYPE_CHECKING:
     from rules import Rule, Verdict
     from watcher.aws.event_files import SavedStep, UnreadableStep
+    from watcher.steps import JobMetrics
 
 log = structlog.get_logger(__name__)
 
@@ -38,9 +40,12 @@ LINES_READ = 100
 OWN_LOG_COMES = (0.0, 0.2, 0.8, 2.0)
 """Seconds between the looks for what Watcher itself is writing; all within PATIENCE."""
 CURVE = 40
+MOST_CURVES = 6
 MOST_STEPS = 2000
 """Saved steps that are read to find the deciding one; beyond that, reading would cost more than it tells."""
 REMEMBERED = 64
+
+_CLOUDWATCH = "From the job's metrics in CloudWatch"
 
 _DECIDED_BY_VALUES = (FindingKind.RULE_ISSUE, FindingKind.DIVERGENCE)
 
@@ -57,9 +62,10 @@ class Gatherer:
     """Safe to use from several threads. Remembers the last complete evidence, because a finding that
     goes to two destinations, or that is tried again, needs it more than once."""
 
-    def __init__(self, accounts: Accounts, rules: Rules) -> None:
+    def __init__(self, accounts: Accounts, rules: Rules, clock: Callable[[], datetime]) -> None:
         self._accounts = accounts
         self._rules = rules
+        self._clock = clock
         self._remembered: OrderedDict[str, Evidence] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -134,38 +140,59 @@ class Gatherer:
 
     def _values(self, finding: Finding, job: JobSnapshot) -> Part:
         import rules  # numpy comes with it: only where a rule has fired
-        from watcher.aws.storage import S3Prefix
-        from watcher.aws.tensors import DebugOutput
 
         evaluated = (*policy.local_rules(job, self._rules), *job.rules)
         configured = next((rule for rule in evaluated if rule.name == finding.rule), None)
-        if configured is None or not job.debug_output:
-            return Part(missing=("values: the job's record names no rule configuration and debug output",))
+        if configured is None:
+            return Part(missing=("values: the job's record names no rule configuration",))
         try:
             rule = rules.load(configured.invokes, configured.parameters)
         except rules.RuleError as error:
             return Part(missing=(f"values: {error}",))
+        return self._of_tensors(finding, job, rule) or self._of_metrics(finding, job, rule)
+
+    def _of_tensors(self, finding: Finding, job: JobSnapshot, rule: Rule) -> Part | None:
+        """None where there are no tensors."""
+        from watcher.aws.storage import S3Prefix
+        from watcher.aws.tensors import DebugOutput
+
+        if not job.debug_output:
+            return None
         output = DebugOutput(S3Prefix(self._accounts.of(job.arn).s3, job.debug_output))
         collections = output.collections()
         if collections is None:
-            return Part(missing=(f"values: nothing is saved in {job.debug_output}",))
+            return None
         rule.learn(collections.by_name)
         saved = output.steps(until=finding.step, last=MOST_STEPS, wanted=rule.wants)
         verdict, last = _replay(rule, saved)
         if verdict is None:
             return Part(missing=("values: on the saved tensors Watcher does not see the rule fire",))
-        part = Part(
-            {
-                "explanation": verdict.explanation,
-                "deciding": _deciding(verdict),
-                "curve": _curve(last, {row.tensor for row in verdict.evidence}),
-            }
-        )
-        if verdict.step != finding.step:
-            return replace(
-                part, missing=(f"values: Watcher sees the rule fire at step {verdict.step} already",)
-            )
-        return part
+        return _decided(finding, verdict, last)
+
+    def _of_metrics(self, finding: Finding, job: JobSnapshot, rule: Rule) -> Part:
+        """From CloudWatch: what decided, where the rule was evaluated on metrics, else a curve."""
+        from watcher import metric_steps
+        from watcher.aws.metrics import Metrics
+        from watcher.steps import JobMetrics
+
+        where = f"nothing is saved in {job.debug_output}" if job.debug_output else "the job saves no tensors"
+        if not metric_steps.names(job):
+            return Part(missing=(f"values: {where}, and it has no metrics",))
+        metrics = JobMetrics(Metrics(self._accounts.of(job.arn)), job, self._clock)
+        collections = metrics.collections()
+        rule.learn(collections)
+        on_metrics = finding.source is RuleSource.LOCAL and policy.reads_metrics(job)
+        if on_metrics:
+            steps = metrics.steps(until=finding.step, last=MOST_STEPS, wanted=rule.wants)
+            verdict, last = _replay(rule, steps)
+            if verdict is not None:
+                part = _decided(finding, verdict, last)
+                return replace(
+                    part, values={**part.values, "curve_from": f"{_CLOUDWATCH}: {metrics.note(rule)}"}
+                )
+        names = {name for name in metric_steps.names(job) if rule.wants(name)}
+        part = _metric_curves(metrics, job, rule, names or collections["losses"].tensor_names)
+        return part if on_metrics else replace(part, missing=(f"values: {where}", *part.missing))
 
 
 def _excerpt(logs: JobLogs, group: str, stream: str) -> Part:
@@ -183,24 +210,60 @@ def _replay(
     from rules import Mode, Step
     from rules.base import scalar
     from watcher.aws.event_files import SavedStep
+    from watcher.steps import of_another_worker
 
     last: deque[dict[str, Reading]] = deque(maxlen=CURVE)
-    newest = -1
+    newest: SavedStep | None = None
     for saved in steps:
-        if not isinstance(saved, SavedStep) or saved.step == newest:
-            continue  # the same step of another worker: a rule reads the first one's
-        newest = saved.step
-        last.append(
-            {
-                name: Reading(name, saved.step, number)
-                for name, value in saved.tensors.items()
-                if (number := scalar(value)) is not None
-            }
+        if not isinstance(saved, SavedStep) or (newest and of_another_worker(saved, newest)):
+            continue  # a rule reads the first worker's
+        if newest is None or saved.step != newest.step:
+            last.append({})
+        newest = saved
+        last[-1].update(
+            (name, Reading(name, saved.step, number))
+            for name, value in saved.tensors.items()
+            if (number := scalar(value)) is not None
         )
         step = Step(saved.step, Mode(saved.mode), saved.mode_step)
         if verdict := rule.observe(step, saved.tensors):
             return verdict, last
     return None, last
+
+
+def _decided(finding: Finding, verdict: Verdict, last: Iterable[Mapping[str, Reading]]) -> Part:
+    values = {
+        "explanation": verdict.explanation,
+        "deciding": _deciding(verdict),
+        "curve": _curve(last, {row.tensor for row in verdict.evidence}),
+    }
+    if verdict.step == finding.step:
+        return Part(values)
+    return Part(values, (f"values: Watcher sees the rule fire at step {verdict.step} already",))
+
+
+def _metric_curves(metrics: JobMetrics, job: JobSnapshot, rule: Rule, names: Collection[str]) -> Part:
+    """The newest values of metrics, none of which decided; the job's record has the last ones, too."""
+    from watcher.metric_steps import step_at
+
+    curves: defaultdict[str, deque[Reading]] = defaultdict(lambda: deque(maxlen=CURVE))
+    missing: tuple[str, ...] = ()
+    try:
+        for saved in metrics.steps(last=MOST_STEPS, wanted=names.__contains__):
+            for name, value in saved.tensors.items():
+                curves[name].append(Reading(name, saved.step, float(value)))
+    except WatcherError as error:
+        missing = (f"values: {error}",)
+    for metric in job.final_metrics:
+        if metric.name in names and job.started_at:
+            final = Reading(metric.name, step_at(metric.at, job.started_at), metric.value)
+            if not curves[metric.name] or curves[metric.name][-1].step < final.step:
+                curves[metric.name].append(final)
+    shown = sorted(name for name, curve in curves.items() if curve)[:MOST_CURVES]
+    if not shown:
+        return Part(missing=missing or ("values: CloudWatch has no metrics of the job yet",))
+    curve = tuple(reading for name in shown for reading in curves[name])
+    return Part({"curve": curve, "curve_from": f"{_CLOUDWATCH}: {metrics.note(rule)}"}, missing)
 
 
 def _deciding(verdict: Verdict) -> tuple[Reading, ...]:

@@ -185,14 +185,18 @@ class JobMetrics:
         return metric_steps.collections(metric_steps.names(self._job))
 
     def steps(
-        self, *, until: int | None = None, last: int | None = None, wanted: Wanted
+        self, *, wanted: Wanted, until: int | None = None, last: int | None = None
     ) -> Iterator[SavedStep]:
-        """All that there is up to and including `until`, and of these the `last` minutes."""
-        began = self._job.started_at
+        """All that there is up to and including `until`, and of that the `last` minutes.
+
+        Raises `WatcherError`.
+        """
+        now, began = self._clock(), self._job.started_at
         since = ""
-        if began and until is not None and last is not None:
-            since = _cursor(minute_of(began), metric_steps.time_of(max(until - last + 1, 0), began))
-        steps = MetricSteps(self._job, since, self._clock())
+        if began and last is not None:
+            newest = metric_steps.step_at(ended_at(self._job) or now, began) if until is None else until
+            since = _cursor(minute_of(began), metric_steps.time_of(max(newest - last + 1, 0), began))
+        steps = MetricSteps(self._job, since, now)
         self._steps = steps
         steps.take(self._source.read(steps.queries(wanted)))
         return (one for one in steps.read(wanted) if until is None or one.step <= until)

@@ -1,0 +1,113 @@
+"""Which minutes of a job's metrics are read, and when."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.jobs import NOON, a_job, an_ended_job
+from watcher.aws.metrics import Average, Query, Series, period
+from watcher.model import JobSnapshot
+from watcher.steps import Incomplete, MetricSteps
+
+BEGAN = NOON - timedelta(minutes=40)
+MINUTE = timedelta(minutes=1)
+
+
+def everything(_: str) -> bool:
+    return True
+
+
+def asked(job: JobSnapshot, now: datetime, cursor: str = "") -> tuple[datetime, datetime, int]:
+    (query,) = MetricSteps(job, cursor, now).queries(everything)
+    return query.since, query.until, query.period
+
+
+def answered(queries: Sequence[Query], values: dict[datetime, float]) -> dict[Query, Series]:
+    """What CloudWatch says, where it has these."""
+    return {
+        query: Series([Average(at, values[at]) for at in sorted(values) if query.since <= at < query.until])
+        for query in queries
+    }
+
+
+@pytest.mark.parametrize(
+    ("age", "seconds"),
+    [(0, 60), (14, 60), (15, 300), (62, 300), (63, 3600), (400, 3600)],
+)
+def test_the_period_is_the_finest_that_cloudwatch_still_keeps(age: int, seconds: int):
+    assert period(timedelta(days=age)) == seconds
+
+
+def test_a_minute_is_read_when_it_is_over_and_two_more_have_passed():
+    job = a_job(metrics=("loss",))
+    assert asked(job, NOON) == (BEGAN, NOON - 2 * MINUTE, 60)
+    assert asked(job, NOON + timedelta(seconds=59)) == (BEGAN, NOON - 2 * MINUTE, 60)
+    assert asked(job, NOON + MINUTE) == (BEGAN, NOON - MINUTE, 60)
+
+
+def test_reading_goes_on_where_it_was():
+    job = a_job(metrics=("loss",))
+    cursor = MetricSteps(job, "", NOON).cursor
+    assert asked(job, NOON + 5 * MINUTE, cursor) == (NOON - 2 * MINUTE, NOON + 3 * MINUTE, 60)
+
+
+def test_nothing_is_asked_again_within_the_minute_nor_before_training_began():
+    job = a_job(metrics=("loss",))
+    steps = MetricSteps(job, MetricSteps(job, "", NOON).cursor, NOON + timedelta(seconds=30))
+    assert steps.queries(everything) == []
+    assert MetricSteps(a_job(metrics=("loss",), started_at=None), "", NOON).queries(everything) == []
+
+
+def test_steps_go_on_counting_when_an_interrupted_job_begins_anew():
+    job = a_job(metrics=("loss",))
+    cursor = MetricSteps(job, "", NOON).cursor
+    again = MetricSteps(a_job(metrics=("loss",), started_at=NOON + MINUTE), cursor, NOON + 9 * MINUTE)
+    again.take(answered(again.queries(everything), {NOON + 5 * MINUTE: 0.5}))
+    assert [one.step for one in again.read(everything)] == [45]
+
+
+def test_the_last_minute_of_an_ended_job_is_read_when_it_has_settled():
+    job = an_ended_job(metrics=("loss",), ended_at=NOON + timedelta(seconds=10))
+    early = MetricSteps(job, "", NOON + MINUTE)
+    assert (early.ended, early.queries(everything)[0].until) == (False, NOON - MINUTE)
+    late = MetricSteps(job, early.cursor, NOON + 4 * MINUTE)
+    assert late.ended
+    assert asked(job, NOON + 4 * MINUTE, early.cursor) == (NOON - MINUTE, NOON + 2 * MINUTE, 60)
+    assert asked(job, NOON + timedelta(hours=2), early.cursor) == (NOON - MINUTE, NOON + 2 * MINUTE, 60)
+
+
+def test_an_old_job_is_read_in_longer_periods_from_the_one_in_which_it_began():
+    job = an_ended_job(metrics=("loss",), started_at=BEGAN + 3 * MINUTE)
+    since, until, seconds = asked(job, NOON + timedelta(days=30))
+    assert (since, until, seconds) == (BEGAN, NOON + 5 * MINUTE, 300)
+
+
+@given(st.lists(st.floats(0, 600), min_size=1, max_size=20))
+def test_every_minute_is_asked_for_exactly_once(pauses: list[float]):
+    job, cursor, now, spans = a_job(metrics=("loss",)), "", NOON, []
+    for pause in pauses:
+        steps = MetricSteps(job, cursor, now)
+        spans += [(query.since, query.until) for query in steps.queries(everything)]
+        cursor, now = steps.cursor, now + timedelta(seconds=pause)
+    assert spans[0][0] == BEGAN
+    assert all(before[1] == after[0] for before, after in pairwise(spans))
+    assert all(since < until <= now - 2 * MINUTE for since, until in spans)
+
+
+def test_only_what_is_wanted_is_asked_for():
+    job = a_job(metrics=("train:loss", "train:accuracy", "validation:loss"))
+    queries = MetricSteps(job, "", NOON).queries(lambda name: name.endswith("loss"))
+    assert [query.metric for query in queries] == ["train:loss", "validation:loss"]
+
+
+def test_a_series_that_is_not_whole_is_not_fed_to_a_rule():
+    steps = MetricSteps(a_job(metrics=("loss",)), "", NOON)
+    (query,) = steps.queries(everything)
+    with pytest.raises(Incomplete, match=r"a part of loss of churn.* \(InternalError\)"):
+        steps.take({query: Series([], problem="InternalError")})

@@ -1,0 +1,114 @@
+"""Jobs without Debugger: the real daemon watches them by their metrics in CloudWatch."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+import pytest
+
+from tests.doubles.slack import SlackDouble
+from tests.e2e.conftest import changed, eventually, issue, running
+from watcher.app import App
+from watcher.config import Config
+from watcher.model import Reads
+from watcher.sandbox.process import Sandbox
+
+ATTACH = {"local": "attach", "attach": [{"rule": "LossNotDecreasing"}]}
+DEFINITIONS = [{"Name": name, "Regex": f"{name}=([0-9.]+)"} for name in ("train:loss", "throughput")]
+
+
+@pytest.fixture
+def attaching(config: Config) -> Config:
+    return changed(config, rules=ATTACH)
+
+
+def place(sandbox: Sandbox, name: str, losses: list[float], **members: Any) -> None:
+    """A job that has logged one loss a minute until now, and has no hook."""
+    began = time.time() // 60 * 60 - 60 * (len(losses) + 2)
+    sandbox.control.put_training_job(
+        name,
+        **{
+            "TrainingStartTime": began,
+            "AlgorithmSpecification": {"TrainingInputMode": "File", "MetricDefinitions": DEFINITIONS},
+            **members,
+        },
+    )
+    rows = [(began + 60 * minute + 20, loss) for minute, loss in enumerate(losses)]
+    throughput = [(at, 100.0) for at, _ in rows]
+    sandbox.control.put_metrics(name, {"train:loss": rows, "throughput": throughput})
+
+
+STALLED = [1 / (minute + 1) for minute in range(20)] + [0.05] * 20
+
+
+def blocks(slack: SlackDouble) -> str:
+    return json.dumps(slack.messages[0]["blocks"], ensure_ascii=False)
+
+
+def test_a_loss_that_stalls_is_told_with_its_curve_and_the_job_is_stopped(
+    attaching: Config, sandbox: Sandbox, slack: SlackDouble
+):
+    place(sandbox, "bare", STALLED)
+    with running(App(changed(attaching, route=[{"rule": "LossNotDecreasing", "stop": True}]))):
+        eventually(lambda: sandbox.control.calls().get("sagemaker:StopTrainingJob"), "the stop")
+        sandbox.control.put_training_job("bare", TrainingJobStatus="Stopped")
+        eventually(lambda: slack.messages and "SageMaker confirms it" in blocks(slack), "the confirmation")
+    assert len(slack.messages) == 1
+    assert slack.messages[0]["text"].startswith("LossNotDecreasing found an issue in bare at step 30")
+    assert "did not change between step 20 and step 30; the rule wants a fall of 0.1 %" in blocks(slack)
+    assert "From the job's metrics in CloudWatch: a step is a minute of training" in blocks(slack)
+    assert "▁▁▁" in blocks(slack)
+    assert "Could not be had" not in blocks(slack)
+
+
+def test_a_loss_that_falls_is_not_told_and_a_restarted_daemon_goes_on(
+    attaching: Config, sandbox: Sandbox, slack: SlackDouble
+):
+    place(sandbox, "bare", [1 / (minute + 1) for minute in range(20)])
+    first = App(attaching)
+    first.run_once()
+    first.close()
+    assert slack.messages == []
+    second = App(attaching)
+    (record,) = second.store.jobs("bare")
+    second.close()
+    assert record.evaluation
+    assert record.evaluation.reads is Reads.METRICS
+    assert '"newest": 19' in record.evaluation.states["LossNotDecreasing"]
+
+
+def test_four_hundred_jobs_with_two_metrics_are_two_requests(
+    attaching: Config, sandbox: Sandbox, slack: SlackDouble
+):
+    members = {
+        "TrainingStartTime": time.time() - 300,
+        "AlgorithmSpecification": {"TrainingInputMode": "File", "MetricDefinitions": DEFINITIONS},
+    }
+    names = [f"job-{number}" for number in range(400)]
+    sandbox.control.put_training_jobs({"TrainingJobName": name, **members} for name in names)
+    rules = {"local": "attach", "attach": [{"rule": "StalledTrainingRule"}]}
+    app = App(changed(attaching, rules=rules))
+    app.reconciler.run()
+    assert app._evaluate_due()
+    calls = sandbox.control.calls()
+    assert calls["cloudwatch:GetMetricData"] == 2
+    evaluations = [record.evaluation for record in app.store.jobs()]
+    assert len([one for one in evaluations if one and one.cursor and one.due_at]) == 400
+    app.close()
+    assert slack.messages == []
+
+
+def test_what_cloudwatch_refuses_is_said_once_and_the_rest_goes_on(
+    attaching: Config, sandbox: Sandbox, slack: SlackDouble
+):
+    place(sandbox, "bare", STALLED)
+    place(sandbox, "other", STALLED, DebugRuleEvaluationStatuses=[issue()])
+    sandbox.control.inject_fault("cloudwatch:GetMetricData", "AccessDenied", "not you", status=403)
+    app = App(attaching)
+    app.run_once()
+    assert len(slack.messages) == 1
+    assert "LossNotDecreasing found an issue in other" in slack.messages[0]["text"]
+    assert app.store.next_evaluation() is not None
+    app.close()

@@ -1,0 +1,333 @@
+"""Evaluating rules of jobs that save no tensors: on the sandbox's CloudWatch, with a clock to turn."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from pydantic import TypeAdapter
+from structlog.testing import capture_logs
+
+from tests.doubles.cloudwatch import CloudWatchDouble
+from tests.jobs import a_job
+from watcher import policy
+from watcher.aws.accounts import Accounts
+from watcher.config import Rules
+from watcher.errors import AccessDenied
+from watcher.evaluate import Evaluator
+from watcher.model import (
+    Evaluation,
+    HookConfiguration,
+    JobSnapshot,
+    Outcome,
+    Reads,
+    RuleConfiguration,
+    RuleSource,
+)
+from watcher.sandbox.process import Sandbox
+from watcher.store.base import JobRecord
+
+NOW = datetime.now(UTC).replace(second=0, microsecond=0)
+BEGAN = NOW - timedelta(minutes=60)
+MINUTE = timedelta(minutes=1)
+STALLED = [1 / (minute + 1) if minute < 20 else 0.05 for minute in range(60)]
+"""Falls for twenty minutes."""
+
+
+def at(minute: float) -> float:
+    return (BEGAN + minute * MINUTE).timestamp()
+
+
+def put(sandbox: Sandbox, metrics: Mapping[str, Sequence[float]], job: str = "bare") -> None:
+    """A value a minute, from the beginning of training."""
+    sandbox.control.put_training_job(job)
+    sandbox.control.put_metrics(
+        job, {name: [(at(minute), value) for minute, value in enumerate(of)] for name, of in metrics.items()}
+    )
+
+
+def job(name: str = "bare", **changes: Any) -> JobSnapshot:
+    arn = f"arn:aws:sagemaker:us-east-1:123456789012:training-job/{name}"
+    values = {"arn": arn, "started_at": BEGAN, "metrics": ("train:loss", "validation:loss"), **changes}
+    return a_job(name, **values)
+
+
+class Watched:
+    """Jobs as the store has them, looked at whenever the test says that it is time."""
+
+    def __init__(self, *attached: str | dict[str, Any], now: datetime = NOW) -> None:
+        rules = [{"rule": one} if isinstance(one, str) else one for one in attached]
+        self.now = now
+        self.settings = Rules.model_validate({"local": "attach", "attach": rules})
+        self.accounts = Accounts()
+        self.evaluator = Evaluator(self.accounts, self.settings, lambda: self.now)
+        self.records: dict[str, JobRecord] = {}
+
+    def know(self, *jobs: JobSnapshot) -> None:
+        for one in jobs:
+            known = self.records.get(one.name)
+            begins = Evaluation(due_at=self.now, reads=policy.first_reads(one))
+            evaluation = known.evaluation if known else begins
+            self.records[one.name] = JobRecord(one, NOW, NOW, watching=True, evaluation=evaluation)
+
+    def look(self) -> Evaluation:
+        """All of them once, through JSON, as a store keeps it; gives that of the last."""
+        stored = TypeAdapter(Evaluation)
+        for record, evaluation in self.evaluator.advance_together(
+            self.accounts.home, list(self.records.values())
+        ):
+            kept = stored.validate_json(stored.dump_json(evaluation))
+            self.records[record.snapshot.name] = replace(record, evaluation=kept)
+        return kept
+
+    def restart(self) -> None:
+        self.evaluator = Evaluator(self.accounts, self.settings, lambda: self.now)
+
+
+@pytest.fixture
+def watched(aws_environment: Sandbox) -> Callable[..., Watched]:
+    return Watched
+
+
+def outcome(evaluation: Evaluation) -> Outcome:
+    (one,) = evaluation.outcomes
+    return one
+
+
+def test_a_loss_that_stalls_is_found_and_the_verdict_says_what_a_step_is(
+    watched: Callable[..., Watched], sandbox: Sandbox
+):
+    put(sandbox, {"train:loss": STALLED})
+    jobs = watched("LossNotDecreasing")
+    jobs.know(job())
+    evaluation = jobs.look()
+    found = outcome(evaluation)
+    assert (evaluation.due_at, evaluation.states) == (None, {})
+    assert (found.status, found.source, found.step) == ("IssuesFound", "local", 30)
+    assert found.details == (
+        "train:loss did not change between step 20 and step 30; the rule wants a fall of 0.1 %; "
+        "a step is a minute of training, its value CloudWatch's average over 60 s"
+    )
+
+
+def test_an_evaluation_goes_on_in_another_process_and_sees_each_minute_once(
+    watched: Callable[..., Watched], sandbox: Sandbox
+):
+    put(sandbox, {"train:loss": STALLED})
+    at_once, in_pieces = watched("LossNotDecreasing"), watched("LossNotDecreasing", now=BEGAN)
+    at_once.know(job())
+    in_pieces.know(job())
+    looks = 0
+    while outcome(in_pieces.look()).status == "InProgress":
+        in_pieces.restart()
+        in_pieces.now += timedelta(seconds=100)
+        looks += 1
+    expected, found = outcome(at_once.look()), outcome(in_pieces.look())
+    assert (found.step, found.details) == (expected.step, expected.details)
+    assert looks > 15
+
+
+def test_a_value_that_a_rule_has_seen_does_not_change_any_more(
+    watched: Callable[..., Watched], sandbox: Sandbox
+):
+    put(sandbox, {"train:loss": [1.0] * 11})
+    jobs = watched("LossNotDecreasing", now=BEGAN + timedelta(minutes=12, seconds=59))
+    jobs.know(job())
+    assert outcome(jobs.look()).status == "InProgress"  # the eleventh minute has not settled
+    sandbox.control.put_metrics("bare", {"train:loss": [(at(10.5), 0.0)]})
+    jobs.now += 5 * MINUTE
+    assert outcome(jobs.look()).status == "InProgress"  # it fell to 0.5
+
+
+def test_all_jobs_are_looked_at_in_the_same_minute_and_quiet_ones_less_often(
+    watched: Callable[..., Watched], sandbox: Sandbox
+):
+    put(sandbox, {"train:loss": [1.0] * 5})
+    jobs = watched("LossNotDecreasing", now=BEGAN + timedelta(minutes=6, seconds=17))
+    jobs.know(job())
+    assert jobs.look().due_at == BEGAN + 7 * MINUTE
+    jobs.now = BEGAN + 7 * MINUTE
+    jobs.look()
+    jobs.now = BEGAN + 30 * MINUTE
+    quiet = jobs.look()
+    assert quiet.interval == 120
+    assert quiet.due_at
+    assert quiet.due_at.timestamp() % 120 == 0
+
+
+def test_overfitting_is_found_by_metrics_of_the_same_kind(watched: Callable[..., Watched], sandbox: Sandbox):
+    put(sandbox, {"train:loss": [1.0, 0.1, 0.1], "validation:loss": [1.0, 1.0, 1.0]})
+    jobs = watched("Overfit")
+    jobs.know(job())
+    found = outcome(jobs.look())
+    assert found.status == "IssuesFound"
+    assert "the mean validation loss validation:loss is 1" in found.details
+
+
+def test_a_rule_that_needs_tensors_is_not_evaluated_and_says_why(
+    watched: Callable[..., Watched], sandbox: Sandbox
+):
+    put(sandbox, {"train:loss": [1.0]})
+    jobs = watched("VanishingGradient", "Overtraining")
+    jobs.know(job())
+    vanishing, overtraining = jobs.look().outcomes
+    assert (vanishing.rule, vanishing.status) == ("VanishingGradient", "NotEvaluated")
+    assert "needs tensors, and the job saves none" in vanishing.details
+    assert overtraining.status == "InProgress"
+    assert [one.rule for one in jobs.look().outcomes] == ["VanishingGradient", "Overtraining"]
+
+
+def test_with_nothing_but_such_rules_the_evaluation_is_over_and_asks_for_nothing(
+    watched: Callable[..., Watched], sandbox: Sandbox
+):
+    jobs = watched("VanishingGradient")
+    jobs.know(job())
+    sandbox.control.forget_calls()
+    assert jobs.look().due_at is None
+    assert sandbox.control.calls() == {}
+
+
+def test_an_ended_job_is_judged_when_its_last_minute_has_settled(
+    watched: Callable[..., Watched], sandbox: Sandbox
+):
+    put(sandbox, {"train:loss": [1 / (minute + 1) for minute in range(30)]})
+    ended = job(status="Completed", secondary_status="Completed", ended_at=BEGAN + 30 * MINUTE)
+    jobs = watched("LossNotDecreasing", now=BEGAN + 31 * MINUTE)
+    jobs.know(ended)
+    waits = jobs.look()
+    assert (outcome(waits).status, waits.due_at) == ("InProgress", BEGAN + 32 * MINUTE)
+    jobs.now = BEGAN + 34 * MINUTE
+    over = jobs.look()
+    assert (outcome(over).status, over.due_at) == ("NoIssuesFound", None)
+    assert outcome(over).details.startswith("a step is a minute")
+
+
+def test_a_short_job_says_why_it_was_not_judged(watched: Callable[..., Watched], sandbox: Sandbox):
+    put(sandbox, {"train:loss": [1.0, 1.0]})
+    jobs = watched("LossNotDecreasing")
+    jobs.know(job(status="Completed", secondary_status="Completed", ended_at=BEGAN + 2 * MINUTE))
+    found = outcome(jobs.look())
+    assert (found.status, found.details.partition(";")[0]) == (
+        "NotEvaluated",
+        "no loss has saved steps that lie 10 apart (num_steps)",
+    )
+
+
+def test_a_stall_counts_only_minutes_that_are_known(watched: Callable[..., Watched], sandbox: Sandbox):
+    put(sandbox, {"throughput": [9.0] * 10})
+    rule = {"rule": "StalledTrainingRule", "parameters": {"threshold": "60"}}
+    jobs = watched(rule, now=BEGAN + timedelta(seconds=30))
+    jobs.know(job(metrics=("throughput",)))
+    for _ in range(10):
+        assert outcome(jobs.look()).status == "InProgress"
+        jobs.now += MINUTE
+    jobs.now += 3 * MINUTE
+    assert outcome(jobs.look()).status == "InProgress"
+    jobs.now += 2 * MINUTE
+    found = outcome(jobs.look())
+    assert found.status == "IssuesFound"
+    assert "nothing was saved after step 9" in found.details
+
+
+def test_a_job_that_does_not_train_yet_waits(watched: Callable[..., Watched], sandbox: Sandbox):
+    jobs = watched("LossNotDecreasing", "StalledTrainingRule")
+    jobs.know(job(started_at=None, secondary_status="Downloading"))
+    sandbox.control.forget_calls()
+    assert jobs.look().due_at == NOW + MINUTE
+    assert sandbox.control.calls() == {}
+    put(sandbox, {"train:loss": STALLED})
+    jobs.know(job())
+    assert {one.status for one in jobs.look().outcomes if one.rule == "LossNotDecreasing"} == {"IssuesFound"}
+
+
+def test_many_jobs_are_one_request_and_each_has_its_own_verdict(
+    watched: Callable[..., Watched], sandbox: Sandbox
+):
+    put(sandbox, {"train:loss": STALLED}, "stalls")
+    put(sandbox, {"train:loss": [1 / (minute + 1) for minute in range(60)]}, "learns")
+    jobs = watched("LossNotDecreasing")
+    jobs.know(job("stalls"), job("learns"))
+    sandbox.control.forget_calls()
+    jobs.look()
+    assert sandbox.control.calls() == {"cloudwatch:GetMetricData": 1}
+    verdicts = {name: outcome(record.evaluation or Evaluation(None)) for name, record in jobs.records.items()}
+    assert {name: one.status for name, one in verdicts.items()} == {
+        "stalls": "IssuesFound",
+        "learns": "InProgress",
+    }
+
+
+def test_a_refusal_changes_nothing_of_what_is_stored(watched: Callable[..., Watched], sandbox: Sandbox):
+    put(sandbox, {"train:loss": STALLED})
+    jobs = watched("LossNotDecreasing", now=BEGAN + 20 * MINUTE)
+    jobs.know(job())
+    before = jobs.look()
+    sandbox.control.inject_fault("cloudwatch:GetMetricData", "AccessDenied", "not you", status=403, times=1)
+    jobs.now = NOW
+    with pytest.raises(AccessDenied, match="cloudwatch:GetMetricData"):
+        jobs.look()
+    assert jobs.records["bare"].evaluation == before
+    assert outcome(jobs.look()).step == 30
+
+
+def test_a_series_in_parts_is_asked_for_again_and_said(
+    watched: Callable[..., Watched], monkeypatch: pytest.MonkeyPatch
+):
+    results = [
+        {"Id": "q0", "Timestamps": [at(0)], "Values": [1.0], "StatusCode": "PartialData"},
+        {"Id": "q1", "Timestamps": [], "Values": [], "StatusCode": "Complete"},
+    ]
+    with CloudWatchDouble() as cloudwatch:
+        cloudwatch.answers = [{"MetricDataResults": results}]
+        monkeypatch.setenv("AWS_ENDPOINT_URL", cloudwatch.url)
+        jobs = watched("LossNotDecreasing")
+        jobs.know(job())
+        with capture_logs() as logs:
+            after = jobs.look()
+        assert (after.cursor, after.outcomes, after.due_at) == ("", (), NOW + MINUTE)
+        assert [(entry["event"], entry["job"]) for entry in logs] == [("metrics_incomplete", "bare")]
+        results[0]["StatusCode"] = "Complete"
+        assert outcome(jobs.look()).status == "InProgress"
+
+
+# -- hooks that save nothing ----------------------------------------------------------------------
+
+HOOK = HookConfiguration("s3://team/debug")
+OWN = RuleConfiguration("LossNotDecreasing", RuleSource.DEBUGGER)
+
+
+@pytest.fixture
+def bucket(sandbox: Sandbox) -> None:
+    sandbox.client("s3").create_bucket(Bucket="team")
+
+
+def advanced(jobs: Watched, snapshot: JobSnapshot) -> Evaluation:
+    jobs.know(snapshot)
+    return jobs.evaluator.advance(jobs.records[snapshot.name])
+
+
+@pytest.mark.usefixtures("bucket")
+def test_a_hook_that_has_saved_nothing_for_long_is_given_up_for_the_metrics(
+    watched: Callable[..., Watched], sandbox: Sandbox
+):
+    put(sandbox, {"train:loss": STALLED})
+    jobs = watched("LossNotDecreasing", now=BEGAN + 5 * MINUTE)
+    assert advanced(jobs, job(hook=HOOK)).reads is Reads.TENSORS
+    jobs.now = BEGAN + 11 * MINUTE
+    switched = advanced(jobs, job(hook=HOOK))
+    assert (switched.reads, switched.due_at) == (Reads.METRICS, jobs.now)
+    jobs.records["bare"] = replace(jobs.records["bare"], evaluation=switched)
+    jobs.now = NOW
+    assert outcome(jobs.look()).step == 30
+
+
+@pytest.mark.usefixtures("bucket")
+@pytest.mark.parametrize("changes", [{"metrics": ()}, {"rules": (OWN,)}])
+def test_without_metrics_or_with_a_rule_of_its_own_tensors_are_waited_for(
+    watched: Callable[..., Watched], changes: dict[str, Any]
+):
+    jobs = watched("LossNotDecreasing")
+    assert advanced(jobs, job(hook=HOOK, **changes)).reads is Reads.TENSORS
