@@ -1,6 +1,8 @@
 """The one place that wires everything, and that starts and ends the named loops.
 
-    reconcile   asks which jobs are in progress, every poll_interval
+    reconcile   asks which jobs are in progress, every poll_interval; of several processes, one does
+    receive     takes hints from the SQS queue, where there is one
+    keep        holds on to these messages until their jobs are handled, then deletes them
     look-N      describe one job at a time
     evaluate-N  look at what jobs have saved, one job at a time
     logs        reads what the rules' processing jobs write
@@ -22,7 +24,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 import structlog
@@ -34,9 +36,11 @@ from watcher.aws.accounts import Accounts
 from watcher.aws.evaluation_log import EvaluationLog
 from watcher.aws.metrics import OPERATION as GET_METRIC_DATA
 from watcher.aws.metrics import SERIES
+from watcher.aws.queue import Queue
+from watcher.aws.queued_work import QueuedWork
 from watcher.aws.session import Aws
 from watcher.config import Config
-from watcher.errors import AwsError, CredentialsError, StoreError
+from watcher.errors import AwsError, CredentialsError, LeaseLost, StoreError
 from watcher.evidence import Gatherer
 from watcher.faults import Faults
 from watcher.listen import Listener
@@ -57,6 +61,8 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 LOOKERS = 2
+LOOKERS_BEHIND_EVENTS = 8
+"""Events are answered at once, and most of a look is waiting for SageMaker."""
 EVALUATORS = 2
 EVALUATION_LEASE = 300.0
 """Seconds after which an evaluation that nobody finished is tried again."""
@@ -83,9 +89,11 @@ def utc_now() -> datetime:
 
 class App:
     """Everything one daemon consists of. `arns`: the jobs to watch, none: all that the configuration
-    matches."""
+    matches. `once`: for `run_once`, which leaves the queue to others."""
 
-    def __init__(self, config: Config, arns: Sequence[str] = (), lease: float = LEASE) -> None:
+    def __init__(
+        self, config: Config, arns: Sequence[str] = (), lease: float = LEASE, *, once: bool = False
+    ) -> None:
         if arns:
             only = config.watch.model_copy(update={"jobs": tuple(map(job_name, arns)), "tags": {}})
             config = config.model_copy(update={"watch": only})
@@ -93,14 +101,16 @@ class App:
         self.accounts = Accounts(config.region, config.account)
         self.store = open_store(config.store.url)
         self.stopping = threading.Event()
-        self.work = LookAgain()
+        self.owner = f"{socket.gethostname()}-{os.getpid()}-{os.urandom(3).hex()}"
+        self.queued = self._queued() if config.watch.queue_url and not (arns or once) else None
+        self.work = self.queued or LookAgain()
         self.faults = Faults()
         self.outbox = Outbox(
             store=self.store,
             open_channel=lambda to: open_channel(to, config, self.accounts.home.sns),
             stopper=Stopper(self.accounts, self.store, config.stop, utc_now),
             gather=Gatherer(self.accounts, config.rules, utc_now).gather,
-            owner=f"{socket.gethostname()}-{os.getpid()}-{os.urandom(3).hex()}",
+            owner=self.owner,
             clock=utc_now,
             random=random.random,
             lease=lease,
@@ -113,6 +123,8 @@ class App:
             clock=utc_now,
             spread=random.random,
             committed=self._committed,
+            owner=self.owner,
+            wait=self.stopping.wait,
         )
         self.reconciler = Reconciler(
             accounts=self.accounts,
@@ -166,6 +178,7 @@ class App:
         lookers = self._start_lookers()
         with self._expected_faults() as unseen:
             self.reconciler.run()
+        assert isinstance(self.work, LookAgain)  # noqa: S101 - `once`: there is no queue
         self.work.wait_until_empty(self.stopping.is_set)
         self.work.close()
         for looker in lookers:
@@ -182,14 +195,19 @@ class App:
 
     def run(self) -> None:
         """Until `stop` is called or, where jobs were named, until nothing more can be learnt of them."""
-        workers = [*self._start_lookers(), *self._start_evaluators(), *self._start_listener()]
+        workers = [
+            *self._start_lookers(),
+            *self._start_evaluators(),
+            *self._start_listener(),
+            *self._start_consumer(),
+        ]
         writer = self._start_evaluation_log()
         outbox = self._start("outbox", self.outbox.run)
         scheduler = BackgroundScheduler(executors={"default": SchedulerPool(1)}, timezone=UTC)
         scheduler.add_job(
             self._guarded("reconcile", self._reconcile),
             "interval",
-            seconds=self.config.watch.poll_interval,
+            seconds=self.config.watch.reconcile_every,
             next_run_time=utc_now(),
             coalesce=True,
             max_instances=1,
@@ -207,6 +225,10 @@ class App:
         deadline = time.monotonic() + DRAIN
         for thread in under_way:
             thread.join(max(deadline - time.monotonic(), 0))
+        if self.queued:
+            with self._expected_faults():
+                self.queued.settle()
+                self.queued.give_back()
         self.drained = not any(thread.is_alive() for thread in under_way)
         if self.evaluation_log and writer:
             self.evaluation_log.close()
@@ -225,10 +247,16 @@ class App:
 
     def _reconcile(self) -> None:
         with self._expected_faults():
-            self.reconciler.run()
+            if self._is_our_turn():
+                self.reconciler.run()
             if self.reconciler.finished() and self.store.next_due() is None:
                 log.info("finished", jobs=self.reconciler.only)
                 self.stop()
+
+    def _is_our_turn(self) -> bool:
+        """Whether this process reconciles now. Where no queue is shared, each does for itself."""
+        turn = int(time.time() // self.config.watch.reconcile_every)
+        return self.queued is None or self.store.take_turn("reconcile", turn)
 
     @contextmanager
     def _expected_faults(self, at: str = "") -> Iterator[list[Exception]]:
@@ -243,16 +271,21 @@ class App:
             self.faults.say(error, consequence=CONSEQUENCE)
             if isinstance(error, CredentialsError):
                 self.accounts.renew()
+        except LeaseLost as error:
+            faults.append(error)
+            log.info("handled_elsewhere", error=str(error), consequence="it is looked at again")
         except StoreError as error:
             faults.append(error)
             log.error("store_failed", error=str(error), consequence=CONSEQUENCE)
 
     def _start_lookers(self) -> list[threading.Thread]:
-        return [self._start(f"look-{number}", self._look) for number in range(1, LOOKERS + 1)]
+        lookers = LOOKERS_BEHIND_EVENTS if self.queued else LOOKERS
+        return [self._start(f"look-{number}", self._look) for number in range(1, lookers + 1)]
 
     def _look(self) -> None:
         while arn := self.work.take():
-            self._pace.keep()
+            if not self.queued:  # what events ask for is as many calls as there are changes
+                self._pace.keep()
             bound = structlog.contextvars.bound_contextvars(job=job_name(arn))
             with bound, self._expected_faults() as faults:
                 self.pipeline.look_again(arn)
@@ -261,6 +294,23 @@ class App:
             else:
                 self.faults.over("sagemaker:DescribeTrainingJob")
                 self.work.done(arn)
+
+    def _queued(self) -> QueuedWork:
+        queue = Queue(self.accounts.home, self.config.watch.queue_url)
+        return QueuedWork(queue, utc_now, time.monotonic)
+
+    def _start_consumer(self) -> list[threading.Thread]:
+        if self.queued is None:
+            return []
+        turns = {"receive": self.queued.receive, "keep": self.queued.keep}
+        return [self._start(name, partial(self._consume, turn)) for name, turn in turns.items()]
+
+    def _consume(self, turn: Callable[[], None]) -> None:
+        while not self.stopping.is_set():
+            with self._expected_faults() as faults:
+                turn()
+            if faults:
+                self.stopping.wait(AFTER_A_FAULT)
 
     def _start_evaluators(self) -> list[threading.Thread]:
         if self.config.rules.local == "off":
@@ -352,7 +402,7 @@ def run(config: Config, names: Sequence[str] = (), once: bool = False) -> int:
     """`watcher run`: the exit code. Raises `UsageError` for a named job that does not exist."""
     accounts = Accounts(config.region, config.account)
     _ = accounts.home.region  # asked first: without one every loop would fail
-    app = App(config, [job.arn for job in find_jobs(accounts, names)])
+    app = App(config, [job.arn for job in find_jobs(accounts, names)], once=once)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: app.stop())
     if once:

@@ -29,6 +29,10 @@ task on ECS gets it from a parameter or a secret."""
 Key = tuple[int | str, ...]
 
 
+RECONCILE_BEHIND_EVENTS = 300.0
+"""Seconds between two reconciliations where they are only the net below the events."""
+
+
 class _Section(BaseModel):
     model_config = ConfigDict(
         extra="forbid",
@@ -44,13 +48,21 @@ class Watch(_Section):
     tags: dict[str, str] = Field(default_factory=dict)
     """And when it carries all of these tags."""
     poll_interval: float = Field(default=30, ge=1)
-    """Seconds between two reconciliations."""
+    """Seconds between two reconciliations; with a queue, which tells of changes at once, 300 unless it is
+    written here."""
     follow: float = Field(default=1800, ge=0)
     """Seconds after its end in which a job is followed until each of its rules is final."""
     report_completed: bool = False
     """Also tell when a job has completed."""
     queue_url: str = ""
-    """The SQS queue that EventBridge feeds. Read, and not used yet."""
+    """The SQS queue that EventBridge feeds: changes are known at once, and as many processes as one likes
+    share the work."""
+
+    @property
+    def reconcile_every(self) -> float:
+        """Seconds between two reconciliations."""
+        given = "poll_interval" in self.model_fields_set or not self.queue_url
+        return self.poll_interval if given else RECONCILE_BEHIND_EVENTS
 
     def names(self, job: str) -> bool:
         return any(fnmatchcase(job, pattern) for pattern in self.jobs)
@@ -180,7 +192,6 @@ class Config(_Section):
 
 
 _NOT_USED_YET = (
-    ("watch", "queue_url"),
     ("slack", "app_token"),
     ("http", "listen"),
 )

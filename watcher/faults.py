@@ -33,7 +33,8 @@ class Faults:
             log.debug("aws_still_refuses", operation=error.operation, at=error.at)
 
     def over(self, operation: str, at: str = "") -> None:
-        """The operation was answered, at this account and region: if it was refused before, say that it works again."""
+        """The operation was answered, `at` this account and region: if it was refused before, say that it
+        works again."""
         with self._lock:
             ended = {key for key in self._refused if key[:2] == (operation, at)}
             self._refused -= ended

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
@@ -16,7 +17,7 @@ from watcher.aws.accounts import Accounts
 from watcher.aws.sagemaker import TrainingJobs
 from watcher.config import Config, Watch
 from watcher.detect import detect, muted
-from watcher.errors import NotFound, StoreError
+from watcher.errors import LeaseLost, NotFound, StoreError
 from watcher.lint import Defect, lint
 from watcher.model import (
     IN_PROGRESS,
@@ -39,6 +40,11 @@ log = structlog.get_logger(__name__)
 PROFILER_REFRESH = 600.0
 """Seconds between two looks at a running job's profiler rules, which only Describe tells."""
 
+JOB_LEASE = 60.0
+"""Seconds in which a job is handled: one request or two, each bounded, and a write to the store."""
+HOLD_AGAIN, HOLD_ATTEMPTS = 0.1, 50
+"""Seconds between two attempts to hold a job, and how many there are."""
+
 _SNAPSHOT = TypeAdapter(JobSnapshot)
 
 
@@ -54,40 +60,53 @@ class Pipeline:
     """A random number from 0 to 1: keeps the jobs' refreshes from falling together."""
     committed: Callable[[], None]
     """Called when there is something to deliver, or to evaluate."""
+    owner: str
+    """This process's name in the store."""
+    wait: Callable[[float], object]
+    """Of so many seconds; returns early when the process is to end."""
     _deciding: threading.Lock = field(default_factory=threading.Lock)
     """What is decided depends on what was told before, so one job is decided on after the other."""
 
     def found(self, snapshots: Iterable[JobSnapshot], known: Mapping[str, WatchedJob]) -> None:
-        """Handle the jobs that `Search` found in progress; what has not changed costs nothing."""
+        """Handle the jobs that `Search` found in progress; what has not changed costs nothing.
+
+        A job that somebody else handles right now is left to them: they read it later than this.
+        """
         now = self.clock()
+        changed = {
+            snapshot.arn: snapshot
+            for snapshot in snapshots
+            if snapshot.arn not in known or known[snapshot.arn].fingerprint != fingerprint(snapshot)
+        }
+        if not changed:
+            return
         with self._deciding:
             looks = []
-            for snapshot in snapshots:
-                job = known.get(snapshot.arn)
-                if job is None or job.fingerprint != fingerprint(snapshot):
-                    record = self.store.job(snapshot.arn)
-                    look = self._look(record, _with_unsearchable(snapshot, record), now)
-                    looks.append(replace(look, describe_at=record.describe_at if record else now))
+            for arn in sorted(self.store.hold(sorted(changed), self._holder, now, JOB_LEASE)):
+                record = self.store.job(arn)
+                look = self._look(record, _with_unsearchable(changed[arn], record), now)
+                looks.append(replace(look, describe_at=record.describe_at if record else now))
             self._commit(looks)
 
     def look_again(self, arn: str) -> JobSnapshot | None:
         """Read one job anew and handle it; None where it has vanished."""
-        snapshot = self._describe(arn)
-        if snapshot is None:
-            if self.store.job(arn):
-                log.info("job_vanished", arn=arn)
-                self.store.unwatch(arn)
-            return None
-        known = self.store.job(arn)
-        snapshot = replace(snapshot, tags=self._tags(snapshot, known))
-        if not matches(snapshot, self.config.watch):
-            self.store.unwatch(snapshot.arn)
-            return snapshot
-        now = self.clock()
-        watching, describe_at = schedule(snapshot, now, self.config.watch.follow, self.spread())
-        with self._deciding:
-            look = self._look(self.store.job(snapshot.arn), snapshot, now)
-            self._commit([replace(look, watching=watching, describe_at=describe_at)])
+        with self._held(arn):
+            snapshot = self._describe(arn)
+            if snapshot is None:
+                if self.store.job(arn):
+                    log.info("job_vanished", arn=arn)
+                    self.store.unwatch(arn)
+                return None
+            known = self.store.job(arn)
+            snapshot = replace(snapshot, tags=self._tags(snapshot, known))
+            if not matches(snapshot, self.config.watch):
+                self.store.unwatch(snapshot.arn)
+                return snapshot
+            now = self.clock()
+            watching, describe_at = schedule(snapshot, now, self.config.watch.follow, self.spread())
+            with self._deciding:
+                look = self._look(self.store.job(snapshot.arn), snapshot, now)
+                self._commit([replace(look, watching=watching, describe_at=describe_at)])
         if snapshot.ended and not watching and not snapshot.settled:
             open_rules = [outcome.rule for outcome in snapshot.outcomes if not outcome.final]
             log.warning("rules_never_final", job=snapshot.name, rules=open_rules)
@@ -103,7 +122,7 @@ class Pipeline:
 
     def evaluated(self, arn: str, evaluation: Evaluation) -> None:
         """Handle what Watcher's own evaluation of a job's rules has come to."""
-        with self._deciding:
+        with self._held(arn), self._deciding:
             record = self.store.job(arn)
             if record is None:
                 raise StoreError(f"{arn} was evaluated and is not known: the store was edited by hand")
@@ -120,17 +139,39 @@ class Pipeline:
         finding = muted(job, rule, reason, now)
         if self.store.finding(finding.id):
             return True
-        snapshot = self._describe(job.arn)
-        if snapshot is None:
-            return False
-        going_on = {(o.source, o.rule) for o in snapshot.outcomes if o.status == IN_PROGRESS}
-        if not snapshot.in_progress or (rule.source, rule.rule) not in going_on:
-            return False
-        with self._deciding:
-            if record := self.store.job(job.arn):
-                look = self._look(record, record.snapshot, now, also=(finding,))
-                self._commit([_as_scheduled(look, record)])
+        with self._held(job.arn):
+            snapshot = self._describe(job.arn)
+            if snapshot is None:
+                return False
+            going_on = {(o.source, o.rule) for o in snapshot.outcomes if o.status == IN_PROGRESS}
+            if not snapshot.in_progress or (rule.source, rule.rule) not in going_on:
+                return False
+            with self._deciding:
+                if record := self.store.job(job.arn):
+                    look = self._look(record, record.snapshot, now, also=(finding,))
+                    self._commit([_as_scheduled(look, record)])
         return True
+
+    @property
+    def _holder(self) -> str:
+        """Two threads of one process do not handle a job at the same time either."""
+        return f"{self.owner}/{threading.get_ident()}"
+
+    @contextmanager
+    def _held(self, arn: str) -> Iterator[None]:
+        """Nobody else handles this job meanwhile. Waits a little for whoever does, and raises `LeaseLost`
+        where they go on; a commit lets go of the job."""
+        holder = self._holder
+        for _ in range(HOLD_ATTEMPTS):
+            if self.store.hold([arn], holder, self.clock(), JOB_LEASE):
+                break
+            self.wait(HOLD_AGAIN)
+        else:
+            raise LeaseLost(f"{job_name(arn)} is handled by another process just now")
+        try:
+            yield
+        finally:
+            self.store.release([arn], holder)
 
     def _look(
         self, record: JobRecord | None, snapshot: JobSnapshot, now: datetime, also: Sequence[Finding] = ()
@@ -182,7 +223,7 @@ class Pipeline:
     def _commit(self, looks: list[Look]) -> None:
         if not looks:
             return
-        new = self.store.commit(looks)
+        new = self.store.commit(looks, self._holder)
         for finding in new:
             log.info(
                 "finding",

@@ -327,8 +327,8 @@ def test_whatever_stands_at_a_key_is_taken_or_refused_in_one_line_with_that_key(
 
 def test_keys_that_are_read_and_not_used_yet_are_named_only_where_somebody_set_them(toml):
     assert Config().not_used_yet() == []
-    toml.write_text('[watch]\nqueue_url = "https://sqs"\n[http]\nlisten = ""\n[rules]\nlocal = "off"')
-    assert load(toml, {}).not_used_yet() == ["watch.queue_url", "http.listen"]
+    toml.write_text('[slack]\napp_token = "xapp-1"\n[http]\nlisten = ""\n[rules]\nlocal = "off"')
+    assert load(toml, {}).not_used_yet() == ["slack.app_token", "http.listen"]
 
 
 def test_the_secrets_are_known_to_whoever_has_to_hide_them(toml):

@@ -63,6 +63,8 @@ class Daemon:
             clock=clock,
             spread=lambda: 0.5,
             committed=lambda: None,
+            owner="us",
+            wait=lambda seconds: None,
         )
         self.reconciler = Reconciler(
             accounts=accounts,

@@ -21,8 +21,9 @@ log = structlog.get_logger(__name__)
 
 BATCH = 10
 """The most that SQS takes or gives in one request."""
-LONG_POLL = 20
-"""Seconds that a receive waits for a message; the most that SQS allows, so an idle queue costs least."""
+LONG_POLL = 5
+"""Seconds that a receive waits for a message. SQS allows 20, but a process that is to end waits for it; an
+idle queue costs less than a cent a day either way."""
 
 _HOST = re.compile(r"https://sqs\.([a-z0-9-]+)\.amazonaws\.com")
 
