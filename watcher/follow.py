@@ -5,6 +5,7 @@ of time, until the job is over and its last line is in.
 from __future__ import annotations
 
 import heapq
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
@@ -13,11 +14,11 @@ from typing import NamedTuple
 from watcher import policy
 from watcher.aws.accounts import Accounts
 from watcher.aws.evaluation_log import local_streams
-from watcher.aws.logs import JobLogs, Tail
+from watcher.aws.logs import STREAMS, JobLogs, Tail
 from watcher.aws.sagemaker import TrainingJobs
 from watcher.aws.session import Aws
 from watcher.config import Rules
-from watcher.errors import NotFound, Unavailable, UsageError
+from watcher.errors import AwsError, NotFound, Unavailable, UsageError
 from watcher.links import PROCESSING_LOGS, TRAINING_LOGS
 from watcher.model import JobSnapshot, Outcome, RuleSource, job_name
 from watcher.named import find_job
@@ -27,7 +28,7 @@ EVERY = 2.0
 LOOK_AGAIN = 10.0
 """Seconds between two looks at the job, and for streams that are not there yet."""
 LAST_LINES = 10.0
-"""Seconds after the end in which lines may still come in."""
+"""Seconds without a line, after the end, in which one may still come in."""
 
 TRAINING = "training"
 
@@ -47,7 +48,7 @@ class JobLog(ABC):
 
     def __init__(self, since: datetime | None) -> None:
         self._since = since
-        self._tails: dict[tuple[Aws, str], Tail] = {}
+        self._tails: dict[tuple[Aws, str], list[Tail]] = {}
         self._whose: dict[str, tuple[str, str | None]] = {}
         """Label and rule of each stream."""
 
@@ -66,15 +67,19 @@ class JobLog(ABC):
 
     @property
     @abstractmethod
-    def over(self) -> bool:
-        """No more lines will be written, but for those under way."""
+    def ended_at(self) -> datetime | None:
+        """Since when no more lines are written; some may still be under way. None: not yet."""
 
     @abstractmethod
     def _why_no_stream(self) -> str: ...
 
     def read(self) -> Iterator[Line]:
-        """What is new, in the order of time."""
-        return heapq.merge(*(self._lines(tail) for tail in self._tails.values()))
+        """What is new, in the order of time; what AWS refuses is raised behind all that it gave."""
+        refusals: list[AwsError] = []
+        tails = (tail for tails in self._tails.values() for tail in tails)
+        yield from heapq.merge(*(self._lines(tail, refusals) for tail in tails))
+        if refusals:
+            raise refusals[0]
 
     def why_empty(self) -> str:
         """In a sentence."""
@@ -86,14 +91,21 @@ class JobLog(ABC):
     def _follow(self, aws: Aws, group: str, stream: str, label: str, rule: str | None) -> None:
         if stream not in self._whose:
             self._whose[stream] = (label, rule)
-            tail = self._tails.setdefault((aws, group), Tail(aws, group))
-            tail.follow(stream, self._since)
+            tails = self._tails.setdefault((aws, group), [])
+            # What one request takes comes in the order of time: more streams are tails to be merged.
+            if not tails or len(tails[-1].streams) >= STREAMS:
+                tails.append(Tail(aws, group))
+            tails[-1].follow(stream, self._since)
 
-    def _lines(self, tail: Tail) -> Iterator[Line]:
-        for page in tail.read():
-            for event in page:
-                label, rule = self._whose[event.stream]
-                yield Line(event.timestamp, label, rule, event.stream, event.message)
+    def _lines(self, tail: Tail, refusals: list[AwsError]) -> Iterator[Line]:
+        # A tail gives each line once. An error that came through the merge would lose those of the others.
+        try:
+            for page in tail.read():
+                for event in page:
+                    label, rule = self._whose[event.stream]
+                    yield Line(event.timestamp, label, rule, event.stream, event.message)
+        except AwsError as error:
+            refusals.append(error)
 
 
 class TrainingLog(JobLog):
@@ -122,8 +134,9 @@ class TrainingLog(JobLog):
         self.look()
 
     @property
-    def over(self) -> bool:
-        return self._job is not None and self._job.ended
+    def ended_at(self) -> datetime | None:
+        job = self._job
+        return (job.ended_at or job.modified_at) if job and job.ended else None
 
     def _why_no_stream(self) -> str:
         return f"{job_name(self._name)} has no log stream in {TRAINING_LOGS} yet"
@@ -169,8 +182,13 @@ class RulesLog(JobLog):
         self.look()
 
     @property
-    def over(self) -> bool:
-        return self._job.ended and all(outcome.final for outcome in self._outcomes())
+    def ended_at(self) -> datetime | None:
+        """Of the job and its rules at SageMaker. Watcher's own evaluation is not waited for: it may look at
+        a job two minutes after its end."""
+        job, rules = self._job, self._outcomes()
+        if not (job.ended and all(rule.final for rule in rules)):
+            return None
+        return max([job.ended_at or job.modified_at, *(rule.updated_at for rule in rules if rule.updated_at)])
 
     def _why_no_stream(self) -> str:
         if not any(outcome.evaluation_job_arn for outcome in self._outcomes()):
@@ -188,33 +206,40 @@ class RulesLog(JobLog):
 
 def follow(
     log: JobLog,
-    tell: Callable[[Iterator[Line]], None],
+    tell: Callable[[Iterator[Line]], int],
     complain: Callable[[str], None],
     *,
+    now: datetime,
     clock: Callable[[], float],
     wait: Callable[[float], object],
 ) -> None:
-    """Hand on what is written until the log is over.
+    """Hand on what is written until the log is over, and nothing has come for `LAST_LINES`.
 
-    What AWS does not answer is said once, by `complain`, and asked again. `clock` is in seconds.
+    `tell` answers how many lines it was given. What AWS does not answer is said once, by `complain`, and
+    asked again. `clock` is in seconds.
     """
-    looked_at = over_since = -LOOK_AGAIN
-    refused = False
+    looked_at = quiet_since = -math.inf
+    followed = refused = False
     while True:
         try:
             if clock() - looked_at >= LOOK_AGAIN:
                 looked_at = clock()
                 log.look_again()
-            tell(log.read())
+            heard = tell(log.read())
         except Unavailable as error:
             if not refused:
                 complain(f"{error}; trying again")
             refused = True
         else:
             refused = False
-            if not log.over:
-                over_since = clock()
-            elif clock() - over_since >= LAST_LINES:
+            ended_at = log.ended_at
+            if ended_at and not followed:
+                # What was read is the past, and the end may be, too. The clocks need not agree.
+                quiet_since = clock() - max((now - ended_at).total_seconds(), 0)
+            elif heard or not ended_at:
+                quiet_since = clock()
+            followed = True
+            if clock() - quiet_since >= LAST_LINES:
                 return
         wait(EVERY)
 

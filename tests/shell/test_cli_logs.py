@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
 import re
+import signal
+import subprocess
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,12 +21,18 @@ import pytest
 from tests.shell.conftest import Ran
 from watcher.aws.accounts import Accounts
 from watcher.config import Rules
+from watcher.errors import AccessDenied
 from watcher.follow import EVERY, LAST_LINES, Line, RulesLog, follow
+from watcher.links import TRAINING_LOGS
 from watcher.named import find_job
+from watcher.rule_log import local_stream
 from watcher.sandbox.process import Sandbox
 
 Watcher = Callable[..., Ran]
 RULES = ["LossNotDecreasing", "Overfit"]
+OWN_GROUP = "/watcher/evaluations"
+FULL = "." * 600_000
+"""Two lines that end so do not fit one page."""
 
 
 def statuses(status: str = "InProgress") -> list[dict[str, str]]:
@@ -41,6 +54,23 @@ def lines(ran: Ran) -> list[dict[str, Any]]:
 
 def messages(ran: Ran) -> list[str]:
     return [line["message"] for line in lines(ran)]
+
+
+def put(sandbox: Sandbox, group: str, stream: str, messages: Iterable[str], *, ago: float = 0) -> None:
+    """`ago` in seconds."""
+    at = int((time.time() - ago) * 1000)
+    events: Any = [{"timestamp": at, "message": message} for message in messages]
+    sandbox.client("logs").put_log_events(logGroupName=group, logStreamName=stream, logEvents=events)
+
+
+def training_streams(sandbox: Sandbox, count: int) -> list[str]:
+    """One for each instance of the job."""
+    client = sandbox.client("logs")
+    client.create_log_group(logGroupName=TRAINING_LOGS)
+    names = [f"churn/algo-{number}-0" for number in range(1, count + 1)]
+    for name in names:
+        client.create_log_stream(logGroupName=TRAINING_LOGS, logStreamName=name)
+    return names
 
 
 def test_the_lines_of_all_rules_come_in_the_order_of_time(churn: Sandbox, watcher: Watcher):
@@ -113,9 +143,61 @@ def test_only_lines_in_which_the_pattern_is_found(churn: Sandbox, watcher: Watch
     assert (nothing.code, nothing.out, nothing.err) == (0, "", "watcher: no line has Traceback\n")
 
 
-@pytest.mark.parametrize("since", ["3h", "5m", "1d", "2w", "2020-11-20T10:00Z", "2020-11-20"])
-def test_since_speaks_the_language_of_awslogs(churn: Sandbox, watcher: Watcher, since: str):
-    assert len(messages(watcher("logs", "churn", "--since", since, "--json"))) == 2
+def test_where_there_is_no_line_at_all_the_pattern_is_not_blamed(churn: Sandbox, watcher: Watcher):
+    assert "has no log stream" in watcher("logs", "churn", "--training", "--grep", "Traceback").err
+
+
+AGES = {"1m": 60, "10m": 600, "2h": 7_200, "20h": 72_000, "3d": 259_200, "13d": 1_123_200}
+
+
+@pytest.mark.parametrize(
+    ("since", "shown"), [("5m", 1), ("30 minutes", 2), ("3h", 3), ("1d ago", 4), ("1w", 5), ("2w", 6)]
+)
+def test_since_speaks_the_language_of_awslogs(
+    aws_environment: Sandbox, watcher: Watcher, since: str, shown: int
+):
+    training_streams(aws_environment, 1)
+    for name, age in AGES.items():
+        put(aws_environment, TRAINING_LOGS, "churn/algo-1-0", [name], ago=age)
+
+    ran = watcher("logs", "churn", "--training", "--since", since, "--json")
+
+    assert messages(ran) == list(AGES)[:shown][::-1]
+
+
+@pytest.mark.parametrize(
+    "form", ["%Y-%m-%dT%H:%MZ", "%Y-%m-%d %H:%M", "%Y-%m-%dT%H:%M:%S+00:00", "%d %b %Y %H:%M UTC"]
+)
+@pytest.mark.parametrize("zone", ["UTC", "America/New_York"])
+def test_since_takes_a_time_which_is_in_utc_unless_it_says_otherwise(
+    aws_environment: Sandbox, watcher: Watcher, monkeypatch: pytest.MonkeyPatch, form: str, zone: str
+):
+    training_streams(aws_environment, 1)
+    for age in (1_000, 5_000):
+        put(aws_environment, TRAINING_LOGS, "churn/algo-1-0", [f"{age} s ago"], ago=age)
+    monkeypatch.setenv("TZ", zone)
+    time.tzset()
+    try:
+        since = (datetime.now(UTC) - timedelta(seconds=3_000)).strftime(form)
+        ran = watcher("logs", "churn", "--training", "--since", since, "--json")
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+    assert messages(ran) == ["1000 s ago"]
+
+
+def test_since_minds_the_zone_of_a_time(aws_environment: Sandbox, watcher: Watcher):
+    training_streams(aws_environment, 1)
+    put(aws_environment, TRAINING_LOGS, "churn/algo-1-0", ["an hour ago"], ago=3_600)
+    in_kolkata = datetime.now(UTC) + timedelta(hours=5, minutes=30)
+    since = (in_kolkata - timedelta(hours=2)).strftime("%Y-%m-%dT%H:%M+05:30")
+
+    assert messages(watcher("logs", "churn", "--training", "--since", since, "--json")) == ["an hour ago"]
+
+
+def test_a_time_before_there_were_clocks_is_the_beginning(churn: Sandbox, watcher: Watcher):
+    assert len(messages(watcher("logs", "churn", "--since", "1914-06-28", "--json"))) == 2
 
 
 def test_what_is_older_than_since_is_left_out(churn: Sandbox, watcher: Watcher):
@@ -184,30 +266,114 @@ def test_what_a_terminal_would_obey_is_taken_out(churn: Sandbox, watcher: Watche
     assert watcher("logs", "churn", "--rule", "Overfit").out.endswith(" gone\n")
 
 
-def test_watchers_own_evaluation_is_shown_beside_debuggers(churn: Sandbox, watcher: Watcher, tmp_path: Any):
-    from watcher.rule_log import local_stream
+def test_each_line_of_a_longer_message_is_labelled(churn: Sandbox, watcher: Watcher):
+    churn.control.write_logs("churn", ["Traceback\n  File x\nValueError\r\n"], "Overfit")
 
-    output = {"S3OutputPath": "s3://bucket/out"}
+    shown = watcher("logs", "churn", "--rule", "Overfit").out.splitlines()
+
+    assert [re.sub(r"^Overfit \S+ ", "", line) for line in shown] == ["Traceback", "  File x", "ValueError"]
+    assert all(line.startswith("Overfit 20") for line in shown)
+
+
+def test_json_is_one_line_whatever_the_message_holds(churn: Sandbox, watcher: Watcher):
+    message = 'two\nlines, "quotes", │, \x1b[1m and \u2028'
+    churn.control.write_logs("churn", [message], "Overfit")
+
+    assert messages(watcher("logs", "churn", "--rule", "Overfit", "--json")) == [message]
+
+
+def test_streams_beyond_what_one_request_takes_are_in_the_order_of_time_too(
+    aws_environment: Sandbox, watcher: Watcher
+):
+    streams = training_streams(aws_environment, 101)
+    put(aws_environment, TRAINING_LOGS, max(streams), ["first"], ago=30)
+    put(aws_environment, TRAINING_LOGS, min(streams), ["second"], ago=20)
+    put(aws_environment, TRAINING_LOGS, max(streams), ["third"], ago=10)
+
+    ran = watcher("logs", "churn", "--training", "--json")
+
+    assert messages(ran) == ["first", "second", "third"]
+
+
+def test_what_was_read_before_a_refusal_is_shown(churn: Sandbox, watcher: Watcher):
+    churn.control.write_logs("churn", [f"one {FULL}", f"two {FULL}"])
+    churn.control.inject_fault("logs:FilterLogEvents", "AccessDeniedException", after=2)
+
+    ran = watcher("logs", "churn", "--training", "--json")
+
+    assert (ran.code, [message[:3] for message in messages(ran)]) == (1, ["one"])
+    assert "logs:FilterLogEvents" in ran.err
+
+
+def on_a_terminal(*arguments: str) -> list[str]:
+    """The lines that `watcher logs` writes to one."""
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "watcher", "logs", *arguments]
+    with subprocess.Popen(command, stdout=theirs, env={**os.environ, "TERM": "xterm"}):
+        os.close(theirs)
+        written = b""
+        with suppress(OSError):  # Linux's way to say that the other side has closed
+            while some := os.read(ours, 65536):
+                written += some
+    os.close(ours)
+    return written.decode().splitlines()
+
+
+def test_on_a_terminal_each_rule_has_its_colour_and_what_was_searched_for_stands_out(churn: Sandbox):
+    churn.control.write_logs("churn", ["\x1b[2Jnot overfit at step 7"], "Overfit")
+
+    first, second = on_a_terminal("churn", "--grep", "s..p", "--utc")
+
+    time_of_day = r"\x1b\[2m20\d\d-\d\d-\d\dT\d\d:\d\d:\d\dZ\x1b\[0m"
+    step = r"\x1b\[31m\x1b\[1mstep\x1b\[0m"
+    assert re.fullmatch(
+        rf"\x1b\[36mLossNotDecreasing\x1b\[0m {time_of_day} Started execution of rule at {step} 0", first
+    )
+    assert re.fullmatch(rf"\x1b\[32mOverfit          \x1b\[0m {time_of_day} not overfit at {step} 7", second)
+
+
+def test_ctrl_c_ends_the_following_with_130(churn: Sandbox):
+    command = [sys.executable, "-m", "watcher", "logs", "churn", "--follow", "--json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as following:
+        assert following.stdout
+        following.stdout.readline()
+        following.send_signal(signal.SIGINT)
+        _, complaint = following.communicate(timeout=20)
+
+    assert (following.returncode, complaint) == (130, "")
+
+
+@pytest.fixture
+def own_log(churn: Sandbox, tmp_path: Path) -> Callable[..., None]:
+    """Writes to the log of Watcher's own evaluation of a rule."""
     configurations = [{"RuleConfigurationName": rule, "RuleParameters": {}} for rule in RULES]
     placed = churn.control.put_training_job(
-        "churn", DebugHookConfig=output, DebugRuleConfigurations=configurations
+        "churn", DebugHookConfig={"S3OutputPath": "s3://b/out"}, DebugRuleConfigurations=configurations
     )
     job = find_job(Accounts("us-east-1"), "churn")
     stream = local_stream(placed["TrainingJobArn"], "Overfit", job.created_at)
     client = churn.client("logs")
-    client.create_log_group(logGroupName="/watcher/evaluations")
-    client.create_log_stream(logGroupName="/watcher/evaluations", logStreamName=stream)
-    client.put_log_events(
-        logGroupName="/watcher/evaluations",
-        logStreamName=stream,
-        logEvents=[{"timestamp": int(time.time() * 1000), "message": "seen by Watcher"}],
-    )
-    (tmp_path / "watcher.toml").write_text('[rules]\nlog_group = "/watcher/evaluations"')
+    client.create_log_group(logGroupName=OWN_GROUP)
+    client.create_log_stream(logGroupName=OWN_GROUP, logStreamName=stream)
+    (tmp_path / "watcher.toml").write_text(f'[rules]\nlog_group = "{OWN_GROUP}"')
+
+    def write(*messages: str, ago: float = 0) -> None:
+        put(churn, OWN_GROUP, stream, messages, ago=ago)
+
+    return write
+
+
+def test_watchers_own_evaluation_is_shown_beside_debuggers(
+    churn: Sandbox, watcher: Watcher, own_log: Callable[..., None]
+):
+    own_log("seen by Watcher", ago=60)
+    churn.control.write_logs("churn", ["seen by Debugger"], "Overfit")
 
     ran = watcher("logs", "churn", "--rule", "Overfit")
 
-    assert ran.out.startswith("Overfit (Watcher) ")
-    assert ran.out.endswith(" seen by Watcher\n")
+    first, second = ran.out.splitlines()
+    assert re.fullmatch(r"Overfit \(Watcher\) \S+ seen by Watcher", first)
+    assert re.fullmatch(r"Overfit \S+ seen by Debugger", second)
 
 
 # -- following ------------------------------------------------------------------------------------
@@ -230,23 +396,34 @@ class Turned:
         self.then.get(self.rounds, lambda: None)()
 
 
-def followed(clock: Turned) -> tuple[list[str], list[str]]:
+def rules_log(settings: Rules | None = None) -> RulesLog:
+    accounts = Accounts("us-east-1")
+    return RulesLog(accounts, find_job(accounts, "churn"), settings or Rules(), None, None)
+
+
+def followed(clock: Turned, settings: Rules | None = None) -> tuple[list[str], list[str]]:
     """What is told, and what is complained of, until the log is over."""
     told: list[str] = []
     complaints: list[str] = []
 
-    def tell(written: Any) -> None:
-        told.extend(line.text for line in written)
+    def tell(lines: Iterator[Line]) -> int:
+        before = len(told)
+        for line in lines:
+            told.append(line.text)
+        return len(told) - before
 
-    accounts = Accounts("us-east-1")
-    log = RulesLog(accounts, find_job(accounts, "churn"), Rules(), None, None)
-    follow(log, tell, complaints.append, clock=clock, wait=clock.wait)
+    follow(rules_log(settings), tell, complaints.append, now=datetime.now(UTC), clock=clock, wait=clock.wait)
     return told, complaints
 
 
-def end(sandbox: Sandbox) -> None:
+def end(sandbox: Sandbox, at: float | None = None) -> None:
+    """`at`: when job and rules ended, in seconds since 1970; None: now."""
+    ended = time.time() if at is None else at
+    [job] = sandbox.control.training_jobs()
+    final = {"RuleEvaluationStatus": "NoIssuesFound", "LastModifiedTime": ended}
+    over = [{**rule, **final} for rule in job["DebugRuleEvaluationStatuses"]]
     sandbox.control.put_training_job(
-        "churn", TrainingJobStatus="Completed", DebugRuleEvaluationStatuses=statuses("NoIssuesFound")
+        "churn", TrainingJobStatus="Completed", TrainingEndTime=ended, DebugRuleEvaluationStatuses=over
     )
 
 
@@ -264,6 +441,47 @@ def test_following_ends_by_itself_when_the_job_is_over_and_its_last_line_is_in(c
     assert told[2:] == ["during", "the last line"]
     assert complaints == []
     assert clock.now <= 10 * EVERY + 2 * LAST_LINES
+
+
+def test_following_goes_on_while_late_lines_come_in(churn: Sandbox):
+    clock = Turned()
+    just_in_time = int(LAST_LINES / EVERY) - 1
+    clock.then = {1: lambda: end(churn)} | {
+        number * just_in_time: lambda: churn.control.write_logs("churn", ["late"], "LossNotDecreasing")
+        for number in range(2, 6)
+    }
+
+    told, _ = followed(clock)
+
+    assert told[2:] == ["late"] * 4
+
+
+def test_a_job_that_was_over_long_ago_is_read_once(churn: Sandbox):
+    end(churn, at=time.time() - 3_600)
+    clock = Turned()
+
+    told, _ = followed(clock)
+
+    assert (len(told), clock.rounds) == (2, 0)
+
+
+def test_of_a_job_that_has_just_ended_late_lines_are_waited_for(churn: Sandbox):
+    end(churn, at=time.time() - 1)
+    clock = Turned()
+    clock.then = {2: lambda: churn.control.write_logs("churn", ["late"], "LossNotDecreasing")}
+
+    told, _ = followed(clock)
+
+    assert told[2:] == ["late"]
+
+
+def test_a_clock_that_is_behind_makes_nobody_wait_for_long(churn: Sandbox):
+    end(churn, at=time.time() + 3_600)
+    clock = Turned()
+
+    followed(clock)
+
+    assert clock.now <= LAST_LINES + EVERY
 
 
 def test_a_stream_that_appears_later_is_followed_from_its_beginning(churn: Sandbox):
@@ -307,6 +525,61 @@ def test_an_outage_is_said_once_and_followed_through(churn: Sandbox):
     assert told[-1] == "afterwards"
     assert len(complaints) == 1
     assert "logs:FilterLogEvents" in complaints[0]
+
+
+def test_a_missing_permission_ends_the_following(churn: Sandbox):
+    clock = Turned()
+    clock.then = {
+        2: lambda: churn.control.inject_fault("logs:FilterLogEvents", code="AccessDeniedException"),
+    }
+
+    with pytest.raises(AccessDenied, match="logs:FilterLogEvents"):
+        followed(clock)
+
+
+def test_a_request_that_fails_between_two_pages_loses_no_line_and_doubles_none(churn: Sandbox):
+    churn.control.write_logs("churn", [f"one {FULL}", f"two {FULL}", "three"], "Overfit")
+    clock = Turned()
+    clock.then = {4: lambda: end(churn)}
+    unavailable = {"code": "ServiceUnavailable", "status": 503}
+    # An empty page, a full one, and then none: botocore asks six times.
+    churn.control.inject_fault("logs:FilterLogEvents", **unavailable, after=2, times=6)
+
+    told, complaints = followed(clock)
+
+    assert [line.removesuffix(f" {FULL}") for line in told[2:]] == ["one", "two", "three"]
+    assert len(complaints) == 1
+
+
+def test_what_one_group_refuses_costs_no_line_of_the_other(churn: Sandbox, own_log: Callable[..., None]):
+    churn.control.write_logs("churn", [f"{number} {FULL}" for number in range(3)], "Overfit")
+    own_log("ours, first", "ours, last")
+    log = rules_log(Rules(log_group=OWN_GROUP))
+    log.look()
+    lines = log.read()
+    told = [next(lines).text]  # each group has given a page
+    churn.control.inject_fault("logs:FilterLogEvents", code="AccessDeniedException")
+    with pytest.raises(AccessDenied):
+        for line in lines:
+            told.append(line.text)
+    churn.control.clear_faults()
+    told += [line.text for line in log.read()]
+
+    assert sorted(line.removesuffix(FULL).strip() for line in told) == sorted(
+        ["0", "1", "2", "Loss is fine", "Started execution of rule at step 0", "ours, first", "ours, last"]
+    )
+
+
+def test_the_lines_of_two_groups_are_interleaved(churn: Sandbox, own_log: Callable[..., None]):
+    stream = churn.control.write_logs("churn", ["4"], "Overfit")
+    for second in (1, 3):
+        own_log(str(second), ago=60 - second)
+    for second in (0, 2):
+        put(churn, "/aws/sagemaker/ProcessingJobs", stream, [str(second)], ago=60 - second)
+    log = rules_log(Rules(log_group=OWN_GROUP))
+    log.look()
+
+    assert [line.text for line in log.read() if line.rule == "Overfit"] == ["0", "1", "2", "3", "4"]
 
 
 def test_streams_that_are_known_are_not_asked_for_again(churn: Sandbox):
@@ -354,7 +627,3 @@ def test_the_log_of_a_training_job_is_found_by_its_name_alone(churn: Sandbox, wa
     watcher("logs", "churn", "--training")
 
     assert churn.control.calls() == {"logs:DescribeLogStreams": 1, "logs:FilterLogEvents": 1}
-
-
-def test_a_line_is_ordered_by_its_time_before_all_else():
-    assert Line(1, "z", None, "z", "z") < Line(2, "a", None, "a", "a")

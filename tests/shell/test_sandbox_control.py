@@ -107,6 +107,15 @@ def test_the_next_calls_fail_as_told_and_then_no_more(sandbox: Sandbox) -> None:
     assert sagemaker.search(Resource="TrainingJob")["Results"] == []
 
 
+def test_a_fault_can_wait_for_calls_to_be_answered_first(sandbox: Sandbox) -> None:
+    sandbox.control.inject_fault("sagemaker:Search", times=1, after=2)
+    sagemaker = sandbox.client("sagemaker", config=ONCE)
+    for _ in range(2):
+        sagemaker.search(Resource="TrainingJob")
+    assert refusal(lambda: sagemaker.search(Resource="TrainingJob"))[1] == "ThrottlingException"
+    sagemaker.search(Resource="TrainingJob")
+
+
 def test_calls_fail_until_the_faults_are_cleared(sandbox: Sandbox) -> None:
     sandbox.control.inject_fault(
         "sagemaker:*", "AccessDeniedException", "not authorized to perform", status=400

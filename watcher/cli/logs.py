@@ -8,20 +8,18 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from functools import lru_cache
-from itertools import cycle, islice
-from typing import TYPE_CHECKING, Annotated, Any
+from itertools import cycle
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from watcher.cli.terminal import ConfigFile, Json, Verbose, start
+from watcher.cli.terminal import ConfigFile, Json, Verbose, now, start
 from watcher.errors import UsageError
 
 if TYPE_CHECKING:
     from watcher.follow import Line
 
 COLOURS = ("cyan", "green", "magenta", "yellow", "blue", "bright_cyan", "bright_green", "bright_magenta")
-AT_ONCE = 1000
-"""Lines that are written together: a system call for each would cost more than the line."""
 
 
 def logs(
@@ -62,66 +60,77 @@ def logs(
         log = following.TrainingLog(accounts, job, begin)
     else:
         log = following.RulesLog(accounts, find_job(accounts, job), settings.rules, rule, begin)
-    said = 0
+    read = shown = 0
 
-    def tell(lines: Iterator[Line]) -> None:
-        nonlocal said
-        if wanted:
-            lines = (line for line in lines if wanted.search(line.text))
-        # Those who come later have found their labels among these.
-        write = _json if as_json else _writer(log.labels, wanted, utc=utc)
-        while batch := list(islice(lines, AT_ONCE)):
-            sys.stdout.write(write(batch))
+    def tell(lines: Iterator[Line]) -> int:
+        nonlocal read, shown
+        before = read
+        text = _json if as_json else _text(log.labels, wanted, utc=utc)
+        try:
+            for line in lines:
+                read += 1
+                if wanted is None or wanted.search(line.text):
+                    shown += 1
+                    sys.stdout.write(text(line))
+        finally:
             sys.stdout.flush()
-            said += len(batch)
+        return read - before
 
     if follow:
-        complain: Callable[[str], None] = lambda text: typer.echo(f"watcher: {text}", err=True)  # noqa: E731
-        following.follow(log, tell, complain, clock=time.monotonic, wait=time.sleep)
+        following.follow(log, tell, _complain, now=now(), clock=time.monotonic, wait=time.sleep)
     else:
         log.look()
         tell(log.read())
-    if not said:
-        typer.echo(f"watcher: {f'no line has {grep}' if grep else log.why_empty()}", err=True)
+    if not shown:
+        _complain(f"no line has {grep}" if read else log.why_empty())
 
 
-def _writer(
-    labels: Iterable[str], wanted: re.Pattern[str] | None, *, utc: bool
-) -> Callable[[list[Line]], str]:
-    """What turns lines into text: coloured and aligned on a terminal, plain fields anywhere else."""
+def _complain(text: str) -> None:
+    typer.echo(f"watcher: {text}", err=True)
+
+
+def _text(labels: Iterable[str], wanted: re.Pattern[str] | None, *, utc: bool) -> Callable[[Line], str]:
+    """What a line looks like: coloured and aligned on a terminal, plain fields anywhere else. A message of
+    several lines has the label and the time before each."""
     from watcher.printable import printable
 
     when = lru_cache(maxsize=4)(_utc if utc else _local)
     if not sys.stdout.isatty():
-        return lambda lines: "".join(
-            f"{line.label} {when(line.timestamp // 1000)} {printable(line.text)}\n" for line in lines
-        )
+
+        def plain(line: Line) -> str:
+            return _labelled(f"{line.label} {when(line.timestamp // 1000)} ", printable(line.text))
+
+        return plain
     names = sorted(labels)
     width = max(map(len, names), default=0)
-    head = {
+    styled = {
         name: typer.style(name.ljust(width), fg=colour)
         for name, colour in zip(names, cycle(COLOURS), strict=False)
     }
 
-    def text(line: Line) -> str:
+    def coloured(line: Line) -> str:
         shown = printable(line.text)
         if wanted:
             shown = wanted.sub(lambda match: typer.style(match[0], bold=True, fg="red"), shown)
         at = typer.style(when(line.timestamp // 1000), dim=True)
-        return f"{head.get(line.label, line.label)} {at} {shown}\n"
+        return _labelled(f"{styled[line.label]} {at} ", shown)
 
-    return lambda lines: "".join(map(text, lines))
+    return coloured
 
 
-def _json(lines: list[Line]) -> str:
+def _labelled(label: str, text: str) -> str:
+    if "\n" in text:
+        text = text.replace("\n", f"\n{label}")
+    return f"{label}{text}\n"
+
+
+def _json(line: Line) -> str:
     import json
 
-    def document(line: Line) -> dict[str, Any]:
-        seconds, milliseconds = divmod(line.timestamp, 1000)
-        at = f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{milliseconds:03d}Z"
-        return {"time": at, "rule": line.rule, "stream": line.stream, "message": line.text}
-
-    return "".join(f"{json.dumps(document(line), ensure_ascii=False)}\n" for line in lines)
+    seconds, milliseconds = divmod(line.timestamp, 1000)
+    at = f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{milliseconds:03d}Z"
+    document = {"time": at, "rule": line.rule, "stream": line.stream, "message": line.text}
+    return f"{json.dumps(document)}\n"
 
 
 def _utc(seconds: int) -> str:
@@ -152,4 +161,4 @@ def _time(text: str | None) -> datetime | None:
         milliseconds = None
     if milliseconds is None:
         raise UsageError(f"--since {text!r}: write 30m, 3h, 2d, 1w, or a time such as 2026-11-20T10:00Z")
-    return datetime.fromtimestamp(milliseconds / 1000, UTC)
+    return datetime.fromtimestamp(max(milliseconds / 1000, 0), UTC)

@@ -48,10 +48,12 @@ class Control:
         *,
         status: int = 400,
         times: int | None = None,
+        after: int = 0,
     ) -> None:
-        """The next `times` calls (None: all until cleared) of `sagemaker:Search`, `logs:*`, `s3:GET` …"""
-        fault = {"operation": operation, "code": code, "message": message, "status": status, "times": times}
-        self._call("POST", "/faults", fault)
+        """The next `times` calls (None: all until cleared) of `sagemaker:Search`, `logs:*`, `s3:GET` …, when
+        `after` of them have been answered."""
+        fault = {"operation": operation, "code": code, "message": message, "status": status}
+        self._call("POST", "/faults", {**fault, "times": times, "after": after})
 
     def clear_faults(self) -> None:
         self._call("DELETE", "/faults")

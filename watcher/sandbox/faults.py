@@ -28,6 +28,8 @@ class Fault:
     status: int = 400
     times: int | None = None
     """How many calls fail; None: all until the faults are cleared."""
+    after: int = 0
+    """How many calls are answered before the first one that fails."""
 
 
 class Faults:
@@ -75,6 +77,9 @@ class Faults:
             self._calls[operation] += 1
             for fault in self._faults:
                 if fnmatchcase(operation, fault.operation):
+                    if fault.after:
+                        fault.after -= 1
+                        continue
                     if fault.times is not None:
                         fault.times -= 1
                         if fault.times == 0:
