@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -17,10 +17,12 @@ from typing import Any
 import rules
 from rules import Mode, Status, Step, Value, Verdict
 from rules.similar_across_runs import SimilarAcrossRuns
+from watcher import policy
 from watcher.aws.event_files import SavedStep, UnreadableStep, Wanted
 from watcher.aws.tensors import DebugOutput
 from watcher.errors import UsageError
 from watcher.saved import Saved
+from watcher.steps import JobMetrics, of_another_worker
 
 MOST_SETTINGS = 200
 """Of one sweep."""
@@ -77,20 +79,25 @@ class _OfRule(Backtest):
             self._rules = [rules.load(self.rule, setting) for setting in self.settings]
         except rules.RuleError as error:
             raise UsageError(str(error)) from error
+        if isinstance(saved.output, JobMetrics) and self.rule not in policy.JUDGE_METRICS:
+            suitable = ", ".join(sorted(policy.JUDGE_METRICS))
+            raise UsageError(
+                f"{self.rule} needs tensors, and {saved.name} saves none; on its metrics there are {suitable}"
+            )
         comparing = [each for each in self._rules if isinstance(each, SimilarAcrossRuns)]
-        outputs = {name: find(name).output for name in {each.other_trial for each in comparing}}
+        outputs = {name: find(name).tensors for name in {each.other_trial for each in comparing}}
         self._others = {name: _OtherTrial(output, self._wanted) for name, output in outputs.items()}
 
     def run(self, see: See, *, whole: bool = False) -> list[Verdict]:
-        if collections := self.saved.output.collections():
+        if (collections := self.saved.collections()) is not None:
             for rule in self._rules:
-                rule.learn(collections.by_name)
+                rule.learn(collections)
         fired: dict[int, Verdict] = {}
-        newest = None
+        newest: SavedStep | None = None
         for saved in self.saved.read(self._wanted):
-            if saved.step == newest:
-                continue  # the same step of another worker: a rule sees the first one's
-            newest = saved.step
+            if newest and of_another_worker(saved, newest):
+                continue  # a rule sees the first one's
+            newest = saved
             see(saved)
             for number, rule in enumerate(self._rules):
                 if number not in fired and (verdict := self._observe(rule, saved)):
@@ -98,9 +105,13 @@ class _OfRule(Backtest):
             if len(fired) == len(self._rules) and not whole:
                 break
         return [
-            fired.get(number) or rule.verdict(ended=self.saved.ended)
+            self._noted(rule, fired.get(number) or rule.verdict(ended=self.saved.ended))
             for number, rule in enumerate(self._rules)
         ]
+
+    def _noted(self, rule: rules.Rule, verdict: Verdict) -> Verdict:
+        note = self.saved.note(rule)
+        return replace(verdict, notes=(*verdict.notes, note)) if note else verdict
 
     def _observe(self, rule: rules.Rule, saved: SavedStep) -> Verdict | None:
         if isinstance(rule, SimilarAcrossRuns):
@@ -153,7 +164,7 @@ class _OfCustomRule(Backtest):
         except rules.RuleError as error:
             raise UsageError(str(error)) from error
         self._evaluations = [
-            custom_rule.CustomRule(self._class, setting, saved.output, _other_trials(setting, find))
+            custom_rule.CustomRule(self._class, setting, saved.tensors, _other_trials(setting, find))
             for setting in self.settings
         ]
 
@@ -167,7 +178,7 @@ class _OfCustomRule(Backtest):
 def _other_trials(setting: Parameters, find: Find) -> list[DebugOutput]:
     """Debugger hands them over as RuleParameters `other_trial_0` and so on."""
     named = sorted(name for name in setting if name.startswith("other_trial_"))
-    return [find(setting[name]).output for name in named]
+    return [find(setting[name]).tensors for name in named]
 
 
 # -- as documents ---------------------------------------------------------------------------------

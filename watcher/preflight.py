@@ -7,10 +7,12 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
 from watcher.aws.accounts import Accounts
 from watcher.aws.evaluation_log import missing_group
+from watcher.aws.metrics import Metrics, Query
 from watcher.aws.sagemaker import TrainingJobs, parse_job
 from watcher.aws.session import Aws, translate
 from watcher.config import Config
@@ -22,6 +24,8 @@ from watcher.store import open_store
 
 NO_SUCH_JOB = "watcher-check-there-is-no-such-job"
 NO_SUCH_STREAM = "watcher-check/there-is-no-such-stream"
+LONG_AGO = datetime(2026, 1, 1, tzinfo=UTC)
+"""Whether metrics may be read does not depend on their time."""
 RECENT = 10
 """So many of the newest jobs are looked at for one with debug output."""
 
@@ -75,6 +79,7 @@ def _permissions(config: Config, aws: Aws, caller: str) -> Iterator[Check]:
     if group := config.rules.log_group:
         yield _tried("evaluation log", lambda: _evaluation_log(aws, group))
     yield _tried("debug output", lambda: _debug_output(aws, recent))
+    yield _tried("training metrics", lambda: _training_metrics(aws, needed=config.rules.local == "attach"))
     for topic in _topics(config):
         yield _tried(f"topic {topic.address}", lambda topic=topic: _topic(aws, topic))  # type: ignore[misc]
     if any(route.stop for route in config.route) and not config.stop.dry_run:
@@ -207,6 +212,18 @@ def _debug_output(aws: Aws, recent: Sequence[JobSnapshot]) -> str | Check:
         with translate("s3:GetObject"):
             aws.s3.head_object(Bucket=bucket, Key=item["Key"])
     return place
+
+
+def _training_metrics(aws: Aws, *, needed: bool) -> str | Check:
+    """`needed`: rules are evaluated on them, where a job saves no tensors."""
+    try:
+        Metrics(aws).read([Query(NO_SUCH_JOB, "loss", 3600, LONG_AGO, LONG_AGO + timedelta(hours=1))])
+    except AccessDenied as denied:
+        if needed:
+            raise
+        found = f"{denied}; without it, alerts on jobs that save no tensors have no curve"
+        return Check("training metrics", State.WARNING, found, f"allow {denied.operation}")
+    return "GetMetricData answers"
 
 
 def _topics(config: Config) -> Iterator[Destination]:

@@ -174,11 +174,16 @@ class JobMetrics:
 
     def __init__(self, source: Metrics, job: JobSnapshot, clock: Callable[[], datetime]) -> None:
         self._source, self._job, self._clock = source, job, clock
-        self.place = place(job)
+        self.uri = place(job)
         self._steps: MetricSteps | None = None
 
+    @property
+    def ended(self) -> bool:
+        """Whether no step will follow."""
+        return MetricSteps(self._job, "", self._clock()).ended
+
     def note(self, rule: Rule) -> str:
-        """Known when the first step was read."""
+        """What belongs to a verdict; known when `steps` was called."""
         return self._steps.note(rule) if self._steps else ""
 
     def collections(self) -> Mapping[str, Collection]:

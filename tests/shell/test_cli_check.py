@@ -64,6 +64,7 @@ def test_where_all_is_well_every_check_says_what_it_found(
             "job details",
             "rule logs",
             "debug output",
+            "training metrics",
         ),
         "ok",
     )
@@ -202,6 +203,21 @@ def test_without_any_debug_output_in_sight_reading_it_is_only_not_tried(
     assert ran.code == 0
     assert found(ran, "debug output")["state"] == "warning"
     assert found(ran, "job details")["state"] == "ok"
+
+
+def test_without_training_metrics_it_is_a_warning_unless_rules_are_attached(
+    watcher: Watcher, healthy: Sandbox, tmp_path: Path
+):
+    healthy.control.inject_fault("cloudwatch:GetMetricData", "AccessDenied", "not authorized", status=403)
+
+    mirrored = watcher("check", "--json")
+    (tmp_path / "watcher.toml").write_text('rules.local = "attach"\nrules.attach = [{rule = "Overfit"}]')
+    attached = watcher("check", "--json")
+
+    assert found(mirrored, "training metrics")["state"] == "warning"
+    assert "have no curve" in found(mirrored, "training metrics")["found"]
+    assert found(attached, "training metrics")["state"] == "failed"
+    assert found(attached, "training metrics")["mend"] == "allow cloudwatch:GetMetricData"
 
 
 def test_keys_that_do_nothing_yet_are_a_warning(watcher: Watcher, healthy: Sandbox):

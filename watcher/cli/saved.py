@@ -16,6 +16,7 @@ from watcher.cli.terminal import (
     PlotFile,
     Verbose,
     err,
+    now,
     out,
     print_json,
     start,
@@ -51,7 +52,8 @@ def tensors(
 
     fits = _expression(name)
     with_values = bool(as_json or name or plot)
-    saved = find(place, Accounts(settings.region, settings.account))
+    saved = find(place, Accounts(settings.region, settings.account), now)
+    uri = saved.tensors.uri
     collector = series.Collector(fits, full=full)
     with _reading(saved.name) as tell:
         for step in saved.read(fits if with_values else series.once(fits)):
@@ -65,7 +67,7 @@ def tensors(
     if as_json:
         print_json(series.document(found))
     elif not found:
-        typer.echo(f"No tensor {f'whose name fits {name} ' if name else ''}is saved in {saved.output.uri}.")
+        typer.echo(f"No tensor {f'whose name fits {name} ' if name else ''}is saved in {uri}.")
     else:
         from watcher import tables
 
@@ -105,7 +107,7 @@ def evaluate(
     from watcher.aws.accounts import Accounts
     from watcher.saved import find
 
-    find_saved = partial(find, accounts=Accounts(settings.region, settings.account))
+    find_saved = partial(find, accounts=Accounts(settings.region, settings.account), clock=now)
     combinations = [{**given, **combination} for combination in backtest.sweep(swept)]
     runs = [backtest.backtest(find_saved(place), rule, combinations, find_saved) for place in places]
     if swept:
