@@ -343,7 +343,10 @@ class App:
         for place, records in by_place.items():
             with self._expected_faults(place.name) as faults:
                 for record, evaluation in self._evaluator.advance_together(place, records):
-                    self.pipeline.evaluated(record.snapshot.arn, evaluation)
+                    try:
+                        self.pipeline.evaluated(record.snapshot.arn, evaluation)
+                    except LeaseLost as error:  # of one job: the others' turn has not been yet
+                        log.info("handled_elsewhere", error=str(error), consequence="it is looked at again")
             if not faults:
                 self.faults.over(GET_METRIC_DATA, at=place.name)
         return bool(claimed)

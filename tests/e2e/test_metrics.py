@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from tests.doubles.slack import SlackDouble
-from tests.e2e.conftest import changed, eventually, issue, running
-from watcher.app import App
+from tests.e2e.conftest import arn, changed, eventually, issue, running
+from watcher.app import App, utc_now
 from watcher.config import Config
 from watcher.model import Reads
 from watcher.sandbox.process import Sandbox
@@ -98,6 +98,21 @@ def test_four_hundred_jobs_with_two_metrics_are_two_requests(
     assert len([one for one in evaluations if one and one.cursor and one.due_at]) == 400
     app.close()
     assert slack.messages == []
+
+
+def test_a_job_that_another_process_handles_keeps_no_other_from_its_verdict(
+    attaching: Config, sandbox: Sandbox, slack: SlackDouble
+):
+    for name in ("held", "free"):
+        place(sandbox, name, STALLED)
+    app = App(attaching)
+    app.reconciler.run()
+    app.store.hold([arn("held")], "another process", utc_now(), 60)
+    app.stop()  # so that nobody is waited for
+    app._evaluate_due()
+    assert [finding.job for finding in app.store.findings()] == ["free"]
+    assert app.store.next_evaluation() is not None
+    app.close()
 
 
 def test_what_cloudwatch_refuses_is_said_once_and_the_rest_goes_on(
