@@ -75,6 +75,9 @@ class Evidence:
     """What the parameter asks for, in the parameter's unit."""
     missed_by: float | None = None
     """How far the values are from `threshold`, in the same unit; None where no number can say it."""
+    needed: float | None = None
+    """The value that would just have satisfied the rule; None where it judges something else, such as a
+    share of the tensor's elements."""
 
 
 @dataclass(frozen=True, slots=True)

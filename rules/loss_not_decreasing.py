@@ -170,7 +170,8 @@ class LossNotDecreasing(Rule):
         if fall >= wanted:
             return None
         reason = "increase" if -fall > self.parameters.increase_threshold_percent else "plateau"
-        evidence = Evidence(tensor, step, loss, previous_step, before, wanted, wanted - fall)
+        needed = before - wanted / 100 * _size(before)
+        evidence = Evidence(tensor, step, loss, previous_step, before, wanted, wanted - fall, needed)
         return Breach(reason, self._explain(tensor, fall, previous_step, step), evidence)
 
     def _explain(self, tensor: str, fall: float, previous_step: int, step: int) -> str:
@@ -215,7 +216,11 @@ class LossNotDecreasing(Rule):
 
 
 def _fall_percent(before: float, now: float) -> float:
-    return (before - now) / max(abs(before), _TINY) * 100
+    return (before - now) / _size(before) * 100
+
+
+def _size(value: float) -> float:
+    return max(abs(value), _TINY)
 
 
 def _percent(value: float) -> str:

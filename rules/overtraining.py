@@ -92,9 +92,11 @@ class Overtraining(Rule):
             f"{tensor} has had {optimum}, {track.waited} saved values ago; it is {value:.6g} at step {step}, "
             f"and an optimum has to be lower by {delta:g}{self._training(tensor)}"
         )
-        known = track.best is not None
-        missed = delta - (track.best - value) if track.best is not None and math.isfinite(value) else None
-        evidence = Evidence(tensor, step, value, track.step if known else None, track.best, delta, missed)
+        evidence = Evidence(tensor, step, value, threshold=delta)
+        if track.best is not None:
+            missed = delta - (track.best - value) if math.isfinite(value) else None
+            needed = track.best - delta
+            evidence = Evidence(tensor, step, value, track.step, track.best, delta, missed, needed)
         return Breach("no_new_optimum", explanation, evidence)
 
     def _training(self, tensor: str) -> str:

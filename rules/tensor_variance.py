@@ -92,10 +92,14 @@ class TensorVariance(TensorRule):
         if not math.isfinite(variance):
             return (Breach("non_finite", measured, Evidence(tensor, step, variance)),)
         if most is not None and variance > most:
-            evidence = Evidence(tensor, step, variance, threshold=most, missed_by=variance - most)
+            evidence = Evidence(
+                tensor, step, variance, threshold=most, missed_by=variance - most, needed=most
+            )
             return (Breach("too_large", f"{measured}; the rule allows {most:g} at most", evidence),)
         if least is not None and variance < least:
-            evidence = Evidence(tensor, step, variance, threshold=least, missed_by=least - variance)
+            evidence = Evidence(
+                tensor, step, variance, threshold=least, missed_by=least - variance, needed=least
+            )
             return (Breach("too_small", f"{measured}; the rule wants at least {least:g}", evidence),)
         return ()
 

@@ -83,7 +83,7 @@ class VanishingGradient(Rule):
             f"the absolute values of {reduced.tensor if reduced else tensor} are {mean:.3g} in the mean at "
             f"step {step}; the rule wants at least {wanted:g}"
         )
-        evidence = Evidence(tensor, step, mean, threshold=wanted, missed_by=wanted - mean)
+        evidence = Evidence(tensor, step, mean, threshold=wanted, missed_by=wanted - mean, needed=wanted)
         return Breach("vanishing", explanation, evidence)
 
 

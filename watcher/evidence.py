@@ -235,6 +235,9 @@ def _decided(finding: Finding, verdict: Verdict, last: Iterable[Mapping[str, Rea
     values = {
         "explanation": verdict.explanation,
         "deciding": _deciding(verdict),
+        "needed": tuple(
+            Reading(row.tensor, row.step, row.needed) for row in verdict.evidence if row.needed is not None
+        ),
         "curve": _curve(last, {row.tensor for row in verdict.evidence}),
     }
     if verdict.step == finding.step:

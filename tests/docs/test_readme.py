@@ -126,7 +126,7 @@ def test_the_verdict_that_the_readme_shows_has_the_shape_of_a_real_one(tmp_path)
     [shown] = (json.loads(text) for text in code_blocks("json") if '"verdict"' in text)
     saved = Saved("churn", DebugOutput(Folder(tmp_path)))
     run = backtest.backtest(saved, shown["rule"], [shown["parameters"]], lambda place: saved)
-    row = Evidence("validation-logloss", 36, 0.04684, 34, 0.04921, threshold=5.0, missed_by=0.19266)
+    row = Evidence("validation-logloss", 36, 0.04684, 34, 0.04921, 5.0, missed_by=0.19266, needed=0.04675)
     verdict = Verdict(Status.ISSUES_FOUND, "plateau", "", 36, 18, ("train", "validation"), (row,))
 
     assert shape(shown) == shape(json.loads(views.to_json(backtest.evaluation(run, verdict))))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from typing import Any
 
@@ -59,6 +60,7 @@ def test_a_loss_that_stalls_is_told_with_its_curve_and_the_job_is_stopped(
     assert slack.messages[0]["text"].startswith("LossNotDecreasing found an issue in bare at step 30")
     assert "did not change between step 20 and step 30; the rule wants a fall of 0.1 %" in blocks(slack)
     assert "From the job's metrics in CloudWatch: a step is a minute of training" in blocks(slack)
+    assert re.search(r"train:loss  needed +0.04995", blocks(slack))
     assert "▁▁▁" in blocks(slack)
     assert "Could not be had" not in blocks(slack)
 

@@ -37,7 +37,9 @@ def test_awss_example_fires_when_the_mean_of_the_absolute_values_drops_below_the
         f"the absolute values of {GRADIENT} are 4e-08 in the mean at step 500; the rule wants at least 1e-07"
     )
     assert verdict.evidence == (
-        Evidence(GRADIENT, 500, pytest.approx(4e-8), threshold=1e-7, missed_by=pytest.approx(6e-8)),
+        Evidence(
+            GRADIENT, 500, pytest.approx(4e-8), threshold=1e-7, missed_by=pytest.approx(6e-8), needed=1e-7
+        ),
     )
 
 
