@@ -1,11 +1,15 @@
-"""How often a job's debug output is looked at."""
+"""How often it is looked at what a job saves."""
 
 from __future__ import annotations
+
+from datetime import datetime, timedelta
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from watcher.evaluate import LONGEST, SHORTEST, next_interval
+from tests.jobs import NOON
+from watcher.evaluate import LONGEST, SHORTEST, next_interval, next_look, next_minute
+from watcher.model import Evaluation, Reads
 
 intervals = st.floats(0, 1000)
 
@@ -32,3 +36,18 @@ def test_the_wait_is_bounded(last: float, steps: int):
 @given(intervals, st.integers(1, 1000))
 def test_more_new_steps_never_make_the_wait_longer(last: float, steps: int):
     assert next_interval(last, steps + 1) <= next_interval(last, steps)
+
+
+moments = st.integers(0, 10**7).map(lambda seconds: NOON + timedelta(seconds=seconds / 10))
+
+
+@given(moments, moments)
+def test_looks_at_metrics_fall_on_the_same_times_for_all_jobs(one: datetime, other: datetime):
+    assert timedelta(0) < next_minute(one, 60) - one <= timedelta(seconds=60)
+    assert (next_minute(one, 60) - next_minute(other, 120)) % timedelta(seconds=60) == timedelta(0)
+
+
+def test_metrics_are_looked_at_each_minute_and_half_as_often_while_nothing_comes():
+    due = [next_look(Evaluation(None, Reads.METRICS, interval=60), steps, NOON) for steps in (1, 100, 0)]
+    assert [interval for interval, _ in due] == [60, 60, 120]
+    assert due[0][1] == NOON + timedelta(seconds=60)

@@ -13,9 +13,11 @@ from watcher.config import Config, Route, Rules, Slack, Stop, Watch
 from watcher.detect import detect
 from watcher.model import (
     DeliveryKind,
+    FinalMetric,
     Finding,
     HookConfiguration,
     JobSnapshot,
+    Reads,
     Routing,
     RuleConfiguration,
     RuleSource,
@@ -185,6 +187,25 @@ def test_watcher_evaluates_a_jobs_own_rules_and_attaches_others_to_jobs_that_hav
 
 def test_a_job_that_saves_nothing_has_nothing_to_evaluate():
     assert rule_names(replace(MIRRORED, hook=None)) == []
+
+
+def test_rules_are_attached_to_a_job_without_tensors_that_has_metrics():
+    bare = replace(MIRRORED, hook=None, rules=())
+    seen = FinalMetric("train:loss", 0.5, NOON)
+    assert rule_names(bare, **ATTACHED) == []
+    assert rule_names(replace(bare, metrics=("train:loss",)), **ATTACHED) == ["Overfit"]
+    assert rule_names(replace(bare, final_metrics=(seen,)), **ATTACHED) == ["Overfit"]
+    assert rule_names(replace(bare, metrics=("train:loss",))) == []
+
+
+def test_a_jobs_own_rules_are_not_evaluated_on_metrics():
+    assert rule_names(replace(MIRRORED, hook=None, metrics=("train:loss",)), **ATTACHED) == []
+    assert not policy.reads_metrics(replace(MIRRORED, metrics=("train:loss",)))
+
+
+def test_tensors_are_looked_for_first_where_there_may_be_some():
+    assert policy.first_reads(MIRRORED) is Reads.TENSORS
+    assert policy.first_reads(replace(MIRRORED, hook=None)) is Reads.METRICS
 
 
 def test_profiler_rules_are_not_evaluated_locally():
