@@ -9,12 +9,22 @@ import json
 import logging
 import os
 import re
+import sys
 from collections.abc import Iterable, Mapping
 from datetime import date
 from typing import Any, TextIO
 
-import structlog
-from structlog.typing import EventDict, Processor
+# structlog imports rich where it is installed, to draw tracebacks. Here they are text before a renderer sees
+# them, and rich would take as long to import as all that a short command needs of botocore.
+_loaded = "rich" in sys.modules
+if not _loaded:
+    sys.modules["rich"] = None  # type: ignore[assignment]
+
+import structlog  # noqa: E402
+from structlog.typing import EventDict, Processor  # noqa: E402
+
+if not _loaded:
+    del sys.modules["rich"]
 
 MASK = "***"
 

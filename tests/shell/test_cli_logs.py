@@ -305,6 +305,17 @@ def test_what_was_read_before_a_refusal_is_shown(churn: Sandbox, watcher: Watche
     assert "logs:FilterLogEvents" in ran.err
 
 
+def test_what_takes_long_to_import_is_left_alone(churn: Sandbox):
+    script = (
+        "import sys; from watcher.cli import main; main(['logs', 'churn', '--utc']);"
+        "print(*{name.split('.')[0] for name in sys.modules}, file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+
+    assert len(done.stdout.splitlines()) == 2
+    assert set(done.stderr.split()) & {"boto3", "numpy", "rich", "awslogs", "httpx", "slack_sdk"} == set()
+
+
 def on_a_terminal(*arguments: str) -> list[str]:
     """The lines that `watcher logs` writes to one."""
     ours, theirs = pty.openpty()
