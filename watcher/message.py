@@ -121,8 +121,9 @@ def compose(
     )
 
 
-def plain_text(message: Message) -> str:
-    """The message for those who get nothing but text: a mail, a pipe, a file."""
+def plain_text(message: Message, plot: str = "") -> str:
+    """The message for those who get nothing but text: a mail, a pipe, a file. `plot`: the curve as text, in
+    place of its short form."""
     evidence = message.evidence
     sections = (
         f"Update: {message.title}" if message.is_update else message.title,
@@ -130,7 +131,8 @@ def plain_text(message: Message) -> str:
         message.stop,
         evidence.explanation,
         _columns(message.fields),
-        values_table(evidence),
+        values_table(evidence, curves=not plot),
+        plot,
         "\n".join((f"{message.log_label}:", *evidence.log_lines)) if evidence.log_lines else "",
         message.advice,
         _columns(message.particulars),
@@ -149,12 +151,12 @@ def missing_line(evidence: Evidence) -> str:
     return f"Could not be had: {'; '.join(evidence.missing)}." if evidence.missing else ""
 
 
-def values_table(evidence: Evidence) -> str:
-    """The numbers that decided, one a line, what was needed instead, then the curve of each tensor; empty
-    without any."""
+def values_table(evidence: Evidence, *, curves: bool = True) -> str:
+    """The numbers that decided, one a line, what was needed instead, then the curve of each tensor in a line,
+    unless it is drawn elsewhere; empty without any."""
     rows = [(reading.tensor, f"step {reading.step}", f"{reading.value:.6g}") for reading in evidence.deciding]
     rows += [(reading.tensor, "needed", f"{reading.value:.6g}") for reading in evidence.needed]
-    by_name = sorted(evidence.curve, key=lambda reading: (reading.tensor, reading.step))
+    by_name = sorted(evidence.curve if curves else (), key=lambda reading: (reading.tensor, reading.step))
     for tensor, group in groupby(by_name, key=lambda reading: reading.tensor):
         curve = list(group)
         steps = f"steps {curve[0].step} to {curve[-1].step}"

@@ -29,7 +29,7 @@ from watcher.model import (
     Finding,
     JobSnapshot,
 )
-from watcher.notify.base import Channel
+from watcher.notify.base import Channel, File, TakesFiles
 from watcher.stop import VERIFY_EVERY, Stopper, StopState
 from watcher.store.base import Store
 
@@ -128,10 +128,13 @@ class Outbox:
                 if finding is None:
                     raise StoreError(f"delivery {delivery.id} has no finding: the store was edited by hand")
                 with structlog.contextvars.bound_contextvars(job=finding.job, rule=finding.rule):
-                    if delivery.kind is DeliveryKind.STOP:
-                        self._stop(delivery, finding)
-                    else:
-                        self._tell(delivery, finding)
+                    match delivery.kind:
+                        case DeliveryKind.STOP:
+                            self._stop(delivery, finding)
+                        case DeliveryKind.PLOT:
+                            self._show(delivery, finding)
+                        case DeliveryKind.ALERT | DeliveryKind.UPDATE:
+                            self._tell(delivery, finding)
             except StoreError as error:
                 # The claim's lease ends, and the delivery is looked up before it is sent again.
                 log.error("store_failed", error=str(error), consequence="the delivery is tried again")
@@ -156,11 +159,40 @@ class Outbox:
         except (Undeliverable, ConfigError) as error:
             self._give_up(delivery, str(error))
         else:
-            self._settle(delivery, DeliveryState.DELIVERED, receipt=receipt)
+            to_show = delivery.kind is DeliveryKind.ALERT and evidence.curve and receipt
+            shown = to_show and isinstance(self._channel(delivery.to), TakesFiles)
+            then = [policy.plot(delivery, self.clock())] if shown else []
+            self._settle(delivery, DeliveryState.DELIVERED, receipt=receipt, then=then)
+
+    def _show(self, delivery: Delivery, finding: Finding) -> None:
+        """Put the plot beside the alert that was told. One that cannot be drawn or taken is left out: the
+        alert has the numbers."""
+        record = self.store.job(finding.job_arn)
+        evidence = self.gather(finding, record.snapshot if record else None)
+        alert = self._alert_of(delivery, finding)
+        try:
+            channel = self._channel(delivery.to)
+            if not (alert and alert.receipt and evidence.curve and isinstance(channel, TakesFiles)):
+                raise Undeliverable("there is nothing to draw any more")
+            file = File(
+                name=f"{finding.rule}-{delivery.id}.png",
+                title=f"{finding.rule} on {finding.job}",
+                alt_text=evidence.explanation or evidence.curve_from or "The curve of what decided",
+                content=_picture(finding, evidence),
+            )
+            if not (delivery.uncertain and channel.has(file, alert.receipt)):
+                channel.attach(file, alert.receipt)
+        except Retry as error:
+            self._retry(delivery, str(error), error.after, uncertain=error.uncertain)
+        except (Undeliverable, ConfigError) as error:
+            log.warning("plot_left_out", error=str(error), finding=finding.id)
+            self._settle(delivery, DeliveryState.SKIPPED, error=str(error))
+        else:
+            self._settle(delivery, DeliveryState.DELIVERED)
 
     def _alert_of(self, delivery: Delivery, finding: Finding) -> Delivery | None:
-        """Of an update, the alert that it follows."""
-        if delivery.kind is not DeliveryKind.UPDATE:
+        """Of an update and of a plot, the alert that it follows."""
+        if not delivery.follows:
             return None
         twin = policy.twin(finding)
         rows = [row for id_ in (finding.id, twin) if id_ for row in self.store.deliveries(id_)]
@@ -233,8 +265,9 @@ class Outbox:
         receipt: str = "",
         error: str = "",
         tell: str = "",
+        then: Sequence[Delivery] = (),
     ) -> None:
-        """`tell`: what is to be said of it wherever the alert was told."""
+        """`tell`: what is to be said of it wherever the alert was told. `then`: what follows from it."""
         now = self.clock()
         done = replace(
             delivery,
@@ -244,10 +277,10 @@ class Outbox:
             delivered_at=now if state is DeliveryState.DELIVERED else None,
         )
         told = policy.updates(self.store.deliveries(delivery.finding_id), tell, now) if tell else []
-        if self._write(done, told) and state is DeliveryState.DELIVERED:
+        if self._write(done, [*told, *then]) and state is DeliveryState.DELIVERED:
             seconds = (now - delivery.created_at).total_seconds()
             log.info("delivered", finding=delivery.finding_id, kind=delivery.kind, seconds=round(seconds, 3))
-        if told:
+        if told or then:
             self.wake()
 
     def _write(self, delivery: Delivery, then: Sequence[Delivery] = ()) -> bool:
@@ -255,6 +288,16 @@ class Outbox:
         if not held:
             log.warning("lease_lost", consequence="another process has taken this delivery over")
         return held
+
+
+def _picture(finding: Finding, evidence: Evidence) -> bytes:
+    try:
+        from watcher import plot  # matplotlib comes with it: not before there is something to draw
+    except ModuleNotFoundError as error:
+        raise Undeliverable(
+            f"{error.name} is missing, which draws plots: pip install 'debugger-watcher[plot]'"
+        ) from error
+    return plot.png(plot.of_evidence(evidence, finding))
 
 
 def backoff(attempts: int, random: float) -> float:

@@ -5,6 +5,7 @@ Importing this module imports matplotlib, which the extra `plot` installs.
 
 from __future__ import annotations
 
+import io
 import math
 import textwrap
 from collections.abc import Iterator, Sequence
@@ -16,6 +17,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from rules import Evidence, Status, Verdict
+from watcher.model import Evidence as Gathered
+from watcher.model import Finding
 from watcher.series import GLOBAL, Series, Summary, Value, curve
 
 MOST_CURVES = 10
@@ -52,7 +55,51 @@ def of_verdict(series: Sequence[Series], verdict: Verdict, rule: str, job: str) 
     figure = _titled(f"{rule}: {verdict.status.replace('_', ' ')}{at} · {job}", verdict.explanation)
     deciding = {row.tensor for row in verdict.evidence}
     series = sorted(series, key=lambda one: one.tensor not in deciding)
-    comparisons = list(_comparisons(verdict.evidence, series[:MOST_CURVES]))
+    _draw_comparisons(figure, series, list(_comparisons(verdict.evidence, series[:MOST_CURVES])), fired_at)
+    return figure
+
+
+def of_evidence(evidence: Gathered, finding: Finding) -> Figure:
+    """What an alert tells in numbers: the last values of the tensors that decided, those that were compared,
+    and what would have satisfied the rule."""
+    curves: dict[str, Series] = {}
+    for reading in evidence.curve:
+        one = curves.setdefault(reading.tensor, Series(reading.tensor, GLOBAL, ""))
+        one.add(reading.step, reading.step, reading.value)
+    compared: dict[str, list[tuple[int, float]]] = {}
+    for reading in evidence.deciding:
+        compared.setdefault(reading.tensor, []).append((reading.step, reading.value))
+    needed = {reading.tensor: reading.value for reading in evidence.needed}
+    comparisons = [
+        _Comparison(curves[tensor], points, needed.get(tensor))
+        for tensor, points in compared.items()
+        if tensor in curves and _holds(curves[tensor], points)
+    ]
+    at = "" if finding.step is None else f" at step {finding.step}"
+    words = f"{evidence.explanation} {evidence.curve_from}".strip()
+    figure = _titled(f"{finding.rule}{at} · {finding.job}", words)
+    _draw_comparisons(figure, list(curves.values()), comparisons, finding.step)
+    return figure
+
+
+def png(figure: Figure) -> bytes:
+    content = io.BytesIO()
+    figure.savefig(content, format="png", dpi=120)
+    return content.getvalue()
+
+
+def save(figure: Figure, file: Path) -> None:
+    """The suffix says which format: `.png`, `.svg`, `.pdf`."""
+    figure.savefig(file, dpi=120)
+
+
+# -- the parts ------------------------------------------------------------------------------------
+
+
+def _draw_comparisons(
+    figure: Figure, series: Sequence[Series], comparisons: Sequence[_Comparison], fired_at: int | None
+) -> None:
+    """The whole curves and, beside them, what was compared, where it is too small to be seen there."""
     close = _window(comparisons, series)
     whole = _axes(figure, 1, 2 if close else 1)
     for axes in (whole, _axes(figure, 2, 2)) if close else (whole,):
@@ -64,37 +111,6 @@ def of_verdict(series: Sequence[Series], verdict: Verdict, rule: str, job: str) 
     if close:
         _zoom(figure.axes[1], close, comparisons)
     _add_legend(whole)
-    return figure
-
-
-def save(figure: Figure, file: Path) -> None:
-    """The suffix says which format: `.png`, `.svg`, `.pdf`."""
-    figure.savefig(file, dpi=120)
-
-
-def level(row: Evidence) -> float | None:
-    """The value that would just have satisfied the rule. None where the threshold is about something else
-    than the value: a share of its elements, say.
-
-    A threshold is in the parameter's unit, and `missed_by` shows in which way it bears on the value: as a
-    bound, or as a fall from the value before, in the value's unit or in percent.
-    """
-    if row.threshold is None or row.missed_by is None:
-        return None
-    candidates = [(row.threshold, abs(row.value - row.threshold))]
-    if row.previous_value is not None:
-        fall = row.previous_value - row.value
-        candidates.append((row.previous_value - row.threshold, row.threshold - fall))
-        if percent := abs(row.previous_value) / 100:
-            needed = row.previous_value - row.threshold * percent
-            candidates.append((needed, row.threshold - fall / percent))
-    for needed, missed_by in candidates:
-        if math.isclose(missed_by, row.missed_by, rel_tol=1e-6):
-            return needed
-    return None
-
-
-# -- the parts ------------------------------------------------------------------------------------
 
 
 def _titled(title: str, sentence: str = "") -> Figure:
@@ -151,7 +167,7 @@ def _comparisons(evidence: Sequence[Evidence], drawn: Sequence[Series]) -> Itera
             points.insert(0, (row.previous_step, row.previous_value))
         own = [one for one in drawn if one.tensor == row.tensor]
         if on := next((one for one in own or drawn if _holds(one, points)), None):
-            yield _Comparison(on, points, level(row))
+            yield _Comparison(on, points, row.needed)
 
 
 def _holds(series: Series, points: Sequence[tuple[int, float]]) -> bool:

@@ -98,6 +98,22 @@ def updates(rows: Sequence[Delivery], text: str, now: datetime) -> list[Delivery
     return [_update(alert, alert.finding_id, text, now) for alert in rows if _is_alert(alert)]
 
 
+def plot(alert: Delivery, now: datetime) -> Delivery:
+    """The picture that goes with an alert which was told. In a lane of its own: drawing and uploading it
+    holds up no other alert."""
+    id_ = delivery_id(alert.finding_id, DeliveryKind.PLOT, alert.to)
+    return Delivery(
+        id=id_,
+        finding_id=alert.finding_id,
+        kind=DeliveryKind.PLOT,
+        to=alert.to,
+        lane=f"plot:{id_}",
+        created_at=now,
+        due_at=now,
+        follows=alert.id,
+    )
+
+
 def twin(finding: Finding) -> str | None:
     """The id of the same issue as the other evaluator would find it; None where there is no other.
 
@@ -113,7 +129,7 @@ def agreement(finding: Finding, twins_rows: Sequence[Delivery], now: datetime) -
     who = {RuleSource.DEBUGGER: "Debugger's own rule job", RuleSource.LOCAL: "Watcher's own evaluation"}
     step = f" at step {finding.step}" if finding.step is not None else ""
     agrees = f"{who[finding.source or RuleSource.DEBUGGER]} found the same{step}."
-    latest = {row.to: row.text for row in twins_rows if row.kind is not DeliveryKind.STOP}
+    latest = {row.to: row.text for row in twins_rows if row.kind in _TOLD}
     return [
         _update(alert, finding.id, f"{latest[alert.to]}\n{agrees}".strip(), now)
         for alert in twins_rows
@@ -121,6 +137,7 @@ def agreement(finding: Finding, twins_rows: Sequence[Delivery], now: datetime) -
     ]
 
 
+_TOLD = frozenset({DeliveryKind.ALERT, DeliveryKind.UPDATE})
 _OTHER = {RuleSource.DEBUGGER: RuleSource.LOCAL, RuleSource.LOCAL: RuleSource.DEBUGGER}
 
 

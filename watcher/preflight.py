@@ -117,11 +117,18 @@ def _store(url: str) -> str:
         return store.check()
 
 
-def _slack(config: Config) -> str:
-    from watcher.notify.slack import auth_test
+def _slack(config: Config) -> str | Check:
+    from watcher.notify.slack import SCOPES, auth_test
 
     identity = auth_test(config.slack.bot_token.get_secret_value(), config.slack.api_url)
-    return f"{identity.bot} in {identity.team}"
+    found = f"{identity.bot} in {identity.team}"
+    missing = [scope for scope in SCOPES if identity.scopes is not None and scope not in identity.scopes]
+    if not missing:
+        return found
+    follows = "; ".join(dict.fromkeys(SCOPES[scope] for scope in missing))
+    state = State.FAILED if "chat:write" in missing else State.WARNING
+    mend = f"add {', '.join(missing)} under OAuth & Permissions, and install the app again"
+    return Check("Slack", state, f"{found}: {follows}", mend)
 
 
 # -- AWS ------------------------------------------------------------------------------------------

@@ -37,7 +37,8 @@ class FindingView(TypedDict):
     step: int | None
     opened_at: datetime
     deliveries: list[DeliveryView]
-    """Its alerts, and the stop if there is one; what is told later in an alert's place is not counted."""
+    """Its alerts, and the stop if there is one; not what is told later in an alert's place, or shown beside
+    it."""
 
 
 class JobView(TypedDict):
@@ -248,6 +249,9 @@ def _rule(outcome: Outcome) -> RuleView:
     }
 
 
+_COUNTED = frozenset({DeliveryKind.ALERT, DeliveryKind.STOP})
+
+
 def _finding(finding: Finding, deliveries: list[Delivery]) -> FindingView:
     return {
         "id": finding.id,
@@ -258,7 +262,7 @@ def _finding(finding: Finding, deliveries: list[Delivery]) -> FindingView:
         "status": finding.status,
         "step": finding.step,
         "opened_at": finding.opened_at,
-        "deliveries": [_delivery(each) for each in deliveries if each.kind is not DeliveryKind.UPDATE],
+        "deliveries": [_delivery(each) for each in deliveries if each.kind in _COUNTED],
     }
 
 

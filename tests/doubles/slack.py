@@ -11,8 +11,10 @@ As a process of its own, for tests in which Watcher is killed and Slack is not:
 
     python -m tests.doubles.slack --port 8900              # prints its api_url
 
-with a control API beside `/api/`: `GET /control/messages`, `GET /control/calls`, and
+with a control API beside `/api/`: `GET /control/messages`, `GET /control/files`, `GET /control/calls`, and
 `POST /control/faults` with `{"method", "fault", "times", "retry_after"}`.
+
+A file is uploaded in three steps, of which the second (`upload`) is a URL of its own.
 
 Faults: `ratelimited` (429 with Retry-After), `status_500`, `html` (a proxy's page), `hang` (until the
 double ends), `close_before` and `close_after` (the connection is closed before or after the request takes
@@ -61,7 +63,7 @@ class Workspace:
     token: str = TOKEN
     scopes: set[str] = field(
         default_factory=lambda: {
-            "chat:write", "channels:read", "groups:read", "channels:history", "groups:history"
+            "chat:write", "files:write", "channels:read", "groups:read", "channels:history", "groups:history"
         }
     )  # fmt: skip
     conversations: list[Conversation] = field(
@@ -74,6 +76,12 @@ class Workspace:
     )
     messages: list[dict[str, Any]] = field(default_factory=list)
     """In the order of posting; each with `channel`, `ts`, `text`, `blocks`, `metadata`, `thread_ts`."""
+    files: list[dict[str, Any]] = field(default_factory=list)
+    """In the order of sharing; each with `name`, `title`, `alt_txt`, `content`, `channel`, `thread_ts`."""
+    uploads: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Begun and not completed, by id."""
+    address: str = ""
+    """Where files are uploaded to."""
     now: float = 0.0
     """Unix seconds that the next message gets as its `ts`; 0: the real time."""
     editable: bool = True
@@ -131,6 +139,62 @@ class Workspace:
             if message["channel"] == conversation.id
             and "thread_ts" not in message
             and float(message["ts"]) > float(arguments.get("oldest", 0))
+        ]
+        return self._page("messages", found, arguments)
+
+    def files_getUploadURLExternal(self, arguments: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
+        self._need("files:write")
+        if not arguments.get("filename") or int(arguments.get("length") or 0) <= 0:
+            raise SlackError("invalid_arguments")
+        id_ = f"F{len(self.uploads) + len(self.files):010d}"
+        self.uploads[id_] = {
+            "id": id_,
+            "name": arguments["filename"],
+            "length": int(arguments["length"]),
+            "alt_txt": arguments.get("alt_txt", ""),
+        }
+        return {"upload_url": f"{self.address}/upload/{id_}", "file_id": id_}
+
+    def upload(self, id_: str, content: bytes) -> bool:
+        """The bytes, on the URL that was given out for them."""
+        upload = self.uploads.get(id_)
+        if upload is None or len(content) != upload["length"]:
+            return False
+        upload["content"] = content
+        return True
+
+    def files_completeUploadExternal(self, arguments: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
+        self._need("files:write")
+        if not re.fullmatch(r"[CGD][A-Z0-9]+", arguments.get("channel_id", "")):
+            raise SlackError("channel_not_found")
+        conversation = self._conversation(arguments["channel_id"])
+        thread = arguments.get("thread_ts")
+        if not any((m["channel"], m["ts"]) == (conversation.id, thread) for m in self.messages):
+            raise SlackError("invalid_thread_ts")
+        completed = json.loads(arguments["files"])
+        for file in completed:
+            upload = self.uploads.pop(file["id"], None)
+            if upload is None or "content" not in upload:
+                raise SlackError("file_not_found")
+            shared = {"title": file.get("title", ""), "channel": conversation.id, "thread_ts": thread}
+            self.files.append(upload | shared)
+        return {"files": [{"id": file["id"], "title": file.get("title", "")} for file in completed]}
+
+    def conversations_replies(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        self._need("channels:history")
+        conversation = self._conversation(arguments["channel"])
+        found = [
+            message
+            for message in self.messages
+            if message["channel"] == conversation.id
+            and arguments["ts"] in (message["ts"], message.get("thread_ts"))
+        ]
+        if not found:
+            raise SlackError("thread_not_found")
+        found += [
+            {"ts": "", "text": "", "files": [{"id": file["id"], "name": file["name"]}]}
+            for file in self.files
+            if (file["channel"], file["thread_ts"]) == (conversation.id, arguments["ts"])
         ]
         return self._page("messages", found, arguments)
 
@@ -218,6 +282,11 @@ class SlackDouble:
             return [dict(message) for message in self.workspace.messages]
 
     @property
+    def files(self) -> list[dict[str, Any]]:
+        with self._lock:
+            return [dict(file) for file in self.workspace.files]
+
+    @property
     def api_url(self) -> str:
         return f"http://127.0.0.1:{self._port}/api/"
 
@@ -234,6 +303,7 @@ class SlackDouble:
         self._server = _Server(("127.0.0.1", self._port), _Handler)
         self._server.slack = self  # type: ignore[attr-defined]
         self._port = self._server.server_address[1]
+        self.workspace.address = f"http://127.0.0.1:{self._port}"
         threading.Thread(target=self._server.serve_forever, args=(0.02,), name="slack", daemon=True).start()
 
     def down(self) -> None:
@@ -271,6 +341,10 @@ class SlackDouble:
             except SlackError as error:
                 return error.answer
 
+    def upload(self, id_: str, content: bytes) -> bool:
+        with self._lock:
+            return self.workspace.upload(id_, content)
+
     def wait_until_released(self) -> None:
         self._released.wait()
 
@@ -289,6 +363,9 @@ class _Handler(BaseHTTPRequestHandler):
         match self.path:
             case "/control/messages":
                 self._answer(200, self.slack.messages)
+            case "/control/files":
+                kept = ("name", "title", "thread_ts")
+                self._answer(200, [{key: file[key] for key in kept} for file in self.slack.files])
             case "/control/calls":
                 self._answer(200, dict(self.slack.calls))
             case _:
@@ -303,14 +380,20 @@ class _Handler(BaseHTTPRequestHandler):
                 self.slack.fail(fault.pop("method"), fault.pop("fault"), **fault)
             self._answer(200, {"ok": True})
             return
-        method = self.path.removeprefix("/api/")
+        uploaded = self.path.removeprefix("/upload/") if self.path.startswith("/upload/") else ""
+        method = "upload" if uploaded else self.path.removeprefix("/api/")
         fault = self.slack.take_fault(method)
         if fault and self._is_over(fault):
+            return
+        if uploaded:
+            taken = "Authorization" not in self.headers and self.slack.upload(uploaded, body)
+            self._answer(200 if taken else 400, f"OK - {len(body)}" if taken else "bad upload")
             return
         answer = self.slack.call(method, self._arguments(body), self._token())
         if fault and fault.fault == "close_after":
             return
-        self._answer(200, answer)
+        scopes = {"X-OAuth-Scopes": ",".join(sorted(self.slack.workspace.scopes))}
+        self._answer(200, answer, scopes)
 
     def _is_over(self, fault: Fault) -> bool:
         """Whether this fault is all that the client gets to see."""

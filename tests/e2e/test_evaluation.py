@@ -89,9 +89,13 @@ def test_watcher_alerts_before_debugger_does_and_debuggers_word_updates_that_ale
         assert "Debugger's own rule job" not in blocks(slack)
         sandbox.control.put_training_job("churn", DebugRuleEvaluationStatuses=[issue(step=step)])
         eventually(lambda: "Debugger's own rule job found the same" in blocks(slack), "the agreement")
+        eventually(lambda: slack.files, "the plot")
     (message,) = slack.messages
     assert f"found the same at step {step}" in blocks(slack)
     assert message["edited"]
+    (plot,) = slack.files
+    assert plot["thread_ts"] == message["ts"]
+    assert plot["content"].startswith(b"\x89PNG")
 
 
 def test_debuggers_alert_is_not_repeated_when_watcher_finds_the_same(

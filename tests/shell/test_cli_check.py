@@ -221,12 +221,12 @@ def test_without_training_metrics_it_is_a_warning_unless_rules_are_attached(
 
 
 def test_keys_that_do_nothing_yet_are_a_warning(watcher: Watcher, healthy: Sandbox):
-    Path("watcher.toml").write_text('[watch]\nqueue_url = "https://sqs.example/q"')
+    Path("watcher.toml").write_text('[slack]\napp_token = "xapp-1"')
 
     configuration = found(watcher("check", "--json"), "configuration")
 
     assert configuration["state"] == "warning"
-    assert "watch.queue_url" in configuration["found"]
+    assert "slack.app_token" in configuration["found"]
 
 
 def test_the_tags_permission_is_asked_only_where_tags_are_watched(watcher: Watcher, healthy: Sandbox):
@@ -335,3 +335,21 @@ def test_the_permission_to_stop_is_not_asked_where_nothing_is_to_be_stopped(
     Path("watcher.toml").write_text(text)
 
     assert "stopping jobs" not in states(watcher("check", "--json"))
+
+
+@pytest.mark.parametrize(
+    ("scope", "state", "code"), [("files:write", "warning", 0), ("chat:write", "failed", 1)]
+)
+def test_a_scope_that_the_bot_lacks_is_named_with_what_follows(
+    watcher: Watcher, healthy: Sandbox, slack: SlackDouble, scope: str, state: str, code: int
+):
+    slack.workspace.scopes.discard(scope)
+    Path("watcher.toml").write_text(
+        f'[slack]\nbot_token = "{slack.token}"\napi_url = "{slack.api_url}"\nchannel = "#alerts"'
+    )
+
+    ran = watcher("check", "--json")
+
+    assert ran.code == code
+    assert found(ran, "Slack")["state"] == state
+    assert scope in found(ran, "Slack")["mend"]

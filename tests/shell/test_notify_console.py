@@ -11,6 +11,7 @@ from tests.alerts import EVIDENCE, FINDING, NOW, SNAPSHOT, STOPPED, STOPPING, al
 from watcher.errors import Undeliverable
 from watcher.message import compose, plain_text
 from watcher.notify.console import ConsoleChannel, render
+from watcher.text_plot import text_plot
 
 
 class Terminal(io.StringIO):
@@ -29,7 +30,9 @@ def rendered(message: object, width: int = 100) -> str:
 def test_a_pipe_gets_plain_text() -> None:
     out = io.StringIO()
     ConsoleChannel(out).send(alert())
-    assert out.getvalue() == plain_text(alert()) + "\n\n"
+    plot = text_plot(alert().evidence, alert().finding.step, colour=False)
+    assert "the rule fires" in plot
+    assert out.getvalue() == plain_text(alert(), plot) + "\n\n"
 
 
 def test_a_terminal_gets_a_panel_with_colours(monkeypatch: pytest.MonkeyPatch) -> None:

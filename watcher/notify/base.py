@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from watcher.message import Message
 
@@ -30,4 +30,26 @@ class Channel(Protocol):
 
     def update(self, message: Message, receipt: str) -> str:
         """Tell what became of a finding whose alert has this receipt."""
+        ...
+
+
+class File(NamedTuple):
+    name: str
+    """Unique to what it shows, so that it can be found again."""
+    title: str
+    alt_text: str
+    """For those who cannot see it."""
+    content: bytes
+
+
+@runtime_checkable
+class TakesFiles(Protocol):
+    """A channel that can show a file beside an alert. Raises as a `Channel` does."""
+
+    def attach(self, file: File, receipt: str) -> None:
+        """Put it beside the alert that has this receipt."""
+        ...
+
+    def has(self, file: File, receipt: str) -> bool:
+        """Whether it is there already; False where the channel may not be asked."""
         ...

@@ -39,8 +39,11 @@ class ConsoleChannel:
             if console.is_terminal and console.encoding.startswith("utf"):
                 console.print(render(message))
             else:
+                plot = _plot(message, colour=False) if console.encoding.startswith("utf") else ""
                 text = (
-                    f"Update: {message.title}\n\n{message.stop}" if message.is_update else plain_text(message)
+                    f"Update: {message.title}\n\n{message.stop}"
+                    if message.is_update
+                    else plain_text(message, plot)
                 )
                 text = text.encode(console.encoding, "replace").decode(console.encoding)
                 console.file.write(f"{text}\n\n")
@@ -58,6 +61,14 @@ class ConsoleChannel:
 
     def update(self, message: Message, receipt: str) -> str:  # noqa: ARG002
         return self.send(message)
+
+
+def _plot(message: Message, *, colour: bool) -> str:
+    if not message.evidence.curve:
+        return ""
+    from watcher.text_plot import text_plot  # numpy comes with it: the values that are there have brought it
+
+    return text_plot(message.evidence, message.finding.step, colour=colour)
 
 
 def render(message: Message) -> RenderableType:
@@ -87,8 +98,11 @@ def _sections(message: Message) -> Iterator[RenderableType]:
     for label, value in message.fields:
         table.add_row(Text(label, style="dim"), Text(value))
     yield table
-    if values := values_table(evidence):
+    plot = _plot(message, colour=True)
+    if values := values_table(evidence, curves=not plot):
         yield Text(values, style="cyan", no_wrap=True, overflow="ellipsis")
+    if plot:
+        yield Text.from_ansi(plot, no_wrap=True, overflow="crop")
     if evidence.log_lines:
         lines = Text("\n".join(evidence.log_lines), style="dim")
         yield Group(Text(message.log_label, style="dim"), Padding(lines, (0, 0, 0, 2)))

@@ -4,8 +4,11 @@ An update changes the alert itself (`chat.update`): whoever reads the alert, now
 became of the job, and doing it twice changes nothing. Where the workspace forbids editing, the update is
 a reply in the alert's thread.
 
-The bot needs the scope `chat:write`; `channels:read`, `channels:history` (and `groups:read`,
-`groups:history` for private channels) let it look up, after an interruption, whether an alert arrived.
+The plot of an alert is a file in its thread.
+
+The bot needs the scopes `chat:write` and, for plots, `files:write`; `channels:read`, `channels:history` (and
+`groups:read`, `groups:history` for private channels) let it look up, after an interruption, whether an alert
+arrived.
 """
 
 from __future__ import annotations
@@ -22,12 +25,13 @@ from typing import Any
 from urllib.error import URLError
 
 import structlog
-from slack_sdk.errors import SlackApiError
+from slack_sdk.errors import SlackApiError, SlackRequestError
 from slack_sdk.web import SlackResponse, WebClient
 
 from watcher.errors import DeliveryError, Retry, Undeliverable
 from watcher.message import Message
 from watcher.notify import retry_after
+from watcher.notify.base import File
 from watcher.notify.block_kit import blocks, notification
 
 log = structlog.get_logger(__name__)
@@ -37,6 +41,14 @@ PAGE = 200
 PAGES = 10
 CLOCK_SKEW = timedelta(minutes=5)
 """How far Slack's clock may be from ours."""
+
+SCOPES = {
+    "chat:write": "alerts cannot be posted",
+    "files:write": "alerts have no plot",
+    "channels:read": "an alert that was interrupted may be told twice",
+    "channels:history": "an alert that was interrupted may be told twice",
+}
+"""What each is for: what follows where it is missing."""
 
 EVENT_TYPE = "watcher_finding"
 
@@ -84,12 +96,16 @@ class Identity:
 
     team: str
     bot: str
+    scopes: frozenset[str] | None
+    """What it may do; None where Slack does not tell."""
 
 
 def auth_test(token: str, api_url: str, timeout: int = TIMEOUT) -> Identity:
     """Raises `Retry` or `Undeliverable`, like a channel."""
     answer = _call("Slack", _client(token, api_url, timeout).auth_test)
-    return Identity(team=answer["team"], bot=answer["user"])
+    scopes = {name.lower(): value for name, value in answer.headers.items()}.get("x-oauth-scopes")
+    given = frozenset(scope.strip() for scope in scopes.split(",")) if scopes else None
+    return Identity(team=answer["team"], bot=answer["user"], scopes=given)
 
 
 class SlackChannel:
@@ -212,6 +228,38 @@ class SlackChannel:
             )
         return receipt
 
+    def attach(self, file: File, receipt: str) -> None:
+        alert = json.loads(receipt)
+        _call(
+            self._name,
+            self._client.files_upload_v2,
+            channel=alert["channel"],
+            thread_ts=alert["ts"],
+            filename=file.name,
+            title=file.title,
+            alt_txt=file.alt_text,
+            content=file.content,
+        )
+
+    def has(self, file: File, receipt: str) -> bool:
+        """Looks through the alert's thread, as far as one page shows it."""
+        alert = json.loads(receipt)
+        try:
+            answer = _call(
+                self._name,
+                self._client.conversations_replies,
+                channel=alert["channel"],
+                ts=alert["ts"],
+                limit=PAGE,
+            )
+        except _SlackRefusal as refusal:
+            if refusal.code not in _CANNOT_LOOK_UP:
+                raise
+            return False
+        return any(
+            shown["name"] == file.name for reply in answer["messages"] for shown in reply.get("files", ())
+        )
+
 
 class _SlackRefusal(Undeliverable):
     """Slack's answer is an error that will not pass."""
@@ -239,6 +287,8 @@ def _call(name: str, method: Callable[..., SlackResponse], **arguments: Any) -> 
         return method(**arguments)
     except SlackApiError as error:
         raise _translated(name, error.response) from error
+    except SlackRequestError as error:  # what takes a file's bytes has refused them
+        raise Retry(f"{name}: the file could not be uploaded: {error}") from error
     except URLError as error:  # while connecting or sending
         certain = isinstance(error.reason, _NOT_SENT)
         raise Retry(f"{name} cannot be reached: {error.reason}", uncertain=not certain) from error
