@@ -41,8 +41,13 @@ _FALLS = re.compile(
 
 
 def names(job: JobSnapshot) -> tuple[str, ...]:
-    """Of all its metrics: as its record defines them, and as they have been seen."""
-    return tuple(dict.fromkeys((*job.metrics, *(metric.name for metric in job.final_metrics))))
+    """Of all its metrics that CloudWatch can have: as its record defines them, and as they have been seen.
+
+    CloudWatch takes no name that is not ASCII ("MetricName must not contain Non-ASCII characters"), which a
+    job's record may hold; asked for one, it would refuse the request for all the others, too.
+    """
+    named = dict.fromkeys((*job.metrics, *(metric.name for metric in job.final_metrics)))
+    return tuple(name for name in named if name.isascii())
 
 
 def meaning(period: int) -> str:

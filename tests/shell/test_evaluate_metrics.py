@@ -260,6 +260,15 @@ def test_many_jobs_are_one_request_and_each_has_its_own_verdict(
     }
 
 
+def test_a_metric_that_cloudwatch_cannot_have_keeps_no_other_from_being_read(
+    watched: Callable[..., Watched], sandbox: Sandbox
+):
+    put(sandbox, {"train:loss": STALLED, "größe:loss": STALLED})
+    jobs = watched("LossNotDecreasing")
+    jobs.know(job(metrics=("größe:loss", "train:loss")))
+    assert outcome(jobs.look()).details.startswith("train:loss did not change")
+
+
 def test_a_refusal_changes_nothing_of_what_is_stored(watched: Callable[..., Watched], sandbox: Sandbox):
     put(sandbox, {"train:loss": STALLED})
     jobs = watched("LossNotDecreasing", now=BEGAN + 20 * MINUTE)

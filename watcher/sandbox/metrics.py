@@ -65,7 +65,7 @@ def with_final_metrics(job: TrainingJob, values: Iterable[Measured]) -> Training
 
 
 def put(account: str, region: str, job: str, values: Sequence[Measured]) -> None:
-    """Into moto's CloudWatch, from within its own process."""
+    """Into moto's CloudWatch, from within its own process; except what CloudWatch would refuse."""
     cloudwatch_backends[account][region].put_metric_data(
         NAMESPACE,
         [
@@ -76,6 +76,7 @@ def put(account: str, region: str, job: str, values: Sequence[Measured]) -> None
                 "Dimensions": [{"Name": DIMENSION, "Value": job}],
             }
             for name, value, at in values
+            if name.isascii()
         ],
     )
 
@@ -106,6 +107,8 @@ def get_metric_data(self: CloudWatchResponse) -> ActionResult:
         raise ValidationError(
             f"The collection MetricDataQueries must not have a size greater than {MOST_SERIES}."
         )
+    if not all(query["MetricStat"]["Metric"]["MetricName"].isascii() for query in queries):
+        raise ValidationError("MetricName must not contain Non-ASCII characters")
     since, until = request["StartTime"], request["EndTime"]
     if since >= until:
         raise ValidationError("The parameter EndTime must be greater than StartTime.")
