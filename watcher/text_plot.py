@@ -50,6 +50,18 @@ def text_plot(evidence: Evidence, step: int | None, *, colour: bool) -> str:
         y_gridlines=wanted,
         x_gridlines=[] if step is None else [step],
     )
+    top, *rows, bottom = text.splitlines()[: HEIGHT + 2]
+    below = text.splitlines()[HEIGHT + 2 :]
+    rows = [_labelled(row, high + margin, low - margin, number) for number, row in enumerate(rows)]
     marks = [f"─ what the rule wants: {value:.6g}" for value in wanted[:1]]
     marks += [] if step is None else [f"│ step {step}: the rule fires"]
-    return "\n".join(line.rstrip() for line in [*text.splitlines(), "   ".join(marks)]).rstrip()
+    lines = [top, *rows, bottom, *below, "   ".join(marks)]
+    return "\n".join(line.rstrip() for line in lines).rstrip()
+
+
+def _labelled(row: str, top: float, bottom: float, number: int) -> str:
+    """With the value at every third row. uniplot's own labels are whole numbers where the step is half of
+    one."""
+    row = row[: row.rindex("│") + 1]
+    value = top - (number + 0.5) * (top - bottom) / HEIGHT
+    return f"{row} {value:.4g}" if number % 3 == 0 else row

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -24,6 +25,10 @@ def test_it_shows_the_curve_the_step_and_what_the_rule_wants():
     assert "what the rule wants: 0.19" in text
     assert "step 6: the rule fires" in text
     assert "\x1b" not in text
+    labels = [float(text.splitlines()[row].rpartition("│ ")[2]) for row in (1, 4, 7, 10)]
+    assert labels == sorted(labels, reverse=True)
+    assert labels[0] == pytest.approx(1.0, abs=0.05)
+    assert labels[-1] == pytest.approx(0.19, abs=0.05)
     assert max(map(len, text.splitlines())) <= 76
 
 
