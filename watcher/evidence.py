@@ -10,7 +10,7 @@ import queue
 import threading
 import time
 from collections import OrderedDict, defaultdict, deque
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -45,6 +45,7 @@ MOST_STEPS = 2000
 """Saved steps that are read to find the deciding one; beyond that, reading would cost more than it tells."""
 REMEMBERED = 64
 
+_MEANS = "Of tensors with several elements, the curve is the mean of their absolute values."
 _CLOUDWATCH = "From the job's metrics in CloudWatch"
 
 _DECIDED_BY_VALUES = (FindingKind.RULE_ISSUE, FindingKind.DIVERGENCE)
@@ -203,42 +204,61 @@ def _excerpt(logs: JobLogs, group: str, stream: str) -> Part:
     return Part({"log_stream": stream, "log_lines": lines}, missing)
 
 
-def _replay(
-    rule: Rule, steps: Iterable[SavedStep | UnreadableStep]
-) -> tuple[Verdict | None, Sequence[Mapping[str, Reading]]]:
+def _replay(rule: Rule, steps: Iterable[SavedStep | UnreadableStep]) -> tuple[Verdict | None, _Last]:
     """The verdict, and the numbers at the last steps up to it."""
     from rules import Mode, Step
-    from rules.base import scalar
     from watcher.aws.event_files import SavedStep
     from watcher.steps import of_another_worker
 
-    last: deque[dict[str, Reading]] = deque(maxlen=CURVE)
+    last = _Last()
     newest: SavedStep | None = None
     for saved in steps:
         if not isinstance(saved, SavedStep) or (newest and of_another_worker(saved, newest)):
             continue  # a rule reads the first worker's
         if newest is None or saved.step != newest.step:
-            last.append({})
+            last.steps.append({})
         newest = saved
-        last[-1].update(
-            (name, Reading(name, saved.step, number))
-            for name, value in saved.tensors.items()
-            if (number := scalar(value)) is not None
-        )
+        for name, value in saved.tensors.items():
+            last.add(name, saved.step, value)
         step = Step(saved.step, Mode(saved.mode), saved.mode_step)
         if verdict := rule.observe(step, saved.tensors):
             return verdict, last
     return None, last
 
 
-def _decided(finding: Finding, verdict: Verdict, last: Iterable[Mapping[str, Reading]]) -> Part:
+@dataclass(slots=True)
+class _Last:
+    """What a curve shows of the tensors at the last steps."""
+
+    steps: deque[dict[str, Reading]] = field(default_factory=lambda: deque(maxlen=CURVE))
+    means: set[str] = field(default_factory=set)
+    """Those with several elements, of which the curve is a mean."""
+
+    def add(self, name: str, step: int, value: Any) -> None:
+        import numpy as np
+
+        array = np.asarray(value)
+        if array.dtype.kind not in "biuf" or not array.size:
+            return
+        if array.size > 1:
+            self.means.add(name)
+        number = array.item() if array.size == 1 else np.abs(array, dtype=float).mean()
+        self.steps[-1][name] = Reading(name, step, float(number))
+
+    def curve(self, tensors: set[str]) -> tuple[Reading, ...]:
+        return tuple(reading for step in self.steps for name, reading in step.items() if name in tensors)
+
+
+def _decided(finding: Finding, verdict: Verdict, last: _Last) -> Part:
+    tensors = {row.tensor for row in verdict.evidence}
     values = {
         "explanation": verdict.explanation,
         "deciding": _deciding(verdict),
         "needed": tuple(
             Reading(row.tensor, row.step, row.needed) for row in verdict.evidence if row.needed is not None
         ),
-        "curve": _curve(last, {row.tensor for row in verdict.evidence}),
+        "curve": last.curve(tensors),
+        "curve_from": _MEANS if tensors & last.means else "",
     }
     if verdict.step == finding.step:
         return Part(values)
@@ -276,10 +296,6 @@ def _deciding(verdict: Verdict) -> tuple[Reading, ...]:
             readings.append(Reading(row.tensor, row.previous_step, row.previous_value))
         readings.append(Reading(row.tensor, row.step, row.value))
     return tuple(readings)
-
-
-def _curve(steps: Iterable[Mapping[str, Reading]], tensors: set[str]) -> tuple[Reading, ...]:
-    return tuple(reading for step in steps for name, reading in step.items() if name in tensors)
 
 
 def _processed(finding: Finding, job: JobSnapshot) -> Outcome | None:

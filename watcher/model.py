@@ -347,7 +347,8 @@ class Evidence:
     needed: tuple[Reading, ...] = ()
     """What would just have satisfied the rule, where one number says it."""
     curve: tuple[Reading, ...] = ()
-    """The last values up to the deciding step, of the tensors that decided."""
+    """The last values up to the deciding step, of the tensors that decided; of one with several elements, the
+    mean of their absolute values."""
     curve_from: str = ""
     """Where the curve comes from, and what a step is there, if these are not saved tensors."""
     missing: tuple[str, ...] = ()
