@@ -55,6 +55,9 @@ SHORTEST, LONGEST = 5.0, 120.0
 """Seconds between two looks at what a job saves."""
 STEPS_A_LOOK = 5
 """So many new steps are worth a look."""
+A_LOOK_BACK = 240
+"""So many values of each metric are read in one look at a job that is behind. It bounds the memory for
+hundreds of jobs that have trained for days when Watcher starts."""
 A_MINUTE = 60.0
 """Seconds in which metrics have one new value."""
 SAVES_NOTHING = timedelta(minutes=10)
@@ -121,7 +124,7 @@ class Evaluator:
             if not live or _vanished(record):
                 yield record, replace(before, due_at=None, cursor="", states={})
             else:
-                begun.append((record, before, live, MetricSteps(job, before.cursor, now)))
+                begun.append((record, before, live, MetricSteps(job, before.cursor, now, A_LOOK_BACK)))
         queries = [query for *_, live, steps in begun for query in steps.queries(_wanted(live, steps))]
         answers = Metrics(aws).read(queries)
         for record, before, live, steps in begun:
@@ -131,7 +134,8 @@ class Evaluator:
                 log.warning("metrics_incomplete", job=record.snapshot.name, error=str(error))
                 yield record, replace(before, due_at=next_minute(now, A_MINUTE))
             else:
-                yield record, self._advanced(record.snapshot, before, live, steps, now)
+                after = self._advanced(record.snapshot, before, live, steps, now)
+                yield record, replace(after, due_at=now) if after.due_at and steps.behind else after
 
     def _advanced(
         self, job: JobSnapshot, before: Evaluation, live: Mapping[str, Rule], steps: Steps, now: datetime

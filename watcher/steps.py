@@ -108,7 +108,8 @@ class TensorSteps:
 class MetricSteps:
     """Does no I/O, because many jobs are read together: gives `queries` to ask, and `take`s the answers."""
 
-    def __init__(self, job: JobSnapshot, cursor: str, now: datetime) -> None:
+    def __init__(self, job: JobSnapshot, cursor: str, now: datetime, most: int | None = None) -> None:
+        """`most` periods are read; the next one goes on from there."""
         self._names = metric_steps.names(job)
         self._job = job.name
         self._asked: list[Query] = []
@@ -124,6 +125,11 @@ class MetricSteps:
         self.ended = over is not None and over <= now - SETTLED
         self._until = _full(over if over and self.ended else now - SETTLED, self._period, up=self.ended)
         self._until = max(self._until, self._since)
+        enough = self._since + timedelta(seconds=self._period * most) if most else self._until
+        self.behind = enough < self._until
+        """Whether there is more to be read right now."""
+        if self.behind:
+            self._until, self.ended = enough, False
 
     @property
     def cursor(self) -> str:

@@ -88,11 +88,22 @@ def test_an_old_job_is_read_in_longer_periods_from_the_one_in_which_it_began():
     assert (since, until, seconds) == (BEGAN, NOON + 5 * MINUTE, 300)
 
 
-@given(st.lists(st.floats(0, 600), min_size=1, max_size=20))
-def test_every_minute_is_asked_for_exactly_once(pauses: list[float]):
+def test_what_is_behind_is_read_in_pieces_and_has_not_ended_before_the_last():
+    job, pieces, cursor = an_ended_job(metrics=("loss",), started_at=BEGAN), [], ""
+    behind = True
+    while behind:
+        steps = MetricSteps(job, cursor, NOON + timedelta(hours=1), most=30)
+        (query,) = steps.queries(everything)
+        pieces.append(((query.until - query.since) // MINUTE, steps.ended))
+        cursor, behind = steps.cursor, steps.behind
+    assert pieces == [(30, False), (11, True)]
+
+
+@given(st.lists(st.floats(0, 600), min_size=1, max_size=20), st.sampled_from([None, 7]))
+def test_every_minute_is_asked_for_exactly_once(pauses: list[float], most: int | None):
     job, cursor, now, spans = a_job(metrics=("loss",)), "", NOON, []
     for pause in pauses:
-        steps = MetricSteps(job, cursor, now)
+        steps = MetricSteps(job, cursor, now, most)
         spans += [(query.since, query.until) for query in steps.queries(everything)]
         cursor, now = steps.cursor, now + timedelta(seconds=pause)
     assert spans[0][0] == BEGAN

@@ -17,7 +17,7 @@ from watcher import policy
 from watcher.aws.accounts import Accounts
 from watcher.config import Rules
 from watcher.errors import AccessDenied
-from watcher.evaluate import Evaluator
+from watcher.evaluate import A_LOOK_BACK, Evaluator
 from watcher.model import (
     Evaluation,
     HookConfiguration,
@@ -156,6 +156,24 @@ def test_all_jobs_are_looked_at_in_the_same_minute_and_quiet_ones_less_often(
     assert quiet.interval == 120
     assert quiet.due_at
     assert quiet.due_at.timestamp() % 120 == 0
+
+
+def test_a_job_that_has_trained_for_long_is_read_in_several_looks_one_right_after_the_other(
+    watched: Callable[..., Watched], sandbox: Sandbox
+):
+    hours = [1 / (minute + 1) for minute in range(A_LOOK_BACK + 50)]
+    sandbox.control.put_training_job("bare")
+    began = NOW - len(hours) * MINUTE
+    rows = [((began + minute * MINUTE).timestamp(), loss) for minute, loss in enumerate(hours)]
+    sandbox.control.put_metrics("bare", {"train:loss": rows})
+    jobs = watched("LossNotDecreasing")
+    jobs.know(job(started_at=began))
+    behind = jobs.look()
+    assert behind.due_at == NOW
+    assert f'"newest": {A_LOOK_BACK - 1}' in behind.states["LossNotDecreasing"]
+    after = jobs.look()
+    assert after.due_at == NOW + MINUTE
+    assert f'"newest": {len(hours) - 3}' in after.states["LossNotDecreasing"]
 
 
 def test_overfitting_is_found_by_metrics_of_the_same_kind(watched: Callable[..., Watched], sandbox: Sandbox):

@@ -159,6 +159,18 @@ def test_pages_are_read_to_the_end(cloudwatch: CloudWatchDouble):
     assert [request.get("NextToken") for request in cloudwatch.requests] == [None, "more"]
 
 
+def test_a_series_that_reaches_far_back_does_not_lengthen_the_answers_of_hundreds(
+    cloudwatch: CloudWatchDouble,
+):
+    cloudwatch.answers = [{"MetricDataResults": []}]
+    days = query("a")._replace(since=NOW - timedelta(days=14))
+    Metrics(Aws()).read([*(query(job=f"job-{number}", since=28) for number in range(300)), days])
+    sizes = [len(request["MetricDataQueries"]) for request in cloudwatch.requests]
+    assert sizes == [5, 296]
+    assert sum(sizes) == 301
+    assert cloudwatch.requests[1]["StartTime"] == at(28)
+
+
 @pytest.mark.parametrize("status", ["PartialData", "InternalError", "Forbidden"])
 def test_a_series_that_stays_in_parts_says_so(cloudwatch: CloudWatchDouble, status: str):
     messages = [{"Code": "x", "Value": "try again"}]

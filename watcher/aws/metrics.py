@@ -31,6 +31,8 @@ DIMENSION = "TrainingJobName"
 OPERATION = "cloudwatch:GetMetricData"
 SERIES = 500
 """The most that one `GetMetricData` takes."""
+PAGE = 100_800
+"""The most values in one answer; the rest is on further pages."""
 
 _KEPT = ((timedelta(days=15), 60), (timedelta(days=63), 300))
 """For how long CloudWatch keeps values of which period, in seconds; beyond that, only an hour's."""
@@ -120,12 +122,20 @@ class Metrics:
 
 def _together(queries: Iterable[Query]) -> Iterator[list[Query]]:
     """Those of one request. A request has one start, which also decides which periods it may ask for; so
-    those of a period are apart, and those that reach far back are beside each other."""
+    those of a period are apart. It is answered for the whole time of all its series, so that one which
+    reaches far back is not with hundreds that do not: their old values would be read, and thrown away."""
     asked = sorted((one for one in queries if one.since < one.until), key=lambda one: (one.period, one.since))
     for _, of_period in groupby(asked, key=lambda one: one.period):
-        listed = list(of_period)
-        for start in range(0, len(listed), SERIES):
-            yield listed[start : start + SERIES]
+        first, *others = of_period
+        together, until = [first], first.until
+        for query in others:
+            until = max(until, query.until)
+            values = (len(together) + 1) * (until - together[0].since).total_seconds() / query.period
+            if len(together) == SERIES or values > PAGE:
+                yield together
+                together, until = [], query.until
+            together.append(query)
+        yield together
 
 
 def _as_request(name: str, query: Query) -> MetricDataQueryTypeDef:
