@@ -79,6 +79,7 @@ def test_a_rule_that_ran_on_metrics_has_the_values_that_decided(bare: Sandbox):
         "train:loss rose 1000 % between step 0 and step 10; the rule wants a fall of 0.1 %"
     )
     assert evidence.deciding == (Reading("train:loss", 0, 1.0), Reading("train:loss", 10, 11.0))
+    assert evidence.needed == (Reading("train:loss", 10, 0.999),)
     assert evidence.curve == tuple(Reading("train:loss", step, 1.0 + step) for step in range(11))
     assert evidence.curve_from.startswith(FROM)
     assert evidence.missing == ()
