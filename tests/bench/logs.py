@@ -1,16 +1,19 @@
 """`watcher logs` beside awslogs, as whole processes on one sandbox; prints the figures as JSON.
 
 python -m tests.bench.logs              reading 5,000, 50,000 and 200,000 lines; following 300 streams
-python -m tests.bench.logs memory       ten minutes of following 1,000 streams
+python -m tests.bench.logs memory       ten minutes of following 1,000 streams; not part of `make bench`
 """
 
 from __future__ import annotations
 
 import json
+import os
 import random
+import resource
 import statistics
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections import Counter
@@ -34,27 +37,33 @@ AWSLOGS = [
     "--start",
     "1d",
 ]
-SIZES = (5_000, 50_000, 200_000)
-RUNS = 3
+SIZES = {5_000: 9, 50_000: 3, 200_000: 3}
+"""Lines, and how often they are read. Of few lines, most of the time is Python's to begin, which varies."""
 FOLLOWED, WRITERS, SECONDS = 300, 100, 60
 AWSLOGS_FOLLOWS = 100
 """More streams are an error there."""
-MOST_MEMORY_STREAMS, MINUTES = 1_000, 10
+MOST_FOLLOWED, MINUTES = 1_000, 10
+WRITTEN_A_MINUTE = 52
+"""Seconds; by then the last writer has noticed that the minute is over."""
 
 
 def main(what: str = "") -> None:
-    figures: dict[str, Any]
-    if what == "memory":
-        figures = {"memory": memory()}
-    else:
-        figures = {
-            "get": {str(lines): get(lines) for lines in SIZES},
-            "follow": {
-                "watcher": follow([*WATCHER, "--follow", "--json"], FOLLOWED),
-                "awslogs": follow([*AWSLOGS, "--watch"], AWSLOGS_FOLLOWS),
-            },
-        }
-    print(json.dumps(figures))
+    # Installed packages come with their bytecode; a checkout's may never be kept.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    with tempfile.TemporaryDirectory() as bytecode:
+        os.environ["PYTHONPYCACHEPREFIX"] = bytecode
+        print(json.dumps({"memory": memory()} if what == "memory" else reading_and_following()))
+
+
+def reading_and_following() -> dict[str, Any]:
+    get(min(SIZES), runs=1)  # compiles what both import
+    return {
+        "get": {str(lines): get(lines, runs) for lines, runs in SIZES.items()},
+        "follow": {
+            "watcher": _all_of(follow([*WATCHER, "--follow", "--json"], FOLLOWED)),
+            "awslogs": follow([*AWSLOGS, "--watch"], AWSLOGS_FOLLOWS),
+        },
+    }
 
 
 def streams(count: int) -> list[str]:
@@ -76,23 +85,24 @@ def sandbox_with(names: Sequence[str]) -> Iterator[Sandbox]:
 # -- reading --------------------------------------------------------------------------------------
 
 
-def get(lines: int) -> dict[str, Any]:
+def get(lines: int, runs: int) -> dict[str, Any]:
     """The same stream by both, in turn; medians."""
     [stream] = streams(1)
+    commands = {"watcher": WATCHER, "awslogs": AWSLOGS}
+    measured: dict[str, list[dict[str, float]]] = {name: [] for name in commands}
+    texts: dict[str, list[str]] = {}
     with sandbox_with([stream]) as sandbox:
         _fill(sandbox, stream, lines)
-        runs: dict[str, list[dict[str, float]]] = {"watcher": [], "awslogs": []}
-        texts: dict[str, list[str]] = {}
-        for _ in range(RUNS):
-            for name, command in (("watcher", WATCHER), ("awslogs", AWSLOGS)):
+        for _ in range(runs):
+            for name, command in commands.items():
                 figures, texts[name] = _run(sandbox, command)
-                runs[name].append(figures)
+                measured[name].append(figures)
     ours = [line.split(" ", 2)[2] for line in texts["watcher"]]
     if ours != texts["awslogs"] or len(ours) != lines:
         sys.exit(f"not the same {lines} lines: {len(ours)} and {len(texts['awslogs'])}")
     found: dict[str, Any] = {
         name: {key: statistics.median(run[key] for run in each) for key in each[0]}
-        for name, each in runs.items()
+        for name, each in measured.items()
     }
     for each in found.values():
         each["lines_per_second"] = lines / each["seconds"]
@@ -114,9 +124,6 @@ def _fill(sandbox: Sandbox, stream: str, lines: int) -> None:
 
 
 def _run(sandbox: Sandbox, command: Sequence[str]) -> tuple[dict[str, float], list[str]]:
-    import os
-    import resource
-
     sandbox.control.forget_calls()
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     began = time.monotonic()
@@ -144,8 +151,7 @@ def follow(command: Sequence[str], count: int) -> dict[str, Any]:
         requests = sandbox.control.calls().get("logs:FilterLogEvents", 0)
         minutes = (time.monotonic() - began) / 60
         reader.wait_for(put, patience=60)
-        found = Counter(reader.lags)
-        lags = sorted(found.values())
+        lags = sorted(reader.lags.values())
     return {
         "streams": count,
         "lines": len(put),
@@ -216,8 +222,6 @@ class _Reader:
 
 @contextmanager
 def _following(sandbox: Sandbox, command: Sequence[str]) -> Iterator[_Reader]:
-    import os
-
     process = subprocess.Popen(
         command,
         stdout=subprocess.PIPE,
@@ -232,33 +236,80 @@ def _following(sandbox: Sandbox, command: Sequence[str]) -> Iterator[_Reader]:
         process.wait()
 
 
+def _all_of(figures: dict[str, Any]) -> dict[str, Any]:
+    if figures["lost"] or figures["doubled"] or figures["error"]:
+        sys.exit(f"lines were lost or doubled: {figures}")
+    return figures
+
+
 # -- memory ---------------------------------------------------------------------------------------
 
 
 def memory() -> dict[str, Any]:
-    names = streams(MOST_MEMORY_STREAMS)
+    """Resident memory at the end of each minute."""
+    names = streams(MOST_FOLLOWED)
     with (
         sandbox_with(names) as sandbox,
         _following(sandbox, [*WATCHER, "--follow", "--json"]) as reader,
     ):
-        time.sleep(10)
+        time.sleep(10)  # it has begun
         put: set[str] = set()
         resident = []
         for _ in range(MINUTES):
-            put |= _write(sandbox, names, 52)
+            put |= _write(sandbox, names, WRITTEN_A_MINUTE)
             resident.append(_resident_mb(reader.process.pid))
         reader.wait_for(put, patience=60)
-    return {
-        "streams": len(names),
-        "lines": len(put),
-        "lost": len(put - reader.seen.keys()),
-        "resident_mb_each_minute": resident,
-    }
+        figures = {
+            "streams": len(names),
+            "lines": len(put),
+            "lost": len(put - reader.seen.keys()),
+            "doubled": sum(times - 1 for times in reader.seen.values()),
+            "error": reader.error(),
+        }
+    return {**_all_of(figures), "resident_mb_each_minute": resident}
 
 
 def _resident_mb(pid: int) -> float:
     status = Path(f"/proc/{pid}/status").read_text()
     return int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmRSS"))) / 1024
+
+
+def rows(figures: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
+    """For the table of `make bench`."""
+    for lines, read in figures["get"].items():
+        ours, theirs = read["watcher"], read["awslogs"]
+        yield (
+            f"watcher logs, {int(lines):,} lines in one stream",
+            f"{ours['seconds']:.2f} s, {ours['lines_per_second']:,.0f} lines/s, "
+            f"{ours['requests']:.0f} requests",
+            "",
+        )
+        yield "  of that, its own CPU", f"{ours['cpu_seconds']:.2f} s", ""
+        yield (
+            "  awslogs get, the same lines",
+            f"{theirs['seconds']:.2f} s, {theirs['requests']:.0f} requests",
+            "",
+        )
+        yield "  awslogs ÷ watcher logs", f"{read['awslogs_by_watcher']:.2f}", "≥ 1"
+    commands = {
+        "watcher": "watcher logs --follow (looks every 2 s)",
+        "awslogs": "awslogs get --watch (looks every second)",
+    }
+    for name, called in commands.items():
+        followed = figures["follow"][name]
+        yield f"{called}, {WRITERS} writers to {followed['streams']} streams: put → print", _lag(followed), ""
+        yield (
+            f"  lost and doubled of {followed['lines']:,} lines",
+            f"{followed['lost']} and {followed['doubled']}",
+            "none" if name == "watcher" else "",
+        )
+        yield "  requests a minute", f"{followed['requests_a_minute']:.0f}", ""
+
+
+def _lag(followed: dict[str, Any]) -> str:
+    if followed["median_lag"] is None:
+        return f"nothing: {followed['error']}"
+    return f"median {followed['median_lag']:.1f} s, p99 {followed['p99_lag']:.1f} s"
 
 
 if __name__ == "__main__":
