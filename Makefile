@@ -4,7 +4,7 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help setup demo test lint kills bench parity-torch image image-check lock clean
+.PHONY: help setup demo test lint kills bench bench-memory parity-torch image image-check lock clean
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -34,6 +34,9 @@ kills: $(READY) ## kill -9 between detection and delivery, many more times than 
 
 bench: $(READY) ## measures; never part of the tests
 	$(BIN)/python -m tests.bench
+
+bench-memory: $(READY) ## memory of watcher logs that follows 1,000 streams for ten minutes
+	$(BIN)/python -m tests.bench.logs memory
 
 TORCH := .venv-torch
 parity-torch: $(READY) ## the parity with smdebug on a PyTorch training, in a virtual environment beside
