@@ -219,19 +219,22 @@ def follow(
     asked again. `clock` is in seconds.
     """
     looked_at = quiet_since = -math.inf
-    followed = refused = False
+    followed = False
+    unanswered: set[str] = set()
     while True:
+        looks = clock() - looked_at >= LOOK_AGAIN
         try:
-            if clock() - looked_at >= LOOK_AGAIN:
+            if looks:
                 looked_at = clock()
                 log.look_again()
             heard = tell(log.read())
         except Unavailable as error:
-            if not refused:
+            if error.operation not in unanswered:
                 complain(f"{error}; trying again")
-            refused = True
+            unanswered.add(error.operation)
         else:
-            refused = False
+            if looks:  # Only then has everything been asked.
+                unanswered.clear()
             ended_at = log.ended_at
             if ended_at and not followed:
                 # What was read is the past, and the end may be, too. The clocks need not agree.

@@ -48,8 +48,9 @@ WRITTEN_A_MINUTE = 52
 
 
 def main(what: str = "") -> None:
-    # Installed packages come with their bytecode; a checkout's may never be kept.
-    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    # As where they are installed: with bytecode, which a checkout may be forbidden to keep, and buffered.
+    for name in ("PYTHONDONTWRITEBYTECODE", "PYTHONUNBUFFERED"):
+        os.environ.pop(name, None)
     with tempfile.TemporaryDirectory() as bytecode:
         os.environ["PYTHONPYCACHEPREFIX"] = bytecode
         print(json.dumps({"memory": memory()} if what == "memory" else reading_and_following()))
@@ -227,7 +228,7 @@ def _following(sandbox: Sandbox, command: Sequence[str]) -> Iterator[_Reader]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env={**os.environ, **sandbox.env, "PYTHONUNBUFFERED": "1"},
+        env={**os.environ, **sandbox.env},
     )
     try:
         yield _Reader(process)
