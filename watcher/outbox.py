@@ -63,6 +63,7 @@ class Outbox:
     lease: float = LEASE
     prices: Mapping[str, float] = field(default_factory=dict)
     _channels: dict[str, Channel] = field(default_factory=dict)
+    _left_out: set[tuple[str, str]] = field(default_factory=set)
     _wake: threading.Event = field(default_factory=threading.Event)
     _stopping: threading.Event = field(default_factory=threading.Event)
 
@@ -185,10 +186,16 @@ class Outbox:
         except Retry as error:
             self._retry(delivery, str(error), error.after, uncertain=error.uncertain)
         except (Undeliverable, ConfigError) as error:
-            log.warning("plot_left_out", error=str(error), finding=finding.id)
+            self._say_left_out(delivery.to, str(error))
             self._settle(delivery, DeliveryState.SKIPPED, error=str(error))
         else:
             self._settle(delivery, DeliveryState.DELIVERED)
+
+    def _say_left_out(self, to: str, why: str) -> None:
+        """Once: what one plot lacks, such as a scope, the next ones do, too. Each delivery keeps its own."""
+        if (to, why) not in self._left_out:
+            self._left_out.add((to, why))
+            log.warning("plot_left_out", error=why, consequence="the alert has the numbers; said once")
 
     def _alert_of(self, delivery: Delivery, finding: Finding) -> Delivery | None:
         """Of an update and of a plot, the alert that it follows."""

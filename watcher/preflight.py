@@ -9,6 +9,7 @@ from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from importlib.util import find_spec
 
 from watcher.aws.accounts import Accounts
 from watcher.aws.evaluation_log import missing_group
@@ -123,6 +124,9 @@ def _slack(config: Config) -> str | Check:
     identity = auth_test(config.slack.bot_token.get_secret_value(), config.slack.api_url)
     found = f"{identity.bot} in {identity.team}"
     missing = [scope for scope in SCOPES if identity.scopes is not None and scope not in identity.scopes]
+    if not missing and find_spec("matplotlib") is None:
+        without = f"{found}: alerts have no plot, matplotlib is missing"
+        return Check("Slack", State.WARNING, without, "pip install 'debugger-watcher[plot]'")
     if not missing:
         return found
     follows = "; ".join(dict.fromkeys(SCOPES[scope] for scope in missing))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -335,6 +336,21 @@ def test_the_permission_to_stop_is_not_asked_where_nothing_is_to_be_stopped(
     Path("watcher.toml").write_text(text)
 
     assert "stopping jobs" not in states(watcher("check", "--json"))
+
+
+def test_what_draws_plots_is_named_where_it_is_not_installed(
+    watcher: Watcher, healthy: Sandbox, slack: SlackDouble, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    Path("watcher.toml").write_text(
+        f'[slack]\nbot_token = "{slack.token}"\napi_url = "{slack.api_url}"\nchannel = "#alerts"'
+    )
+
+    slacks = found(watcher("check", "--json"), "Slack")
+
+    assert slacks["state"] == "warning"
+    assert "alerts have no plot" in slacks["found"]
+    assert "debugger-watcher[plot]" in slacks["mend"]
 
 
 @pytest.mark.parametrize(

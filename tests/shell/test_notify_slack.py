@@ -18,6 +18,7 @@ from tests.alerts import EVIDENCE, FINDING, NOW, SNAPSHOT, STOPPED, STOPPING, al
 from tests.doubles.slack import ALERTS, SlackDouble
 from watcher.errors import DeliveryError, Retry, Undeliverable
 from watcher.message import Message, compose
+from watcher.notify.base import File
 from watcher.notify.slack import Identity, SlackChannel, auth_test
 
 
@@ -327,11 +328,67 @@ def test_an_update_of_an_alert_without_receipt_is_a_message_of_its_own(slack: Sl
     assert STOPPED in json.dumps(slack.messages[0]["blocks"])
 
 
+# -- files --------------------------------------------------------------------------------------------
+
+
+PLOT = File("LossNotDecreasing-1.png", "LossNotDecreasing on churn", "the loss fell 2 %", b"\x89PNG picture")
+
+
+def test_a_file_goes_into_the_thread_of_its_alert_and_is_found_there(slack: SlackDouble) -> None:
+    receipt = channel(slack).send(alert())
+    elsewhere = channel(slack).send(other(1))
+    assert not channel(slack).has(PLOT, receipt)
+
+    channel(slack).attach(PLOT, receipt)
+
+    [file] = slack.files
+    assert file["thread_ts"] == json.loads(receipt)["ts"]
+    assert (file["name"], file["title"], file["alt_txt"]) == (PLOT.name, PLOT.title, PLOT.alt_text)
+    assert file["content"] == PLOT.content
+    assert channel(slack).has(PLOT, receipt)
+    assert not channel(slack).has(PLOT._replace(name="another.png"), receipt)
+    assert not channel(slack).has(PLOT, elsewhere)
+
+
+def test_where_the_thread_may_not_be_read_a_file_is_taken_for_missing(slack: SlackDouble) -> None:
+    receipt = channel(slack).send(alert())
+    channel(slack).attach(PLOT, receipt)
+    slack.workspace.scopes.discard("channels:history")
+
+    assert not channel(slack).has(PLOT, receipt)
+
+
+@pytest.mark.parametrize("method", ["files.getUploadURLExternal", "files.completeUploadExternal"])
+def test_slack_says_when_a_file_may_be_tried_again(slack: SlackDouble, method: str) -> None:
+    receipt = channel(slack).send(alert())
+    slack.fail(method, "ratelimited", retry_after=7)
+
+    with pytest.raises(Retry) as raised:
+        channel(slack).attach(PLOT, receipt)
+
+    assert raised.value.after == 7
+    assert slack.calls[method] == 1
+
+
+def test_what_takes_no_bytes_leaves_nothing_behind_in_the_thread(slack: SlackDouble) -> None:
+    receipt = channel(slack).send(alert())
+    slack.fail("upload", "status_500")
+
+    with pytest.raises(Retry, match="could not be uploaded") as raised:
+        channel(slack).attach(PLOT, receipt)
+
+    assert slack.token not in str(raised.value)
+    assert not raised.value.uncertain
+    assert slack.files == []
+
+
 # -- the token ----------------------------------------------------------------------------------------
 
 
 def test_auth_test_says_who_the_token_speaks_for(slack: SlackDouble) -> None:
-    assert auth_test(slack.token, slack.api_url) == Identity(team="Research", bot="watcher")
+    identity = auth_test(slack.token, slack.api_url)
+
+    assert identity == Identity("Research", "watcher", frozenset(slack.workspace.scopes))
 
 
 def test_auth_test_refuses_a_token_that_is_not_valid(slack: SlackDouble) -> None:

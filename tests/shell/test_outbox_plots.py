@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from datetime import timedelta
 
 import pytest
+from structlog.testing import capture_logs
 
 from tests.doubles.slack import SlackDouble
 from tests.jobs import NOON
@@ -162,14 +163,18 @@ def test_without_the_scope_the_plot_is_left_out_and_it_is_said_what_to_do(
     outbox: Outbox, store: Store, clock: Clock, slack: SlackDouble
 ):
     slack.workspace.scopes.discard("files:write")
-    find_issue(store, clock())
-    in_an_hour(outbox, clock)
+    find_issue(store, clock(), "job-a")
+    find_issue(store, clock(), "job-b")
+    with capture_logs() as said:
+        in_an_hour(outbox, clock)
 
-    assert len(slack.messages) == 1
-    [plot] = plots(store)
-    assert plot.state is DeliveryState.SKIPPED
-    assert "files:write" in plot.error
-    assert "add it under OAuth" in plot.error
+    assert len(slack.messages) == 2
+    assert [alert.state for alert in alerts(store)] == [DeliveryState.DELIVERED] * 2
+    assert [plot.state for plot in plots(store)] == [DeliveryState.SKIPPED] * 2
+    for plot in plots(store):
+        assert "files:write" in plot.error
+        assert "add it under OAuth" in plot.error
+    assert [entry["event"] for entry in said if entry["log_level"] != "info"] == ["plot_left_out"]
 
 
 def test_without_matplotlib_the_plot_is_left_out_and_the_extra_is_named(

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from http.client import HTTPException
 from typing import Any
-from urllib.error import URLError
+from urllib.error import HTTPError, URLError
 
 import structlog
 from slack_sdk.errors import SlackApiError, SlackRequestError
@@ -287,7 +287,10 @@ def _call(name: str, method: Callable[..., SlackResponse], **arguments: Any) -> 
         return method(**arguments)
     except SlackApiError as error:
         raise _translated(name, error.response) from error
-    except SlackRequestError as error:  # what takes a file's bytes has refused them
+    except HTTPError as error:  # only from where a file's bytes go: the SDK takes its API's own for answers
+        error.close()
+        raise Retry(f"{name}: the file could not be uploaded: {error}") from error
+    except SlackRequestError as error:  # the same, of a success that is not Slack's 200
         raise Retry(f"{name}: the file could not be uploaded: {error}") from error
     except URLError as error:  # while connecting or sending
         certain = isinstance(error.reason, _NOT_SENT)
