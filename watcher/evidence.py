@@ -219,7 +219,7 @@ def _replay(rule: Rule, steps: Iterable[SavedStep | UnreadableStep]) -> tuple[Ve
             last.steps.append({})
         newest = saved
         for name, value in saved.tensors.items():
-            last.add(name, saved.step, value)
+            last.add(name, saved, value)
         step = Step(saved.step, Mode(saved.mode), saved.mode_step)
         if verdict := rule.observe(step, saved.tensors):
             return verdict, last
@@ -230,11 +230,13 @@ def _replay(rule: Rule, steps: Iterable[SavedStep | UnreadableStep]) -> tuple[Ve
 class _Last:
     """What a curve shows of the tensors at the last steps."""
 
-    steps: deque[dict[str, Reading]] = field(default_factory=lambda: deque(maxlen=CURVE))
+    steps: deque[dict[tuple[str, str], Reading]] = field(default_factory=lambda: deque(maxlen=CURVE))
+    modes: defaultdict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
+    """By tensor. In training and in validation, the same one is two curves."""
     means: set[str] = field(default_factory=set)
     """Those with several elements, of which the curve is a mean."""
 
-    def add(self, name: str, step: int, value: Any) -> None:
+    def add(self, name: str, saved: SavedStep, value: Any) -> None:
         import numpy as np
 
         array = np.asarray(value)
@@ -242,11 +244,18 @@ class _Last:
             return
         if array.size > 1:
             self.means.add(name)
-        number = array.item() if array.size == 1 else np.abs(array, dtype=float).mean()
-        self.steps[-1][name] = Reading(name, step, float(number))
+        self.modes[name].add(saved.mode)
+        with np.errstate(over="ignore"):
+            number = array.item() if array.size == 1 else np.abs(array, dtype=float).mean()
+        self.steps[-1][name, saved.mode] = Reading(name, saved.step, float(number))
 
     def curve(self, tensors: set[str]) -> tuple[Reading, ...]:
-        return tuple(reading for step in self.steps for name, reading in step.items() if name in tensors)
+        return tuple(
+            replace(reading, tensor=f"{name} {mode}") if len(self.modes[name]) > 1 else reading
+            for step in self.steps
+            for (name, mode), reading in step.items()
+            if name in tensors
+        )
 
 
 def _decided(finding: Finding, verdict: Verdict, last: _Last) -> Part:

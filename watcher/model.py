@@ -348,7 +348,7 @@ class Evidence:
     """What would just have satisfied the rule, where one number says it."""
     curve: tuple[Reading, ...] = ()
     """The last values up to the deciding step, of the tensors that decided; of one with several elements, the
-    mean of their absolute values."""
+    mean of their absolute values. One saved in several modes is several: "loss TRAIN", "loss EVAL"."""
     curve_from: str = ""
     """Where the curve comes from, and what a step is there, if these are not saved tensors."""
     missing: tuple[str, ...] = ()

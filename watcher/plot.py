@@ -17,10 +17,13 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from rules import Evidence, Status, Verdict
+from watcher.curves import compared, curves, decided_at, holds, logarithmic
 from watcher.model import Evidence as Gathered
 from watcher.model import Finding
 from watcher.series import GLOBAL, Series, Summary, Value, curve
 
+LARGE, SMALL = (12.0, 5.5), (7.0, 4.2)
+"""Inches. Letters have the same size in both, so they are larger in a small picture, shown as wide."""
 MOST_CURVES = 10
 """As many colours as can be told apart."""
 _DOTTED = 80
@@ -61,30 +64,23 @@ def of_verdict(series: Sequence[Series], verdict: Verdict, rule: str, job: str) 
 
 def of_evidence(evidence: Gathered, finding: Finding) -> Figure:
     """What an alert tells in numbers: the last values of the tensors that decided, those that were compared,
-    and what would have satisfied the rule."""
-    curves: dict[str, Series] = {}
-    for reading in evidence.curve:
-        one = curves.setdefault(reading.tensor, Series(reading.tensor, GLOBAL, ""))
-        one.add(reading.step, reading.step, reading.value)
-    compared: dict[str, list[tuple[int, float]]] = {}
-    for reading in evidence.deciding:
-        compared.setdefault(reading.tensor, []).append((reading.step, reading.value))
-    needed = {reading.tensor: reading.value for reading in evidence.needed}
-    comparisons = [
-        _Comparison(curves[tensor], points, needed.get(tensor))
-        for tensor, points in compared.items()
-        if tensor in curves and _holds(curves[tensor], points)
-    ]
+    and what would have satisfied the rule. Large letters: a chat shows it small."""
+    series = {name: Series(name, GLOBAL, "") for name in curves(evidence)}
+    for name, points in curves(evidence).items():
+        for step, value in points:
+            series[name].add(step, step, value)
+    comparisons = [_Comparison(series[each.curve], each.points, each.needed) for each in compared(evidence)]
     at = "" if finding.step is None else f" at step {finding.step}"
-    words = f"{evidence.explanation} {evidence.curve_from}".strip()
-    figure = _titled(f"{finding.rule}{at} · {finding.job}", words)
-    _draw_comparisons(figure, list(curves.values()), comparisons, finding.step)
+    figure = _titled(
+        f"{finding.rule}{at} · {finding.job}", evidence.explanation, evidence.curve_from, size=SMALL
+    )
+    _draw_comparisons(figure, list(series.values()), comparisons, decided_at(evidence))
     return figure
 
 
 def png(figure: Figure) -> bytes:
     content = io.BytesIO()
-    figure.savefig(content, format="png", dpi=120)
+    figure.savefig(content, format="png", dpi=160)
     return content.getvalue()
 
 
@@ -108,15 +104,20 @@ def _draw_comparisons(
             axes.axvline(fired_at, color=_ALARM, linewidth=1, linestyle=":", label="the rule fires")
         for each in comparisons:
             _mark(axes, each)
+    drawn = [height for one in series[:MOST_CURVES] for value in one.values for height in _extent(value)]
+    if logarithmic([*drawn, *(each.needed for each in comparisons if each.needed is not None)]):
+        whole.set_yscale("log")
     if close:
         _zoom(figure.axes[1], close, comparisons)
     _add_legend(whole)
 
 
-def _titled(title: str, sentence: str = "") -> Figure:
-    figure = Figure(figsize=(12, 5.5), layout="constrained")
-    lines = [textwrap.shorten(title, 110, placeholder=" …")]
-    lines += textwrap.wrap(sentence, 130, max_lines=3, placeholder=" …")
+def _titled(title: str, *sentences: str, size: tuple[float, float] = LARGE) -> Figure:
+    figure = Figure(figsize=size, layout="constrained")
+    characters = round(11 * size[0])
+    lines = [textwrap.shorten(title, characters, placeholder=" …")]
+    for sentence in sentences:
+        lines += textwrap.wrap(sentence, characters, max_lines=3, placeholder=" …")
     figure.suptitle("\n".join(lines), x=0.01, ha="left", fontsize="medium", parse_math=False)
     return figure
 
@@ -166,15 +167,8 @@ def _comparisons(evidence: Sequence[Evidence], drawn: Sequence[Series]) -> Itera
         if row.previous_step is not None and row.previous_value is not None:
             points.insert(0, (row.previous_step, row.previous_value))
         own = [one for one in drawn if one.tensor == row.tensor]
-        if on := next((one for one in own or drawn if _holds(one, points)), None):
+        if on := next((one for one in own or drawn if holds(curve(one), points)), None):
             yield _Comparison(on, points, row.needed)
-
-
-def _holds(series: Series, points: Sequence[tuple[int, float]]) -> bool:
-    values = dict(curve(series))
-    return all(
-        math.isfinite(value) and math.isclose(values.get(step, math.nan), value) for step, value in points
-    )
 
 
 def _mark(axes: Axes, compared: _Comparison) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from rules import Evidence, Status, Verdict
-from watcher import plot
+from tests.alerts import FINDING
+from watcher import model, plot
+from watcher.model import Reading
 from watcher.series import Series, Summary, Value
 
 FALL = Evidence("loss", 60, 0.98, 40, 1.0, threshold=5.0, missed_by=3.0, needed=0.95)
@@ -122,6 +126,52 @@ def test_where_nothing_was_found_there_are_only_the_curves():
 
     assert title(figure) == ["LossNotDecreasing: no issues found · churn"]
     assert legend(figure.axes[0]) == ["loss"]
+
+
+FELL = model.Evidence(
+    explanation="loss fell 2 %; the rule wants 5 %",
+    deciding=(Reading("loss", 40, 1.0), Reading("loss", 60, 0.98)),
+    needed=(Reading("loss", 60, 0.95),),
+    curve=tuple(
+        Reading("loss", 10 * number, value) for number, value in enumerate([5, 3, 2, 1.5, 1, 0.99, 0.98])
+    ),
+)
+
+
+def test_the_picture_of_an_alert_shows_what_the_alert_tells():
+    figure = plot.of_evidence(replace(FELL, curve_from="From CloudWatch."), FINDING)
+
+    assert title(figure) == [
+        "LossNotDecreasing at step 24 · churn-xgb-2026-11-20",
+        "loss fell 2 %; the rule wants 5 %",
+        "From CloudWatch.",
+    ]
+    [axes] = figure.axes
+    assert line(axes, "loss")[-1] == (60.0, 0.98)
+    assert rings(axes) == [(40.0, 1.0), (60.0, 0.98)]
+    assert line(axes, "what the rule wants") == [(40.0, 1.0), (60.0, 0.95)]
+    assert line(axes, "the rule fires")[0][0] == 60
+
+
+def test_a_curve_of_minutes_has_no_line_at_debuggers_step():
+    figure = plot.of_evidence(model.Evidence(curve=FELL.curve), FINDING)
+
+    assert legend(figure.axes[0]) == ["loss"]
+
+
+def test_a_curve_through_many_powers_of_ten_is_drawn_by_them():
+    fading = model.Evidence(curve=tuple(Reading("w", step, 10.0**-step) for step in range(5)))
+
+    assert plot.of_evidence(fading, FINDING).axes[0].get_yscale() == "log"
+    assert plot.of_evidence(FELL, FINDING).axes[0].get_yscale() == "linear"
+
+
+def test_pictures_may_be_drawn_in_several_threads_at_once():
+    with ThreadPoolExecutor(4) as pool:
+        pictures = list(pool.map(lambda _: plot.png(plot.of_evidence(FELL, FINDING)), range(8)))
+
+    assert len(set(pictures)) == 1
+    assert pictures[0].startswith(b"\x89PNG")
 
 
 def test_a_larger_tensor_is_its_mean_between_its_least_and_greatest_value():

@@ -16,14 +16,20 @@ def curve(*values: float, tensor: str = "train-error") -> tuple[Reading, ...]:
     return tuple(Reading(tensor, 2 * index, value) for index, value in enumerate(values))
 
 
-def test_it_shows_the_curve_the_step_and_what_the_rule_wants():
-    evidence = Evidence(curve=curve(1, 0.5, 0.3, 0.25), needed=(Reading("train-error", 6, 0.19),))
+PLATEAU = Evidence(
+    curve=curve(1, 0.5, 0.3, 0.25),
+    deciding=(Reading("train-error", 4, 0.3), Reading("train-error", 6, 0.25)),
+    needed=(Reading("train-error", 6, 0.19),),
+)
 
-    text = text_plot(evidence, 6, colour=False)
+
+def test_it_shows_the_curve_the_step_and_what_the_rule_wants():
+    text = text_plot(PLATEAU, colour=False)
 
     assert "train-error" in text
-    assert "what the rule wants: 0.19" in text
-    assert "step 6: the rule fires" in text
+    assert "─ the rule wants 0.19" in text
+    assert "│ fired at step 6" in text
+    assert all(row.count("│") == 3 for row in text.splitlines()[1:10])
     assert "\x1b" not in text
     labels = [float(text.splitlines()[row].rpartition("│ ")[2]) for row in (1, 4, 7, 10)]
     assert labels == sorted(labels, reverse=True)
@@ -35,14 +41,32 @@ def test_it_shows_the_curve_the_step_and_what_the_rule_wants():
 def test_two_curves_are_told_apart_by_colour_where_there_is_any():
     evidence = Evidence(curve=(*curve(1, 0.5, 0.3), *curve(1, 0.8, 0.9, tensor="validation-error")))
 
-    assert "\x1b[" in text_plot(evidence, None, colour=True)
-    assert "\x1b[" not in text_plot(evidence, None, colour=False)
+    assert "\x1b[" in text_plot(evidence, colour=True)
+    assert "\x1b[" not in text_plot(evidence, colour=False)
 
 
 def test_without_two_numbers_there_is_no_plot():
-    assert text_plot(Evidence(), 3, colour=True) == ""
-    assert text_plot(Evidence(curve=curve(1.0)), 3, colour=True) == ""
-    assert text_plot(Evidence(curve=curve(math.nan, math.inf, 1.0)), 3, colour=True) == ""
+    assert text_plot(Evidence(), colour=True) == ""
+    assert text_plot(Evidence(curve=curve(1.0)), colour=True) == ""
+    assert text_plot(Evidence(curve=curve(math.nan, math.inf, 1.0)), colour=True) == ""
+
+
+def test_what_goes_through_many_powers_of_ten_is_drawn_by_them():
+    text = text_plot(Evidence(curve=curve(1, 1e-2, 1e-4, 1e-6)), colour=False)
+
+    first, *_, last = (float(text.splitlines()[row].rpartition("│ ")[2]) for row in (1, 4, 7, 10))
+    assert first == pytest.approx(1.0, rel=0.5)
+    assert last == pytest.approx(1e-6, rel=0.5)
+    assert "powers of ten" in text
+
+
+def test_the_step_of_a_value_that_is_no_number_is_shown_beside_the_curve():
+    broken = Evidence(curve=curve(3, 2, 1, math.nan), deciding=(Reading("train-error", 6, math.nan),))
+
+    text = text_plot(broken, colour=False)
+
+    assert "│ fired at step 6" in text
+    assert all(row.count("│") == 3 for row in text.splitlines()[1:11])
 
 
 numbers = st.floats(allow_nan=True, allow_infinity=True) | st.floats(min_value=-10, max_value=10)
@@ -52,8 +76,11 @@ numbers = st.floats(allow_nan=True, allow_infinity=True) | st.floats(min_value=-
 def test_whatever_the_numbers_are_the_plot_is_small_or_empty(
     values: list[float], step: int | None, wanted: float | None
 ):
+    readings = curve(*values)
+    deciding = readings[-1:] if step is None else (Reading("train-error", step, 0.0), *readings[-1:])
     needed = () if wanted is None else (Reading("train-error", 0, wanted),)
 
-    text = text_plot(Evidence(curve=curve(*values), needed=needed), step, colour=False)
+    text = text_plot(Evidence(curve=readings, deciding=deciding, needed=needed), colour=False)
 
     assert len(text.splitlines()) <= HEIGHT + 6
+    assert max(map(len, text.splitlines()), default=0) <= 76

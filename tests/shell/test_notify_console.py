@@ -30,8 +30,8 @@ def rendered(message: object, width: int = 100) -> str:
 def test_a_pipe_gets_plain_text() -> None:
     out = io.StringIO()
     ConsoleChannel(out).send(alert())
-    plot = text_plot(alert().evidence, alert().finding.step, colour=False)
-    assert "the rule fires" in plot
+    plot = text_plot(alert().evidence, colour=False)
+    assert "fired at step" in plot
     assert out.getvalue() == plain_text(alert(), plot) + "\n\n"
 
 

@@ -68,7 +68,7 @@ def _plot(message: Message, *, colour: bool) -> str:
         return ""
     from watcher.text_plot import text_plot  # numpy comes with it: the values that are there have brought it
 
-    return text_plot(message.evidence, message.finding.step, colour=colour)
+    return text_plot(message.evidence, colour=colour)
 
 
 def render(message: Message) -> RenderableType:
