@@ -54,6 +54,7 @@ def test_the_demo_shows_the_alert_its_evidence_and_the_stop_and_leaves_nothing_b
         "RuleEvaluationConditionMet: Evaluation of the rule LossNotDecreasing at step",
         "Loss is not decreasing over the last 2 steps",
         "the rule wants 5 %",
+        "│ fired at step",
         "Watcher is stopping this job",
         "SageMaker confirms it",
         "What happened when",

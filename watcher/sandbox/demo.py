@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from rich.console import Console
-from rich.panel import Panel
 from rich.status import Status
 from rich.table import Table
 from rich.text import Text
@@ -157,7 +156,6 @@ class _Demo:
         if "Stopped by Watcher" not in update.body["stop"]:
             _fail(f"the update does not say who stopped the job: {update.body['stop']!r}")
         self._end(daemon)
-        self._print_evidence(alert.body)
         self.console.print(self.timeline.table())
         self.console.print()
         self.console.print(
@@ -167,22 +165,6 @@ class _Demo:
                 " (SageMaker is asked once a second here)",
             )
         )
-
-    def _print_evidence(self, alert: dict[str, Any]) -> None:
-        """The curve that decided, large enough to look at."""
-        curve = alert["evidence"]["curve"]
-        deciding = {(row["tensor"], row["step"]) for row in alert["evidence"]["deciding"]}
-        for tensor in sorted({row["tensor"] for row in curve}):
-            rows = [row for row in curve if row["tensor"] == tensor]
-            highest = max(row["value"] for row in rows)
-            table = Table.grid(padding=(0, 2))
-            for row in rows[-12:]:
-                style = "bold red" if (tensor, row["step"]) in deciding else "dim"
-                bar = "█" * max(round(50 * row["value"] / highest), 1)
-                table.add_row(f"step {row['step']}", f"{row['value']:.5g}", bar, style=style)
-            self.console.print(
-                Panel(table, title=f"{tensor}, the compared steps in red", title_align="left", expand=False)
-            )
 
     # -- the daemon -------------------------------------------------------------------------------
 
@@ -299,6 +281,7 @@ def _check_alert(alert: dict[str, Any], job: str, fired: dict[str, Any]) -> None
         "the status details": finding["reason"].strip() == fired["StatusDetails"].strip(),
         "an excerpt of the rule's log": any("not decreasing" in line for line in evidence["log"]["lines"]),
         "the values that decided it": len(evidence["deciding"]) >= 2 and evidence["explanation"],
+        "their curve": len(evidence["curve"]) > 2,
         "what it costs": alert["job"]["spend"]["saved_by_stopping"] > 0,
         "what happens to the job": "stopping this job" in alert["stop"],
     }
