@@ -93,9 +93,10 @@ def texts(slack: SlackDouble) -> list[str]:
 
 
 class Stall:
-    """Holds Slack's answers back once a message is stored: the worst moment to be killed."""
+    """Holds Slack's answers back once a message, or a file, is stored: the worst moment to be killed."""
 
-    def __init__(self, slack: SlackDouble) -> None:
+    def __init__(self, slack: SlackDouble, method: str = "chat.postMessage") -> None:
+        self._method = method
         self.on = False
         self.stored = threading.Event()
         self._released = threading.Event()
@@ -105,7 +106,7 @@ class Stall:
     def call(self, method: str, arguments: dict[str, object], token: str) -> dict[str, object]:
         time.sleep(SLOW / 2)
         answer = self._call(method, arguments, token)
-        if self.on and method == "chat.postMessage":
+        if self.on and method == self._method:
             self.stored.set()
             self._released.wait(PATIENCE)
         time.sleep(SLOW / 2)

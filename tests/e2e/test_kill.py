@@ -22,6 +22,7 @@ from tests.doubles.slack import Conversation, SlackDouble
 from tests.e2e.conftest import SLOW, Stall, changed, eventually, issue
 from tests.e2e.daemon import run_daemon
 from watcher.config import Config
+from watcher.model import DeliveryKind, DeliveryState
 from watcher.sandbox.process import Sandbox
 from watcher.store import open_store
 
@@ -101,6 +102,46 @@ def test_nothing_is_lost_and_nothing_told_twice_however_often_watcher_is_killed(
     assert told(slack) == Counter(dict.fromkeys(findings, 1))
     assert last.exitcode == 0
     assert slack.calls["conversations.history"] >= KILLS // 3
+
+
+def test_a_plot_that_slack_has_when_watcher_is_killed_is_found_in_its_thread_and_not_sent_again(
+    config: Config, sandbox: Sandbox, slack: SlackDouble, environment: dict[str, str]
+):
+    began = time.time() // 60 * 60 - 1800
+    sandbox.control.put_training_job(
+        "churn",
+        TrainingStartTime=began,
+        AlgorithmSpecification={
+            "TrainingInputMode": "File",
+            "MetricDefinitions": [{"Name": "train:loss", "Regex": "loss=([0-9.]+)"}],
+        },
+    )
+    stalled = [(began + 60 * minute, 0.5) for minute in range(25)]
+    sandbox.control.put_metrics("churn", {"train:loss": stalled})
+    config = changed(config, rules={"local": "attach", "attach": [{"rule": "LossNotDecreasing"}]})
+    stall = Stall(slack, "files.completeUploadExternal")
+    stall.begin()
+    first = start(config, environment)
+    eventually(stall.stored.is_set, "a plot that is stored and not answered")
+    kill(first)
+    stall.end()
+    last = start(config, environment)
+    store = open_store(config.store.url)
+    try:
+        eventually(lambda: store.next_due() is None, "all delivered")
+    finally:
+        last.terminate()
+        last.join(15)
+    kinds = {delivery.kind: delivery.state for delivery in store.deliveries()}
+    store.close()
+    assert kinds == {
+        DeliveryKind.ALERT: DeliveryState.DELIVERED,
+        DeliveryKind.PLOT: DeliveryState.DELIVERED,
+    }
+    assert (len(slack.messages), len(slack.files)) == (1, 1)
+    assert slack.files[0]["content"].startswith(b"\x89PNG")
+    assert slack.calls["files.completeUploadExternal"] == 1
+    assert slack.calls["conversations.replies"] == 1
 
 
 def test_two_daemons_on_one_file_tell_once(
