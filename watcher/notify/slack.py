@@ -109,7 +109,8 @@ def auth_test(token: str, api_url: str, timeout: int = TIMEOUT) -> Identity:
 
 
 class SlackChannel:
-    """A channel by its name (`#training-alerts`) or id. Needs no more than one thread at a time."""
+    """A channel by its name (`#training-alerts`) or id. Messages need no more than one thread at a time;
+    `attach` and `has` may run beside them, in any number."""
 
     def __init__(self, token: str, channel: str, api_url: str, timeout: int = TIMEOUT) -> None:
         self._channel = channel
