@@ -1,0 +1,205 @@
+"""The templates and the policy of deploy/: what they say, and that they say the same."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cfnlint.decode.cfn_yaml import load as load_template
+
+from tests.stacks import DEPLOY, POLICY, Stack, create, create_service
+from watcher.app import DRAIN
+from watcher.config import load
+from watcher.sandbox.process import Sandbox
+
+TEMPLATE = load_template(str(DEPLOY / "ecs.yaml"))
+MEMBER_TEMPLATE = load_template(str(DEPLOY / "member-account.yaml"))
+RESOURCES = TEMPLATE["Resources"]
+TASK = RESOURCES["TaskDefinition"]["Properties"]
+[CONTAINER] = TASK["ContainerDefinitions"]
+TOPIC = "arn:aws:sns:us-east-1:111122223333:TOPIC"
+ABOUT_JOBS = (
+    "FindJobs",
+    "ReadJobs",
+    "ReadLogs",
+    "ReadMetrics",
+    "ListDebugOutput",
+    "ReadDebugOutput",
+)
+
+
+def test_cfn_lint_has_nothing_to_say():
+    lint = Path(sys.executable).with_name("cfn-lint")
+    templates = sorted(DEPLOY.glob("*.yaml"))
+
+    done = subprocess.run([lint, *templates], capture_output=True, text=True, check=False)
+
+    assert (done.returncode, done.stdout) == (0, "")
+
+
+# -- the policy -----------------------------------------------------------------------------------
+
+
+def allowed_to(stack: Stack) -> dict[str, Any]:
+    """The task's statements by their Sids, with the names that policy.json has for what this stack made."""
+    names = {
+        "Queue": "QUEUE",
+        "DeadLetterQueue": "DEAD-LETTER-QUEUE",
+        "EvaluationLogGroup": "LOG-GROUP",
+        "Table": "TABLE",
+    }
+    text = json.dumps(stack.statements("TaskRole")).replace("123456789012", "111122223333")
+    for resource, name in names.items():
+        text = text.replace(stack.ids[resource].rpartition("/")[2], name)
+    return by_sid(json.loads(text))
+
+
+def by_sid(statements: list[Any]) -> dict[str, Any]:
+    return {statement["Sid"]: statement for statement in statements}
+
+
+def test_the_task_may_do_what_policy_json_says_statement_by_statement(sandbox: Sandbox):
+    stack = create_service(
+        sandbox, AllowStopping="yes", AlertTopicArns=TOPIC, DebugOutputBuckets="BUCKET-OF-YOUR-JOBS"
+    )
+
+    assert allowed_to(stack) == by_sid(POLICY["Statement"])
+
+
+def test_by_default_the_task_may_neither_stop_nor_publish(sandbox: Sandbox):
+    stack = create_service(sandbox)
+
+    assert by_sid(POLICY["Statement"]).keys() - allowed_to(stack).keys() == {
+        "StopJobsThatAreTaggedForIt",
+        "PublishWhereARouteSaysSo",
+    }
+
+
+def test_several_buckets_are_each_listed_and_read(sandbox: Sandbox):
+    allowed = allowed_to(create_service(sandbox, DebugOutputBuckets="churn,fraud-*"))
+
+    assert allowed["ListDebugOutput"]["Resource"] == ["arn:aws:s3:::churn", "arn:aws:s3:::fraud-*"]
+    assert allowed["ReadDebugOutput"]["Resource"] == ["arn:aws:s3:::churn/*", "arn:aws:s3:::fraud-*/*"]
+
+
+def test_in_a_member_account_it_may_do_what_is_about_jobs():
+    member = MEMBER_TEMPLATE["Resources"]
+    [reading] = member["Role"]["Properties"]["Policies"]
+    task = by_sid(RESOURCES["TaskPolicy"]["Properties"]["PolicyDocument"]["Statement"])
+
+    assert reading["PolicyDocument"]["Statement"] == [task[sid] for sid in ABOUT_JOBS]
+    assert statement(member["StopPolicy"]) == statement(RESOURCES["StopPolicy"])
+
+
+def statement(policy: Any) -> Any:
+    return policy["Properties"]["PolicyDocument"]["Statement"]
+
+
+def test_only_the_task_with_the_external_id_may_act_in_a_member_account(sandbox: Sandbox):
+    role = "arn:aws:iam::111122223333:role/ecs-TaskRole"
+    bus = "arn:aws:events:us-east-1:111122223333:event-bus/ecs-members"
+    stack = create(sandbox, "member-account.yaml", WatcherRoleArn=role, BusArn=bus, ExternalId="a-secret")
+
+    assert stack.outputs["RoleArn"].endswith(":role/watcher")  # what ActInMemberAccounts allows
+    trust = sandbox.client("iam").get_role(RoleName="watcher")["Role"]["AssumeRolePolicyDocument"]
+    [statement] = trust["Statement"]
+    assert statement["Principal"] == {"AWS": role}
+    assert statement["Condition"] == {"StringEquals": {"sts:ExternalId": "a-secret"}}
+    [target] = sandbox.client("events").list_targets_by_rule(Rule=rule_name(stack))["Targets"]
+    assert target["Arn"] == bus
+
+
+def rule_name(stack: Stack) -> str:
+    return stack.ids["Rule"].rpartition("/")[2]
+
+
+# -- the task -------------------------------------------------------------------------------------
+
+
+def environment() -> dict[str, str]:
+    """What the task's settings may name as ${NAME}."""
+    plain = {variable["Name"] for variable in CONTAINER["Environment"]}
+    secret = {entry["Fn::If"][1]["Name"] for entry in CONTAINER["Secrets"]}
+    return dict.fromkeys(plain | secret, "xoxb-or-anything")
+
+
+def test_the_settings_it_starts_with_load_and_use_its_queue_and_its_table(tmp_path):
+    settings = tmp_path / "watcher.toml"
+    settings.write_text(TEMPLATE["Parameters"]["Settings"]["Default"])
+    given = environment() | {"QUEUE_URL": "https://sqs.example/queue", "STORE_URL": "dynamodb://table"}
+
+    config = load(settings, given)
+
+    assert config.watch.queue_url == "https://sqs.example/queue"
+    assert config.store.url == "dynamodb://table"
+
+
+def test_every_variable_that_the_settings_may_name_is_there():
+    described = TEMPLATE["Parameters"]["Settings"]["Description"]
+
+    assert set(re.findall(r"\b[A-Z]+(?:_[A-Z]+)+\b", described)) <= set(environment())
+
+
+def test_the_root_is_read_only_and_what_the_image_writes_to_is_not():
+    declared = re.search(r"^VOLUME (\[.*\])$", (DEPLOY.parent / "Dockerfile").read_text(), re.MULTILINE)
+    assert declared
+    mounted = {mount["ContainerPath"]: mount for mount in CONTAINER["MountPoints"]}
+
+    assert CONTAINER["ReadonlyRootFilesystem"] is True
+    assert sorted(mounted) == sorted(json.loads(declared[1]))
+    assert not any(mount["ReadOnly"] for mount in mounted.values())
+    assert {mount["SourceVolume"] for mount in mounted.values()} == {each["Name"] for each in TASK["Volumes"]}
+
+
+def test_its_health_is_asked_for_as_the_image_does_it():
+    dockerfile = (DEPLOY.parent / "Dockerfile").read_text()
+    found = re.search(r"^HEALTHCHECK (.*)\\\n +CMD (\[.*\])$", dockerfile, re.MULTILINE)
+    assert found
+    options = dict(option.removeprefix("--").split("=") for option in shlex.split(found[1]))
+    check = CONTAINER["HealthCheck"]
+
+    assert check["Command"] == ["CMD", *json.loads(found[2])]
+    assert options == {
+        "interval": f"{check['Interval']}s",
+        "timeout": f"{check['Timeout']}s",
+        "start-period": f"{check['StartPeriod']}s",
+    }
+
+
+def test_it_is_given_the_time_to_end():
+    assert CONTAINER["StopTimeout"] > DRAIN
+
+
+def test_nothing_can_connect_to_it():
+    group = RESOURCES["SecurityGroup"]["Properties"]
+
+    assert "SecurityGroupIngress" not in group
+    assert [rule["ToPort"] for rule in group["SecurityGroupEgress"]] == [443]
+    assert not any(
+        resource["Type"].startswith("AWS::ElasticLoadBalancing") for resource in RESOURCES.values()
+    )
+
+
+def test_what_holds_the_state_outlives_the_stack():
+    assert RESOURCES["Table"]["DeletionPolicy"] == RESOURCES["Table"]["UpdateReplacePolicy"] == "Retain"
+
+
+def test_a_failed_deployment_is_rolled_back():
+    deployment = RESOURCES["Service"]["Properties"]["DeploymentConfiguration"]
+
+    assert deployment["DeploymentCircuitBreaker"] == {"Enable": True, "Rollback": True}
+
+
+# -- parameters -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("template", [TEMPLATE, MEMBER_TEMPLATE], ids=["ecs", "member-account"])
+def test_every_parameter_and_output_says_what_it_is(template):
+    for entry in [*template["Parameters"].values(), *template["Outputs"].values()]:
+        assert entry["Description"].endswith(".")
