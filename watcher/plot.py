@@ -125,7 +125,7 @@ def _titled(title: str, *sentences: str, size: tuple[float, float] = LARGE) -> F
 def _axes(figure: Figure, number: int = 1, of: int = 1) -> Axes:
     axes = figure.add_subplot(1, of, number)
     axes.set_xlabel("step (global)")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(8 // of, integer=True))  # steps of seven digits side by side
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
     return axes
