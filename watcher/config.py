@@ -93,7 +93,7 @@ class Rules(_Section):
 
 class StoreSettings(_Section):
     url: str = "sqlite:///watcher.db"
-    """Where the state lives: `sqlite:///FILE` (four slashes for an absolute path)."""
+    """Where the state lives: `sqlite:///FILE` (four slashes for an absolute path), or `dynamodb://TABLE`."""
 
 
 class Slack(_Section):

@@ -21,18 +21,27 @@ from tests.contract.samples import (
     look,
     snapshot,
 )
+from tests.contract.tables import TABLE, create_table
 from watcher.errors import LeaseLost, StoreError
 from watcher.model import Delivery, DeliveryKind, DeliveryState, Evaluation, Outcome, Reads, RuleSource
 from watcher.store.base import JobRecord, Look, StopRecord, Store, WatchedJob
+from watcher.store.dynamodb import DynamoStore
 from watcher.store.memory import MemoryStore
 from watcher.store.sqlite import SqliteStore
 
 LEASE = 60.0
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(params=["memory", "sqlite", "dynamodb"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
-    store: Store = MemoryStore() if request.param == "memory" else SqliteStore(tmp_path / "watcher.db")
+    store: Store
+    match request.param:
+        case "memory":
+            store = MemoryStore()
+        case "sqlite":
+            store = SqliteStore(tmp_path / "watcher.db")
+        case _:
+            store = DynamoStore(create_table(request.getfixturevalue("sandbox")), TABLE)
     yield store
     store.close()
 

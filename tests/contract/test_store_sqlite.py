@@ -370,7 +370,7 @@ def test_three_slashes_name_a_file_in_the_working_folder_and_four_an_absolute_pa
 
 
 @pytest.mark.parametrize(
-    "url", ["", "watcher.db", "sqlite://watcher.db", "sqlite:///", "dynamodb://TABLE", "redis:///x"]
+    "url", ["", "watcher.db", "sqlite://watcher.db", "sqlite:///", "dynamodb:///TABLE", "redis:///x"]
 )
 def test_any_other_url_is_refused_with_the_key_the_value_and_the_mend(url: str) -> None:
     with pytest.raises(ConfigError) as refused:

@@ -4,25 +4,30 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 from watcher.errors import ConfigError, StoreError
 from watcher.store.base import Store
 
+_TABLE = re.compile(r"dynamodb://([A-Za-z0-9_.-]{3,255})")
 _USER_AND_PASSWORD = re.compile(r"//[^/]*@")
 
 
 def open_store(url: str, *, create: bool = True) -> Store:
-    """Open what `store.url` names: `sqlite:///FILE`, with four slashes where FILE is absolute.
+    """Open what `store.url` names: `sqlite:///FILE`, with four slashes where FILE is absolute, or
+    `dynamodb://TABLE` in the region of the usual AWS chain.
 
     Raises `ConfigError` for any other URL, and `StoreError` where the store cannot be used or, unless it
     may be created, is not there yet.
     """
+    if table := _TABLE.fullmatch(url):
+        return _open_table(table[1])
     scheme, found, file = url.partition(":///")
     if scheme != "sqlite" or not found or not file:
         shown = _USER_AND_PASSWORD.sub("//…@", url)
         raise ConfigError(
             f'store.url = "{shown}": is not a store of this version; '
-            "write sqlite:///FILE, or sqlite:////FOLDER/FILE for an absolute path"
+            "write sqlite:///FILE, sqlite:////FOLDER/FILE for an absolute path, or dynamodb://TABLE"
         )
     if not create and not Path(file).exists():
         raise StoreError(
@@ -32,3 +37,18 @@ def open_store(url: str, *, create: bool = True) -> Store:
     from watcher.store.sqlite import SqliteStore
 
     return SqliteStore(Path(file))
+
+
+def _open_table(table: str) -> Store:
+    import botocore.session
+    from botocore.config import Config
+    from botocore.exceptions import NoRegionError
+
+    from watcher.store.dynamodb import DynamoStore
+
+    retries = Config(retries={"mode": "adaptive", "max_attempts": 5}, connect_timeout=5, read_timeout=20)
+    try:
+        client: Any = botocore.session.get_session().create_client("dynamodb", config=retries)
+    except NoRegionError as error:
+        raise ConfigError("region is not set: export AWS_DEFAULT_REGION, where the table is") from error
+    return DynamoStore(client, table)

@@ -1,0 +1,22 @@
+"""A table for the DynamoDB store, in the sandbox."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from watcher.sandbox.process import Sandbox
+from watcher.store.dynamodb import KEYS
+
+TABLE = "watcher"
+
+
+def create_table(sandbox: Sandbox) -> Any:
+    """As `deploy/ecs.yaml` has it. Returns a client."""
+    dynamodb = sandbox.client("dynamodb")
+    dynamodb.create_table(
+        TableName=TABLE,
+        AttributeDefinitions=[{"AttributeName": name, "AttributeType": "S"} for name in KEYS],
+        KeySchema=[{"AttributeName": name, "KeyType": kind} for name, kind in KEYS.items()],
+        BillingMode="PAY_PER_REQUEST",
+    )
+    return dynamodb

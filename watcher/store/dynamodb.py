@@ -1,0 +1,787 @@
+"""The store in one DynamoDB table, for as many processes on as many machines as one likes.
+
+Every item has a partition key `pk` and a sort key `sk`, both strings. All reads are consistent, and no index
+is needed: what is asked for often stands in a partition of its own.
+
+    pk                  sk                item
+    JOB#<arn>           JOB               snapshot, evaluation, and all that `job` tells; `version` guards it
+    JOB#<arn>           FINDING#<id>      a finding, for `findings(job)`
+    JOB#<arn>           LEASE             who handles the job
+    WATCHING            <arn>             what a pass needs to know of a watched job
+    EVALUATIONS#<reads> <due>#<arn>       an evaluation that is due
+    FINDING#<id>        FINDING           the same finding, by its id
+    FINDING#<id>        DELIVERY#<id>     a delivery
+    DELIVERY#<id>       POINTER           whose finding it belongs to
+    OPEN                <position>        a delivery that is open: its lane, and when it may be handed out
+    STOP#<arn>, STOPS   …                 stops, and those of the last hour
+    TURNS               <what>            the last turn of some periodic work
+    COUNTER, PROBE      …
+
+`claim` and `next_due` read what is open: as much as is open right now, however much has been closed.
+`jobs()`, `findings()` and `deliveries()` without an argument are for people, and read the whole table.
+
+A write is a transaction of up to 100 items, each guarded by a condition; one that another process came
+before is worked out anew. A commit of more than that is several transactions, of which each is whole in
+itself: findings with their deliveries come before the job, so that whoever repeats it finds them told.
+
+`expires_at` is the table's time to live: a finding goes half a year after it was opened, and a delivery half
+a year after it came, if it is closed.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from itertools import islice
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from botocore.exceptions import BotoCoreError, ClientError
+from pydantic import TypeAdapter, ValidationError
+
+from watcher.errors import LeaseLost, StoreError
+from watcher.model import Delivery, DeliveryState, Evaluation, Finding, JobSnapshot, Reads
+from watcher.store.base import JobRecord, Look, StopRecord, WatchedJob
+
+if TYPE_CHECKING:
+    from types_boto3_dynamodb import DynamoDBClient
+
+KEYS = {"pk": "HASH", "sk": "RANGE"}
+EXPIRES_AT = "expires_at"
+KEPT = timedelta(days=180)
+"""Longer than any training job may run, so that a finding is known for as long as it may be found again."""
+
+MOST_ITEMS = 100
+"""Of one transaction."""
+MOST_BYTES = 3_500_000
+"""Of one transaction, which takes 4 MB; a little is left for what DynamoDB counts besides."""
+MOST_READ = 100
+"""Of one BatchGetItem."""
+ATTEMPTS = 20
+
+_SNAPSHOT = TypeAdapter(JobSnapshot)
+_FINDING = TypeAdapter(Finding)
+_DELIVERY = TypeAdapter(Delivery)
+_EVALUATION = TypeAdapter(Evaluation)
+
+T = TypeVar("T")
+Item = dict[str, Any]
+"""Attributes that are strings, whole numbers or bytes."""
+Key = tuple[str, str]
+
+
+class _Outrun(Exception):
+    """Another process came first: work it out anew."""
+
+
+class DynamoStore:
+    """`dynamodb` is a client whose own retries see to throttling. Safe to use from several threads."""
+
+    def __init__(
+        self, dynamodb: DynamoDBClient, table: str, wait: Callable[[float], object] = time.sleep
+    ) -> None:
+        self._dynamodb, self._table, self._wait = dynamodb, table, wait
+
+    # -- jobs -------------------------------------------------------------------------------------
+
+    def hold(self, job_arns: Sequence[str], owner: str, now: datetime, lease: float) -> set[str]:
+        until = _text(now + timedelta(seconds=lease))
+        return {
+            arn
+            for arn in job_arns
+            if self._put(
+                {"pk": _job(arn), "sk": "LEASE", "owner": owner, "until": until},
+                "attribute_not_exists(pk) OR #owner = :owner OR #until <= :now",
+                {"now": _text(now)},
+            )
+        }
+
+    def release(self, job_arns: Sequence[str], owner: str) -> None:
+        for arn in job_arns:
+            write = _delete((_job(arn), "LEASE"), "#owner = :owner", {"owner": owner})
+            with self._translated(), _unless_refused():
+                self._dynamodb.delete_item(TableName=self._table, **write["Delete"])
+
+    def commit(self, looks: Sequence[Look], holder: str = "") -> tuple[Finding, ...]:
+        """In one transaction as far as `MOST_ITEMS` and `MOST_BYTES` reach; see above for what is beyond."""
+        new: list[Finding] = []
+        for batch in _once_each(looks):
+            new += self._retried(lambda batch=batch: self._commit(batch, holder))  # type: ignore[misc]
+        return tuple(new)
+
+    def _commit(self, looks: Sequence[Look], holder: str) -> list[Finding]:
+        arns = [look.snapshot.arn for look in looks]
+        keys = [(_job(arn), "JOB") for arn in arns] + [(_job(arn), "LEASE") for arn in arns if holder]
+        keys += [(f"FINDING#{finding.id}", "FINDING") for look in looks for finding in look.findings]
+        known = self._get_many(keys)
+        if holder and any(known.get((_job(arn), "LEASE"), {}).get("owner") != holder for arn in arns):
+            raise LeaseLost("another process has taken this job over, and handles it")
+        transactions = _Transactions()
+        new: list[Finding] = []
+        for look in looks:
+            told = [
+                finding
+                for finding in look.findings
+                if (f"FINDING#{finding.id}", "FINDING") not in known and finding not in new
+            ]
+            new += told
+            positions = self._positions(sum(d.finding_id in {f.id for f in told} for d in look.deliveries))
+            for finding in told:
+                rows = [d for d in look.deliveries if d.finding_id == finding.id]
+                writes = [*_finding_writes(finding), *_delivery_writes(rows, positions)]
+                transactions.add(writes, then_look=False)
+            job = self._job_writes(look, known.get((_job(look.snapshot.arn), "JOB")), holder)
+            transactions.add(job, then_look=True)
+        for writes in transactions.in_order():
+            self._transact(writes)
+        return new
+
+    def _job_writes(self, look: Look, before: Item | None, holder: str) -> list[Item]:
+        arn = look.snapshot.arn
+        unchanged = before is not None and before["fingerprint"] == look.fingerprint
+        evaluation = _pack(_EVALUATION.dump_json(look.evaluation)) if look.evaluation else None
+        item = {
+            "pk": _job(arn),
+            "sk": "JOB",
+            "name": look.snapshot.name,
+            "fingerprint": look.fingerprint,
+            "describe_at": _text(look.describe_at) if look.describe_at else None,
+            "watching": int(look.watching),
+            "first_seen_at": before["first_seen_at"] if before else _text(look.seen_at),
+            "changed_at": before["changed_at"] if before and unchanged else _text(look.seen_at),
+            "snapshot": _pack(_SNAPSHOT.dump_json(look.snapshot)),
+            "evaluation": evaluation or (before or {}).get("evaluation"),
+            "due": (before or {}).get("due"),
+            "version": (before or {}).get("version", 0) + 1,
+        }
+        writes = []
+        if look.evaluation is not None:
+            due = look.evaluation.due_at
+            item["due"] = f"{look.evaluation.reads} {_text(due)}" if due else None
+            writes += _due_writes(arn, (before or {}).get("due"), item["due"])
+        version = before["version"] if before else None
+        writes.append(_put_if_version(item, version))
+        watched = {
+            "pk": "WATCHING",
+            "sk": arn,
+            "name": look.snapshot.name,
+            "status": look.snapshot.status,
+            "fingerprint": look.fingerprint,
+            "describe_at": item["describe_at"],
+        }
+        writes.append(_put(watched) if look.watching else _delete(("WATCHING", arn)))
+        if holder:
+            writes.append(_delete((_job(arn), "LEASE"), "#owner = :owner", {"owner": holder}))
+        return writes
+
+    def watching(self) -> list[WatchedJob]:
+        return [
+            WatchedJob(
+                arn=item["sk"],
+                name=item["name"],
+                status=item["status"],
+                fingerprint=item["fingerprint"],
+                describe_at=_moment(item.get("describe_at")),
+            )
+            for item in self._query("WATCHING")
+        ]
+
+    def job(self, arn: str) -> JobRecord | None:
+        item = self._get((_job(arn), "JOB"))
+        return self._record(item) if item else None
+
+    def jobs(self, name: str | None = None) -> list[JobRecord]:
+        records = [self._record(item) for item in self._scan("JOB") if name in (None, item["name"])]
+        records.sort(key=lambda record: record.snapshot.arn)
+        return sorted(records, key=lambda record: record.snapshot.created_at, reverse=True)
+
+    def unwatch(self, arn: str) -> None:
+        def attempt() -> None:
+            item = self._get((_job(arn), "JOB"))
+            if item:
+                later = item | {"watching": 0, "version": item["version"] + 1}
+                self._transact([_put_if_version(later, item["version"]), _delete(("WATCHING", arn))])
+
+        self._retried(attempt)
+
+    def claim_evaluations(self, now: datetime, lease: float, limit: int, reads: Reads) -> list[str]:
+        claimed = []
+        for item in self._query(f"EVALUATIONS#{reads}", until=f"{_text(now)}#\uffff", limit=limit):
+            due, _, arn = item["sk"].partition("#")
+            if self._postpone(arn, f"{reads} {due}", f"{reads} {_text(now + timedelta(seconds=lease))}"):
+                claimed.append(arn)
+        return claimed
+
+    def _postpone(self, arn: str, before: str, after: str) -> bool:
+        """False where somebody else did."""
+        job = self._get((_job(arn), "JOB"))
+        if job is None or job.get("due") != before:
+            return False
+        later = job | {"due": after, "version": job["version"] + 1}
+        try:
+            self._transact([*_due_writes(arn, before, after), _put_if_version(later, job["version"])])
+        except _Outrun:
+            return False
+        return True
+
+    def next_evaluation(self) -> datetime | None:
+        firsts = [next(self._query(f"EVALUATIONS#{reads}", limit=1), None) for reads in Reads]
+        return min((datetime.fromisoformat(f["sk"].partition("#")[0]) for f in firsts if f), default=None)
+
+    # -- findings ---------------------------------------------------------------------------------
+
+    def finding(self, finding_id: str) -> Finding | None:
+        item = self._get((f"FINDING#{finding_id}", "FINDING"))
+        return self._parsed(_FINDING, item["finding"]) if item else None
+
+    def findings(self, job_arn: str | None = None) -> list[Finding]:
+        if job_arn is None:
+            items = list(self._scan("FINDING"))
+        else:
+            items = list(self._query(_job(job_arn), prefix="FINDING#"))
+        items.sort(key=lambda item: item["position"])
+        found: list[Finding] = [self._parsed(_FINDING, item["finding"]) for item in reversed(items)]
+        return sorted(found, key=lambda finding: finding.opened_at, reverse=True)
+
+    # -- deliveries -------------------------------------------------------------------------------
+
+    def claim(self, owner: str, now: datetime, lease: float, limit: int) -> list[Delivery]:
+        claimed = []
+        ready = sorted((head["ready_at"], head["sk"], head) for head in self._heads())
+        for ready_at, _, head in ready[:limit]:
+            if ready_at > _text(now):
+                break
+            if delivery := self._claim(head, owner, now, lease):
+                claimed.append((head["sk"], delivery))
+        return [delivery for _, delivery in sorted(claimed, key=lambda each: each[0])]
+
+    def _claim(self, head: Item, owner: str, now: datetime, lease: float) -> Delivery | None:
+        """None where somebody else was first."""
+        item = self._get((f"FINDING#{head['finding_id']}", f"DELIVERY#{head['id']}"))
+        if item is None:
+            return None
+        before = self._delivery(item)
+        until = _text(now + timedelta(seconds=lease))
+        taken = replace(
+            before,
+            state=DeliveryState.IN_FLIGHT,
+            attempts=before.attempts + 1,
+            uncertain=before.uncertain or before.state is DeliveryState.IN_FLIGHT,
+        )
+        try:
+            self._transact(
+                [
+                    self._changed(item, taken, owner),
+                    _put(head | {"ready_at": until}, "#ready_at = :before", {"before": head["ready_at"]}),
+                ]
+            )
+        except _Outrun:
+            return None
+        return taken
+
+    def settle(self, owner: str, delivery: Delivery, then: Sequence[Delivery] = ()) -> bool:
+        def attempt() -> bool:
+            item = self._get((f"FINDING#{delivery.finding_id}", f"DELIVERY#{delivery.id}"))
+            if item is None:
+                return False
+            before = self._delivery(item)
+            # A later claim counts another attempt, so an owner that comes late cannot pass for itself.
+            held = before.state is DeliveryState.IN_FLIGHT and item.get("owner") == owner
+            if not held or before.attempts != delivery.attempts:
+                return False
+            after = replace(
+                before,
+                state=delivery.state,
+                due_at=delivery.due_at,
+                uncertain=delivery.uncertain,
+                receipt=delivery.receipt,
+                error=delivery.error,
+                delivered_at=delivery.delivered_at,
+            )
+            self._transact([self._changed(item, after, None), _opened(item, after), *self._following(then)])
+            return True
+
+        return self._retried(attempt)
+
+    def cancel(self, delivery_id: str, then: Sequence[Delivery] = ()) -> bool:
+        def attempt() -> bool:
+            pointer = self._get((f"DELIVERY#{delivery_id}", "POINTER"))
+            item = (
+                self._get((f"FINDING#{pointer['finding_id']}", f"DELIVERY#{delivery_id}"))
+                if pointer
+                else None
+            )
+            if item is None or (before := self._delivery(item)).state is not DeliveryState.PENDING:
+                return False
+            after = replace(before, state=DeliveryState.CANCELLED)
+            self._transact([self._changed(item, after, None), _opened(item, after), *self._following(then)])
+            return True
+
+        return self._retried(attempt)
+
+    def next_due(self) -> datetime | None:
+        return min((datetime.fromisoformat(head["ready_at"]) for head in self._heads()), default=None)
+
+    def deliveries(self, finding_id: str | None = None) -> list[Delivery]:
+        if finding_id is None:
+            items = list(self._scan_prefix("DELIVERY#"))
+        else:
+            items = list(self._query(f"FINDING#{finding_id}", prefix="DELIVERY#"))
+        return [self._delivery(item) for item in sorted(items, key=lambda item: item["position"])]
+
+    def _heads(self) -> list[Item]:
+        """Of each lane the oldest open delivery."""
+        heads: dict[str, Item] = {}
+        for item in self._query("OPEN"):
+            heads.setdefault(item["lane"], item)
+        return list(heads.values())
+
+    def _following(self, deliveries: Sequence[Delivery]) -> list[Item]:
+        """What puts those that are not there yet. Raises `StoreError` for one of an unknown finding."""
+        keys = [(f"DELIVERY#{each.id}", "POINTER") for each in deliveries]
+        known = self._get_many([*keys, *((f"FINDING#{each.finding_id}", "FINDING") for each in deliveries)])
+        for each in deliveries:
+            if (f"FINDING#{each.finding_id}", "FINDING") not in known:
+                raise StoreError(f"table {self._table}: delivery {each.id} is of no finding that is known")
+        new = [each for each in deliveries if (f"DELIVERY#{each.id}", "POINTER") not in known]
+        return _delivery_writes(new, self._positions(len(new)))
+
+    def _changed(self, item: Item, delivery: Delivery, owner: str | None) -> Item:
+        """The delivery's item as it is to be, if nobody else has changed it."""
+        changed = item | _delivery_item(delivery) | {"owner": owner, "version": item["version"] + 1}
+        return _put_if_version(changed, item["version"])
+
+    def _positions(self, count: int) -> Iterator[str]:
+        """So many numbers that no other delivery has, ascending, as text of one length."""
+        if not count:
+            return iter(())
+        with self._translated():
+            answer = self._dynamodb.update_item(
+                TableName=self._table,
+                Key=_attributes({"pk": "COUNTER", "sk": "COUNTER"}),
+                UpdateExpression="ADD given :count",
+                ExpressionAttributeValues=_attributes({":count": count}),
+                ReturnValues="UPDATED_NEW",
+            )
+        last = int(answer["Attributes"]["given"]["N"])
+        return (f"{number:016d}" for number in range(last - count + 1, last + 1))
+
+    # -- turns ------------------------------------------------------------------------------------
+
+    def take_turn(self, what: str, turn: int) -> bool:
+        item = {"pk": "TURNS", "sk": what, "turn": turn}
+        return self._put(item, "attribute_not_exists(pk) OR #turn < :turn", {})
+
+    # -- stops ------------------------------------------------------------------------------------
+
+    def permit_stop(self, job_arn: str, actor: str, now: datetime, max_per_hour: int) -> bool:
+        def attempt() -> bool:
+            if self.stop_of(job_arn):
+                return True
+            counted = self._get(("STOPS", "COUNTED")) or {"pk": "STOPS", "sk": "COUNTED"}
+            since = f"AT#{_text(now - timedelta(hours=1))}#\uffff"
+            if sum(1 for _ in self._query("STOPS", prefix="AT#", after=since)) >= max_per_hour:
+                return False
+            stop = {"pk": f"STOP#{job_arn}", "sk": "STOP", "actor": actor, "at": _text(now)}
+            entry = {"pk": "STOPS", "sk": f"AT#{_text(now)}#{job_arn}", EXPIRES_AT: _expiry(now)}
+            version = counted.get("version")
+            counted["version"] = (version or 0) + 1
+            self._transact([_put(stop), _put(entry), _put_if_version(counted, version)])
+            return True
+
+        return self._retried(attempt)
+
+    def stop_of(self, job_arn: str) -> StopRecord | None:
+        item = self._get((f"STOP#{job_arn}", "STOP"))
+        return StopRecord(job_arn, item["actor"], datetime.fromisoformat(item["at"])) if item else None
+
+    # ---------------------------------------------------------------------------------------------
+
+    def check(self) -> str:
+        with self._translated():
+            written = self._dynamodb.update_item(
+                TableName=self._table,
+                Key=_attributes({"pk": "PROBE", "sk": "PROBE"}),
+                UpdateExpression="ADD writes :one",
+                ExpressionAttributeValues=_attributes({":one": 1}),
+                ReturnValues="UPDATED_NEW",
+            )["Attributes"]["writes"]["N"]
+        read = self._get(("PROBE", "PROBE")) or {}
+        if read.get("writes", 0) < int(written):
+            raise StoreError(f"table {self._table} does not keep what is written to it; change store.url")
+        return f"DynamoDB, table {self._table}, watched jobs: {len(self.watching())}"
+
+    def close(self) -> None:
+        """There is nothing to close: the client is its maker's."""
+
+    # -- requests ---------------------------------------------------------------------------------
+
+    def _retried(self, attempt: Callable[[], T]) -> T:
+        for number in range(ATTEMPTS):
+            try:
+                return attempt()
+            except _Outrun:
+                self._wait(random.uniform(0, min(0.02 * 2**number, 1.0)))  # noqa: S311 - no secret
+        raise StoreError(
+            f"table {self._table}: other processes write the same items all the time; trying later"
+        )
+
+    def _transact(self, writes: Sequence[Item]) -> None:
+        """All or nothing. Raises `_Outrun` where a condition does not hold (any more)."""
+        with self._translated():
+            self._dynamodb.transact_write_items(
+                TransactItems=[
+                    {action: {"TableName": self._table, **members} for action, members in write.items()}  # type: ignore[misc]
+                    for write in writes
+                ]
+            )
+
+    def _put(self, item: Item, condition: str, values: Mapping[str, Any]) -> bool:
+        """False where the condition does not hold; it may name each of the item's attributes."""
+        write = _put(item, condition, values)
+        try:
+            with self._translated():
+                self._dynamodb.put_item(TableName=self._table, **write["Put"])
+        except _Outrun:
+            return False
+        return True
+
+    def _get(self, key: Key) -> Item | None:
+        with self._translated():
+            answer = self._dynamodb.get_item(TableName=self._table, Key=_key(key), ConsistentRead=True)
+            return _plain(answer["Item"]) if "Item" in answer else None
+
+    def _get_many(self, keys: Iterable[Key]) -> dict[Key, Item]:
+        """Those that are there."""
+        wanted = list(dict.fromkeys(keys))
+        found: dict[Key, Item] = {}
+        while wanted:
+            batch, wanted = wanted[:MOST_READ], wanted[MOST_READ:]
+            with self._translated():
+                answer = self._dynamodb.batch_get_item(
+                    RequestItems={self._table: {"Keys": [_key(key) for key in batch], "ConsistentRead": True}}
+                )
+                for attributes in answer["Responses"].get(self._table, []):
+                    item = _plain(attributes)
+                    found[item["pk"], item["sk"]] = item
+            left: Any = answer["UnprocessedKeys"].get(self._table)
+            if left:
+                self._wait(random.uniform(0.05, 0.2))  # noqa: S311 - no secret
+                wanted += [(key["pk"]["S"], key["sk"]["S"]) for key in left["Keys"]]
+        return found
+
+    def _query(
+        self, partition: str, *, prefix: str = "", after: str = "", until: str = "", limit: int | None = None
+    ) -> Iterator[Item]:
+        """Items of one partition in the order of their sort keys, a page at a time."""
+        condition, values = "pk = :pk", {":pk": partition}
+        if after:
+            condition, values = f"{condition} AND sk > :after", values | {":after": after}
+        elif until:
+            condition, values = f"{condition} AND sk <= :until", values | {":until": until}
+        elif prefix:
+            condition, values = f"{condition} AND begins_with(sk, :prefix)", values | {":prefix": prefix}
+        pages = self._pages(
+            "query",
+            KeyConditionExpression=condition,
+            ExpressionAttributeValues=_attributes(values),
+            ConsistentRead=True,
+            **({"Limit": limit} if limit else {}),
+        )
+        for item in islice(pages, limit):
+            if after and prefix and not item["sk"].startswith(prefix):
+                return
+            yield item
+
+    def _scan(self, sort_key: str) -> Iterator[Item]:
+        return self._pages(
+            "scan",
+            FilterExpression="sk = :sk",
+            ExpressionAttributeValues=_attributes({":sk": sort_key}),
+            ConsistentRead=True,
+        )
+
+    def _scan_prefix(self, prefix: str) -> Iterator[Item]:
+        return self._pages(
+            "scan",
+            FilterExpression="begins_with(sk, :prefix)",
+            ExpressionAttributeValues=_attributes({":prefix": prefix}),
+            ConsistentRead=True,
+        )
+
+    def _pages(self, operation: str, **arguments: Any) -> Iterator[Item]:
+        ask = getattr(self._dynamodb, operation)
+        while True:
+            with self._translated():
+                answer = ask(TableName=self._table, **arguments)
+            yield from map(_plain, answer["Items"])
+            if "LastEvaluatedKey" not in answer:
+                return
+            arguments["ExclusiveStartKey"] = answer["LastEvaluatedKey"]
+
+    # -- items and values -------------------------------------------------------------------------
+
+    def _record(self, item: Item) -> JobRecord:
+        packed = item.get("evaluation")
+        return JobRecord(
+            snapshot=self._parsed(_SNAPSHOT, item["snapshot"]),
+            first_seen_at=datetime.fromisoformat(item["first_seen_at"]),
+            changed_at=datetime.fromisoformat(item["changed_at"]),
+            watching=bool(item["watching"]),
+            describe_at=_moment(item.get("describe_at")),
+            evaluation=self._parsed(_EVALUATION, packed) if packed else None,
+        )
+
+    def _delivery(self, item: Item) -> Delivery:
+        found: Delivery = self._parsed(_DELIVERY, item["delivery"])
+        return found
+
+    def _parsed(self, kind: TypeAdapter[Any], packed: bytes) -> Any:
+        try:
+            return kind.validate_json(zlib.decompress(packed))
+        except (ValidationError, zlib.error) as error:
+            raise StoreError(
+                f"table {self._table}: an item in it cannot be understood ({error}); restore a backup, or "
+                "name another table in store.url (what was told may be told again)"
+            ) from error
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        """DynamoDB's errors as ours; a condition that does not hold is `_Outrun`."""
+        try:
+            yield
+        except ClientError as error:
+            code = error.response.get("Error", {}).get("Code", "")
+            reasons = {reason.get("Code") for reason in error.response.get("CancellationReasons", [])}
+            if code in _OUTRUN or (reasons - {"None"}) & _OUTRUN:
+                raise _Outrun from error
+            raise StoreError(f"table {self._table}: {_mend(code, error)}") from error
+        except BotoCoreError as error:
+            raise StoreError(f"table {self._table} cannot be reached: {error}") from error
+
+
+# -- what is written ------------------------------------------------------------------------------
+
+
+@dataclass
+class _Transactions:
+    """Packs groups of writes, each of which belongs together, into as few transactions as they fit in."""
+
+    before: list[list[Item]] = field(default_factory=list)
+    """Findings with their deliveries."""
+    looks: list[list[Item]] = field(default_factory=list)
+
+    def add(self, writes: list[Item], *, then_look: bool) -> None:
+        (self.looks if then_look else self.before).append(writes)
+
+    def in_order(self) -> Iterator[list[Item]]:
+        """All in one where that fits; else what was found comes first."""
+        everything = [write for group in (*self.before, *self.looks) for write in group]
+        if _fits(everything):
+            yield everything
+            return
+        for groups in (self.before, self.looks):
+            packed: list[Item] = []
+            for group in groups:
+                if packed and not _fits([*packed, *group]):
+                    yield packed
+                    packed = []
+                packed += group
+            if packed:
+                yield packed
+
+
+def _fits(writes: Sequence[Item]) -> bool:
+    return len(writes) <= MOST_ITEMS and sum(map(_size, writes)) <= MOST_BYTES
+
+
+def _size(write: Item) -> int:
+    """In bytes, about."""
+    return sum(
+        len(name) + len(value.get("B", b"") or str(value))
+        for members in write.values()
+        for name, value in (members.get("Item") or members.get("Key") or {}).items()
+    )
+
+
+def _once_each(looks: Sequence[Look]) -> Iterator[list[Look]]:
+    """In their order, no job and no finding twice in one batch: a transaction takes an item once."""
+    batch: list[Look] = []
+    seen: set[str] = set()
+    for look in looks:
+        names = {look.snapshot.arn, *(finding.id for finding in look.findings)}
+        if names & seen:
+            yield batch
+            batch, seen = [], set()
+        batch.append(look)
+        seen |= names
+    if batch:
+        yield batch
+
+
+def _finding_writes(finding: Finding) -> list[Item]:
+    item = {
+        "finding": _pack(_FINDING.dump_json(finding)),
+        # Of two that opened at the same time, the one that came later is the newer.
+        "position": time.time_ns(),
+        EXPIRES_AT: _expiry(finding.opened_at),
+    }
+    by_id = {"pk": f"FINDING#{finding.id}", "sk": "FINDING", **item}
+    by_job = {"pk": _job(finding.job_arn), "sk": f"FINDING#{finding.id}", **item}
+    return [_put(by_id, "attribute_not_exists(pk)"), _put(by_job)]
+
+
+def _delivery_writes(deliveries: Iterable[Delivery], positions: Iterator[str]) -> list[Item]:
+    writes = []
+    for delivery in {each.id: each for each in deliveries}.values():
+        position = next(positions)
+        key = {"pk": f"FINDING#{delivery.finding_id}", "sk": f"DELIVERY#{delivery.id}"}
+        item = key | _delivery_item(delivery) | {"position": position, "version": 1}
+        pointer = {"pk": f"DELIVERY#{delivery.id}", "sk": "POINTER", "finding_id": delivery.finding_id}
+        expiry = {EXPIRES_AT: _expiry(delivery.created_at)}
+        writes += [_put(item), _put(pointer | expiry, "attribute_not_exists(pk)")]
+        if delivery.open:
+            writes.append(_opened(item, delivery))
+    return writes
+
+
+def _delivery_item(delivery: Delivery) -> Item:
+    """What of the item changes with the delivery. One that is open never expires."""
+    expiry = None if delivery.open else _expiry(delivery.created_at)
+    return {"delivery": _pack(_DELIVERY.dump_json(delivery)), EXPIRES_AT: expiry}
+
+
+def _opened(item: Item, delivery: Delivery) -> Item:
+    """The entry among what is open, which goes when the delivery is closed."""
+    if not delivery.open:
+        return _delete(("OPEN", item["position"]))
+    return _put(
+        {
+            "pk": "OPEN",
+            "sk": item["position"],
+            "id": delivery.id,
+            "finding_id": delivery.finding_id,
+            "lane": delivery.lane,
+            "ready_at": _text(delivery.due_at),
+        }
+    )
+
+
+def _due_writes(arn: str, before: str | None, after: str | None) -> list[Item]:
+    """Move a job's entry among the due evaluations from `before` to `after`: what it reads, and when."""
+    if before == after:
+        return []
+    writes = []
+    if before:
+        reads, due = before.split(" ", 1)
+        writes.append(_delete((f"EVALUATIONS#{reads}", f"{due}#{arn}")))
+    if after:
+        reads, due = after.split(" ", 1)
+        writes.append(_put({"pk": f"EVALUATIONS#{reads}", "sk": f"{due}#{arn}"}))
+    return writes
+
+
+def _put_if_version(item: Item, version: int | None) -> Item:
+    """`version` None: if there is no such item yet."""
+    if version is None:
+        return _put(item, "attribute_not_exists(pk)")
+    return _put(item, "#version = :expected", {"expected": version})
+
+
+def _put(item: Item, condition: str = "", values: Mapping[str, Any] | None = None) -> Item:
+    """A condition may name attributes as `#name`, and the item's own values as `:name`."""
+    members: Item = {"Item": _attributes(item)}
+    return {"Put": members | _condition(condition, {**item, **(values or {})})}
+
+
+def _delete(key: Key, condition: str = "", values: Mapping[str, Any] | None = None) -> Item:
+    return {"Delete": {"Key": _key(key)} | _condition(condition, values or {})}
+
+
+def _condition(condition: str, values: Mapping[str, Any]) -> Item:
+    if not condition:
+        return {}
+    members: Item = {"ConditionExpression": condition}
+    names = {word.strip("()") for word in condition.split() if word.startswith("#")}
+    used = {word.strip("()") for word in condition.split() if word.startswith(":")}
+    if names:
+        members["ExpressionAttributeNames"] = {name: name[1:] for name in names}
+    if used:
+        members["ExpressionAttributeValues"] = _attributes({name: values[name[1:]] for name in used})
+    return members
+
+
+def _attributes(item: Mapping[str, Any]) -> dict[str, Any]:
+    """As DynamoDB's API writes them; what is None is left out."""
+    kinds = {str: "S", int: "N", bytes: "B"}
+    return {
+        name: {kinds[type(value)]: str(value) if isinstance(value, int) else value}
+        for name, value in item.items()
+        if value is not None
+    }
+
+
+def _plain(attributes: Mapping[str, Any]) -> Item:
+    return {
+        name: int(value["N"]) if "N" in value else value.get("S", value.get("B"))
+        for name, value in attributes.items()
+    }
+
+
+def _key(key: Key) -> dict[str, Any]:
+    return _attributes({"pk": key[0], "sk": key[1]})
+
+
+def _job(arn: str) -> str:
+    return f"JOB#{arn}"
+
+
+def _pack(document: bytes) -> bytes:
+    """Compressed: a job with all that SageMaker allows is far below an item's 400 KB."""
+    return zlib.compress(document)
+
+
+def _text(moment: datetime) -> str:
+    return moment.astimezone(UTC).isoformat(timespec="microseconds")
+
+
+def _moment(text: str | None) -> datetime | None:
+    return datetime.fromisoformat(text) if text else None
+
+
+def _expiry(moment: datetime) -> int:
+    return int((moment + KEPT).timestamp())
+
+
+# -- what is wrong, and how to mend it ------------------------------------------------------------
+
+_OUTRUN = frozenset({"ConditionalCheckFailedException", "ConditionalCheckFailed", "TransactionConflict"})
+_OUTRUN |= {"TransactionConflictException", "TransactionInProgressException"}
+
+
+@contextmanager
+def _unless_refused() -> Iterator[None]:
+    try:
+        yield
+    except ClientError as error:
+        if error.response["Error"]["Code"] not in _OUTRUN:
+            raise
+
+
+def _mend(code: str, error: ClientError) -> str:
+    said = error.response.get("Error", {}).get("Message", "")
+    match code:
+        case "ResourceNotFoundException":
+            return "is not there; create it (deploy/ecs.yaml does), or name another in store.url"
+        case "AccessDeniedException":
+            return (
+                f"no permission for dynamodb:{error.operation_name} ({said}). Allow it in the role's policy"
+            )
+        case "ProvisionedThroughputExceededException" | "ThrottlingException" | "RequestLimitExceeded":
+            return f"asked too often ({said}); nothing is lost, it is tried again"
+        case _:
+            return f"{code}: {said}"
