@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from watcher.phrases import ago, counts, duration, instances
 from watcher.views import DeliveryDetail, DeliveryView, FindingView, JobView, ShownJob, StatusView
 
 if TYPE_CHECKING:
@@ -105,28 +106,6 @@ def facts(pairs: Iterable[tuple[str, str]], console: Console) -> None:
         console.print(line, soft_wrap=True, highlight=False)
 
 
-def ago(then: datetime | None, now: datetime) -> str:
-    """How long ago, in the unit people would use. A moment to come (a clock that lags) is just now."""
-    if then is None:
-        return ""
-    seconds = max((now - then).total_seconds(), 0)
-    return "just now" if seconds < 5 else f"{duration(seconds)} ago"
-
-
-def duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    if seconds < 90 * 60:
-        return f"{seconds / 60:.0f} min"
-    if seconds < 48 * 3600:
-        return f"{seconds / 3600:.0f} h"
-    return f"{seconds / 86400:.0f} days"
-
-
-def counts(of: dict[str, int]) -> str:
-    return ", ".join(f"{count} {word}" for word, count in of.items())
-
-
 # -- one document each ----------------------------------------------------------------------------
 
 
@@ -175,10 +154,6 @@ def print_jobs(jobs: Sequence[JobView], now: datetime, console: Console, *, show
         _plain_line(
             console, f"… and {len(jobs) - len(shown)} older ones: --all, or a pattern such as 'prod-*'"
         )
-
-
-def instances(kind: str, count: int) -> str:
-    return f"{count} × {kind}" if kind else ""
 
 
 def print_job(job: ShownJob, now: datetime, console: Console) -> None:

@@ -8,7 +8,8 @@ import pytest
 from rich.console import Console
 
 from tests.contract.samples import NOON
-from watcher.tables import MOST_ROWS, Table, ago, duration, print_jobs
+from watcher.phrases import ago, duration
+from watcher.tables import MOST_ROWS, Table, print_jobs
 from watcher.views import JobView
 
 

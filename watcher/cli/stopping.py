@@ -93,7 +93,8 @@ def stop(
 def _list_to_stop(chosen: Sequence[JobSnapshot], store: Store) -> None:
     from collections import Counter
 
-    from watcher.tables import Table, ago, instances
+    from watcher.phrases import ago, instances
+    from watcher.tables import Table
 
     findings = Counter(finding.job_arn for finding in store.findings())
     rows = [
