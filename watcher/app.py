@@ -5,10 +5,13 @@
     keep        holds on to these messages until their jobs are handled, then deletes them
     look-N      describe one job at a time
     evaluate-N  look at what jobs have saved, one job at a time
-    logs        reads what the rules' processing jobs write
+    logs        reads what the rules' processing jobs write; of several processes, one does
     outbox      hands deliveries to its workers (deliver_N)
+    heartbeat   tells an address each minute that all is well, where one is set
+    http        answers /healthz, /readyz and /metrics, and shows the status page
 
-The first loop that ends unexpectedly ends the process: whatever runs it (ECS, systemd) starts it anew.
+The first loop that ends unexpectedly ends the process, and one that does not turn within its bound makes
+/healthz say so: whatever runs the process (ECS, systemd) starts it anew.
 """
 
 from __future__ import annotations
@@ -40,15 +43,21 @@ from watcher.aws.queue import Queue
 from watcher.aws.queued_work import QueuedWork
 from watcher.aws.session import Aws
 from watcher.config import Config
-from watcher.errors import AwsError, CredentialsError, LeaseLost, StoreError
+from watcher.errors import AwsError, ConfigError, CredentialsError, LeaseLost, StoreError
 from watcher.evidence import Gatherer
 from watcher.faults import Faults
+from watcher.heartbeat import EVERY as BEAT_EVERY
+from watcher.heartbeat import Heartbeat
+from watcher.instruments import Instruments
 from watcher.listen import Listener
+from watcher.loops import Loops
 from watcher.model import Reads, job_name
+from watcher.momentary import Momentary
 from watcher.named import find_jobs
 from watcher.notify import open_channel
 from watcher.outbox import LEASE, Outbox
 from watcher.pipeline import Pipeline
+from watcher.readiness import Readiness
 from watcher.reconcile import Reconciler
 from watcher.stop import Stopper
 from watcher.store import open_store
@@ -57,6 +66,7 @@ from watcher.work import LookAgain, Pace
 
 if TYPE_CHECKING:
     from watcher.evaluate import Evaluator
+    from watcher.web.server import Server
 
 log = structlog.get_logger(__name__)
 
@@ -74,8 +84,16 @@ DESCRIBES_PER_SECOND = 5.0
 """SageMaker's quotas are shared with everybody in the account; people's own calls come first."""
 LISTEN_EVERY = 30.0
 """Seconds between two readings of the rules' logs; less where reconciliations are closer together."""
+RULE_LOGS, RULE_LOGS_LEASE = "rule logs", 120.0
+"""What the one process holds that reads the rules' logs, and for how many seconds: if it does not come back,
+another goes on. Where two overlap, what both find is told once."""
 LOG_CALLS_PER_SECOND = 3.0
 """`FilterLogEvents` has a quota of a few calls a second, for everybody in the account and region."""
+LONGEST_TURN = 300.0
+"""Seconds in which any loop turns: a request to AWS that nobody answers is given up, after its repetitions,
+in half of that."""
+LONGEST_PASS = 900.0
+"""Seconds for what goes through all jobs or all logs, however often it is told to come more slowly."""
 DRAIN = 8.0
 """Seconds to finish what is under way after SIGTERM; ECS would wait 30 before it kills."""
 ONCE_PATIENCE = 60.0
@@ -98,13 +116,18 @@ class App:
             only = config.watch.model_copy(update={"jobs": tuple(map(job_name, arns)), "tags": {}})
             config = config.model_copy(update={"watch": only})
         self.config = config
-        self.accounts = Accounts(config.region, config.account)
+        self.instruments = Instruments()
+        self.accounts = Accounts(config.region, config.account, self.instruments.aws_answered)
         self.store = open_store(config.store.url)
         self.stopping = threading.Event()
         self.owner = f"{socket.gethostname()}-{os.getpid()}-{os.urandom(3).hex()}"
         self.queued = self._queued() if config.watch.queue_url and not (arns or once) else None
         self.work = self.queued or LookAgain()
         self.faults = Faults()
+        self.loops = Loops(time.monotonic)
+        depth = self.queued.queue.depth if self.queued else None
+        self.readiness = Readiness(self.store, depth, utc_now, time.monotonic)
+        self.instruments.registry.register(Momentary(self.loops, self.readiness, self.queued))
         self.outbox = Outbox(
             store=self.store,
             open_channel=lambda to: open_channel(to, config, self.accounts.home.sns),
@@ -113,6 +136,7 @@ class App:
             owner=self.owner,
             clock=utc_now,
             random=random.random,
+            instruments=self.instruments,
             lease=lease,
             prices=config.prices,
         )
@@ -125,6 +149,7 @@ class App:
             committed=self._committed,
             owner=self.owner,
             wait=self.stopping.wait,
+            instruments=self.instruments,
         )
         self.reconciler = Reconciler(
             accounts=self.accounts,
@@ -152,6 +177,7 @@ class App:
         if group := config.rules.log_group:
             host = f"{socket.gethostname()}:{os.getpid()}"
             self.evaluation_log = EvaluationLog(self.accounts.home, group, host, self.faults)
+        self.server: Server | None = None
         self.failure: BaseException | None = None
         self.drained = True
         self._evaluations = threading.Event()
@@ -169,7 +195,7 @@ class App:
             self.stop()
 
         writer = self._start_evaluation_log()
-        once = self._start("once", one_pass)
+        once = self._thread("once", one_pass)
         self.stopping.wait()
         self._drain([once], writer)
         return done.is_set()
@@ -194,7 +220,11 @@ class App:
     # -- for as long as it lives ------------------------------------------------------------------
 
     def run(self) -> None:
-        """Until `stop` is called or, where jobs were named, until nothing more can be learnt of them."""
+        """Until `stop` is called or, where jobs were named, until nothing more can be learnt of them.
+
+        Raises `ConfigError` where it cannot listen.
+        """
+        self.server = self._serve()
         workers = [
             *self._start_lookers(),
             *self._start_evaluators(),
@@ -203,20 +233,68 @@ class App:
         ]
         writer = self._start_evaluation_log()
         outbox = self._start("outbox", self.outbox.run)
-        scheduler = BackgroundScheduler(executors={"default": SchedulerPool(1)}, timezone=UTC)
-        scheduler.add_job(
-            self._guarded("reconcile", self._reconcile),
-            "interval",
-            seconds=self.config.watch.reconcile_every,
-            next_run_time=utc_now(),
-            coalesce=True,
-            max_instances=1,
-        )
+        scheduler = self._scheduler()
         scheduler.start()
         log.info("ready", version=__version__, region=self.accounts.home.region, store=self.config.store.url)
         self.stopping.wait()
-        self._drain([outbox, *workers, self._start("last pass", scheduler.shutdown)], writer)
+        self._drain([outbox, *workers, self._thread("last pass", scheduler.shutdown)], writer)
+        if self.server:
+            self.server.close()
         log.info("stopped", drained=self.drained)
+
+    def _scheduler(self) -> BackgroundScheduler:
+        """Of what is done by the clock; a pass over all jobs holds up no heartbeat."""
+        every = self.config.watch.reconcile_every
+        turned = self.loops.add("reconcile", every + LONGEST_PASS)
+        periodic: dict[str, tuple[Callable[[], None], float]] = {
+            "reconcile": (partial(self._reconcile, turned), every)
+        }
+        if url := self.config.http.heartbeat_url.get_secret_value():
+            periodic["heartbeat"] = (Heartbeat(url, self.loops, self.readiness).beat, BEAT_EVERY)
+        scheduler = BackgroundScheduler(
+            executors={name: SchedulerPool(1) for name in ("default", *periodic)}, timezone=UTC
+        )
+        for name, (work, seconds) in periodic.items():
+            scheduler.add_job(
+                self._guarded(name, work),
+                "interval",
+                seconds=seconds,
+                name=name,
+                executor=name,
+                next_run_time=utc_now(),
+                coalesce=True,
+                max_instances=1,
+            )
+        return scheduler
+
+    def _serve(self) -> Server | None:
+        """Raises `ConfigError` where it cannot listen as the settings say; by default, the second daemon on a
+        machine goes without."""
+        if not (listen := self.config.http.listen):
+            return None
+        from watcher.web.application import application
+        from watcher.web.server import Server
+        from watcher.web.status_page import StatusPage
+
+        page = StatusPage(
+            store=self.store,
+            url=self.config.store.url,
+            loops=self.loops,
+            readiness=self.readiness,
+            clock=utc_now,
+            monotonic=time.monotonic,
+        )
+        try:
+            server = Server(listen, application(self.loops, self.readiness, self.instruments.registry, page))
+        except ConfigError as error:
+            if "listen" in self.config.http.model_fields_set:
+                raise
+            log.warning(
+                "not_listening", error=str(error), consequence="there is no status page, nor /healthz"
+            )
+            return None
+        self._thread("http", server.run)
+        return server
 
     def _drain(self, under_way: Sequence[threading.Thread], writer: threading.Thread | None) -> None:
         """Begin nothing new, and let what is under way end, for as long as there is time; log lines last."""
@@ -245,10 +323,15 @@ class App:
     def close(self) -> None:
         self.store.close()
 
-    def _reconcile(self) -> None:
+    def _reconcile(self, turned: Callable[[], None]) -> None:
+        turned()
         with self._expected_faults():
             if self._is_our_turn():
                 self.reconciler.run()
+                self.instruments.reconciled(utc_now())
+                self.instruments.watched(job.status for job in self.store.watching())
+            else:
+                self.instruments.watched(())
             if self.reconciler.finished() and self.store.next_due() is None:
                 log.info("finished", jobs=self.reconciler.only)
                 self.stop()
@@ -282,8 +365,11 @@ class App:
         lookers = LOOKERS_BEHIND_EVENTS if self.queued else LOOKERS
         return [self._start(f"look-{number}", self._look) for number in range(1, lookers + 1)]
 
-    def _look(self) -> None:
-        while arn := self.work.take():
+    def _look(self, turned: Callable[[], None]) -> None:
+        while not self.work.closed:
+            turned()
+            if (arn := self.work.take()) is None:
+                continue
             if not self.queued:  # what events ask for is as many calls as there are changes
                 self._pace.keep()
             bound = structlog.contextvars.bound_contextvars(job=job_name(arn))
@@ -305,8 +391,9 @@ class App:
         turns = {"receive": self.queued.receive, "keep": self.queued.keep}
         return [self._start(name, partial(self._consume, turn)) for name, turn in turns.items()]
 
-    def _consume(self, turn: Callable[[], None]) -> None:
+    def _consume(self, turn: Callable[[], None], turned: Callable[[], None]) -> None:
         while not self.stopping.is_set():
+            turned()
             with self._expected_faults() as faults:
                 turn()
             if faults:
@@ -317,8 +404,9 @@ class App:
             return []
         return [self._start(f"evaluate-{number}", self._evaluate) for number in range(1, EVALUATORS + 1)]
 
-    def _evaluate(self) -> None:
+    def _evaluate(self, turned: Callable[[], None]) -> None:
         while not self.stopping.is_set():
+            turned()
             self._evaluations.clear()
             wait = AFTER_A_FAULT
             with self._expected_faults():
@@ -370,18 +458,30 @@ class App:
         return self._start("evaluation_log", self.evaluation_log.run) if self.evaluation_log else None
 
     def _start_listener(self) -> list[threading.Thread]:
-        return [self._start("logs", self._listen)] if self.config.rules.mute_after else []
+        if not self.config.rules.mute_after:
+            return []
+        return [self._start("logs", self._listen, LONGEST_PASS)]
 
-    def _listen(self) -> None:
+    def _listen(self, turned: Callable[[], None]) -> None:
         every = min(LISTEN_EVERY, self.config.watch.poll_interval)
         turn = Pace(1 / every, time.monotonic, self.stopping.wait)
         turn.keep()
         while not self.stopping.is_set():
+            turned()
             with self._expected_faults():
-                self.listener.cycle()
+                if self.store.hold([RULE_LOGS], self.owner, utc_now(), RULE_LOGS_LEASE):
+                    self.listener.cycle()
             turn.keep()
+        with self._expected_faults():
+            self.store.release([RULE_LOGS], self.owner)
 
-    def _start(self, name: str, loop: Callable[[], None]) -> threading.Thread:
+    def _start(
+        self, name: str, loop: Callable[[Callable[[], None]], None], bound: float = LONGEST_TURN
+    ) -> threading.Thread:
+        """A named loop. It is given what to call in each of its turns, at least every `bound` seconds."""
+        return self._thread(name, partial(loop, self.loops.add(name, bound)))
+
+    def _thread(self, name: str, loop: Callable[[], None]) -> threading.Thread:
         thread = threading.Thread(target=self._guarded(name, loop), name=name, daemon=True)
         thread.start()
         return thread

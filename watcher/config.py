@@ -159,7 +159,10 @@ Price = Annotated[float, Field(gt=0)]
 
 class Http(_Section):
     listen: str = "127.0.0.1:8080"
-    """Address of the status page; empty switches it off. Read, and not used yet."""
+    """Where the status page, `/healthz`, `/readyz` and `/metrics` are; empty: there are none."""
+    heartbeat_url: SecretStr = SecretStr("")
+    """Asked for each minute while all is well (a dead man's switch): whoever keeps it raises the alarm when
+    that ends."""
 
 
 class Config(_Section):
@@ -187,14 +190,12 @@ class Config(_Section):
     def secrets(self) -> list[str]:
         """What must never be seen in a log line."""
         external_ids = (account.external_id for account in self.account)
-        secrets = (self.slack.bot_token, self.slack.app_token, self.webhook.secret, *external_ids)
+        slack, webhook, http = self.slack, self.webhook, self.http
+        secrets = (slack.bot_token, slack.app_token, webhook.secret, http.heartbeat_url, *external_ids)
         return [secret.get_secret_value() for secret in secrets if secret]
 
 
-_NOT_USED_YET = (
-    ("slack", "app_token"),
-    ("http", "listen"),
-)
+_NOT_USED_YET = (("slack", "app_token"),)
 
 
 def _set(section: BaseModel) -> set[str]:
@@ -374,6 +375,7 @@ def _did_you_mean(key: Key) -> str:
 
 _ROLE = re.compile(r"arn:aws[a-z-]*:iam::\d{12}:role/.+")
 _REGION = re.compile(r"[a-z]{2,}(-[a-z]+)+-\d+")
+_ADDRESS = re.compile(r"(?:[^:\[\]\s]+|\[[0-9A-Fa-f:.]+\]):(\d{1,5})")
 
 MOST_TAGS = 19
 """`Search` takes 20 filters, and one of them is the job's status."""
@@ -390,6 +392,7 @@ def _contradictions(config: Config) -> Iterator[tuple[str, str]]:
     yield from _slack_problems(config)
     if 0 < len(config.webhook.secret) < SHORTEST_SECRET:
         yield "webhook.secret", f"too short to sign with; take at least {SHORTEST_SECRET} characters"
+    yield from _http_problems(config.http)
     for type_ in config.prices:
         if not type_.startswith("ml."):
             yield f'prices."{type_}"', 'is no instance type of SageMaker; write one like "ml.m5.xlarge"'
@@ -399,6 +402,15 @@ def _contradictions(config: Config) -> Iterator[tuple[str, str]]:
         for earlier, other in enumerate(config.route[:index]):
             if other.job in ("*", route.job) and other.rule in ("*", route.rule):
                 yield f"route[{index}]", f"can never match: route[{earlier}] ({other}) comes first"
+
+
+def _http_problems(http: Http) -> Iterator[tuple[str, str]]:
+    address = _ADDRESS.fullmatch(http.listen)
+    if http.listen and not (address and int(address[1]) < 2**16):
+        yield f'http.listen = "{http.listen}"', 'is not HOST:PORT; write one like "127.0.0.1:8080"'
+    heartbeat = http.heartbeat_url.get_secret_value()
+    if heartbeat and not heartbeat.startswith(("https://", "http://")):
+        yield "http.heartbeat_url", "is not an address; it starts with https://"
 
 
 def _unusable_accounts(accounts: Sequence[Account]) -> Iterator[tuple[str, str]]:

@@ -41,6 +41,12 @@ def detect(
     ]
 
 
+def news(before: JobSnapshot | None, after: JobSnapshot) -> list[Outcome]:
+    """The outcomes of `after` with a status that `before` did not show."""
+    known = {(old.source, old.rule, old.status) for old in before.outcomes} if before else set()
+    return [new for new in after.outcomes if (new.source, new.rule, new.status) not in known]
+
+
 def muted(job: JobSnapshot, rule: Outcome, reason: str, now: datetime) -> Finding:
     """The finding that a rule's processing job is not doing its work."""
     finding = _rule_finding(FindingKind.RULE_MUTE, job, replace(rule, details=reason), now)

@@ -15,6 +15,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -33,6 +34,9 @@ from watcher.model import (
 from watcher.notify.base import Channel, File, TakesFiles
 from watcher.stop import VERIFY_EVERY, Stopper, StopState
 from watcher.store.base import Store
+
+if TYPE_CHECKING:
+    from watcher.instruments import Instruments
 
 log = structlog.get_logger(__name__)
 
@@ -61,6 +65,7 @@ class Outbox:
     owner: str
     clock: Callable[[], datetime]
     random: Callable[[], float]
+    instruments: Instruments
     lease: float = LEASE
     prices: Mapping[str, float] = field(default_factory=dict)
     _channels: dict[str, Channel] = field(default_factory=dict)
@@ -77,9 +82,14 @@ class Outbox:
         self._stopping.set()
         self._wake.set()
 
-    def run(self) -> None:
-        """Deliver until `stop` is called."""
-        self._deliver_while(lambda: not self._stopping.is_set())
+    def run(self, turned: Callable[[], None]) -> None:
+        """Deliver until `stop` is called. `turned` is called at least every half minute."""
+
+        def wanted() -> bool:
+            turned()
+            return not self._stopping.is_set()
+
+        self._deliver_while(wanted)
 
     def run_until_empty(self, patience: float) -> bool:
         """Deliver until nothing is open, for at most `patience` seconds; False where something is left."""
@@ -286,16 +296,23 @@ class Outbox:
         )
         told = policy.updates(self.store.deliveries(delivery.finding_id), tell, now) if tell else []
         if self._write(done, [*told, *then]) and state is DeliveryState.DELIVERED:
-            seconds = (now - delivery.created_at).total_seconds()
+            seconds = _age(delivery, now)
             log.info("delivered", finding=delivery.finding_id, kind=delivery.kind, seconds=round(seconds, 3))
         if told or then:
             self.wake()
 
     def _write(self, delivery: Delivery, then: Sequence[Delivery] = ()) -> bool:
         held = self.store.settle(self.owner, delivery, then)
-        if not held:
+        if held:
+            self.instruments.attempted(delivery, _age(delivery, self.clock()))
+        else:
             log.warning("lease_lost", consequence="another process has taken this delivery over")
         return held
+
+
+def _age(delivery: Delivery, now: datetime) -> float:
+    """Seconds since its finding was detected."""
+    return (now - delivery.created_at).total_seconds()
 
 
 def _picture(finding: Finding, evidence: Evidence) -> bytes:

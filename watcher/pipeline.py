@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
 
 import structlog
 from pydantic import TypeAdapter
@@ -16,7 +17,7 @@ from watcher import policy
 from watcher.aws.accounts import Accounts
 from watcher.aws.sagemaker import TrainingJobs
 from watcher.config import Config, Watch
-from watcher.detect import detect, muted
+from watcher.detect import detect, muted, news
 from watcher.errors import LeaseLost, NotFound, StoreError
 from watcher.lint import Defect, lint
 from watcher.model import (
@@ -34,6 +35,9 @@ from watcher.model import (
     job_name,
 )
 from watcher.store.base import JobRecord, Look, Store, WatchedJob
+
+if TYPE_CHECKING:
+    from watcher.instruments import Instruments
 
 log = structlog.get_logger(__name__)
 
@@ -64,6 +68,7 @@ class Pipeline:
     """This process's name in the store."""
     wait: Callable[[float], object]
     """Of so many seconds; returns early when the process is to end."""
+    instruments: Instruments
     _deciding: threading.Lock = field(default_factory=threading.Lock)
     """What is decided depends on what was told before, so one job is decided on after the other."""
 
@@ -195,6 +200,7 @@ class Pipeline:
             findings=tuple(findings),
             deliveries=tuple(self._deliveries(findings, after, now)),
             evaluation=Evaluation(due_at=now, reads=policy.first_reads(snapshot)) if begins else None,
+            news=tuple(news(before, after)),
         )
 
     def _deliveries(self, findings: Sequence[Finding], job: JobSnapshot, now: datetime) -> list[Delivery]:
@@ -224,6 +230,9 @@ class Pipeline:
         if not looks:
             return
         new = self.store.commit(looks, self._holder)
+        self.instruments.found(new)
+        for look in looks:
+            self.instruments.outcomes(look.snapshot, look.news)
         for finding in new:
             log.info(
                 "finding",

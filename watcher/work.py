@@ -8,6 +8,9 @@ from collections.abc import Callable
 from enum import IntEnum
 from typing import Protocol
 
+PATIENCE = 30.0
+"""Seconds that a worker waits for a job before it turns: one that waits can be told from one that hangs."""
+
 
 class Urgency(IntEnum):
     """What is looked at first."""
@@ -26,8 +29,12 @@ class Work(Protocol):
 
     def put(self, arn: str, urgency: Urgency) -> None: ...
 
-    def take(self) -> str | None:
-        """Wait for the next job; None when the queue is closed. Call `done` or `failed` afterwards."""
+    @property
+    def closed(self) -> bool: ...
+
+    def take(self, patience: float = PATIENCE) -> str | None:
+        """Wait for the next job; None where `patience` seconds brought none, or the queue is closed. Call
+        `done` or `failed` afterwards."""
         ...
 
     def done(self, arn: str) -> None:
@@ -68,14 +75,17 @@ class LookAgain:
             heapq.heappush(self._heap, (urgency, self._count, arn))
             self._changed.notify()
 
-    def take(self) -> str | None:
+    @property
+    def closed(self) -> bool:
+        return self._closed
+
+    def take(self, patience: float = PATIENCE) -> str | None:
         with self._changed:
-            while not self._closed:
-                if arn := self._next():
-                    self._busy.add(arn)
-                    return arn
-                self._changed.wait()
-            return None
+            found = self._changed.wait_for(lambda: self._closed or self._next(), patience)
+            if not isinstance(found, str):
+                return None
+            self._busy.add(found)
+            return found
 
     def done(self, arn: str) -> None:
         with self._changed:

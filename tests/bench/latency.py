@@ -44,7 +44,7 @@ def main(alerts: int) -> None:
             }
         )
         app = App(config)
-        outbox = threading.Thread(target=app.outbox.run)
+        outbox = threading.Thread(target=app.outbox.run, args=(lambda: None,))
         outbox.start()
         seconds = []
         for number in range(alerts):

@@ -322,20 +322,42 @@ def test_whatever_stands_at_a_key_is_taken_or_refused_in_one_line_with_that_key(
             assert name in line
 
 
+@pytest.mark.parametrize(
+    "listen", ["8080", "localhost", "127.0.0.1:port", "127.0.0.1:70000", "::1:80", " :1"]
+)
+def test_an_address_to_listen_at_that_is_none_is_refused_with_one_to_copy(toml, listen):
+    toml.write_text(f'[http]\nlisten = "{listen}"')
+    with pytest.raises(ConfigError, match=r'http\.listen = ".*": is not HOST:PORT; write one like "127'):
+        load(toml, {})
+
+
+@pytest.mark.parametrize("listen", ["", "0.0.0.0:80", "localhost:8080", "[::1]:0"])
+def test_it_listens_at_any_host_and_port_or_nowhere(toml, listen):
+    toml.write_text(f'[http]\nlisten = "{listen}"')
+    assert load(toml, {}).http.listen == listen
+
+
+def test_a_heartbeat_that_is_no_address_is_refused_without_being_shown(toml):
+    toml.write_text('[http]\nheartbeat_url = "hc-ping.example/5f3c-secret"')
+    with pytest.raises(ConfigError, match=r"http\.heartbeat_url: is not an address") as refused:
+        load(toml, {})
+    assert "5f3c" not in str(refused.value)
+
+
 # -- what the settings say ------------------------------------------------------------------------
 
 
 def test_keys_that_are_read_and_not_used_yet_are_named_only_where_somebody_set_them(toml):
     assert Config().not_used_yet() == []
-    toml.write_text('[slack]\napp_token = "xapp-1"\n[http]\nlisten = ""\n[rules]\nlocal = "off"')
-    assert load(toml, {}).not_used_yet() == ["slack.app_token", "http.listen"]
+    toml.write_text('[slack]\napp_token = "xapp-1"\n[rules]\nlocal = "off"')
+    assert load(toml, {}).not_used_yet() == ["slack.app_token"]
 
 
 def test_the_secrets_are_known_to_whoever_has_to_hide_them(toml):
-    toml.write_text('[slack]\nbot_token = "${T}"\n[webhook]\nsecret = "${S}"')
+    toml.write_text('[slack]\nbot_token = "${T}"\n[webhook]\nsecret = "${S}"\n[http]\nheartbeat_url = "${H}"')
 
-    config = load(toml, {"T": TOKEN, "S": "long enough"})
+    config = load(toml, {"T": TOKEN, "S": "long enough", "H": "https://hc.example/1"})
 
-    assert config.secrets() == [TOKEN, "long enough"]
+    assert config.secrets() == [TOKEN, "long enough", "https://hc.example/1"]
     assert TOKEN not in repr(config)
     assert Config().secrets() == []

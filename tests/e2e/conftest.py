@@ -34,6 +34,7 @@ def config(aws_environment: Sandbox, slack: SlackDouble, tmp_path: Path) -> Conf
         {
             "watch": {"poll_interval": 1},
             "store": {"url": f"sqlite:///{tmp_path}/watcher.db"},
+            "http": {"listen": ""},
             "slack": {"bot_token": slack.token, "channel": "#alerts", "api_url": slack.api_url},
         }
     )

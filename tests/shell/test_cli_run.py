@@ -57,14 +57,12 @@ def test_stdout_has_the_alert_and_stderr_the_log_as_json_lines(folder: Path, san
 
 
 def test_keys_that_do_nothing_yet_are_said_once_as_a_warning(folder: Path, sandbox: Sandbox):
-    (folder / "watcher.toml").write_text('[http]\nlisten = ""\n[slack]\napp_token = "xapp-1"')
+    (folder / "watcher.toml").write_text('[slack]\napp_token = "xapp-1"')
 
     done = run(folder, sandbox)
 
     warnings = [json.loads(line) for line in done.stderr.splitlines() if '"not_used_yet"' in line]
-    assert [(each["level"], each["keys"]) for each in warnings] == [
-        ("warning", ["slack.app_token", "http.listen"])
-    ]
+    assert [(each["level"], each["keys"]) for each in warnings] == [("warning", ["slack.app_token"])]
 
 
 def test_a_named_job_that_does_not_exist_is_a_usage_error(folder: Path, sandbox: Sandbox):

@@ -15,6 +15,7 @@ from watcher.aws.accounts import Accounts
 from watcher.aws.rule_logs import LOOKED_FOR
 from watcher.config import Account, Config
 from watcher.faults import Faults
+from watcher.instruments import Instruments
 from watcher.listen import Listener
 from watcher.model import Finding
 from watcher.pipeline import Pipeline
@@ -65,6 +66,7 @@ class Daemon:
             committed=lambda: None,
             owner="us",
             wait=lambda seconds: None,
+            instruments=Instruments(),
         )
         self.reconciler = Reconciler(
             accounts=accounts,

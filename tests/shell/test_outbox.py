@@ -21,6 +21,7 @@ from watcher import policy
 from watcher.config import Config, Route
 from watcher.detect import detect
 from watcher.errors import AccessDenied, ConfigError, Unavailable
+from watcher.instruments import Instruments
 from watcher.model import Delivery, DeliveryKind, DeliveryState, Evidence, JobSnapshot
 from watcher.notify.base import Channel
 from watcher.notify.slack import SlackChannel
@@ -94,6 +95,7 @@ def an_outbox(
         owner=owner,
         clock=clock,
         random=lambda: 1.0,
+        instruments=Instruments(),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from watcher.aws.session import Aws, Role
+from watcher.aws.session import Answered, Aws, Role
 from watcher.config import Account
 
 
@@ -14,9 +14,11 @@ class Accounts:
     Safe to use from several threads.
     """
 
-    def __init__(self, region: str = "", members: Sequence[Account] = ()) -> None:
-        self.home = Aws(region)
-        self._members = members
+    def __init__(
+        self, region: str = "", members: Sequence[Account] = (), answered: Answered | None = None
+    ) -> None:
+        self.home = Aws(region, answered=answered)
+        self._members, self._answered = members, answered
         self._places: dict[tuple[str, str], Aws] = {}
 
     @property
@@ -47,5 +49,5 @@ class Accounts:
         if key not in self._places:
             role = Role(member.role_arn, member.external_id.get_secret_value(), self.home)
             # Two threads may both come here first: the one that is kept serves both.
-            self._places.setdefault(key, Aws(region, role if member.role_arn else None))
+            self._places.setdefault(key, Aws(region, role if member.role_arn else None, self._answered))
         return self._places[key]

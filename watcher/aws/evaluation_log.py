@@ -7,7 +7,7 @@ is not Watcher's to create, since its retention and its encryption are somebody'
 from __future__ import annotations
 
 import queue
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from datetime import datetime
 from typing import NamedTuple
@@ -24,6 +24,8 @@ log = structlog.get_logger(__name__)
 
 WAITING = 10_000
 """Entries that wait to be written, at most: CloudWatch may be out of reach for long."""
+PATIENCE = 30.0
+"""Seconds that it waits for an entry before it turns."""
 LONGEST_LINE = 10_000
 """In characters; CloudWatch's own limit is far beyond."""
 CONSEQUENCE = "evaluations go on, and their log lines are lost"
@@ -50,16 +52,29 @@ class EvaluationLog:
         texts = tuple(record(line, at, self._host, rule)[:LONGEST_LINE] for line in lines)
         self._waiting.put(_Entry(local_stream(job.arn, rule, job.created_at), at, texts))
 
-    def run(self) -> None:
-        """Write what comes, until `close` is called and all that came before it is written."""
-        while entry := self._waiting.get():
+    def run(self, turned: Callable[[], None]) -> None:
+        """Write what comes, until `close` is called and all that came before it is written.
+
+        `turned` is called after each entry, and at least every half minute.
+        """
+        while True:
+            turned()
             try:
-                self._put(entry)
-            except AwsError as error:
-                self._faults.say(error, consequence=CONSEQUENCE)
-            else:
-                self._faults.over("logs:CreateLogStream")
-                self._faults.over("logs:PutLogEvents")
+                entry = self._waiting.get(timeout=PATIENCE)
+            except queue.Empty:
+                continue
+            if entry is None:
+                return
+            self._write(entry)
+
+    def _write(self, entry: _Entry) -> None:
+        try:
+            self._put(entry)
+        except AwsError as error:
+            self._faults.say(error, consequence=CONSEQUENCE)
+        else:
+            self._faults.over("logs:CreateLogStream")
+            self._faults.over("logs:PutLogEvents")
 
     def waiting(self) -> int:
         """How many entries wait to be written."""

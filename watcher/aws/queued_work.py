@@ -19,7 +19,7 @@ import structlog
 from watcher.aws import events
 from watcher.aws.queue import BATCH, LONG_POLL, Queue, QueueMessage
 from watcher.errors import AwsError
-from watcher.work import LookAgain, Urgency
+from watcher.work import PATIENCE, LookAgain, Urgency
 
 log = structlog.get_logger(__name__)
 
@@ -80,8 +80,12 @@ class QueuedWork:
         if full:
             self._something_to_settle.set()
 
-    def take(self) -> str | None:
-        arn = self._local.take()
+    @property
+    def closed(self) -> bool:
+        return self._local.closed
+
+    def take(self, patience: float = PATIENCE) -> str | None:
+        arn = self._local.take(patience)
         if arn is not None:
             with self._lock:
                 self._handling[arn] = self._waiting.pop(arn, [])

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -52,6 +52,11 @@ CLIENT_CONFIG = ClientConfig(
 PUBLISH_ONCE = CLIENT_CONFIG.merge(ClientConfig(retries={"total_max_attempts": 1}))
 
 
+Answered = Callable[[str, str, str], None]
+"""Called after each request, repetitions included, with service, operation and result (`ok`, or the code of
+the error)."""
+
+
 @dataclass(frozen=True, slots=True)
 class Role:
     """A role to act as; `external_id` as its trust policy wants it, or empty."""
@@ -65,9 +70,10 @@ class Role:
 class Aws:
     """Makes each client once, when it is first used. Safe to use from several threads."""
 
-    def __init__(self, region: str = "", role: Role | None = None) -> None:
+    def __init__(self, region: str = "", role: Role | None = None, answered: Answered | None = None) -> None:
         self._region = region
         self._role = role
+        self._answered = answered
         self._lock = threading.RLock()
         self._session: botocore.session.Session | None = None
         self._clients: dict[tuple[str, str], Any] = {}
@@ -139,8 +145,24 @@ class Aws:
     def _botocore(self) -> botocore.session.Session:
         if self._session is None:
             with translate("credentials"):
-                self._session = _acting_as(self._role) if self._role else botocore.session.get_session()
+                session = _acting_as(self._role) if self._role else botocore.session.get_session()
+            if self._answered:
+                session.register("response-received", _telling(self._answered))
+            self._session = session
         return self._session
+
+
+def _telling(answered: Answered) -> Callable[..., None]:
+    """A handler of botocore's event `response-received.SERVICE.OPERATION`."""
+
+    def handler(event_name: str, parsed_response: Any, exception: Exception | None, **_: Any) -> None:
+        service, operation = event_name.split(".")[1:]
+        if exception is None:
+            answered(service, operation, parsed_response.get("Error", {}).get("Code", "ok"))
+        else:
+            answered(service, operation, type(exception).__name__)
+
+    return handler
 
 
 def _acting_as(role: Role) -> botocore.session.Session:

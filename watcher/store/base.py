@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from watcher.model import Delivery, Evaluation, Finding, JobSnapshot, Reads
+from watcher.model import Delivery, Evaluation, Finding, JobSnapshot, Outcome, Reads
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +33,8 @@ class Look:
     deliveries: tuple[Delivery, ...] = ()
     evaluation: Evaluation | None = None
     """None: as it was."""
+    news: tuple[Outcome, ...] = ()
+    """Those whose status was not known before: counted, once the rest is stored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +78,8 @@ class Store(Protocol):
     def hold(self, job_arns: Sequence[str], owner: str, now: datetime, lease: float) -> set[str]:
         """Which of these jobs `owner` may handle for `lease` seconds from now: those that nobody else holds.
 
-        What `owner` holds already, it holds for longer.
+        What `owner` holds already, it holds for longer. What only one process is to do at a time has a name
+        that is no ARN, and is held in the same way.
         """
         ...
 

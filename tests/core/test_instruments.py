@@ -1,0 +1,108 @@
+"""What Prometheus is told, in the form in which it reads it."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from prometheus_client import generate_latest
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.jobs import NOON, a_job, an_outcome
+from watcher import __version__
+from watcher.detect import news
+from watcher.instruments import Instruments
+from watcher.model import Delivery, DeliveryKind, DeliveryState, RuleConfiguration, RuleSource
+
+
+@pytest.fixture
+def instruments() -> Instruments:
+    return Instruments()
+
+
+def samples(instruments: Instruments, name: str) -> dict[tuple[str, ...], float]:
+    """By the values of their labels, in the order of the labels' names; without those that are zero."""
+    return {
+        tuple(value for _, value in sorted(sample.labels.items())): sample.value
+        for family in text_string_to_metric_families(generate_latest(instruments.registry).decode())
+        for sample in family.samples
+        if sample.name == name and sample.value
+    }
+
+
+def a_delivery(**changes: Any) -> Delivery:
+    values: dict[str, Any] = {
+        "id": "d",
+        "finding_id": "f",
+        "kind": DeliveryKind.ALERT,
+        "to": "slack:#alerts",
+        "lane": "slack:#alerts",
+        "created_at": NOON,
+        "due_at": NOON,
+        "state": DeliveryState.DELIVERED,
+    }
+    return Delivery(**{**values, **changes})
+
+
+def test_the_version_is_told(instruments: Instruments):
+    assert samples(instruments, "watcher_build_info") == {(__version__,): 1}
+
+
+def test_a_rules_status_is_counted_when_it_is_new(instruments: Instruments):
+    begun = a_job(outcomes=(an_outcome("InProgress"),))
+    fired = a_job(outcomes=(an_outcome("IssuesFound"),))
+
+    for before, after in [(None, begun), (begun, begun), (begun, fired), (fired, fired)]:
+        instruments.outcomes(after, news(before, after))
+
+    assert samples(instruments, "watcher_rule_outcomes_total") == {
+        ("LossNotDecreasing", "debugger", "InProgress"): 1,
+        ("LossNotDecreasing", "debugger", "IssuesFound"): 1,
+    }
+
+
+@pytest.mark.parametrize(
+    ("configured", "told"),
+    [
+        ([RuleConfiguration("churn-7", RuleSource.DEBUGGER, {"rule_to_invoke": "Overfit"})], "Overfit"),
+        ([RuleConfiguration("churn-7", RuleSource.DEBUGGER)], "custom"),
+        ([], "churn-7"),
+    ],
+)
+def test_a_rule_is_told_by_what_it_invokes_because_each_job_may_call_it_otherwise(
+    instruments: Instruments, configured: list[RuleConfiguration], told: str
+):
+    job = a_job(outcomes=(an_outcome(rule="churn-7"),), rules=tuple(configured))
+
+    instruments.outcomes(job, job.outcomes)
+
+    assert samples(instruments, "watcher_rule_outcomes_total") == {(told, "debugger", "InProgress"): 1}
+
+
+def test_a_destination_is_told_by_its_kind_because_its_address_may_be_a_secret(instruments: Instruments):
+    secret = "webhook:https://hooks.example/T0/very-secret"
+
+    instruments.attempted(a_delivery(to=secret, state=DeliveryState.DEAD), 3)
+
+    assert samples(instruments, "watcher_deliveries_total") == {("webhook", "alert", "dead"): 1}
+    assert b"very-secret" not in generate_latest(instruments.registry)
+
+
+def test_only_an_alert_that_arrived_has_a_latency(instruments: Instruments):
+    instruments.attempted(a_delivery(), timedelta(minutes=2).total_seconds())
+    instruments.attempted(a_delivery(state=DeliveryState.PENDING), 1)
+    instruments.attempted(a_delivery(kind=DeliveryKind.STOP, to="stop"), 1)
+    instruments.attempted(a_delivery(kind=DeliveryKind.PLOT), 1)
+
+    assert samples(instruments, "watcher_delivery_latency_seconds_count") == {("slack",): 1}
+    assert samples(instruments, "watcher_delivery_latency_seconds_sum") == {("slack",): 120}
+    assert samples(instruments, "watcher_deliveries_total")[("stop", "stop", "delivered")] == 1
+
+
+def test_a_process_that_another_has_relieved_tells_no_number_of_jobs(instruments: Instruments):
+    instruments.watched(["InProgress", "InProgress", "Completed"])
+    assert samples(instruments, "watcher_watched_jobs") == {("InProgress",): 2, ("Completed",): 1}
+
+    instruments.watched([])
+    assert samples(instruments, "watcher_watched_jobs") == {}

@@ -1,0 +1,53 @@
+"""A loop that hangs can be told from one that waits."""
+
+from __future__ import annotations
+
+import pytest
+
+from watcher.loops import Lag, Loops
+
+
+class Clock:
+    seconds = 1000.0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def loops(clock: Clock) -> Loops:
+    return Loops(clock)
+
+
+def test_a_loop_that_has_just_begun_is_not_late(loops: Loops):
+    loops.add("receive", 300)
+
+    assert loops.lags() == [Lag("receive", 0, 300)]
+    assert loops.late() == []
+
+
+def test_a_loop_is_late_once_it_has_not_turned_within_its_own_bound(loops: Loops, clock: Clock):
+    turned = loops.add("receive", 300)
+    loops.add("logs", 900)
+
+    clock.seconds += 300
+    assert loops.late() == []
+    clock.seconds += 1
+    assert [lag.loop for lag in loops.late()] == ["receive"]
+    turned()
+    assert loops.late() == []
+
+
+def test_no_loop_turns_for_another(loops: Loops, clock: Clock):
+    turned = loops.add("look-1", 300)
+    loops.add("look-2", 300)
+
+    clock.seconds += 301
+    turned()
+
+    assert loops.late() == [Lag("look-2", 301, 300)]

@@ -1,0 +1,147 @@
+"""What a whole daemon tells over HTTP, and to a dead man's switch."""
+
+from __future__ import annotations
+
+import socket
+from contextlib import closing
+
+import httpx
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+from structlog.testing import capture_logs
+
+from tests.contract.tables import TABLE, create_table
+from tests.doubles.pings import Pings
+from tests.doubles.slack import SlackDouble
+from tests.e2e.conftest import changed, eventually, issue, running
+from watcher.app import App
+from watcher.config import Config
+from watcher.errors import ConfigError
+from watcher.sandbox.process import Sandbox
+
+
+@pytest.fixture
+def listening(config: Config) -> Config:
+    return changed(config, http={"listen": "127.0.0.1:0"})
+
+
+def get(app: App, path: str) -> httpx.Response:
+    server = eventually(lambda: app.server, "the daemon listens")
+    return httpx.get(f"http://127.0.0.1:{server.port}{path}", trust_env=False)
+
+
+def samples(app: App) -> dict[tuple[str, ...], float]:
+    """By name and the values of the labels, in the order of the labels' names."""
+    return {
+        (sample.name, *(value for _, value in sorted(sample.labels.items()))): sample.value
+        for family in text_string_to_metric_families(get(app, "/metrics").text)
+        for sample in family.samples
+    }
+
+
+def loops(app: App) -> set[str]:
+    return {labels[0] for name, *labels in samples(app) if name == "watcher_loop_lag_seconds"}
+
+
+def test_a_daemon_is_alive_and_ready_and_each_of_its_loops_turns(listening: Config):
+    config = changed(listening, rules={"log_group": "/watcher"})
+
+    with running(App(config)) as app:
+        assert get(app, "/healthz").text == "every loop turns\n"
+        assert get(app, "/readyz").text == "store and queue answer\n"
+        assert loops(app) == {
+            *("reconcile", "look-1", "look-2", "evaluate-1", "evaluate-2"),
+            *("logs", "evaluation_log", "outbox"),
+        }
+        assert "Watcher" in get(app, "/").text
+
+
+def test_an_alert_is_counted_on_its_whole_way(listening: Config, sandbox: Sandbox, slack: SlackDouble):
+    sandbox.control.put_training_job("churn", DebugRuleEvaluationStatuses=[issue()])
+
+    with running(App(listening)) as app:
+        eventually(lambda: slack.messages, "an alert")
+        eventually(lambda: app.store.next_due() is None, "it is settled")
+        told = samples(app)
+
+    assert told["watcher_rule_outcomes_total", "LossNotDecreasing", "debugger", "IssuesFound"] == 1
+    assert told["watcher_findings_total", "rule_issue"] == 1
+    assert told["watcher_deliveries_total", "slack", "alert", "delivered"] == 1
+    assert told["watcher_delivery_latency_seconds_count", "slack"] == 1
+    assert told["watcher_watched_jobs", "InProgress"] == 1
+    assert told["watcher_last_reconcile_timestamp_seconds",] > 1.7e9
+    assert told["watcher_delivery_overdue_seconds",] == 0
+
+
+def test_each_request_to_aws_is_counted_with_what_came_of_it(listening: Config, sandbox: Sandbox):
+    sandbox.control.inject_fault("sagemaker:Search", "ThrottlingException", "Rate exceeded", times=2)
+    answered = ("watcher_aws_requests_total", "Search", "ok", "sagemaker")
+
+    with running(App(listening)) as app:
+        eventually(lambda: answered in samples(app), "a search that is answered")
+        told = samples(app)
+
+    assert told["watcher_aws_requests_total", "Search", "ThrottlingException", "sagemaker"] == 2
+
+
+def test_a_store_and_a_queue_that_are_gone_are_named_and_the_daemon_lives_on(
+    listening: Config, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("watcher.readiness.FRESH", 0.0)
+    dynamodb, sqs = create_table(sandbox), sandbox.client("sqs")
+    queue = sqs.create_queue(QueueName="watcher")["QueueUrl"]
+    config = changed(listening, store={"url": f"dynamodb://{TABLE}"}, watch={"queue_url": queue})
+
+    with running(App(config)) as app:
+        assert get(app, "/readyz").status_code == 200
+        assert {"receive", "keep", "look-8"} <= loops(app)
+        assert ("watcher_queue_messages", "waiting") in samples(app)
+        dynamodb.delete_table(TableName=TABLE)
+        sqs.delete_queue(QueueUrl=queue)
+
+        answer = get(app, "/readyz")
+        assert answer.status_code == 503
+        store, queued = answer.text.splitlines()
+        assert TABLE in store
+        assert "sqs:GetQueueAttributes" in queued
+        assert get(app, "/healthz").status_code == 200
+
+
+def test_a_second_daemon_on_a_machine_goes_without_a_page_unless_it_was_told_where(config: Config):
+    with closing(socket.create_server(("127.0.0.1", 0))) as taken:
+        listen = f"127.0.0.1:{taken.getsockname()[1]}"
+        by_default = changed(config, http={"listen": listen})
+        by_default.http.model_fields_set.clear()
+
+        with capture_logs() as logged, running(App(by_default)) as app:
+            eventually(lambda: [line for line in logged if line["event"] == "ready"], "ready")
+        assert app.server is None
+        assert [line["event"] for line in logged if line["log_level"] == "warning"] == ["not_listening"]
+
+        told = App(changed(config, http={"listen": listen}))
+        with pytest.raises(ConfigError, match=listen):
+            told.run()
+        told.close()
+
+
+def test_whoever_waits_for_the_heartbeat_hears_it(config: Config):
+    with Pings() as pings, running(App(changed(config, http={"heartbeat_url": pings.url}))):
+        eventually(lambda: pings.received, "the first beat")
+
+
+def test_only_one_of_several_processes_reads_the_rules_logs_and_another_when_it_ends(
+    listening: Config, sandbox: Sandbox
+):
+    rule = {"RuleConfigurationName": "LossNotDecreasing", "RuleEvaluationStatus": "InProgress"}
+    sandbox.control.put_training_job("churn", DebugRuleEvaluationStatuses=[rule])
+    sandbox.control.write_logs("churn", ["loading"], rule="LossNotDecreasing")
+    searches = ("watcher_aws_requests_total", "Search", "ok", "sagemaker")
+    reads = ("watcher_aws_requests_total", "FilterLogEvents", "ok", "cloudwatch-logs")
+
+    with running(App(listening)) as first:
+        eventually(lambda: reads in samples(first), "the first one reads them")
+        with running(App(listening)) as second:
+            eventually(lambda: samples(second).get(searches, 0) >= 3, "some turns of the second one")
+            assert reads not in samples(second)
+            first.stop()
+            eventually(lambda: reads in samples(second), "the second one reads them")

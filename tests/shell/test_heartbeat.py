@@ -1,0 +1,123 @@
+"""A dead man's switch: an address hears of Watcher while all is well, and of nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+import pytest
+from structlog.testing import capture_logs
+
+from tests.doubles.pings import Pings
+from watcher.errors import StoreError
+from watcher.heartbeat import Heartbeat
+from watcher.loops import Loops
+from watcher.readiness import FRESH, Readiness
+from watcher.store.memory import MemoryStore
+
+
+class Clock:
+    seconds = 1000.0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+
+class Store(MemoryStore):
+    gone = False
+
+    def next_due(self) -> datetime | None:
+        if self.gone:
+            raise StoreError("store watcher.db: disk I/O error")
+        return super().next_due()
+
+
+@pytest.fixture
+def pings() -> Iterator[Pings]:
+    with Pings() as pings:
+        yield pings
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def loops(clock: Clock) -> Loops:
+    return Loops(clock)
+
+
+@pytest.fixture
+def store() -> Store:
+    return Store()
+
+
+@pytest.fixture
+def heartbeat(pings: Pings, loops: Loops, store: Store, clock: Clock) -> Heartbeat:
+    readiness = Readiness(store, None, lambda: datetime.now(UTC), clock)
+    return Heartbeat(pings.url, loops, readiness)
+
+
+def test_while_all_is_well_each_beat_is_told(heartbeat: Heartbeat, pings: Pings):
+    heartbeat.beat()
+    heartbeat.beat()
+
+    assert pings.received == 2
+
+
+def test_a_loop_that_hangs_keeps_it_back_until_it_turns(
+    heartbeat: Heartbeat, loops: Loops, clock: Clock, pings: Pings
+):
+    turned = loops.add("look-1", 300)
+    clock.seconds += 301
+
+    with capture_logs() as logged:
+        heartbeat.beat()
+
+    assert pings.received == 0
+    assert logged[0]["problems"] == ["the loop look-1 has not turned for 301 s"]
+    turned()
+    heartbeat.beat()
+    assert pings.received == 1
+
+
+def test_a_store_that_does_not_answer_keeps_it_back(
+    heartbeat: Heartbeat, store: Store, clock: Clock, pings: Pings
+):
+    store.gone = True
+    heartbeat.beat()
+    assert pings.received == 0
+
+    store.gone = False
+    clock.seconds += FRESH
+    heartbeat.beat()
+    assert pings.received == 1
+
+
+def test_an_address_that_refuses_is_said_once_without_the_address_and_tried_again(
+    heartbeat: Heartbeat, pings: Pings
+):
+    pings.status = 404
+    with capture_logs() as logged:
+        heartbeat.beat()
+        heartbeat.beat()
+    pings.status = 200
+    heartbeat.beat()
+
+    assert [line["event"] for line in logged] == ["heartbeat_not_told"]
+    assert logged[0]["error"] == "it answers 404"
+    assert pings.secret not in str(logged)
+    assert pings.received == 3
+
+
+def test_an_address_where_nobody_listens_ends_nothing(loops: Loops, store: Store, clock: Clock):
+    with Pings() as gone:
+        url = gone.url
+    heartbeat = Heartbeat(url, loops, Readiness(store, None, lambda: datetime.now(UTC), clock))
+
+    with capture_logs() as logged:
+        heartbeat.beat()
+
+    assert logged[0]["event"] == "heartbeat_not_told"
+    assert gone.secret not in str(logged)

@@ -1,0 +1,142 @@
+"""Whether store and queue answer is asked seldom, and never waited for by many."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from contextlib import closing
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from tests.jobs import NOON, a_job
+from watcher import policy
+from watcher.aws.queue import Depth
+from watcher.config import Config
+from watcher.detect import detect
+from watcher.errors import Unavailable
+from watcher.readiness import FRESH, STALE, Answer, Readiness
+from watcher.store import open_store
+from watcher.store.base import Look
+from watcher.store.memory import MemoryStore
+
+
+class Clock:
+    seconds = 1000.0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+
+class Queue:
+    """Answers, refuses, or hangs."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+        self.refuses = False
+        self.hangs = False
+        self.asking = threading.Event()
+        self.released = threading.Event()
+
+    def depth(self) -> Depth:
+        self.asked += 1
+        self.asking.set()
+        if self.hangs:
+            self.released.wait(10)
+        if self.refuses:
+            raise Unavailable("sqs:GetQueueAttributes did not answer", operation="sqs:GetQueueAttributes")
+        return Depth(3, 1, 0)
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def queue() -> Queue:
+    return Queue()
+
+
+@pytest.fixture
+def readiness(clock: Clock, queue: Queue) -> Readiness:
+    return Readiness(MemoryStore(), queue.depth, lambda: NOON, clock)
+
+
+def test_where_both_answer_it_is_ready_and_tells_what_they_said(readiness: Readiness):
+    assert readiness.answer() == Answer(problems=(), overdue=0.0, queue=Depth(3, 1, 0))
+
+
+def test_without_a_queue_only_the_store_is_asked(clock: Clock):
+    assert Readiness(MemoryStore(), None, lambda: NOON, clock).answer() == Answer((), 0.0, None)
+
+
+def test_they_are_asked_again_only_when_the_answer_is_not_fresh_any_more(
+    readiness: Readiness, clock: Clock, queue: Queue
+):
+    for _ in range(100):
+        readiness.answer()
+    assert queue.asked == 1
+
+    queue.refuses = True
+    clock.seconds += FRESH
+    assert readiness.answer().problems == ("sqs:GetQueueAttributes did not answer",)
+    assert queue.asked == 2
+
+
+def test_it_is_ready_again_when_they_answer_again(readiness: Readiness, clock: Clock, queue: Queue):
+    queue.refuses = True
+    assert not readiness.answer().ready
+    queue.refuses = False
+    clock.seconds += FRESH
+    assert readiness.answer().ready
+
+
+def test_whoever_asks_while_another_waits_gets_the_last_answer_and_later_none(
+    readiness: Readiness, clock: Clock, queue: Queue
+):
+    readiness.answer()
+    queue.asking.clear()
+    queue.hangs = True
+    clock.seconds += FRESH
+    hanging = threading.Thread(target=readiness.answer)
+    hanging.start()
+    queue.asking.wait(10)
+
+    assert readiness.answer().ready
+    clock.seconds += STALE
+    assert readiness.answer().problems == (f"store and queue have not answered for {FRESH + STALE:.0f} s",)
+
+    queue.released.set()
+    hanging.join()
+    assert readiness.answer().ready
+
+
+def test_a_store_that_cannot_be_read_is_a_problem_with_a_sentence(tmp_path: Path, clock: Clock):
+    file = tmp_path / "watcher.db"
+    store = open_store(f"sqlite:///{file}")
+    readiness = Readiness(store, None, lambda: NOON, clock)
+    assert readiness.answer().ready
+
+    with closing(sqlite3.connect(file)) as connection:
+        connection.execute("DROP TABLE deliveries")
+    clock.seconds += FRESH
+
+    (problem,) = readiness.answer().problems
+    assert str(file) in problem
+    assert readiness.answer().overdue is None
+    store.close()
+
+
+@pytest.mark.parametrize(("due_in", "overdue"), [(-90, 90), (30, 0)])
+def test_what_is_due_and_not_delivered_is_overdue(clock: Clock, due_in: float, overdue: float):
+    job = a_job(status="Failed", failure_reason="exit code 1")
+    (finding,) = detect(None, job, now=NOON, stopped_by_us=False)
+    rows = policy.deliveries(finding, policy.decide(finding, job, Config()), Config().stop, NOON)
+    due = tuple(replace(row, due_at=NOON + timedelta(seconds=due_in)) for row in rows)
+    store = MemoryStore()
+    store.commit([Look(job, "1", NOON, watching=True, findings=(finding,), deliveries=due)])
+
+    assert Readiness(store, None, lambda: NOON, clock).answer().overdue == overdue

@@ -1,0 +1,278 @@
+"""What is answered over HTTP, by the real server on loopback."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import replace
+
+import httpx
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.jobs import NOON, a_job, an_outcome
+from watcher import policy
+from watcher.aws.queue import Depth
+from watcher.config import Config, Route
+from watcher.detect import detect
+from watcher.errors import ConfigError, Unavailable
+from watcher.instruments import Instruments
+from watcher.loops import Loops
+from watcher.model import DeliveryState
+from watcher.momentary import Momentary
+from watcher.readiness import FRESH, Readiness
+from watcher.store.base import Look
+from watcher.store.memory import MemoryStore
+from watcher.web.application import application
+from watcher.web.server import Server
+from watcher.web.status_page import StatusPage
+
+HTML = "<script>alert(1)</script>"
+
+
+class Clock:
+    seconds = 1000.0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+
+class Daemon:
+    """What of the daemon is told over HTTP."""
+
+    def __init__(self) -> None:
+        self.clock = Clock()
+        self.store = MemoryStore()
+        self.loops = Loops(self.clock)
+        self.refused = False
+        self.readiness = Readiness(self.store, self.depth, lambda: NOON, self.clock)
+        self.instruments = Instruments()
+        self.instruments.registry.register(Momentary(self.loops, self.readiness, None))
+        page = StatusPage(
+            store=self.store,
+            url="sqlite:///watcher.db",
+            loops=self.loops,
+            readiness=self.readiness,
+            clock=lambda: NOON,
+            monotonic=self.clock,
+        )
+        self.application = application(self.loops, self.readiness, self.instruments.registry, page)
+
+    def depth(self) -> Depth:
+        if self.refused:
+            raise Unavailable("sqs:GetQueueAttributes did not answer", operation="sqs:GetQueueAttributes")
+        return Depth(waiting=3, in_flight=2, dead=1)
+
+    def find(self, name: str, reason: str = "exit code 1", **delivery: object) -> None:
+        """A job has failed, and that is told or to be told."""
+        job = a_job(name, status="Failed", failure_reason=reason, outcomes=(an_outcome("IssuesFound"),))
+        findings = detect(None, job, now=NOON, stopped_by_us=False)
+        config = Config(route=(Route(to=("slack:#alerts",)),))
+        rows = [
+            replace(row, **delivery)  # type: ignore[arg-type]
+            for finding in findings
+            for row in policy.deliveries(finding, policy.decide(finding, job, config), config.stop, NOON)
+        ]
+        look = Look(job, "1", NOON, watching=True, findings=tuple(findings), deliveries=tuple(rows))
+        self.store.commit([look])
+
+
+@contextmanager
+def serving(daemon: Daemon, listen: str = "127.0.0.1:0") -> Iterator[httpx.Client]:
+    server = Server(listen, daemon.application)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    host = listen.rpartition(":")[0]
+    try:
+        with httpx.Client(base_url=f"http://{host}:{server.port}", trust_env=False) as client:
+            yield client
+    finally:
+        server.close()
+        thread.join(10)
+    assert not thread.is_alive()
+
+
+@pytest.fixture
+def daemon() -> Daemon:
+    return Daemon()
+
+
+@pytest.fixture
+def client(daemon: Daemon) -> Iterator[httpx.Client]:
+    with serving(daemon) as client:
+        yield client
+
+
+# -- /healthz and /readyz -------------------------------------------------------------------------
+
+
+def test_it_is_alive_while_every_loop_turns(daemon: Daemon, client: httpx.Client):
+    daemon.loops.add("receive", 300)
+
+    answer = client.get("/healthz")
+
+    assert (answer.status_code, answer.text) == (200, "every loop turns\n")
+
+
+def test_a_loop_that_hangs_is_named_with_how_long_and_one_that_turns_is_not(
+    daemon: Daemon, client: httpx.Client
+):
+    hanging = threading.Event()
+    hung, released = threading.Event(), threading.Event()
+    turned = {name: daemon.loops.add(name, 300) for name in ("look-1", "look-2")}
+
+    def loop() -> None:
+        while not released.is_set():
+            turned["look-1"]()
+            if hanging.is_set():
+                hung.set()
+                released.wait(10)
+
+    thread = threading.Thread(target=loop)
+    thread.start()
+    assert client.get("/healthz").status_code == 200
+    hanging.set()
+    hung.wait(10)
+    daemon.clock.seconds += 301
+    turned["look-2"]()
+
+    answer = client.get("/healthz")
+
+    assert answer.status_code == 503
+    assert answer.text == "the loop look-1 has not turned for 301 s (at most 300)\n"
+    released.set()
+    thread.join(10)
+
+
+def test_it_is_ready_while_store_and_queue_answer_and_says_which_does_not(
+    daemon: Daemon, client: httpx.Client
+):
+    assert client.get("/readyz").status_code == 200
+
+    daemon.refused = True
+    daemon.clock.seconds += FRESH
+
+    answer = client.get("/readyz")
+    assert (answer.status_code, answer.text) == (503, "sqs:GetQueueAttributes did not answer\n")
+    assert client.get("/healthz").status_code == 200
+
+
+# -- /metrics -------------------------------------------------------------------------------------
+
+
+def test_prometheus_can_read_what_it_is_told(daemon: Daemon, client: httpx.Client):
+    daemon.loops.add("receive", 300)
+    answer = client.get("/metrics")
+
+    samples = {
+        (sample.name, *sample.labels.values()): sample.value
+        for family in text_string_to_metric_families(answer.text)
+        for sample in family.samples
+    }
+    assert answer.headers["Content-Type"].startswith("text/plain; version=")
+    assert samples["watcher_ready",] == 1
+    assert samples["watcher_loop_lag_seconds", "receive"] == 0
+    assert samples["watcher_queue_messages", "waiting"] == 3
+    assert samples["watcher_queue_messages", "dead"] == 1
+
+
+def test_of_what_does_not_answer_there_is_no_sample(daemon: Daemon, client: httpx.Client):
+    daemon.refused = True
+
+    text = client.get("/metrics").text
+
+    assert "watcher_queue_messages{" not in text
+    assert "watcher_ready 0.0" in text
+
+
+def test_openmetrics_is_given_to_who_asks_for_it(client: httpx.Client):
+    answer = client.get("/metrics", headers={"Accept": "application/openmetrics-text; version=1.0.0"})
+
+    assert answer.headers["Content-Type"].startswith("application/openmetrics-text")
+    assert answer.text.endswith("# EOF\n")
+
+
+# -- the status page ------------------------------------------------------------------------------
+
+
+def test_the_page_shows_jobs_findings_and_where_they_were_told(daemon: Daemon, client: httpx.Client):
+    daemon.find("churn", state=DeliveryState.DELIVERED)
+    daemon.find("fraud", state=DeliveryState.DEAD, error="channel_not_found")
+
+    page = client.get("/").text
+
+    assert "churn" in page
+    assert "slack:#alerts delivered" in page
+    assert "Given up (dead letters)" in page
+    assert "channel_not_found" in page
+    assert (
+        'href="https://us-east-1.console.aws.amazon.com/sagemaker/home?region=us-east-1#/jobs/churn"' in page
+    )
+
+
+def test_the_page_says_which_loop_hangs(daemon: Daemon, client: httpx.Client):
+    daemon.loops.add("receive", 300)
+    assert "all 1 turn" in client.get("/").text
+
+    daemon.clock.seconds += 600
+
+    assert "receive has not turned for 10 min" in client.get("/").text
+
+
+def test_nothing_that_a_job_says_becomes_part_of_the_page(daemon: Daemon, client: httpx.Client):
+    daemon.find("churn", state=DeliveryState.DEAD, error=HTML)
+
+    answer = client.get("/")
+
+    assert HTML not in answer.text
+    assert "&lt;script&gt;" in answer.text
+    assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
+
+
+def test_however_often_it_is_asked_for_the_store_is_read_once_in_a_while(
+    daemon: Daemon, client: httpx.Client
+):
+    client.get("/")
+    daemon.find("churn")
+
+    assert "churn" not in client.get("/").text
+    daemon.clock.seconds += FRESH
+    assert "churn" in client.get("/").text
+
+
+# -- who asks, and how ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", ["/", "/healthz", "/readyz", "/metrics"])
+def test_it_can_only_be_read(client: httpx.Client, path: str):
+    assert client.head(path).status_code == 200
+    for method in ("POST", "PUT", "DELETE"):
+        assert client.request(method, path).status_code == 405
+
+
+def test_there_is_nothing_else(client: httpx.Client):
+    assert client.get("/status").status_code == 404
+
+
+def test_a_client_that_asks_and_never_ends_holds_nobody_up(client: httpx.Client):
+    address = (client.base_url.host, client.base_url.port)
+    with closing(socket.create_connection(address)) as slow:  # type: ignore[arg-type]
+        slow.sendall(b"GET /metrics HTTP/1.1\r\nHost: ")
+
+        assert client.get("/healthz").status_code == 200
+
+
+def test_it_listens_where_ipv6_says(daemon: Daemon):
+    with serving(daemon, "[::1]:0") as client:
+        assert client.get("/healthz").status_code == 200
+
+
+def test_where_it_cannot_listen_the_setting_is_named_with_the_mend(daemon: Daemon):
+    with closing(socket.create_server(("127.0.0.1", 0))) as taken:
+        listen = f"127.0.0.1:{taken.getsockname()[1]}"
+        with pytest.raises(ConfigError, match=r"http\.listen = .*Address already in use.*write another"):
+            Server(
+                listen, application(daemon.loops, daemon.readiness, daemon.instruments.registry, daemon.page)
+            )

@@ -1,0 +1,65 @@
+"""What is answered at which path.
+
+    /          what Watcher knows, for people
+    /healthz   200 while every loop turns: else whoever runs the process should start it anew
+    /readyz    200 while store and queue answer
+    /metrics   for Prometheus
+
+`/healthz` says nothing of store and queue: a new process would not reach them either.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import choose_encoder
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, PlainTextResponse, Response
+from starlette.routing import Route
+
+from watcher.errors import WatcherError
+from watcher.loops import Loops
+from watcher.readiness import Readiness
+
+SECURE = {
+    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'",
+    "X-Content-Type-Options": "nosniff",
+    "Cache-Control": "no-store",
+}
+
+
+def application(
+    loops: Loops, readiness: Readiness, registry: CollectorRegistry, status_page: Callable[[], str]
+) -> Starlette:
+    # Plain functions, which may have to wait, are run in threads by Starlette; /healthz waits for nobody.
+
+    async def healthz(_: Request) -> Response:
+        late = loops.late()
+        lines = [
+            f"the loop {lag.loop} has not turned for {lag.seconds:.0f} s (at most {lag.bound:.0f})"
+            for lag in late
+        ]
+        return _answer(lines or ["every loop turns"], well=not late)
+
+    def readyz(_: Request) -> Response:
+        problems = readiness.answer().problems
+        return _answer(problems or ["store and queue answer"], well=not problems)
+
+    def metrics(request: Request) -> Response:
+        encode, content_type = choose_encoder(request.headers.get("Accept", ""))
+        return Response(encode(registry), headers={"Content-Type": content_type})
+
+    def status(_: Request) -> Response:
+        try:
+            return HTMLResponse(status_page(), headers=SECURE)
+        except WatcherError as error:
+            return _answer([str(error)], well=False)
+
+    pages = {"/": status, "/healthz": healthz, "/readyz": readyz, "/metrics": metrics}
+    return Starlette(routes=[Route(path, page, methods=["GET"]) for path, page in pages.items()])
+
+
+def _answer(lines: list[str] | tuple[str, ...], *, well: bool) -> Response:
+    return PlainTextResponse("\n".join(lines) + "\n", status_code=200 if well else 503, headers=SECURE)

@@ -1,0 +1,55 @@
+"""Listens for HTTP, and serves it from one thread."""
+
+from __future__ import annotations
+
+import socket
+from typing import TYPE_CHECKING
+
+import uvicorn
+
+from watcher.errors import ConfigError
+
+if TYPE_CHECKING:
+    from starlette.applications import Starlette
+
+LONGEST_SHUTDOWN = 2
+"""Seconds in which an answer that is under way may end."""
+
+
+class Server:
+    """`listen` is HOST:PORT, an IPv6 address in brackets; port 0 takes a free one.
+
+    Raises `ConfigError` where it cannot listen there.
+    """
+
+    def __init__(self, listen: str, application: Starlette) -> None:
+        self._socket = _listening(listen)
+        self.port: int = self._socket.getsockname()[1]
+        self._server = uvicorn.Server(
+            uvicorn.Config(
+                application,
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                timeout_graceful_shutdown=LONGEST_SHUTDOWN,
+            )
+        )
+
+    def run(self) -> None:
+        """Until `close` is called."""
+        self._server.run(sockets=[self._socket])
+
+    def close(self) -> None:
+        self._server.should_exit = True
+
+
+def _listening(listen: str) -> socket.socket:
+    host, _, port = listen.rpartition(":")
+    family = socket.AF_INET6 if host.startswith("[") else socket.AF_INET
+    try:
+        return socket.create_server((host.strip("[]"), int(port)), family=family)
+    except (OSError, OverflowError) as error:
+        raise ConfigError(
+            f'http.listen = "{listen}": cannot listen there ({error}); write another HOST:PORT, or ""'
+        ) from error

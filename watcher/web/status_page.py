@@ -1,0 +1,79 @@
+"""What Watcher knows as a page for people: the same as `watcher status`, `jobs` and `findings`."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from datetime import datetime
+from functools import cached_property
+
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
+
+from watcher import __version__, links, views
+from watcher.loops import Loops
+from watcher.phrases import ago, counts, duration, instances
+from watcher.readiness import Readiness
+from watcher.store.base import Store
+
+FRESH = 10.0
+"""Seconds for which a page is shown again: making one reads the whole store."""
+MOST_ROWS = 50
+"""The newest; `watcher jobs` and `watcher findings` list all."""
+
+
+class StatusPage:
+    """`url` is the store's. Safe to use from several threads."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        url: str,
+        loops: Loops,
+        readiness: Readiness,
+        clock: Callable[[], datetime],
+        monotonic: Callable[[], float],
+    ) -> None:
+        self._store, self._url, self._loops, self._readiness = store, url, loops, readiness
+        self._clock, self._monotonic = clock, monotonic
+        self._making = threading.Lock()
+        self._page = ""
+        self._made_at = monotonic() - FRESH
+
+    def __call__(self) -> str:
+        """The page as HTML. Raises `StoreError`."""
+        with self._making:
+            if self._monotonic() - self._made_at >= FRESH:
+                self._page = self._make()
+                self._made_at = self._monotonic()
+            return self._page
+
+    def _make(self) -> str:
+        now = self._clock()
+        jobs = views.jobs(self._store)
+        # What is still going on is what people look for; each of the two newest first.
+        jobs.sort(key=lambda job: not job["watching"])
+        return self._template.render(
+            version=__version__,
+            now=now,
+            status=views.status(self._store, self._url),
+            jobs=jobs[:MOST_ROWS],
+            findings=views.findings(self._store)[:MOST_ROWS],
+            lags=self._loops.lags(),
+            problems=self._readiness.answer().problems,
+            most_rows=MOST_ROWS,
+        )
+
+    @cached_property
+    def _template(self) -> Template:
+        environment = Environment(
+            loader=PackageLoader("watcher.web", "."),
+            autoescape=True,
+            undefined=StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+        environment.globals["training_job"] = links.training_job
+        environment.filters.update(ago=ago, counts=counts, duration=duration)
+        environment.globals["instances"] = instances
+        return environment.get_template("status.html")
