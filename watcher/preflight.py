@@ -5,15 +5,18 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from importlib.util import find_spec
 
+from botocore.exceptions import ClientError
+
 from watcher.aws.accounts import Accounts
 from watcher.aws.evaluation_log import missing_group
 from watcher.aws.metrics import Metrics, Query
+from watcher.aws.queue import Queue
 from watcher.aws.sagemaker import TrainingJobs, parse_job
 from watcher.aws.session import Aws, translate
 from watcher.config import Config
@@ -25,6 +28,8 @@ from watcher.store import open_store
 
 NO_SUCH_JOB = "watcher-check-there-is-no-such-job"
 NO_SUCH_STREAM = "watcher-check/there-is-no-such-stream"
+NO_STREAMS_NAME = "watcher-check:no-stream-can-be-called-so"
+NO_SUBJECT = "watcher check: longer than the hundred characters that a subject may have".ljust(101, ".")
 LONG_AGO = datetime(2026, 1, 1, tzinfo=UTC)
 """Whether metrics may be read does not depend on their time."""
 RECENT = 10
@@ -57,6 +62,8 @@ def preflight(config: Config, source: str) -> Iterator[Check]:
         yield _tried("Slack", lambda: _slack(config))
     accounts = Accounts(config.region, config.account)
     yield from _place(config, accounts.home)
+    if url := config.watch.queue_url:
+        yield _tried("queue", lambda: _queue(Queue(accounts.home, url)))
     for place in accounts.places[1:]:
         for check in _place(config, place):
             yield replace(check, name=f"{check.name} ({place.name})")
@@ -160,7 +167,14 @@ def _jobs_in_progress(aws: Aws, recent: list[JobSnapshot]) -> str | Check:
             f"allow {denied.operation}",
         )
     recent += [parse_job(result["TrainingJob"]) for result in answer["Results"]]
-    return f"Search answers in {aws.region}"
+    found = f"Search answers in {aws.region}"
+    try:
+        with translate("sagemaker:ListTrainingJobs"):
+            aws.sagemaker.list_training_jobs(MaxResults=1)
+    except AccessDenied as denied:
+        without = f"{found}; {denied}; without it nothing takes the place of Search, should that be refused"
+        return Check("jobs in progress", State.WARNING, without, f"allow {denied.operation}")
+    return found
 
 
 def _job_details(aws: Aws, recent: Sequence[JobSnapshot]) -> str:
@@ -204,7 +218,24 @@ def _evaluation_log(aws: Aws, group: str) -> str | Check:
             logStreamName=NO_SUCH_STREAM,
             logEvents=[{"timestamp": int(time.time() * 1000), "message": "watcher check"}],
         )
-    return f"{group} takes lines; that logs:CreateLogStream is allowed cannot be tried without creating one"
+    with _invalid("logs:CreateLogStream"):
+        aws.logs.create_log_stream(logGroupName=group, logStreamName=NO_STREAMS_NAME)
+    return f"{group} takes streams and lines"
+
+
+@contextmanager
+def _invalid(operation: str) -> Iterator[None]:
+    """A request that AWS cannot carry out. What is wrong with it is said only to those who may make it."""
+    try:
+        with translate(operation):
+            yield
+    except AwsError as error:
+        answer = error.__cause__
+        if not isinstance(answer, ClientError) or answer.response["Error"]["Code"] not in _INVALID:
+            raise
+
+
+_INVALID = {"InvalidParameter", "InvalidParameterException"}
 
 
 def _debug_output(aws: Aws, recent: Sequence[JobSnapshot]) -> str | Check:
@@ -225,6 +256,20 @@ def _debug_output(aws: Aws, recent: Sequence[JobSnapshot]) -> str | Check:
     return place
 
 
+def _queue(queue: Queue) -> str | Check:
+    queue.try_calls()
+    depth = queue.depth()
+    found = f"{depth.waiting} waiting, {depth.in_flight} in flight"
+    if depth.dead is None:
+        said = f"{found}; no dead-letter queue is to be seen"
+        mend = "set a redrive policy, and allow sqs:GetQueueUrl and sqs:GetQueueAttributes on its target"
+        return Check("queue", State.WARNING, said, mend)
+    if depth.dead:
+        said = f"{found}; {depth.dead} that nobody could handle are in the dead-letter queue"
+        return Check("queue", State.WARNING, said, "see in the log why, then start a redrive in the console")
+    return f"{found}; the dead-letter queue is empty"
+
+
 def _training_metrics(aws: Aws, *, needed: bool) -> str | Check:
     """`needed`: rules are evaluated on them, where a job saves no tensors."""
     try:
@@ -242,18 +287,13 @@ def _topics(config: Config) -> Iterator[Destination]:
     return (place for place in map(Destination.parse, texts) if place.kind is DestinationKind.SNS)
 
 
-def _topic(aws: Aws, topic: Destination) -> str | Check:
-    try:
-        with translate("sns:GetTopicAttributes"):
-            aws.sns(topic.region).get_topic_attributes(TopicArn=topic.address)
-    except AccessDenied:
-        return Check(
-            f"topic {topic.address}",
-            State.WARNING,
-            "cannot be tried without publishing, and sns:GetTopicAttributes is not allowed",
-            "see that sns:Publish is allowed",
-        )
-    return "is there; that sns:Publish is allowed cannot be tried without publishing"
+def _topic(aws: Aws, topic: Destination) -> str:
+    # Not needed to publish, so often not allowed. Without it a missing topic may not be noticed here.
+    with suppress(AccessDenied), translate("sns:GetTopicAttributes"):
+        aws.sns(topic.region).get_topic_attributes(TopicArn=topic.address)
+    with _invalid("sns:Publish"):
+        aws.sns(topic.region).publish(TopicArn=topic.address, Subject=NO_SUBJECT, Message="watcher check")
+    return "takes messages"
 
 
 _ASSUMED_ROLE = re.compile(r"arn:(aws[a-z-]*):sts::(\d+):assumed-role/([^/]+)/.+")
@@ -265,7 +305,16 @@ def _stopping(aws: Aws, caller: str) -> str | Check:
         arn = _principal(aws, caller)
         with translate("iam:SimulatePrincipalPolicy"):
             answer = aws.client("iam").simulate_principal_policy(
-                PolicySourceArn=arn, ActionNames=["sagemaker:StopTrainingJob"]
+                PolicySourceArn=arn,
+                ActionNames=["sagemaker:StopTrainingJob"],
+                # deploy/policy.json allows it for jobs with this tag; whether one has it is not known here.
+                ContextEntries=[
+                    {
+                        "ContextKeyName": "aws:ResourceTag/watcher:stop",
+                        "ContextKeyValues": ["allowed"],
+                        "ContextKeyType": "string",
+                    }
+                ],
             )
     except AwsError as error:
         return Check(

@@ -117,9 +117,11 @@ def main(jobs: int) -> None:
             calls[operation] += 1
             if operation == "Search":
                 self.answer(rendered[int(asked.get("NextToken", 0))])
-            else:
+            elif operation == "DescribeTrainingJob":
                 number = int(asked["TrainingJobName"].rpartition("-")[2])
                 self.answer(json.dumps(record(number)).encode())
+            else:  # the rules' logs: there is none yet
+                self.answer(b'{"logStreams": [], "events": []}')
 
         def do_GET(self) -> None:
             if "list-type=2" in self.path:

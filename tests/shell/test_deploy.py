@@ -17,6 +17,7 @@ from tests.stacks import DEPLOY, POLICY, Stack, create, create_service
 from watcher.app import DRAIN
 from watcher.config import load
 from watcher.sandbox.process import Sandbox
+from watcher.store.dynamodb import EXPIRES_AT, KEYS
 
 TEMPLATE = load_template(str(DEPLOY / "ecs.yaml"))
 MEMBER_TEMPLATE = load_template(str(DEPLOY / "member-account.yaml"))
@@ -184,6 +185,14 @@ def test_nothing_can_connect_to_it():
     assert not any(
         resource["Type"].startswith("AWS::ElasticLoadBalancing") for resource in RESOURCES.values()
     )
+
+
+def test_the_table_is_the_one_that_the_store_wants():
+    table = RESOURCES["Table"]["Properties"]
+
+    assert {key["AttributeName"]: key["KeyType"] for key in table["KeySchema"]} == KEYS
+    assert table["AttributeDefinitions"] == [{"AttributeName": key, "AttributeType": "S"} for key in KEYS]
+    assert table["TimeToLiveSpecification"] == {"AttributeName": EXPIRES_AT, "Enabled": True}
 
 
 def test_what_holds_the_state_outlives_the_stack():

@@ -27,6 +27,10 @@ idle queue costs less than a cent a day either way."""
 
 _HOST = re.compile(r"https://sqs\.([a-z0-9-]+)\.amazonaws\.com")
 
+NO_SUCH_RECEIPT = "watcher-check-there-is-no-such-receipt"
+TOO_LONG = 901
+"""Seconds; SQS delays a message by 900 at most."""
+
 T = TypeVar("T")
 
 
@@ -114,6 +118,25 @@ class Queue:
             refused += [batch[int(entry["Id"])] for entry in answer.get("Failed", [])]
         return refused
 
+    def try_calls(self) -> None:
+        """Raises what refuses to let messages be received, held, deleted or sent, and does none of it.
+
+        One message may be looked at, which SQS counts as a receive; it is visible to all the while.
+        """
+        with translate("sqs:ReceiveMessage"):
+            self._sqs.receive_message(QueueUrl=self.url, VisibilityTimeout=0)
+        # That there is no such receipt is said of each entry, and only to those who may hold and delete.
+        self.hold([NO_SUCH_RECEIPT], 0)
+        with translate("sqs:DeleteMessage"):
+            self._sqs.delete_message_batch(
+                QueueUrl=self.url, Entries=[{"Id": "0", "ReceiptHandle": NO_SUCH_RECEIPT}]
+            )
+        # A delay that is too long is refused of each entry, too.
+        with translate("sqs:SendMessage"):
+            self._sqs.send_message_batch(
+                QueueUrl=self.url, Entries=[{"Id": "0", "MessageBody": "{}", "DelaySeconds": TOO_LONG}]
+            )
+
     def depth(self) -> Depth:
         with translate("sqs:GetQueueAttributes"):
             attributes = self._sqs.get_queue_attributes(
@@ -135,8 +158,9 @@ class Queue:
             return None
         *_, account, name = json.loads(redrive_policy)["deadLetterTargetArn"].split(":")
         try:
-            with translate("sqs:GetQueueAttributes"):
+            with translate("sqs:GetQueueUrl"):
                 url = self._sqs.get_queue_url(QueueName=name, QueueOwnerAWSAccountId=account)["QueueUrl"]
+            with translate("sqs:GetQueueAttributes"):
                 attributes = self._sqs.get_queue_attributes(
                     QueueUrl=url, AttributeNames=["ApproximateNumberOfMessages"]
                 )["Attributes"]

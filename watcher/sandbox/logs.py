@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import Any
 
-from moto.logs.exceptions import ResourceNotFoundException
+from moto.logs.exceptions import InvalidParameterException, ResourceNotFoundException
 from moto.logs.models import LogEvent, LogGroup, LogStream, logs_backends
 from moto.logs.utils import EventMessageFilter
 
@@ -20,13 +20,26 @@ PAGE_SIZE = 1_000_000
 
 _writing = threading.Lock()
 _put_log_events = LogStream.put_log_events
+_create_log_stream = LogGroup.create_log_stream
 
 
 def install() -> None:
     """Let moto's log groups do as CloudWatch's: events of several streams in the order of time, pages that
-    cost what is on them, a missing stream refused, and no event id given to two events."""
+    cost what is on them, a missing stream and an impossible name of one refused, and no event id given to
+    two events."""
+    LogGroup.create_log_stream = create_log_stream
     LogGroup.filter_log_events = filter_log_events
     LogStream.put_log_events = put_log_events
+
+
+def create_log_stream(self: LogGroup, log_stream_name: str) -> None:
+    if set(log_stream_name) & set(":*"):
+        raise InvalidParameterException(
+            constraint="Member must satisfy regular expression pattern: [^:*]*",
+            parameter="logStreamName",
+            value=log_stream_name,
+        )
+    _create_log_stream(self, log_stream_name)
 
 
 def put_log_events(self: LogStream, log_events: list[dict[str, Any]]) -> str:

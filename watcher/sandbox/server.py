@@ -56,7 +56,7 @@ def running(settings: Settings, port: int) -> Iterator[tuple[str, Path]]:
     )
     from werkzeug.serving import make_server
 
-    from watcher.sandbox import dynamodb, logs, metrics
+    from watcher.sandbox import dynamodb, iam, logs, metrics
     from watcher.sandbox.control_api import ControlApi, close_all_lives
     from watcher.sandbox.faults import Faults
     from watcher.sandbox.publisher import Publisher
@@ -82,6 +82,7 @@ def running(settings: Settings, port: int) -> Iterator[tuple[str, Path]]:
         )
         endpoint = f"http://{HOST}:{server.port}"
         dynamodb.install()
+        iam.install()
         logs.install()
         metrics.install()
         install(Surroundings(settings, endpoint, directory, publisher))

@@ -31,6 +31,7 @@ a year after it came, if it is closed.
 from __future__ import annotations
 
 import random
+import secrets
 import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -402,16 +403,22 @@ class DynamoStore:
     # ---------------------------------------------------------------------------------------------
 
     def check(self) -> str:
+        """Makes each kind of request that the store makes, on an item of its own; it is gone afterwards."""
+        key = ("PROBE", secrets.token_hex(8))
+        named = {"pk": key[0], "sk": key[1]}
+        self._put(named, "attribute_not_exists(pk)", {})
         with self._translated():
-            written = self._dynamodb.update_item(
+            self._dynamodb.update_item(
                 TableName=self._table,
-                Key=_attributes({"pk": "PROBE", "sk": "PROBE"}),
+                Key=_key(key),
                 UpdateExpression="ADD writes :one",
                 ExpressionAttributeValues=_attributes({":one": 1}),
-                ReturnValues="UPDATED_NEW",
-            )["Attributes"]["writes"]["N"]
-        read = self._get(("PROBE", "PROBE")) or {}
-        if read.get("writes", 0) < int(written):
+            )
+        kept = [self._get(key), self._get_many([key]).get(key)]
+        some = next(self._pages("scan", Limit=1), None)
+        with self._translated():
+            self._dynamodb.delete_item(TableName=self._table, Key=_key(key))
+        if some is None or any(item is None or item.get("writes") != 1 for item in kept):
             raise StoreError(f"table {self._table} does not keep what is written to it; change store.url")
         return f"DynamoDB, table {self._table}, watched jobs: {len(self.watching())}"
 

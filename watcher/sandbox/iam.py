@@ -1,0 +1,122 @@
+"""IAM where moto stops short: which actions a request needs, on which resources, and how it is denied.
+
+moto judges SageMaker, DynamoDB, SNS, CloudWatch and the logs by the name of the operation and the resource
+`*`, and answers with a code of its own. At AWS a batch needs the action of its parts, a transaction those of
+its items, and a denial is an `AccessDeniedException`. Policies count once `/moto-api/reset-auth` was told so;
+the sandbox's own key is the root's then, whom none restricts. The conditions of identity policies are not
+looked at.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from botocore.credentials import Credentials
+from moto.core.exceptions import JsonRESTError
+from moto.iam import access_control
+
+from watcher.sandbox.environment import ACCESS_KEY, SECRET_KEY
+
+Permission = tuple[str, str]
+"""An action, and the ARN of the resource that it is needed on, or `*`."""
+
+
+ALL = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}]}
+
+_create_access_key = access_control.create_access_key
+
+
+def install() -> None:
+    access_control.IAMRequest = Request
+    access_control.create_access_key = create_access_key
+
+
+def create_access_key(account_id: str, partition: str, access_key_id: str, headers: Mapping[str, str]) -> Any:
+    """What moto knows of the key that a request is signed with."""
+    if access_key_id == ACCESS_KEY:
+        return RootKey(f"arn:{partition}:iam::{account_id}:root")
+    return _create_access_key(account_id, partition, access_key_id, headers)
+
+
+@dataclass(frozen=True, slots=True)
+class RootKey:
+    arn: str
+
+    def create_credentials(self) -> Credentials:
+        return Credentials(ACCESS_KEY, SECRET_KEY)
+
+    def collect_policies(self) -> list[dict[str, str]]:
+        return [{"policy_document": json.dumps(ALL)}]
+
+
+class Request(access_control.IAMRequest):  # type: ignore[misc]
+    _action: str
+    _resource: str
+
+    def check_action_permitted(self, resource: str) -> None:
+        is_json = "X-Amz-Target" in self._headers
+        request = json.loads(self._body or "{}") if is_json else _form(self._data)
+        needed = permissions(self._action, request, f"{self._region}:{self.account_id}")
+        for action, each in needed or [(self._action, resource)]:
+            self._action, self._resource = action, each
+            super().check_action_permitted(each)
+
+    def _raise_access_denied(self) -> None:
+        if "X-Amz-Target" not in self._headers:
+            super()._raise_access_denied()
+        raise JsonRESTError(
+            "AccessDeniedException",
+            f"User: {self._access_key.arn} is not authorized to perform: {self._action} on resource: "
+            f"{self._resource}",
+        )
+
+
+def permissions(action: str, request: Mapping[str, Any], where: str) -> list[Permission]:
+    """What the request needs; empty for services that moto judges well by itself.
+
+    `action` is named by what was signed for and the operation (`monitoring:GetMetricData`), and `where` is
+    `REGION:ACCOUNT`.
+    """
+    service, _, operation = action.partition(":")
+    match service:
+        case "sagemaker":
+            named = request.get("TrainingJobName")
+            arn = f"arn:aws:sagemaker:{where}:training-job/{named}" if named else request.get("ResourceArn")
+            return [(action, arn or "*")]
+        case "logs":
+            group, stream = request.get("logGroupName", ""), request.get("logStreamName", "")
+            return [(action, f"arn:aws:logs:{where}:log-group:{group}:log-stream:{stream}")]
+        case "monitoring":
+            return [(f"cloudwatch:{operation}", "*")]
+        case "sqs":
+            queue = request.get("QueueName") or request.get("QueueUrl", "").rpartition("/")[2]
+            return [(action.removesuffix("Batch"), f"arn:aws:sqs:{where}:{queue}")]
+        case "sns":
+            return [(action, request.get("TopicArn", "*"))]
+        case "dynamodb":
+            tables = f"arn:aws:dynamodb:{where}:table/"
+            return [(needed, tables + table) for needed, table in _on_tables(operation, request)]
+        case _:
+            return []
+
+
+def _form(data: Mapping[str, Any]) -> dict[str, str]:
+    """Of the older protocols, whose values moto keeps as lists."""
+    return {name: value[0] if isinstance(value, list) else value for name, value in data.items()}
+
+
+def _on_tables(operation: str, request: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Actions, and the tables or indexes that they are needed on."""
+    if operation == "TransactWriteItems":
+        for item in request["TransactItems"]:
+            for kind, members in item.items():
+                action = "ConditionCheckItem" if kind == "ConditionCheck" else f"{kind}Item"
+                yield f"dynamodb:{action}", members["TableName"]
+    elif "RequestItems" in request:
+        yield from ((f"dynamodb:{operation}", table) for table in request["RequestItems"])
+    else:
+        index = f"/index/{request['IndexName']}" if "IndexName" in request else ""
+        yield f"dynamodb:{operation}", request.get("TableName", "") + index
