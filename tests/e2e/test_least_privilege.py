@@ -14,12 +14,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 from structlog.testing import capture_logs
 
 from tests.doubles.slack import SlackDouble
 from tests.e2e.conftest import arn, changed, eventually, issue, running, texts
+from tests.e2e.user import User
 from tests.stacks import POLICY, Stack, create_service
 from tests.trials import save_trial, upload
 from watcher.app import App
@@ -94,32 +94,20 @@ def deployed(config: Config, stack: Stack, sandbox: Sandbox, trial: Path) -> Con
 def act_as(stack: Stack, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
     """From then on policies count, and this process is a user who has policy.json, with the names of this
     stack, less an action."""
-    iam = sandbox.client("iam")
-    iam.create_user(UserName="watcher")
-    key = iam.create_access_key(UserName="watcher")["AccessKey"]
+    with User(sandbox) as user:
 
-    def act(without: str = "") -> None:
-        allowed = [_less(statement, without) for statement in stack.statements("TaskRole")]
-        document = {"Version": "2012-10-17", "Statement": [each for each in allowed if each["Action"]]}
-        iam.put_user_policy(UserName="watcher", PolicyName="watcher", PolicyDocument=json.dumps(document))
-        monkeypatch.setenv("AWS_ACCESS_KEY_ID", key["AccessKeyId"])
-        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", key["SecretAccessKey"])
-        _judge_after(sandbox, "0")
+        def act(without: str = "") -> None:
+            allowed = [_less(statement, without) for statement in stack.statements("TaskRole")]
+            user.may([statement for statement in allowed if statement["Action"]])
+            for name, value in user.environment.items():
+                monkeypatch.setenv(name, value)
 
-    yield act
-    _judge_after(sandbox, "inf")
+        yield act
 
 
 def _less(statement: dict[str, Any], action: str) -> dict[str, Any]:
     actions = [statement["Action"]] if isinstance(statement["Action"], str) else statement["Action"]
     return {**statement, "Action": [each for each in actions if each != action]}
-
-
-def _judge_after(sandbox: Sandbox, requests: str) -> None:
-    """Let policies count after so many requests."""
-    httpx.post(
-        f"{sandbox.endpoint}/moto-api/reset-auth", content=requests, trust_env=False
-    ).raise_for_status()
 
 
 def start_training() -> str:

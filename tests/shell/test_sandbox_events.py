@@ -63,3 +63,16 @@ def test_a_rule_that_brings_events_to_a_queue_tells_of_every_change_and_of_ends_
     assert first["detail"]["Tags"] == {"team": "growth"}
     assert processing["resources"] == [arn]
     assert fired["detail"]["DebugRuleEvaluationStatuses"][0]["RuleEvaluationStatus"] == "IssuesFound"
+
+
+def test_a_rule_whose_target_is_gone_keeps_no_later_event_back(sandbox: Sandbox) -> None:
+    events = sandbox.client("events")
+    gone = "arn:aws:events:us-east-1:123456789012:event-bus/gone"
+    events.put_rule(Name="broken", EventPattern=json.dumps({"detail": {"TrainingJobName": ["churn"]}}))
+    events.put_targets(Rule="broken", Targets=[{"Id": "bus", "Arn": gone}])
+    queue = queue_of_sagemaker_events(sandbox)
+
+    sandbox.control.put_training_job("churn")
+    sandbox.control.put_training_job("fraud")
+
+    assert received(sandbox, queue, 1)[-1]["detail"]["TrainingJobName"] == "fraud"

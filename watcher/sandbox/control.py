@@ -18,8 +18,10 @@ class Control:
         jobs: list[dict[str, Any]] = self._call("GET", "/training-jobs")
         return jobs
 
-    def put_training_job(self, name: str, **members: Any) -> dict[str, Any]:
-        record: dict[str, Any] = self._call("PUT", f"/training-jobs/{name}", members)
+    def put_training_job(self, name: str, *, account: str = "", **members: Any) -> dict[str, Any]:
+        """`account`: another one than the sandbox's own."""
+        place = f"?account={account}" if account else ""
+        record: dict[str, Any] = self._call("PUT", f"/training-jobs/{name}{place}", members)
         return record
 
     def put_training_jobs(self, jobs: Iterable[Mapping[str, Any]]) -> None:

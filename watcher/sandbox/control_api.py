@@ -4,6 +4,7 @@
     GET    /sandbox/training-jobs                  every job as `DescribeTrainingJob` shows it, with `Tags`
     PUT    /sandbox/training-jobs                  {"TrainingJobs": [{"TrainingJobName": …, …}, …]}
     PUT    /sandbox/training-jobs/NAME             {"TrainingJobStatus": …, "DebugRuleEvaluationStatuses": …}
+                                                   ?account=… for another account than the sandbox's own
     DELETE /sandbox/training-jobs/NAME
     POST   /sandbox/training-jobs/NAME/logs        {"lines": […], "rule": "LossNotDecreasing"}
     POST   /sandbox/training-jobs/NAME/metrics     {"train:loss": [[1795176000, 0.5], …]}
@@ -98,7 +99,10 @@ class ControlApi:
 
     @property
     def _backend(self) -> Backend:
-        backend: Backend = sagemaker_backends[DEFAULT_ACCOUNT_ID][self._region]
+        return self._backend_of(DEFAULT_ACCOUNT_ID)
+
+    def _backend_of(self, account: str) -> Backend:
+        backend: Backend = sagemaker_backends[account][self._region]
         return backend
 
     def page(self, _: Request) -> Response:
@@ -110,15 +114,16 @@ class ControlApi:
 
     def place_many(self, request: Request) -> Any:
         for members in _members(request)["TrainingJobs"]:
-            self._place(members["TrainingJobName"], members)
+            self._place(self._backend, members["TrainingJobName"], members)
         return {}
 
     def place(self, request: Request, name: str) -> Any:
-        return self._place(name, _members(request))
+        account = request.args.get("account", DEFAULT_ACCOUNT_ID)
+        return self._place(self._backend_of(account), name, _members(request))
 
-    def _place(self, name: str, members: dict[str, Any]) -> Any:
-        self._backend.lives.close(name)
-        return self._backend.jobs.place(name, members).record
+    def _place(self, backend: Backend, name: str, members: dict[str, Any]) -> Any:
+        backend.lives.close(name)
+        return backend.jobs.place(name, members).record
 
     def delete(self, _: Request, name: str) -> Any:
         self._backend.lives.close(name)

@@ -1,10 +1,10 @@
 """IAM where moto stops short: which actions a request needs, on which resources, and how it is denied.
 
 moto judges SageMaker, DynamoDB, SNS, CloudWatch and the logs by the name of the operation and the resource
-`*`, and answers with a code of its own. At AWS a batch needs the action of its parts, a transaction those of
-its items, and a denial is an `AccessDeniedException`. Policies count once `/moto-api/reset-auth` was told so;
-the sandbox's own key is the root's then, whom none restricts. The conditions of identity policies are not
-looked at.
+`*`, and answers with codes of its own. At AWS a batch needs the action of its parts, a transaction those of
+its items; a denial is an `AccessDeniedException`, and an unknown key an `UnrecognizedClientException`. Policies
+count once `/moto-api/reset-auth` was told so; the sandbox's own key is the root's then, whom none restricts.
+The conditions of identity policies are not looked at.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ _create_access_key = access_control.create_access_key
 def install() -> None:
     access_control.IAMRequest = Request
     access_control.create_access_key = create_access_key
+    access_control.AssumedRoleAccessKey = AssumedRoleKey
 
 
 def create_access_key(account_id: str, partition: str, access_key_id: str, headers: Mapping[str, str]) -> Any:
@@ -52,6 +53,15 @@ class RootKey:
         return [{"policy_document": json.dumps(ALL)}]
 
 
+class AssumedRoleKey(access_control.AssumedRoleAccessKey):  # type: ignore[misc]
+    def collect_policies(self) -> list[Any]:
+        """A role that CloudFormation made has its policies as documents; moto reads only text."""
+        policies = super().collect_policies()
+        return [
+            json.dumps(each) if isinstance(each, dict) and "Statement" in each else each for each in policies
+        ]
+
+
 class Request(access_control.IAMRequest):  # type: ignore[misc]
     _action: str
     _resource: str
@@ -63,6 +73,13 @@ class Request(access_control.IAMRequest):  # type: ignore[misc]
         for action, each in needed or [(self._action, resource)]:
             self._action, self._resource = action, each
             super().check_action_permitted(each)
+
+    def _raise_invalid_access_key(self, reason: str) -> None:
+        if "X-Amz-Target" not in self._headers:
+            super()._raise_invalid_access_key(reason)
+        raise JsonRESTError(
+            "UnrecognizedClientException", "The security token included in the request is invalid."
+        )
 
     def _raise_access_denied(self) -> None:
         if "X-Amz-Target" not in self._headers:

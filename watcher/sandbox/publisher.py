@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import logging
 import queue
 import threading
 from collections.abc import Callable, Iterable
 
 from watcher.sandbox.events import Event
+
+log = logging.getLogger(__name__)
 
 
 class Publisher:
@@ -41,5 +44,9 @@ class Publisher:
                     "Detail": json.dumps(event.detail),
                 }
                 events_backends[account][region].put_events([entry])
+            except Exception:
+                # A rule's target is not there. EventBridge gives such an event up, and so is this one; those
+                # that come after it are not lost for it.
+                log.exception("%s of %s", event.detail_type, event.resource)
             finally:
                 self._events.task_done()
