@@ -2,9 +2,9 @@
 
 moto judges SageMaker, DynamoDB, SNS, CloudWatch and the logs by the name of the operation and the resource
 `*`, and answers with codes of its own. At AWS a batch needs the action of its parts, a transaction those of
-its items; a denial is an `AccessDeniedException`, and an unknown key an `UnrecognizedClientException`. Policies
-count once `/moto-api/reset-auth` was told so; the sandbox's own key is the root's then, whom none restricts.
-The conditions of identity policies are not looked at.
+its items; a denial is an `AccessDeniedException`, and an unknown key an `UnrecognizedClientException`.
+Policies count once `/moto-api/reset-auth` was told so; the sandbox's own key is the root's then, whom none
+restricts. The conditions of identity policies are not looked at.
 """
 
 from __future__ import annotations
