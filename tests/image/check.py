@@ -174,6 +174,7 @@ def test_the_daemon_starts_alerts_and_ends_when_it_is_told_to(
             time.sleep(0.1)
         idle = process.memory_info().rss
         print(f"\nready after {seconds:.1f} s, buildah's own start included; idle {idle / 1e6:.0f} MB")
+        well = container.run(*container.config["Healthcheck"]["Test"][1:])
         sandbox.control.put_training_job(
             "churn-2", TrainingJobStatus="InProgress", DebugRuleEvaluationStatuses=[FIRED]
         )
@@ -184,6 +185,7 @@ def test_the_daemon_starts_alerts_and_ends_when_it_is_told_to(
         drained = time.monotonic() - asked
 
     assert "sqlite:///watcher.db" in ready
+    assert well.returncode == 0, well.stderr
     assert "found an issue in churn-2" in alert
     assert idle < IDLE
     assert code == 0
