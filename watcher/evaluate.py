@@ -65,6 +65,9 @@ SAVES_NOTHING = timedelta(minutes=10)
 SDK gives most jobs a hook configuration, with which today's TensorFlow and PyTorch containers do nothing."""
 REMEMBERED = 1000
 """Jobs whose collections are kept in memory."""
+MOST_STATE = 2_000_000
+"""Characters of JSON that all rules of a job may remember together: some hundred for each tensor and rule. It
+bounds what is read and written at every look."""
 
 
 Tell = Callable[[JobSnapshot, str, Sequence[rule_log.Line], datetime], None]
@@ -145,6 +148,7 @@ class Evaluator:
             run.read(collections)
         if job.secondary_status == "Training":  # elsewhere, no new step is nothing to wonder about
             run.tick(steps.known_until(now), job.started_at or now)
+        states = run.states()
         verdicts = {name: run.verdict(name) for name in live}
         known = {outcome.rule: outcome for outcome in before.outcomes if outcome.final}
         judged = {
@@ -163,7 +167,7 @@ class Evaluator:
             reads=before.reads,
             interval=interval,
             cursor=steps.cursor,
-            states=run.states() if going_on else {},
+            states=states if going_on else {},
             outcomes=tuple(outcomes.values()),
         )
 
@@ -296,7 +300,17 @@ class _Run:
         return self._ended[name]
 
     def states(self) -> dict[str, str]:
-        return {name: json.dumps(rule.state()) for name, rule in self._going()}
+        """What each rule remembers. One that remembers too much beside the others comes to its end."""
+        states = {name: json.dumps(rule.state()) for name, rule in self._going()}
+        while sum(map(len, states.values())) > MOST_STATE:
+            name = max(states, key=lambda name: len(states[name]))
+            failure = (
+                f"{self._live[name].name} would have to remember {len(states[name]) / 1e6:.1f} MB of what it "
+                "selects: select fewer tensors, by collection_names or tensor_regex"
+            )
+            self._ended[name] = Verdict(Status.ERROR, reason="too_many_tensors", explanation=failure)
+            del states[name]
+        return states
 
     def _going(self) -> list[tuple[str, Rule]]:
         return [(name, rule) for name, rule in self._live.items() if name not in self._ended]

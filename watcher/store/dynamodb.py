@@ -5,6 +5,7 @@ is needed: what is asked for often stands in a partition of its own.
 
     pk                  sk                item
     JOB#<arn>           JOB               snapshot, evaluation, and all that `job` tells; `version` guards it
+    JOB#<arn>           <document>#<n>    a part of a snapshot or evaluation that is too large for its item
     JOB#<arn>           FINDING#<id>      a finding, for `findings(job)`
     JOB#<arn>           LEASE             who handles the job
     WATCHING            <arn>             what a pass needs to know of a watched job
@@ -60,6 +61,11 @@ MOST_ITEMS = 100
 """Of one transaction."""
 MOST_BYTES = 3_500_000
 """Of one transaction, which takes 4 MB; a little is left for what DynamoDB counts besides."""
+MOST_IN_ITEM = 190_000
+"""Bytes of each of the two documents that a job's item holds, of the 400 KB that an item may have. Nearly all
+are of a few kB; but SageMaker allows a job 2 MB of rule parameters."""
+PART = 380_000
+"""Bytes of a part of a larger one."""
 MOST_READ = 100
 """Of one BatchGetItem."""
 ATTEMPTS = 20
@@ -144,8 +150,7 @@ class DynamoStore:
     def _job_writes(self, look: Look, before: Item | None, holder: str) -> list[Item]:
         arn = look.snapshot.arn
         unchanged = before is not None and before["fingerprint"] == look.fingerprint
-        evaluation = _pack(_EVALUATION.dump_json(look.evaluation)) if look.evaluation else None
-        item = {
+        item: Item = {
             "pk": _job(arn),
             "sk": "JOB",
             "name": look.snapshot.name,
@@ -154,13 +159,13 @@ class DynamoStore:
             "watching": int(look.watching),
             "first_seen_at": before["first_seen_at"] if before else _text(look.seen_at),
             "changed_at": before["changed_at"] if before and unchanged else _text(look.seen_at),
-            "snapshot": _pack(_SNAPSHOT.dump_json(look.snapshot)),
-            "evaluation": evaluation or (before or {}).get("evaluation"),
+            "evaluation": (before or {}).get("evaluation"),
             "due": (before or {}).get("due"),
             "version": (before or {}).get("version", 0) + 1,
         }
-        writes = []
+        writes = _document_writes(item, before, "snapshot", _SNAPSHOT.dump_json(look.snapshot))
         if look.evaluation is not None:
+            writes += _document_writes(item, before, "evaluation", _EVALUATION.dump_json(look.evaluation))
             due = look.evaluation.due_at
             item["due"] = f"{look.evaluation.reads} {_text(due)}" if due else None
             writes += _due_writes(arn, (before or {}).get("due"), item["due"])
@@ -192,11 +197,20 @@ class DynamoStore:
         ]
 
     def job(self, arn: str) -> JobRecord | None:
-        item = self._get((_job(arn), "JOB"))
-        return self._record(item) if item else None
+        def attempt() -> JobRecord | None:
+            item = self._get((_job(arn), "JOB"))
+            return self._record(item) if item else None
+
+        return self._retried(attempt)
 
     def jobs(self, name: str | None = None) -> list[JobRecord]:
-        records = [self._record(item) for item in self._scan("JOB") if name in (None, item["name"])]
+        records = []
+        for item in self._scan("JOB"):
+            if name in (None, item["name"]):
+                try:
+                    records.append(self._record(item))
+                except _Outrun:
+                    records += filter(None, [self.job(item["pk"].removeprefix("JOB#"))])
         records.sort(key=lambda record: record.snapshot.arn)
         return sorted(records, key=lambda record: record.snapshot.created_at, reverse=True)
 
@@ -533,15 +547,26 @@ class DynamoStore:
     # -- items and values -------------------------------------------------------------------------
 
     def _record(self, item: Item) -> JobRecord:
-        packed = item.get("evaluation")
+        packed = self._document(item, "evaluation")
         return JobRecord(
-            snapshot=self._parsed(_SNAPSHOT, item["snapshot"]),
+            snapshot=self._parsed(_SNAPSHOT, self._document(item, "snapshot")),
             first_seen_at=datetime.fromisoformat(item["first_seen_at"]),
             changed_at=datetime.fromisoformat(item["changed_at"]),
             watching=bool(item["watching"]),
             describe_at=_moment(item.get("describe_at")),
             evaluation=self._parsed(_EVALUATION, packed) if packed else None,
         )
+
+    def _document(self, item: Item, name: str) -> bytes:
+        """Raises `_Outrun` where another process has just written a new one in its place."""
+        kept = item.get(name) or b""
+        if isinstance(kept, bytes):
+            return kept
+        keys = [(item["pk"], part) for part in _parts(kept)]
+        found = self._get_many(keys)
+        if len(found) < len(keys):
+            raise _Outrun
+        return b"".join(found[key]["part"] for key in keys)
 
     def _delivery(self, item: Item) -> Delivery:
         found: Delivery = self._parsed(_DELIVERY, item["delivery"])
@@ -628,6 +653,28 @@ def _once_each(looks: Sequence[Look]) -> Iterator[list[Look]]:
         seen |= names
     if batch:
         yield batch
+
+
+def _document_writes(item: Item, before: Item | None, name: str, document: bytes) -> list[Item]:
+    """Puts a document into its item or, where it is too large, beside it; takes away what was beside it."""
+    writes = [_delete((item["pk"], part)) for part in _parts((before or {}).get(name))]
+    packed = _pack(document)
+    if len(packed) <= MOST_IN_ITEM:
+        item[name] = packed
+        return writes
+    chunks = [packed[start : start + PART] for start in range(0, len(packed), PART)]
+    item[name] = f"{name}#{item['version']}#{len(chunks)}"
+    for part, chunk in zip(_parts(item[name]), chunks, strict=True):
+        writes.append(_put({"pk": item["pk"], "sk": part, "part": chunk}))
+    return writes
+
+
+def _parts(kept: Any) -> list[str]:
+    """The sort keys of the parts of a document that is kept beside its item."""
+    if not isinstance(kept, str):
+        return []
+    prefix, _, count = kept.rpartition("#")
+    return [f"{prefix}#{number}" for number in range(int(count))]
 
 
 def _finding_writes(finding: Finding) -> list[Item]:
@@ -748,7 +795,6 @@ def _job(arn: str) -> str:
 
 
 def _pack(document: bytes) -> bytes:
-    """Compressed: a job with all that SageMaker allows is far below an item's 400 KB."""
     return zlib.compress(document)
 
 
