@@ -5,10 +5,11 @@
 prints its address and ends when its standard input does. Each answer takes DELAY seconds more than it
 must, as a network does. All state is in memory, and one thread changes it, so every write is atomic.
 
-    POST /events {"first", "count", "rate"}   so many jobs' rules find an issue, `rate` a second, each told on
-                                              the queue as EventBridge does; rate 0: all at once
-    GET /put                                  when each of these events was put, by job
-    GET /calls                                how often each operation was called, and DynamoDB's units
+    POST /events {"first", "count", "rate", "fires"}
+                  tells on the queue of so many jobs, `rate` a second (0: all at once), as EventBridge does;
+                  `fires`: their rules find an issue, too
+    GET /put      when each of these events was put, by job
+    GET /calls    how often each operation was called, and DynamoDB's request units
 """
 
 from __future__ import annotations
@@ -275,8 +276,8 @@ class Cloud:
                     b"HTTP/1.1 %d OK\r\nContent-Type: %s\r\nContent-Length: %d\r\n\r\n%s"
                     % (status, b"application/x-amz-json-1.0", len(answer), answer)
                 )
-        except (asyncio.IncompleteReadError, ConnectionError):
-            writer.close()
+        except (asyncio.IncompleteReadError, asyncio.CancelledError, ConnectionError):
+            writer.close()  # the client has gone, or the stand-in ends
 
     async def _answer(self, path: str, target: str, body: bytes) -> tuple[int, bytes]:
         if not target and "list-type=2" not in path:
@@ -306,13 +307,14 @@ class Cloud:
             sending.add_done_callback(self._sending.discard)
         return self.put if path == "/put" else self.calls
 
-    async def _send(self, first: int, count: int, rate: float) -> None:
+    async def _send(self, first: int, count: int, rate: float, fires: bool = True) -> None:
         begin = time.monotonic()
         for index in range(count):
             if rate:
                 await asyncio.sleep(max(begin + index / rate - time.monotonic(), 0))
             job = self._jobs.record(first + index)
-            self._jobs.fired.add(first + index)
+            if fires:
+                self._jobs.fired.add(first + index)
             detail = {"TrainingJobArn": job["TrainingJobArn"], "ProcessingJobStatus": "Completed"}
             self.put[job["TrainingJobName"]] = time.time()
             await self._queue.put(

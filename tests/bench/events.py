@@ -187,6 +187,20 @@ def _daemon(folder: Path, address: str) -> Iterator[subprocess.Popen[str]]:
         process.wait(20)
 
 
+def rows(figures: dict[str, Any]) -> list[tuple[str, str, str]]:
+    """For the table of `make bench`."""
+    found = []
+    for store in ("sqlite", "dynamodb"):
+        for rate, figure in figures[store].items():
+            expected = "median < 0.15 s, p99 < 1 s" if rate == "50" else ""
+            seconds = f"median {figure['median']:.3f} s, p99 {figure['p99']:.3f} s"
+            found.append((f"event → Slack, {rate} a second, {store}", seconds, expected))
+    for figure in figures["replicas"]:
+        told = f"{figure['findings_per_second']:.0f} ({figure['cpu_seconds']:.0f} s of CPU)"
+        found.append((f"findings a second, replicas: {figure['replicas']}", told, ""))
+    return found
+
+
 def _job(message: dict[str, Any]) -> str:
     found = _JOB.search(json.dumps(message["blocks"]))
     assert found, "an alert names its job"
