@@ -27,6 +27,7 @@ import urllib.request
 from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from tests.bench.stubbed import calls, cloud
 from tests.doubles.slack import SlackDouble
