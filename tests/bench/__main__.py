@@ -16,11 +16,14 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from tests.bench import logs, rule_speed, tensors
+from tests.bench import cost, events, logs, rule_speed, tensors
 from tests.bench.stubbed import stub
 
 RUNS = 3
 ALERTS = 40
+EVENTS = ("1:20", "10:100", "50:500", "100:1000")
+"""Events a second, and how many."""
+FINDINGS = 400
 
 
 def measure(module: str, *arguments: str) -> dict[str, Any]:
@@ -66,6 +69,16 @@ def main() -> None:
             }
         status.update(f"{ALERTS} alerts, from the change to Slack …")
         figures["latency"] = measure("latency", str(ALERTS))
+        figures["events"] = {}
+        for store in ("sqlite", "dynamodb"):
+            status.update(f"events up to 100 a second, {store} …")
+            figures["events"][store] = measure("events", "latency", store, *EVENTS)
+        status.update("1, 2 and 4 replicas …")
+        figures["events"]["replicas"] = [
+            measure("events", "replicas", str(count), str(FINDINGS)) for count in (1, 2, 4)
+        ]
+        status.update("what a day costs …")
+        figures["cost"] = {str(jobs): measure("cost", str(jobs)) for jobs in (100, 1_000, 10_000)}
         status.update("starting, idling, ending …")
         runs = [measure("daemon") for _ in range(RUNS)]
         figures["daemon"] = {key: median(runs, key) for key in runs[0]}
@@ -103,6 +116,8 @@ def table(figures: dict[str, Any]) -> Table:
     rows.add_row("  memory, idle", f"{daemon['idle_memory_mb']:.0f} MB", "< 120 MB")
     rows.add_row("  SIGTERM to exit", f"{daemon['seconds_to_exit']:.2f} s", "< 10 s")
     for measured in (
+        events.rows(figures["events"]),
+        cost.rows(figures["cost"]),
         rule_speed.rows(figures["rules"]),
         tensors.rows(figures["tensors"]),
         logs.rows(figures["logs"]),

@@ -1,4 +1,4 @@
-"""Starts the stub of `tests.bench.stub` in a process of its own, so that its work is not measured."""
+"""Starts the stand-ins for AWS in processes of their own, so that their work is not measured."""
 
 from __future__ import annotations
 
@@ -13,22 +13,34 @@ from contextlib import contextmanager
 
 @contextmanager
 def stub(jobs: int) -> Iterator[tuple[str, Callable[[], Counter[str]]]]:
-    """Its address, and a function that reads how often each operation was called."""
+    """The address of `tests.bench.stub`, and a function that reads how often each operation was called."""
+    with _started("stub", str(jobs)) as address:
+        yield address, lambda: calls(address)
+
+
+@contextmanager
+def cloud(jobs: int, delay: float = 0.0) -> Iterator[str]:
+    """The address of `tests.bench.cloud`; each of its answers takes `delay` seconds more."""
+    with _started("cloud", str(jobs), str(delay)) as address:
+        yield address
+
+
+def calls(address: str) -> Counter[str]:
+    with urllib.request.urlopen(f"{address}/calls") as answer:
+        return Counter(json.load(answer))
+
+
+@contextmanager
+def _started(module: str, *arguments: str) -> Iterator[str]:
     process = subprocess.Popen(
-        [sys.executable, "-m", "tests.bench.stub", str(jobs)],
+        [sys.executable, "-m", f"tests.bench.{module}", *arguments],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
     )
     assert process.stdin and process.stdout
-    address = process.stdout.readline().strip()
-
-    def calls() -> Counter[str]:
-        with urllib.request.urlopen(address) as answer:
-            return Counter(json.load(answer))
-
     try:
-        yield address, calls
+        yield process.stdout.readline().strip()
     finally:
         process.stdin.close()
         process.wait(10)

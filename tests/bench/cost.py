@@ -1,0 +1,209 @@
+"""What one day costs in AWS requests, and in money, beside what people write themselves.
+
+    python -m tests.bench.cost JOBS
+
+One replica as `deploy/ecs.yaml` runs it, behind a queue and with the state in DynamoDB. Each thing that it
+does is done once by the daemon's own code against `tests.bench.cloud`, which counts requests and DynamoDB's
+request units; a day is so many times that, by the intervals that stand in the code. Assumed of the day:
+
+- JOBS are in progress all the time; each runs for `JOB_HOURS` and then another takes its place,
+- each has one Debugger rule, and `EVENTS_A_JOB` events come of it and of the rule's processing job,
+- each saves tensors, a step in `SAVE_EVERY` seconds, which Watcher evaluates as well,
+- one in `JOBS_A_FINDING` has a finding, which goes to one channel.
+
+A job that saves no tensors is evaluated on its metrics, which CloudWatch charges for: that is told apart.
+Every event is taken as coming alone, though busy queues share requests among ten.
+
+Not counted: Fargate, and CloudWatch Logs, whose reading is free and kept below 3 requests a second.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+import urllib.request
+from collections import Counter
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from tests.bench.stubbed import calls, cloud
+from tests.doubles.slack import SlackDouble
+from watcher.app import EVALUATE_AT_LEAST, App
+from watcher.aws.queue import LONG_POLL
+from watcher.aws.sagemaker import TrainingJobs
+from watcher.config import Config
+from watcher.evaluate import A_MINUTE, LONGEST
+from watcher.model import Evaluation
+from watcher.outbox import LONGEST_WAIT
+from watcher.pipeline import fingerprint
+from watcher.store.base import Look
+
+DAY = 86_400
+JOB_HOURS = 6
+EVENTS_A_JOB = 12
+SAVE_EVERY = 60
+JOBS_A_FINDING = 20
+METRICS_A_JOB = 2
+SELF_WRITTEN_EVERY = 10
+"""Seconds between two looks at each job, of the loop that people write themselves."""
+
+DOLLARS = {
+    "SQS": 0.40e-6,
+    "S3 LIST": 0.005e-3,
+    "S3 GET": 0.0004e-3,
+    "DynamoDB write units": 0.625e-6,
+    "DynamoDB read units": 0.125e-6,
+    "GetMetricData metrics": 0.01e-3,
+}
+"""US dollars each: list prices of us-east-1 in November 2025, DynamoDB on demand, free tiers left out.
+SageMaker's Describe and Search are free, and have quotas."""
+
+_BILLED_AS = {
+    "ReceiveMessage": "SQS",
+    "DeleteMessageBatch": "SQS",
+    "SendMessageBatch": "SQS",
+    "ChangeMessageVisibilityBatch": "SQS",
+    "ListObjectsV2": "S3 LIST",
+    "GetObject": "S3 GET",
+    "write units": "DynamoDB write units",
+    "read units": "DynamoDB read units",
+}
+
+
+def main(jobs: int) -> None:
+    with tempfile.TemporaryDirectory() as folder, cloud(jobs) as address, SlackDouble() as slack:
+        os.chdir(folder)
+        os.environ |= {"AWS_ENDPOINT_URL": address, "AWS_DEFAULT_REGION": "us-east-1"}
+        os.environ |= {"AWS_ACCESS_KEY_ID": "bench", "AWS_SECRET_ACCESS_KEY": "bench"}
+        config = Config.model_validate(
+            {
+                "watch": {"queue_url": f"{address}/111122223333/watcher"},
+                "store": {"url": "dynamodb://watcher"},
+                "slack": {"bot_token": slack.token, "channel": "#alerts", "api_url": slack.api_url},
+            }
+        )
+        app = App(config)
+        once = Counted(app, address).everything()
+        app.close()
+    day = of_a_day(jobs, config.watch.reconcile_every, once)
+    describes = jobs * DAY // SELF_WRITTEN_EVERY
+    print(
+        json.dumps(
+            {
+                "jobs": jobs,
+                "once": once,
+                "requests": day,
+                "dollars": dollars(day),
+                "dollars_for_metrics": dollars_for_metrics(jobs),
+                "self_written": {"DescribeTrainingJob": describes, "a_second": describes / DAY},
+            }
+        )
+    )
+
+
+def of_a_day(jobs: int, reconcile_every: float, once: dict[str, Counter[str]]) -> dict[str, int]:
+    lives = jobs * 24 / JOB_HOURS
+    times = {
+        "pass": DAY / reconcile_every,
+        "long poll": DAY / LONG_POLL,
+        "idle outbox": DAY / LONGEST_WAIT,
+        "idle evaluators": DAY / EVALUATE_AT_LEAST,
+        "event": lives * EVENTS_A_JOB,
+        "finding": lives / JOBS_A_FINDING,
+        "look at what a job saved": jobs * DAY / LONGEST,
+    }
+    total = Counter[str]({"GetObject": round(jobs * DAY / SAVE_EVERY)})
+    for what, often in times.items():
+        for operation, count in once[what].items():
+            total[operation] += round(count * often)
+    return dict(sorted(total.items()))
+
+
+def dollars(requests: dict[str, int]) -> dict[str, float]:
+    """By what is billed."""
+    bill = dict.fromkeys(_BILLED_AS.values(), 0.0)
+    for operation, count in requests.items():
+        if billed_as := _BILLED_AS.get(operation):
+            bill[billed_as] += count * DOLLARS[billed_as]
+    return bill
+
+
+def dollars_for_metrics(jobs: int) -> float:
+    """What CloudWatch charges in a day where all jobs save no tensors, and are evaluated on their metrics."""
+    return jobs * METRICS_A_JOB * DAY / A_MINUTE * DOLLARS["GetMetricData metrics"]
+
+
+class Counted:
+    """What the daemon asks AWS for, of each thing that it does."""
+
+    def __init__(self, app: App, address: str) -> None:
+        assert app.queued
+        self._app, self._queued, self._address = app, app.queued, address
+
+    def everything(self) -> dict[str, Counter[str]]:
+        app, now = self._app, datetime.now(UTC)
+        snapshots = [job for page in TrainingJobs(app.accounts.home).in_progress({}) for job in page]
+        for start in range(0, len(snapshots), 100):
+            batch = snapshots[start : start + 100]
+            app.store.commit([Look(job, fingerprint(job), now, True, None) for job in batch])
+        counted = {
+            "pass": self._of(app.reconciler.run),
+            "long poll": self._of(lambda: self._queued.receive(wait=0)),
+            "idle outbox": self._of(lambda: (app.store.claim("cost", now, 1, 1), app.store.next_due())),
+            "idle evaluators": self._of(lambda: (app._evaluate_due(), app.store.next_evaluation())),
+            "event": self._of(lambda: self._event(fires=False)),
+        }
+        counted["finding"] = self._of(lambda: self._event(fires=True)) - counted["event"]
+        job = snapshots[-1]
+        due = Evaluation(due_at=now - timedelta(seconds=1))
+        app.store.commit([Look(job, fingerprint(job), now, True, None, evaluation=due)])
+        counted["look at what a job saved"] = self._of(app._evaluate_due)
+        return counted
+
+    def _event(self, *, fires: bool) -> None:
+        asked = json.dumps({"first": 0, "count": 1, "rate": 0, "fires": fires}).encode()
+        urllib.request.urlopen(f"{self._address}/events", asked).close()
+        self._queued.receive()
+        arn = self._queued.take()
+        assert arn
+        self._app.pipeline.look_again(arn)
+        self._queued.done(arn)
+        self._queued.settle()
+        if fires:
+            assert self._app.outbox.run_until_empty(10)
+
+    def _of(self, what: Callable[[], object]) -> Counter[str]:
+        before = calls(self._address)
+        what()
+        return calls(self._address) - before
+
+
+def rows(figures: dict[str, Any]) -> list[tuple[str, str, str]]:
+    """For the table of `make bench`."""
+    found = []
+    for jobs, figure in figures.items():
+        requests, bill, own = figure["requests"], figure["dollars"], figure["self_written"]
+        asked = ", ".join(f"{count:,} {name}" for name, count in requests.items() if "units" not in name)
+        bought = ", ".join(f"{dollars:.2f} {name}" for name, dollars in bill.items())
+        found += [
+            (f"a day with {int(jobs):,} jobs in progress: AWS requests", asked, ""),
+            ("  US dollars", f"{sum(bill.values()):.2f}: {bought}", ""),
+            (
+                "  US dollars for metrics, where no job saves tensors",
+                f"{figure['dollars_for_metrics']:.2f}",
+                "",
+            ),
+            (
+                "  DescribeTrainingJob for each job every 10 s instead",
+                f"{own['DescribeTrainingJob']:,}, which is {own['a_second']:,.0f} a second",
+                "",
+            ),
+        ]
+    return found
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))
