@@ -354,6 +354,37 @@ def test_a_rule_that_fails_ends_its_own_evaluation_and_no_other(
     app.close()
 
 
+def test_a_rule_that_would_remember_too_much_ends_with_the_mend_and_the_others_go_on(
+    config: Config,
+    sandbox: Sandbox,
+    trial: tuple[Path, int],
+    s3: Any,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setattr("watcher.evaluate.MOST_STATE", 1000)
+    upload(trial[0], s3, BUCKET, "churn")
+    place(
+        sandbox,
+        "churn",
+        DebugRuleConfigurations=[
+            a_rule("ExplodingTensor", collection_names="metrics"),
+            a_rule("LossNotDecreasing", collection_names="metrics", num_steps="10000"),
+        ],
+        DebugRuleEvaluationStatuses=[],
+    )
+    app = App(config)
+    app.run_once()
+
+    (finding,) = [found for found in app.store.findings() if found.kind.value == "rule_error"]
+    assert finding.rule == "LossNotDecreasing"  # whose window is that of 10,000 steps
+    assert "select fewer tensors, by collection_names or tensor_regex" in finding.reason
+    record = app.store.job(arn("churn"))
+    assert record is not None
+    assert record.evaluation is not None
+    assert record.evaluation.states.keys() == {"ExplodingTensor"}
+    app.close()
+
+
 GROUP = "/watcher/evaluations"
 
 
