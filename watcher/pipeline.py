@@ -6,7 +6,7 @@ import hashlib
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -69,8 +69,6 @@ class Pipeline:
     wait: Callable[[float], object]
     """Of so many seconds; returns early when the process is to end."""
     instruments: Instruments
-    _deciding: threading.Lock = field(default_factory=threading.Lock)
-    """What is decided depends on what was told before, so one job is decided on after the other."""
 
     def found(self, snapshots: Iterable[JobSnapshot], known: Mapping[str, WatchedJob]) -> None:
         """Handle the jobs that `Search` found in progress; what has not changed costs nothing.
@@ -85,13 +83,12 @@ class Pipeline:
         }
         if not changed:
             return
-        with self._deciding:
-            looks = []
-            for arn in sorted(self.store.hold(sorted(changed), self._holder, now, JOB_LEASE)):
-                record = self.store.job(arn)
-                look = self._look(record, _with_unsearchable(changed[arn], record), now)
-                looks.append(replace(look, describe_at=record.describe_at if record else now))
-            self._commit(looks)
+        looks = []
+        for arn in sorted(self.store.hold(sorted(changed), self._holder, now, JOB_LEASE)):
+            record = self.store.job(arn)
+            look = self._look(record, _with_unsearchable(changed[arn], record), now)
+            looks.append(replace(look, describe_at=record.describe_at if record else now))
+        self._commit(looks)
 
     def look_again(self, arn: str) -> JobSnapshot | None:
         """Read one job anew and handle it; None where it has vanished."""
@@ -109,9 +106,8 @@ class Pipeline:
                 return snapshot
             now = self.clock()
             watching, describe_at = schedule(snapshot, now, self.config.watch.follow, self.spread())
-            with self._deciding:
-                look = self._look(self.store.job(snapshot.arn), snapshot, now)
-                self._commit([replace(look, watching=watching, describe_at=describe_at)])
+            look = self._look(known, snapshot, now)
+            self._commit([replace(look, watching=watching, describe_at=describe_at)])
         if snapshot.ended and not watching and not snapshot.settled:
             open_rules = [outcome.rule for outcome in snapshot.outcomes if not outcome.final]
             log.warning("rules_never_final", job=snapshot.name, rules=open_rules)
@@ -127,7 +123,7 @@ class Pipeline:
 
     def evaluated(self, arn: str, evaluation: Evaluation) -> None:
         """Handle what Watcher's own evaluation of a job's rules has come to."""
-        with self._held(arn), self._deciding:
+        with self._held(arn):
             record = self.store.job(arn)
             if record is None:
                 raise StoreError(f"{arn} was evaluated and is not known: the store was edited by hand")
@@ -151,10 +147,9 @@ class Pipeline:
             going_on = {(o.source, o.rule) for o in snapshot.outcomes if o.status == IN_PROGRESS}
             if not snapshot.in_progress or (rule.source, rule.rule) not in going_on:
                 return False
-            with self._deciding:
-                if record := self.store.job(job.arn):
-                    look = self._look(record, record.snapshot, now, also=(finding,))
-                    self._commit([_as_scheduled(look, record)])
+            if record := self.store.job(job.arn):
+                look = self._look(record, record.snapshot, now, also=(finding,))
+                self._commit([_as_scheduled(look, record)])
         return True
 
     @property
