@@ -25,6 +25,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import cached_property, partial
+from math import ceil
 from typing import TYPE_CHECKING
 
 import structlog
@@ -89,7 +90,8 @@ def utc_now() -> datetime:
 
 class App:
     """Everything one daemon consists of. `arns`: the jobs to watch, none: all that the configuration
-    matches. `once`: for `run_once`, which leaves the queue to others."""
+    matches. `lease`: seconds after which others take over what this process had in hand when it died.
+    `once`: for `run_once`, which leaves the queue to others."""
 
     def __init__(
         self, config: Config, arns: Sequence[str] = (), lease: float = LEASE, *, once: bool = False
@@ -99,10 +101,10 @@ class App:
             config = config.model_copy(update={"watch": only})
         self.config = config
         self.accounts = Accounts(config.region, config.account)
-        self.store = open_store(config.store.url)
+        self.store = open_store(config.store.url, region=config.region)
         self.stopping = threading.Event()
         self.owner = f"{socket.gethostname()}-{os.getpid()}-{os.urandom(3).hex()}"
-        self.queued = self._queued() if config.watch.queue_url and not (arns or once) else None
+        self.queued = self._queued(lease) if config.watch.queue_url and not (arns or once) else None
         self.work = self.queued or LookAgain()
         self.faults = Faults()
         self.outbox = Outbox(
@@ -125,6 +127,7 @@ class App:
             committed=self._committed,
             owner=self.owner,
             wait=self.stopping.wait,
+            lease=lease,
         )
         self.reconciler = Reconciler(
             accounts=self.accounts,
@@ -295,9 +298,9 @@ class App:
                 self.faults.over("sagemaker:DescribeTrainingJob")
                 self.work.done(arn)
 
-    def _queued(self) -> QueuedWork:
+    def _queued(self, lease: float) -> QueuedWork:
         queue = Queue(self.accounts.home, self.config.watch.queue_url)
-        return QueuedWork(queue, utc_now, time.monotonic)
+        return QueuedWork(queue, utc_now, time.monotonic, held=ceil(lease))
 
     def _start_consumer(self) -> list[threading.Thread]:
         if self.queued is None:
