@@ -4,7 +4,7 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help setup demo test lint kills bench bench-memory parity-torch image image-check lock clean
+.PHONY: help setup demo test lint kills replicas bench bench-memory parity-torch image image-check lock clean
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -31,6 +31,9 @@ test: lint ## everything that CI checks
 
 kills: $(READY) ## kill -9 between detection and delivery, many more times than in `make test`
 	WATCHER_KILLS=300 $(BIN)/pytest tests/e2e/test_kill.py -s
+
+replicas: $(READY) ## 4 replicas, 2,000 jobs, 5,000 findings, killed and throttled; half an hour
+	WATCHER_REPLICA_JOBS=2000 $(BIN)/pytest tests/e2e/test_replicas.py -s
 
 bench: $(READY) ## measures; never part of the tests
 	$(BIN)/python -m tests.bench

@@ -28,6 +28,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import cached_property, partial
+from math import ceil
 from typing import TYPE_CHECKING
 
 import structlog
@@ -107,7 +108,8 @@ def utc_now() -> datetime:
 
 class App:
     """Everything one daemon consists of. `arns`: the jobs to watch, none: all that the configuration
-    matches. `once`: for `run_once`, which leaves the queue to others."""
+    matches. `lease`: seconds after which others take over what this process had in hand when it died.
+    `once`: for `run_once`, which leaves the queue to others."""
 
     def __init__(
         self, config: Config, arns: Sequence[str] = (), lease: float = LEASE, *, once: bool = False
@@ -118,10 +120,10 @@ class App:
         self.config = config
         self.instruments = Instruments()
         self.accounts = Accounts(config.region, config.account, self.instruments.aws_answered)
-        self.store = open_store(config.store.url)
+        self.store = open_store(config.store.url, region=config.region)
         self.stopping = threading.Event()
         self.owner = f"{socket.gethostname()}-{os.getpid()}-{os.urandom(3).hex()}"
-        self.queued = self._queued() if config.watch.queue_url and not (arns or once) else None
+        self.queued = self._queued(lease) if config.watch.queue_url and not (arns or once) else None
         self.work = self.queued or LookAgain()
         self.faults = Faults()
         self.loops = Loops(time.monotonic)
@@ -150,6 +152,7 @@ class App:
             owner=self.owner,
             wait=self.stopping.wait,
             instruments=self.instruments,
+            lease=lease,
         )
         self.reconciler = Reconciler(
             accounts=self.accounts,
@@ -381,9 +384,9 @@ class App:
                 self.faults.over("sagemaker:DescribeTrainingJob")
                 self.work.done(arn)
 
-    def _queued(self) -> QueuedWork:
+    def _queued(self, lease: float) -> QueuedWork:
         queue = Queue(self.accounts.home, self.config.watch.queue_url)
-        return QueuedWork(queue, utc_now, time.monotonic)
+        return QueuedWork(queue, utc_now, time.monotonic, held=ceil(lease))
 
     def _start_consumer(self) -> list[threading.Thread]:
         if self.queued is None:

@@ -133,7 +133,8 @@ class Outbox:
     # -- one attempt ------------------------------------------------------------------------------
 
     def attempt(self, delivery: Delivery) -> None:
-        """Try once to deliver what was claimed, and write down how it ended."""
+        """Try once to deliver what was claimed just now, and write down how it ended."""
+        begun = self.clock()
         with structlog.contextvars.bound_contextvars(delivery=delivery.id, to=public_url(delivery.to)):
             try:
                 finding = self.store.finding(delivery.finding_id)
@@ -146,7 +147,7 @@ class Outbox:
                         case DeliveryKind.PLOT:
                             self._show(delivery, finding)
                         case DeliveryKind.ALERT | DeliveryKind.UPDATE:
-                            self._tell(delivery, finding)
+                            self._tell(delivery, finding, begun)
             except StoreError as error:
                 # The claim's lease ends, and the delivery is looked up before it is sent again.
                 log.error("store_failed", error=str(error), consequence="the delivery is tried again")
@@ -156,7 +157,7 @@ class Outbox:
                 with suppress(StoreError):  # then the claim's lease ends, as above
                     self._retry(delivery, f"{type(error).__name__}: {error}", None, uncertain=True)
 
-    def _tell(self, delivery: Delivery, finding: Finding) -> None:
+    def _tell(self, delivery: Delivery, finding: Finding, begun: datetime) -> None:
         record = self.store.job(finding.job_arn)
         job = record.snapshot if record else None
         alert = self._alert_of(delivery, finding)
@@ -165,7 +166,7 @@ class Outbox:
         evidence = self.gather(finding, job)
         message = compose(delivery, finding, job, evidence, self.clock(), prices=self.prices)
         try:
-            receipt = self._send(delivery, message, alert)
+            receipt = self._send(delivery, message, alert, begun)
         except Retry as error:
             self._retry(delivery, str(error), error.after, uncertain=error.uncertain)
         except (Undeliverable, ConfigError) as error:
@@ -216,7 +217,7 @@ class Outbox:
         rows = [row for id_ in (finding.id, twin) if id_ for row in self.store.deliveries(id_)]
         return next((row for row in rows if row.id == delivery.follows), None)
 
-    def _send(self, delivery: Delivery, message: Message, alert: Delivery | None) -> str:
+    def _send(self, delivery: Delivery, message: Message, alert: Delivery | None, begun: datetime) -> str:
         channel = self._channel(delivery.to)
         if delivery.uncertain:
             try:
@@ -227,6 +228,10 @@ class Outbox:
                 log.info("arrived_before")
                 return receipt
             message = replace(message, repeat=not channel.can_find)
+        spent = (self.clock() - begun).total_seconds()
+        if spent > self.lease / 2:
+            # Soon another process may look for this message, not find it, and send it as well.
+            raise Retry(f"it took {spent:.0f} s to prepare", uncertain=delivery.uncertain)
         if delivery.kind is DeliveryKind.UPDATE:
             return channel.update(message, alert.receipt if alert else "")
         return channel.send(message)

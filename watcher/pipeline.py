@@ -46,8 +46,9 @@ PROFILER_REFRESH = 600.0
 
 JOB_LEASE = 60.0
 """Seconds in which a job is handled: one request or two, each bounded, and a write to the store."""
-HOLD_AGAIN, HOLD_ATTEMPTS = 0.1, 50
-"""Seconds between two attempts to hold a job, and how many there are."""
+HOLD_AGAIN = (0.1, 0.2, 0.4, 0.8, 1.6, 2.0)
+"""Seconds between two attempts to hold a job that somebody else handles. Each is a write to the store, and
+of a job that is much spoken of, many wait at the same time."""
 
 _SNAPSHOT = TypeAdapter(JobSnapshot)
 
@@ -69,6 +70,7 @@ class Pipeline:
     wait: Callable[[float], object]
     """Of so many seconds; returns early when the process is to end."""
     instruments: Instruments
+    lease: float = JOB_LEASE
 
     def found(self, snapshots: Iterable[JobSnapshot], known: Mapping[str, WatchedJob]) -> None:
         """Handle the jobs that `Search` found in progress; what has not changed costs nothing.
@@ -84,7 +86,7 @@ class Pipeline:
         if not changed:
             return
         looks = []
-        for arn in sorted(self.store.hold(sorted(changed), self._holder, now, JOB_LEASE)):
+        for arn in sorted(self.store.hold(sorted(changed), self._holder, now, self.lease)):
             record = self.store.job(arn)
             look = self._look(record, _with_unsearchable(changed[arn], record), now)
             looks.append(replace(look, describe_at=record.describe_at if record else now))
@@ -162,12 +164,11 @@ class Pipeline:
         """Nobody else handles this job meanwhile. Waits a little for whoever does, and raises `LeaseLost`
         where they go on; a commit lets go of the job."""
         holder = self._holder
-        for _ in range(HOLD_ATTEMPTS):
-            if self.store.hold([arn], holder, self.clock(), JOB_LEASE):
-                break
-            self.wait(HOLD_AGAIN)
-        else:
-            raise LeaseLost(f"{job_name(arn)} is handled by another process just now")
+        waits = iter(HOLD_AGAIN)
+        while not self.store.hold([arn], holder, self.clock(), self.lease):
+            if (seconds := next(waits, None)) is None:
+                raise LeaseLost(f"{job_name(arn)} is handled by another process just now")
+            self.wait(seconds)
         try:
             yield
         finally:

@@ -57,7 +57,7 @@ def preflight(config: Config, source: str) -> Iterator[Check]:
     `source` is where the configuration came from. Without working credentials nothing else is asked of AWS.
     """
     yield _configuration(config, source)
-    yield _tried("store", lambda: _store(config.store.url))
+    yield _tried("store", lambda: _store(config))
     if config.slack.bot_token:
         yield _tried("Slack", lambda: _slack(config))
     accounts = Accounts(config.region, config.account)
@@ -120,8 +120,8 @@ def _configuration(config: Config, source: str) -> Check:
     return Check("configuration", State.OK, source)
 
 
-def _store(url: str) -> str:
-    with closing(open_store(url)) as store:
+def _store(config: Config) -> str:
+    with closing(open_store(config.store.url, region=config.region)) as store:
         return store.check()
 
 

@@ -10,11 +10,11 @@ from watcher.store.dynamodb import KEYS
 TABLE = "watcher"
 
 
-def create_table(sandbox: Sandbox) -> Any:
-    """As `deploy/ecs.yaml` has it. Returns a client."""
-    dynamodb = sandbox.client("dynamodb")
+def create_table(sandbox: Sandbox, name: str = TABLE, **client: Any) -> Any:
+    """As `deploy/ecs.yaml` has it. Returns a client; `client` are boto3's options for it."""
+    dynamodb = sandbox.client("dynamodb", **client)
     dynamodb.create_table(
-        TableName=TABLE,
+        TableName=name,
         AttributeDefinitions=[{"AttributeName": name, "AttributeType": "S"} for name in KEYS],
         KeySchema=[{"AttributeName": name, "KeyType": kind} for name, kind in KEYS.items()],
         BillingMode="PAY_PER_REQUEST",

@@ -45,13 +45,15 @@ def arn(name: str) -> str:
     return f"arn:aws:sagemaker:us-east-1:123456789012:training-job/{name}"
 
 
-def eventually(condition: Callable[[], Any], what: str) -> Any:
+def eventually(
+    condition: Callable[[], Any], what: str, patience: float = PATIENCE, every: float = 0.02
+) -> Any:
     """Wait for another thread or process; the bound is only there so that a failure ends."""
-    until = time.monotonic() + PATIENCE
+    until = time.monotonic() + patience
     while not (found := condition()):
         if time.monotonic() > until:
-            raise AssertionError(f"not within {PATIENCE:.0f} s: {what}")
-        time.sleep(0.02)
+            raise AssertionError(f"not within {patience:.0f} s: {what}")
+        time.sleep(every)
     return found
 
 

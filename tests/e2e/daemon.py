@@ -9,6 +9,7 @@ from collections.abc import Mapping
 # What a daemon imports late, its first delivery would wait for: the fork server has it already.
 import watcher.aws.tensors
 import watcher.notify.slack
+import watcher.store.dynamodb
 import watcher.store.sqlite  # noqa: F401
 from watcher.app import App
 from watcher.config import Config
@@ -16,9 +17,13 @@ from watcher.config import Config
 LEASE = 1.0
 
 
-def run_daemon(config: Config, environment: Mapping[str, str]) -> None:
+def run_daemon(config: Config, environment: Mapping[str, str], lease: float = LEASE) -> None:
     os.environ.update(environment)
-    app = App(config, lease=LEASE)
+    app = App(config, lease=lease)
+    if app.queued:  # what another replica handles just now is not an outage
+        app.queued._pause = lambda receives: 1
     signal.signal(signal.SIGTERM, lambda *_: app.stop())
     app.run()
     app.close()
+    if app.failure:
+        raise app.failure

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import Any
 
 import pytest
 
 from tests.doubles.slack import SlackDouble
-from tests.e2e.conftest import arn, changed, eventually, issue, running
+from tests.e2e.conftest import changed, eventually, issue, running
+from tests.e2e.queues import Queues, create_queues, event
 from watcher.app import App
 from watcher.config import Config
 from watcher.sandbox.process import Sandbox
@@ -20,59 +20,28 @@ QUIET = 3600
 
 
 @pytest.fixture
-def queue(sandbox: Sandbox) -> Iterator[str]:
-    """A queue that EventBridge feeds, with a dead-letter queue; its URL."""
-    sqs, events = sandbox.client("sqs"), sandbox.client("events")
-
-    def made(name: str, **attributes: str) -> tuple[str, str]:
-        url = sqs.create_queue(QueueName=name, Attributes=attributes)["QueueUrl"]
-        found = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])
-        return url, found["Attributes"]["QueueArn"]
-
-    _, dead = made("watcher-dead")
-    redrive = json.dumps({"deadLetterTargetArn": dead, "maxReceiveCount": 10})
-    url, target = made("watcher", VisibilityTimeout="60", RedrivePolicy=redrive)
-    pattern = {"source": ["aws.sagemaker"]}
-    events.put_rule(Name="watcher", EventPattern=json.dumps(pattern))
-    events.put_targets(Rule="watcher", Targets=[{"Id": "queue", "Arn": target}])
-    yield url
+def queue(sandbox: Sandbox) -> Queues:
+    return create_queues(sandbox)
 
 
 @pytest.fixture
-def evented(config: Config, queue: str) -> Config:
-    return changed(config, watch={"poll_interval": QUIET, "queue_url": queue})
-
-
-def depth(sandbox: Sandbox, url: str) -> tuple[int, int]:
-    names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
-    attributes = sandbox.client("sqs").get_queue_attributes(QueueUrl=url, AttributeNames=names)["Attributes"]
-    waiting, in_flight = (int(attributes[name]) for name in names)
-    return waiting, in_flight
+def evented(config: Config, queue: Queues) -> Config:
+    return changed(config, watch={"poll_interval": QUIET, "queue_url": queue.url})
 
 
 def rule(status: str = "InProgress") -> dict[str, str]:
     return {"RuleConfigurationName": "LossNotDecreasing", "RuleEvaluationStatus": status}
 
 
-def send(sandbox: Sandbox, url: str, *bodies: str) -> None:
-    for body in bodies:
-        sandbox.client("sqs").send_message(QueueUrl=url, MessageBody=body)
-
-
-def event(name: str) -> str:
-    detail = {"TrainingJobArn": arn(name)}
-    return json.dumps({"detail-type": "SageMaker Training Job State Change", "detail": detail})
-
-
 def test_a_change_is_told_when_its_event_comes(
-    evented: Config, queue: str, sandbox: Sandbox, slack: SlackDouble
+    evented: Config, queue: Queues, sandbox: Sandbox, slack: SlackDouble
 ):
     with running(App(evented)) as app:
         sandbox.control.put_training_job("churn", DebugRuleEvaluationStatuses=[rule()])
         eventually(app.store.watching, "the job is known from its event")
         sandbox.control.put_training_job("churn", DebugRuleEvaluationStatuses=[issue()])
         eventually(lambda: slack.messages, "an alert")
-        eventually(lambda: depth(sandbox, queue) == (0, 0), "every message is deleted")
+        eventually(lambda: queue.depth() == (0, 0), "every message is deleted")
     assert len(slack.messages) == 1
 
 
@@ -88,20 +57,20 @@ def test_a_job_that_begins_and_ends_between_two_passes_is_seen(
 
 
 def test_noise_is_deleted_and_holds_up_nothing(
-    evented: Config, queue: str, sandbox: Sandbox, slack: SlackDouble
+    evented: Config, queue: Queues, sandbox: Sandbox, slack: SlackDouble
 ):
     sandbox.control.put_training_job("churn", DebugRuleEvaluationStatuses=[issue()])
     envelope = json.dumps({"Type": "Notification", "Message": event("churn")})
-    send(sandbox, queue, "no JSON", "[]", '{"detail-type": "Something Else"}', event("long-gone"))
-    send(sandbox, queue, envelope, event("churn"), event("churn"))
+    queue.send("no JSON", "[]", '{"detail-type": "Something Else"}', event("long-gone"))
+    queue.send(envelope, event("churn"), event("churn"))
     with running(App(evented)):
         eventually(lambda: slack.messages, "an alert")
-        eventually(lambda: depth(sandbox, queue) == (0, 0), "every message is deleted")
+        eventually(lambda: queue.depth() == (0, 0), "every message is deleted")
     assert len(slack.messages) == 1
 
 
 def test_an_event_is_not_lost_when_sagemaker_refuses(
-    evented: Config, queue: str, sandbox: Sandbox, slack: SlackDouble
+    evented: Config, queue: Queues, sandbox: Sandbox, slack: SlackDouble
 ):
     sandbox.control.put_training_job("churn", DebugRuleEvaluationStatuses=[issue()])
     sandbox.control.inject_fault("sagemaker:*", "InternalFailure", "down", status=500)
@@ -110,14 +79,14 @@ def test_an_event_is_not_lost_when_sagemaker_refuses(
     app.queued._pause = lambda receives: 0
     with running(app):
         eventually(lambda: sandbox.control.calls().get("sagemaker:DescribeTrainingJob", 0) > 2, "tries")
-        assert depth(sandbox, queue) != (0, 0)
+        assert queue.depth() != (0, 0)
         sandbox.control.clear_faults()
         eventually(lambda: slack.messages, "an alert")
-        eventually(lambda: depth(sandbox, queue) == (0, 0), "every message is deleted")
+        eventually(lambda: queue.depth() == (0, 0), "every message is deleted")
 
 
 def test_of_several_processes_one_reconciles_and_all_take_what_it_finds(
-    evented: Config, queue: str, sandbox: Sandbox, slack: SlackDouble
+    evented: Config, queue: Queues, sandbox: Sandbox, slack: SlackDouble
 ):
     """They share the queue and the store."""
     jobs: list[dict[str, Any]] = [
@@ -125,12 +94,12 @@ def test_of_several_processes_one_reconciles_and_all_take_what_it_finds(
         for number in range(40)
     ]
     sandbox.control.put_training_jobs(jobs)
-    eventually(lambda: sum(depth(sandbox, queue)) >= 40, "the events of the placed jobs")
+    eventually(lambda: sum(queue.depth()) >= 40, "the events of the placed jobs")
     sandbox.control.forget_calls()
     with ExitStack() as replicas:
         apps = [replicas.enter_context(running(App(evented))) for _ in range(3)]
         eventually(lambda: len(slack.messages) >= 40, "every alert")
-        eventually(lambda: depth(sandbox, queue) == (0, 0), "every message is deleted")
+        eventually(lambda: queue.depth() == (0, 0), "every message is deleted")
         assert sandbox.control.calls()["sagemaker:Search"] == 1
         assert len(apps) == 3
     told = [message["metadata"]["event_payload"]["finding_id"] for message in slack.messages]

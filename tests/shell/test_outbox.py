@@ -334,6 +334,25 @@ def test_a_lease_that_another_process_took_over_changes_nothing(
     assert replace(theirs, state=DeliveryState.DELIVERED).id == mine.id
 
 
+def test_what_took_too_long_to_prepare_is_not_sent_when_another_may_send_it(
+    outbox: Outbox, store: Store, clock: Clock, slack: SlackDouble
+):
+    """A process that stood still, for instance: its lease has ended meanwhile, or nearly."""
+    find_issue(store, clock())
+    outbox.gather = lambda finding, job: late(outbox.lease + 1)
+
+    def late(seconds: float) -> Evidence:
+        clock.now += timedelta(seconds=seconds)
+        return Evidence()
+
+    (mine,) = store.claim(outbox.owner, clock(), outbox.lease, 10)
+    outbox.attempt(mine)
+    assert slack.messages == []
+    outbox.gather = lambda finding, job: late(outbox.lease / 2)
+    turn_until(outbox, clock, clock() + timedelta(minutes=2))
+    assert len(slack.messages) == 1
+
+
 def test_a_delivery_on_which_watcher_itself_fails_holds_up_no_other(
     store: Store, clock: Clock, slack: SlackDouble, open_channel: Callable[[str], Channel]
 ):

@@ -116,6 +116,15 @@ def test_a_fault_can_wait_for_calls_to_be_answered_first(sandbox: Sandbox) -> No
     sagemaker.search(Resource="TrainingJob")
 
 
+def test_each_so_many_th_call_fails(sandbox: Sandbox) -> None:
+    sandbox.control.inject_fault("sagemaker:Search", every=3)
+    sagemaker = sandbox.client("sagemaker", config=ONCE)
+    for _ in range(2):
+        assert refusal(lambda: sagemaker.search(Resource="TrainingJob"))[1] == "ThrottlingException"
+        sagemaker.search(Resource="TrainingJob")
+        sagemaker.search(Resource="TrainingJob")
+
+
 def test_calls_fail_until_the_faults_are_cleared(sandbox: Sandbox) -> None:
     sandbox.control.inject_fault(
         "sagemaker:*", "AccessDeniedException", "not authorized to perform", status=400

@@ -53,10 +53,12 @@ class QueuedWork:
         clock: Callable[[], datetime],
         monotonic: Callable[[], float],
         pause: Callable[[int], int] | None = None,
+        held: int = HELD,
     ) -> None:
         self.queue = queue
         self._clock, self._monotonic = clock, monotonic
         self._pause = pause or pause_after
+        self._hold_for = held
         self._local = LookAgain()
         self._lock = threading.Lock()
         self._waiting: defaultdict[str, list[_Held]] = defaultdict(list)
@@ -189,12 +191,14 @@ class QueuedWork:
             due = []
             for jobs in (self._waiting, self._handling):
                 for arn, held in jobs.items():
-                    due += [each.message.receipt for each in held if each.until - now < HELD / 2]
+                    due += [each.message.receipt for each in held if each.until - now < self._hold_for / 2]
                     jobs[arn] = [
-                        each if each.until - now >= HELD / 2 else _Held(each.message, now + HELD)
+                        each
+                        if each.until - now >= self._hold_for / 2
+                        else _Held(each.message, now + self._hold_for)
                         for each in held
                     ]
-        self.queue.hold(due, HELD)
+        self.queue.hold(due, self._hold_for)
 
 
 def pause_after(receives: int) -> int:

@@ -59,7 +59,7 @@ def stop(
     from watcher.store import open_store
 
     accounts = Accounts(settings.region, settings.account)
-    with closing(open_store(settings.store.url)) as store:
+    with closing(open_store(settings.store.url, region=settings.region)) as store:
         with err().status("looking at the jobs …"):
             chosen = (
                 list(manual_stop.all_in_progress(accounts, settings.watch))

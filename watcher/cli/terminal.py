@@ -54,7 +54,7 @@ def known(settings: Config) -> Iterator[Store]:
     """The store, to read what is known; it is not created by somebody who only asks."""
     from watcher.store import open_store
 
-    store = open_store(settings.store.url, create=False)
+    store = open_store(settings.store.url, create=False, region=settings.region)
     try:
         yield store
     finally:

@@ -51,11 +51,21 @@ class Control:
         status: int = 400,
         times: int | None = None,
         after: int = 0,
+        every: int = 1,
+        **members: Any,
     ) -> None:
         """The next `times` calls (None: all until cleared) of `sagemaker:Search`, `logs:*`, `s3:GET` …, when
-        `after` of them have been answered."""
+        `after` of them have been answered, or of these each `every`-th. `members` are further ones of the
+        error, such as `CancellationReasons`."""
         fault = {"operation": operation, "code": code, "message": message, "status": status}
-        self._call("POST", "/faults", {**fault, "times": times, "after": after})
+        self._call(
+            "POST", "/faults", {**fault, "times": times, "after": after, "every": every, "members": members}
+        )
+
+    def faults(self) -> list[dict[str, Any]]:
+        """Those that are not used up."""
+        faults: list[dict[str, Any]] = self._call("GET", "/faults")
+        return faults
 
     def clear_faults(self) -> None:
         self._call("DELETE", "/faults")

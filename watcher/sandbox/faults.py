@@ -8,7 +8,7 @@ import threading
 import uuid
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
@@ -30,6 +30,10 @@ class Fault:
     """How many calls fail; None: all until the faults are cleared."""
     after: int = 0
     """How many calls are answered before the first one that fails."""
+    every: int = 1
+    """Of the calls after that, each so many-th fails."""
+    members: dict[str, Any] = field(default_factory=dict)
+    """What else stands in the error of a JSON service, such as `CancellationReasons`."""
 
 
 class Faults:
@@ -80,6 +84,7 @@ class Faults:
                     if fault.after:
                         fault.after -= 1
                         continue
+                    fault.after = fault.every - 1
                     if fault.times is not None:
                         fault.times -= 1
                         if fault.times == 0:
@@ -110,7 +115,7 @@ def operation_of(environ: WSGIEnvironment) -> str:
 def _error(environ: WSGIEnvironment, fault: Fault) -> tuple[str, bytes]:
     """In the protocol of the request: JSON has a target, the older query services and S3 take XML."""
     if "HTTP_X_AMZ_TARGET" in environ:
-        body: dict[str, Any] = {"__type": fault.code, "message": fault.message}
+        body: dict[str, Any] = {"__type": fault.code, "message": fault.message, **fault.members}
         return "application/x-amz-json-1.1", json.dumps(body).encode()
     error = f"<Error><Code>{escape(fault.code)}</Code><Message>{escape(fault.message)}</Message></Error>"
     if not environ.get("CONTENT_TYPE", "").startswith("application/x-www-form-urlencoded"):

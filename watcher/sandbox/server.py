@@ -56,7 +56,7 @@ def running(settings: Settings, port: int) -> Iterator[tuple[str, Path]]:
     )
     from werkzeug.serving import make_server
 
-    from watcher.sandbox import dynamodb, iam, logs, metrics
+    from watcher.sandbox import dispatch, dynamodb, iam, logs, metrics, sqs
     from watcher.sandbox.control_api import ControlApi, close_all_lives
     from watcher.sandbox.faults import Faults
     from watcher.sandbox.publisher import Publisher
@@ -81,10 +81,12 @@ def running(settings: Settings, port: int) -> Iterator[tuple[str, Path]]:
             fd=listening.fileno(),
         )
         endpoint = f"http://{HOST}:{server.port}"
+        dispatch.install()
         dynamodb.install()
         iam.install()
         logs.install()
         metrics.install()
+        sqs.install()
         install(Surroundings(settings, endpoint, directory, publisher))
         thread = threading.Thread(target=server.serve_forever, args=(0.05,), name="server", daemon=True)
         thread.start()

@@ -13,15 +13,15 @@ _TABLE = re.compile(r"dynamodb://([A-Za-z0-9_.-]{3,255})")
 _USER_AND_PASSWORD = re.compile(r"//[^/]*@")
 
 
-def open_store(url: str, *, create: bool = True) -> Store:
+def open_store(url: str, *, create: bool = True, region: str = "") -> Store:
     """Open what `store.url` names: `sqlite:///FILE`, with four slashes where FILE is absolute, or
-    `dynamodb://TABLE` in the region of the usual AWS chain.
+    `dynamodb://TABLE` in `region`, or in that of the usual AWS chain.
 
     Raises `ConfigError` for any other URL, and `StoreError` where the store cannot be used or, unless it
     may be created, is not there yet.
     """
     if table := _TABLE.fullmatch(url):
-        return _open_table(table[1])
+        return _open_table(table[1], region)
     scheme, found, file = url.partition(":///")
     if scheme != "sqlite" or not found or not file:
         shown = _USER_AND_PASSWORD.sub("//…@", url)
@@ -39,16 +39,27 @@ def open_store(url: str, *, create: bool = True) -> Store:
     return SqliteStore(Path(file))
 
 
-def _open_table(table: str) -> Store:
+def _open_table(table: str, region: str) -> Store:
     import botocore.session
     from botocore.config import Config
     from botocore.exceptions import NoRegionError
 
     from watcher.store.dynamodb import DynamoStore
 
-    retries = Config(retries={"mode": "adaptive", "max_attempts": 5}, connect_timeout=5, read_timeout=20)
+    # Not adaptive: a partition that is asked too often would slow down every call of this process, and
+    # those that hold jobs and deliveries are in a hurry.
+    retries = Config(
+        retries={"mode": "standard", "total_max_attempts": 6},
+        connect_timeout=5,
+        read_timeout=20,
+        max_pool_connections=64,
+    )
     try:
-        client: Any = botocore.session.get_session().create_client("dynamodb", config=retries)
+        client: Any = botocore.session.get_session().create_client(
+            "dynamodb", region_name=region or None, config=retries
+        )
     except NoRegionError as error:
-        raise ConfigError("region is not set: export AWS_DEFAULT_REGION, where the table is") from error
+        raise ConfigError(
+            'region is not set: write region = "us-east-1" or export AWS_DEFAULT_REGION, where the table is'
+        ) from error
     return DynamoStore(client, table)

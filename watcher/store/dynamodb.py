@@ -22,8 +22,9 @@ is needed: what is asked for often stands in a partition of its own.
 `jobs()`, `findings()` and `deliveries()` without an argument are for people, and read the whole table.
 
 A write is a transaction of up to 100 items, each guarded by a condition; one that another process came
-before is worked out anew. A commit of more than that is several transactions, of which each is whole in
-itself: findings with their deliveries come before the job, so that whoever repeats it finds them told.
+before is worked out anew. A commit of more than that is halved until its parts fit: each holds some of the
+jobs with all that was found in them. What was found in one job and is too much by itself comes before the
+job, so that whoever repeats it finds it told.
 
 `expires_at` is the table's time to live: a finding goes half a year after it was opened, and a delivery half
 a year after it came, if it is closed.
@@ -34,10 +35,11 @@ from __future__ import annotations
 import random
 import secrets
 import time
+import uuid
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -82,7 +84,7 @@ Key = tuple[str, str]
 
 
 class _Outrun(Exception):
-    """Another process came first: work it out anew."""
+    """Another process came first, or the table was asked too often in the middle: work it out anew."""
 
 
 class DynamoStore:
@@ -97,7 +99,7 @@ class DynamoStore:
 
     def hold(self, job_arns: Sequence[str], owner: str, now: datetime, lease: float) -> set[str]:
         until = _text(now + timedelta(seconds=lease))
-        return {
+        held = (
             arn
             for arn in job_arns
             if self._put(
@@ -105,7 +107,8 @@ class DynamoStore:
                 "attribute_not_exists(pk) OR #owner = :owner OR #until <= :now",
                 {"now": _text(now)},
             )
-        }
+        )
+        return set(_as_far_as_it_goes(held))
 
     def release(self, job_arns: Sequence[str], owner: str) -> None:
         for arn in job_arns:
@@ -117,33 +120,48 @@ class DynamoStore:
         """In one transaction as far as `MOST_ITEMS` and `MOST_BYTES` reach; see above for what is beyond."""
         new: list[Finding] = []
         for batch in _once_each(looks):
-            new += self._retried(lambda batch=batch: self._commit(batch, holder))  # type: ignore[misc]
+            new += self._commit(batch, holder)
         return tuple(new)
 
-    def _commit(self, looks: Sequence[Look], holder: str) -> list[Finding]:
+    def _commit(self, looks: Sequence[Look], holder: str, *, jobs: bool = True) -> list[Finding]:
+        """`jobs` False: only what was found in them."""
+        new = self._retried(lambda: self._commit_at_once(looks, holder, jobs))
+        if new is not None:
+            return new
+        if len(looks) > 1:
+            middle = len(looks) // 2
+            return [*self._commit(looks[:middle], holder), *self._commit(looks[middle:], holder)]
+        (look,) = looks
+        middle = len(look.findings) // 2
+        halves = [replace(look, findings=part) for part in (look.findings[:middle], look.findings[middle:])]
+        new = [finding for half in halves for finding in self._commit([half], holder, jobs=False)]
+        return [*new, *self._commit(looks, holder)] if jobs else new
+
+    def _commit_at_once(self, looks: Sequence[Look], holder: str, jobs: bool) -> list[Finding] | None:
+        """What is new of the findings; None, and nothing written, where it is too much for one transaction,
+        and can be less."""
         arns = [look.snapshot.arn for look in looks]
         keys = [(_job(arn), "JOB") for arn in arns] + [(_job(arn), "LEASE") for arn in arns if holder]
         keys += [(f"FINDING#{finding.id}", "FINDING") for look in looks for finding in look.findings]
         known = self._get_many(keys)
         if holder and any(known.get((_job(arn), "LEASE"), {}).get("owner") != holder for arn in arns):
             raise LeaseLost("another process has taken this job over, and handles it")
-        transactions = _Transactions()
         new: list[Finding] = []
+        writes: list[Item] = []
         for look in looks:
-            told = [
-                finding
-                for finding in look.findings
-                if (f"FINDING#{finding.id}", "FINDING") not in known and finding not in new
-            ]
+            told = [each for each in look.findings if (f"FINDING#{each.id}", "FINDING") not in known]
             new += told
-            positions = self._positions(sum(d.finding_id in {f.id for f in told} for d in look.deliveries))
+            rows = {
+                finding.id: [d for d in look.deliveries if d.finding_id == finding.id] for finding in told
+            }
+            positions = self._positions(sum(map(len, rows.values())))
             for finding in told:
-                rows = [d for d in look.deliveries if d.finding_id == finding.id]
-                writes = [*_finding_writes(finding), *_delivery_writes(rows, positions)]
-                transactions.add(writes, then_look=False)
-            job = self._job_writes(look, known.get((_job(look.snapshot.arn), "JOB")), holder)
-            transactions.add(job, then_look=True)
-        for writes in transactions.in_order():
+                writes += [*_finding_writes(finding), *_delivery_writes(rows[finding.id], positions)]
+            if jobs:
+                writes += self._job_writes(look, known.get((_job(look.snapshot.arn), "JOB")), holder)
+        if not _fits(writes) and (len(looks) > 1 or len(looks[0].findings) > 1):
+            return None
+        if writes:
             self._transact(writes)
         return new
 
@@ -224,12 +242,10 @@ class DynamoStore:
         self._retried(attempt)
 
     def claim_evaluations(self, now: datetime, lease: float, limit: int, reads: Reads) -> list[str]:
-        claimed = []
-        for item in self._query(f"EVALUATIONS#{reads}", until=f"{_text(now)}#\uffff", limit=limit):
-            due, _, arn = item["sk"].partition("#")
-            if self._postpone(arn, f"{reads} {due}", f"{reads} {_text(now + timedelta(seconds=lease))}"):
-                claimed.append(arn)
-        return claimed
+        later = f"{reads} {_text(now + timedelta(seconds=lease))}"
+        waiting = self._query(f"EVALUATIONS#{reads}", until=f"{_text(now)}#\uffff", limit=limit)
+        due = (item["sk"].split("#", 1) for item in waiting)
+        return _as_far_as_it_goes(arn for at, arn in due if self._postpone(arn, f"{reads} {at}", later))
 
     def _postpone(self, arn: str, before: str, after: str) -> bool:
         """False where somebody else did."""
@@ -265,13 +281,10 @@ class DynamoStore:
     # -- deliveries -------------------------------------------------------------------------------
 
     def claim(self, owner: str, now: datetime, lease: float, limit: int) -> list[Delivery]:
-        claimed = []
         ready = sorted((head["ready_at"], head["sk"], head) for head in self._heads())
-        for ready_at, _, head in ready[:limit]:
-            if ready_at > _text(now):
-                break
-            if delivery := self._claim(head, owner, now, lease):
-                claimed.append((head["sk"], delivery))
+        due = [head for ready_at, _, head in ready[:limit] if ready_at <= _text(now)]
+        attempts = ((head["sk"], self._claim(head, owner, now, lease)) for head in due)
+        claimed = _as_far_as_it_goes((position, delivery) for position, delivery in attempts if delivery)
         return [delivery for _, delivery in sorted(claimed, key=lambda each: each[0])]
 
     def _claim(self, head: Item, owner: str, now: datetime, lease: float) -> Delivery | None:
@@ -388,8 +401,9 @@ class DynamoStore:
     # -- turns ------------------------------------------------------------------------------------
 
     def take_turn(self, what: str, turn: int) -> bool:
-        item = {"pk": "TURNS", "sk": what, "turn": turn}
-        return self._put(item, "attribute_not_exists(pk) OR #turn < :turn", {})
+        # A request whose answer is lost is sent again, and must find that the turn is its own.
+        item = {"pk": "TURNS", "sk": what, "turn": turn, "by": uuid.uuid4().hex}
+        return self._put(item, "attribute_not_exists(pk) OR #turn < :turn OR #by = :by", {})
 
     # -- stops ------------------------------------------------------------------------------------
 
@@ -596,35 +610,20 @@ class DynamoStore:
             raise StoreError(f"table {self._table} cannot be reached: {error}") from error
 
 
+def _as_far_as_it_goes(results: Iterable[T]) -> list[T]:
+    """What was taken before the store refused to go on is given out: else it would be nobody's until its
+    lease ends. Raises `StoreError` where nothing was."""
+    taken: list[T] = []
+    try:
+        for result in results:
+            taken.append(result)
+    except StoreError:
+        if not taken:
+            raise
+    return taken
+
+
 # -- what is written ------------------------------------------------------------------------------
-
-
-@dataclass
-class _Transactions:
-    """Packs groups of writes, each of which belongs together, into as few transactions as they fit in."""
-
-    before: list[list[Item]] = field(default_factory=list)
-    """Findings with their deliveries."""
-    looks: list[list[Item]] = field(default_factory=list)
-
-    def add(self, writes: list[Item], *, then_look: bool) -> None:
-        (self.looks if then_look else self.before).append(writes)
-
-    def in_order(self) -> Iterator[list[Item]]:
-        """All in one where that fits; else what was found comes first."""
-        everything = [write for group in (*self.before, *self.looks) for write in group]
-        if _fits(everything):
-            yield everything
-            return
-        for groups in (self.before, self.looks):
-            packed: list[Item] = []
-            for group in groups:
-                if packed and not _fits([*packed, *group]):
-                    yield packed
-                    packed = []
-                packed += group
-            if packed:
-                yield packed
 
 
 def _fits(writes: Sequence[Item]) -> bool:
@@ -814,6 +813,8 @@ def _expiry(moment: datetime) -> int:
 
 _OUTRUN = frozenset({"ConditionalCheckFailedException", "ConditionalCheckFailed", "TransactionConflict"})
 _OUTRUN |= {"TransactionConflictException", "TransactionInProgressException"}
+# Reasons for which a transaction is cancelled; the client tries again only what was refused as a whole.
+_OUTRUN |= {"ThrottlingError", "ProvisionedThroughputExceeded"}
 
 
 @contextmanager

@@ -1,0 +1,207 @@
+"""Many replicas, and everything that goes wrong with them: each finding is told once, and none is lost.
+
+Real daemons, each in a process of its own, share a queue and a table, and are killed and started at random.
+Events come several times, in any order, and about jobs long gone; DynamoDB and SQS throttle all the while.
+Slack lives on and keeps count. WATCHER_REPLICA_JOBS sets how many jobs; `make replicas` asks for many.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import random
+import signal
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from multiprocessing.process import BaseProcess
+from typing import Any
+
+import pytest
+
+from tests.contract.tables import TABLE, create_table
+from tests.doubles.slack import Conversation, SlackDouble
+from tests.e2e.conftest import Stall, arn, changed, eventually, issue
+from tests.e2e.daemon import run_daemon
+from tests.e2e.queues import Queues, create_queues, event
+from watcher.config import Config
+from watcher.model import FindingKind, RuleSource, finding_id
+from watcher.sandbox.process import Sandbox
+from watcher.store import open_store
+
+JOBS = int(os.environ.get("WATCHER_REPLICA_JOBS", "40"))
+MANY = JOBS > 100
+REPLICAS = 4
+LANES = 16
+LEASE = 30.0 if MANY else 4.0
+"""Seconds after which what a dead replica had in hand goes to another."""
+AT_A_TIME = 50 if MANY else 20
+"""Changes of jobs between two looks at how far the replicas are."""
+BEHIND = 300 if MANY else 60
+"""Findings that may wait to be told, and messages in the queue, before more comes."""
+THROTTLED_EVERY = 67
+"""Of the calls to DynamoDB and SQS each so many-th is throttled."""
+KILL = 0.3
+"""How likely a replica is killed after each lot of changes."""
+PATIENCE = 300.0 if MANY else 60.0
+RULES = ("LossNotDecreasing", "VanishingGradient", "Overfit")
+
+# A fork server imports the daemon once: each daemon is a real process, and starts in milliseconds.
+processes = multiprocessing.get_context("forkserver")
+processes.set_forkserver_preload(["tests.e2e.daemon"])
+
+
+@dataclass
+class Replicas:
+    """`start` and `kill` say who lives; those that nobody killed must end well."""
+
+    config: Config
+    environment: dict[str, str]
+    alive: list[BaseProcess] = field(default_factory=list)
+    kills: int = 0
+
+    def start(self) -> None:
+        replica = processes.Process(target=run_daemon, args=(self.config, self.environment, LEASE))
+        replica.start()
+        self.alive.append(replica)
+
+    def kill(self, number: int) -> None:
+        replica = self.alive.pop(number)
+        assert replica.pid is not None
+        assert replica.is_alive(), "a replica ended by itself"
+        os.kill(replica.pid, signal.SIGKILL)
+        replica.join()
+        self.kills += 1
+
+    def end(self) -> list[int | None]:
+        """Exit codes."""
+        for replica in self.alive:
+            replica.terminate()
+        for replica in self.alive:
+            replica.join(15)
+        return [replica.exitcode for replica in self.alive]
+
+
+@pytest.fixture
+def queues(sandbox: Sandbox) -> Queues:
+    create_table(sandbox)
+    return create_queues(sandbox, held=int(LEASE))
+
+
+@pytest.fixture
+def replicas(config: Config, sandbox: Sandbox, slack: SlackDouble, queues: Queues) -> Iterator[Replicas]:
+    """None yet."""
+    slack.workspace.conversations += [
+        Conversation(f"C1000000{lane:03d}", f"lane-{lane}") for lane in range(LANES)
+    ]
+    config = changed(
+        config,
+        watch={"poll_interval": 60 if MANY else 10, "queue_url": queues.url},
+        store={"url": f"dynamodb://{TABLE}"},
+        rules={"local": "off", "mute_after": 0},
+        route=[{"job": f"lane-{lane}-*", "to": [f"slack:#lane-{lane}"]} for lane in range(LANES)],
+    )
+    replicas = Replicas(config, dict(sandbox.env))
+    yield replicas
+    for replica in replicas.alive:
+        replica.kill()
+
+
+def lives(chance: random.Random) -> Iterator[dict[str, Any]]:
+    """Every job from its beginning, rule by rule, to its end; those of all jobs in any order."""
+    names = [f"lane-{number % LANES}-job-{number:04d}" for number in range(JOBS)]
+    fired = {name: RULES[: 2 + number % 2] for number, name in enumerate(names)}
+    order = [name for name in names for _ in range(len(fired[name]) + 2)]
+    # Not too many jobs at a time, as on a busy day: a job's turns lie within the next few hundred.
+    order.sort(key=lambda name: names.index(name) + chance.uniform(0, 100))
+    turns: Counter[str] = Counter()
+    for name in order:
+        turn, rules = turns[name], fired[name]
+        turns[name] += 1
+        yield {
+            "TrainingJobName": name,
+            "TrainingJobStatus": "Completed" if turn > len(rules) else "InProgress",
+            "DebugRuleEvaluationStatuses": [
+                issue(rule)
+                if number < turn
+                else {"RuleConfigurationName": rule, "RuleEvaluationStatus": "InProgress"}
+                for number, rule in enumerate(rules)
+            ],
+        }
+
+
+def issues(job: dict[str, Any]) -> set[str]:
+    """The ids of what there is to tell of a job."""
+    name, statuses = job["TrainingJobName"], job["DebugRuleEvaluationStatuses"]
+    return {
+        finding_id(arn(name), FindingKind.RULE_ISSUE, status["RuleConfigurationName"], RuleSource.DEBUGGER)
+        for status in statuses
+        if status["RuleEvaluationStatus"] == "IssuesFound"
+    }
+
+
+def noise(names: list[str], chance: random.Random) -> list[str]:
+    """Events again, of jobs of which there is nothing new, of jobs long gone, and what is no event."""
+    again = [event(name) for name in chance.choices(names, k=AT_A_TIME // 2)]
+    gone = [event(f"gone-{chance.randrange(10**6)}") for _ in range(AT_A_TIME // 5)]
+    bodies = [*again, *again[: AT_A_TIME // 5], *gone, "no JSON", '{"detail-type": "Something Else"}']
+    chance.shuffle(bodies)
+    return bodies
+
+
+def test_however_replicas_die_each_finding_is_told_once_and_none_is_lost(
+    replicas: Replicas, queues: Queues, sandbox: Sandbox, slack: SlackDouble
+):
+    Stall(slack)  # it takes a moment to answer, so that there is something to hit
+    chance = random.Random(20261122)
+    for service, code in (
+        ("dynamodb", "ProvisionedThroughputExceededException"),
+        ("sqs", "ThrottlingException"),
+    ):
+        sandbox.control.inject_fault(f"{service}:*", code, every=THROTTLED_EVERY)
+    for _ in range(REPLICAS):
+        replicas.start()
+    began, repeated = time.monotonic(), 0
+    to_tell: set[str] = set()
+    changes = list(lives(chance))
+
+    def keep_up() -> bool:
+        return len(to_tell) - len(slack.messages) < BEHIND and sum(queues.depth()) < BEHIND
+
+    for start in range(0, len(changes), AT_A_TIME):
+        lot = changes[start : start + AT_A_TIME]
+        sandbox.control.put_training_jobs(lot)
+        for job in lot:
+            to_tell.update(issues(job))
+        again = noise([job["TrainingJobName"] for job in changes[: start + 1]], chance)
+        repeated += len(again)
+        queues.send(*again)
+        time.sleep(chance.uniform(0, 0.5))
+        if chance.random() < KILL:
+            replicas.kill(chance.randrange(len(replicas.alive)))
+        while len(replicas.alive) < chance.randrange(REPLICAS - 1, REPLICAS + 1):
+            replicas.start()
+        eventually(keep_up, "the replicas keep up", PATIENCE, every=0.5)
+        if MANY:
+            told = f"{len(slack.messages)} of {len(to_tell)} findings told"
+            print(f"{time.monotonic() - began:6.0f} s  {told}, {replicas.kills} kills", flush=True)
+    store = open_store(replicas.config.store.url)
+    eventually(lambda: len(slack.messages) >= len(to_tell), "all told", PATIENCE, every=0.1)
+    eventually(lambda: queues.depth() == (0, 0), "the queue is empty", PATIENCE, every=0.5)
+    eventually(lambda: store.next_due() is None, "nothing left", PATIENCE, every=0.5)
+    seconds, calls = time.monotonic() - began, sandbox.control.calls()
+    throttled = {
+        service: sum(count for name, count in calls.items() if name.startswith(service)) // THROTTLED_EVERY
+        for service in ("dynamodb", "sqs")
+    }
+    print(
+        f"{JOBS} jobs, {len(to_tell)} findings in {seconds:.0f} s; {replicas.kills} kills; "
+        f"{repeated} events repeated or of nothing; throttled {throttled}; Slack {dict(slack.calls)}; "
+        f"{sum(calls.values())} calls of AWS: {calls}"
+    )
+    assert set(replicas.end()) == {0}
+    told_of = Counter(message["metadata"]["event_payload"]["finding_id"] for message in slack.messages)
+    assert {finding.id for finding in store.findings()} == to_tell
+    assert told_of == Counter(dict.fromkeys(to_tell, 1))
+    assert queues.dead_letters() == 0
