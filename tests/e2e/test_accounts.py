@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 
 from tests.doubles.slack import SlackDouble
 from tests.e2e.conftest import changed, eventually, issue, running, texts
-from tests.e2e.user import User
+from tests.e2e.user import User, judged
 from tests.stacks import create
 from watcher.app import App
 from watcher.config import Config
@@ -67,10 +67,11 @@ def member(sandbox: Sandbox) -> Member:
 def user(aws_environment: Sandbox, member: Member, monkeypatch: pytest.MonkeyPatch) -> Iterator[User]:
     """Watcher, which one account lets in and another does not."""
     allowed = {"Effect": "Allow", "Action": "sts:AssumeRole", "Resource": role(MEMBER)}
-    with User(aws_environment) as user:
-        user.may([*HOME, allowed])
-        for name, value in user.environment.items():
-            monkeypatch.setenv(name, value)
+    user = User(aws_environment)
+    user.may([*HOME, allowed])
+    for name, value in user.environment.items():
+        monkeypatch.setenv(name, value)
+    with judged(aws_environment):
         yield user
 
 
