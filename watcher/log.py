@@ -71,6 +71,9 @@ def configure(stream: TextIO, *, level: int = logging.INFO, secrets: Iterable[st
     root.addHandler(handler)
     root.setLevel(logging.WARNING)
     logging.getLogger("watcher").setLevel(level)
+    # Of a role that refuses it would write a traceback at each attempt. Whoever asked is told, too, and says
+    # so once.
+    logging.getLogger("botocore.credentials").setLevel(logging.ERROR)
     logging.captureWarnings(capture=True)
 
 

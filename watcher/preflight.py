@@ -257,8 +257,12 @@ def _debug_output(aws: Aws, recent: Sequence[JobSnapshot]) -> str | Check:
 
 
 def _queue(queue: Queue) -> str | Check:
-    queue.try_calls()
-    depth = queue.depth()
+    try:
+        queue.try_calls()
+        depth = queue.depth()
+    except NotFound:
+        missing = f"watch.queue_url: there is no queue {queue.url}"
+        return Check("queue", State.FAILED, missing, "make it as deploy/ecs.yaml does, or write its address")
     found = f"{depth.waiting} waiting, {depth.in_flight} in flight"
     if depth.dead is None:
         said = f"{found}; no dead-letter queue is to be seen"

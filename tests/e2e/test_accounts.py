@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 
 from tests.doubles.slack import SlackDouble
 from tests.e2e.conftest import changed, eventually, issue, running, texts
-from tests.e2e.user import User
+from tests.e2e.user import User, judged
 from tests.stacks import create
 from watcher.app import App
 from watcher.config import Config
@@ -59,19 +59,26 @@ def member(sandbox: Sandbox) -> Member:
         WatcherRoleArn="arn:aws:iam::123456789012:role/TaskRole",
         BusArn=bus,
         ExternalId=EXTERNAL_ID,
+        AllowStopping="yes",
     )
     return member
 
 
 @pytest.fixture
-def user(aws_environment: Sandbox, member: Member, monkeypatch: pytest.MonkeyPatch) -> Iterator[User]:
+def user(aws_environment: Sandbox, member: Member, monkeypatch: pytest.MonkeyPatch) -> User:
     """Watcher, which one account lets in and another does not."""
     allowed = {"Effect": "Allow", "Action": "sts:AssumeRole", "Resource": role(MEMBER)}
-    with User(aws_environment) as user:
-        user.may([*HOME, allowed])
-        for name, value in user.environment.items():
-            monkeypatch.setenv(name, value)
-        yield user
+    user = User(aws_environment)
+    user.may([*HOME, allowed])
+    for name, value in user.environment.items():
+        monkeypatch.setenv(name, value)
+    return user
+
+
+@pytest.fixture
+def judging(user: User, sandbox: Sandbox) -> Iterator[None]:
+    with judged(sandbox):
+        yield
 
 
 @pytest.fixture
@@ -80,7 +87,7 @@ def several(config: Config) -> Config:
     return changed(config, account=members)
 
 
-@pytest.mark.usefixtures("user")
+@pytest.mark.usefixtures("judging")
 def test_an_account_that_refuses_the_role_is_said_once_and_the_others_go_on(
     several: Config, sandbox: Sandbox, slack: SlackDouble
 ):
@@ -100,21 +107,22 @@ def test_an_account_that_refuses_the_role_is_said_once_and_the_others_go_on(
     assert said["at"] == f"us-east-1 as {role(REFUSING)}"
 
 
-def test_a_job_of_another_account_is_told_with_its_account_and_stopped_there(
+@pytest.mark.usefixtures("user")
+def test_a_job_of_another_account_is_told_with_its_account_and_stopped_by_the_role_there(
     several: Config, sandbox: Sandbox, slack: SlackDouble, member: Member
 ):
     sandbox.control.put_training_job("churn", account=MEMBER, DebugRuleEvaluationStatuses=[issue()])
-    sagemaker = member.client("sagemaker")
+    stops = changed(several, route=[{"to": ["slack:#alerts"], "stop": True}])
 
-    def status() -> str:
-        return str(sagemaker.describe_training_job(TrainingJobName="churn")["TrainingJobStatus"])
+    with judged(sandbox), running(App(stops)):
+        eventually(lambda: "Stopped by Watcher" in json.dumps(slack.messages), "the stop, verified")
 
-    with running(App(changed(several, route=[{"to": ["slack:#alerts"], "stop": True}]))):
-        eventually(lambda: status() == "Stopped", "the stop")
+    job = member.client("sagemaker").describe_training_job(TrainingJobName="churn")
+    assert job["TrainingJobStatus"] == "Stopped"
     assert f"us-east-1 (account {MEMBER})" in json.dumps(slack.messages[0]["blocks"], ensure_ascii=False)
 
 
-@pytest.mark.usefixtures("user")
+@pytest.mark.usefixtures("judging")
 def test_check_says_which_account_refuses(several: Config):
     found = {check.name: check for check in preflight(several, "watcher.toml")}
 
@@ -134,6 +142,7 @@ def credentials_file(user: User, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     return file
 
 
+@pytest.mark.usefixtures("judging")
 def test_credentials_that_count_no_more_are_said_once_and_new_ones_are_taken_up(
     config: Config, user: User, sandbox: Sandbox, slack: SlackDouble, credentials_file: Path
 ):

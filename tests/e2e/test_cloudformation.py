@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -10,6 +15,8 @@ from cfnlint.decode.cfn_yaml import load as load_template
 
 from tests.doubles.slack import SlackDouble
 from tests.e2e.conftest import arn, eventually, issue, running
+from tests.e2e.process import Watcher
+from tests.e2e.user import judged
 from tests.stacks import DEPLOY, Stack, create_service
 from watcher.app import App
 from watcher.config import Config, load
@@ -28,7 +35,14 @@ def deployed(stack: Stack, slack: SlackDouble, tmp_path: Path) -> Config:
     """The template's own settings, and where Slack is."""
     file = tmp_path / "watcher.toml"
     file.write_text(
-        f'{SETTINGS}\n[slack]\nbot_token = "{slack.token}"\nchannel = "#alerts"\napi_url = "{slack.api_url}"'
+        f"""{SETTINGS}
+        [slack]
+        bot_token = "{slack.token}"
+        channel = "#alerts"
+        api_url = "{slack.api_url}"
+        [http]
+        listen = ""
+        """
     )
     outputs = stack.outputs
     return load(file, {"QUEUE_URL": outputs["QueueUrl"], "STORE_URL": f"dynamodb://{outputs['TableName']}"})
@@ -43,6 +57,77 @@ def test_an_event_on_the_bus_reaches_slack(deployed: Config, sandbox: Sandbox, s
         eventually(lambda: slack.messages, "an alert")
         eventually(lambda: app.store.next_due() is None, "every delivery")
     assert "LossNotDecreasing found an issue in churn" in slack.messages[0]["text"]
+
+
+@pytest.fixture
+def task(aws_environment: Sandbox, slack: SlackDouble) -> Iterator[Mapping[str, str]]:
+    """The variables of the task: what its definition gives it, Slack's token, and its role's credentials.
+
+    From then on its policies count, whose conditions the sandbox does not look at.
+    """
+    settings = f"""{SETTINGS}
+        [rules]
+        log_group = "${{EVALUATION_LOG_GROUP}}"
+        [slack]
+        bot_token = "${{SLACK_BOT_TOKEN}}"
+        channel = "#alerts"
+        api_url = "{slack.api_url}"
+        [[route]]
+        to = ["slack:#alerts"]
+        stop = true
+        [http]
+        listen = "127.0.0.1:0"
+    """
+    secret = "arn:aws:secretsmanager:us-east-1:123456789012:secret:watcher/slack-bot-token"
+    stack = create_service(
+        aws_environment, Settings=settings, SlackBotTokenSecretArn=secret, AllowStopping="yes"
+    )
+    made = aws_environment.client("ecs").describe_task_definition(taskDefinition=stack.ids["TaskDefinition"])
+    [container] = made["taskDefinition"]["containerDefinitions"]
+    given = aws_environment.client("sts").assume_role(
+        RoleArn=stack.outputs["TaskRoleArn"], RoleSessionName="task"
+    )["Credentials"]
+    with judged(aws_environment):
+        yield {
+            **{variable["name"]: variable["value"] for variable in container["environment"]},
+            **{entry["name"]: slack.token for entry in container["secrets"] if entry},
+            "AWS_ACCESS_KEY_ID": given["AccessKeyId"],
+            "AWS_SECRET_ACCESS_KEY": given["SecretAccessKey"],
+            "AWS_SESSION_TOKEN": given["SessionToken"],
+        }
+
+
+def test_the_task_tells_of_a_job_stops_it_and_ends_well(
+    task: Mapping[str, str], sandbox: Sandbox, slack: SlackDouble, tmp_path: Path
+):
+    with closing(Watcher(tmp_path, environment=task)) as watcher:
+        watcher.ready()
+        sandbox.control.put_training_job("churn", DebugRuleEvaluationStatuses=[issue()])
+        eventually(lambda: sandbox.control.training_jobs()[0]["TrainingJobStatus"] == "Stopped", "the stop")
+        eventually(lambda: "Stopped by Watcher" in json.dumps(slack.messages), "the alert that says so")
+        code = watcher.end()
+
+    assert code == 0
+    assert "LossNotDecreasing found an issue in churn" in slack.messages[0]["text"]
+    assert watcher.events("finding")
+    assert watcher.events("delivered")
+    assert [line for line in map(json.loads, watcher.lines) if line["level"] in ("warning", "error")] == []
+
+
+def test_check_as_the_task_finds_nothing_that_fails(task: Mapping[str, str], tmp_path: Path):
+    done = subprocess.run(
+        [sys.executable, "-m", "watcher", "check", "--json"],
+        cwd=tmp_path,
+        env={**os.environ, **task},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    states = {check["name"]: check["state"] for check in json.loads(done.stdout)}
+    assert done.returncode == 0
+    assert {name for name, state in states.items() if state != "ok"} == {"debug output", "stopping jobs"}
+    assert {"store", "queue", "evaluation log", "Slack"} < states.keys()
 
 
 @pytest.mark.parametrize(

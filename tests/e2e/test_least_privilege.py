@@ -19,7 +19,7 @@ from structlog.testing import capture_logs
 
 from tests.doubles.slack import SlackDouble
 from tests.e2e.conftest import arn, changed, eventually, issue, running, texts
-from tests.e2e.user import User
+from tests.e2e.user import User, judged
 from tests.stacks import POLICY, Stack, create_service
 from tests.trials import save_trial, upload
 from watcher.app import App
@@ -94,14 +94,15 @@ def deployed(config: Config, stack: Stack, sandbox: Sandbox, trial: Path) -> Con
 def act_as(stack: Stack, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
     """From then on policies count, and this process is a user who has policy.json, with the names of this
     stack, less an action."""
-    with User(sandbox) as user:
+    user = User(sandbox)
 
-        def act(without: str = "") -> None:
-            allowed = [_less(statement, without) for statement in stack.statements("TaskRole")]
-            user.may([statement for statement in allowed if statement["Action"]])
-            for name, value in user.environment.items():
-                monkeypatch.setenv(name, value)
+    def act(without: str = "") -> None:
+        allowed = [_less(statement, without) for statement in stack.statements("TaskRole")]
+        user.may([statement for statement in allowed if statement["Action"]])
+        for name, value in user.environment.items():
+            monkeypatch.setenv(name, value)
 
+    with judged(sandbox):
         yield act
 
 

@@ -2,70 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import resource
 import signal
-import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import closing, suppress
+from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.doubles.slack import SlackDouble
 from tests.e2e.conftest import Stall, eventually, issue, texts
+from tests.e2e.process import Watcher
 from watcher.config import Config
 from watcher.model import DeliveryState
 from watcher.sandbox.process import Sandbox
 from watcher.store import open_store
-
-TIME_TO_END = 10.0
-"""Seconds that a daemon may take after SIGTERM."""
-
-
-class Watcher:
-    """A process, and what it has logged so far."""
-
-    def __init__(self, folder: Path, *arguments: str) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "watcher", "run", "--verbose", *arguments],
-            cwd=folder,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        self.lines: list[str] = []
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
-
-    def _read(self) -> None:
-        self.lines.extend(self.process.stderr or ())
-
-    def events(self, event: str) -> list[dict[str, Any]]:
-        return [entry for entry in map(json.loads, self.lines) if entry["event"] == event]
-
-    def ready(self) -> Watcher:
-        eventually(lambda: self.events("ready"), "ready")
-        return self
-
-    def end(self, number: int = signal.SIGTERM) -> int:
-        """The exit code after this signal."""
-        self.process.send_signal(number)
-        code = self.process.wait(TIME_TO_END)
-        self._reader.join()
-        return code
-
-    def close(self) -> None:
-        with suppress(ProcessLookupError):
-            self.process.kill()
-        self.process.wait()
-        self._reader.join()
-        if self.process.stderr:
-            self.process.stderr.close()
 
 
 @pytest.fixture
@@ -81,6 +33,8 @@ def start(config: Config, slack: SlackDouble, tmp_path: Path) -> Iterator[Callab
         bot_token = "{slack.token}"
         channel = "{config.slack.channel}"
         api_url = "{slack.api_url}"
+        [http]
+        listen = ""
         """
     )
     started: list[Watcher] = []

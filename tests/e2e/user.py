@@ -1,22 +1,37 @@
-"""A user of the sandbox's account whose policies count."""
+"""Requests to the sandbox that are judged by policies, and a user who has some."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from types import TracebackType
-from typing import Any, Self
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 import httpx
 
 from watcher.sandbox.process import Sandbox
 
 
-class User:
+@contextmanager
+def judged(sandbox: Sandbox) -> Iterator[None]:
     """Until the block ends, the sandbox judges every request by the policies of whoever signed it."""
+    _judge_after(sandbox, "0")
+    try:
+        yield
+    finally:
+        _judge_after(sandbox, "inf")
+
+
+def _judge_after(sandbox: Sandbox, requests: str) -> None:
+    url = f"{sandbox.endpoint}/moto-api/reset-auth"
+    httpx.post(url, content=requests, trust_env=False).raise_for_status()
+
+
+class User:
+    """Who may do what `may` says, once requests are judged."""
 
     def __init__(self, sandbox: Sandbox, name: str = "watcher") -> None:
-        self._sandbox, self._name = sandbox, name
+        self._name = name
         self._iam = sandbox.client("iam")
         self._iam.create_user(UserName=name)
         self._key: dict[str, str] = {}
@@ -37,16 +52,3 @@ class User:
         """This, and nothing else."""
         document = json.dumps({"Version": "2012-10-17", "Statement": list(statements)})
         self._iam.put_user_policy(UserName=self._name, PolicyName="watcher", PolicyDocument=document)
-
-    def __enter__(self) -> Self:
-        self._judge_after("0")
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._judge_after("inf")
-
-    def _judge_after(self, requests: str) -> None:
-        url = f"{self._sandbox.endpoint}/moto-api/reset-auth"
-        httpx.post(url, content=requests, trust_env=False).raise_for_status()

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -13,6 +14,9 @@ from tests.doubles.iam import IamDouble
 from tests.doubles.slack import SlackDouble
 from tests.shell.conftest import Ran
 from watcher.sandbox.process import Sandbox
+
+if TYPE_CHECKING:
+    from types_boto3_sqs import SQSClient
 
 Watcher = Callable[..., Ran]
 
@@ -281,6 +285,87 @@ def test_a_topic_that_does_not_exist_fails(watcher: Watcher, healthy: Sandbox):
 
     assert states(missing)[f"topic {TOPIC}"] == "failed"
     assert states(there)[f"topic {TOPIC}"] == "ok"
+
+
+def test_an_account_that_refuses_its_role_fails_in_a_line_of_its_own(watcher: Watcher, healthy: Sandbox):
+    role = "arn:aws:iam::444455556666:role/watcher"
+    healthy.control.inject_fault("sts:AssumeRole", "AccessDenied", "not authorized", status=403)
+    Path("watcher.toml").write_text(f'[[account]]\nrole_arn = "{role}"')
+
+    ran = watcher("check", "--json")
+
+    assert [name for name, state in states(ran).items() if state == "failed"] == [
+        f"credentials (us-east-1 as {role})"
+    ]
+    assert found(ran, f"credentials (us-east-1 as {role})")["mend"] == "allow sts:AssumeRole"
+    assert "Traceback" not in ran.err
+
+
+# -- the queue ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def queues(watcher: Watcher, healthy: Sandbox) -> Iterator[tuple[SQSClient, str, str]]:
+    """A queue that the settings name, and the one that takes what nobody could handle."""
+    sqs = healthy.client("sqs")
+    dead = sqs.create_queue(QueueName="dead")["QueueUrl"]
+    target = sqs.get_queue_attributes(QueueUrl=dead, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    redrive = json.dumps({"deadLetterTargetArn": target, "maxReceiveCount": 10})
+    queue = sqs.create_queue(QueueName="changes", Attributes={"RedrivePolicy": redrive})["QueueUrl"]
+    Path("watcher.toml").write_text(f'[watch]\nqueue_url = "{queue}"')
+    yield sqs, queue, dead
+    sqs.close()
+
+
+def test_the_queue_is_tried_and_what_waits_there_is_left_to_the_daemon(
+    watcher: Watcher, queues: tuple[SQSClient, str, str]
+):
+    sqs, queue, _ = queues
+    sqs.send_message(QueueUrl=queue, MessageBody="{}")
+
+    check = found(watcher("check", "--json"), "queue")
+
+    assert check["state"] == "ok"
+    assert check["found"] == "1 waiting, 0 in flight; the dead-letter queue is empty"
+    assert [message["Body"] for message in sqs.receive_message(QueueUrl=queue)["Messages"]] == ["{}"]
+
+
+def test_what_nobody_could_handle_is_a_warning(watcher: Watcher, queues: tuple[SQSClient, str, str]):
+    sqs, _, dead = queues
+    sqs.send_message(QueueUrl=dead, MessageBody="poison")
+
+    check = found(watcher("check", "--json"), "queue")
+
+    assert check["state"] == "warning"
+    assert "1 that nobody could handle" in check["found"]
+    assert "redrive" in check["mend"]
+
+
+@pytest.mark.parametrize("lost", ["its redrive policy", "the queue that the policy names"])
+def test_a_queue_without_one_for_dead_letters_is_a_warning(
+    watcher: Watcher, queues: tuple[SQSClient, str, str], lost: str
+):
+    sqs, queue, dead = queues
+    if lost == "its redrive policy":
+        sqs.set_queue_attributes(QueueUrl=queue, Attributes={"RedrivePolicy": ""})
+    else:
+        sqs.delete_queue(QueueUrl=dead)
+
+    check = found(watcher("check", "--json"), "queue")
+
+    assert (check["state"], "no dead-letter queue" in check["found"]) == ("warning", True)
+
+
+def test_a_queue_that_does_not_exist_fails_and_is_named(watcher: Watcher, queues: tuple[SQSClient, str, str]):
+    sqs, queue, _ = queues
+    sqs.delete_queue(QueueUrl=queue)
+
+    ran = watcher("check", "--json")
+
+    assert ran.code == 1
+    assert found(ran, "queue")["state"] == "failed"
+    assert found(ran, "queue")["found"] == f"watch.queue_url: there is no queue {queue}"
+    assert "deploy/ecs.yaml" in found(ran, "queue")["mend"]
 
 
 # -- stopping -------------------------------------------------------------------------------------
