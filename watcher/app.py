@@ -42,7 +42,7 @@ from watcher.aws.metrics import OPERATION as GET_METRIC_DATA
 from watcher.aws.metrics import SERIES
 from watcher.aws.queue import Queue
 from watcher.aws.queued_work import QueuedWork
-from watcher.aws.session import Aws
+from watcher.aws.session import Aws, telling
 from watcher.config import Config
 from watcher.errors import AwsError, ConfigError, CredentialsError, LeaseLost, StoreError
 from watcher.evidence import Gatherer
@@ -120,7 +120,8 @@ class App:
         self.config = config
         self.instruments = Instruments()
         self.accounts = Accounts(config.region, config.account, self.instruments.aws_answered)
-        self.store = open_store(config.store.url, region=config.region)
+        counted = telling(self.instruments.aws_answered)
+        self.store = open_store(config.store.url, region=config.region, on_response=counted)
         self.stopping = threading.Event()
         self.owner = f"{socket.gethostname()}-{os.getpid()}-{os.urandom(3).hex()}"
         self.queued = self._queued(lease) if config.watch.queue_url and not (arns or once) else None

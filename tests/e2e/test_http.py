@@ -95,7 +95,9 @@ def test_a_store_and_a_queue_that_are_gone_are_named_and_the_daemon_lives_on(
     with running(App(config)) as app:
         assert get(app, "/readyz").status_code == 200
         assert {"receive", "keep", "look-8"} <= loops(app)
-        assert ("watcher_queue_messages", "waiting") in samples(app)
+        told = samples(app)
+        assert ("watcher_queue_messages", "waiting") in told
+        assert ("watcher_aws_requests_total", "Query", "ok", "dynamodb") in told
         dynamodb.delete_table(TableName=TABLE)
         sqs.delete_queue(QueueUrl=queue)
 

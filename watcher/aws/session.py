@@ -147,12 +147,12 @@ class Aws:
             with translate("credentials"):
                 session = _acting_as(self._role) if self._role else botocore.session.get_session()
             if self._answered:
-                session.register("response-received", _telling(self._answered))
+                session.register("response-received", telling(self._answered))
             self._session = session
         return self._session
 
 
-def _telling(answered: Answered) -> Callable[..., None]:
+def telling(answered: Answered) -> Callable[..., None]:
     """A handler of botocore's event `response-received.SERVICE.OPERATION`."""
 
     def handler(event_name: str, parsed_response: Any, exception: Exception | None, **_: Any) -> None:

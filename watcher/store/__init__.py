@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +14,18 @@ _TABLE = re.compile(r"dynamodb://([A-Za-z0-9_.-]{3,255})")
 _USER_AND_PASSWORD = re.compile(r"//[^/]*@")
 
 
-def open_store(url: str, *, create: bool = True, region: str = "") -> Store:
+def open_store(
+    url: str, *, create: bool = True, region: str = "", on_response: Callable[..., None] | None = None
+) -> Store:
     """Open what `store.url` names: `sqlite:///FILE`, with four slashes where FILE is absolute, or
     `dynamodb://TABLE` in `region`, or in that of the usual AWS chain.
 
+    `on_response` is a handler of botocore's event `response-received`, told of each request to DynamoDB.
     Raises `ConfigError` for any other URL, and `StoreError` where the store cannot be used or, unless it
     may be created, is not there yet.
     """
     if table := _TABLE.fullmatch(url):
-        return _open_table(table[1], region)
+        return _open_table(table[1], region, on_response)
     scheme, found, file = url.partition(":///")
     if scheme != "sqlite" or not found or not file:
         shown = _USER_AND_PASSWORD.sub("//…@", url)
@@ -39,7 +43,7 @@ def open_store(url: str, *, create: bool = True, region: str = "") -> Store:
     return SqliteStore(Path(file))
 
 
-def _open_table(table: str, region: str) -> Store:
+def _open_table(table: str, region: str, on_response: Callable[..., None] | None) -> Store:
     import botocore.session
     from botocore.config import Config
     from botocore.exceptions import NoRegionError
@@ -54,10 +58,11 @@ def _open_table(table: str, region: str) -> Store:
         read_timeout=20,
         max_pool_connections=64,
     )
+    session = botocore.session.get_session()
+    if on_response:
+        session.register("response-received", on_response)
     try:
-        client: Any = botocore.session.get_session().create_client(
-            "dynamodb", region_name=region or None, config=retries
-        )
+        client: Any = session.create_client("dynamodb", region_name=region or None, config=retries)
     except NoRegionError as error:
         raise ConfigError(
             'region is not set: write region = "us-east-1" or export AWS_DEFAULT_REGION, where the table is'
