@@ -1,20 +1,32 @@
 """The law of the lanes, whatever happens in whatever order: no lane ever has two deliveries in flight,
-none is told before one that came earlier, none is lost, and both stores agree on every answer."""
+none is told before one that came earlier, none is lost, and every store agrees with the one in memory."""
 
 from __future__ import annotations
 
 import tempfile
 from dataclasses import replace
 from datetime import datetime, timedelta
-from itertools import groupby
+from itertools import count, groupby
 from pathlib import Path
 
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, multiple, rule
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    consumes,
+    invariant,
+    multiple,
+    rule,
+    run_state_machine_as_test,
+)
 
 from tests.contract.samples import NOON, delivery, finding, look
+from tests.contract.tables import create_table
 from watcher.model import Delivery, DeliveryState
+from watcher.sandbox.process import Sandbox
+from watcher.store.base import Store
+from watcher.store.dynamodb import DynamoStore
 from watcher.store.memory import MemoryStore
 from watcher.store.sqlite import SqliteStore
 
@@ -27,10 +39,17 @@ class Lanes(RuleBasedStateMachine):
     held = Bundle("held")
     """Who took which delivery: also when the lease has ended since."""
 
+    def open(self) -> Store:
+        self.folder = tempfile.TemporaryDirectory()
+        return SqliteStore(Path(self.folder.name) / "watcher.db")
+
+    def close(self) -> None:
+        self.store.close()
+        self.folder.cleanup()
+
     def __init__(self) -> None:
         super().__init__()
-        self.folder = tempfile.TemporaryDirectory()
-        self.sqlite = SqliteStore(Path(self.folder.name) / "watcher.db")
+        self.store = self.open()
         self.memory = MemoryStore()
         self.now = NOON
         self.given: list[str] = []
@@ -40,24 +59,23 @@ class Lanes(RuleBasedStateMachine):
             self.now = max(self.now, due)
             for claimed in self.claim("last", 10):
                 assert self.settle("last", replace(claimed, state=DeliveryState.DELIVERED))
-        assert not any(delivery.open for delivery in self.sqlite.deliveries())
-        self.sqlite.close()
-        self.folder.cleanup()
+        assert not any(delivery.open for delivery in self.store.deliveries())
+        self.close()
 
-    # Each asks both stores, and they must agree.
+    # Each asks two stores, and they must agree.
 
     def next_due(self) -> datetime | None:
-        due = self.sqlite.next_due()
+        due = self.store.next_due()
         assert due == self.memory.next_due()
         return due
 
     def claim(self, owner: str, limit: int) -> list[Delivery]:
-        claimed = self.sqlite.claim(owner, self.now, LEASE, limit)
+        claimed = self.store.claim(owner, self.now, LEASE, limit)
         assert claimed == self.memory.claim(owner, self.now, LEASE, limit)
         return claimed
 
     def settle(self, owner: str, delivery: Delivery, *then: Delivery) -> bool:
-        settled = self.sqlite.settle(owner, delivery, then)
+        settled = self.store.settle(owner, delivery, then)
         assert settled is self.memory.settle(owner, delivery, then)
         return settled
 
@@ -71,12 +89,12 @@ class Lanes(RuleBasedStateMachine):
             delivery(issue, lane, due_at=self.now + timedelta(seconds=wait * LEASE)) for lane in lanes
         ]
         found = [look(job, [issue], deliveries)]
-        assert self.sqlite.commit(found) == self.memory.commit(found) == (issue,)
+        assert self.store.commit(found) == self.memory.commit(found) == (issue,)
         self.given += [delivery.id for delivery in deliveries]
 
     @rule(target=held, owner=st.sampled_from("ab"), limit=st.integers(1, 3))
     def somebody_claims(self, owner: str, limit: int) -> object:
-        open_before = [delivery for delivery in self.sqlite.deliveries() if delivery.open]
+        open_before = [delivery for delivery in self.store.deliveries() if delivery.open]
         claimed = self.claim(owner, limit)
         for one in claimed:
             ahead = next(delivery for delivery in open_before if delivery.lane == one.lane)
@@ -98,7 +116,7 @@ class Lanes(RuleBasedStateMachine):
     def somebody_cancels(self, which: int) -> None:
         if self.given:
             delivery_id = self.given[which % len(self.given)]
-            assert self.sqlite.cancel(delivery_id) is self.memory.cancel(delivery_id)
+            assert self.store.cancel(delivery_id) is self.memory.cancel(delivery_id)
 
     @rule(seconds=st.sampled_from([1, LEASE, 3 * LEASE]))
     def time_passes(self, seconds: int) -> None:
@@ -108,7 +126,7 @@ class Lanes(RuleBasedStateMachine):
 
     @invariant()
     def the_stores_agree_and_lose_nothing(self) -> None:
-        deliveries = self.sqlite.deliveries()
+        deliveries = self.store.deliveries()
         assert deliveries == self.memory.deliveries()
         assert [delivery.id for delivery in deliveries] == self.given
         self.next_due()
@@ -116,7 +134,7 @@ class Lanes(RuleBasedStateMachine):
     @invariant()
     def no_lane_has_two_in_flight_and_only_its_oldest(self) -> None:
         still_open = sorted(
-            (delivery for delivery in self.sqlite.deliveries() if delivery.open),
+            (delivery for delivery in self.store.deliveries() if delivery.open),
             key=lambda delivery: delivery.lane,  # a stable sort: within a lane they stay as they came
         )
         for _, lane in groupby(still_open, key=lambda delivery: delivery.lane):
@@ -128,3 +146,18 @@ TestLanes = Lanes.TestCase
 TestLanes.settings = settings(
     derandomize=True, database=None, deadline=None, max_examples=20, stateful_step_count=25
 )
+
+
+def test_dynamodb_keeps_the_same_law(sandbox: Sandbox) -> None:
+    tables = count()
+
+    class OnDynamoDB(Lanes):
+        def open(self) -> Store:
+            table = f"lanes-{next(tables)}"
+            return DynamoStore(create_table(sandbox, table), table)
+
+        def close(self) -> None:
+            self.store.close()
+
+    few = settings(derandomize=True, database=None, deadline=None, max_examples=8, stateful_step_count=20)
+    run_state_machine_as_test(OnDynamoDB, settings=few)
