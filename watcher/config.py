@@ -117,8 +117,9 @@ class Route(_Section):
     """Glob on the job's name."""
     rule: str = "*"
     """Glob on the rule's name; findings about the job itself have the empty name."""
-    to: tuple[str, ...] = ()
-    """Destinations: `slack:#channel`, `webhook:https://…`, `sns:arn:…`, `console`. None: the default."""
+    to: tuple[str, ...] = Field(default=(), max_length=20)
+    """Up to 20 destinations: `slack:#channel`, `webhook:https://…`, `sns:arn:…`, `console`. None: the
+    default."""
     stop: bool = False
     """Stop the job when the rule finds an issue."""
 

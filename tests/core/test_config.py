@@ -344,6 +344,13 @@ def test_a_heartbeat_that_is_no_address_is_refused_without_being_shown(toml):
     assert "5f3c" not in str(refused.value)
 
 
+def test_a_route_has_no_more_destinations_than_one_write_to_a_store_takes(toml):
+    places = ", ".join(f'"sns:arn:aws:sns:us-east-1:111122223333:topic-{number}"' for number in range(21))
+    toml.write_text(f"[[route]]\nto = [{places}]")
+    with pytest.raises(ConfigError, match=r"route\[0\]\.to = .*at most 20"):
+        load(toml, {})
+
+
 # -- what the settings say ------------------------------------------------------------------------
 
 
