@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
@@ -85,12 +85,18 @@ class Pipeline:
         }
         if not changed:
             return
-        looks = []
-        for arn in sorted(self.store.hold(sorted(changed), self._holder, now, self.lease)):
-            record = self.store.job(arn)
-            look = self._look(record, _with_unsearchable(changed[arn], record), now)
-            looks.append(replace(look, describe_at=record.describe_at if record else now))
-        self._commit(looks)
+        held = sorted(self.store.hold(sorted(changed), self._holder, now, self.lease))
+        try:
+            looks = []
+            for arn in held:
+                record = self.store.job(arn)
+                look = self._look(record, _with_unsearchable(changed[arn], record), now)
+                looks.append(replace(look, describe_at=record.describe_at if record else now))
+            self._commit(looks)
+        except StoreError:
+            with suppress(StoreError):  # then their leases end
+                self.store.release(held, self._holder)
+            raise
 
     def look_again(self, arn: str) -> JobSnapshot | None:
         """Read one job anew and handle it; None where it has vanished."""
