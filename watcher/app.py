@@ -85,9 +85,9 @@ DESCRIBES_PER_SECOND = 5.0
 """SageMaker's quotas are shared with everybody in the account; people's own calls come first."""
 LISTEN_EVERY = 30.0
 """Seconds between two readings of the rules' logs; less where reconciliations are closer together."""
-RULE_LOGS, RULE_LOGS_LEASE = "rule logs", 120.0
-"""What the one process holds that reads the rules' logs, and for how many seconds: if it does not come back,
-another goes on. Where two overlap, what both find is told once."""
+RULE_LOGS = "rule logs"
+"""What the one process holds that reads them. If it does not come back, another goes on; where two overlap,
+what both find is told once."""
 LOG_CALLS_PER_SECOND = 3.0
 """`FilterLogEvents` has a quota of a few calls a second, for everybody in the account and region."""
 LONGEST_TURN = 300.0
@@ -184,6 +184,7 @@ class App:
         self.server: Server | None = None
         self.failure: BaseException | None = None
         self.drained = True
+        self._lease = lease
         self._evaluations = threading.Event()
         self._pace = Pace(DESCRIBES_PER_SECOND, time.monotonic, self.stopping.wait)
 
@@ -473,7 +474,7 @@ class App:
         while not self.stopping.is_set():
             turned()
             with self._expected_faults():
-                if self.store.hold([RULE_LOGS], self.owner, utc_now(), RULE_LOGS_LEASE):
+                if self.store.hold([RULE_LOGS], self.owner, utc_now(), self._lease):
                     self.listener.cycle()
             turn.keep()
         with self._expected_faults():

@@ -273,6 +273,4 @@ def test_where_it_cannot_listen_the_setting_is_named_with_the_mend(daemon: Daemo
     with closing(socket.create_server(("127.0.0.1", 0))) as taken:
         listen = f"127.0.0.1:{taken.getsockname()[1]}"
         with pytest.raises(ConfigError, match=r"http\.listen = .*Address already in use.*write another"):
-            Server(
-                listen, application(daemon.loops, daemon.readiness, daemon.instruments.registry, daemon.page)
-            )
+            Server(listen, daemon.application)
