@@ -53,6 +53,12 @@ of a job that is much spoken of, many wait at the same time."""
 _SNAPSHOT = TypeAdapter(JobSnapshot)
 
 
+@dataclass(slots=True)
+class _Lease:
+    over: bool = False
+    """The commit has let go of the job: a write to the store less."""
+
+
 @dataclass(frozen=True, slots=True)
 class Pipeline:
     """The same for every source of work. Safe to use from several threads, for different jobs."""
@@ -100,7 +106,7 @@ class Pipeline:
 
     def look_again(self, arn: str) -> JobSnapshot | None:
         """Read one job anew and handle it; None where it has vanished."""
-        with self._held(arn):
+        with self._held(arn) as lease:
             snapshot = self._describe(arn)
             if snapshot is None:
                 if self.store.job(arn):
@@ -115,7 +121,7 @@ class Pipeline:
             now = self.clock()
             watching, describe_at = schedule(snapshot, now, self.config.watch.follow, self.spread())
             look = self._look(known, snapshot, now)
-            self._commit([replace(look, watching=watching, describe_at=describe_at)])
+            self._commit([replace(look, watching=watching, describe_at=describe_at)], lease)
         if snapshot.ended and not watching and not snapshot.settled:
             open_rules = [outcome.rule for outcome in snapshot.outcomes if not outcome.final]
             log.warning("rules_never_final", job=snapshot.name, rules=open_rules)
@@ -131,12 +137,12 @@ class Pipeline:
 
     def evaluated(self, arn: str, evaluation: Evaluation) -> None:
         """Handle what Watcher's own evaluation of a job's rules has come to."""
-        with self._held(arn):
+        with self._held(arn) as lease:
             record = self.store.job(arn)
             if record is None:
                 raise StoreError(f"{arn} was evaluated and is not known: the store was edited by hand")
             look = self._look(replace(record, evaluation=evaluation), record.snapshot, self.clock())
-            self._commit([replace(_as_scheduled(look, record), evaluation=evaluation)])
+            self._commit([replace(_as_scheduled(look, record), evaluation=evaluation)], lease)
 
     def mute(self, job: JobSnapshot, rule: Outcome, reason: str) -> bool:
         """Tell that a rule's processing job is not doing its work, as `reason` says.
@@ -148,7 +154,7 @@ class Pipeline:
         finding = muted(job, rule, reason, now)
         if self.store.finding(finding.id):
             return True
-        with self._held(job.arn):
+        with self._held(job.arn) as lease:
             snapshot = self._describe(job.arn)
             if snapshot is None:
                 return False
@@ -157,7 +163,7 @@ class Pipeline:
                 return False
             if record := self.store.job(job.arn):
                 look = self._look(record, record.snapshot, now, also=(finding,))
-                self._commit([_as_scheduled(look, record)])
+                self._commit([_as_scheduled(look, record)], lease)
         return True
 
     @property
@@ -166,7 +172,7 @@ class Pipeline:
         return f"{self.owner}/{threading.get_ident()}"
 
     @contextmanager
-    def _held(self, arn: str) -> Iterator[None]:
+    def _held(self, arn: str) -> Iterator[_Lease]:
         """Nobody else handles this job meanwhile. Waits a little for whoever does, and raises `LeaseLost`
         where they go on; a commit lets go of the job."""
         holder = self._holder
@@ -175,10 +181,12 @@ class Pipeline:
             if (seconds := next(waits, None)) is None:
                 raise LeaseLost(f"{job_name(arn)} is handled by another process just now")
             self.wait(seconds)
+        lease = _Lease()
         try:
-            yield
+            yield lease
         finally:
-            self.store.release([arn], holder)
+            if not lease.over:
+                self.store.release([arn], holder)
 
     def _look(
         self, record: JobRecord | None, snapshot: JobSnapshot, now: datetime, also: Sequence[Finding] = ()
@@ -228,10 +236,12 @@ class Pipeline:
         jobs = TrainingJobs(self.accounts.of(snapshot.arn))
         return jobs.tags(snapshot.arn) if self.config.watch.tags else None
 
-    def _commit(self, looks: list[Look]) -> None:
+    def _commit(self, looks: list[Look], lease: _Lease | None = None) -> None:
         if not looks:
             return
         new = self.store.commit(looks, self._holder)
+        if lease:
+            lease.over = True
         self.instruments.found(new)
         for look in looks:
             self.instruments.outcomes(look.snapshot, look.news)
