@@ -332,9 +332,9 @@ class App:
         turned()
         with self._expected_faults():
             if self._is_our_turn():
-                self.reconciler.run()
+                watched = self.reconciler.run()
                 self.instruments.reconciled(utc_now())
-                self.instruments.watched(job.status for job in self.store.watching())
+                self.instruments.watched(job.status for job in watched)
             else:
                 self.instruments.watched(())
             if self.reconciler.finished() and self.store.next_due() is None:

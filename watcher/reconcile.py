@@ -46,16 +46,16 @@ class Reconciler:
     only: Sequence[str] = ()
     """ARNs of the jobs that the command line named: these are watched, and nothing else is asked for."""
 
-    def run(self) -> None:
-        """One pass over everything. What was found until an error is handled.
+    def run(self) -> Sequence[WatchedJob]:
+        """One pass over everything; the jobs that are watched then. What was found until an error is handled.
 
         Raises the last `AwsError`, after every other account and region has had its turn.
         """
         if self.only:
             for arn in self._unfinished():
                 self.work.put(arn, Urgency.DUE)
-        else:
-            self._look_everywhere()
+            return self.store.watching()
+        return self._look_everywhere()
 
     def finished(self) -> bool:
         """Jobs were named, and nothing more can be learnt of any of them."""
@@ -69,8 +69,9 @@ class Reconciler:
             if record is None or record.watching or _being_evaluated(record)
         ]
 
-    def _look_everywhere(self) -> None:
-        watching = {job.arn: job for job in self.store.watching()}
+    def _look_everywhere(self) -> Sequence[WatchedJob]:
+        before = self.store.watching()
+        watching = {job.arn: job for job in before}
         seen: dict[Aws, set[str] | None] = {}
         refused: AwsError | None = None
         for place in self.accounts.places:
@@ -83,9 +84,10 @@ class Reconciler:
                     self.faults.say(error, "the other accounts and regions are looked at")
                 refused = error
         if self.stopping():
-            return  # the sweep may not have seen every job, and one it has not seen would look ended
+            return before  # the sweep may not have seen every job, and one it has not seen would look ended
         by_place: defaultdict[Aws, list[WatchedJob]] = defaultdict(list)
-        for job in self.store.watching():
+        after = self.store.watching()
+        for job in after:
             if self.watch.names(job.name):
                 by_place[self.accounts.of(job.arn)].append(job)
         for place, in_progress in seen.items():
@@ -93,6 +95,7 @@ class Reconciler:
                 self.work.put(arn, urgency)
         if refused:
             raise refused
+        return after
 
     def _look_at(self, place: Aws, watching: dict[str, WatchedJob]) -> set[str] | None:
         """The ARNs of all jobs in progress there; None where nobody could tell."""

@@ -12,12 +12,22 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
-from typing import Any, TypedDict
+from typing import Any, Protocol, TypedDict
 
 from watcher.destination import Destination
 from watcher.errors import ConfigError, UsageError
 from watcher.model import STOP_DESTINATION, Delivery, DeliveryKind, DeliveryState, Finding, Outcome
 from watcher.store.base import JobRecord, Store
+
+
+class Known(Protocol):
+    """What a store knows of everything. A page that shows several documents reads it once for all of them."""
+
+    def jobs(self) -> list[JobRecord]: ...
+
+    def findings(self) -> list[Finding]: ...
+
+    def deliveries(self) -> list[Delivery]: ...
 
 
 class DeliveryView(TypedDict):
@@ -141,7 +151,7 @@ def _in_words(document: Any) -> Any:
     return str(document) if isinstance(document, float) and not math.isfinite(document) else document
 
 
-def status(store: Store, url: str) -> StatusView:
+def status(store: Known, url: str) -> StatusView:
     records = store.jobs()
     findings = {finding.id: finding for finding in store.findings()}
     deliveries = store.deliveries()
@@ -161,7 +171,7 @@ def status(store: Store, url: str) -> StatusView:
     }
 
 
-def jobs(store: Store, pattern: str = "*") -> list[JobView]:
+def jobs(store: Known, pattern: str = "*") -> list[JobView]:
     """The jobs whose name matches, newest first."""
     findings = Counter(finding.job_arn for finding in store.findings())
     return [
@@ -203,7 +213,7 @@ def find(store: Store, job: str) -> JobRecord:
     return records[0]
 
 
-def findings(store: Store, pattern: str = "*") -> list[FindingView]:
+def findings(store: Known, pattern: str = "*") -> list[FindingView]:
     """The findings on jobs whose name matches, newest first."""
     deliveries: dict[str, list[Delivery]] = defaultdict(list)
     for delivery in store.deliveries():

@@ -11,14 +11,31 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from watcher import __version__, links, views
 from watcher.loops import Loops
+from watcher.model import Delivery, Finding
 from watcher.phrases import ago, counts, duration, instances
 from watcher.readiness import Readiness
-from watcher.store.base import Store
+from watcher.store.base import JobRecord, Store
 
 FRESH = 10.0
 """Seconds for which a page is shown again: making one reads the whole store."""
 MOST_ROWS = 50
 """The newest; `watcher jobs` and `watcher findings` list all."""
+
+
+class _ReadOnce:
+    """What the store knows at one time, for all that a page shows."""
+
+    def __init__(self, store: Store) -> None:
+        self._jobs, self._findings, self._deliveries = store.jobs(), store.findings(), store.deliveries()
+
+    def jobs(self) -> list[JobRecord]:
+        return self._jobs
+
+    def findings(self) -> list[Finding]:
+        return self._findings
+
+    def deliveries(self) -> list[Delivery]:
+        return self._deliveries
 
 
 class StatusPage:
@@ -49,16 +66,16 @@ class StatusPage:
             return self._page
 
     def _make(self) -> str:
-        now = self._clock()
-        jobs = views.jobs(self._store)
+        now, known = self._clock(), _ReadOnce(self._store)
+        jobs = views.jobs(known)
         # What is still going on is what people look for; each of the two newest first.
         jobs.sort(key=lambda job: not job["watching"])
         return self._template.render(
             version=__version__,
             now=now,
-            status=views.status(self._store, self._url),
+            status=views.status(known, self._url),
             jobs=jobs[:MOST_ROWS],
-            findings=views.findings(self._store)[:MOST_ROWS],
+            findings=views.findings(known)[:MOST_ROWS],
             lags=self._loops.lags(),
             problems=self._readiness.answer().problems,
             most_rows=MOST_ROWS,
