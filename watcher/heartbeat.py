@@ -24,10 +24,7 @@ class Heartbeat:
 
     def beat(self) -> None:
         """Tell it, where every loop turns, and store and queue answer."""
-        late = self._loops.late()
-        problems = [f"the loop {lag.loop} has not turned for {lag.seconds:.0f} s" for lag in late]
-        problems += self._readiness.answer().problems
-        if problems:
+        if problems := [*map(str, self._loops.late()), *self._readiness.answer().problems]:
             log.error("heartbeat_withheld", problems=problems)
             return
         import httpx  # not before there is somebody to tell

@@ -16,6 +16,9 @@ class Lag:
     bound: float
     """What the longest turn may take, waiting for work included."""
 
+    def __str__(self) -> str:
+        return f"the loop {self.loop} has not turned for {self.seconds:.0f} s"
+
     @property
     def late(self) -> bool:
         return self.seconds > self.bound

@@ -8,14 +8,11 @@ A real `watcher run` against a SageMaker that answers at once, with a hundred qu
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 
-from tests.bench.stubbed import stub
+from tests.bench.stubbed import daemon, stub
 
 PASSES = 5
 
@@ -24,30 +21,15 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder, stub(100) as (address, calls):
         Path(folder, "watcher.toml").write_text("[watch]\npoll_interval = 1\n")
         begin = time.monotonic()
-        daemon = subprocess.Popen(
-            [sys.executable, "-m", "watcher", "run"],
-            cwd=folder,
-            env={
-                **os.environ,
-                "AWS_ENDPOINT_URL": address,
-                "AWS_ACCESS_KEY_ID": "bench",
-                "AWS_SECRET_ACCESS_KEY": "bench",
-                "AWS_DEFAULT_REGION": "us-east-1",
-            },
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        assert daemon.stderr is not None
-        while '"ready"' not in daemon.stderr.readline():
-            pass
-        ready = time.monotonic() - begin
-        while calls()["Search"] < PASSES or calls()["DescribeTrainingJob"] < 100:
-            time.sleep(0.1)
-        status = Path(f"/proc/{daemon.pid}/status").read_text()
-        memory = {line.split()[0]: int(line.split()[1]) for line in status.splitlines() if " kB" in line}
-        stopping = time.monotonic()
-        daemon.terminate()
-        code = daemon.wait()
+        with daemon(Path(folder), address) as process:
+            ready = time.monotonic() - begin
+            while calls()["Search"] < PASSES or calls()["DescribeTrainingJob"] < 100:
+                time.sleep(0.1)
+            status = Path(f"/proc/{process.pid}/status").read_text()
+            memory = {line.split()[0]: int(line.split()[1]) for line in status.splitlines() if " kB" in line}
+            stopping = time.monotonic()
+            process.terminate()
+            code = process.wait()
         print(
             json.dumps(
                 {

@@ -20,7 +20,6 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 import urllib.request
 from collections.abc import Iterator, Sequence
@@ -28,7 +27,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from tests.bench.stubbed import calls, cloud
+from tests.bench.stubbed import calls, cloud, daemon
 from tests.doubles.slack import Conversation, SlackDouble, Workspace
 
 CHANNELS = 100
@@ -116,8 +115,8 @@ class Bench:
     def cpu(self) -> float:
         """Seconds of all daemons together."""
         ticks = 0
-        for daemon in self._daemons:
-            stat = Path(f"/proc/{daemon.pid}/stat").read_text().rpartition(")")[2].split()
+        for process in self._daemons:
+            stat = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
             ticks += int(stat[11]) + int(stat[12])
         return self._cpu + ticks / os.sysconf("SC_CLK_TCK")
 
@@ -133,7 +132,7 @@ def _running(replicas: int, store: str, jobs: int, delay: float = 0.0) -> Iterat
         slack = stack.enter_context(SlackDouble(workspace))
         url = "dynamodb://watcher" if store == "dynamodb" else f"sqlite:///{folder}/watcher.db"
         (folder / "watcher.toml").write_text(_configuration(address, slack, url))
-        daemons = [stack.enter_context(_daemon(folder, address)) for _ in range(replicas)]
+        daemons = [stack.enter_context(daemon(folder, address)) for _ in range(replicas)]
         bench = Bench(address, slack, daemons)
         bench.wait_until_quiet()
         bench.tell(WARM_UP * replicas, 0)
@@ -157,34 +156,6 @@ bot_token = "{slack.token}"
 channel = "#team-00"
 api_url = "{slack.api_url}"
 {"".join(routes)}"""
-
-
-@contextmanager
-def _daemon(folder: Path, address: str) -> Iterator[subprocess.Popen[str]]:
-    process = subprocess.Popen(
-        [sys.executable, "-m", "watcher", "run"],
-        cwd=folder,
-        env={
-            **os.environ,
-            "AWS_ENDPOINT_URL": address,
-            "AWS_ACCESS_KEY_ID": "bench",
-            "AWS_SECRET_ACCESS_KEY": "bench",
-            "AWS_DEFAULT_REGION": "us-east-1",
-        },
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stderr is not None
-    log = process.stderr
-    try:
-        while '"ready"' not in (line := log.readline()):
-            if not line:
-                sys.exit("watcher run ended before it was ready")
-        threading.Thread(target=lambda: [None for _ in log], daemon=True).start()  # a full pipe would stop it
-        yield process
-    finally:
-        process.terminate()
-        process.wait(20)
 
 
 def rows(figures: dict[str, Any]) -> list[tuple[str, str, str]]:

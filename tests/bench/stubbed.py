@@ -1,14 +1,17 @@
-"""Starts the stand-ins for AWS in processes of their own, so that their work is not measured."""
+"""Starts the stand-ins for AWS, and daemons that take them for AWS, in processes of their own."""
 
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+import threading
 import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 
 @contextmanager
@@ -23,6 +26,35 @@ def cloud(jobs: int, delay: float = 0.0) -> Iterator[str]:
     """The address of `tests.bench.cloud`; each of its answers takes `delay` seconds more."""
     with _started("cloud", str(jobs), str(delay)) as address:
         yield address
+
+
+@contextmanager
+def daemon(folder: Path, address: str) -> Iterator[subprocess.Popen[str]]:
+    """A `watcher run` with the `watcher.toml` of a folder, once it is ready."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "watcher", "run"],
+        cwd=folder,
+        env={
+            **os.environ,
+            "AWS_ENDPOINT_URL": address,
+            "AWS_ACCESS_KEY_ID": "bench",
+            "AWS_SECRET_ACCESS_KEY": "bench",
+            "AWS_DEFAULT_REGION": "us-east-1",
+        },
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr is not None
+    log = process.stderr
+    try:
+        while '"ready"' not in (line := log.readline()):
+            if not line:
+                sys.exit("watcher run ended before it was ready")
+        threading.Thread(target=lambda: [None for _ in log], daemon=True).start()  # a full pipe would stop it
+        yield process
+    finally:
+        process.terminate()
+        process.wait(20)
 
 
 def calls(address: str) -> Counter[str]:

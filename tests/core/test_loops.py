@@ -4,14 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from tests.doubles.clock import Clock
 from watcher.loops import Lag, Loops
-
-
-class Clock:
-    seconds = 1000.0
-
-    def __call__(self) -> float:
-        return self.seconds
 
 
 @pytest.fixture

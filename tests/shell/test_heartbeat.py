@@ -8,19 +8,13 @@ from datetime import UTC, datetime
 import pytest
 from structlog.testing import capture_logs
 
+from tests.doubles.clock import Clock
 from tests.doubles.pings import Pings
 from watcher.errors import StoreError
 from watcher.heartbeat import Heartbeat
 from watcher.loops import Loops
 from watcher.readiness import FRESH, Readiness
 from watcher.store.memory import MemoryStore
-
-
-class Clock:
-    seconds = 1000.0
-
-    def __call__(self) -> float:
-        return self.seconds
 
 
 class Store(MemoryStore):

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.doubles.clock import Clock
 from watcher.aws.queue import Queue
 from watcher.aws.queued_work import FIRST_PAUSE, HELD, LONGEST_PAUSE, QueuedWork, pause_after
 from watcher.aws.session import Aws
@@ -41,22 +42,13 @@ def queue(sqs: Any) -> Queue:
     return Queue(Aws("us-east-1"), url)
 
 
-class Turned:
-    """A clock that is turned by hand."""
-
-    now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
+@pytest.fixture
+def monotonic() -> Clock:
+    return Clock()
 
 
 @pytest.fixture
-def monotonic() -> Turned:
-    return Turned()
-
-
-@pytest.fixture
-def work(queue: Queue, monotonic: Turned) -> QueuedWork:
+def work(queue: Queue, monotonic: Clock) -> QueuedWork:
     return QueuedWork(queue, lambda: datetime.now(UTC), monotonic)
 
 
@@ -113,7 +105,7 @@ def test_an_event_that_comes_while_its_job_is_handled_is_a_look_of_its_own(queue
     assert depth(queue) == (0, 0)
 
 
-def test_what_is_put_reaches_another_replica(queue: Queue, work: QueuedWork, monotonic: Turned):
+def test_what_is_put_reaches_another_replica(queue: Queue, work: QueuedWork, monotonic: Clock):
     other = QueuedWork(queue, lambda: datetime.now(UTC), monotonic)
     for number in range(25):
         work.put(job(f"job-{number}"), Urgency.DUE)
@@ -144,14 +136,14 @@ def test_what_is_no_hint_is_deleted_and_holds_up_nothing(queue: Queue, work: Que
 
 
 def test_work_goes_on_longer_than_the_visibility_timeout_without_anybody_else_getting_it(
-    queue: Queue, work: QueuedWork, monotonic: Turned, aws_environment: Sandbox
+    queue: Queue, work: QueuedWork, monotonic: Clock, aws_environment: Sandbox
 ):
     queue.send([event("churn")])
     receive(work)
     work.take()
     for _ in range(5):
         work.keep()
-        monotonic.now += HELD / 2 + 1
+        monotonic.seconds += HELD / 2 + 1
 
     assert aws_environment.control.calls()["sqs:ChangeMessageVisibilityBatch"] == 5
 
@@ -168,7 +160,7 @@ def test_nothing_is_extended_that_is_held_for_long_enough(
 
 
 def test_what_a_replica_has_not_begun_with_is_given_back_at_its_end(
-    queue: Queue, work: QueuedWork, monotonic: Turned
+    queue: Queue, work: QueuedWork, monotonic: Clock
 ):
     queue.send([event("churn"), event("fraud")])
     receive(work)
@@ -184,7 +176,7 @@ def test_what_a_replica_has_not_begun_with_is_given_back_at_its_end(
 
 
 def test_a_job_that_cannot_be_handled_comes_again_and_in_the_end_is_a_dead_letter(
-    queue: Queue, monotonic: Turned
+    queue: Queue, monotonic: Clock
 ):
     work = QueuedWork(queue, lambda: datetime.now(UTC), monotonic, pause=lambda receives: 0)
     queue.send([event("churn")])
@@ -231,7 +223,7 @@ def test_a_queue_that_is_not_there_is_said_to_be_missing(aws_environment: Sandbo
         queue.receive(0)
 
 
-def test_the_age_of_the_oldest_message_is_known(queue: Queue, sqs: Any, monotonic: Turned):
+def test_the_age_of_the_oldest_message_is_known(queue: Queue, sqs: Any, monotonic: Clock):
     queue.send([event("churn")])
     later = QueuedWork(queue, lambda: datetime(2100, 1, 1, tzinfo=UTC), monotonic)
     receive(later)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.doubles.clock import Clock
 from tests.jobs import NOON, a_job
 from watcher import policy
 from watcher.aws.queue import Depth
@@ -21,13 +22,6 @@ from watcher.readiness import FRESH, STALE, Answer, Readiness
 from watcher.store import open_store
 from watcher.store.base import Look
 from watcher.store.memory import MemoryStore
-
-
-class Clock:
-    seconds = 1000.0
-
-    def __call__(self) -> float:
-        return self.seconds
 
 
 class Queue:

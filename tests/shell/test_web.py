@@ -12,6 +12,7 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.doubles.clock import Clock
 from tests.jobs import NOON, a_job, an_outcome
 from watcher import policy
 from watcher.aws.queue import Depth
@@ -30,13 +31,6 @@ from watcher.web.server import Server
 from watcher.web.status_page import StatusPage
 
 HTML = "<script>alert(1)</script>"
-
-
-class Clock:
-    seconds = 1000.0
-
-    def __call__(self) -> float:
-        return self.seconds
 
 
 class Daemon:

@@ -10,7 +10,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Protocol
 
@@ -60,6 +60,19 @@ class JobRecord:
     describe_at: datetime | None = None
     evaluation: Evaluation | None = None
     """None where Watcher evaluates no rule of this job."""
+
+
+def settled(held: Delivery, attempt: Delivery) -> Delivery:
+    """What was held, as `settle` leaves it: what an attempt may not change stays as it was."""
+    return replace(
+        held,
+        state=attempt.state,
+        due_at=attempt.due_at,
+        uncertain=attempt.uncertain,
+        receipt=attempt.receipt,
+        error=attempt.error,
+        delivered_at=attempt.delivered_at,
+    )
 
 
 @dataclass(frozen=True, slots=True)

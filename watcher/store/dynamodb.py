@@ -49,7 +49,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from watcher.errors import LeaseLost, StoreError
 from watcher.model import Delivery, DeliveryState, Evaluation, Finding, JobSnapshot, Reads
-from watcher.store.base import JobRecord, Look, StopRecord, WatchedJob
+from watcher.store.base import JobRecord, Look, StopRecord, WatchedJob, settled
 
 if TYPE_CHECKING:
     from types_boto3_dynamodb import DynamoDBClient
@@ -321,15 +321,7 @@ class DynamoStore:
             held = before.state is DeliveryState.IN_FLIGHT and item.get("owner") == owner
             if not held or before.attempts != delivery.attempts:
                 return False
-            after = replace(
-                before,
-                state=delivery.state,
-                due_at=delivery.due_at,
-                uncertain=delivery.uncertain,
-                receipt=delivery.receipt,
-                error=delivery.error,
-                delivered_at=delivery.delivered_at,
-            )
+            after = settled(before, delivery)
             self._transact([self._changed(item, after, None), _opened(item, after), *self._following(then)])
             return True
 

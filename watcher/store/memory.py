@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 
 from watcher.errors import LeaseLost, StoreError
 from watcher.model import Delivery, DeliveryState, Finding, Reads
-from watcher.store.base import JobRecord, Look, StopRecord, WatchedJob
+from watcher.store.base import JobRecord, Look, StopRecord, WatchedJob, settled
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,15 +195,7 @@ class MemoryStore:
             if not held or not lease or lease.owner != owner or held.attempts != delivery.attempts:
                 return False
             self._refuse_unknown(then)
-            self._deliveries[delivery.id] = replace(
-                held,
-                state=delivery.state,
-                due_at=delivery.due_at,
-                uncertain=delivery.uncertain,
-                receipt=delivery.receipt,
-                error=delivery.error,
-                delivered_at=delivery.delivered_at,
-            )
+            self._deliveries[delivery.id] = settled(held, delivery)
             del self._leases[delivery.id]
             self._add(then)
             return True

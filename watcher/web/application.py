@@ -37,10 +37,7 @@ def application(
 
     async def healthz(_: Request) -> Response:
         late = loops.late()
-        lines = [
-            f"the loop {lag.loop} has not turned for {lag.seconds:.0f} s (at most {lag.bound:.0f})"
-            for lag in late
-        ]
+        lines = [f"{lag} (at most {lag.bound:.0f})" for lag in late]
         return _answer(lines or ["every loop turns"], well=not late)
 
     def readyz(_: Request) -> Response:
