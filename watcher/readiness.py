@@ -44,7 +44,7 @@ class Readiness:
         self._store, self._depth = store, depth
         self._clock, self._monotonic = clock, monotonic
         self._asking = threading.Lock()
-        self._answer = Answer()
+        self._answer = Answer(problems=("store and queue have not answered yet",))
         self._answered_at = monotonic() - FRESH
 
     def answer(self) -> Answer:

@@ -108,6 +108,21 @@ def test_whoever_asks_while_another_waits_gets_the_last_answer_and_later_none(
     assert readiness.answer().ready
 
 
+def test_nothing_is_ready_before_store_and_queue_have_answered_for_the_first_time(
+    readiness: Readiness, queue: Queue
+):
+    queue.hangs = True
+    hanging = threading.Thread(target=readiness.answer)
+    hanging.start()
+    queue.asking.wait(10)
+
+    assert readiness.answer().problems == ("store and queue have not answered yet",)
+
+    queue.released.set()
+    hanging.join()
+    assert readiness.answer().ready
+
+
 def test_a_store_that_cannot_be_read_is_a_problem_with_a_sentence(tmp_path: Path, clock: Clock):
     file = tmp_path / "watcher.db"
     store = open_store(f"sqlite:///{file}")
