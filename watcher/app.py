@@ -52,7 +52,7 @@ from watcher.heartbeat import Heartbeat
 from watcher.instruments import Instruments
 from watcher.listen import Listener
 from watcher.loops import Loops
-from watcher.model import Reads, job_name
+from watcher.model import Finding, JobSnapshot, Reads, job_name
 from watcher.momentary import Momentary
 from watcher.named import find_jobs
 from watcher.notify import open_channel
@@ -81,6 +81,8 @@ EVALUATE_AT_LEAST = 30.0
 """Seconds between two looks for what is due: other processes write to the store as well."""
 AFTER_A_FAULT = 5.0
 """Seconds until evaluating is tried again where AWS or the store refused it."""
+RECEIVES_PER_SECOND = 20.0
+"""What comes in between comes together, in fewer requests; several events about a job are one look at it."""
 DESCRIBES_PER_SECOND = 5.0
 """SageMaker's quotas are shared with everybody in the account; people's own calls come first."""
 LISTEN_EVERY = 30.0
@@ -186,6 +188,7 @@ class App:
         self.drained = True
         self._lease = lease
         self._evaluations = threading.Event()
+        self._receives = Pace(RECEIVES_PER_SECOND, time.monotonic, self.stopping.wait)
         self._pace = Pace(DESCRIBES_PER_SECOND, time.monotonic, self.stopping.wait)
 
     # -- one pass ---------------------------------------------------------------------------------
@@ -321,8 +324,8 @@ class App:
         self.stopping.set()
         self._evaluations.set()
 
-    def _committed(self) -> None:
-        self.outbox.wake()
+    def _committed(self, found: Sequence[tuple[Finding, JobSnapshot]]) -> None:
+        self.outbox.wake(found)
         self._evaluations.set()
 
     def close(self) -> None:
@@ -393,8 +396,13 @@ class App:
     def _start_consumer(self) -> list[threading.Thread]:
         if self.queued is None:
             return []
-        turns = {"receive": self.queued.receive, "keep": self.queued.keep}
+        receive, keep = partial(self._receive, self.queued), self.queued.keep
+        turns: dict[str, Callable[[], None]] = {"receive": receive, "keep": keep}
         return [self._start(name, partial(self._consume, turn)) for name, turn in turns.items()]
+
+    def _receive(self, queued: QueuedWork) -> None:
+        self._receives.keep()
+        queued.receive()
 
     def _consume(self, turn: Callable[[], None], turned: Callable[[], None]) -> None:
         while not self.stopping.is_set():

@@ -9,7 +9,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections import OrderedDict, defaultdict, deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -25,6 +25,7 @@ from watcher.config import Rules
 from watcher.errors import NotFound, WatcherError
 from watcher.links import PROCESSING_LOGS, TRAINING_LOGS
 from watcher.model import Evidence, Finding, FindingKind, JobSnapshot, Outcome, Reading, RuleSource
+from watcher.recent import Recent
 from watcher.rule_log import FAILED, excerpt, local_stream
 
 if TYPE_CHECKING:
@@ -67,20 +68,15 @@ class Gatherer:
         self._accounts = accounts
         self._rules = rules
         self._clock = clock
-        self._remembered: OrderedDict[str, Evidence] = OrderedDict()
-        self._lock = threading.Lock()
+        self._remembered = Recent[Evidence](REMEMBERED)
 
     def gather(self, finding: Finding, job: JobSnapshot | None) -> Evidence:
         """Never raises for what AWS refuses, and takes at most about PATIENCE seconds."""
-        with self._lock:
-            if finding.id in self._remembered:
-                return self._remembered[finding.id]
+        if known := self._remembered.get(finding.id):
+            return known
         evidence = self._gather(finding, job)
         if not evidence.missing:
-            with self._lock:
-                self._remembered[finding.id] = evidence
-                while len(self._remembered) > REMEMBERED:
-                    self._remembered.popitem(last=False)
+            self._remembered.put(finding.id, evidence)
         return evidence
 
     def _gather(self, finding: Finding, job: JobSnapshot | None) -> Evidence:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import gc
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -32,6 +32,7 @@ from watcher.model import (
     JobSnapshot,
 )
 from watcher.notify.base import Channel, File, TakesFiles
+from watcher.recent import Recent
 from watcher.stop import VERIFY_EVERY, Stopper, StopState
 from watcher.store.base import Store
 
@@ -48,6 +49,9 @@ FIRST_DELAY, LONGEST_DELAY = 1.0, 60.0
 SHORTEST_WAIT, LONGEST_WAIT = 0.01, 30.0
 """Seconds between two looks at the store, which other processes write to as well."""
 STORE_PAUSE = 5.0
+JUST_NOW = timedelta(seconds=5)
+"""What was found so lately is told with the job as it was then."""
+REMEMBERED = 64
 GIVE_UP_AFTER = timedelta(hours=24)
 """What is still undelivered then becomes a dead letter."""
 
@@ -70,11 +74,15 @@ class Outbox:
     prices: Mapping[str, float] = field(default_factory=dict)
     _channels: dict[str, Channel] = field(default_factory=dict)
     _left_out: set[tuple[str, str]] = field(default_factory=set)
+    _found: Recent[tuple[Finding, JobSnapshot]] = field(default_factory=lambda: Recent(REMEMBERED))
+    """By the finding's id."""
     _wake: threading.Event = field(default_factory=threading.Event)
     _stopping: threading.Event = field(default_factory=threading.Event)
 
-    def wake(self) -> None:
-        """There may be something to deliver."""
+    def wake(self, found: Iterable[tuple[Finding, JobSnapshot]] = ()) -> None:
+        """There may be something to deliver, such as what this process has found just now."""
+        for finding, job in found:
+            self._found.put(finding.id, (finding, job))
         self._wake.set()
 
     def stop(self) -> None:
@@ -107,13 +115,15 @@ class Outbox:
                 for attempt in [attempt for attempt in under_way if attempt.done()]:
                     under_way.remove(attempt)
                     attempt.result()  # what an attempt did not foresee ends the loop, and the process
+                pause = LONGEST_WAIT  # with every worker busy, the end of an attempt is what to wait for
                 try:
-                    for delivery in self._claim(WORKERS - len(under_way)):
-                        attempt = pool.submit(self.attempt, delivery)
-                        under_way.add(attempt)
-                        attempt.add_done_callback(lambda _: self._wake.set())
-                    # With every worker busy, the end of an attempt is what to wait for.
-                    pause = self._seconds_to_next() if len(under_way) < WORKERS else LONGEST_WAIT
+                    if idle := WORKERS - len(under_way):
+                        claimed = self.store.claim(self.owner, self.clock(), self.lease, idle)
+                        for delivery in claimed.deliveries:
+                            attempt = pool.submit(self.attempt, delivery)
+                            under_way.add(attempt)
+                            attempt.add_done_callback(lambda _: self._wake.set())
+                        pause = self._seconds_to(claimed.next_due)
                 except StoreError as error:
                     log.error("store_failed", error=str(error), consequence="nothing is lost; trying again")
                     pause = STORE_PAUSE
@@ -121,11 +131,7 @@ class Outbox:
         for attempt in under_way:
             attempt.result()
 
-    def _claim(self, limit: int) -> list[Delivery]:
-        return self.store.claim(self.owner, self.clock(), self.lease, limit) if limit else []
-
-    def _seconds_to_next(self) -> float:
-        due = self.store.next_due()
+    def _seconds_to(self, due: datetime | None) -> float:
         if due is None:
             return LONGEST_WAIT
         return min(max((due - self.clock()).total_seconds(), SHORTEST_WAIT), LONGEST_WAIT)
@@ -137,7 +143,7 @@ class Outbox:
         begun = self.clock()
         with structlog.contextvars.bound_contextvars(delivery=delivery.id, to=public_url(delivery.to)):
             try:
-                finding = self.store.finding(delivery.finding_id)
+                finding = self._finding(delivery.finding_id)
                 if finding is None:
                     raise StoreError(f"delivery {delivery.id} has no finding: the store was edited by hand")
                 with structlog.contextvars.bound_contextvars(job=finding.job, rule=finding.rule):
@@ -158,11 +164,10 @@ class Outbox:
                     self._retry(delivery, f"{type(error).__name__}: {error}", None, uncertain=True)
 
     def _tell(self, delivery: Delivery, finding: Finding, begun: datetime) -> None:
-        record = self.store.job(finding.job_arn)
-        job = record.snapshot if record else None
+        job = self._job(finding)
         alert = self._alert_of(delivery, finding)
         if alert:  # an update takes the place of the alert, which may be another finding's
-            finding = self.store.finding(alert.finding_id) or finding
+            finding = self._finding(alert.finding_id) or finding
         evidence = self.gather(finding, job)
         message = compose(delivery, finding, job, evidence, self.clock(), prices=self.prices)
         try:
@@ -180,8 +185,7 @@ class Outbox:
     def _show(self, delivery: Delivery, finding: Finding) -> None:
         """Put the plot beside the alert that was told. One that cannot be drawn or taken is left out: the
         alert has the numbers."""
-        record = self.store.job(finding.job_arn)
-        evidence = self.gather(finding, record.snapshot if record else None)
+        evidence = self.gather(finding, self._job(finding))
         alert = self._alert_of(delivery, finding)
         try:
             channel = self._channel(delivery.to)
@@ -202,6 +206,17 @@ class Outbox:
             self._settle(delivery, DeliveryState.SKIPPED, error=str(error))
         else:
             self._settle(delivery, DeliveryState.DELIVERED)
+
+    def _finding(self, finding_id: str) -> Finding | None:
+        found = self._found.get(finding_id)
+        return found[0] if found else self.store.finding(finding_id)
+
+    def _job(self, finding: Finding) -> JobSnapshot | None:
+        found = self._found.get(finding.id)
+        if found and self.clock() - finding.opened_at < JUST_NOW:
+            return found[1]
+        record = self.store.job(finding.job_arn)
+        return record.snapshot if record else None
 
     def _say_left_out(self, to: str, why: str) -> None:
         """Once: what one plot lacks, such as a scope, the next ones do, too. Each delivery keeps its own."""

@@ -69,8 +69,8 @@ class Pipeline:
     clock: Callable[[], datetime]
     spread: Callable[[], float]
     """A random number from 0 to 1: keeps the jobs' refreshes from falling together."""
-    committed: Callable[[], None]
-    """Called when there is something to deliver, or to evaluate."""
+    committed: Callable[[Sequence[tuple[Finding, JobSnapshot]]], None]
+    """Called when there is something to deliver, or to evaluate, with what was found and in which job."""
     owner: str
     """This process's name in the store."""
     wait: Callable[[float], object]
@@ -216,7 +216,8 @@ class Pipeline:
     def _deliveries(self, findings: Sequence[Finding], job: JobSnapshot, now: datetime) -> list[Delivery]:
         rows: list[Delivery] = []
         for finding in findings:
-            if twins_rows := self._rows_of(policy.twin(finding), rows):
+            twin = policy.twin(finding) if policy.judged_twice(finding, job) else None
+            if twins_rows := self._rows_of(twin, rows):
                 rows += policy.agreement(finding, twins_rows, now)
             else:
                 decision = policy.decide(finding, job, self.config)
@@ -256,7 +257,8 @@ class Pipeline:
                 reason=finding.reason,
             )
         if new or any(look.evaluation for look in looks):
-            self.committed()
+            jobs = {look.snapshot.arn: look.snapshot for look in looks}
+            self.committed([(finding, jobs[finding.job_arn]) for finding in new])
 
 
 def _as_scheduled(look: Look, record: JobRecord) -> Look:

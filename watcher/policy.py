@@ -124,6 +124,15 @@ def twin(finding: Finding) -> str | None:
     return finding_id(finding.job_arn, finding.kind, finding.rule, _OTHER[finding.source])
 
 
+def judged_twice(finding: Finding, job: JobSnapshot) -> bool:
+    """Whether the other evaluator, too, has come to an end with the finding's rule: before that, it has found
+    nothing."""
+    other = _OTHER.get(finding.source) if finding.source else None
+    return any(
+        outcome.final for outcome in job.outcomes if (outcome.source, outcome.rule) == (other, finding.rule)
+    )
+
+
 def agreement(finding: Finding, twins_rows: Sequence[Delivery], now: datetime) -> list[Delivery]:
     """Add to the alerts of a finding's twin that the other evaluator has found the same."""
     who = {RuleSource.DEBUGGER: "Debugger's own rule job", RuleSource.LOCAL: "Watcher's own evaluation"}

@@ -8,6 +8,9 @@ second whoever asks, and would be what is measured. Each event is about a job th
 just found an issue; the alert carries a log excerpt. There are as many channels as Slack wants at a hundred
 alerts a second, one a second in each. Watcher's own evaluation is off: it reads tensors, not events.
 
+Of a latency, the daemon has a processor to itself, as a task with one vCPU has, and what it talks to has the
+others: a process whose threads wander between processors spends a third more on handing the GIL over.
+
 The clock runs from the event's arrival on the queue to Slack's taking the request.
 """
 
@@ -56,7 +59,7 @@ def main() -> None:
 def latency(store: str, rates: Sequence[tuple[int, int]]) -> dict[str, Any]:
     """Seconds, by the events a second."""
     answer = {}
-    with _running(1, store, WARM_UP + sum(count for _, count in rates)) as bench:
+    with _running(1, store, WARM_UP + sum(count for _, count in rates), apart=True) as bench:
         for rate, count in rates:
             seconds = sorted(arrived - put for put, arrived in bench.tell(count, rate))
             answer[str(rate)] = {
@@ -122,22 +125,46 @@ class Bench:
 
 
 @contextmanager
-def _running(replicas: int, store: str, jobs: int, delay: float = 0.0) -> Iterator[Bench]:
+def _running(
+    replicas: int, store: str, jobs: int, delay: float = 0.0, *, apart: bool = False
+) -> Iterator[Bench]:
     workspace = Workspace(
         conversations=[Conversation(f"C{n:010d}", f"team-{n:02d}") for n in range(CHANNELS)]
     )
     with ExitStack() as stack:
+        theirs, others = _processors(apart)
+        stack.enter_context(_on(others))
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         address = stack.enter_context(cloud(jobs, delay))
         slack = stack.enter_context(SlackDouble(workspace))
         url = "dynamodb://watcher" if store == "dynamodb" else f"sqlite:///{folder}/watcher.db"
         (folder / "watcher.toml").write_text(_configuration(address, slack, url))
-        daemons = [stack.enter_context(daemon(folder, address)) for _ in range(replicas)]
+        with _on(theirs):
+            daemons = [stack.enter_context(daemon(folder, address)) for _ in range(replicas)]
         bench = Bench(address, slack, daemons)
         bench.wait_until_quiet()
         bench.tell(WARM_UP * replicas, 0)
         bench.wait_until_quiet()
         yield bench
+
+
+def _processors(apart: bool) -> tuple[set[int], set[int]]:
+    """For the daemons, and for what they talk to."""
+    every = os.sched_getaffinity(0)
+    if not apart or len(every) == 1:
+        return every, every
+    return {max(every)}, every - {max(every)}
+
+
+@contextmanager
+def _on(processors: set[int]) -> Iterator[None]:
+    """What is started meanwhile, threads as well as processes, stays there."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, processors)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 def _configuration(address: str, slack: SlackDouble, store: str) -> str:

@@ -46,7 +46,7 @@ def deliver(path: Path, name: str) -> None:
     store = SqliteStore(path)
     start()
     while store.next_due() is not None:
-        for claimed in store.claim(name, NOON, 3600, 2):
+        for claimed in store.claim(name, NOON, 3600, 2).deliveries:
             say("claimed", time.monotonic_ns(), claimed.lane, claimed.id)
             if not store.settle(name, replace(claimed, state=DeliveryState.DELIVERED)):
                 say("lost", claimed.id)

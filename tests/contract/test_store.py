@@ -47,7 +47,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
 
 
 def claim_one(store: Store, owner: str = "us", seconds: float = 0) -> Delivery:
-    (claimed,) = store.claim(owner, after(seconds), LEASE, 10)
+    (claimed,) = store.claim(owner, after(seconds), LEASE, 10).deliveries
     return claimed
 
 
@@ -355,8 +355,8 @@ def test_what_is_not_due_yet_is_not_handed_out(store: Store) -> None:
     issue = finding("job")
     store.commit([look("job", [issue], [delivery(issue, due_at=after(10))])])
 
-    assert store.claim("us", after(9.999999), LEASE, 10) == []
-    assert len(store.claim("us", after(10), LEASE, 10)) == 1
+    assert store.claim("us", after(9.999999), LEASE, 10).deliveries == []
+    assert len(store.claim("us", after(10), LEASE, 10).deliveries) == 1
 
 
 def test_a_lane_hands_out_one_delivery_at_a_time_in_the_order_they_came(store: Store) -> None:
@@ -364,9 +364,9 @@ def test_a_lane_hands_out_one_delivery_at_a_time_in_the_order_they_came(store: S
     store.commit(looks)
 
     told = []
-    while claimed := store.claim("us", NOON, LEASE, 10):
+    while claimed := store.claim("us", NOON, LEASE, 10).deliveries:
         assert len(claimed) == 1
-        assert store.claim("another", NOON, LEASE, 10) == []
+        assert store.claim("another", NOON, LEASE, 10).deliveries == []
         assert store.settle("us", delivered(claimed[0]))
         told += claimed
 
@@ -375,11 +375,11 @@ def test_a_lane_hands_out_one_delivery_at_a_time_in_the_order_they_came(store: S
 
 def test_a_delivery_that_waits_for_its_next_attempt_holds_up_its_lane_and_no_other(store: Store) -> None:
     store.commit([alert("first", "slack:#ml"), alert("second", "slack:#ml", "console")])
-    slack, console = store.claim("us", NOON, LEASE, 10)
+    slack, console = store.claim("us", NOON, LEASE, 10).deliveries
     store.settle("us", replace(slack, state=DeliveryState.PENDING, due_at=after(30)))
     store.settle("us", delivered(console))
 
-    assert store.claim("us", after(29), LEASE, 10) == []
+    assert store.claim("us", after(29), LEASE, 10).deliveries == []
     assert store.next_due() == after(30)
     assert claim_one(store, seconds=30).id == slack.id
 
@@ -389,7 +389,7 @@ def test_no_more_is_handed_out_than_was_asked_for_and_who_waits_longest_comes_fi
     waits = {"slack:#late": 3, "slack:#early": 1, "slack:#middle": 2}
     store.commit([look("job", [issue], [delivery(issue, to, due_at=after(s)) for to, s in waits.items()])])
 
-    claimed = store.claim("us", after(5), LEASE, 2) + store.claim("us", after(5), LEASE, 2)
+    claimed = [each for _ in range(2) for each in store.claim("us", after(5), LEASE, 2).deliveries]
 
     assert [delivery.to for delivery in claimed] == ["slack:#early", "slack:#middle", "slack:#late"]
 
@@ -398,7 +398,7 @@ def test_when_the_lease_ends_the_delivery_is_handed_out_again_as_uncertain(store
     store.commit([alert("job", "console")])
     first = claim_one(store, "who died")
 
-    assert store.claim("us", after(LEASE - 0.000001), LEASE, 10) == []
+    assert store.claim("us", after(LEASE - 0.000001), LEASE, 10).deliveries == []
     second = claim_one(store, "us", LEASE)
 
     assert (second.id, second.attempts, second.uncertain) == (first.id, 2, True)
@@ -424,7 +424,7 @@ def test_threads_that_claim_at_once_never_get_the_same_delivery(store: Store) ->
         start.wait()
         told = []
         while store.next_due() == NOON:
-            for claimed in store.claim(owner, NOON, LEASE, 2):
+            for claimed in store.claim(owner, NOON, LEASE, 2).deliveries:
                 told.append(claimed.id)
                 assert store.settle(owner, delivered(claimed))
         return told
@@ -472,7 +472,7 @@ def test_deliveries_that_follow_are_written_with_the_outcome_at_the_end_of_their
 def test_a_delivery_that_follows_twice_is_stored_once(store: Store) -> None:
     store.commit([alert("job", "console", "slack:#ml")])
     update = delivery(finding("job"), "console", id="update")
-    for claimed in store.claim("us", NOON, LEASE, 10):
+    for claimed in store.claim("us", NOON, LEASE, 10).deliveries:
         assert store.settle("us", delivered(claimed), then=[replace(update, text=claimed.to)])
 
     assert [delivery.text for delivery in store.deliveries() if delivery.id == "update"] == ["console"]
@@ -533,7 +533,7 @@ def test_a_delivery_that_follows_of_an_unknown_finding_is_refused_with_the_outco
 
 def test_nothing_is_due_in_an_empty_store(store: Store) -> None:
     assert store.next_due() is None
-    assert store.claim("us", NOON, LEASE, 10) == []
+    assert store.claim("us", NOON, LEASE, 10).deliveries == []
 
 
 def test_what_is_due_next_is_the_earliest_head_of_a_lane_or_end_of_a_lease(store: Store) -> None:

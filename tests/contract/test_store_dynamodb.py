@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import base64
 import random
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
-from tests.contract.samples import NOON, alert, look, snapshot
+from tests.contract.samples import NOON, after, alert, arn, look, snapshot
 from tests.contract.tables import TABLE, create_table
-from watcher.errors import ConfigError, StoreError
+from watcher.errors import ConfigError, LeaseLost, StoreError
 from watcher.evaluate import MOST_STATE
 from watcher.model import (
+    Delivery,
     DeliveryState,
     Evaluation,
     HookConfiguration,
@@ -24,6 +30,7 @@ from watcher.model import (
 )
 from watcher.sandbox.process import Sandbox
 from watcher.store import open_store
+from watcher.store.base import Store
 from watcher.store.dynamodb import DynamoStore
 
 
@@ -60,7 +67,7 @@ def test_what_is_asked_all_the_time_costs_the_same_however_many_jobs_have_ended(
     def ask() -> dict[str, int]:
         sandbox.control.forget_calls()
         assert len(store.watching()) == 1
-        assert store.claim("us", NOON, 60, 10) == []
+        assert store.claim("us", NOON, 60, 10).deliveries == []
         assert store.next_due() is None
         assert store.next_evaluation() is None
         assert store.claim_evaluations(NOON, 300, 1, Reads.TENSORS) == []
@@ -73,7 +80,7 @@ def test_what_is_asked_all_the_time_costs_the_same_however_many_jobs_have_ended(
         ended = [replace(alert(f"job-{start + n}", "console"), watching=False) for n in range(10)]
         store.commit(ended)
         for _ in ended:
-            for taken in store.claim("us", NOON, 60, 1):
+            for taken in store.claim("us", NOON, 60, 1).deliveries:
                 store.settle("us", replace(taken, state=DeliveryState.DELIVERED))
     assert ask() == few
 
@@ -179,3 +186,170 @@ def test_what_was_too_large_leaves_nothing_behind_when_it_is_small_again(
     record = store.job(job.arn)
     assert record is not None
     assert record.evaluation == small
+
+
+# -- what is remembered of what this process has read or written ----------------------------------
+
+
+def of_one_finding(store: Store, job: str = "job", owner: str = "us") -> Delivery:
+    """A job is handled, one issue found in it, and claimed."""
+    assert store.hold([arn(job)], owner, NOON, 60)
+    store.job(arn(job))
+    assert store.commit([alert(job, "console")], owner)
+    (taken,) = store.claim(owner, NOON, 60, 10).deliveries
+    return taken
+
+
+def test_what_was_just_read_or_written_is_not_read_again(store: DynamoStore, sandbox: Sandbox) -> None:
+    store.commit([look("job")])
+    sandbox.control.forget_calls()
+
+    taken = of_one_finding(store)
+    assert store.settle("us", replace(taken, state=DeliveryState.DELIVERED))
+
+    assert sandbox.control.calls() == {
+        "dynamodb:PutItem": 1,
+        "dynamodb:GetItem": 1,
+        "dynamodb:Query": 1,
+        "dynamodb:TransactWriteItems": 3,
+    }
+
+
+def test_a_job_that_was_taken_over_since_it_was_read_is_not_committed(
+    store: DynamoStore, sandbox: Sandbox
+) -> None:
+    theirs = DynamoStore(sandbox.client("dynamodb"), TABLE)
+    store.commit([look("job")])
+    store.hold([arn("job")], "us", NOON, 60)
+    store.job(arn("job"))
+    assert theirs.hold([arn("job")], "them", after(60), 60)
+
+    with pytest.raises(LeaseLost):
+        store.commit([alert("job", "console")], "us")
+
+    assert store.findings() == []
+    theirs.job(arn("job"))
+    assert theirs.commit([alert("job", "console")], "them")
+
+
+def test_a_job_that_was_changed_since_it_was_read_is_read_again(store: DynamoStore, sandbox: Sandbox) -> None:
+    theirs = DynamoStore(sandbox.client("dynamodb"), TABLE)
+    due = look("job", evaluation=Evaluation(due_at=NOON, reads=Reads.TENSORS))
+    store.commit([due])
+    store.hold([arn("job")], "us", NOON, 60)
+    store.job(arn("job"))
+    assert theirs.claim_evaluations(NOON, 300, 1, Reads.TENSORS) == [arn("job")]
+
+    assert store.commit([alert("job", "console")], "us")
+
+    assert store.next_evaluation() == after(300), "what the other has written stays"
+
+
+def test_a_finding_that_is_known_already_is_not_told_again_by_who_has_not_looked_for_it(
+    store: DynamoStore,
+) -> None:
+    taken = of_one_finding(store)
+    store.settle("us", replace(taken, state=DeliveryState.DELIVERED))
+    store.hold([arn("job")], "us", NOON, 60)
+    store.job(arn("job"))
+
+    assert store.commit([alert("job", "console")], "us") == ()
+    assert store.claim("us", NOON, 60, 10).deliveries == []
+    assert store.hold([arn("job")], "them", NOON, 60), "it was let go of all the same"
+
+
+def test_a_delivery_that_another_has_had_since_is_read_again(store: DynamoStore, sandbox: Sandbox) -> None:
+    theirs = DynamoStore(sandbox.client("dynamodb"), TABLE)
+    store.commit([alert("job", "console")])
+    (first,) = theirs.claim("them", NOON, 60, 10).deliveries
+
+    (second,) = store.claim("us", after(60), 60, 10).deliveries
+
+    assert (first.attempts, first.uncertain) == (1, False)
+    assert (second.attempts, second.uncertain) == (2, True)
+    assert not theirs.settle("them", replace(first, state=DeliveryState.DELIVERED))
+    assert store.settle("us", replace(second, state=DeliveryState.DELIVERED))
+
+
+def test_of_several_lanes_those_are_claimed_at_which_nobody_was_first(
+    store: DynamoStore, sandbox: Sandbox
+) -> None:
+    theirs = DynamoStore(sandbox.client("dynamodb"), TABLE)
+    lanes = ["slack:#a", "slack:#b", "slack:#c"]
+    store.commit([alert("job", *lanes)])
+    first_at: list[Delivery] = []
+
+    def outrun(**_: Any) -> None:
+        if not first_at:
+            first_at.extend(theirs.claim("them", NOON, 60, 1).deliveries)
+
+    store._dynamodb.meta.events.register("before-call.dynamodb.TransactWriteItems", outrun)
+    taken = store.claim("us", NOON, 60, 10)
+
+    assert [delivery.lane for delivery in (*first_at, *taken.deliveries)] == lanes
+    assert taken.next_due == NOON, "the lane of the first is looked at again"
+
+
+@pytest.fixture
+def one_is_slow(store: DynamoStore) -> Iterator[threading.Event]:
+    """The first transaction is under way until the event is set; what is written meanwhile goes together."""
+    under_way, go_on = threading.Event(), threading.Event()
+
+    def wait(**_: Any) -> None:
+        if not under_way.is_set():
+            under_way.set()
+            go_on.wait(60)
+
+    store._writes._patience = 60
+    store._dynamodb.meta.events.register("before-call.dynamodb.TransactWriteItems", wait)
+    slow = threading.Thread(target=store.commit, args=([look("slow")],))
+    slow.start()
+    under_way.wait(60)
+    yield go_on
+    slow.join()
+
+
+def test_what_several_threads_write_at_the_same_time_is_one_transaction_and_only_what_is_outrun_is_repeated(
+    store: DynamoStore, sandbox: Sandbox, one_is_slow: threading.Event
+) -> None:
+    jobs = [f"job-{number}" for number in range(6)]
+    DynamoStore(sandbox.client("dynamodb"), TABLE).hold([arn("job-3")], "them", NOON, 60)
+    sandbox.control.forget_calls()
+    with ThreadPoolExecutor(6) as pool:
+        committed = [pool.submit(store.commit, [alert(job, "console")]) for job in jobs]
+        held = pool.submit(store.hold, [arn("job-3")], "us", NOON, 60)
+        while len(store._writes._queue) < 6:  # the pool has six threads; `hold` comes when one is free
+            time.sleep(0.001)
+        one_is_slow.set()
+        assert all(future.result() for future in committed)
+        assert held.result() == set()
+
+    assert len(store.findings()) == 6
+    assert sandbox.control.calls()["dynamodb:TransactWriteItems"] < 6
+
+
+def test_where_a_deliverys_place_comes_from_the_clock_what_follows_it_comes_later_all_the_same(
+    store: DynamoStore, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One machine's clock is an hour ahead of the other's."""
+    behind = DynamoStore(sandbox.client("dynamodb"), TABLE)
+    hour = 3600 * 10**9
+    now = time.time_ns()
+    monkeypatch.setattr("watcher.store.dynamodb.time.time_ns", lambda: now + hour)
+    store.commit([alert("job", "console")])
+    monkeypatch.setattr("watcher.store.dynamodb.time.time_ns", lambda: now)
+
+    (first,) = behind.claim("us", NOON, 60, 1).deliveries
+    update = replace(first, id="update", state=DeliveryState.PENDING, attempts=0)
+    assert behind.settle("us", replace(first, state=DeliveryState.DELIVERED), [update])
+
+    assert [delivery.id for delivery in store.deliveries()] == [first.id, "update"]
+
+
+def test_two_threads_that_read_the_same_item_can_each_change_theirs(store: DynamoStore) -> None:
+    store.commit([look("job")])
+    key = (f"JOB#{arn('job')}", "JOB")
+    one, other = store._read_together([key, key])
+
+    assert one == other
+    assert one is not other

@@ -72,7 +72,8 @@ class Lanes(RuleBasedStateMachine):
     def claim(self, owner: str, limit: int) -> list[Delivery]:
         claimed = self.store.claim(owner, self.now, LEASE, limit)
         assert claimed == self.memory.claim(owner, self.now, LEASE, limit)
-        return claimed
+        assert claimed.next_due == self.store.next_due()
+        return claimed.deliveries
 
     def settle(self, owner: str, delivery: Delivery, *then: Delivery) -> bool:
         settled = self.store.settle(owner, delivery, then)

@@ -79,7 +79,7 @@ def all_at_once(what: str, path: Path, processes: int) -> list[str]:
 def test_what_was_committed_is_there_when_the_file_is_opened_again(path: Path) -> None:
     with opened(path) as store:
         store.commit([alert("job", "console", "slack:#ml")])
-        claimed = store.claim("us", NOON, 60, 1)
+        claimed = store.claim("us", NOON, 60, 1).deliveries
         store.permit_stop(arn("job"), "us", NOON, 10)
         before = (store.jobs(), store.findings(), store.deliveries(), store.stop_of(arn("job")))
 

@@ -226,6 +226,15 @@ def test_debuggers_issue_and_watchers_own_are_twins():
     assert (policy.twin(debugger), policy.twin(local)) == (local.id, debugger.id)
 
 
+def test_the_other_evaluator_counts_from_when_it_has_come_to_an_end():
+    debugger = an_outcome("IssuesFound")
+    for status, judged in (("InProgress", False), ("NoIssuesFound", True), ("IssuesFound", True)):
+        job = a_job(outcomes=(debugger, replace(debugger, source=RuleSource.LOCAL, status=status)))
+        assert policy.judged_twice(the_finding(job), job) is judged
+    alone = a_job(outcomes=(debugger,))
+    assert not policy.judged_twice(the_finding(alone), alone)
+
+
 def test_a_profilers_issue_and_a_rule_that_could_not_run_have_no_twin():
     profiler = an_outcome("IssuesFound", source=RuleSource.PROFILER)
     assert policy.twin(the_finding(a_job(outcomes=(profiler,)))) is None

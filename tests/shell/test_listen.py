@@ -63,7 +63,7 @@ class Daemon:
             config=config,
             clock=clock,
             spread=lambda: 0.5,
-            committed=lambda: None,
+            committed=lambda found: None,
             owner="us",
             wait=lambda seconds: None,
             instruments=Instruments(),

@@ -112,7 +112,7 @@ def find_issue(store: Store, now: datetime, name: str = "churn", **route: Any) -
 
 
 def attempt_due(outbox: Outbox, clock: Clock) -> list[Delivery]:
-    claimed = outbox.store.claim(outbox.owner, clock(), outbox.lease, 100)
+    claimed = outbox.store.claim(outbox.owner, clock(), outbox.lease, 100).deliveries
     for delivery in claimed:
         outbox.attempt(delivery)
     return claimed
@@ -190,7 +190,7 @@ def test_what_a_dead_process_had_in_flight_is_looked_up_before_it_is_sent_again(
 ):
     find_issue(store, clock())
     dead = an_outbox(store, clock, open_channel, owner="dead")
-    (claimed,) = store.claim(dead.owner, clock(), dead.lease, 10)
+    (claimed,) = store.claim(dead.owner, clock(), dead.lease, 10).deliveries
     dead._settle = lambda *args, **more: None  # type: ignore[method-assign]  # it dies before it settles
     dead.attempt(claimed)
     assert len(slack.messages) == 1
@@ -323,9 +323,9 @@ def test_a_lease_that_another_process_took_over_changes_nothing(
     outbox: Outbox, store: Store, clock: Clock, slack: SlackDouble
 ):
     find_issue(store, clock())
-    (mine,) = store.claim(outbox.owner, clock(), 1.0, 10)
+    (mine,) = store.claim(outbox.owner, clock(), 1.0, 10).deliveries
     clock.now += timedelta(seconds=2)
-    (theirs,) = store.claim("other", clock(), 60.0, 10)
+    (theirs,) = store.claim("other", clock(), 60.0, 10).deliveries
     assert theirs.uncertain
     with capture_logs() as logs:
         outbox.attempt(mine)
@@ -345,7 +345,7 @@ def test_what_took_too_long_to_prepare_is_not_sent_when_another_may_send_it(
         clock.now += timedelta(seconds=seconds)
         return Evidence()
 
-    (mine,) = store.claim(outbox.owner, clock(), outbox.lease, 10)
+    (mine,) = store.claim(outbox.owner, clock(), outbox.lease, 10).deliveries
     outbox.attempt(mine)
     assert slack.messages == []
     outbox.gather = lambda finding, job: late(outbox.lease / 2)

@@ -146,7 +146,7 @@ def test_a_plot_that_was_uploaded_when_its_process_died_is_not_uploaded_again(
 ):
     find_issue(store, clock())
     attempt_due(outbox, clock)
-    [claimed] = store.claim("dead", clock(), outbox.lease, 1)
+    [claimed] = store.claim("dead", clock(), outbox.lease, 1).deliveries
     dead = with_curve(store, clock, outbox.open_channel)
     dead.owner = "somebody whose answer is not written down"
     dead.attempt(claimed)

@@ -33,7 +33,7 @@ def a_pipeline(store: Store, owner: str) -> Pipeline:
         config=Config(),
         clock=lambda: NOON,
         spread=lambda: 0.5,
-        committed=lambda: None,
+        committed=lambda found: None,
         owner=owner,
         wait=lambda seconds: None,
         instruments=Instruments(),

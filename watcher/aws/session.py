@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import botocore.session
@@ -29,7 +30,9 @@ from botocore.exceptions import (
 )
 from botocore.exceptions import ConnectionError as AwsConnectionError
 from botocore.parsers import ResponseParserError
+from botocore.utils import parse_timestamp
 
+from watcher import USER_AGENT
 from watcher.destination import public_url
 from watcher.errors import AccessDenied, AwsError, ConfigError, CredentialsError, NotFound, Unavailable
 
@@ -47,7 +50,7 @@ CLIENT_CONFIG = ClientConfig(
     connect_timeout=5,
     read_timeout=20,
     max_pool_connections=64,
-    user_agent_extra="debugger-watcher",
+    user_agent=USER_AGENT,
 )
 PUBLISH_ONCE = CLIENT_CONFIG.merge(ClientConfig(retries={"total_max_attempts": 1}))
 
@@ -146,10 +149,16 @@ class Aws:
         if self._session is None:
             with translate("credentials"):
                 session = _acting_as(self._role) if self._role else botocore.session.get_session()
+            session.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=_moment)
             if self._answered:
                 session.register("response-received", telling(self._answered))
             self._session = session
         return self._session
+
+
+def _moment(value: Any) -> datetime:
+    """As botocore's parser, which asks for the machine's time zone at each of a record's dozen times."""
+    return datetime.fromtimestamp(value, UTC) if isinstance(value, int | float) else parse_timestamp(value)
 
 
 def telling(answered: Answered) -> Callable[..., None]:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from watcher import USER_AGENT
 from watcher.errors import ConfigError, StoreError
 from watcher.store.base import Store
 
@@ -54,9 +55,11 @@ def _open_table(table: str, region: str, on_response: Callable[..., None] | None
     # those that hold jobs and deliveries are in a hurry.
     retries = Config(
         retries={"mode": "standard", "total_max_attempts": 6},
-        connect_timeout=5,
-        read_timeout=20,
+        connect_timeout=3,
+        read_timeout=5,
         max_pool_connections=64,
+        user_agent=USER_AGENT,
+        parameter_validation=False,  # a third of what a transaction costs, and the store writes them itself
     )
     session = botocore.session.get_session()
     if on_response:

@@ -62,6 +62,15 @@ class JobRecord:
     """None where Watcher evaluates no rule of this job."""
 
 
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """What `claim` took."""
+
+    deliveries: list[Delivery]
+    next_due: datetime | None
+    """When there may be more: as `next_due` tells."""
+
+
 def settled(held: Delivery, attempt: Delivery) -> Delivery:
     """What was held, as `settle` leaves it: what an attempt may not change stays as it was."""
     return replace(
@@ -145,7 +154,7 @@ class Store(Protocol):
 
     # -- deliveries -------------------------------------------------------------------------------
 
-    def claim(self, owner: str, now: datetime, lease: float, limit: int) -> list[Delivery]:
+    def claim(self, owner: str, now: datetime, lease: float, limit: int) -> Claimed:
         """Take what is due: of each lane the oldest open delivery, at most `limit` in all.
 
         It is `IN_FLIGHT` for `lease` seconds and its attempt is counted. One whose lease has ended

@@ -16,7 +16,10 @@ is needed: what is asked for often stands in a partition of its own.
     OPEN                <position>        a delivery that is open: its lane, and when it may be handed out
     STOP#<arn>, STOPS   …                 stops, and those of the last hour
     TURNS               <what>            the last turn of some periodic work
-    COUNTER, PROBE      …
+    PROBE               …
+
+A position is a time, for which no two processes have to agree: by the clock of whoever adds the delivery,
+and later than all positions that it has read.
 
 `claim` and `next_due` read what is open: as much as is open right now, however much has been closed.
 `jobs()`, `findings()` and `deliveries()` without an argument are for people, and read the whole table.
@@ -26,6 +29,9 @@ before is worked out anew. A commit of more than that is halved until its parts 
 jobs with all that was found in them. What was found in one job and is too much by itself comes before the
 job, so that whoever repeats it finds it told.
 
+What this process has just read or written is not read again to be changed: the conditions tell when another
+has changed it since.
+
 `expires_at` is the table's time to live: a finding goes half a year after it was opened, and a delivery half
 a year after it came, if it is closed.
 """
@@ -34,14 +40,15 @@ from __future__ import annotations
 
 import random
 import secrets
+import threading
 import time
 import uuid
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from itertools import islice
+from itertools import accumulate, islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -49,7 +56,9 @@ from pydantic import TypeAdapter, ValidationError
 
 from watcher.errors import LeaseLost, StoreError
 from watcher.model import Delivery, DeliveryState, Evaluation, Finding, JobSnapshot, Reads
-from watcher.store.base import JobRecord, Look, StopRecord, WatchedJob, settled
+from watcher.recent import Recent
+from watcher.store.base import Claimed, JobRecord, Look, StopRecord, WatchedJob, settled
+from watcher.store.coalesce import Coalesced
 
 if TYPE_CHECKING:
     from types_boto3_dynamodb import DynamoDBClient
@@ -70,7 +79,13 @@ PART = 380_000
 """Bytes of a part of a larger one."""
 MOST_READ = 100
 """Of one BatchGetItem."""
+PATIENCE = 0.1
+"""Seconds that requests wait for one that is under way: several times what DynamoDB takes to answer, so that
+one that hangs does not hold up all others."""
+MOST_CLAIMED = MOST_ITEMS // 2
 ATTEMPTS = 20
+REMEMBERED = 256
+"""Deliveries: of what was found right now, more than wait to be told at a time."""
 
 _SNAPSHOT = TypeAdapter(JobSnapshot)
 _FINDING = TypeAdapter(Finding)
@@ -86,6 +101,20 @@ Key = tuple[str, str]
 class _Outrun(Exception):
     """Another process came first, or the table was asked too often in the middle: work it out anew."""
 
+    def __init__(self, reasons: Sequence[str] = ()) -> None:
+        """Why each write of the transaction was refused, or `None`, as DynamoDB writes it."""
+        super().__init__()
+        self._reasons = reasons
+
+    def among(self, sizes: Sequence[int]) -> list[int]:
+        """Of parts with so many writes each those that were refused: all, where DynamoDB does not tell."""
+        if len(self._reasons) == sum(sizes):
+            ends = list(accumulate(sizes))
+            parts = [self._reasons[end - size : end] for size, end in zip(sizes, ends, strict=True)]
+            if refused := [number for number, part in enumerate(parts) if set(part) != {"None"}]:
+                return refused
+        return list(range(len(sizes)))
+
 
 class DynamoStore:
     """`dynamodb` is a client whose own retries see to throttling. Safe to use from several threads."""
@@ -94,12 +123,19 @@ class DynamoStore:
         self, dynamodb: DynamoDBClient, table: str, wait: Callable[[float], object] = time.sleep
     ) -> None:
         self._dynamodb, self._table, self._wait = dynamodb, table, wait
+        self._reads = Coalesced(self._read_together, lambda _: MOST_READ, PATIENCE)
+        self._writes = Coalesced(self._write_together, _fitting, PATIENCE)
+        self._positions = _Positions()
+        self._deliveries = Recent[Item](REMEMBERED)
+        """Items as this process wrote them last."""
+        self._held: dict[str, list[Item] | None] = {}
+        """Of each job that this process holds: its item, if it has one; None where it was not read since."""
 
     # -- jobs -------------------------------------------------------------------------------------
 
     def hold(self, job_arns: Sequence[str], owner: str, now: datetime, lease: float) -> set[str]:
         until = _text(now + timedelta(seconds=lease))
-        held = (
+        attempts = (
             arn
             for arn in job_arns
             if self._put(
@@ -108,10 +144,13 @@ class DynamoStore:
                 {"now": _text(now)},
             )
         )
-        return set(_as_far_as_it_goes(held))
+        held = set(_as_far_as_it_goes(attempts))
+        self._held |= dict.fromkeys(held)
+        return held
 
     def release(self, job_arns: Sequence[str], owner: str) -> None:
         for arn in job_arns:
+            self._held.pop(arn, None)
             write = _delete((_job(arn), "LEASE"), "#owner = :owner", {"owner": owner})
             with self._translated(), _unless_refused():
                 self._dynamodb.delete_item(TableName=self._table, **write["Delete"])
@@ -140,12 +179,7 @@ class DynamoStore:
     def _commit_at_once(self, looks: Sequence[Look], holder: str, jobs: bool) -> list[Finding] | None:
         """What is new of the findings; None, and nothing written, where it is too much for one transaction,
         and can be less."""
-        arns = [look.snapshot.arn for look in looks]
-        keys = [(_job(arn), "JOB") for arn in arns] + [(_job(arn), "LEASE") for arn in arns if holder]
-        keys += [(f"FINDING#{finding.id}", "FINDING") for look in looks for finding in look.findings]
-        known = self._get_many(keys)
-        if holder and any(known.get((_job(arn), "LEASE"), {}).get("owner") != holder for arn in arns):
-            raise LeaseLost("another process has taken this job over, and handles it")
+        known = self._known_of(looks, holder)
         new: list[Finding] = []
         writes: list[Item] = []
         for look in looks:
@@ -154,9 +188,8 @@ class DynamoStore:
             rows = {
                 finding.id: [d for d in look.deliveries if d.finding_id == finding.id] for finding in told
             }
-            positions = self._positions(sum(map(len, rows.values())))
             for finding in told:
-                writes += [*_finding_writes(finding), *_delivery_writes(rows[finding.id], positions)]
+                writes += [*_finding_writes(finding), *self._delivery_writes(rows[finding.id])]
             if jobs:
                 writes += self._job_writes(look, known.get((_job(look.snapshot.arn), "JOB")), holder)
         if not _fits(writes) and (len(looks) > 1 or len(looks[0].findings) > 1):
@@ -164,6 +197,20 @@ class DynamoStore:
         if writes:
             self._transact(writes)
         return new
+
+    def _known_of(self, looks: Sequence[Look], holder: str) -> dict[Key, Item]:
+        """What a commit changes, as far as it is there. What is held is not read twice; then no finding is
+        expected to be there, and where one is, the next attempt reads it."""
+        arns = [look.snapshot.arn for look in looks]
+        held = [self._held.pop(arn, None) for arn in arns] if holder else []
+        if held and None not in held:
+            return {(item["pk"], item["sk"]): item for items in held for item in items or ()}
+        keys = [(_job(arn), "JOB") for arn in arns] + [(_job(arn), "LEASE") for arn in arns if holder]
+        keys += [(f"FINDING#{finding.id}", "FINDING") for look in looks for finding in look.findings]
+        known = self._get_many(keys)
+        if holder and any(known.get((_job(arn), "LEASE"), {}).get("owner") != holder for arn in arns):
+            raise LeaseLost("another process has taken this job over, and handles it")
+        return known
 
     def _job_writes(self, look: Look, before: Item | None, holder: str) -> list[Item]:
         arn = look.snapshot.arn
@@ -217,7 +264,10 @@ class DynamoStore:
     def job(self, arn: str) -> JobRecord | None:
         def attempt() -> JobRecord | None:
             item = self._get((_job(arn), "JOB"))
-            return self._record(item) if item else None
+            record = self._record(item) if item else None
+            if arn in self._held:
+                self._held[arn] = [item] if item else []
+            return record
 
         return self._retried(attempt)
 
@@ -280,40 +330,62 @@ class DynamoStore:
 
     # -- deliveries -------------------------------------------------------------------------------
 
-    def claim(self, owner: str, now: datetime, lease: float, limit: int) -> list[Delivery]:
-        ready = sorted((head["ready_at"], head["sk"], head) for head in self._heads())
-        due = [head for ready_at, _, head in ready[:limit] if ready_at <= _text(now)]
-        attempts = ((head["sk"], self._claim(head, owner, now, lease)) for head in due)
-        claimed = _as_far_as_it_goes((position, delivery) for position, delivery in attempts if delivery)
-        return [delivery for _, delivery in sorted(claimed, key=lambda each: each[0])]
-
-    def _claim(self, head: Item, owner: str, now: datetime, lease: float) -> Delivery | None:
-        """None where somebody else was first."""
-        item = self._get((f"FINDING#{head['finding_id']}", f"DELIVERY#{head['id']}"))
-        if item is None:
-            return None
-        before = self._delivery(item)
-        until = _text(now + timedelta(seconds=lease))
-        taken = replace(
-            before,
-            state=DeliveryState.IN_FLIGHT,
-            attempts=before.attempts + 1,
-            uncertain=before.uncertain or before.state is DeliveryState.IN_FLIGHT,
+    def claim(self, owner: str, now: datetime, lease: float, limit: int) -> Claimed:
+        heads = sorted(self._heads(), key=lambda head: (head["ready_at"], head["sk"]))
+        due = [head for head in heads[:limit] if head["ready_at"] <= _text(now)]
+        until = now + timedelta(seconds=lease)
+        batches = (due[start : start + MOST_CLAIMED] for start in range(0, len(due), MOST_CLAIMED))
+        taken = dict(
+            _as_far_as_it_goes(each for batch in batches for each in self._claim(batch, owner, until))
         )
+        again = [_text(until) if head["sk"] in taken else head["ready_at"] for head in heads]
+        return Claimed([taken[position] for position in sorted(taken)], _moment(min(again, default=None)))
+
+    def _claim(self, heads: Sequence[Item], owner: str, until: datetime) -> Iterator[tuple[str, Delivery]]:
+        """All at once, or as many as nobody else was first at. With their positions."""
         try:
-            self._transact(
-                [
-                    self._changed(item, taken, owner),
-                    _put(head | {"ready_at": until}, "#ready_at = :before", {"before": head["ready_at"]}),
-                ]
-            )
+            yield from self._claim_at_once(heads, owner, until)
         except _Outrun:
-            return None
+            for head in heads:
+                with suppress(_Outrun):
+                    yield from self._claim_at_once([head], owner, until)
+
+    def _claim_at_once(
+        self, heads: Sequence[Item], owner: str, until: datetime
+    ) -> list[tuple[str, Delivery]]:
+        taken: list[tuple[str, Delivery]] = []
+        writes: list[Item] = []
+        for head, item in zip(heads, self._items_of(heads), strict=True):
+            before = self._delivery(item)
+            delivery = replace(
+                before,
+                state=DeliveryState.IN_FLIGHT,
+                attempts=before.attempts + 1,
+                uncertain=before.uncertain or before.state is DeliveryState.IN_FLIGHT,
+            )
+            taken.append((head["sk"], delivery))
+            writes.append(self._changed(item, delivery, owner))
+            writes.append(
+                _put(head | {"ready_at": _text(until)}, "#ready_at = :before", {"before": head["ready_at"]})
+            )
+        self._transact(writes)
         return taken
 
+    def _items_of(self, heads: Sequence[Item]) -> list[Item]:
+        keys = [(f"FINDING#{head['finding_id']}", f"DELIVERY#{head['id']}") for head in heads]
+        recent = {key: item for key in keys if (item := self._deliveries.pop(key[1]))}
+        known = recent | self._get_many(key for key in keys if key not in recent)
+        if len(known) < len(keys):
+            raise _Outrun  # DynamoDB has let go of one meanwhile
+        return [known[key] for key in keys]
+
     def settle(self, owner: str, delivery: Delivery, then: Sequence[Delivery] = ()) -> bool:
+        key = (f"FINDING#{delivery.finding_id}", f"DELIVERY#{delivery.id}")
+
         def attempt() -> bool:
-            item = self._get((f"FINDING#{delivery.finding_id}", f"DELIVERY#{delivery.id}"))
+            item = self._deliveries.pop(key[1])
+            if item is None or item.get("owner") != owner:
+                item = self._get(key)
             if item is None:
                 return False
             before = self._delivery(item)
@@ -351,13 +423,18 @@ class DynamoStore:
             items = list(self._scan_prefix("DELIVERY#"))
         else:
             items = list(self._query(f"FINDING#{finding_id}", prefix="DELIVERY#"))
-        return [self._delivery(item) for item in sorted(items, key=lambda item: item["position"])]
+        items.sort(key=lambda item: item["position"])
+        self._positions.seen(items[-1]["position"] if items else "")
+        return [self._delivery(item) for item in items]
 
     def _heads(self) -> list[Item]:
         """Of each lane the oldest open delivery."""
         heads: dict[str, Item] = {}
+        last = ""
         for item in self._query("OPEN"):
             heads.setdefault(item["lane"], item)
+            last = item["sk"]
+        self._positions.seen(last)
         return list(heads.values())
 
     def _following(self, deliveries: Sequence[Delivery]) -> list[Item]:
@@ -368,27 +445,24 @@ class DynamoStore:
             if (f"FINDING#{each.finding_id}", "FINDING") not in known:
                 raise StoreError(f"table {self._table}: delivery {each.id} is of no finding that is known")
         new = [each for each in deliveries if (f"DELIVERY#{each.id}", "POINTER") not in known]
-        return _delivery_writes(new, self._positions(len(new)))
+        return self._delivery_writes(new)
+
+    def _delivery_writes(self, deliveries: Iterable[Delivery]) -> list[Item]:
+        writes = []
+        for delivery in {each.id: each for each in deliveries}.values():
+            key = {"pk": f"FINDING#{delivery.finding_id}", "sk": f"DELIVERY#{delivery.id}"}
+            item = key | _delivery_item(delivery) | {"position": self._positions.next(), "version": 1}
+            pointer = {"pk": f"DELIVERY#{delivery.id}", "sk": "POINTER", "finding_id": delivery.finding_id}
+            expiry = {EXPIRES_AT: _expiry(delivery.created_at)}
+            writes += [_put(item), _put(pointer | expiry, "attribute_not_exists(pk)")]
+            if delivery.open:
+                writes.append(_opened(item, delivery))
+        return writes
 
     def _changed(self, item: Item, delivery: Delivery, owner: str | None) -> Item:
         """The delivery's item as it is to be, if nobody else has changed it."""
         changed = item | _delivery_item(delivery) | {"owner": owner, "version": item["version"] + 1}
         return _put_if_version(changed, item["version"])
-
-    def _positions(self, count: int) -> Iterator[str]:
-        """So many numbers that no other delivery has, ascending, as text of one length."""
-        if not count:
-            return iter(())
-        with self._translated():
-            answer = self._dynamodb.update_item(
-                TableName=self._table,
-                Key=_attributes({"pk": "COUNTER", "sk": "COUNTER"}),
-                UpdateExpression="ADD given :count",
-                ExpressionAttributeValues=_attributes({":count": count}),
-                ReturnValues="UPDATED_NEW",
-            )
-        last = int(answer["Attributes"]["given"]["N"])
-        return (f"{number:016d}" for number in range(last - count + 1, last + 1))
 
     # -- turns ------------------------------------------------------------------------------------
 
@@ -427,18 +501,11 @@ class DynamoStore:
         key = ("PROBE", secrets.token_hex(8))
         named = {"pk": key[0], "sk": key[1]}
         self._put(named, "attribute_not_exists(pk)", {})
-        with self._translated():
-            self._dynamodb.update_item(
-                TableName=self._table,
-                Key=_key(key),
-                UpdateExpression="ADD writes :one",
-                ExpressionAttributeValues=_attributes({":one": 1}),
-            )
         kept = [self._get(key), self._get_many([key]).get(key)]
         some = next(self._pages("scan", Limit=1), None)
         with self._translated():
             self._dynamodb.delete_item(TableName=self._table, Key=_key(key))
-        if some is None or any(item is None or item.get("writes") != 1 for item in kept):
+        if some is None or kept != [named, named]:
             raise StoreError(f"table {self._table} does not keep what is written to it; change store.url")
         return f"DynamoDB, table {self._table}, watched jobs: {len(self.watching())}"
 
@@ -459,28 +526,58 @@ class DynamoStore:
 
     def _transact(self, writes: Sequence[Item]) -> None:
         """All or nothing. Raises `_Outrun` where a condition does not hold (any more)."""
+        self._writes.ask(writes)
+        for write in writes:
+            if "Put" in write and (sort_key := _written_key(write)[1]).startswith("DELIVERY#"):
+                self._deliveries.put(sort_key, _plain(write["Put"]["Item"]))
+
+    def _write_together(self, transactions: Sequence[Sequence[Item]]) -> list[_Outrun | None]:
+        """Several transactions as one. Where some of them are refused, those are told so, and the others go
+        without them."""
+        refused: dict[int, _Outrun] = {}
+        while left := [number for number in range(len(transactions)) if number not in refused]:
+            try:
+                self._write([write for number in left for write in transactions[number]])
+            except _Outrun as outrun:
+                of_these = outrun.among([len(transactions[number]) for number in left])
+                refused |= {left[index]: outrun for index in of_these}
+            else:
+                break
+        return [refused.get(number) for number in range(len(transactions))]
+
+    def _write(self, writes: Sequence[Item]) -> None:
+        """One by itself is billed half of what it is in a transaction."""
+        named: list[Any] = [
+            {action: {"TableName": self._table, **members} for action, members in write.items()}
+            for write in writes
+        ]
         with self._translated():
-            self._dynamodb.transact_write_items(
-                TransactItems=[
-                    {action: {"TableName": self._table, **members} for action, members in write.items()}  # type: ignore[misc]
-                    for write in writes
-                ]
-            )
+            match named:
+                case [{"Put": put}]:
+                    self._dynamodb.put_item(**put)
+                case [{"Delete": delete}]:
+                    self._dynamodb.delete_item(**delete)
+                case _:
+                    self._dynamodb.transact_write_items(TransactItems=named)
 
     def _put(self, item: Item, condition: str, values: Mapping[str, Any]) -> bool:
         """False where the condition does not hold; it may name each of the item's attributes."""
-        write = _put(item, condition, values)
         try:
-            with self._translated():
-                self._dynamodb.put_item(TableName=self._table, **write["Put"])
+            self._writes.ask([_put(item, condition, values)])
         except _Outrun:
             return False
         return True
 
     def _get(self, key: Key) -> Item | None:
+        return self._reads.ask(key)
+
+    def _read_together(self, keys: Sequence[Key]) -> list[Item | None]:
+        if len(keys) > 1:
+            found = self._get_many(keys)
+            return [dict(found[key]) if key in found else None for key in keys]  # to each its own
         with self._translated():
-            answer = self._dynamodb.get_item(TableName=self._table, Key=_key(key), ConsistentRead=True)
-            return _plain(answer["Item"]) if "Item" in answer else None
+            answer = self._dynamodb.get_item(TableName=self._table, Key=_key(keys[0]), ConsistentRead=True)
+            return [_plain(answer["Item"]) if "Item" in answer else None]
 
     def _get_many(self, keys: Iterable[Key]) -> dict[Key, Item]:
         """Those that are there."""
@@ -594,12 +691,35 @@ class DynamoStore:
             yield
         except ClientError as error:
             code = error.response.get("Error", {}).get("Code", "")
-            reasons = {reason.get("Code") for reason in error.response.get("CancellationReasons", [])}
-            if code in _OUTRUN or (reasons - {"None"}) & _OUTRUN:
-                raise _Outrun from error
+            reasons = [reason["Code"] for reason in error.response.get("CancellationReasons", [])]
+            if code in _OUTRUN or set(reasons) & _OUTRUN:
+                raise _Outrun(reasons) from error
             raise StoreError(f"table {self._table}: {_mend(code, error)}") from error
         except BotoCoreError as error:
             raise StoreError(f"table {self._table} cannot be reached: {error}") from error
+
+
+class _Positions:
+    """Gives each new delivery its place: a text that no other has, and that sorts after all that were seen.
+
+    A hybrid logical clock (Kulkarni et al., 2014): what follows from what was read comes after it, even where
+    another machine's clock is ahead.
+    """
+
+    def __init__(self) -> None:
+        self._last = 0
+        self._mine = secrets.token_hex(4)
+        self._lock = threading.Lock()
+
+    def next(self) -> str:
+        with self._lock:
+            self._last = max(self._last + 1, time.time_ns())
+            return f"{self._last:020d}-{self._mine}"
+
+    def seen(self, position: str) -> None:
+        """Nothing, where it is empty."""
+        with self._lock:
+            self._last = max(self._last, int(position.partition("-")[0] or 0))
 
 
 def _as_far_as_it_goes(results: Iterable[T]) -> list[T]:
@@ -616,6 +736,26 @@ def _as_far_as_it_goes(results: Iterable[T]) -> list[T]:
 
 
 # -- what is written ------------------------------------------------------------------------------
+
+
+def _fitting(transactions: Sequence[Sequence[Item]]) -> int:
+    """How many of these one can hold, from the first on; it takes an item once."""
+    keys: set[Key] = set()
+    size = 0
+    for number, writes in enumerate(transactions):
+        size += sum(map(_size, writes))
+        before = len(keys)
+        keys.update(map(_written_key, writes))
+        alone = len(keys) == before + len(writes)
+        if number and not (alone and len(keys) <= MOST_ITEMS and size <= MOST_BYTES):
+            return number
+    return len(transactions)
+
+
+def _written_key(write: Item) -> Key:
+    ((_, members),) = write.items()
+    key = members.get("Key") or members["Item"]
+    return key["pk"]["S"], key["sk"]["S"]
 
 
 def _fits(writes: Sequence[Item]) -> bool:
@@ -678,20 +818,6 @@ def _finding_writes(finding: Finding) -> list[Item]:
     by_id = {"pk": f"FINDING#{finding.id}", "sk": "FINDING", **item}
     by_job = {"pk": _job(finding.job_arn), "sk": f"FINDING#{finding.id}", **item}
     return [_put(by_id, "attribute_not_exists(pk)"), _put(by_job)]
-
-
-def _delivery_writes(deliveries: Iterable[Delivery], positions: Iterator[str]) -> list[Item]:
-    writes = []
-    for delivery in {each.id: each for each in deliveries}.values():
-        position = next(positions)
-        key = {"pk": f"FINDING#{delivery.finding_id}", "sk": f"DELIVERY#{delivery.id}"}
-        item = key | _delivery_item(delivery) | {"position": position, "version": 1}
-        pointer = {"pk": f"DELIVERY#{delivery.id}", "sk": "POINTER", "finding_id": delivery.finding_id}
-        expiry = {EXPIRES_AT: _expiry(delivery.created_at)}
-        writes += [_put(item), _put(pointer | expiry, "attribute_not_exists(pk)")]
-        if delivery.open:
-            writes.append(_opened(item, delivery))
-    return writes
 
 
 def _delivery_item(delivery: Delivery) -> Item:

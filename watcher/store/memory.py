@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 
 from watcher.errors import LeaseLost, StoreError
 from watcher.model import Delivery, DeliveryState, Finding, Reads
-from watcher.store.base import JobRecord, Look, StopRecord, WatchedJob, settled
+from watcher.store.base import Claimed, JobRecord, Look, StopRecord, WatchedJob, settled
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +147,7 @@ class MemoryStore:
 
     # -- deliveries -------------------------------------------------------------------------------
 
-    def claim(self, owner: str, now: datetime, lease: float, limit: int) -> list[Delivery]:
+    def claim(self, owner: str, now: datetime, lease: float, limit: int) -> Claimed:
         with self._lock:
             due = [head for head in self._heads() if self._ready_at(head) <= now]
             longest_waiting = sorted(due, key=self._ready_at)[:limit]
@@ -164,7 +164,7 @@ class MemoryStore:
             for delivery in claimed:
                 self._deliveries[delivery.id] = delivery
                 self._leases[delivery.id] = _Lease(owner, now + timedelta(seconds=lease))
-            return claimed
+            return Claimed(claimed, self._next_due())
 
     def _refuse_unknown(self, deliveries: Sequence[Delivery]) -> None:
         for delivery in deliveries:
@@ -202,7 +202,10 @@ class MemoryStore:
 
     def next_due(self) -> datetime | None:
         with self._lock:
-            return min(map(self._ready_at, self._heads()), default=None)
+            return self._next_due()
+
+    def _next_due(self) -> datetime | None:
+        return min(map(self._ready_at, self._heads()), default=None)
 
     def deliveries(self, finding_id: str | None = None) -> list[Delivery]:
         with self._lock:

@@ -21,7 +21,7 @@ from pydantic import TypeAdapter, ValidationError
 from watcher.errors import LeaseLost, StoreError
 from watcher.model import Delivery, Evaluation, Finding, JobSnapshot, Reads
 from watcher.store import schema
-from watcher.store.base import JobRecord, Look, StopRecord, WatchedJob
+from watcher.store.base import Claimed, JobRecord, Look, StopRecord, WatchedJob
 
 _SNAPSHOT = TypeAdapter(JobSnapshot)
 _FINDING = TypeAdapter(Finding)
@@ -201,7 +201,7 @@ class SqliteStore:
 
     # -- deliveries -------------------------------------------------------------------------------
 
-    def claim(self, owner: str, now: datetime, lease: float, limit: int) -> list[Delivery]:
+    def claim(self, owner: str, now: datetime, lease: float, limit: int) -> Claimed:
         with self._writing() as connection:
             rows = connection.execute(
                 """
@@ -222,7 +222,8 @@ class SqliteStore:
                     "limit": limit,
                 },
             ).fetchall()
-            return [_delivery(row) for row in sorted(rows, key=lambda row: row["position"])]
+            claimed = [_delivery(row) for row in sorted(rows, key=lambda row: row["position"])]
+            return Claimed(claimed, _next_due(connection))
 
     def settle(self, owner: str, delivery: Delivery, then: Sequence[Delivery] = ()) -> bool:
         with self._writing() as connection:
@@ -242,8 +243,7 @@ class SqliteStore:
 
     def next_due(self) -> datetime | None:
         with self._reading() as connection:
-            (due,) = connection.execute("SELECT min(ready_at) FROM heads").fetchone()
-            return _moment(due) if due else None
+            return _next_due(connection)
 
     def deliveries(self, finding_id: str | None = None) -> list[Delivery]:
         with self._reading() as connection:
@@ -417,6 +417,11 @@ def _add_deliveries(connection: sqlite3.Connection, deliveries: Sequence[Deliver
 
 
 # -- rows and values ------------------------------------------------------------------------------
+
+
+def _next_due(connection: sqlite3.Connection) -> datetime | None:
+    (due,) = connection.execute("SELECT min(ready_at) FROM heads").fetchone()
+    return _moment(due) if due else None
 
 
 def _text(moment: datetime) -> str:

@@ -1,0 +1,86 @@
+"""Requests that several threads make at the same time, as one: group commit, as databases call it."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Generic, TypeVar
+
+A = TypeVar("A")
+B = TypeVar("B")
+
+
+class _State(Enum):
+    WAITING = auto()
+    UNDER_WAY = auto()
+    DONE = auto()
+
+
+@dataclass(slots=True, eq=False)
+class _Asked(Generic[A, B]):
+    request: A
+    state: _State = _State.WAITING
+    answer: B | BaseException | None = None
+
+
+class Coalesced(Generic[A, B]):
+    """A request goes at once. Only what is asked while one is under way waits, and goes together in the next
+    one: the busier it gets, the fewer requests it takes. One that takes longer than `patience` seconds is not
+    waited for.
+
+    `do` answers several requests, each with a value or with the exception that its thread is to raise.
+    `fitting` tells how many of those that wait, from the first on, can go together: at least one.
+    """
+
+    def __init__(
+        self,
+        do: Callable[[Sequence[A]], Sequence[B | Exception]],
+        fitting: Callable[[Sequence[A]], int],
+        patience: float,
+    ) -> None:
+        self._do, self._fitting, self._patience = do, fitting, patience
+        self._under_way = 0
+        self._queue: deque[_Asked[A, B]] = deque()
+        self._changed = threading.Condition()
+
+    def ask(self, request: A) -> B:
+        """Raises what `do` answers, or raises, for this request."""
+        mine: _Asked[A, B] = _Asked(request)
+        with self._changed:
+            self._queue.append(mine)
+        while (together := self._next(mine)) is not None:
+            self._go(together)
+        if isinstance(mine.answer, BaseException):
+            raise mine.answer
+        return mine.answer  # type: ignore[return-value]  # it is done
+
+    def _next(self, mine: _Asked[A, B]) -> list[_Asked[A, B]] | None:
+        """What to ask for now, as nobody else does; None as soon as this request is done."""
+        with self._changed:
+            self._changed.wait_for(
+                lambda: mine.state is not _State.WAITING or not self._under_way, self._patience
+            )
+            if mine.state is not _State.WAITING:
+                self._changed.wait_for(lambda: mine.state is _State.DONE)
+                return None
+            self._under_way += 1
+            fitting = self._fitting([asked.request for asked in self._queue])
+            together = [self._queue.popleft() for _ in range(min(fitting, len(self._queue)))]
+            for asked in together:
+                asked.state = _State.UNDER_WAY
+            return together
+
+    def _go(self, together: Sequence[_Asked[A, B]]) -> None:
+        answers: Sequence[B | BaseException]
+        try:
+            answers = self._do([asked.request for asked in together])
+        except BaseException as error:
+            answers = [error] * len(together)
+        with self._changed:
+            self._under_way -= 1
+            for asked, answer in zip(together, answers, strict=True):
+                asked.answer, asked.state = answer, _State.DONE
+            self._changed.notify_all()
