@@ -22,10 +22,10 @@ from watcher.config import Config, Route
 from watcher.detect import detect
 from watcher.errors import AccessDenied, ConfigError, Unavailable
 from watcher.instruments import Instruments
-from watcher.model import Delivery, DeliveryKind, DeliveryState, Evidence, JobSnapshot
+from watcher.model import Delivery, DeliveryKind, DeliveryState, Evidence, Finding, JobSnapshot
 from watcher.notify.base import Channel
 from watcher.notify.slack import SlackChannel
-from watcher.outbox import GIVE_UP_AFTER, LONGEST_DELAY, Outbox, backoff
+from watcher.outbox import GIVE_UP_AFTER, JUST_NOW, LONGEST_DELAY, Outbox, backoff
 from watcher.policy import Refusal
 from watcher.stop import StopResult, StopState
 from watcher.store.base import Look, Store
@@ -372,3 +372,31 @@ def test_a_delivery_on_which_watcher_itself_fails_holds_up_no_other(
     assert store.deliveries()[0].state is DeliveryState.DEAD
     assert "nobody foresaw this" in failed.error
     assert "attempt_failed" in [entry["event"] for entry in logs]
+
+
+# -- what this process has found just now ---------------------------------------------------------
+
+
+def test_what_was_found_just_now_is_told_as_it_was_found_and_later_as_it_is(
+    outbox: Outbox, store: Store, clock: Clock, slack: SlackDouble, monkeypatch: pytest.MonkeyPatch
+):
+    job = find_issue(store, clock())
+    (finding,) = store.findings()
+    outbox.wake([(finding, job)])
+    told: list[JobSnapshot | None] = []
+
+    def gather(_: Finding, job: JobSnapshot | None) -> Evidence:
+        told.append(job)
+        return Evidence()
+
+    monkeypatch.setattr(outbox, "gather", gather)
+    ended = replace(job, status="Completed")
+    store.commit([Look(ended, "2", clock(), watching=True)])
+    slack.fail("chat.postMessage", "ratelimited", retry_after=1)
+
+    attempt_due(outbox, clock)
+    clock.now += JUST_NOW
+    attempt_due(outbox, clock)
+
+    assert told == [job, ended]
+    assert len(slack.messages) == 1

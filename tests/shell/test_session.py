@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 
@@ -74,6 +76,24 @@ def test_throttling_that_outlasts_the_retries_may_pass():
 def test_a_job_that_does_not_exist_is_not_found(aws_environment: Sandbox):
     with pytest.raises(NotFound):
         TrainingJobs(Aws()).describe("nobody")
+
+
+def test_times_are_understood_as_numbers_and_as_text(
+    aws_environment: Sandbox, monkeypatch: pytest.MonkeyPatch
+):
+    record = {
+        "TrainingJobArn": "arn:aws:sagemaker:us-east-1:123456789012:training-job/churn",
+        "TrainingJobName": "churn",
+        "TrainingJobStatus": "InProgress",
+        "CreationTime": 1795168900.25,
+        "LastModifiedTime": "2026-11-20T12:01:40Z",
+    }
+    with answering(200, json.dumps(record).encode()) as address:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", address)
+        job = TrainingJobs(Aws()).describe("churn")
+
+    assert job.created_at == datetime(2026, 11, 20, 10, 1, 40, 250000, UTC)
+    assert job.modified_at == datetime(2026, 11, 20, 12, 1, 40, tzinfo=UTC)
 
 
 def test_an_answer_that_is_none_of_aws_may_pass(aws_environment: Sandbox, monkeypatch: pytest.MonkeyPatch):
