@@ -132,6 +132,14 @@ def test_a_cancelled_transaction_is_worked_out_anew(sandbox: Sandbox, reason: st
     assert 0 <= min(waits) <= max(waits) < 1
 
 
+def test_a_lease_or_turn_that_collides_with_a_transaction_is_not_taken_for_anothers(sandbox: Sandbox) -> None:
+    store = a_store(sandbox)
+    for ask in (lambda: store.hold([arn("a")], "us", NOON, LEASE), lambda: store.take_turn("reconcile", 7)):
+        sandbox.control.inject_fault("dynamodb:PutItem", "TransactionConflictException", times=2)
+        assert ask()
+        assert not sandbox.control.faults()
+
+
 def test_the_daemons_own_client_sees_to_throttling(aws_environment: Sandbox) -> None:
     create_table(aws_environment)
     store = open_store(f"dynamodb://{TABLE}")

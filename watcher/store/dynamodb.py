@@ -101,19 +101,17 @@ Key = tuple[str, str]
 class _Outrun(Exception):
     """Another process came first, or the table was asked too often in the middle: work it out anew."""
 
-    def __init__(self, reasons: Sequence[str] = ()) -> None:
-        """Why each write of the transaction was refused, or `None`, as DynamoDB writes it."""
+    def __init__(self, reasons: Sequence[str]) -> None:
+        """Why each write was refused, or `None`, as DynamoDB writes it."""
         super().__init__()
-        self._reasons = reasons
+        self.reasons = reasons
 
-    def among(self, sizes: Sequence[int]) -> list[int]:
-        """Of parts with so many writes each those that were refused: all, where DynamoDB does not tell."""
-        if len(self._reasons) == sum(sizes):
-            ends = list(accumulate(sizes))
-            parts = [self._reasons[end - size : end] for size, end in zip(sizes, ends, strict=True)]
-            if refused := [number for number, part in enumerate(parts) if set(part) != {"None"}]:
-                return refused
-        return list(range(len(sizes)))
+    def of(self, sizes: Sequence[int]) -> list[_Outrun | None]:
+        """The same of parts with so many writes each; None for those that were not refused."""
+        if len(self.reasons) != sum(sizes) or set(self.reasons) == {"None"}:
+            return [self] * len(sizes)
+        parts = [self.reasons[end - size : end] for size, end in zip(sizes, accumulate(sizes), strict=True)]
+        return [_Outrun(part) if set(part) != {"None"} else None for part in parts]
 
 
 class DynamoStore:
@@ -376,7 +374,7 @@ class DynamoStore:
         recent = {key: item for key in keys if (item := self._deliveries.pop(key[1]))}
         known = recent | self._get_many(key for key in keys if key not in recent)
         if len(known) < len(keys):
-            raise _Outrun  # DynamoDB has let go of one meanwhile
+            raise _Outrun(["DynamoDB has let go of one meanwhile"])
         return [known[key] for key in keys]
 
     def settle(self, owner: str, delivery: Delivery, then: Sequence[Delivery] = ()) -> bool:
@@ -539,8 +537,8 @@ class DynamoStore:
             try:
                 self._write([write for number in left for write in transactions[number]])
             except _Outrun as outrun:
-                of_these = outrun.among([len(transactions[number]) for number in left])
-                refused |= {left[index]: outrun for index in of_these}
+                of_these = outrun.of([len(transactions[number]) for number in left])
+                refused |= {number: why for number, why in zip(left, of_these, strict=True) if why}
             else:
                 break
         return [refused.get(number) for number in range(len(transactions))]
@@ -562,11 +560,17 @@ class DynamoStore:
 
     def _put(self, item: Item, condition: str, values: Mapping[str, Any]) -> bool:
         """False where the condition does not hold; it may name each of the item's attributes."""
-        try:
-            self._writes.ask([_put(item, condition, values)])
-        except _Outrun:
-            return False
-        return True
+
+        def attempt() -> bool:
+            try:
+                self._writes.ask([_put(item, condition, values)])
+            except _Outrun as outrun:
+                if set(outrun.reasons) & _REFUSED:
+                    return False
+                raise
+            return True
+
+        return self._retried(attempt)
 
     def _get(self, key: Key) -> Item | None:
         return self._reads.ask(key)
@@ -668,7 +672,7 @@ class DynamoStore:
         keys = [(item["pk"], part) for part in _parts(kept)]
         found = self._get_many(keys)
         if len(found) < len(keys):
-            raise _Outrun
+            raise _Outrun(["a new one has just been written"])
         return b"".join(found[key]["part"] for key in keys)
 
     def _delivery(self, item: Item) -> Delivery:
@@ -691,7 +695,7 @@ class DynamoStore:
             yield
         except ClientError as error:
             code = error.response.get("Error", {}).get("Code", "")
-            reasons = [reason["Code"] for reason in error.response.get("CancellationReasons", [])]
+            reasons = [reason["Code"] for reason in error.response.get("CancellationReasons", [])] or [code]
             if code in _OUTRUN or set(reasons) & _OUTRUN:
                 raise _Outrun(reasons) from error
             raise StoreError(f"table {self._table}: {_mend(code, error)}") from error
@@ -929,8 +933,8 @@ def _expiry(moment: datetime) -> int:
 
 # -- what is wrong, and how to mend it ------------------------------------------------------------
 
-_OUTRUN = frozenset({"ConditionalCheckFailedException", "ConditionalCheckFailed", "TransactionConflict"})
-_OUTRUN |= {"TransactionConflictException", "TransactionInProgressException"}
+_REFUSED = frozenset({"ConditionalCheckFailedException", "ConditionalCheckFailed"})
+_OUTRUN = _REFUSED | {"TransactionConflict", "TransactionConflictException", "TransactionInProgressException"}
 # Reasons for which a transaction is cancelled; the client tries again only what was refused as a whole.
 _OUTRUN |= {"ThrottlingError", "ProvisionedThroughputExceeded"}
 
