@@ -154,8 +154,6 @@ def test_the_daemons_own_client_sees_to_throttling(aws_environment: Sandbox) -> 
 def test_what_was_taken_before_a_throttle_is_not_lost_until_its_lease_ends(sandbox: Sandbox) -> None:
     store = a_store(sandbox)
     prepared(store)
-    sandbox.control.inject_fault("dynamodb:PutItem", THROTTLED, after=1)
-    assert store.hold([arn("a"), arn("b")], "us", NOON, LEASE) == {arn("a")}
     cancel_transactions(sandbox, "TransactionConflict", times=1)  # so that they are claimed one by one
     sandbox.control.inject_fault("dynamodb:TransactWriteItems", THROTTLED, after=1)
     assert len(store.claim("us", NOON, LEASE, 10).deliveries) == 1

@@ -30,6 +30,10 @@ class Squares:
         return [ValueError(f"{n} is negative") if n < 0 else n * n for n in numbers]
 
 
+def at_once() -> None:
+    pass
+
+
 @pytest.fixture
 def squares() -> Squares:
     return Squares()
@@ -51,7 +55,7 @@ def asked_during_the_first(
     squares: Squares, pool: ThreadPoolExecutor, *numbers: int, most: int = 100
 ) -> list[Future[int]]:
     """Ask for 1 and, while that is under way, for the others; then let all of them end."""
-    coalesced = Coalesced(squares.do, lambda queued: most, LONG)
+    coalesced = Coalesced(squares.do, lambda queued: most, at_once, LONG)
     futures = [pool.submit(coalesced.ask, 1)]
     assert squares.begun.acquire(timeout=LONG)
     for count, number in enumerate(numbers, 1):
@@ -62,7 +66,7 @@ def asked_during_the_first(
 
 
 def test_one_that_is_alone_goes_alone_and_at_once(squares: Squares) -> None:
-    coalesced = Coalesced(squares.do, lambda queued: 100, LONG)
+    coalesced = Coalesced(squares.do, lambda queued: 100, at_once, LONG)
     squares.may_end.release(2)
 
     assert [coalesced.ask(3), coalesced.ask(4)] == [9, 16]
@@ -76,6 +80,14 @@ def test_what_is_asked_while_one_is_under_way_goes_together(
 
     assert [future.result(LONG) for future in futures] == [1, 4, 9, 16]
     assert squares.asked == [[1], [2, 3, 4]]
+
+
+def test_one_waits_a_moment_for_others_to_come_along(squares: Squares, pool: ThreadPoolExecutor) -> None:
+    coalesced = Coalesced(squares.do, lambda queued: 100, lambda: waiting(coalesced, 8), LONG)
+    squares.may_end.release()
+
+    assert list(pool.map(coalesced.ask, range(8))) == [n * n for n in range(8)]
+    assert [sorted(together) for together in squares.asked] == [list(range(8))]
 
 
 def test_only_as_many_go_together_as_fit(squares: Squares, pool: ThreadPoolExecutor) -> None:
@@ -96,7 +108,7 @@ def test_an_error_of_one_is_raised_to_that_one(squares: Squares, pool: ThreadPoo
 def test_where_all_of_them_fail_each_is_told_and_the_next_goes_on(
     squares: Squares, pool: ThreadPoolExecutor
 ) -> None:
-    coalesced = Coalesced(squares.do, lambda queued: 100, LONG)
+    coalesced = Coalesced(squares.do, lambda queued: 100, at_once, LONG)
     squares.may_end.release(2)
     with pytest.raises(RuntimeError, match="not with 13"):
         coalesced.ask(13)
@@ -111,7 +123,7 @@ def test_where_all_of_them_fail_each_is_told_and_the_next_goes_on(
 
 
 def test_one_that_hangs_is_not_waited_for(squares: Squares, pool: ThreadPoolExecutor) -> None:
-    coalesced = Coalesced(squares.do, lambda queued: 100, 0.01)
+    coalesced = Coalesced(squares.do, lambda queued: 100, at_once, 0.01)
     hanging = pool.submit(coalesced.ask, 1)
     assert squares.begun.acquire(timeout=LONG)
 
@@ -130,6 +142,6 @@ def test_whoever_asks_gets_the_own_answer_however_many_do(pool: ThreadPoolExecut
         together.append(len(numbers))
         return [n * n for n in numbers]
 
-    coalesced = Coalesced(do, lambda queued: 5, LONG)
+    coalesced = Coalesced(do, lambda queued: 5, at_once, LONG)
     assert list(pool.map(coalesced.ask, range(2000))) == [n * n for n in range(2000)]
     assert sum(together) == 2000

@@ -27,9 +27,9 @@ class _Asked(Generic[A, B]):
 
 
 class Coalesced(Generic[A, B]):
-    """A request goes at once. Only what is asked while one is under way waits, and goes together in the next
-    one: the busier it gets, the fewer requests it takes. One that takes longer than `patience` seconds is not
-    waited for.
+    """A request goes when `linger` returns, with what others ask meanwhile. What is asked while one is under
+    way goes together in the next one: the busier it gets, the fewer requests it takes. One that takes longer
+    than `patience` seconds is not waited for.
 
     `do` answers several requests, each with a value or with the exception that its thread is to raise.
     `fitting` tells how many of those that wait, from the first on, can go together: at least one.
@@ -39,9 +39,10 @@ class Coalesced(Generic[A, B]):
         self,
         do: Callable[[Sequence[A]], Sequence[B | Exception]],
         fitting: Callable[[Sequence[A]], int],
+        linger: Callable[[], object],
         patience: float,
     ) -> None:
-        self._do, self._fitting, self._patience = do, fitting, patience
+        self._do, self._fitting, self._linger, self._patience = do, fitting, linger, patience
         self._under_way = 0
         self._queue: deque[_Asked[A, B]] = deque()
         self._changed = threading.Condition()
@@ -51,22 +52,27 @@ class Coalesced(Generic[A, B]):
         mine: _Asked[A, B] = _Asked(request)
         with self._changed:
             self._queue.append(mine)
-        while (together := self._next(mine)) is not None:
-            self._go(together)
+        while self._is_next(mine):
+            self._linger()
+            self._go(self._together())
         if isinstance(mine.answer, BaseException):
             raise mine.answer
         return mine.answer  # type: ignore[return-value]  # it is done
 
-    def _next(self, mine: _Asked[A, B]) -> list[_Asked[A, B]] | None:
-        """What to ask for now, as nobody else does; None as soon as this request is done."""
+    def _is_next(self, mine: _Asked[A, B]) -> bool:
+        """Waits until whoever asked this is to send what waits; False as soon as it is done."""
         with self._changed:
             self._changed.wait_for(
                 lambda: mine.state is not _State.WAITING or not self._under_way, self._patience
             )
             if mine.state is not _State.WAITING:
                 self._changed.wait_for(lambda: mine.state is _State.DONE)
-                return None
+                return False
             self._under_way += 1
+            return True
+
+    def _together(self) -> list[_Asked[A, B]]:
+        with self._changed:
             fitting = self._fitting([asked.request for asked in self._queue])
             together = [self._queue.popleft() for _ in range(min(fitting, len(self._queue)))]
             for asked in together:
@@ -76,7 +82,7 @@ class Coalesced(Generic[A, B]):
     def _go(self, together: Sequence[_Asked[A, B]]) -> None:
         answers: Sequence[B | BaseException]
         try:
-            answers = self._do([asked.request for asked in together])
+            answers = self._do([asked.request for asked in together]) if together else []
         except BaseException as error:
             answers = [error] * len(together)
         with self._changed:

@@ -48,6 +48,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from itertools import accumulate, islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -79,6 +80,9 @@ PART = 380_000
 """Bytes of a part of a larger one."""
 MOST_READ = 100
 """Of one BatchGetItem."""
+LINGER = 0.003
+"""Seconds that a request waits for others to come along: less than DynamoDB takes to answer, and enough for
+what a handful of events bring about."""
 PATIENCE = 0.1
 """Seconds that requests wait for one that is under way: several times what DynamoDB takes to answer, so that
 one that hangs does not hold up all others."""
@@ -121,8 +125,9 @@ class DynamoStore:
         self, dynamodb: DynamoDBClient, table: str, wait: Callable[[float], object] = time.sleep
     ) -> None:
         self._dynamodb, self._table, self._wait = dynamodb, table, wait
-        self._reads = Coalesced(self._read_together, lambda _: MOST_READ, PATIENCE)
-        self._writes = Coalesced(self._write_together, _fitting, PATIENCE)
+        linger = partial(time.sleep, LINGER)
+        self._reads = Coalesced(self._read_together, lambda _: MOST_READ, linger, PATIENCE)
+        self._writes = Coalesced(self._write_together, _fitting, linger, PATIENCE)
         self._positions = _Positions()
         self._deliveries = Recent[Item](REMEMBERED)
         """Items as this process wrote them last."""
@@ -133,16 +138,17 @@ class DynamoStore:
 
     def hold(self, job_arns: Sequence[str], owner: str, now: datetime, lease: float) -> set[str]:
         until = _text(now + timedelta(seconds=lease))
-        attempts = (
-            arn
-            for arn in job_arns
-            if self._put(
-                {"pk": _job(arn), "sk": "LEASE", "owner": owner, "until": until},
-                "attribute_not_exists(pk) OR #owner = :owner OR #until <= :now",
-                {"now": _text(now)},
+        leases = [{"pk": _job(arn), "sk": "LEASE", "owner": owner, "until": until} for arn in job_arns]
+        free = "attribute_not_exists(pk) OR #owner = :owner OR #until <= :now"
+        if len(leases) == 1:
+            refused = [not self._put(leases[0], free, {"now": _text(now)})]
+        else:
+            writes = [[_put(lease, free, {"now": _text(now)})] for lease in leases]
+            batches = (writes[start : start + MOST_ITEMS] for start in range(0, len(writes), MOST_ITEMS))
+            refused = _as_far_as_it_goes(
+                bool(each) for batch in batches for each in self._write_together(batch)
             )
-        )
-        held = set(_as_far_as_it_goes(attempts))
+        held = {arn for arn, no in zip(job_arns, refused, strict=False) if not no}
         self._held |= dict.fromkeys(held)
         return held
 
