@@ -9,6 +9,7 @@ from collections.abc import Mapping
 # What a daemon imports late, its first delivery would wait for: the fork server has it already.
 import watcher.aws.tensors
 import watcher.notify.slack
+import watcher.plot
 import watcher.store.dynamodb
 import watcher.store.sqlite  # noqa: F401
 from watcher.app import App
