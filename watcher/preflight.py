@@ -200,9 +200,13 @@ def _rule_logs(aws: Aws) -> str:
         aws.logs.describe_log_streams(logGroupName=PROCESSING_LOGS, limit=1)
     with suppress(NotFound), translate("logs:FilterLogEvents"):
         aws.logs.filter_log_events(logGroupName=PROCESSING_LOGS, logStreamNames=[NO_SUCH_STREAM], limit=1)
-    with suppress(NotFound), translate("logs:GetLogEvents"):
-        aws.logs.get_log_events(logGroupName=PROCESSING_LOGS, logStreamName=NO_SUCH_STREAM, limit=1)
+    _log_can_be_read(aws, PROCESSING_LOGS)
     return "DescribeLogStreams, FilterLogEvents and GetLogEvents answer"
+
+
+def _log_can_be_read(aws: Aws, group: str) -> None:
+    with suppress(NotFound), translate("logs:GetLogEvents"):
+        aws.logs.get_log_events(logGroupName=group, logStreamName=NO_SUCH_STREAM, limit=1)
 
 
 def _evaluation_log(aws: Aws, group: str) -> str | Check:
@@ -220,7 +224,8 @@ def _evaluation_log(aws: Aws, group: str) -> str | Check:
         )
     with _invalid("logs:CreateLogStream"):
         aws.logs.create_log_stream(logGroupName=group, logStreamName=NO_STREAMS_NAME)
-    return f"{group} takes streams and lines"
+    _log_can_be_read(aws, group)
+    return f"{group} takes streams and lines, and gives them back"
 
 
 @contextmanager

@@ -10,7 +10,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -37,11 +37,13 @@ TOPIC = "arn:aws:sns:us-east-1:123456789012:TOPIC"
 ELSEWHERE = {"sagemaker:StopTrainingJob", "sts:AssumeRole"}
 """In tests of their own: the sandbox's IAM, unlike AWS's, does not tell whether a stop is allowed, and a role
 is only assumed where there is a member account."""
-ACTIONS = {
-    action
-    for statement in POLICY["Statement"]
-    for action in ([statement["Action"]] if isinstance(statement["Action"], str) else statement["Action"])
-}
+
+
+def actions(statement: dict[str, Any]) -> list[str]:
+    return [statement["Action"]] if isinstance(statement["Action"], str) else statement["Action"]
+
+
+GRANTED = [(statement["Sid"], action) for statement in POLICY["Statement"] for action in actions(statement)]
 
 
 @pytest.fixture(scope="module")
@@ -93,10 +95,10 @@ def deployed(config: Config, stack: Stack, sandbox: Sandbox, trial: Path) -> Con
 @pytest.fixture
 def act_as(stack: Stack, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
     """From then on policies count, and this process is a user who has policy.json, with the names of this
-    stack, less an action."""
+    stack, less an action of a statement."""
     user = User(sandbox)
 
-    def act(without: str = "") -> None:
+    def act(*without: tuple[str, str]) -> None:
         allowed = [_less(statement, without) for statement in stack.statements("TaskRole")]
         user.may([statement for statement in allowed if statement["Action"]])
         for name, value in user.environment.items():
@@ -106,9 +108,9 @@ def act_as(stack: Stack, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> I
         yield act
 
 
-def _less(statement: dict[str, Any], action: str) -> dict[str, Any]:
-    actions = [statement["Action"]] if isinstance(statement["Action"], str) else statement["Action"]
-    return {**statement, "Action": [each for each in actions if each != action]}
+def _less(statement: dict[str, Any], without: Collection[tuple[str, str]]) -> dict[str, Any]:
+    left = [action for action in actions(statement) if (statement["Sid"], action) not in without]
+    return {**statement, "Action": left}
 
 
 def start_training() -> str:
@@ -143,6 +145,21 @@ def test_a_job_is_found_evaluated_told_and_stopped(
     (alert,) = [message for message in slack.messages if "found an issue" in message["text"]]
     assert "Loss is not decreasing" in json.dumps(alert["blocks"])
     assert "permission" not in json.dumps(alert["blocks"])
+
+
+def test_what_only_watcher_found_is_told_with_the_log_of_its_own_evaluation(
+    deployed: Config, act_as: Callable[..., None], sandbox: Sandbox, slack: SlackDouble
+):
+    debugger_is_at_it = {**issue(), "RuleEvaluationStatus": "InProgress", "StatusDetails": ""}
+    sandbox.control.put_training_job("churn", DebugRuleEvaluationStatuses=[debugger_is_at_it])
+    act_as()
+
+    with running(App(deployed)):
+        eventually(lambda: slack.messages, "an alert")
+
+    told = json.dumps(slack.messages[0]["blocks"])
+    assert "Started execution of rule LossNotDecreasing" in told
+    assert "permission" not in told
 
 
 def test_the_whole_demo_runs_with_it(
@@ -181,9 +198,13 @@ def test_check_misses_nothing(deployed: Config, act_as: Callable[..., None]):
     assert not_ok - {"configuration"} == {"stopping jobs"}
 
 
-@pytest.mark.parametrize("action", sorted(ACTIONS - ELSEWHERE))
-def test_check_names_the_action_that_is_missing(deployed: Config, act_as: Callable[..., None], action: str):
-    act_as(without=action)
+@pytest.mark.parametrize(
+    ("statement", "action"), [granted for granted in GRANTED if granted[1] not in ELSEWHERE]
+)
+def test_check_names_the_action_that_is_missing(
+    deployed: Config, act_as: Callable[..., None], statement: str, action: str
+):
+    act_as((statement, action))
 
     missed = [check for check in checked(deployed).values() if action in check.mend + check.found]
 
@@ -202,7 +223,7 @@ def test_check_says_of_a_stop_that_it_cannot_be_tried(deployed: Config, act_as: 
 
 
 def test_check_names_the_role_that_may_not_be_assumed(deployed: Config, act_as: Callable[..., None]):
-    act_as(without="sts:AssumeRole")
+    act_as(("ActInMemberAccounts", "sts:AssumeRole"))
     role = "arn:aws:iam::444455556666:role/watcher"
 
     refused = checked(changed(deployed, account=[{"role_arn": role}]))[f"credentials (us-east-1 as {role})"]
