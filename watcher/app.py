@@ -27,7 +27,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from math import ceil
 from typing import TYPE_CHECKING
 
@@ -38,6 +38,7 @@ from apscheduler.schedulers.background import BackgroundScheduler
 from watcher import __version__
 from watcher.aws.accounts import Accounts
 from watcher.aws.evaluation_log import EvaluationLog
+from watcher.aws.logs import JobLogs
 from watcher.aws.metrics import OPERATION as GET_METRIC_DATA
 from watcher.aws.metrics import SERIES
 from watcher.aws.queue import Queue
@@ -133,11 +134,12 @@ class App:
         depth = self.queued.queue.depth if self.queued else None
         self.readiness = Readiness(self.store, depth, utc_now, time.monotonic)
         self.instruments.registry.register(Momentary(self.loops, self.readiness, self.queued))
+        logs_of = cache(JobLogs)  # the listener has found the stream that evidence is read from
         self.outbox = Outbox(
             store=self.store,
             open_channel=lambda to: open_channel(to, config, self.accounts.home.sns),
             stopper=Stopper(self.accounts, self.store, config.stop, utc_now),
-            gather=Gatherer(self.accounts, config.rules, utc_now).gather,
+            gather=Gatherer(self.accounts, config.rules, utc_now, logs_of).gather,
             owner=self.owner,
             clock=utc_now,
             random=random.random,
@@ -170,6 +172,7 @@ class App:
         )
         self.listener = Listener(
             accounts=self.accounts,
+            logs_of=logs_of,
             store=self.store,
             pipeline=self.pipeline,
             work=self.work,

@@ -31,6 +31,7 @@ from watcher.rule_log import FAILED, excerpt, local_stream
 if TYPE_CHECKING:
     from rules import Rule, Verdict
     from watcher.aws.event_files import SavedStep, UnreadableStep
+    from watcher.aws.session import Aws
     from watcher.steps import JobMetrics
 
 log = structlog.get_logger(__name__)
@@ -64,10 +65,17 @@ class Gatherer:
     """Safe to use from several threads. Remembers the last complete evidence, because a finding that
     goes to two destinations, or that is tried again, needs it more than once."""
 
-    def __init__(self, accounts: Accounts, rules: Rules, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        accounts: Accounts,
+        rules: Rules,
+        clock: Callable[[], datetime],
+        logs_of: Callable[[Aws], JobLogs] = JobLogs,
+    ) -> None:
         self._accounts = accounts
         self._rules = rules
         self._clock = clock
+        self._logs_of = logs_of
         self._remembered = Recent[Evidence](REMEMBERED)
 
     def gather(self, finding: Finding, job: JobSnapshot | None) -> Evidence:
@@ -112,7 +120,7 @@ class Gatherer:
             return Part()
         if not outcome.evaluation_job_arn:
             return Part(missing=("log: the rule has no processing job yet",))
-        logs = JobLogs(self._accounts.of(job.arn))
+        logs = self._logs_of(self._accounts.of(job.arn))
         stream = logs.rule_stream(job.name, outcome.rule, outcome.evaluation_job_arn)
         return _excerpt(logs, PROCESSING_LOGS, stream)
 
@@ -120,7 +128,7 @@ class Gatherer:
         """Of Watcher's own evaluation. Its last lines were handed over right before the finding was stored,
         and are on their way."""
         group, stream = self._rules.log_group, local_stream(job.arn, rule, job.created_at)
-        logs = JobLogs(self._accounts.home)
+        logs = self._logs_of(self._accounts.home)
         for pause in OWN_LOG_COMES:
             time.sleep(pause)
             with suppress(NotFound):
@@ -130,7 +138,7 @@ class Gatherer:
         return Part(missing=(f"log: Watcher's own is not in {group} yet",))
 
     def _training_log(self, job: JobSnapshot) -> Part:
-        logs = JobLogs(self._accounts.of(job.arn))
+        logs = self._logs_of(self._accounts.of(job.arn))
         return _excerpt(logs, TRAINING_LOGS, logs.training_stream(job.name))
 
     # -- values -----------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from datetime import datetime
 import structlog
 
 from watcher.aws.accounts import Accounts
+from watcher.aws.logs import JobLogs
 from watcher.aws.rule_logs import RuleLogs
 from watcher.aws.session import Aws
 from watcher.errors import AwsError, CredentialsError
@@ -55,6 +56,7 @@ class Listener:
         self,
         *,
         accounts: Accounts,
+        logs_of: Callable[[Aws], JobLogs],
         store: Store,
         pipeline: Pipeline,
         work: Work,
@@ -65,7 +67,7 @@ class Listener:
         stopping: Callable[[], bool],
     ) -> None:
         """`pace` keeps the calls apart."""
-        self._accounts, self._store, self._pipeline = accounts, store, pipeline
+        self._accounts, self._logs_of, self._store, self._pipeline = accounts, logs_of, store, pipeline
         self._work, self._mute_after, self._faults = work, mute_after, faults
         self._pace, self._clock, self._stopping = pace, clock, stopping
         self._jobs: dict[str, _Job] = {}
@@ -121,21 +123,21 @@ class Listener:
         return replace(known, snapshot=snapshot, version=version, training_since=since, rules=rules)
 
     def _follow_rules(self, arn: str, before: dict[Key, Outcome], now: dict[Key, Outcome]) -> None:
-        logs = self._logs_of(arn)
+        logs = self._rule_logs(arn)
         for rule in now.values():
             if rule.evaluation_job_arn:
                 logs.follow(job_name(arn), rule.rule, rule.evaluation_job_arn)
         for key in before.keys() - now.keys():
             logs.forget(before[key].evaluation_job_arn)
 
-    def _logs_of(self, arn: str) -> RuleLogs:
+    def _rule_logs(self, arn: str) -> RuleLogs:
         aws = self._accounts.of(arn)
         if aws not in self._logs:
-            self._logs[aws] = RuleLogs(aws, self._pace, self._clock, self._stopping)
+            self._logs[aws] = RuleLogs(aws, self._logs_of(aws), self._pace, self._clock, self._stopping)
         return self._logs[aws]
 
     def _act_on(self, job: _Job) -> None:
-        logs = self._logs_of(job.snapshot.arn)
+        logs = self._rule_logs(job.snapshot.arn)
         for key, rule in job.rules.items():
             heard = replace(logs.heard(rule.evaluation_job_arn), training_since=job.training_since)
             if heard.log.fired and key not in job.fired:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import gc
 import threading
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
@@ -35,6 +36,7 @@ from watcher.notify.base import Channel, File, TakesFiles
 from watcher.recent import Recent
 from watcher.stop import VERIFY_EVERY, Stopper, StopState
 from watcher.store.base import Store
+from watcher.work import Pace
 
 if TYPE_CHECKING:
     from watcher.instruments import Instruments
@@ -46,6 +48,8 @@ LEASE = 60.0
 WORKERS = 32
 """More than a configuration has destinations: each that hangs holds one of them, and must delay no other."""
 FIRST_DELAY, LONGEST_DELAY = 1.0, 60.0
+CLAIMS_PER_SECOND = 25
+"""At most: whatever is found within a few hundredths of a second is claimed together."""
 SHORTEST_WAIT, LONGEST_WAIT = 0.01, 30.0
 """Seconds between two looks at the store, which other processes write to as well."""
 STORE_PAUSE = 5.0
@@ -109,8 +113,10 @@ class Outbox:
 
     def _deliver_while(self, wanted: Callable[[], bool]) -> None:
         under_way: set[Future[None]] = set()
+        pace = Pace(CLAIMS_PER_SECOND, time.monotonic, self._stopping.wait)
         with ThreadPoolExecutor(WORKERS, thread_name_prefix="deliver") as pool:
             while wanted():
+                pace.keep()
                 self._wake.clear()
                 for attempt in [attempt for attempt in under_way if attempt.done()]:
                     under_way.remove(attempt)

@@ -59,7 +59,10 @@ class LookAgain:
     """
 
     def __init__(self) -> None:
-        self._changed = threading.Condition()
+        self._lock = threading.RLock()
+        self._ready = threading.Condition(self._lock)
+        """One more can be taken: wakes one worker."""
+        self._settled = threading.Condition(self._lock)
         self._heap: list[tuple[Urgency, int, str]] = []
         self._waiting: dict[str, Urgency] = {}
         self._busy: set[str] = set()
@@ -67,48 +70,51 @@ class LookAgain:
         self._closed = False
 
     def put(self, arn: str, urgency: Urgency) -> None:
-        with self._changed:
+        with self._lock:
             if self._closed or self._waiting.get(arn, max(Urgency) + 1) <= urgency:
                 return
             self._waiting[arn] = urgency
             self._count += 1
             heapq.heappush(self._heap, (urgency, self._count, arn))
-            self._changed.notify()
+            self._ready.notify()
 
     @property
     def closed(self) -> bool:
         return self._closed
 
     def take(self, patience: float = PATIENCE) -> str | None:
-        with self._changed:
-            found = self._changed.wait_for(lambda: self._closed or self._next(), patience)
+        with self._ready:
+            found = self._ready.wait_for(lambda: self._closed or self._next(), patience)
             if not isinstance(found, str):
                 return None
             self._busy.add(found)
             return found
 
     def done(self, arn: str) -> None:
-        with self._changed:
+        with self._lock:
             self._busy.discard(arn)
-            self._changed.notify_all()
+            if arn in self._waiting:  # whoever was woken for it could not have it
+                self._ready.notify()
+            self._settled.notify_all()
 
     def failed(self, arn: str) -> None:
         self.done(arn)
 
     def waiting(self) -> int:
-        with self._changed:
+        with self._lock:
             return len(self._waiting)
 
     def wait_until_empty(self, stop: Callable[[], bool], interval: float = 0.2) -> None:
         """Return when nothing waits and nothing is being handled, or when `stop` says so."""
-        with self._changed:
+        with self._settled:
             while (self._waiting or self._busy) and not self._closed and not stop():
-                self._changed.wait(interval)
+                self._settled.wait(interval)
 
     def close(self) -> None:
-        with self._changed:
+        with self._lock:
             self._closed = True
-            self._changed.notify_all()
+            self._ready.notify_all()
+            self._settled.notify_all()
 
     def _next(self) -> str | None:
         held_back = []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
 import resource
 import signal
 import threading
@@ -13,7 +15,7 @@ import pytest
 
 from tests.doubles.slack import SlackDouble
 from tests.e2e.conftest import Stall, eventually, issue, texts
-from tests.e2e.process import Watcher
+from tests.e2e.process import TIME_TO_END, Watcher
 from watcher.config import Config
 from watcher.model import DeliveryState
 from watcher.sandbox.process import Sandbox
@@ -63,6 +65,16 @@ def test_sigterm_lets_the_alert_that_is_under_way_arrive_and_exits_0(
     with closing(open_store(config.store.url)) as store:
         assert [delivery.state for delivery in store.deliveries()] == [DeliveryState.DELIVERED]
     assert len(slack.messages) == 1
+
+
+def test_sigterm_that_the_system_hands_to_another_thread_ends_it_too(start: Callable[..., Watcher]):
+    watcher = start().ready()
+    pid = watcher.process.pid
+    [other, *_] = (thread for thread in map(int, os.listdir(f"/proc/{pid}/task")) if thread != pid)
+
+    assert ctypes.CDLL(None).tgkill(pid, other, signal.SIGTERM) == 0
+
+    assert watcher.process.wait(TIME_TO_END) == 0
 
 
 def test_sigterm_while_slack_hangs_exits_0_in_time_and_leaves_the_alert_to_the_next(

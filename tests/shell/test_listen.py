@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from typing import Any
 
 import pytest
@@ -12,8 +13,10 @@ from structlog.testing import capture_logs
 
 from tests.jobs import a_job, an_outcome
 from watcher.aws.accounts import Accounts
+from watcher.aws.logs import JobLogs
 from watcher.aws.rule_logs import LOOKED_FOR
 from watcher.config import Account, Config
+from watcher.evidence import Gatherer
 from watcher.faults import Faults
 from watcher.instruments import Instruments
 from watcher.listen import Listener
@@ -57,6 +60,8 @@ class Daemon:
         self.store, self.clock = store, clock
         self.work = LookAgain()
         accounts, config, faults = Accounts(members=members), Config(), Faults()
+        logs_of = cache(JobLogs)
+        self.gather = Gatherer(accounts, config.rules, clock, logs_of).gather
         self.pipeline = Pipeline(
             accounts=accounts,
             store=store,
@@ -80,6 +85,7 @@ class Daemon:
         )
         self.listener = Listener(
             accounts=accounts,
+            logs_of=logs_of,
             store=store,
             pipeline=self.pipeline,
             work=self.work,
@@ -156,6 +162,26 @@ def test_a_rule_that_says_it_fires_has_its_job_looked_at_again_at_once_and_once(
     assert daemon.work_done() == [CHURN]
     daemon.cycle(30)
     assert daemon.work_done() == []
+
+
+def test_the_evidence_is_read_from_the_stream_that_was_listened_to_without_a_look_for_it(
+    daemon: Daemon, place: Callable[..., None], sandbox: Sandbox
+):
+    place(INFO + "Started execution of rule LossNotDecreasing at step 0")
+    daemon.look()
+    daemon.cycle()
+    fired = {"RuleConfigurationName": RULE, "RuleEvaluationStatus": "IssuesFound"}
+    place(CONDITION_MET, DebugRuleEvaluationStatuses=[fired])
+    daemon.pipeline.look_again(CHURN)
+    [finding] = daemon.store.findings()
+    record = daemon.store.job(CHURN)
+    assert record
+    sandbox.control.forget_calls()
+
+    evidence = daemon.gather(finding, record.snapshot)
+
+    assert CONDITION_MET in evidence.log_lines
+    assert "logs:DescribeLogStreams" not in sandbox.control.calls()
 
 
 def test_an_error_is_told_when_it_stands_for_a_minute(daemon: Daemon, place: Callable[..., None]):

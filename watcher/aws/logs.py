@@ -13,6 +13,7 @@ import structlog
 from watcher.aws.session import Aws, translate
 from watcher.errors import NotFound
 from watcher.links import PROCESSING_LOGS, TRAINING_LOGS
+from watcher.recent import Recent
 
 if TYPE_CHECKING:
     from types_boto3_logs.type_defs import FilterLogEventsResponseTypeDef
@@ -42,11 +43,12 @@ class LogEvent(NamedTuple):
 
 class JobLogs:
     """Every method raises an `AwsError` that names the API. A rule's stream that was found is remembered: its
-    processing job has one instance, and so one stream."""
+    processing job has one instance, and so one stream. Safe to use from several threads."""
 
     def __init__(self, aws: Aws) -> None:
         self._aws = aws
-        self._found: dict[tuple[str, ...], list[str]] = {}
+        self._found = Recent[list[str]](_REMEMBERED)
+        """By the rule's processing job."""
 
     def training_stream(self, job: str) -> str:
         """The first stream of a training job; empty where it has none yet."""
@@ -68,9 +70,8 @@ class JobLogs:
         the pattern does not hold, among the first streams that begin like the job: thousands of runs may.
         """
         suffix = evaluation_job_arn.rpartition("-")[2].lower()
-        key = (job, rule, suffix)
-        if key in self._found:
-            return self._found[key]
+        if found := self._found.get(evaluation_job_arn):
+            return found
         expected = f"{job[:_PREFIX]}-{rule[:_PREFIX]}-{suffix}/"
         for prefix, pages in ((expected, None), (f"{job[:_PREFIX]}-", PAGES_LOOKED_THROUGH)):
             streams = [
@@ -79,9 +80,7 @@ class JobLogs:
                 if stream.partition("/")[0].lower().endswith(f"-{suffix}")
             ]
             if streams:
-                self._found[key] = streams
-                while len(self._found) > _REMEMBERED:
-                    del self._found[next(iter(self._found))]
+                self._found.put(evaluation_job_arn, streams)
                 return streams
         return []
 

@@ -35,9 +35,14 @@ class RuleLogs:
     several threads."""
 
     def __init__(
-        self, aws: Aws, pace: Pace, clock: Callable[[], datetime], stopping: Callable[[], bool]
+        self,
+        aws: Aws,
+        job_logs: JobLogs,
+        pace: Pace,
+        clock: Callable[[], datetime],
+        stopping: Callable[[], bool],
     ) -> None:
-        self._job_logs = JobLogs(aws)
+        self._job_logs = job_logs
         self._tail = Tail(aws, PROCESSING_LOGS)
         self._pace, self._clock, self._stopping = pace, clock, stopping
         self._followed: dict[str, _Followed] = {}

@@ -5,8 +5,10 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from enum import Enum, auto
+from queue import Empty, SimpleQueue
 from typing import Generic, TypeVar
 
 A = TypeVar("A")
@@ -19,11 +21,21 @@ class _State(Enum):
     DONE = auto()
 
 
+class _News(Enum):
+    """What whoever asked is told: nobody is woken for the news of others."""
+
+    YOUR_TURN = auto()
+    """To send what waits."""
+    ANSWERED = auto()
+
+
 @dataclass(slots=True, eq=False)
 class _Asked(Generic[A, B]):
     request: A
     state: _State = _State.WAITING
+    has_turn: bool = False
     answer: B | BaseException | None = None
+    news: SimpleQueue[_News] = field(default_factory=SimpleQueue)
 
 
 class Coalesced(Generic[A, B]):
@@ -45,34 +57,40 @@ class Coalesced(Generic[A, B]):
         self._do, self._fitting, self._linger, self._patience = do, fitting, linger, patience
         self._under_way = 0
         self._queue: deque[_Asked[A, B]] = deque()
-        self._changed = threading.Condition()
+        self._lock = threading.Lock()
 
     def ask(self, request: A) -> B:
         """Raises what `do` answers, or raises, for this request."""
         mine: _Asked[A, B] = _Asked(request)
-        with self._changed:
+        with self._lock:
             self._queue.append(mine)
-        while self._is_next(mine):
+            if not self._under_way:
+                self._give_turn(mine)
+        while self._news(mine) is _News.YOUR_TURN:
             self._linger()
-            self._go(self._together())
+            self._go(self._together(mine))
         if isinstance(mine.answer, BaseException):
             raise mine.answer
         return mine.answer  # type: ignore[return-value]  # it is done
 
-    def _is_next(self, mine: _Asked[A, B]) -> bool:
-        """Waits until whoever asked this is to send what waits; False as soon as it is done."""
-        with self._changed:
-            self._changed.wait_for(
-                lambda: mine.state is not _State.WAITING or not self._under_way, self._patience
-            )
-            if mine.state is not _State.WAITING:
-                self._changed.wait_for(lambda: mine.state is _State.DONE)
-                return False
+    def _give_turn(self, asked: _Asked[A, B]) -> None:
+        if not asked.has_turn:
+            asked.has_turn = True
             self._under_way += 1
-            return True
+            asked.news.put(_News.YOUR_TURN)
 
-    def _together(self) -> list[_Asked[A, B]]:
-        with self._changed:
+    def _news(self, mine: _Asked[A, B]) -> _News:
+        with suppress(Empty):
+            return mine.news.get(timeout=self._patience)
+        with self._lock:
+            if mine.state is _State.WAITING:
+                self._give_turn(mine)
+        return mine.news.get()
+
+    def _together(self, mine: _Asked[A, B]) -> list[_Asked[A, B]]:
+        """What goes now: perhaps without mine, which may have gone with another's."""
+        with self._lock:
+            mine.has_turn = False
             fitting = self._fitting([asked.request for asked in self._queue])
             together = [self._queue.popleft() for _ in range(min(fitting, len(self._queue)))]
             for asked in together:
@@ -85,8 +103,10 @@ class Coalesced(Generic[A, B]):
             answers = self._do([asked.request for asked in together]) if together else []
         except BaseException as error:
             answers = [error] * len(together)
-        with self._changed:
+        with self._lock:
             self._under_way -= 1
-            for asked, answer in zip(together, answers, strict=True):
-                asked.answer, asked.state = answer, _State.DONE
-            self._changed.notify_all()
+            if self._queue and not self._under_way:
+                self._give_turn(self._queue[0])
+        for asked, answer in zip(together, answers, strict=True):
+            asked.answer, asked.state = answer, _State.DONE
+            asked.news.put(_News.ANSWERED)
