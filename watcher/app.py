@@ -98,6 +98,9 @@ LONGEST_TURN = 300.0
 in half of that."""
 LONGEST_PASS = 900.0
 """Seconds for what goes through all jobs or all logs, however often it is told to come more slowly."""
+SIGNALS_SEEN_WITHIN = 1.0
+"""Seconds. Python handles signals in the main thread, which one that the system hands to another thread (as
+while a debugger or a profiler looks at the main one) does not wake."""
 DRAIN = 8.0
 """Seconds to finish what is under way after SIGTERM; ECS would wait 30 before it kills."""
 ONCE_PATIENCE = 60.0
@@ -207,7 +210,7 @@ class App:
 
         writer = self._start_evaluation_log()
         once = self._thread("once", one_pass)
-        self.stopping.wait()
+        self._wait_for_the_end()
         self._drain([once], writer)
         return done.is_set()
 
@@ -247,11 +250,15 @@ class App:
         scheduler = self._scheduler()
         scheduler.start()
         log.info("ready", version=__version__, region=self.accounts.home.region, store=self.config.store.url)
-        self.stopping.wait()
+        self._wait_for_the_end()
         self._drain([outbox, *workers, self._thread("last pass", scheduler.shutdown)], writer)
         if self.server:
             self.server.close()
         log.info("stopped", drained=self.drained)
+
+    def _wait_for_the_end(self) -> None:
+        while not self.stopping.wait(SIGNALS_SEEN_WITHIN):
+            pass
 
     def _scheduler(self) -> BackgroundScheduler:
         """Of what is done by the clock; a pass over all jobs holds up no heartbeat."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import os
 import resource
 import signal
 import threading
@@ -70,9 +69,9 @@ def test_sigterm_lets_the_alert_that_is_under_way_arrive_and_exits_0(
 def test_sigterm_that_the_system_hands_to_another_thread_ends_it_too(start: Callable[..., Watcher]):
     watcher = start().ready()
     pid = watcher.process.pid
-    [other, *_] = (thread for thread in map(int, os.listdir(f"/proc/{pid}/task")) if thread != pid)
+    threads = [int(task.name) for task in Path(f"/proc/{pid}/task").iterdir()]
 
-    assert ctypes.CDLL(None).tgkill(pid, other, signal.SIGTERM) == 0
+    assert ctypes.CDLL(None).tgkill(pid, max(threads), signal.SIGTERM) == 0
 
     assert watcher.process.wait(TIME_TO_END) == 0
 
