@@ -48,8 +48,8 @@ LEASE = 60.0
 WORKERS = 32
 """More than a configuration has destinations: each that hangs holds one of them, and must delay no other."""
 FIRST_DELAY, LONGEST_DELAY = 1.0, 60.0
-CLAIMS_PER_SECOND = 25
-"""At most: whatever is found within a few hundredths of a second is claimed together."""
+CLAIMS_PER_SECOND = 50
+"""At most: what is found within two hundredths of a second is claimed together."""
 SHORTEST_WAIT, LONGEST_WAIT = 0.01, 30.0
 """Seconds between two looks at the store, which other processes write to as well."""
 STORE_PAUSE = 5.0

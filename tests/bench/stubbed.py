@@ -6,12 +6,17 @@ import json
 import os
 import subprocess
 import sys
+import sysconfig
 import threading
 import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+PYTHON = os.environ.get("BENCH_PYTHON", sys.executable)
+"""Runs the daemons: of this one's minor version, so that it can load the packages of this environment."""
+PROJECT = Path(__file__).parents[2]
 
 
 @contextmanager
@@ -32,10 +37,11 @@ def cloud(jobs: int, delay: float = 0.0) -> Iterator[str]:
 def daemon(folder: Path, address: str) -> Iterator[subprocess.Popen[str]]:
     """A `watcher run` with the `watcher.toml` of a folder, once it is ready."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "watcher", "run"],
+        [PYTHON, "-m", "watcher", "run"],
         cwd=folder,
         env={
             **os.environ,
+            "PYTHONPATH": os.pathsep.join([str(PROJECT), sysconfig.get_path("purelib")]),
             "AWS_ENDPOINT_URL": address,
             "AWS_ACCESS_KEY_ID": "bench",
             "AWS_SECRET_ACCESS_KEY": "bench",
