@@ -15,12 +15,6 @@ A = TypeVar("A")
 B = TypeVar("B")
 
 
-class _State(Enum):
-    WAITING = auto()
-    UNDER_WAY = auto()
-    DONE = auto()
-
-
 class _News(Enum):
     """What whoever asked is told: nobody is woken for the news of others."""
 
@@ -32,7 +26,8 @@ class _News(Enum):
 @dataclass(slots=True, eq=False)
 class _Asked(Generic[A, B]):
     request: A
-    state: _State = _State.WAITING
+    waits: bool = True
+    """Until somebody sends it."""
     has_turn: bool = False
     answer: B | BaseException | None = None
     news: SimpleQueue[_News] = field(default_factory=SimpleQueue)
@@ -83,7 +78,7 @@ class Coalesced(Generic[A, B]):
         with suppress(Empty):
             return mine.news.get(timeout=self._patience)
         with self._lock:
-            if mine.state is _State.WAITING:
+            if mine.waits:
                 self._give_turn(mine)
         return mine.news.get()
 
@@ -94,7 +89,7 @@ class Coalesced(Generic[A, B]):
             fitting = self._fitting([asked.request for asked in self._queue])
             together = [self._queue.popleft() for _ in range(min(fitting, len(self._queue)))]
             for asked in together:
-                asked.state = _State.UNDER_WAY
+                asked.waits = False
             return together
 
     def _go(self, together: Sequence[_Asked[A, B]]) -> None:
@@ -108,5 +103,5 @@ class Coalesced(Generic[A, B]):
             if self._queue and not self._under_way:
                 self._give_turn(self._queue[0])
         for asked, answer in zip(together, answers, strict=True):
-            asked.answer, asked.state = answer, _State.DONE
+            asked.answer = answer
             asked.news.put(_News.ANSWERED)
