@@ -50,8 +50,8 @@ WORKERS = 32
 FIRST_DELAY, LONGEST_DELAY = 1.0, 60.0
 CLAIMS_PER_SECOND = 50
 """At most: what is found within two hundredths of a second is claimed together."""
-SHORTEST_WAIT, LONGEST_WAIT = 0.01, 30.0
-"""Seconds between two looks at the store, which other processes write to as well."""
+LONGEST_WAIT = 30.0
+"""Seconds between two claims: other processes write to the store as well."""
 STORE_PAUSE = 5.0
 JUST_NOW = timedelta(seconds=5)
 """What was found so lately is told with the job as it was then."""
@@ -116,7 +116,6 @@ class Outbox:
         pace = Pace(CLAIMS_PER_SECOND, time.monotonic, self._stopping.wait)
         with ThreadPoolExecutor(WORKERS, thread_name_prefix="deliver") as pool:
             while wanted():
-                pace.keep()
                 self._wake.clear()
                 for attempt in [attempt for attempt in under_way if attempt.done()]:
                     under_way.remove(attempt)
@@ -134,13 +133,14 @@ class Outbox:
                     log.error("store_failed", error=str(error), consequence="nothing is lost; trying again")
                     pause = STORE_PAUSE
                 self._wake.wait(pause)
+                pace.keep()
         for attempt in under_way:
             attempt.result()
 
     def _seconds_to(self, due: datetime | None) -> float:
         if due is None:
             return LONGEST_WAIT
-        return min(max((due - self.clock()).total_seconds(), SHORTEST_WAIT), LONGEST_WAIT)
+        return min(max((due - self.clock()).total_seconds(), 0.0), LONGEST_WAIT)
 
     # -- one attempt ------------------------------------------------------------------------------
 

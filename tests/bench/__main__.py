@@ -85,9 +85,9 @@ def main() -> None:
             status.update(f"events up to 100 a second, {store} …")
             # A daemon of its own for each: what one rate has left behind would slow the next.
             figures["events"][store] = {}
-            for rate, runs in EVENTS.items():
+            for rate, times in EVENTS.items():
                 figures["events"][store] |= middle(
-                    [measure("events", "latency", store, rate) for _ in range(runs)]
+                    [measure("events", "latency", store, rate) for _ in range(times)]
                 )
         status.update("1, 2 and 4 replicas …")
         figures["events"]["replicas"] = [

@@ -19,7 +19,7 @@ from watcher.model import DeliveryState, Evaluation, Reads
 from watcher.sandbox.process import Sandbox
 from watcher.store import open_store
 from watcher.store.base import Look, Store
-from watcher.store.dynamodb import DynamoStore
+from watcher.store.dynamodb import MOST_ITEMS, DynamoStore
 
 LEASE = 60.0
 ONCE = Config(retries={"total_max_attempts": 1})
@@ -154,6 +154,9 @@ def test_the_daemons_own_client_sees_to_throttling(aws_environment: Sandbox) -> 
 def test_what_was_taken_before_a_throttle_is_not_lost_until_its_lease_ends(sandbox: Sandbox) -> None:
     store = a_store(sandbox)
     prepared(store)
+    many = [arn(f"job-{number}") for number in range(MOST_ITEMS + 1)]
+    sandbox.control.inject_fault("dynamodb:PutItem", THROTTLED)  # the last one is written by itself
+    assert store.hold(many, "us", NOON, LEASE) == set(many[:MOST_ITEMS])
     cancel_transactions(sandbox, "TransactionConflict", times=1)  # so that they are claimed one by one
     sandbox.control.inject_fault("dynamodb:TransactWriteItems", THROTTLED, after=1)
     assert len(store.claim("us", NOON, LEASE, 10).deliveries) == 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -28,7 +29,7 @@ from watcher.notify.slack import SlackChannel
 from watcher.outbox import GIVE_UP_AFTER, JUST_NOW, LONGEST_DELAY, Outbox, backoff
 from watcher.policy import Refusal
 from watcher.stop import StopResult, StopState
-from watcher.store.base import Look, Store
+from watcher.store.base import Claimed, Look, Store
 from watcher.store.memory import MemoryStore
 from watcher.store.sqlite import SqliteStore
 
@@ -128,6 +129,29 @@ def turn_until(outbox: Outbox, clock: Clock, end: datetime) -> None:
 
 def jobs_told(slack: SlackDouble) -> list[str]:
     return [re.findall(r"job-([a-e])", message["text"])[0] for message in slack.messages]
+
+
+def test_what_is_told_to_stop_while_it_keeps_its_pace_claims_nothing_more(
+    outbox: Outbox, store: Store, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("watcher.outbox.CLAIMS_PER_SECOND", 0.01)
+    claim, claims = store.claim, []
+
+    def claim_and_wake(*asked: Any) -> Claimed:
+        claims.append(asked)
+        outbox.wake()
+        return claim(*asked)
+
+    monkeypatch.setattr(store, "claim", claim_and_wake)
+    running = threading.Thread(target=outbox.run, args=(lambda: None,))
+    running.start()
+    running.join(0.2)  # until it waits for its pace
+    before = len(claims)
+    outbox.stop()
+    running.join(5)
+
+    assert not running.is_alive()
+    assert len(claims) == before > 0
 
 
 def test_slack_is_down_for_an_hour_then_everything_arrives_in_order_and_once(

@@ -75,6 +75,7 @@ class Coalesced(Generic[A, B]):
             asked.news.put(_News.YOUR_TURN)
 
     def _news(self, mine: _Asked[A, B]) -> _News:
+        """Whoever still waits when its patience is over takes a turn beside the one that is under way."""
         with suppress(Empty):
             return mine.news.get(timeout=self._patience)
         with self._lock:
