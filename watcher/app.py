@@ -91,8 +91,10 @@ LISTEN_EVERY = 30.0
 RULE_LOGS = "rule logs"
 """What the one process holds that reads them. If it does not come back, another goes on; where two overlap,
 what both find is told once."""
-LOG_CALLS_PER_SECOND = 3.0
-"""`FilterLogEvents` has a quota of a few calls a second, for everybody in the account and region."""
+LOG_READS_PER_SECOND = 3.0
+"""`FilterLogEvents` has a quota of 5 calls a second, for everybody in the account and region."""
+LOG_STREAMS_PER_SECOND = 10.0
+"""`DescribeLogStreams` has one of 25. What is found ahead need not be looked for when an alert is due."""
 LONGEST_TURN = 300.0
 """Seconds in which any loop turns: a request to AWS that nobody answers is given up, after its repetitions,
 in half of that."""
@@ -181,7 +183,8 @@ class App:
             work=self.work,
             mute_after=config.rules.mute_after,
             faults=self.faults,
-            pace=Pace(LOG_CALLS_PER_SECOND, time.monotonic, self.stopping.wait),
+            reads=Pace(LOG_READS_PER_SECOND, time.monotonic, self.stopping.wait),
+            looks=Pace(LOG_STREAMS_PER_SECOND, time.monotonic, self.stopping.wait),
             clock=utc_now,
             stopping=self.stopping.is_set,
         )

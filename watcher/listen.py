@@ -62,14 +62,15 @@ class Listener:
         work: Work,
         mute_after: float,
         faults: Faults,
-        pace: Pace,
+        reads: Pace,
+        looks: Pace,
         clock: Callable[[], datetime],
         stopping: Callable[[], bool],
     ) -> None:
-        """`pace` keeps the calls apart."""
+        """`reads` keeps apart what reads logs, and `looks` what looks for their streams."""
         self._accounts, self._logs_of, self._store, self._pipeline = accounts, logs_of, store, pipeline
         self._work, self._mute_after, self._faults = work, mute_after, faults
-        self._pace, self._clock, self._stopping = pace, clock, stopping
+        self._reads, self._looks, self._clock, self._stopping = reads, looks, clock, stopping
         self._jobs: dict[str, _Job] = {}
         self._logs: dict[Aws, RuleLogs] = {}
 
@@ -133,7 +134,14 @@ class Listener:
     def _rule_logs(self, arn: str) -> RuleLogs:
         aws = self._accounts.of(arn)
         if aws not in self._logs:
-            self._logs[aws] = RuleLogs(aws, self._logs_of(aws), self._pace, self._clock, self._stopping)
+            self._logs[aws] = RuleLogs(
+                aws,
+                self._logs_of(aws),
+                reads=self._reads,
+                looks=self._looks,
+                clock=self._clock,
+                stopping=self._stopping,
+            )
         return self._logs[aws]
 
     def _act_on(self, job: _Job) -> None:
@@ -147,7 +155,7 @@ class Listener:
             if key in job.told or self._stopping():
                 continue
             if reason := mute(heard, rule, job.snapshot, self._clock(), self._mute_after):
-                self._pace.keep()
+                self._reads.keep()
                 if not self._pipeline.mute(job.snapshot, rule, reason):
                     self._work.put(job.snapshot.arn, Urgency.ENDED)
                 job.told.add(key)

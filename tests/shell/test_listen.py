@@ -91,7 +91,8 @@ class Daemon:
             work=self.work,
             mute_after=MUTE_AFTER,
             faults=faults,
-            pace=Pace(1e6, time.monotonic, time.sleep),
+            reads=Pace(1e6, time.monotonic, time.sleep),
+            looks=Pace(1e6, time.monotonic, time.sleep),
             clock=clock,
             stopping=lambda: False,
         )

@@ -12,7 +12,7 @@ from watcher.links import PROCESSING_LOGS
 from watcher.mute import Heard
 from watcher.work import Pace
 
-LOOKED_FOR = 60
+LOOKED_FOR = 200
 """Rules whose streams one update looks for, at most: the logs that are there wait for it."""
 FIRST_PAUSE, LONGEST_PAUSE = timedelta(seconds=30), timedelta(minutes=10)
 """Between two looks for a stream that is not there yet: a rule's container takes minutes to start."""
@@ -38,13 +38,15 @@ class RuleLogs:
         self,
         aws: Aws,
         job_logs: JobLogs,
-        pace: Pace,
+        *,
+        reads: Pace,
+        looks: Pace,
         clock: Callable[[], datetime],
         stopping: Callable[[], bool],
     ) -> None:
         self._job_logs = job_logs
         self._tail = Tail(aws, PROCESSING_LOGS)
-        self._pace, self._clock, self._stopping = pace, clock, stopping
+        self._reads, self._looks, self._clock, self._stopping = reads, looks, clock, stopping
         self._followed: dict[str, _Followed] = {}
         self._by_stream: dict[str, _Followed] = {}
 
@@ -74,7 +76,7 @@ class RuleLogs:
         now = self._clock()
         due = [one for one in self._followed.values() if not one.streams and one.look_at <= now]
         for one in sorted(due, key=lambda one: one.look_at)[:LOOKED_FOR]:
-            self._pace.keep()
+            self._looks.keep()
             if self._stopping():
                 return
             one.streams = self._job_logs.rule_streams(one.job, one.rule, one.evaluation_job_arn)
@@ -86,13 +88,13 @@ class RuleLogs:
 
     def _read(self) -> None:
         began = self._clock()
-        self._pace.keep()
+        self._reads.keep()
         if self._stopping():
             return
         for page in self._tail.read():
             for event in page:
                 self._hear(event)
-            self._pace.keep()
+            self._reads.keep()
             if self._stopping():
                 return
         there = set(self._tail.streams)

@@ -123,9 +123,9 @@ class Aws:
 
     def client(self, service: str, region: str = "", config: ClientConfig = CLIENT_CONFIG) -> Any:
         with self._lock:
-            key = (service, region or self.region)
+            key = (service, region)
             if key not in self._clients:
-                self._clients[key] = self._make(service, key[1], config)
+                self._clients[key] = self._make(service, region or self.region, config)
             return self._clients[key]
 
     def renew(self) -> None:
