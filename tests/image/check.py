@@ -17,9 +17,11 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
+from cfnlint.decode.cfn_yaml import load as load_template
 
 from tests.image import engineless
 from tests.image.engineless import Container, innermost
+from tests.stacks import DEPLOY
 from tests.trials import save_trial, upload
 from watcher.app import DRAIN
 from watcher.sandbox.cookbook import PARAMETERS
@@ -97,6 +99,14 @@ def test_it_runs_as_nobody_in_particular_who_may_write_to_its_volumes_alone(cont
 
 def test_its_command_takes_words_as_every_watcher_does(container: Container):
     done = container.run(*container.config["Entrypoint"], "--help")
+
+    assert done.returncode == 0
+    assert "Usage: watcher" in done.stdout
+
+
+def test_it_starts_as_the_template_has_it(container: Container):
+    task = load_template(str(DEPLOY / "ecs.yaml"))["Resources"]["TaskDefinition"]["Properties"]
+    done = container.run(*task["ContainerDefinitions"][0]["EntryPoint"], "--help")
 
     assert done.returncode == 0
     assert "Usage: watcher" in done.stdout

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 import subprocess
@@ -156,6 +157,21 @@ def test_the_root_is_read_only_and_what_the_image_writes_to_is_not():
     assert sorted(mounted) == sorted(json.loads(declared[1]))
     assert not any(mount["ReadOnly"] for mount in mounted.values())
     assert {mount["SourceVolume"] for mount in mounted.values()} == {each["Name"] for each in TASK["Volumes"]}
+
+
+def test_it_starts_as_the_image_does_on_one_processor():
+    found = re.search(r"^ENTRYPOINT (\[.*\])$", (DEPLOY.parent / "Dockerfile").read_text(), re.MULTILINE)
+    assert found
+    *kept, watcher = CONTAINER["EntryPoint"]
+    here = str(min(os.sched_getaffinity(0)))  # some machines' tests may not run on processor 0
+    where = "import os; print(os.sched_getaffinity(0), os.getppid())"
+    command = [here if word == "0" else word for word in kept]
+    done = subprocess.run(
+        [*command, sys.executable, "-c", where], capture_output=True, text=True, check=False
+    )
+
+    assert [watcher] == json.loads(found[1])
+    assert done.stdout == f"{{{here}}} {os.getpid()}\n"  # no process between, which might keep signals back
 
 
 def test_its_health_is_asked_for_as_the_image_does_it():
