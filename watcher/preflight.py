@@ -21,7 +21,7 @@ from watcher.aws.sagemaker import TrainingJobs, parse_job
 from watcher.aws.session import Aws, translate
 from watcher.config import Config
 from watcher.destination import Destination, DestinationKind
-from watcher.errors import AccessDenied, AwsError, NotFound, Unavailable, WatcherError
+from watcher.errors import AccessDenied, AwsError, NotFound, Retry, Unavailable, WatcherError
 from watcher.links import PROCESSING_LOGS
 from watcher.model import JobSnapshot
 from watcher.store import open_store
@@ -104,7 +104,8 @@ def _tried(name: str, ask: Callable[[], str | Check]) -> Check:
             mend = "check the network and AWS_ENDPOINT_URL, then try again"
         return Check(name, State.FAILED, str(error), mend)
     except WatcherError as error:
-        return Check(name, State.FAILED, str(error))
+        mend = "check the network and slack.api_url, then try again" if isinstance(error, Retry) else ""
+        return Check(name, State.FAILED, str(error), mend)
     return found if isinstance(found, Check) else Check(name, State.OK, found)
 
 

@@ -14,7 +14,7 @@ from watcher.store.base import Store
 FRESH = 10.0
 """Seconds for which an answer is good: however many ask, store and queue are asked no more often."""
 STALE = 60.0
-"""Seconds after which an answer counts no more: whoever asks for the next one hangs."""
+"""Seconds after which the last answer counts no more: whoever asks for the next one hangs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,18 +45,20 @@ class Readiness:
         self._clock, self._monotonic = clock, monotonic
         self._asking = threading.Lock()
         self._answer = Answer(problems=("store and queue have not answered yet",))
-        self._answered_at = monotonic() - FRESH
+        self._answered_at = self._asked_at = monotonic() - FRESH
 
     def answer(self) -> Answer:
         """Asks, unless the last answer is fresh. While another thread asks, that answer is given again."""
         if self._age() >= FRESH and self._asking.acquire(blocking=False):
             try:
+                self._asked_at = self._monotonic()
                 self._answer = self._ask()
                 self._answered_at = self._monotonic()
             finally:
                 self._asking.release()
-        if (age := self._age()) > STALE:
-            return Answer(problems=(f"store and queue have not answered for {age:.0f} s",))
+        waited = self._monotonic() - self._asked_at
+        if self._asked_at > self._answered_at and waited >= STALE:
+            return Answer(problems=(f"store and queue have not answered for {waited:.0f} s",))
         return self._answer
 
     def _age(self) -> float:

@@ -191,6 +191,19 @@ def test_a_token_that_slack_refuses_fails_and_is_not_shown(
     assert "xoxb-wrong" not in ran.out + ran.err
 
 
+def test_a_slack_that_cannot_be_reached_fails_with_what_to_look_at(watcher: Watcher, healthy: Sandbox):
+    Path("watcher.toml").write_text(
+        '[slack]\nbot_token = "xoxb-nobody-listens-here"\napi_url = "http://127.0.0.1:1/api/"\n'
+    )
+
+    ran = watcher("check", "--json")
+
+    assert ran.code == 1
+    check = found(ran, "Slack")
+    assert (check["state"], "cannot be reached" in check["found"]) == ("failed", True)
+    assert check["mend"] == "check the network and slack.api_url, then try again"
+
+
 def test_a_store_that_cannot_be_written_fails_and_the_rest_is_checked(watcher: Watcher, healthy: Sandbox):
     Path("watcher.toml").write_text('[store]\nurl = "sqlite:///nowhere/watcher.db"')
 

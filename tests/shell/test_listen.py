@@ -14,7 +14,8 @@ from structlog.testing import capture_logs
 from tests.jobs import a_job, an_outcome
 from watcher.aws.accounts import Accounts
 from watcher.aws.logs import JobLogs
-from watcher.aws.rule_logs import LOOKED_FOR
+from watcher.aws.rule_logs import LOOKED_FOR, RuleLogs
+from watcher.aws.session import Aws
 from watcher.config import Account, Config
 from watcher.evidence import Gatherer
 from watcher.faults import Faults
@@ -400,6 +401,29 @@ def test_what_is_told_changes_nothing_of_when_the_job_is_looked_at(
         before.describe_at,
         before.evaluation,
     )
+
+
+def test_logs_are_looked_for_and_read_at_paces_of_their_own(
+    place: Callable[..., None], aws_environment: Sandbox, clock: Clock
+):
+    aws, looked, read = Aws(), list[float](), list[float]()
+    logs = RuleLogs(
+        aws,
+        JobLogs(aws),
+        looks=Pace(10, lambda: 0.0, looked.append),
+        reads=Pace(2, lambda: 0.0, read.append),
+        clock=clock,
+        stopping=lambda: False,
+    )
+    for name in ("job-1", "job-2", "job-3"):
+        place(INFO + "Loading trial", name=name)
+        [rule] = aws.sagemaker.describe_training_job(TrainingJobName=name)["DebugRuleEvaluationStatuses"]
+        logs.follow(name, RULE, rule["RuleEvaluationJobArn"])
+
+    logs.update()
+
+    assert looked == pytest.approx([0.1, 0.2])  # the first one need not wait
+    assert read == pytest.approx([0.5])
 
 
 def test_a_cycle_over_many_jobs_costs_a_call_for_each_hundred_rules(daemon: Daemon, sandbox: Sandbox):

@@ -101,11 +101,28 @@ def test_whoever_asks_while_another_waits_gets_the_last_answer_and_later_none(
 
     assert readiness.answer().ready
     clock.seconds += STALE
-    assert readiness.answer().problems == (f"store and queue have not answered for {FRESH + STALE:.0f} s",)
+    assert readiness.answer().problems == (f"store and queue have not answered for {STALE:.0f} s",)
 
     queue.released.set()
     hanging.join()
     assert readiness.answer().ready
+
+
+def test_of_two_who_ask_after_a_long_silence_neither_hears_that_nobody_answers(
+    readiness: Readiness, clock: Clock, queue: Queue
+):
+    readiness.answer()
+    queue.asking.clear()
+    queue.hangs = True
+    clock.seconds += 10 * STALE
+    first = threading.Thread(target=readiness.answer)
+    first.start()
+    queue.asking.wait(10)
+
+    assert readiness.answer().ready
+
+    queue.released.set()
+    first.join()
 
 
 def test_nothing_is_ready_before_store_and_queue_have_answered_for_the_first_time(
