@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from watcher.sandbox.process import Sandbox
-from watcher.store.dynamodb import KEYS
+from watcher.store.dynamodb.table import KEYS
 
 TABLE = "watcher"
 

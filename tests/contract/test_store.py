@@ -25,7 +25,7 @@ from tests.contract.tables import TABLE, create_table
 from watcher.errors import LeaseLost, StoreError
 from watcher.model import Delivery, DeliveryKind, DeliveryState, Evaluation, Outcome, Reads, RuleSource
 from watcher.store.base import JobRecord, Look, StopRecord, Store, WatchedJob
-from watcher.store.dynamodb import DynamoStore
+from watcher.store.dynamodb.store import DynamoStore
 from watcher.store.memory import MemoryStore
 from watcher.store.sqlite import SqliteStore
 

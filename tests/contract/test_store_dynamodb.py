@@ -31,7 +31,7 @@ from watcher.model import (
 from watcher.sandbox.process import Sandbox
 from watcher.store import open_store
 from watcher.store.base import Store
-from watcher.store.dynamodb import DynamoStore
+from watcher.store.dynamodb.store import DynamoStore
 
 
 def test_the_url_names_the_table(aws_environment: Sandbox) -> None:
@@ -283,7 +283,7 @@ def test_of_several_lanes_those_are_claimed_at_which_nobody_was_first(
         if not first_at:
             first_at.extend(theirs.claim("them", NOON, 60, 1).deliveries)
 
-    store._dynamodb.meta.events.register("before-call.dynamodb.TransactWriteItems", outrun)
+    store._table._dynamodb.meta.events.register("before-call.dynamodb.TransactWriteItems", outrun)
     taken = store.claim("us", NOON, 60, 10)
 
     assert [delivery.lane for delivery in (*first_at, *taken.deliveries)] == lanes
@@ -300,8 +300,8 @@ def one_is_slow(store: DynamoStore) -> Iterator[threading.Event]:
             under_way.set()
             go_on.wait(60)
 
-    store._writes._patience = 60
-    store._dynamodb.meta.events.register("before-call.dynamodb.TransactWriteItems", wait)
+    store._table._writes._patience = 60
+    store._table._dynamodb.meta.events.register("before-call.dynamodb.TransactWriteItems", wait)
     slow = threading.Thread(target=store.commit, args=([look("slow")],))
     slow.start()
     under_way.wait(60)
@@ -318,7 +318,7 @@ def test_what_several_threads_write_at_the_same_time_is_one_transaction_and_only
     with ThreadPoolExecutor(6) as pool:
         committed = [pool.submit(store.commit, [alert(job, "console")]) for job in jobs]
         held = pool.submit(store.hold, [arn("job-3")], "us", NOON, 60)
-        while len(store._writes._queue) < 6:  # the pool has six threads; `hold` comes when one is free
+        while len(store._table._writes._queue) < 6:  # the pool has six threads; `hold` comes when one is free
             time.sleep(0.001)
         one_is_slow.set()
         assert all(future.result() for future in committed)
@@ -335,9 +335,9 @@ def test_where_a_deliverys_place_comes_from_the_clock_what_follows_it_comes_late
     behind = DynamoStore(sandbox.client("dynamodb"), TABLE)
     hour = 3600 * 10**9
     now = time.time_ns()
-    monkeypatch.setattr("watcher.store.dynamodb.time.time_ns", lambda: now + hour)
+    monkeypatch.setattr("watcher.store.dynamodb.positions.time.time_ns", lambda: now + hour)
     store.commit([alert("job", "console")])
-    monkeypatch.setattr("watcher.store.dynamodb.time.time_ns", lambda: now)
+    monkeypatch.setattr("watcher.store.dynamodb.positions.time.time_ns", lambda: now)
 
     (first,) = behind.claim("us", NOON, 60, 1).deliveries
     update = replace(first, id="update", state=DeliveryState.PENDING, attempts=0)
@@ -349,7 +349,7 @@ def test_where_a_deliverys_place_comes_from_the_clock_what_follows_it_comes_late
 def test_two_threads_that_read_the_same_item_can_each_change_theirs(store: DynamoStore) -> None:
     store.commit([look("job")])
     key = (f"JOB#{arn('job')}", "JOB")
-    one, other = store._read_together([key, key])
+    one, other = store._table._read_together([key, key])
 
     assert one == other
     assert one is not other

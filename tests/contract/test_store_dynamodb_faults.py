@@ -19,7 +19,8 @@ from watcher.model import DeliveryState, Evaluation, Reads
 from watcher.sandbox.process import Sandbox
 from watcher.store import open_store
 from watcher.store.base import Look, Store
-from watcher.store.dynamodb import MOST_ITEMS, DynamoStore
+from watcher.store.dynamodb.store import DynamoStore
+from watcher.store.dynamodb.writes import MOST_ITEMS
 
 LEASE = 60.0
 ONCE = Config(retries={"total_max_attempts": 1})
@@ -246,7 +247,7 @@ def test_a_job_that_is_taken_over_between_reading_and_writing_is_not_committed(s
     ours = sandbox.client("dynamodb")
     store, theirs = a_store(sandbox), DynamoStore(ours, TABLE)
     store.hold([arn("job")], "us", NOON, LEASE)
-    client = store._dynamodb
+    client = store._table._dynamodb
 
     def take_over(**_: Any) -> None:
         theirs.hold([arn("job")], "them", after(LEASE), LEASE)

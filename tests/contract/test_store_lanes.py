@@ -26,7 +26,7 @@ from tests.contract.tables import create_table
 from watcher.model import Delivery, DeliveryState
 from watcher.sandbox.process import Sandbox
 from watcher.store.base import Store
-from watcher.store.dynamodb import DynamoStore
+from watcher.store.dynamodb.store import DynamoStore
 from watcher.store.memory import MemoryStore
 from watcher.store.sqlite import SqliteStore
 

@@ -8,7 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
 
-from watcher.store.coalesce import Coalesced
+from watcher.store.dynamodb.coalesce import Coalesced
 
 LONG = 60.0
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import watcher.aws.tensors
 import watcher.notify.slack
 import watcher.plot
-import watcher.store.dynamodb
+import watcher.store.dynamodb.store
 import watcher.store.sqlite  # noqa: F401
 from watcher.app import App
 from watcher.config import Config

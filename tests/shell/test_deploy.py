@@ -18,7 +18,8 @@ from tests.stacks import DEPLOY, POLICY, Stack, create, create_service
 from watcher.app import DRAIN
 from watcher.config import load
 from watcher.sandbox.process import Sandbox
-from watcher.store.dynamodb import EXPIRES_AT, KEYS
+from watcher.store.dynamodb.items import EXPIRES_AT
+from watcher.store.dynamodb.table import KEYS
 
 TEMPLATE = load_template(str(DEPLOY / "ecs.yaml"))
 MEMBER_TEMPLATE = load_template(str(DEPLOY / "member-account.yaml"))

@@ -49,7 +49,7 @@ def _open_table(table: str, region: str, on_response: Callable[..., None] | None
     from botocore.config import Config
     from botocore.exceptions import NoRegionError
 
-    from watcher.store.dynamodb import DynamoStore
+    from watcher.store.dynamodb.store import DynamoStore
 
     # Not adaptive: a partition that is asked too often would slow down every call of this process, and
     # those that hold jobs and deliveries are in a hurry.
