@@ -14,7 +14,7 @@ request units; a day is so many times that, by the intervals that stand in the c
 A job that saves no tensors is evaluated on its metrics, which CloudWatch charges for: that is told apart.
 Every event is taken as coming alone, though busy queues share requests among ten.
 
-Not counted: Fargate, and CloudWatch Logs, whose reading is free and kept below 3 requests a second.
+Not counted: Fargate, and CloudWatch Logs, whose reading is free, and kept to a few requests a second.
 """
 
 from __future__ import annotations

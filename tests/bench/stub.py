@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import sys
 import threading
+import time
 from collections import Counter
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -18,6 +19,8 @@ from typing import Any
 PAGE = 100
 NOTHING_SAVED = b"<ListBucketResult><IsTruncated>false</IsTruncated><KeyCount>0</KeyCount></ListBucketResult>"
 ECR = "683313688378.dkr.ecr.us-east-1.amazonaws.com"
+BEGAN = time.time() - 600
+"""When the first job did: not so long ago that a rule without a log would be told of."""
 
 
 def record(number: int) -> dict[str, Any]:
@@ -25,6 +28,7 @@ def record(number: int) -> dict[str, Any]:
     name = f"bench-xgb-2026-11-20-12-00-{number:05d}"
     account = "arn:aws:sagemaker:us-east-1:111122223333"
     rule_job = f"{name[:26]}-lossnotdecreasing-{number:08x}"
+    began = BEGAN + number / 100
     return {
         "TrainingJobName": name,
         "TrainingJobArn": f"{account}:training-job/{name}",
@@ -56,13 +60,13 @@ def record(number: int) -> dict[str, Any]:
         "OutputDataConfig": {"KmsKeyId": "", "S3OutputPath": "s3://bench/out"},
         "ResourceConfig": {"InstanceType": "ml.m5.xlarge", "InstanceCount": 1, "VolumeSizeInGB": 30},
         "StoppingCondition": {"MaxRuntimeInSeconds": 86400},
-        "CreationTime": 1795168800.0 + number,
-        "TrainingStartTime": 1795168900.0 + number,
-        "LastModifiedTime": 1795168900.0 + number,
+        "CreationTime": began,
+        "TrainingStartTime": began,
+        "LastModifiedTime": began,
         "SecondaryStatusTransitions": [
             {
                 "Status": status,
-                "StartTime": 1795168800.0 + number,
+                "StartTime": began,
                 "StatusMessage": "Training image download completed. Training in progress.",
             }
             for status in ("Starting", "Downloading", "Training")
@@ -85,7 +89,7 @@ def record(number: int) -> dict[str, Any]:
                 "RuleConfigurationName": "LossNotDecreasing",
                 "RuleEvaluationJobArn": f"{account}:processing-job/{rule_job}",
                 "RuleEvaluationStatus": "InProgress",
-                "LastModifiedTime": 1795168900.0 + number,
+                "LastModifiedTime": began,
             }
         ],
         "Tags": [{"Key": "team", "Value": "growth"}],
