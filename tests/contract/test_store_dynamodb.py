@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import random
 import threading
 import time
@@ -344,6 +345,21 @@ def test_where_a_deliverys_place_comes_from_the_clock_what_follows_it_comes_late
     assert behind.settle("us", replace(first, state=DeliveryState.DELIVERED), [update])
 
     assert [delivery.id for delivery in store.deliveries()] == [first.id, "update"]
+
+
+def test_every_read_is_consistent_that_of_the_check_too(store: DynamoStore) -> None:
+    read = set()
+
+    def listen(model: Any, params: Any, **_: Any) -> None:
+        if model.name in ("GetItem", "Query", "Scan"):
+            read.add((model.name, json.loads(params["body"]).get("ConsistentRead")))
+
+    store._table._dynamodb.meta.events.register("before-call.dynamodb", listen)
+    store.check()
+    store.jobs()
+    store.deliveries()
+
+    assert read == {("GetItem", True), ("Query", True), ("Scan", True)}
 
 
 def test_two_threads_that_read_the_same_item_can_each_change_theirs(store: DynamoStore) -> None:

@@ -165,7 +165,6 @@ class Table:
             "query",
             KeyConditionExpression=condition,
             ExpressionAttributeValues=attributes(values),
-            ConsistentRead=True,
             **({"Limit": limit} if limit else {}),
         )
         for item in islice(pages, limit):
@@ -174,30 +173,24 @@ class Table:
             yield item
 
     def scan(self, sort_key: str) -> Iterator[Item]:
-        return self._pages(
-            "scan",
-            FilterExpression="sk = :sk",
-            ExpressionAttributeValues=attributes({":sk": sort_key}),
-            ConsistentRead=True,
-        )
+        return self._scan("sk = :sk", sort_key)
 
     def scan_prefix(self, prefix: str) -> Iterator[Item]:
-        return self._pages(
-            "scan",
-            FilterExpression="begins_with(sk, :prefix)",
-            ExpressionAttributeValues=attributes({":prefix": prefix}),
-            ConsistentRead=True,
-        )
+        return self._scan("begins_with(sk, :sk)", prefix)
 
     def first(self) -> Item | None:
         """Any item."""
         return next(self._pages("scan", Limit=1), None)
 
+    def _scan(self, condition: str, sort_key: str) -> Iterator[Item]:
+        values = attributes({":sk": sort_key})
+        return self._pages("scan", FilterExpression=condition, ExpressionAttributeValues=values)
+
     def _pages(self, operation: str, **arguments: Any) -> Iterator[Item]:
         ask = getattr(self._dynamodb, operation)
         while True:
             with self._translated():
-                answer = ask(TableName=self.name, **arguments)
+                answer = ask(TableName=self.name, ConsistentRead=True, **arguments)
             yield from map(plain, answer["Items"])
             if "LastEvaluatedKey" not in answer:
                 return
