@@ -98,15 +98,22 @@ def _tried(name: str, ask: Callable[[], str | Check]) -> Check:
     """What `ask` found out: a sentence where all is well, a check where not quite; an error is a failure."""
     try:
         found = ask()
-    except AwsError as error:
-        mend = f"allow {error.operation}" if isinstance(error, AccessDenied) else ""
-        if isinstance(error, Unavailable):
-            mend = "check the network and AWS_ENDPOINT_URL, then try again"
-        return Check(name, State.FAILED, str(error), mend)
     except WatcherError as error:
-        mend = "check the network and slack.api_url, then try again" if isinstance(error, Retry) else ""
-        return Check(name, State.FAILED, str(error), mend)
+        return Check(name, State.FAILED, str(error), _mend(error))
     return found if isinstance(found, Check) else Check(name, State.OK, found)
+
+
+def _mend(error: WatcherError) -> str:
+    """Empty where the error's own sentence says it."""
+    match error:
+        case AccessDenied():
+            return f"allow {error.operation}"
+        case Unavailable():
+            return "check the network and AWS_ENDPOINT_URL, then try again"
+        case Retry():
+            return "check the network and slack.api_url, then try again"
+        case _:
+            return ""
 
 
 # -- outside AWS ----------------------------------------------------------------------------------

@@ -49,7 +49,8 @@ class Readiness:
 
     def answer(self) -> Answer:
         """Asks, unless the last answer is fresh. While another thread asks, that answer is given again."""
-        if self._age() >= FRESH and self._asking.acquire(blocking=False):
+        age = self._monotonic() - self._answered_at
+        if age >= FRESH and self._asking.acquire(blocking=False):
             try:
                 self._asked_at = self._monotonic()
                 self._answer = self._ask()
@@ -60,9 +61,6 @@ class Readiness:
         if self._asked_at > self._answered_at and waited >= STALE:
             return Answer(problems=(f"store and queue have not answered for {waited:.0f} s",))
         return self._answer
-
-    def _age(self) -> float:
-        return self._monotonic() - self._answered_at
 
     def _ask(self) -> Answer:
         problems: list[str] = []

@@ -59,7 +59,9 @@ def main() -> None:
 def latency(store: str, rates: Sequence[tuple[int, int]]) -> dict[str, Any]:
     """Seconds, by the events a second."""
     answer = {}
-    with _running(1, store, WARM_UP + sum(count for _, count in rates), apart=True) as bench:
+    jobs = WARM_UP + sum(count for _, count in rates)
+    with _running(1, store, jobs, apart=True) as bench:
+        bench.wait_until_logs_are_found(jobs)
         for rate, count in rates:
             seconds = sorted(arrived - put for put, arrived in bench.tell(count, rate))
             answer[str(rate)] = {
@@ -147,8 +149,6 @@ def _running(
             daemons = [stack.enter_context(daemon(folder, address)) for _ in range(replicas)]
         bench = Bench(address, slack, daemons)
         bench.wait_until_quiet()
-        if apart:
-            bench.wait_until_logs_are_found(jobs)
         bench.tell(WARM_UP * replicas, 0)
         bench.wait_until_quiet()
         yield bench
