@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from tests.jobs import a_job, an_outcome
-from watcher.message import Message, compose
+from watcher.alerts.message import Message, compose
 from watcher.model import (
     Delivery,
     DeliveryKind,

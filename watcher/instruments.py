@@ -14,7 +14,7 @@ from datetime import datetime
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, ProcessCollector
 
 from watcher import __version__
-from watcher.destination import DestinationKind
+from watcher.config.destination import DestinationKind
 from watcher.model import (
     STOP_DESTINATION,
     Delivery,

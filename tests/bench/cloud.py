@@ -23,7 +23,7 @@ from collections import Counter, defaultdict, deque
 from typing import Any
 
 from tests.bench.stub import NOTHING_SAVED, PAGE, record
-from watcher.aws.events import PROCESSING_JOB
+from watcher.jobs.events import PROCESSING_JOB
 
 Item = dict[str, dict[str, str]]
 """Attributes as DynamoDB's API writes them."""

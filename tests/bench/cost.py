@@ -31,14 +31,14 @@ from typing import Any
 
 from tests.bench.stubbed import calls, cloud
 from tests.doubles.slack import SlackDouble
-from watcher.app import EVALUATE_AT_LEAST, App
 from watcher.aws.queue import LONG_POLL
 from watcher.aws.sagemaker import TrainingJobs
-from watcher.config import Config
-from watcher.evaluate import A_MINUTE, LONGEST
+from watcher.config.settings import Config
+from watcher.daemon.app import EVALUATE_AT_LEAST, App
+from watcher.delivery.outbox import LONGEST_WAIT
+from watcher.evaluation.evaluator import A_MINUTE, LONGEST
+from watcher.jobs.pipeline import fingerprint
 from watcher.model import Evaluation
-from watcher.outbox import LONGEST_WAIT
-from watcher.pipeline import fingerprint
 from watcher.store.base import Look
 
 DAY = 86_400

@@ -21,8 +21,8 @@ from typing import Any
 
 from tests.doubles.slack import SlackDouble
 from tests.trials import save_trial, upload
-from watcher.app import App
-from watcher.config import Config
+from watcher.config.settings import Config
+from watcher.daemon.app import App
 from watcher.sandbox.cookbook import PARAMETERS
 from watcher.sandbox.process import Sandbox
 

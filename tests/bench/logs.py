@@ -22,7 +22,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from watcher.links import TRAINING_LOGS
+from watcher.aws.links import TRAINING_LOGS
 from watcher.sandbox.process import Sandbox
 
 BIN = Path(sys.executable).parent

@@ -15,8 +15,8 @@ import time
 import urllib.request
 from collections import Counter
 
-from watcher.app import App
-from watcher.config import Config, StoreSettings
+from watcher.config.settings import Config, StoreSettings
+from watcher.daemon.app import App
 from watcher.store.base import Look
 
 

@@ -21,9 +21,9 @@ from typing import Any
 import rules
 from rules import Collection, Step
 from tests.trials import save_trial
-from watcher.aws.event_files import SavedStep
-from watcher.aws.storage import Folder
-from watcher.aws.tensors import DebugOutput
+from watcher.debug_output.event_files import SavedStep
+from watcher.debug_output.reader import DebugOutput
+from watcher.debug_output.storage import Folder
 
 STEPS = 100_000
 NEVER_FIRES: dict[str, dict[str, str]] = {

@@ -24,12 +24,12 @@ from typing import Any
 import numpy as np
 
 from tests.doubles.debug_output import SavedJob
-from watcher.aws.event_files import of_all_steps
-from watcher.aws.position import OVERLAP, Position
-from watcher.aws.storage import Folder, S3Prefix
-from watcher.aws.tensors import THREADS, DebugOutput, Reader
+from watcher.debug_output.event_files import of_all_steps
+from watcher.debug_output.position import OVERLAP, Position
+from watcher.debug_output.reader import THREADS, DebugOutput, Reader
+from watcher.debug_output.storage import Folder, S3Prefix
+from watcher.debug_output.tfevents import decode
 from watcher.sandbox.process import Sandbox
-from watcher.tfevents import decode
 
 BUCKET, RUN, LARGE = "bench", "debug/run/debug-output", "debug/large/debug-output"
 TENSORS = 2

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from watcher.aws.storage import Folder, S3Prefix, Storage
+from watcher.debug_output.storage import Folder, S3Prefix, Storage
 from watcher.sandbox.process import Sandbox
 
 OBJECTS = {

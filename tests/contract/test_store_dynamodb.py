@@ -17,7 +17,7 @@ import pytest
 from tests.contract.samples import NOON, after, alert, arn, look, snapshot
 from tests.contract.tables import TABLE, create_table
 from watcher.errors import ConfigError, LeaseLost, StoreError
-from watcher.evaluate import MOST_STATE
+from watcher.evaluation.evaluator import MOST_STATE
 from watcher.model import (
     Delivery,
     DeliveryState,

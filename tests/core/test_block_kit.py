@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from tests.alerts import EVIDENCE, FINDING, NOW, SNAPSHOT, STOPPING, alert, delivery
 from tests.doubles.block_kit import mrkdwn_problems, problems
-from watcher.message import compose
+from watcher.alerts.message import compose
+from watcher.delivery.channels.block_kit import blocks, notification
 from watcher.model import Evidence, FindingKind, HookConfiguration, Reading
-from watcher.notify.block_kit import blocks, notification
 
 HOSTILE = "<!channel> <@U123> <https://evil.example|here> *bold* ```` ``` ` & \0 🎉 שלום \u202e \ud800 "
 

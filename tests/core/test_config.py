@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from watcher.config import Config, load
+from watcher.config.load import load
+from watcher.config.settings import Config
 from watcher.errors import ConfigError
 
 TOKEN = "xoxb-1-never-to-be-seen"

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from watcher.curves import Compared, compared, curves, decided_at, logarithmic
+from watcher.alerts.curves import Compared, compared, curves, decided_at, logarithmic
 from watcher.model import Evidence, Reading
 
 LOSS = tuple(Reading("loss", step, 1 / (step + 1)) for step in range(5))

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from watcher.destination import Destination, DestinationKind, public_url
+from watcher.config.destination import Destination, DestinationKind, public_url
 from watcher.errors import ConfigError
 
 TOPIC = "arn:aws:sns:eu-west-1:123456789012:training-alerts"

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.jobs import FIRED, NOON, a_job, an_ended_job, an_outcome
-from watcher.detect import detect, parse_step
+from watcher.jobs.detect import detect, parse_step
 from watcher.model import FindingKind, JobSnapshot, Outcome, RuleSource
 
 

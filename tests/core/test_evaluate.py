@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.jobs import NOON
-from watcher.evaluate import LONGEST, SHORTEST, next_interval, next_look, next_minute
+from watcher.evaluation.evaluator import LONGEST, SHORTEST, next_interval, next_look, next_minute
 from watcher.model import Evaluation, Reads
 
 intervals = st.floats(0, 1000)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from watcher.aws.events import PROCESSING_JOB, TRAINING_JOB, Unreadable, hint, look_again
+from watcher.jobs.events import PROCESSING_JOB, TRAINING_JOB, Unreadable, hint, look_again
 
 ARN = "arn:aws:sagemaker:us-east-1:111122223333:training-job/churn-xgb-2026-11-18-09-30-02-114"
 RULE_JOB = "arn:aws:sagemaker:us-east-1:111122223333:processing-job/churn-lossnotdecreasing-ee3df9a4"

@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 import rules
 from tests.jobs import FIRED, NOON, a_job, an_outcome
-from watcher.aws.event_files import SavedStep
-from watcher.detect import detect
-from watcher.evidence import _decided, _replay
+from watcher.alerts.evidence import _decided, _replay
+from watcher.debug_output.event_files import SavedStep
+from watcher.jobs.detect import detect
 
 
 def a_step(step: int, mode: str, tensor: str, value: NDArray[Any]) -> SavedStep:

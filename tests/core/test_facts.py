@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from tests.jobs import NOON, a_job, an_ended_job
-from watcher.facts import MOST_LISTED, cost, duration, facts, particulars
+from watcher.alerts.job_facts import MOST_LISTED, cost, facts, particulars
+from watcher.text import duration
 
 PRICES = {"ml.m5.xlarge": 0.23}
 

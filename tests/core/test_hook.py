@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from watcher.hook import (
+from watcher.lint.hook import (
     BUILT_IN,
     XGBOOST_REGEXES,
     Framework,

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from watcher.hyperparameters import public, telling
+from watcher.alerts.hyperparameters import public, telling
 
 
 def test_what_is_tuned_most_stands_first() -> None:

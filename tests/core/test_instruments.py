@@ -11,8 +11,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.jobs import NOON, a_job, an_outcome
 from watcher import __version__
-from watcher.detect import news
 from watcher.instruments import Instruments
+from watcher.jobs.detect import news
 from watcher.model import Delivery, DeliveryKind, DeliveryState, RuleConfiguration, RuleSource
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.doubles.clock import Clock
-from watcher.loops import Lag, Loops
+from watcher.web.loops import Lag, Loops
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ from tests.alerts import (
     delivery,
     update,
 )
-from watcher.message import (
+from watcher.alerts.message import (
     TITLE_LIMIT,
     Message,
     compose,

@@ -12,7 +12,7 @@ import rules
 from rules import Mode, Rule, Status, Verdict
 from tests.jobs import NOON, a_job
 from watcher.aws.metrics import Average
-from watcher.metric_steps import collections, modes, names, note, step_at, steps, time_of
+from watcher.evaluation.metric_steps import collections, modes, names, note, step_at, steps, time_of
 from watcher.model import FinalMetric
 
 XGBOOST = ("train:error", "validation:error", "train:auc", "validation:auc")

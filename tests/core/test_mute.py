@@ -10,9 +10,9 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from tests.jobs import NOON, a_job, an_ended_job, an_outcome
+from watcher.logs.rule_log import RuleLog
+from watcher.logs.stuck_rules import ERROR_STANDS, Heard, mute
 from watcher.model import JobSnapshot, Outcome, RuleSource
-from watcher.mute import ERROR_STANDS, Heard, mute
-from watcher.rule_log import RuleLog
 
 AFTER = 1800.0
 PROCESSING_JOB = "arn:aws:sagemaker:us-east-1:111122223333:processing-job/churn-lossnotdecreasing-0a1b2c3d"

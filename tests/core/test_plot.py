@@ -14,9 +14,10 @@ from matplotlib.figure import Figure
 
 from rules import Evidence, Status, Verdict
 from tests.alerts import FINDING
-from watcher import model, plot
+from watcher import model
+from watcher.alerts import plots
+from watcher.debug_output.series import Series, Summary, Value
 from watcher.model import Reading
-from watcher.series import Series, Summary, Value
 
 FALL = Evidence("loss", 60, 0.98, 40, 1.0, threshold=5.0, missed_by=3.0, needed=0.95)
 """A fall of 2 % where 5 % are wanted."""
@@ -63,7 +64,7 @@ def title(figure: Figure) -> list[str]:
 
 
 def test_the_compared_steps_are_marked_on_the_curve():
-    axes = plot.of_verdict([LOSS], fired(FALL), "LossNotDecreasing", "churn").axes[0]
+    axes = plots.of_verdict([LOSS], fired(FALL), "LossNotDecreasing", "churn").axes[0]
 
     assert line(axes, "loss")[:2] == [(0.0, 5.0), (10.0, 3.0)]
     assert rings(axes) == [(40.0, 1.0), (60.0, 0.98)]
@@ -71,13 +72,13 @@ def test_the_compared_steps_are_marked_on_the_curve():
 
 
 def test_what_the_rule_wants_is_drawn_from_the_value_before():
-    axes = plot.of_verdict([LOSS], fired(FALL), "LossNotDecreasing", "churn").axes[0]
+    axes = plots.of_verdict([LOSS], fired(FALL), "LossNotDecreasing", "churn").axes[0]
 
     assert line(axes, "what the rule wants") == [(40.0, 1.0), (60.0, 0.95)]
 
 
 def test_rule_job_step_and_sentence_stand_above():
-    figure = plot.of_verdict([LOSS], fired(FALL), "LossNotDecreasing", "churn")
+    figure = plots.of_verdict([LOSS], fired(FALL), "LossNotDecreasing", "churn")
 
     assert title(figure) == [
         "LossNotDecreasing: issues found at step 60 · churn",
@@ -89,7 +90,7 @@ def test_what_is_too_small_to_be_seen_is_drawn_again_larger():
     long = series([1 / (1 + number) for number in range(200)])
     row = Evidence("loss", 510, 1 / 52, 500, 1 / 51, 5.0, 5 - 100 / 52, needed=0.95 / 51)
 
-    whole, close = plot.of_verdict([long], fired(row, step=510), "LossNotDecreasing", "churn").axes
+    whole, close = plots.of_verdict([long], fired(row, step=510), "LossNotDecreasing", "churn").axes
 
     assert rings(whole) == rings(close)
     assert whole.get_xlim()[1] > 1900
@@ -101,7 +102,7 @@ def test_what_is_too_small_to_be_seen_is_drawn_again_larger():
 def test_a_number_about_a_tensor_that_none_of_the_curves_holds_is_not_marked():
     zeros = Evidence("loss", 60, 0.99, threshold=0.9, missed_by=0.09)
 
-    axes = plot.of_verdict([LOSS], fired(zeros), "AllZero", "churn").axes[0]
+    axes = plots.of_verdict([LOSS], fired(zeros), "AllZero", "churn").axes[0]
 
     assert rings(axes) == []
     assert "what the rule wants" not in legend(axes)
@@ -112,7 +113,7 @@ def test_a_number_about_a_tensor_that_none_of_the_curves_holds_is_not_marked():
 def test_where_there_is_no_finite_value_there_is_a_gap_and_the_step_is_marked_all_the_same(value):
     broken = series([1.0, 0.5, value])
 
-    axes = plot.of_verdict([broken], fired(Evidence("loss", 20, value), step=20), "R", "churn").axes[0]
+    axes = plots.of_verdict([broken], fired(Evidence("loss", 20, value), step=20), "R", "churn").axes[0]
 
     assert not math.isfinite(line(axes, "loss")[2][1])
     assert rings(axes) == []
@@ -122,7 +123,7 @@ def test_where_there_is_no_finite_value_there_is_a_gap_and_the_step_is_marked_al
 def test_where_nothing_was_found_there_are_only_the_curves():
     verdict = Verdict(Status.NO_ISSUES_FOUND, step=80)
 
-    figure = plot.of_verdict([LOSS], verdict, "LossNotDecreasing", "churn")
+    figure = plots.of_verdict([LOSS], verdict, "LossNotDecreasing", "churn")
 
     assert title(figure) == ["LossNotDecreasing: no issues found · churn"]
     assert legend(figure.axes[0]) == ["loss"]
@@ -139,7 +140,7 @@ FELL = model.Evidence(
 
 
 def test_the_picture_of_an_alert_shows_what_the_alert_tells():
-    figure = plot.of_evidence(replace(FELL, curve_from="From CloudWatch."), FINDING)
+    figure = plots.of_evidence(replace(FELL, curve_from="From CloudWatch."), FINDING)
 
     assert title(figure) == [
         "LossNotDecreasing at step 24 · churn-xgb-2026-11-20",
@@ -154,7 +155,7 @@ def test_the_picture_of_an_alert_shows_what_the_alert_tells():
 
 
 def test_a_curve_of_minutes_has_no_line_at_debuggers_step():
-    figure = plot.of_evidence(model.Evidence(curve=FELL.curve), FINDING)
+    figure = plots.of_evidence(model.Evidence(curve=FELL.curve), FINDING)
 
     assert legend(figure.axes[0]) == ["loss"]
 
@@ -162,13 +163,13 @@ def test_a_curve_of_minutes_has_no_line_at_debuggers_step():
 def test_a_curve_through_many_powers_of_ten_is_drawn_by_them():
     fading = model.Evidence(curve=tuple(Reading("w", step, 10.0**-step) for step in range(5)))
 
-    assert plot.of_evidence(fading, FINDING).axes[0].get_yscale() == "log"
-    assert plot.of_evidence(FELL, FINDING).axes[0].get_yscale() == "linear"
+    assert plots.of_evidence(fading, FINDING).axes[0].get_yscale() == "log"
+    assert plots.of_evidence(FELL, FINDING).axes[0].get_yscale() == "linear"
 
 
 def test_pictures_may_be_drawn_in_several_threads_at_once():
     with ThreadPoolExecutor(4) as pool:
-        pictures = list(pool.map(lambda _: plot.png(plot.of_evidence(FELL, FINDING)), range(8)))
+        pictures = list(pool.map(lambda _: plots.png(plots.of_evidence(FELL, FINDING)), range(8)))
 
     assert len(set(pictures)) == 1
     assert pictures[0].startswith(b"\x89PNG")
@@ -177,7 +178,7 @@ def test_pictures_may_be_drawn_in_several_threads_at_once():
 def test_a_larger_tensor_is_its_mean_between_its_least_and_greatest_value():
     weights = series([Summary((3,), -1.0, 1.0, 0.0), Summary((3,), -2.0, 4.0, 1.0)], "weight")
 
-    [axes] = plot.of_tensors([weights], "churn").axes
+    [axes] = plots.of_tensors([weights], "churn").axes
 
     [label] = legend(axes)
     assert label == "weight (mean, between least and greatest)"
@@ -186,7 +187,7 @@ def test_a_larger_tensor_is_its_mean_between_its_least_and_greatest_value():
 
 
 def test_modes_are_curves_of_their_own():
-    [axes] = plot.of_tensors([series([1.0], mode="TRAIN"), series([2.0], mode="EVAL")], "churn").axes
+    [axes] = plots.of_tensors([series([1.0], mode="TRAIN"), series([2.0], mode="EVAL")], "churn").axes
 
     assert legend(axes) == ["loss TRAIN", "loss EVAL"]
 
@@ -194,7 +195,7 @@ def test_modes_are_curves_of_their_own():
 def test_the_deciding_tensor_is_among_the_ten_that_are_drawn_of_many():
     many = [series([1.0], f"weight{number:02}") for number in range(30)]
 
-    axes = plot.of_verdict([*many, LOSS], fired(FALL), "R", "churn").axes[0]
+    axes = plots.of_verdict([*many, LOSS], fired(FALL), "R", "churn").axes[0]
 
     names = legend(axes)
     assert names[0] == "loss"
@@ -203,7 +204,7 @@ def test_the_deciding_tensor_is_among_the_ten_that_are_drawn_of_many():
 
 
 def test_without_values_it_says_so():
-    [axes] = plot.of_tensors([], "churn").axes
+    [axes] = plots.of_tensors([], "churn").axes
 
     assert axes.texts[0].get_text() == "no values to draw"
 
@@ -212,8 +213,8 @@ def test_names_are_drawn_as_they_are_even_if_they_look_like_formulas(tmp_path: P
     odd = series([1.0, 2.0], "_loss$\\frac$")
     file = tmp_path / "odd.png"
 
-    figure = plot.of_tensors([odd], "50 $ $x^$")
-    plot.save(figure, file)
+    figure = plots.of_tensors([odd], "50 $ $x^$")
+    plots.save(figure, file)
 
     assert legend(figure.axes[0]) == [" _loss$\\frac$"]
     assert file.read_bytes().startswith(b"\x89PNG")

@@ -8,10 +8,10 @@ from datetime import timedelta
 import pytest
 
 from tests.jobs import FIRED, NOON, a_job, an_ended_job, an_outcome
-from watcher import policy
-from watcher.config import Config, Route, Rules, Slack, Stop, Watch
-from watcher.detect import detect
+from watcher.config.settings import Config, Route, Rules, Slack, Stop, Watch
+from watcher.jobs.detect import detect
 from watcher.model import (
+    Decision,
     DeliveryKind,
     FinalMetric,
     Finding,
@@ -23,7 +23,8 @@ from watcher.model import (
     RuleSource,
     StopChoice,
 )
-from watcher.policy import Refusal
+from watcher.policy import evaluated_rules, routing
+from watcher.policy.stop_guards import Refusal, refusal
 
 FIRING = a_job(outcomes=(an_outcome("IssuesFound"),))
 
@@ -32,8 +33,8 @@ def the_finding(job: JobSnapshot) -> Finding:
     return detect(None, job, now=NOON, stopped_by_us=False)[0]
 
 
-def decide(job: JobSnapshot, *routes: Route, slack: str = "") -> policy.Decision:
-    return policy.decide(the_finding(job), job, Config(route=routes, slack=Slack(channel=slack)))
+def decide(job: JobSnapshot, *routes: Route, slack: str = "") -> Decision:
+    return routing.decide(the_finding(job), job, Config(route=routes, slack=Slack(channel=slack)))
 
 
 def test_the_first_route_that_matches_wins():
@@ -76,7 +77,7 @@ def test_stopping_is_opt_in():
 
 
 def test_the_alert_on_a_job_that_nobody_stops_names_the_command_that_does():
-    [alert] = policy.deliveries(the_finding(FIRING), decide(FIRING), Stop(), NOON)
+    [alert] = routing.deliveries(the_finding(FIRING), decide(FIRING), Stop(), NOON)
     assert alert.text.endswith(f"To stop it: watcher stop {FIRING.name}")
 
 
@@ -84,7 +85,7 @@ def test_a_profiler_rule_never_stops_a_job():
     job = a_job(outcomes=(an_outcome("IssuesFound", rule="ProfilerReport", source=RuleSource.PROFILER),))
     decision = decide(job, Route(stop=True))
     assert decision.stop is StopChoice.PROFILER
-    rows = policy.deliveries(the_finding(job), decision, Stop(), NOON)
+    rows = routing.deliveries(the_finding(job), decision, Stop(), NOON)
     assert [row.kind for row in rows] == [DeliveryKind.ALERT]
 
 
@@ -99,7 +100,7 @@ def test_a_job_that_has_ended_is_not_stopped():
 
 def test_a_stop_waits_for_the_grace_and_the_alert_says_how_to_prevent_it():
     decision = decide(FIRING, Route(stop=True))
-    alert, stop = policy.deliveries(the_finding(FIRING), decision, Stop(grace=300), NOON)
+    alert, stop = routing.deliveries(the_finding(FIRING), decision, Stop(grace=300), NOON)
     assert (alert.due_at, stop.due_at) == (NOON, NOON + timedelta(minutes=5))
     assert "12:05:00 UTC" in alert.text
     assert f"watcher stop {FIRING.name} --cancel" in alert.text
@@ -108,7 +109,7 @@ def test_a_stop_waits_for_the_grace_and_the_alert_says_how_to_prevent_it():
 def test_stops_of_two_jobs_have_lanes_of_their_own():
     jobs = [a_job(name, outcomes=(an_outcome("IssuesFound"),)) for name in ("one", "two")]
     lanes = {
-        policy.deliveries(the_finding(job), decide(job, Route(stop=True)), Stop(), NOON)[-1].lane
+        routing.deliveries(the_finding(job), decide(job, Route(stop=True)), Stop(), NOON)[-1].lane
         for job in jobs
     }
     assert len(lanes) == 2
@@ -116,14 +117,14 @@ def test_stops_of_two_jobs_have_lanes_of_their_own():
 
 def test_the_alert_names_the_route_that_stops_the_job():
     decision = decide(FIRING, Route(job="churn-*", stop=True))
-    alert = policy.deliveries(the_finding(FIRING), decision, Stop(), NOON)[0]
+    alert = routing.deliveries(the_finding(FIRING), decision, Stop(), NOON)[0]
     assert "route job churn-*, rule *" in alert.text
 
 
 def test_what_became_of_a_stop_is_told_wherever_the_alert_was():
     decision = decide(FIRING, Route(to=("console", "slack:#growth"), stop=True))
-    rows = policy.deliveries(the_finding(FIRING), decision, Stop(), NOON)
-    updates = policy.updates(rows, "stopped", NOON)
+    rows = routing.deliveries(the_finding(FIRING), decision, Stop(), NOON)
+    updates = routing.updates(rows, "stopped", NOON)
     assert [(row.kind, row.to, row.lane) for row in updates] == [
         (DeliveryKind.UPDATE, "console", "console"),
         (DeliveryKind.UPDATE, "slack:#growth", "slack:#growth"),
@@ -133,8 +134,8 @@ def test_what_became_of_a_stop_is_told_wherever_the_alert_was():
 
 def test_completed_jobs_are_told_only_when_asked_for():
     finding = the_finding(an_ended_job())
-    assert not policy.wanted(finding, Config())
-    assert policy.wanted(finding, Config(watch=Watch(report_completed=True)))
+    assert not routing.wanted(finding, Config())
+    assert routing.wanted(finding, Config(watch=Watch(report_completed=True)))
 
 
 @pytest.mark.parametrize(
@@ -150,12 +151,12 @@ def test_completed_jobs_are_told_only_when_asked_for():
     ],
 )
 def test_the_guards_refuse_to_stop(job, settings, expected):
-    assert policy.refusal(job, job.arn, settings, NOON) is expected
+    assert refusal(job, job.arn, settings, NOON) is expected
 
 
 def test_another_job_of_the_same_name_is_not_stopped():
     other = FIRING.arn.replace("111122223333", "444455556666")
-    assert policy.refusal(FIRING, other, Stop(), NOON) is Refusal.ANOTHER_JOB
+    assert refusal(FIRING, other, Stop(), NOON) is Refusal.ANOTHER_JOB
 
 
 MIRRORED = a_job(
@@ -165,7 +166,7 @@ MIRRORED = a_job(
 
 
 def rule_names(job: JobSnapshot, **settings: object) -> list[str]:
-    return [rule.name for rule in policy.local_rules(job, Rules.model_validate(settings))]
+    return [rule.name for rule in evaluated_rules.local_rules(job, Rules.model_validate(settings))]
 
 
 ATTACHED = {"local": "attach", "attach": [{"job": "churn-*", "rule": "Overfit"}]}
@@ -200,12 +201,12 @@ def test_rules_are_attached_to_a_job_without_tensors_that_has_metrics():
 
 def test_a_jobs_own_rules_are_not_evaluated_on_metrics():
     assert rule_names(replace(MIRRORED, hook=None, metrics=("train:loss",)), **ATTACHED) == []
-    assert not policy.reads_metrics(replace(MIRRORED, metrics=("train:loss",)))
+    assert not evaluated_rules.reads_metrics(replace(MIRRORED, metrics=("train:loss",)))
 
 
 def test_tensors_are_looked_for_first_where_there_may_be_some():
-    assert policy.first_reads(MIRRORED) is Reads.TENSORS
-    assert policy.first_reads(replace(MIRRORED, hook=None)) is Reads.METRICS
+    assert evaluated_rules.first_reads(MIRRORED) is Reads.TENSORS
+    assert evaluated_rules.first_reads(replace(MIRRORED, hook=None)) is Reads.METRICS
 
 
 def test_profiler_rules_are_not_evaluated_locally():
@@ -223,30 +224,30 @@ def test_a_custom_rule_is_not_taken_for_the_built_in_one_of_its_name():
 def test_debuggers_issue_and_watchers_own_are_twins():
     debugger = the_finding(FIRING)
     local = the_finding(a_job(outcomes=(an_outcome("IssuesFound", source=RuleSource.LOCAL),)))
-    assert (policy.twin(debugger), policy.twin(local)) == (local.id, debugger.id)
+    assert (routing.twin(debugger), routing.twin(local)) == (local.id, debugger.id)
 
 
 def test_the_other_evaluator_counts_from_when_it_has_come_to_an_end():
     debugger = an_outcome("IssuesFound")
     for status, judged in (("InProgress", False), ("NoIssuesFound", True), ("IssuesFound", True)):
         job = a_job(outcomes=(debugger, replace(debugger, source=RuleSource.LOCAL, status=status)))
-        assert policy.judged_twice(the_finding(job), job) is judged
+        assert routing.judged_twice(the_finding(job), job) is judged
     alone = a_job(outcomes=(debugger,))
-    assert not policy.judged_twice(the_finding(alone), alone)
+    assert not routing.judged_twice(the_finding(alone), alone)
 
 
 def test_a_profilers_issue_and_a_rule_that_could_not_run_have_no_twin():
     profiler = an_outcome("IssuesFound", source=RuleSource.PROFILER)
-    assert policy.twin(the_finding(a_job(outcomes=(profiler,)))) is None
-    assert policy.twin(the_finding(a_job(outcomes=(an_outcome("Error"),)))) is None
+    assert routing.twin(the_finding(a_job(outcomes=(profiler,)))) is None
+    assert routing.twin(the_finding(a_job(outcomes=(an_outcome("Error"),)))) is None
 
 
 def test_who_finds_the_same_later_is_added_to_the_alert_and_stops_nothing():
     first = the_finding(a_job(outcomes=(an_outcome("IssuesFound", source=RuleSource.LOCAL, step=14),)))
     route = Config(route=(Route(to=("console", "slack:#growth"), stop=True),))
-    rows = policy.deliveries(first, policy.decide(first, FIRING, route), route.stop, NOON)
+    rows = routing.deliveries(first, routing.decide(first, FIRING, route), route.stop, NOON)
     second = the_finding(a_job(outcomes=(an_outcome("IssuesFound", details=FIRED),)))
-    agreement = policy.agreement(second, rows, NOON)
+    agreement = routing.agreement(second, rows, NOON)
     assert [(row.kind, row.to, row.finding_id) for row in agreement] == [
         (DeliveryKind.UPDATE, "console", second.id),
         (DeliveryKind.UPDATE, "slack:#growth", second.id),

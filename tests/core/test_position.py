@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from watcher.aws.event_files import EventFile
-from watcher.aws.position import OVERLAP, WAITING, Position
+from watcher.debug_output.event_files import EventFile
+from watcher.debug_output.position import OVERLAP, WAITING, Position
 
 
 def file(step: int, worker: int = 0) -> EventFile:

@@ -1,6 +1,6 @@
 """The last few of something."""
 
-from watcher.recent import Recent
+from watcher.lru import Recent
 
 
 def test_the_newest_stay_and_what_is_put_again_is_new():

@@ -8,12 +8,12 @@ from datetime import timedelta
 import pytest
 
 from tests.jobs import NOON, a_job, an_ended_job, an_outcome
-from watcher.config import Watch
+from watcher.config.settings import Watch
+from watcher.jobs.pipeline import PROFILER_REFRESH, fingerprint, matches, schedule
+from watcher.jobs.reconcile import due
+from watcher.jobs.work import Urgency
 from watcher.model import FinalMetric, RuleConfiguration, RuleSource
-from watcher.pipeline import PROFILER_REFRESH, fingerprint, matches, schedule
-from watcher.reconcile import due
 from watcher.store.base import WatchedJob
-from watcher.work import Urgency
 
 PROFILED = a_job(rules=(RuleConfiguration("ProfilerReport", RuleSource.PROFILER),))
 

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from watcher.notify import retry_after
+from watcher.delivery.channels import retry_after
 
 NOW = datetime(2026, 11, 20, 10, 0, tzinfo=UTC)
 

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 import rules
 from rules import Evidence, Status, Verdict
 from tests.jobs import ARN, NOON
-from watcher import rule_log
-from watcher.rule_log import LINES_SHOWN, LONGEST, RuleLog, excerpt, local_stream
+from watcher.logs import rule_log
+from watcher.logs.rule_log import LINES_SHOWN, LONGEST, RuleLog, excerpt, local_stream
 
 
 def record(said: str, level: str = "INFO", place: str = "loss_decrease.py:305") -> str:

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from watcher.aws.event_files import SavedStep
-from watcher.series import Collector, Summary, document, kept, once
-from watcher.views import to_json
+from watcher.debug_output.event_files import SavedStep
+from watcher.debug_output.series import Collector, Summary, document, kept, once
+from watcher.store.views import to_json
 
 
 def saved(step: int, mode: str = "GLOBAL", mode_step: int | None = None, **tensors: Any) -> SavedStep:

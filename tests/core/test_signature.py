@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from watcher.notify.signature import sign, verify
+from watcher.delivery.channels.signature import sign, verify
 
 NOW = datetime(2026, 11, 20, 10, 0, tzinfo=UTC)
 

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.jobs import NOON, a_job, an_ended_job
+from watcher.alerts.cost import Spend, remaining, spend
 from watcher.model import JobSnapshot
-from watcher.spend import Spend, remaining, spend
 
 PRICES = {"ml.m5.xlarge": 0.23, "ml.p4d.24xlarge": 37.69}
 HOUR = timedelta(hours=1)

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from tests.jobs import NOON, a_job, an_ended_job
 from watcher.aws.metrics import Average, Query, Series, period
+from watcher.evaluation.steps import Incomplete, MetricSteps
 from watcher.model import JobSnapshot
-from watcher.steps import Incomplete, MetricSteps
 
 BEGAN = NOON - timedelta(minutes=40)
 MINUTE = timedelta(minutes=1)

@@ -8,9 +8,9 @@ import pytest
 from rich.console import Console
 
 from tests.contract.samples import NOON
-from watcher.phrases import ago, duration
-from watcher.tables import MOST_ROWS, Table, print_jobs
-from watcher.views import JobView
+from watcher.cli.tables import MOST_ROWS, Table, print_jobs
+from watcher.store.views import JobView
+from watcher.text import ago, roughly
 
 
 def printed(table: Table, *, terminal: bool, width: int = 80) -> str:
@@ -55,7 +55,7 @@ def test_a_time_is_told_as_people_would(seconds, words):
 
 def test_a_time_that_nobody_knows_is_left_empty():
     assert ago(None, NOON) == ""
-    assert duration(90) == "2 min"
+    assert roughly(90) == "2 min"
 
 
 def test_without_a_terminal_columns_are_plain_aligned_and_never_cut():

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from watcher.alerts.text_plot import HEIGHT, text_plot
 from watcher.model import Evidence, Reading
-from watcher.text_plot import HEIGHT, text_plot
 
 
 def curve(*values: float, tensor: str = "train-error") -> tuple[Reading, ...]:

@@ -5,9 +5,9 @@ import json
 import pytest
 
 from tests.contract.samples import NOON, after, arn, delivery, finding, look, snapshot
-from watcher import views
 from watcher.errors import UsageError
 from watcher.model import DeliveryKind, DeliveryState, Outcome, RuleSource
+from watcher.store import views
 from watcher.store.memory import MemoryStore
 
 URL = "sqlite:///watcher.db"

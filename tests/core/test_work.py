@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 
-from watcher.work import LookAgain, Pace, Urgency
+from watcher.jobs.work import LookAgain, Pace, Urgency
 
 
 def test_what_has_ended_is_looked_at_first():

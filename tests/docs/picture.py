@@ -12,7 +12,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from watcher.message import Message, compose
+from watcher.alerts.message import Message, compose
+from watcher.delivery.channels.console import render
 from watcher.model import (
     Delivery,
     DeliveryKind,
@@ -28,7 +29,6 @@ from watcher.model import (
     delivery_id,
     finding_id,
 )
-from watcher.notify.console import render
 
 FILE = Path(__file__).parents[2] / "docs" / "alert.svg"
 

@@ -12,7 +12,7 @@ from pydantic import BaseModel, SecretStr
 from pydantic._internal._docs_extraction import extract_docstrings_from_cls
 from pydantic.fields import FieldInfo
 
-from watcher.config import Config
+from watcher.config.settings import Config
 
 
 def rows() -> Iterator[str]:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from cfnlint.decode.cfn_yaml import load as load_template
 
-from watcher.config import load
+from watcher.config.load import load
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "deploy/README.md").read_text()

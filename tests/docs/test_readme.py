@@ -13,13 +13,14 @@ import typer.main
 from rules import Evidence, Status, Verdict
 from tests.contract.samples import NOON, delivery, finding, look
 from tests.docs import settings, webhook
-from watcher import backtest, views
-from watcher.aws.storage import Folder
-from watcher.aws.tensors import DebugOutput
 from watcher.cli import app
-from watcher.config import load
+from watcher.config.load import load
+from watcher.debug_output.reader import DebugOutput
+from watcher.debug_output.storage import Folder
+from watcher.evaluation import backtest
+from watcher.evaluation.saved_data import Saved
 from watcher.model import DeliveryState, FindingKind, RuleSource
-from watcher.saved import Saved
+from watcher.store import views
 from watcher.store.memory import MemoryStore
 
 ROOT = Path(__file__).parents[2]

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from tests.docs.picture import message
-from watcher.notify.webhook import document
+from watcher.delivery.channels.webhook import document
 
 WIDTH = 80
 

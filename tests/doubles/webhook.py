@@ -17,7 +17,7 @@ from datetime import datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self, cast
 
-from watcher.notify.signature import HEADER, verify
+from watcher.delivery.channels.signature import HEADER, verify
 
 
 @dataclass

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from tests.doubles.slack import SlackDouble
-from watcher.app import App
-from watcher.config import Config
+from watcher.config.settings import Config
+from watcher.daemon.app import App
 from watcher.sandbox.process import Sandbox
 
 PATIENCE = 20.0

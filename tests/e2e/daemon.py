@@ -6,14 +6,15 @@ import os
 import signal
 from collections.abc import Mapping
 
+import watcher.alerts.plots
+
 # What a daemon imports late, its first delivery would wait for: the fork server has it already.
-import watcher.aws.tensors
-import watcher.notify.slack
-import watcher.plot
+import watcher.debug_output.reader
+import watcher.delivery.channels.slack
 import watcher.store.dynamodb.store
 import watcher.store.sqlite  # noqa: F401
-from watcher.app import App
-from watcher.config import Config
+from watcher.config.settings import Config
+from watcher.daemon.app import App
 
 LEASE = 1.0
 

@@ -15,9 +15,9 @@ from tests.doubles.slack import SlackDouble
 from tests.e2e.conftest import changed, eventually, issue, running, texts
 from tests.e2e.user import User, judged
 from tests.stacks import create
-from watcher.app import App
-from watcher.config import Config
-from watcher.preflight import State, preflight
+from watcher.cli.preflight import State, preflight
+from watcher.config.settings import Config
+from watcher.daemon.app import App
 from watcher.sandbox.process import Sandbox
 
 MEMBER, REFUSING = "444455556666", "777788889999"

@@ -11,8 +11,8 @@ from typing import Any
 from tests.doubles.block_kit import problems
 from tests.doubles.slack import SlackDouble
 from tests.e2e.conftest import eventually, issue, running
-from watcher.app import App
-from watcher.config import Config
+from watcher.config.settings import Config
+from watcher.daemon.app import App
 from watcher.sandbox.process import Sandbox
 
 MEMBERS = {

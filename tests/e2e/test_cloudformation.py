@@ -18,8 +18,9 @@ from tests.e2e.conftest import arn, eventually, issue, running
 from tests.e2e.process import Watcher
 from tests.e2e.user import judged
 from tests.stacks import DEPLOY, Stack, create_service
-from watcher.app import App
-from watcher.config import Config, load
+from watcher.config.load import load
+from watcher.config.settings import Config
+from watcher.daemon.app import App
 from watcher.sandbox.process import Sandbox
 
 SETTINGS = load_template(str(DEPLOY / "ecs.yaml"))["Parameters"]["Settings"]["Default"]

@@ -11,8 +11,8 @@ from structlog.testing import capture_logs
 from tests.doubles.slack import SlackDouble
 from tests.doubles.webhook import WebhookDouble
 from tests.e2e.conftest import arn, changed, eventually, issue, running, texts
-from watcher.app import App, utc_now
-from watcher.config import Config
+from watcher.config.settings import Config
+from watcher.daemon.app import App, utc_now
 from watcher.model import DeliveryState
 from watcher.sandbox.process import Sandbox
 

@@ -16,8 +16,8 @@ import rules
 from tests.doubles.slack import SlackDouble
 from tests.e2e.conftest import arn, changed, eventually, issue, running
 from tests.trials import save_trial, upload
-from watcher.app import App
-from watcher.config import Config
+from watcher.config.settings import Config
+from watcher.daemon.app import App
 from watcher.sandbox.cookbook import PARAMETERS
 from watcher.sandbox.process import Sandbox
 
@@ -361,7 +361,7 @@ def test_a_rule_that_would_remember_too_much_ends_with_the_mend_and_the_others_g
     s3: Any,
     monkeypatch: pytest.MonkeyPatch,
 ):
-    monkeypatch.setattr("watcher.evaluate.MOST_STATE", 1000)
+    monkeypatch.setattr("watcher.evaluation.evaluator.MOST_STATE", 1000)
     upload(trial[0], s3, BUCKET, "churn")
     place(
         sandbox,

@@ -11,8 +11,8 @@ import pytest
 from tests.doubles.slack import SlackDouble
 from tests.e2e.conftest import changed, eventually, issue, running
 from tests.e2e.queues import Queues, create_queues, event
-from watcher.app import App
-from watcher.config import Config
+from watcher.config.settings import Config
+from watcher.daemon.app import App
 from watcher.sandbox.process import Sandbox
 
 QUIET = 3600

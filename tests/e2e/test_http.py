@@ -14,8 +14,8 @@ from tests.contract.tables import TABLE, create_table
 from tests.doubles.pings import Pings
 from tests.doubles.slack import SlackDouble
 from tests.e2e.conftest import changed, eventually, issue, running
-from watcher.app import App
-from watcher.config import Config
+from watcher.config.settings import Config
+from watcher.daemon.app import App
 from watcher.errors import ConfigError
 from watcher.sandbox.process import Sandbox
 

@@ -21,7 +21,7 @@ import pytest
 from tests.doubles.slack import Conversation, SlackDouble
 from tests.e2e.conftest import SLOW, Stall, changed, eventually, issue
 from tests.e2e.daemon import run_daemon
-from watcher.config import Config
+from watcher.config.settings import Config
 from watcher.model import DeliveryKind, DeliveryState
 from watcher.sandbox.process import Sandbox
 from watcher.store import open_store

@@ -22,11 +22,11 @@ from tests.e2e.conftest import arn, changed, eventually, issue, running, texts
 from tests.e2e.user import User, judged
 from tests.stacks import POLICY, Stack, create_service
 from tests.trials import save_trial, upload
-from watcher.app import App
 from watcher.aws.session import Aws, translate
-from watcher.config import Config
+from watcher.cli.preflight import Check, State, preflight
+from watcher.config.settings import Config
+from watcher.daemon.app import App
 from watcher.errors import AccessDenied
-from watcher.preflight import Check, State, preflight
 from watcher.sandbox import cookbook
 from watcher.sandbox.cookbook import PARAMETERS
 from watcher.sandbox.process import Sandbox

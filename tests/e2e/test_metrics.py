@@ -11,8 +11,8 @@ import pytest
 
 from tests.doubles.slack import SlackDouble
 from tests.e2e.conftest import arn, changed, eventually, issue, running
-from watcher.app import App, utc_now
-from watcher.config import Config
+from watcher.config.settings import Config
+from watcher.daemon.app import App, utc_now
 from watcher.model import Reads
 from watcher.sandbox.process import Sandbox
 

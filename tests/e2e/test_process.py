@@ -15,7 +15,7 @@ import pytest
 from tests.doubles.slack import SlackDouble
 from tests.e2e.conftest import Stall, eventually, issue, texts
 from tests.e2e.process import TIME_TO_END, Watcher
-from watcher.config import Config
+from watcher.config.settings import Config
 from watcher.model import DeliveryState
 from watcher.sandbox.process import Sandbox
 from watcher.store import open_store

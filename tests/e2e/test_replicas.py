@@ -25,7 +25,7 @@ from tests.doubles.slack import Conversation, SlackDouble
 from tests.e2e.conftest import Stall, arn, changed, eventually, issue
 from tests.e2e.daemon import run_daemon
 from tests.e2e.queues import Queues, create_queues, event
-from watcher.config import Config
+from watcher.config.settings import Config
 from watcher.model import FindingKind, RuleSource, finding_id
 from watcher.sandbox.process import Sandbox
 from watcher.store import open_store

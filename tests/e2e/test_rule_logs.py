@@ -9,9 +9,9 @@ from typing import Any
 from tests.doubles.slack import SlackDouble
 from tests.e2e.conftest import changed, eventually, running, texts
 from tests.e2e.test_kill import kill, start
-from watcher.app import App
-from watcher.config import Config
-from watcher.mute import ERROR_STANDS
+from watcher.config.settings import Config
+from watcher.daemon.app import App
+from watcher.logs.stuck_rules import ERROR_STANDS
 from watcher.sandbox.process import Sandbox
 
 RULE = "LossNotDecreasing"

@@ -23,7 +23,7 @@ from tests.image import engineless
 from tests.image.engineless import Container, innermost
 from tests.stacks import DEPLOY
 from tests.trials import save_trial, upload
-from watcher.app import DRAIN
+from watcher.daemon.app import DRAIN
 from watcher.sandbox.cookbook import PARAMETERS
 from watcher.sandbox.process import Sandbox
 

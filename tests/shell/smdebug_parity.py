@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from watcher.aws.event_files import SavedStep
-from watcher.aws.storage import Folder
-from watcher.aws.tensors import DebugOutput, Reader
+from watcher.debug_output.event_files import SavedStep
+from watcher.debug_output.reader import DebugOutput, Reader
+from watcher.debug_output.storage import Folder
 
 Values = dict[tuple[str, str, int, str], Any]
 """By mode, name as saved, step of the mode, worker."""
@@ -20,7 +20,7 @@ def compare(folder: Path) -> Values:
     """Asserts that both agree; gives the values, for a test to see that there are some."""
     from smdebug.trials import create_trial
 
-    from watcher.trial import SavedTrial
+    from watcher.evaluation.trial import SavedTrial
 
     (folder / "training_job_end.ts").touch()  # else smdebug would wait for more
     theirs = create_trial(str(folder))

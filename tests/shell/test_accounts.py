@@ -9,7 +9,7 @@ from pydantic import SecretStr
 
 from watcher.aws.accounts import Accounts
 from watcher.aws.session import translate
-from watcher.config import Account
+from watcher.config.settings import Account
 from watcher.errors import AccessDenied
 from watcher.sandbox.process import Sandbox
 

@@ -22,13 +22,13 @@ from botocore.config import Config as ClientConfig
 
 from tests.shell.conftest import Ran
 from watcher.aws.accounts import Accounts
+from watcher.aws.links import TRAINING_LOGS
 from watcher.aws.session import PUBLISH_ONCE, Aws
-from watcher.config import Rules
+from watcher.config.settings import Rules
 from watcher.errors import AccessDenied
-from watcher.follow import EVERY, LAST_LINES, Line, RulesLog, follow
-from watcher.links import TRAINING_LOGS
-from watcher.named import find_job
-from watcher.rule_log import local_stream
+from watcher.jobs.find import find_job
+from watcher.logs.follow import EVERY, LAST_LINES, Line, RulesLog, follow
+from watcher.logs.rule_log import local_stream
 from watcher.sandbox.process import Sandbox
 
 Watcher = Callable[..., Ran]

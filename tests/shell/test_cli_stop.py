@@ -13,7 +13,7 @@ import pytest
 
 from tests.contract.samples import NOON, after, arn, delivery, finding, look
 from tests.shell.conftest import Ran
-from watcher import manual_stop
+from watcher.cli import manual_stop
 from watcher.model import DeliveryKind
 from watcher.sandbox.process import Sandbox
 from watcher.store import open_store

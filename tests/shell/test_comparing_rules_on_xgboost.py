@@ -15,9 +15,9 @@ from rules.overtraining import Overtraining
 from rules.similar_across_runs import SimilarAcrossRuns
 from rules.tensor_variance import TensorVariance
 from rules.unchanged_tensor import UnchangedTensor
-from watcher.aws.event_files import SavedStep
-from watcher.aws.storage import Folder
-from watcher.aws.tensors import DebugOutput
+from watcher.debug_output.event_files import SavedStep
+from watcher.debug_output.reader import DebugOutput
+from watcher.debug_output.storage import Folder
 
 Trials = Mapping[str, DebugOutput]
 

@@ -28,9 +28,9 @@ from tests.shell.xgboost_job import (
     run,
     start,
 )
-from watcher.aws.event_files import SavedStep
-from watcher.aws.storage import S3Prefix
-from watcher.aws.tensors import DebugOutput
+from watcher.debug_output.event_files import SavedStep
+from watcher.debug_output.reader import DebugOutput
+from watcher.debug_output.storage import S3Prefix
 from watcher.errors import WatcherError
 from watcher.sandbox.containers.xgboost import train
 from watcher.sandbox.process import Sandbox

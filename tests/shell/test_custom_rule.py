@@ -11,8 +11,8 @@ import pytest
 
 from rules import RuleError, Status, Verdict
 from tests.doubles.debug_output import SavedJob, reduced
-from watcher.aws.storage import Folder
-from watcher.aws.tensors import DebugOutput
+from watcher.debug_output.reader import DebugOutput
+from watcher.debug_output.storage import Folder
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:Call to deprecated create function:DeprecationWarning"),
@@ -108,7 +108,7 @@ def rule(job: SavedJob, source: Path) -> Evaluate:
     """An evaluation of a rule of the file on the job."""
 
     def rule(name: str, *others: SavedJob, **parameters: str) -> Any:
-        from watcher.custom_rule import CustomRule, load
+        from watcher.evaluation.custom_rule import CustomRule, load
 
         return CustomRule(
             load(name, source),
@@ -158,7 +158,7 @@ def test_it_follows_a_job_without_ever_waiting(job: SavedJob, rule: Evaluate) ->
 
 
 def test_it_is_invoked_at_each_saved_step_once_and_in_order(job: SavedJob, source: Path) -> None:
-    from watcher.custom_rule import CustomRule, load
+    from watcher.evaluation.custom_rule import CustomRule, load
 
     found = load("CustomGradientRule", source)
     evaluation = CustomRule(found, {}, DebugOutput(Folder(job.folder)))
@@ -254,7 +254,7 @@ def test_parameters_that_a_rule_does_not_take_are_an_error(job: SavedJob, rule: 
 
 
 def test_a_rule_that_a_file_does_not_hold_is_refused_with_those_that_it_does(source: Path) -> None:
-    from watcher.custom_rule import load
+    from watcher.evaluation.custom_rule import load
 
     with pytest.raises(
         RuleError, match=r"my_rules\.py holds no rule 'Custom'; there are: Broken, CustomGrad"
@@ -264,7 +264,7 @@ def test_a_rule_that_a_file_does_not_hold_is_refused_with_those_that_it_does(sou
 
 @pytest.mark.parametrize("text", ["import nothing_of_that_name", "class A("])
 def test_a_file_that_cannot_be_imported_is_named(source: Path, text: str) -> None:
-    from watcher.custom_rule import load
+    from watcher.evaluation.custom_rule import load
 
     source.write_text(text)
     with pytest.raises(
@@ -275,7 +275,7 @@ def test_a_file_that_cannot_be_imported_is_named(source: Path, text: str) -> Non
 
 @pytest.mark.parametrize("name", ["rules.txt", "missing.py"])
 def test_a_file_that_is_none_is_refused(tmp_path: Path, name: str) -> None:
-    from watcher.custom_rule import load
+    from watcher.evaluation.custom_rule import load
 
     with pytest.raises(RuleError, match=name.replace(".", r"\.")):
         load("Custom", tmp_path / name)
@@ -284,7 +284,7 @@ def test_a_file_that_is_none_is_refused(tmp_path: Path, name: str) -> None:
 def test_an_installed_distribution_offers_a_rule_by_its_entry_point(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from watcher.custom_rule import load
+    from watcher.evaluation.custom_rule import load
 
     info = tmp_path / "my_rules-1.0.dist-info"
     info.mkdir()
@@ -304,7 +304,7 @@ def test_an_installed_distribution_offers_a_rule_by_its_entry_point(
 
 
 def test_a_value_that_is_no_longer_kept_is_read_again(job: SavedJob, monkeypatch: pytest.MonkeyPatch) -> None:
-    from watcher import trial
+    from watcher.evaluation import trial
 
     monkeypatch.setattr(trial, "KEPT_BYTES", 3000)
     job.collections()
@@ -323,7 +323,7 @@ def test_a_value_that_is_no_longer_kept_is_read_again(job: SavedJob, monkeypatch
 def test_a_value_whose_file_has_gone_is_unavailable(job: SavedJob) -> None:
     from smdebug.exceptions import TensorUnavailableForStep
 
-    from watcher.trial import SavedTrial
+    from watcher.evaluation.trial import SavedTrial
 
     job.collections()
     losses(job, 1, 2)

@@ -15,10 +15,10 @@ from prometheus_client import CollectorRegistry
 
 from watcher.aws.queue import Depth
 from watcher.instruments import Instruments
-from watcher.loops import Loops
-from watcher.momentary import Momentary
-from watcher.readiness import Readiness
 from watcher.store.memory import MemoryStore
+from watcher.web.gauges import Momentary
+from watcher.web.loops import Loops
+from watcher.web.readiness import Readiness
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 DASHBOARD = json.loads((DEPLOY / "grafana.json").read_text())

@@ -15,8 +15,8 @@ import pytest
 from cfnlint.decode.cfn_yaml import load as load_template
 
 from tests.stacks import DEPLOY, POLICY, Stack, create, create_service
-from watcher.app import DRAIN
-from watcher.config import load
+from watcher.config.load import load
+from watcher.daemon.app import DRAIN
 from watcher.sandbox.process import Sandbox
 from watcher.store.dynamodb.items import EXPIRES_AT
 from watcher.store.dynamodb.table import KEYS

@@ -13,11 +13,10 @@ from structlog.testing import capture_logs
 
 from tests.doubles.cloudwatch import CloudWatchDouble
 from tests.jobs import a_job
-from watcher import policy
 from watcher.aws.accounts import Accounts
-from watcher.config import Rules
+from watcher.config.settings import Rules
 from watcher.errors import AccessDenied
-from watcher.evaluate import A_LOOK_BACK, Evaluator
+from watcher.evaluation.evaluator import A_LOOK_BACK, Evaluator
 from watcher.model import (
     Evaluation,
     HookConfiguration,
@@ -27,6 +26,7 @@ from watcher.model import (
     RuleConfiguration,
     RuleSource,
 )
+from watcher.policy import evaluated_rules
 from watcher.sandbox.process import Sandbox
 from watcher.store.base import JobRecord
 
@@ -69,7 +69,7 @@ class Watched:
     def know(self, *jobs: JobSnapshot) -> None:
         for one in jobs:
             known = self.records.get(one.name)
-            begins = Evaluation(due_at=self.now, reads=policy.first_reads(one))
+            begins = Evaluation(due_at=self.now, reads=evaluated_rules.first_reads(one))
             evaluation = known.evaluation if known else begins
             self.records[one.name] = JobRecord(one, NOW, NOW, watching=True, evaluation=evaluation)
 

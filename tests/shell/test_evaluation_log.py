@@ -11,12 +11,12 @@ import pytest
 from structlog.testing import capture_logs
 
 from tests.jobs import a_job
-from watcher.aws import evaluation_log
-from watcher.aws.evaluation_log import EvaluationLog, local_streams
+from watcher.aws.refused_calls import Faults
 from watcher.aws.session import Aws
-from watcher.faults import Faults
+from watcher.logs import evaluation_log
+from watcher.logs.evaluation_log import EvaluationLog, local_streams
+from watcher.logs.rule_log import Line
 from watcher.model import JobSnapshot
-from watcher.rule_log import Line
 from watcher.sandbox.process import Sandbox
 
 GROUP = "/watcher/evaluations"

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from tests.jobs import a_job
+from watcher.alerts.evidence import CURVE, Gatherer
 from watcher.aws.accounts import Accounts
-from watcher.config import Rules
-from watcher.evidence import CURVE, Gatherer
+from watcher.config.settings import Rules
 from watcher.model import (
     Evidence,
     FinalMetric,

@@ -11,10 +11,10 @@ from structlog.testing import capture_logs
 from tests.doubles.clock import Clock
 from tests.doubles.pings import Pings
 from watcher.errors import StoreError
-from watcher.heartbeat import Heartbeat
-from watcher.loops import Loops
-from watcher.readiness import FRESH, Readiness
 from watcher.store.memory import MemoryStore
+from watcher.web.heartbeat import Heartbeat
+from watcher.web.loops import Loops
+from watcher.web.readiness import FRESH, Readiness
 
 
 class Store(MemoryStore):

@@ -12,22 +12,22 @@ import pytest
 from structlog.testing import capture_logs
 
 from tests.jobs import a_job, an_outcome
+from watcher.alerts.evidence import Gatherer
 from watcher.aws.accounts import Accounts
-from watcher.aws.logs import JobLogs
-from watcher.aws.rule_logs import LOOKED_FOR, RuleLogs
+from watcher.aws.refused_calls import Faults
 from watcher.aws.session import Aws
-from watcher.config import Account, Config
-from watcher.evidence import Gatherer
-from watcher.faults import Faults
+from watcher.config.settings import Account, Config
 from watcher.instruments import Instruments
-from watcher.listen import Listener
+from watcher.jobs.pipeline import Pipeline
+from watcher.jobs.reconcile import Reconciler
+from watcher.jobs.work import LookAgain, Pace
+from watcher.logs.listener import Listener
+from watcher.logs.rule_logs import LOOKED_FOR, RuleLogs
+from watcher.logs.streams import JobLogs
 from watcher.model import Finding
-from watcher.pipeline import Pipeline
-from watcher.reconcile import Reconciler
 from watcher.sandbox.process import Sandbox
 from watcher.store.base import Look
 from watcher.store.memory import MemoryStore
-from watcher.work import LookAgain, Pace
 
 CHURN = "arn:aws:sagemaker:us-east-1:123456789012:training-job/churn"
 RULE = "LossNotDecreasing"

@@ -44,14 +44,14 @@ class Terminal(io.StringIO):
 
 
 def test_a_line_is_json_with_level_logger_and_the_time_in_utc(stream):
-    structlog.get_logger("watcher.outbox").info("delivered", to="slack:#ml", attempts=2)
+    structlog.get_logger("watcher.delivery.outbox").info("delivered", to="slack:#ml", attempts=2)
 
     [line] = lines(stream)
     assert str(line.pop("timestamp")).endswith("Z")
     assert line == {
         "event": "delivered",
         "level": "info",
-        "logger": "watcher.outbox",
+        "logger": "watcher.delivery.outbox",
         "to": "slack:#ml",
         "attempts": 2,
     }
@@ -62,7 +62,7 @@ def test_on_a_terminal_a_line_is_for_people(stream, monkeypatch):
     terminal = Terminal()
     log.configure(terminal)
 
-    structlog.get_logger("watcher.outbox").info("delivered", to="slack:#ml")
+    structlog.get_logger("watcher.delivery.outbox").info("delivered", to="slack:#ml")
 
     assert "delivered" in terminal.getvalue()
     assert "to=slack:#ml" in terminal.getvalue()
@@ -73,7 +73,7 @@ def test_configuring_again_replaces_the_stream_and_doubles_no_line(stream):
     second = io.StringIO()
     log.configure(second)
 
-    structlog.get_logger("watcher.app").warning("once")
+    structlog.get_logger("watcher.daemon.app").warning("once")
 
     assert stream.getvalue() == ""
     assert len(lines(second)) == 1
@@ -81,9 +81,9 @@ def test_configuring_again_replaces_the_stream_and_doubles_no_line(stream):
 
 def test_job_and_rule_that_are_bound_stand_in_every_line_even_in_those_of_others(stream):
     with structlog.contextvars.bound_contextvars(job="churn-xgb", rule="Overfit"):
-        structlog.get_logger("watcher.pipeline").info("looked")
+        structlog.get_logger("watcher.jobs.pipeline").info("looked")
         logging.getLogger("botocore.retries").warning("slow")
-    structlog.get_logger("watcher.pipeline").info("after")
+    structlog.get_logger("watcher.jobs.pipeline").info("after")
 
     first, second, after = lines(stream)
     assert (first["job"], first["rule"]) == (second["job"], second["rule"]) == ("churn-xgb", "Overfit")
@@ -93,14 +93,14 @@ def test_job_and_rule_that_are_bound_stand_in_every_line_even_in_those_of_others
 def test_debug_lines_of_watcher_come_when_asked_for_and_those_of_others_never(stream):
     for level in (logging.INFO, logging.DEBUG):
         log.configure(stream, level=level)
-        structlog.get_logger("watcher.pipeline").debug("nothing_new", asked=level)
+        structlog.get_logger("watcher.jobs.pipeline").debug("nothing_new", asked=level)
         logging.getLogger("botocore.endpoint").info("sending")
 
     assert [line["asked"] for line in lines(stream)] == [logging.DEBUG]
 
 
 def test_an_exception_is_one_json_line(stream):
-    structlog.get_logger("watcher.app").error("loop_ended", exc_info=ValueError("bad shape"))
+    structlog.get_logger("watcher.daemon.app").error("loop_ended", exc_info=ValueError("bad shape"))
 
     [line] = lines(stream)
     assert "ValueError: bad shape" in str(line["exception"])
@@ -112,7 +112,7 @@ def test_an_exception_is_one_json_line(stream):
 def test_a_known_secret_is_masked_wherever_it_stands(stream):
     secret = 'pa"ss\\wörd'
     log.configure(stream, secrets=[secret])
-    logger = structlog.get_logger("watcher.app")
+    logger = structlog.get_logger("watcher.daemon.app")
 
     logger.info(
         f"using {secret}", plain=secret, nested={"a": [secret, (secret,)]}, anything=Exception(secret)
@@ -173,7 +173,7 @@ def test_what_people_need_to_read_is_left_alone(text):
 
 
 def test_a_field_with_a_telling_name_is_masked_whatever_it_holds(stream):
-    structlog.get_logger("watcher.app").info(
+    structlog.get_logger("watcher.daemon.app").info(
         "sent", headers={"Authorization": b"anything"}, password="hunter2"
     )
 

@@ -16,10 +16,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from watcher.aws.logs import OVERLAP, JobLogs, Tail
+from watcher.aws.links import PROCESSING_LOGS, TRAINING_LOGS
 from watcher.aws.session import PUBLISH_ONCE, Aws
 from watcher.errors import AccessDenied, AwsError, CredentialsError, Unavailable
-from watcher.links import PROCESSING_LOGS, TRAINING_LOGS
+from watcher.logs.streams import OVERLAP, JobLogs, Tail
 from watcher.sandbox.process import Sandbox
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ from tests.jobs import a_job
 from watcher.aws.metrics import Average, Metrics, Query
 from watcher.aws.session import Aws
 from watcher.errors import AccessDenied
+from watcher.evaluation.steps import JobMetrics
 from watcher.sandbox.process import Sandbox
-from watcher.steps import JobMetrics
 
 NOW = datetime.now(UTC).replace(second=0, microsecond=0)
 START = NOW - timedelta(minutes=30)

@@ -8,10 +8,10 @@ import pytest
 from rich.console import Console
 
 from tests.alerts import EVIDENCE, FINDING, NOW, SNAPSHOT, STOPPED, STOPPING, alert, delivery, update
+from watcher.alerts.message import compose, plain_text
+from watcher.alerts.text_plot import text_plot
+from watcher.delivery.channels.console import ConsoleChannel, render
 from watcher.errors import Undeliverable
-from watcher.message import compose, plain_text
-from watcher.notify.console import ConsoleChannel, render
-from watcher.text_plot import text_plot
 
 
 class Terminal(io.StringIO):

@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from watcher.config import Config, Slack, Webhook
+from watcher.config.settings import Config, Slack, Webhook
+from watcher.delivery.channels import open_channel
+from watcher.delivery.channels.console import ConsoleChannel
+from watcher.delivery.channels.slack import SlackChannel
+from watcher.delivery.channels.sns import SnsChannel
+from watcher.delivery.channels.webhook import WebhookChannel
 from watcher.errors import ConfigError
-from watcher.notify import open_channel
-from watcher.notify.console import ConsoleChannel
-from watcher.notify.slack import SlackChannel
-from watcher.notify.sns import SnsChannel
-from watcher.notify.webhook import WebhookChannel
 
 TOPIC = "arn:aws:sns:eu-west-1:123456789012:training-alerts"
 CONFIG = Config(
@@ -66,7 +66,8 @@ def test_a_destination_that_makes_no_sense_is_refused() -> None:
 
 def test_no_channels_sdk_is_imported_before_the_channel_is_used() -> None:
     code = (
-        "import sys, watcher.notify; print({'slack_sdk', 'httpx', 'botocore', 'rich'} & sys.modules.keys())"
+        "import sys, watcher.delivery.channels\n"
+        "print({'slack_sdk', 'httpx', 'botocore', 'rich'} & sys.modules.keys())"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"

@@ -16,10 +16,10 @@ import structlog
 
 from tests.alerts import EVIDENCE, FINDING, NOW, SNAPSHOT, STOPPED, STOPPING, alert, delivery, update
 from tests.doubles.slack import ALERTS, SlackDouble
+from watcher.alerts.message import Message, compose
+from watcher.delivery.channels.base import File
+from watcher.delivery.channels.slack import Identity, SlackChannel, auth_test
 from watcher.errors import DeliveryError, Retry, Undeliverable
-from watcher.message import Message, compose
-from watcher.notify.base import File
-from watcher.notify.slack import Identity, SlackChannel, auth_test
 
 
 @pytest.fixture

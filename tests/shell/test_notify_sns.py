@@ -11,9 +11,9 @@ import pytest
 from botocore.config import Config as BotoConfig
 
 from tests.alerts import EVIDENCE, FINDING, NOW, SNAPSHOT, STOPPED, alert, delivery, update
+from watcher.alerts.message import compose, plain_text
+from watcher.delivery.channels.sns import SnsChannel, subject
 from watcher.errors import DeliveryError, Retry, Undeliverable
-from watcher.message import compose, plain_text
-from watcher.notify.sns import SnsChannel, subject
 from watcher.sandbox.process import Sandbox
 
 REGION = "eu-west-1"

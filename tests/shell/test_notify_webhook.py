@@ -11,10 +11,10 @@ import pytest
 
 from tests.alerts import EVIDENCE, FINDING, JOB_ARN, NOW, SNAPSHOT, STOPPED, alert, delivery, update
 from tests.doubles.webhook import WebhookDouble
+from watcher.alerts.message import compose
+from watcher.delivery.channels.webhook import WebhookChannel
 from watcher.errors import DeliveryError, Retry, Undeliverable
-from watcher.message import compose
 from watcher.model import Reading
-from watcher.notify.webhook import WebhookChannel
 
 SECRET = "a shared secret"
 
@@ -123,7 +123,7 @@ def test_a_curve_comes_with_where_it_is_from_and_what_was_needed(receiver: Webho
 
 
 def test_the_documented_shape_is_the_shape_that_arrives(receiver: WebhookDouble) -> None:
-    import watcher.notify.webhook as module
+    import watcher.delivery.channels.webhook as module
 
     channel(receiver).send(alert())
     [body] = receiver.bodies

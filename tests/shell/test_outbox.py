@@ -18,17 +18,17 @@ from structlog.testing import capture_logs
 
 from tests.doubles.slack import SlackDouble
 from tests.jobs import FIRED, NOON, a_job, an_outcome
-from watcher import policy
-from watcher.config import Config, Route
-from watcher.detect import detect
+from watcher.config.settings import Config, Route
+from watcher.delivery.channels.base import Channel
+from watcher.delivery.channels.slack import SlackChannel
+from watcher.delivery.outbox import GIVE_UP_AFTER, JUST_NOW, LONGEST_DELAY, Outbox, backoff
+from watcher.delivery.stop import StopResult, StopState
 from watcher.errors import AccessDenied, ConfigError, Unavailable
 from watcher.instruments import Instruments
+from watcher.jobs.detect import detect
 from watcher.model import Delivery, DeliveryKind, DeliveryState, Evidence, Finding, JobSnapshot
-from watcher.notify.base import Channel
-from watcher.notify.slack import SlackChannel
-from watcher.outbox import GIVE_UP_AFTER, JUST_NOW, LONGEST_DELAY, Outbox, backoff
-from watcher.policy import Refusal
-from watcher.stop import StopResult, StopState
+from watcher.policy import routing
+from watcher.policy.stop_guards import Refusal
 from watcher.store.base import Claimed, Look, Store
 from watcher.store.memory import MemoryStore
 from watcher.store.sqlite import SqliteStore
@@ -105,7 +105,7 @@ def find_issue(store: Store, now: datetime, name: str = "churn", **route: Any) -
     job = a_job(name, outcomes=(an_outcome("IssuesFound", details=FIRED),))
     (finding,) = detect(None, job, now=now, stopped_by_us=False)
     config = Config(route=(Route(**{"to": ("slack:#alerts",), **route}),))
-    rows = policy.deliveries(finding, policy.decide(finding, job, config), config.stop, now)
+    rows = routing.deliveries(finding, routing.decide(finding, job, config), config.stop, now)
     store.commit(
         [Look(job, "1", now, watching=True, findings=(finding,), deliveries=tuple(rows))],
     )
@@ -134,7 +134,7 @@ def jobs_told(slack: SlackDouble) -> list[str]:
 def test_what_is_told_to_stop_while_it_keeps_its_pace_claims_nothing_more(
     outbox: Outbox, store: Store, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("watcher.outbox.CLAIMS_PER_SECOND", 0.01)
+    monkeypatch.setattr("watcher.delivery.outbox.CLAIMS_PER_SECOND", 0.01)
     claim, claims = store.claim, []
 
     def claim_and_wake(*asked: Any) -> Claimed:

@@ -12,12 +12,12 @@ from structlog.testing import capture_logs
 from tests.doubles.slack import SlackDouble
 from tests.jobs import NOON
 from tests.shell.test_outbox import Clock, Stops, an_outbox, attempt_due, find_issue, turn_until
+from watcher.delivery.channels.base import Channel
+from watcher.delivery.channels.console import ConsoleChannel
+from watcher.delivery.channels.slack import SlackChannel
+from watcher.delivery.outbox import Outbox
+from watcher.delivery.stop import StopResult, StopState
 from watcher.model import Delivery, DeliveryKind, DeliveryState, Evidence, Reading
-from watcher.notify.base import Channel
-from watcher.notify.console import ConsoleChannel
-from watcher.notify.slack import SlackChannel
-from watcher.outbox import Outbox
-from watcher.stop import StopResult, StopState
 from watcher.store.base import Store
 from watcher.store.memory import MemoryStore
 
@@ -182,8 +182,8 @@ def test_without_matplotlib_the_plot_is_left_out_and_the_extra_is_named(
 ):
     for module in [name for name in sys.modules if name.partition(".")[0] == "matplotlib"]:
         monkeypatch.delitem(sys.modules, module)
-    monkeypatch.delitem(sys.modules, "watcher.plot", raising=False)
-    monkeypatch.delattr("watcher.plot", raising=False)
+    monkeypatch.delitem(sys.modules, "watcher.alerts.plots", raising=False)
+    monkeypatch.delattr("watcher.alerts.plots", raising=False)
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     find_issue(store, clock())
     in_an_hour(outbox, clock)

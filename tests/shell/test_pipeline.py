@@ -8,11 +8,11 @@ import pytest
 
 from tests.jobs import NOON, a_job, an_outcome
 from watcher.aws.accounts import Accounts
-from watcher.config import Config
+from watcher.config.settings import Config
 from watcher.errors import StoreError
 from watcher.instruments import Instruments
+from watcher.jobs.pipeline import Pipeline
 from watcher.model import Finding
-from watcher.pipeline import Pipeline
 from watcher.store.base import Look
 from watcher.store.memory import MemoryStore
 

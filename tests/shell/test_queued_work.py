@@ -10,11 +10,11 @@ import pytest
 
 from tests.doubles.clock import Clock
 from watcher.aws.queue import Queue
-from watcher.aws.queued_work import FIRST_PAUSE, HELD, LONGEST_PAUSE, QueuedWork, pause_after
 from watcher.aws.session import Aws
 from watcher.errors import NotFound, Unavailable
+from watcher.jobs.queued_work import FIRST_PAUSE, HELD, LONGEST_PAUSE, QueuedWork, pause_after
+from watcher.jobs.work import Urgency
 from watcher.sandbox.process import Sandbox
-from watcher.work import Urgency
 
 
 def job(name: str) -> str:

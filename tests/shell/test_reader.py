@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 
 from tests.doubles.debug_output import SavedJob, reduced
-from watcher.aws import event_files, tensors
-from watcher.aws.collections import SaveConfig
-from watcher.aws.event_files import SavedStep, UnreadableStep
-from watcher.aws.storage import Folder, Storage, Stored
-from watcher.aws.tensors import AHEAD, DebugOutput, Reader
+from watcher.debug_output import event_files, reader
+from watcher.debug_output.collections import SaveConfig
+from watcher.debug_output.event_files import SavedStep, UnreadableStep
+from watcher.debug_output.reader import AHEAD, DebugOutput, Reader
+from watcher.debug_output.storage import Folder, Storage, Stored
 from watcher.errors import Unavailable, WatcherError
 
 pytestmark = [
@@ -157,7 +157,7 @@ def test_a_long_job_of_large_tensors_takes_no_more_memory_than_what_is_fetched_a
     job: SavedJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     megabyte = 1 << 20
-    monkeypatch.setattr(tensors, "AHEAD_BYTES", 4 * megabyte)
+    monkeypatch.setattr(reader, "AHEAD_BYTES", 4 * megabyte)
     job.collections()
     for step in range(40):
         job.step(step, {"weight": np.zeros(megabyte // 8)})

@@ -13,15 +13,15 @@ import pytest
 
 from tests.doubles.clock import Clock
 from tests.jobs import NOON, a_job
-from watcher import policy
 from watcher.aws.queue import Depth
-from watcher.config import Config
-from watcher.detect import detect
+from watcher.config.settings import Config
 from watcher.errors import Unavailable
-from watcher.readiness import FRESH, STALE, Answer, Readiness
+from watcher.jobs.detect import detect
+from watcher.policy import routing
 from watcher.store import open_store
 from watcher.store.base import Look
 from watcher.store.memory import MemoryStore
+from watcher.web.readiness import FRESH, STALE, Answer, Readiness
 
 
 class Queue:
@@ -160,7 +160,7 @@ def test_a_store_that_cannot_be_read_is_a_problem_with_a_sentence(tmp_path: Path
 def test_what_is_due_and_not_delivered_is_overdue(clock: Clock, due_in: float, overdue: float):
     job = a_job(status="Failed", failure_reason="exit code 1")
     (finding,) = detect(None, job, now=NOON, stopped_by_us=False)
-    rows = policy.deliveries(finding, policy.decide(finding, job, Config()), Config().stop, NOON)
+    rows = routing.deliveries(finding, routing.decide(finding, job, Config()), Config().stop, NOON)
     due = tuple(replace(row, due_at=NOON + timedelta(seconds=due_in)) for row in rows)
     store = MemoryStore()
     store.commit([Look(job, "1", NOON, watching=True, findings=(finding,), deliveries=due)])

@@ -18,8 +18,8 @@ from rules.feature_importance_overweight import FeatureImportanceOverweight
 from rules.selection import Collection
 from rules.tree_depth import TreeDepth
 from tests.rules.replay import Saved, run
+from watcher.debug_output.tfevents import decode
 from watcher.sandbox.containers.xgboost_hook import create_hook
-from watcher.tfevents import decode
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:Call to deprecated create function:DeprecationWarning"),

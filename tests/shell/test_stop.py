@@ -8,11 +8,11 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from watcher.aws.accounts import Accounts
-from watcher.config import Stop
+from watcher.config.settings import Stop
+from watcher.delivery.stop import Stopper, StopState
 from watcher.errors import AccessDenied
-from watcher.policy import Refusal
+from watcher.policy.stop_guards import Refusal
 from watcher.sandbox.process import Sandbox
-from watcher.stop import Stopper, StopState
 from watcher.store.memory import MemoryStore
 
 

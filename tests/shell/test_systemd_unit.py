@@ -12,7 +12,7 @@ import pytest
 import typer.main
 
 from watcher import cli
-from watcher.app import DRAIN
+from watcher.daemon.app import DRAIN
 
 UNIT = Path(__file__).parents[2] / "deploy/systemd/watcher.service"
 SETTINGS = dict(re.findall(r"^(\w+)=(.*)$", UNIT.read_text(), re.MULTILINE))

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from tests.shell import xgboost_job
-from watcher.aws.event_files import SavedStep, UnreadableStep
-from watcher.aws.storage import S3Prefix
-from watcher.aws.tensors import DebugOutput, Reader
+from watcher.debug_output.event_files import SavedStep, UnreadableStep
+from watcher.debug_output.reader import DebugOutput, Reader
+from watcher.debug_output.storage import S3Prefix
 from watcher.errors import NotFound, UsageError, WatcherError
 from watcher.sandbox.process import Sandbox
 

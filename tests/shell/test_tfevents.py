@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from watcher.tfevents import Damaged, SavedTensor, decode, masked_crc32c
+from watcher.debug_output.tfevents import Damaged, SavedTensor, decode, masked_crc32c
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:Call to deprecated create function:DeprecationWarning"),

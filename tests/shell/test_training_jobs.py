@@ -10,8 +10,8 @@ import pytest
 
 from watcher.aws.sagemaker import TrainingJobs, parse_job
 from watcher.aws.session import Aws
+from watcher.jobs.pipeline import fingerprint
 from watcher.model import FinalMetric, JobSnapshot
-from watcher.pipeline import fingerprint
 from watcher.sandbox.process import Sandbox
 
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)

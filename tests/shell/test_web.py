@@ -14,19 +14,19 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.doubles.clock import Clock
 from tests.jobs import NOON, a_job, an_outcome
-from watcher import policy
 from watcher.aws.queue import Depth
-from watcher.config import Config, Route
-from watcher.detect import detect
+from watcher.config.settings import Config, Route
 from watcher.errors import ConfigError, Unavailable
 from watcher.instruments import Instruments
-from watcher.loops import Loops
+from watcher.jobs.detect import detect
 from watcher.model import DeliveryState
-from watcher.momentary import Momentary
-from watcher.readiness import FRESH, Readiness
+from watcher.policy import routing
 from watcher.store.base import Look
 from watcher.store.memory import MemoryStore
 from watcher.web.application import application
+from watcher.web.gauges import Momentary
+from watcher.web.loops import Loops
+from watcher.web.readiness import FRESH, Readiness
 from watcher.web.server import Server
 from watcher.web.status_page import StatusPage
 
@@ -67,7 +67,7 @@ class Daemon:
         rows = [
             replace(row, **delivery)  # type: ignore[arg-type]
             for finding in findings
-            for row in policy.deliveries(finding, policy.decide(finding, job, config), config.stop, NOON)
+            for row in routing.deliveries(finding, routing.decide(finding, job, config), config.stop, NOON)
         ]
         look = Look(job, "1", NOON, watching=True, findings=tuple(findings), deliveries=tuple(rows))
         self.store.commit([look])

@@ -1,1 +1,1 @@
-"""AWS at the edge: each module asks one service and answers in Watcher's own values and errors."""
+"""AWS: sessions, accounts, and one module for each service. Vendor errors become ours here."""

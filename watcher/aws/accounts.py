@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from watcher.aws.session import Answered, Aws, Role
-from watcher.config import Account
+from watcher.config.settings import Account
 
 
 class Accounts:

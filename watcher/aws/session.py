@@ -33,7 +33,7 @@ from botocore.parsers import ResponseParserError
 from botocore.utils import parse_timestamp
 
 from watcher import USER_AGENT
-from watcher.destination import public_url
+from watcher.config.destination import public_url
 from watcher.errors import AccessDenied, AwsError, ConfigError, CredentialsError, NotFound, Unavailable
 
 if TYPE_CHECKING:

@@ -18,12 +18,12 @@ os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
 
 import typer
 
-from watcher.cli.daemon import check, run
-from watcher.cli.known import findings, jobs, show, status
 from watcher.cli.logs import logs
-from watcher.cli.saved import evaluate, tensors
-from watcher.cli.stopping import stop
-from watcher.cli.trying import demo, sandbox
+from watcher.cli.run import check, run
+from watcher.cli.sandbox import demo, sandbox
+from watcher.cli.status import findings, jobs, show, status
+from watcher.cli.stop import stop
+from watcher.cli.tensors import evaluate, tensors
 from watcher.errors import ConfigError, UsageError, WatcherError
 
 app = typer.Typer(

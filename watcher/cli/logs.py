@@ -17,7 +17,7 @@ from watcher.cli.terminal import ConfigFile, Json, Verbose, now, start
 from watcher.errors import UsageError
 
 if TYPE_CHECKING:
-    from watcher.follow import Line
+    from watcher.logs.follow import Line
 
 COLOURS = ("cyan", "green", "magenta", "yellow", "blue", "bright_cyan", "bright_green", "bright_magenta")
 
@@ -50,9 +50,9 @@ def logs(
     wanted = _expression(grep)
     begin = _time(since)
     settings = start(config, verbose=verbose)
-    from watcher import follow as following
     from watcher.aws.accounts import Accounts
-    from watcher.named import find_job
+    from watcher.jobs.find import find_job
+    from watcher.logs import follow as following
 
     accounts = Accounts(settings.region, settings.account)
     log: following.JobLog
@@ -92,7 +92,7 @@ def _complain(text: str) -> None:
 def _text(labels: Iterable[str], wanted: re.Pattern[str] | None, *, utc: bool) -> Callable[[Line], str]:
     """What a line looks like: coloured and aligned on a terminal, plain fields anywhere else. A message of
     several lines has the label and the time before each."""
-    from watcher.printable import printable
+    from watcher.text import printable
 
     when = lru_cache(maxsize=4)(_utc if utc else _local)
     if not sys.stdout.isatty():

@@ -19,7 +19,7 @@ import typer
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from watcher.config import Config
+    from watcher.config.settings import Config
     from watcher.store.base import Store
 
 ConfigFile = Annotated[
@@ -40,7 +40,7 @@ def start(file: Path | None, *, verbose: bool, usual: int = logging.WARNING) -> 
     Commands that print what they did usually log only what went wrong.
     """
     from watcher import log
-    from watcher.config import load
+    from watcher.config.load import load
 
     settings = load(file, os.environ)
     credentials = (os.environ.get(name, "") for name in ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"))
@@ -62,7 +62,7 @@ def known(settings: Config) -> Iterator[Store]:
 
 
 def print_json(document: Any) -> None:
-    from watcher.views import to_json
+    from watcher.store.views import to_json
 
     typer.echo(to_json(document))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from watcher.hook import Framework
+from watcher.lint.hook import Framework
 from watcher.lint.subject import Check, Problem, Reason, Subject
 
 

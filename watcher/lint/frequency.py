@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import NamedTuple
 
-from watcher.hook import Mode, Schedule, saved_by_any
+from watcher.lint.hook import Mode, Schedule, saved_by_any
 from watcher.lint.subject import Check, Length, Problem, Reason, Subject
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from difflib import get_close_matches
 
-from watcher.hook import Framework
+from watcher.lint.hook import Framework
 from watcher.lint.subject import Check, Problem, Reason, Subject
 
 

@@ -8,7 +8,7 @@ from enum import StrEnum
 from functools import cached_property
 from typing import Any, NamedTuple
 
-from watcher.hook import Framework, Hook, Mode, Schedule, framework
+from watcher.lint.hook import Framework, Hook, Mode, Schedule, framework
 from watcher.model import JobSnapshot, RuleConfiguration
 
 

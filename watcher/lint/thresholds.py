@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from watcher.hook import saved_by_any
+from watcher.lint.hook import saved_by_any
 from watcher.lint.subject import Check, Problem, Reason, Subject
 
 

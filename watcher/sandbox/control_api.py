@@ -41,7 +41,7 @@ from werkzeug.routing import Map, Rule
 from werkzeug.wrappers import Request, Response
 
 from watcher.sandbox.api_errors import ApiError, invalid
-from watcher.sandbox.faults import Fault, Faults
+from watcher.sandbox.fault_injection import Fault, Faults
 from watcher.sandbox.metrics import Measured
 from watcher.sandbox.publisher import Publisher
 from watcher.sandbox.rule_jobs import (

@@ -26,9 +26,9 @@ from rich.status import Status
 from rich.table import Table
 from rich.text import Text
 
-from watcher.aws.logs import JobLogs
+from watcher.aws.links import TRAINING_LOGS
 from watcher.aws.session import Aws, translate
-from watcher.links import TRAINING_LOGS
+from watcher.logs.streams import JobLogs
 from watcher.sandbox.process import Sandbox
 from watcher.sandbox.webhook_receiver import WebhookReceiver
 

@@ -14,15 +14,10 @@ from pathlib import Path
 from tempfile import NamedTemporaryFile, mkdtemp
 from typing import Any
 
-from watcher.rule_log import condition_met
+from watcher.logs.rule_log import condition_met
 from watcher.sandbox.api_errors import ApiError
 from watcher.sandbox.container import Container, Exit
-from watcher.sandbox.rule_jobs import (
-    PROCESSING_LOGS,
-    RuleJob,
-    evaluation_job_arn,
-    rule_jobs,
-)
+from watcher.sandbox.rule_jobs import PROCESSING_LOGS, RuleJob, evaluation_job_arn, rule_jobs
 from watcher.sandbox.settings import Settings
 from watcher.sandbox.training_job import DEBUG_RULES, TrainingJob, entered, with_rule
 from watcher.sandbox.training_jobs import TrainingJobs

@@ -10,12 +10,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from watcher.sandbox.training_job import (
-    FINAL_RULE_STATUSES,
-    RULE_CONFIGURATIONS,
-    Record,
-    TrainingJob,
-)
+from watcher.sandbox.training_job import FINAL_RULE_STATUSES, RULE_CONFIGURATIONS, Record, TrainingJob
 
 PROCESSING_LOGS = "/aws/sagemaker/ProcessingJobs"
 TRAINING_LOGS = "/aws/sagemaker/TrainingJobs"

@@ -58,7 +58,7 @@ def running(settings: Settings, port: int) -> Iterator[tuple[str, Path]]:
 
     from watcher.sandbox import dispatch, dynamodb, iam, logs, metrics, sqs
     from watcher.sandbox.control_api import ControlApi, close_all_lives
-    from watcher.sandbox.faults import Faults
+    from watcher.sandbox.fault_injection import Faults
     from watcher.sandbox.publisher import Publisher
     from watcher.sandbox.sagemaker_api import Surroundings, install
 

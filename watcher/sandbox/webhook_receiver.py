@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
 
-from watcher.notify.signature import HEADER, verify
+from watcher.delivery.channels.signature import HEADER, verify
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,1 +1,1 @@
-"""What the daemon tells over HTTP. It is read only: nothing can be stopped or changed this way."""
+"""What the daemon serves over HTTP: status page, health, metrics. Read only."""

@@ -20,8 +20,8 @@ from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from watcher.errors import WatcherError
-from watcher.loops import Loops
-from watcher.readiness import Readiness
+from watcher.web.loops import Loops
+from watcher.web.readiness import Readiness
 
 SECURE = {
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'",

@@ -9,12 +9,14 @@ from functools import cached_property
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
-from watcher import __version__, links, views
-from watcher.loops import Loops
+from watcher import __version__
+from watcher.aws import links
 from watcher.model import Delivery, Finding
-from watcher.phrases import ago, counts, duration, instances
-from watcher.readiness import Readiness
+from watcher.store import views
 from watcher.store.base import JobRecord, Store
+from watcher.text import ago, counts, duration, instances
+from watcher.web.loops import Loops
+from watcher.web.readiness import Readiness
 
 FRESH = 10.0
 """Seconds for which a page is shown again: making one reads the whole store."""

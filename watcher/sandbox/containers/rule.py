@@ -26,11 +26,11 @@ import boto3
 
 import rules
 from rules import Mode, Rule, RuleError, Status, Step, Verdict
-from watcher import rule_log
-from watcher.aws.event_files import UnreadableStep
-from watcher.aws.storage import S3Prefix
-from watcher.aws.tensors import DebugOutput, Reader
+from watcher.debug_output.event_files import UnreadableStep
+from watcher.debug_output.reader import DebugOutput, Reader
+from watcher.debug_output.storage import S3Prefix
 from watcher.errors import WatcherError
+from watcher.logs import rule_log
 
 ROUND = 0.5
 """Seconds between two looks at what was saved."""

@@ -26,8 +26,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from watcher.errors import LeaseLost, StoreError
+from watcher.lru import Recent
 from watcher.model import Delivery, DeliveryState, Finding, Reads
-from watcher.recent import Recent
 from watcher.store.base import Claimed, JobRecord, Look, StopRecord, WatchedJob, settled
 from watcher.store.dynamodb.items import (
     DELIVERY,

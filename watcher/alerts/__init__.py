@@ -1,0 +1,1 @@
+"""What an alert says: title, numbers that decided, job, cost, curve and log excerpt."""

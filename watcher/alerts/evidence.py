@@ -1,0 +1,347 @@
+"""What goes along with a finding: the log around the firing, and the numbers that decided it.
+
+Gathering is best effort. What cannot be had in a few seconds is named in the evidence, and the alert
+goes out without it.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections import defaultdict, deque
+from collections.abc import Callable, Collection, Iterable
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from watcher.aws.accounts import Accounts
+from watcher.aws.links import PROCESSING_LOGS, TRAINING_LOGS
+from watcher.config.settings import Rules
+from watcher.errors import NotFound, WatcherError
+from watcher.logs.rule_log import FAILED, excerpt, local_stream
+from watcher.logs.streams import JobLogs
+from watcher.lru import Recent
+from watcher.model import Evidence, Finding, FindingKind, JobSnapshot, Outcome, Reading, RuleSource
+from watcher.policy import evaluated_rules
+
+if TYPE_CHECKING:
+    from rules import Rule, Verdict
+    from watcher.aws.session import Aws
+    from watcher.debug_output.event_files import SavedStep, UnreadableStep
+    from watcher.evaluation.steps import JobMetrics
+
+log = structlog.get_logger(__name__)
+
+PATIENCE = 4.0
+"""Seconds; an alert waits no longer for its evidence."""
+LINES_READ = 100
+OWN_LOG_COMES = (0.0, 0.2, 0.8, 2.0)
+"""Seconds between the looks for what Watcher itself is writing; all within PATIENCE."""
+CURVE = 40
+MOST_CURVES = 6
+MOST_STEPS = 2000
+"""Saved steps that are read to find the deciding one; beyond that, reading would cost more than it tells."""
+REMEMBERED = 64
+
+_MEANS = "Of tensors with several elements, the curve is the mean of their absolute values."
+_CLOUDWATCH = "From the job's metrics in CloudWatch"
+
+_DECIDED_BY_VALUES = (FindingKind.RULE_ISSUE, FindingKind.DIVERGENCE)
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What one place had to say: values for `Evidence`, and what is missing there."""
+
+    values: dict[str, Any] = field(default_factory=dict)
+    missing: tuple[str, ...] = ()
+
+
+class Gatherer:
+    """Safe to use from several threads. Remembers the last complete evidence, because a finding that
+    goes to two destinations, or that is tried again, needs it more than once."""
+
+    def __init__(
+        self,
+        accounts: Accounts,
+        rules: Rules,
+        clock: Callable[[], datetime],
+        logs_of: Callable[[Aws], JobLogs] = JobLogs,
+    ) -> None:
+        self._accounts = accounts
+        self._rules = rules
+        self._clock = clock
+        self._logs_of = logs_of
+        self._remembered = Recent[Evidence](REMEMBERED)
+
+    def gather(self, finding: Finding, job: JobSnapshot | None) -> Evidence:
+        """Never raises for what AWS refuses, and takes at most about PATIENCE seconds."""
+        if known := self._remembered.get(finding.id):
+            return known
+        evidence = self._gather(finding, job)
+        if not evidence.missing:
+            self._remembered.put(finding.id, evidence)
+        return evidence
+
+    def _gather(self, finding: Finding, job: JobSnapshot | None) -> Evidence:
+        if job is None:
+            return Evidence(missing=("everything: the job is no longer known",))
+        places: dict[str, Callable[[], Part]] = {}
+        match finding.kind:
+            case (
+                FindingKind.RULE_ISSUE
+                | FindingKind.RULE_ERROR
+                | FindingKind.DIVERGENCE
+                | FindingKind.RULE_MUTE
+            ):
+                places["log of the rule's processing job"] = lambda: self._rule_log(finding, job)
+            case FindingKind.JOB_FAILED:
+                places["log of the training job"] = lambda: self._training_log(job)
+            case _:
+                pass
+        if finding.kind in _DECIDED_BY_VALUES and finding.source is not RuleSource.PROFILER:
+            places["values"] = lambda: self._values(finding, job)
+        parts = at_once(places, PATIENCE)
+        values = {name: value for part in parts for name, value in part.values.items()}
+        return Evidence(**values, missing=tuple(sentence for part in parts for sentence in part.missing))
+
+    # -- logs -------------------------------------------------------------------------------------
+
+    def _rule_log(self, finding: Finding, job: JobSnapshot) -> Part:
+        own = finding.source is RuleSource.LOCAL and finding.kind is not FindingKind.DIVERGENCE
+        if own and finding.rule and self._rules.log_group:
+            return self._own_log(finding.rule, job)
+        outcome = _processed(finding, job)
+        if outcome is None:  # no job of SageMaker's evaluates it, so there is no log to miss
+            return Part()
+        if not outcome.evaluation_job_arn:
+            return Part(missing=("log: the rule has no processing job yet",))
+        logs = self._logs_of(self._accounts.of(job.arn))
+        stream = logs.rule_stream(job.name, outcome.rule, outcome.evaluation_job_arn)
+        return _excerpt(logs, PROCESSING_LOGS, stream)
+
+    def _own_log(self, rule: str, job: JobSnapshot) -> Part:
+        """Of Watcher's own evaluation. Its last lines were handed over right before the finding was stored,
+        and are on their way."""
+        group, stream = self._rules.log_group, local_stream(job.arn, rule, job.created_at)
+        logs = self._logs_of(self._accounts.home)
+        for pause in OWN_LOG_COMES:
+            time.sleep(pause)
+            with suppress(NotFound):
+                lines = logs.tail(group, stream, LINES_READ)
+                if any(FAILED in line for line in lines):
+                    return Part({"log_group": group, "log_stream": stream, "log_lines": excerpt(lines)})
+        return Part(missing=(f"log: Watcher's own is not in {group} yet",))
+
+    def _training_log(self, job: JobSnapshot) -> Part:
+        logs = self._logs_of(self._accounts.of(job.arn))
+        return _excerpt(logs, TRAINING_LOGS, logs.training_stream(job.name))
+
+    # -- values -----------------------------------------------------------------------------------
+
+    def _values(self, finding: Finding, job: JobSnapshot) -> Part:
+        import rules  # numpy comes with it: only where a rule has fired
+
+        evaluated = (*evaluated_rules.local_rules(job, self._rules), *job.rules)
+        configured = next((rule for rule in evaluated if rule.name == finding.rule), None)
+        if configured is None:
+            return Part(missing=("values: the job's record names no rule configuration",))
+        try:
+            rule = rules.load(configured.invokes, configured.parameters)
+        except rules.RuleError as error:
+            return Part(missing=(f"values: {error}",))
+        return self._of_tensors(finding, job, rule) or self._of_metrics(finding, job, rule)
+
+    def _of_tensors(self, finding: Finding, job: JobSnapshot, rule: Rule) -> Part | None:
+        """None where there are no tensors."""
+        from watcher.debug_output.reader import DebugOutput
+        from watcher.debug_output.storage import S3Prefix
+
+        if not job.debug_output:
+            return None
+        output = DebugOutput(S3Prefix(self._accounts.of(job.arn).s3, job.debug_output))
+        collections = output.collections()
+        if collections is None:
+            return None
+        rule.learn(collections.by_name)
+        saved = output.steps(until=finding.step, last=MOST_STEPS, wanted=rule.wants)
+        verdict, last = _replay(rule, saved)
+        if verdict is None:
+            return Part(missing=("values: on the saved tensors Watcher does not see the rule fire",))
+        return _decided(finding, verdict, last)
+
+    def _of_metrics(self, finding: Finding, job: JobSnapshot, rule: Rule) -> Part:
+        """From CloudWatch: what decided, where the rule was evaluated on metrics, else a curve."""
+        from watcher.aws.metrics import Metrics
+        from watcher.evaluation import metric_steps
+        from watcher.evaluation.steps import JobMetrics
+
+        where = f"nothing is saved in {job.debug_output}" if job.debug_output else "the job saves no tensors"
+        if not metric_steps.names(job):
+            return Part(missing=(f"values: {where}, and it has no metrics",))
+        metrics = JobMetrics(Metrics(self._accounts.of(job.arn)), job, self._clock)
+        collections = metrics.collections()
+        rule.learn(collections)
+        on_metrics = finding.source is RuleSource.LOCAL and evaluated_rules.reads_metrics(job)
+        if on_metrics:
+            steps = metrics.steps(until=finding.step, last=MOST_STEPS, wanted=rule.wants)
+            verdict, last = _replay(rule, steps)
+            if verdict is not None:
+                part = _decided(finding, verdict, last)
+                return replace(
+                    part, values={**part.values, "curve_from": f"{_CLOUDWATCH}: {metrics.note(rule)}"}
+                )
+        names = {name for name in metric_steps.names(job) if rule.wants(name)}
+        part = _metric_curves(metrics, job, rule, names or collections["losses"].tensor_names)
+        return part if on_metrics else replace(part, missing=(f"values: {where}", *part.missing))
+
+
+def _excerpt(logs: JobLogs, group: str, stream: str) -> Part:
+    if not stream:
+        return Part(missing=(f"log: no stream in {group} yet",))
+    lines = excerpt(logs.tail(group, stream, LINES_READ))
+    missing = () if lines else ("log: the stream is empty",)
+    return Part({"log_stream": stream, "log_lines": lines}, missing)
+
+
+def _replay(rule: Rule, steps: Iterable[SavedStep | UnreadableStep]) -> tuple[Verdict | None, _Last]:
+    """The verdict, and the numbers at the last steps up to it."""
+    from rules import Mode, Step
+    from watcher.debug_output.event_files import SavedStep
+    from watcher.evaluation.steps import of_another_worker
+
+    last = _Last()
+    newest: SavedStep | None = None
+    for saved in steps:
+        if not isinstance(saved, SavedStep) or (newest and of_another_worker(saved, newest)):
+            continue  # a rule reads the first worker's
+        if newest is None or saved.step != newest.step:
+            last.steps.append({})
+        newest = saved
+        for name, value in saved.tensors.items():
+            last.add(name, saved, value)
+        step = Step(saved.step, Mode(saved.mode), saved.mode_step)
+        if verdict := rule.observe(step, saved.tensors):
+            return verdict, last
+    return None, last
+
+
+@dataclass(slots=True)
+class _Last:
+    """What a curve shows of the tensors at the last steps."""
+
+    steps: deque[dict[tuple[str, str], Reading]] = field(default_factory=lambda: deque(maxlen=CURVE))
+    modes: defaultdict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
+    """By tensor. In training and in validation, the same one is two curves."""
+    means: set[str] = field(default_factory=set)
+    """Those with several elements, of which the curve is a mean."""
+
+    def add(self, name: str, saved: SavedStep, value: Any) -> None:
+        import numpy as np
+
+        array = np.asarray(value)
+        if array.dtype.kind not in "biuf" or not array.size:
+            return
+        if array.size > 1:
+            self.means.add(name)
+        self.modes[name].add(saved.mode)
+        with np.errstate(over="ignore"):
+            number = array.item() if array.size == 1 else np.abs(array, dtype=float).mean()
+        self.steps[-1][name, saved.mode] = Reading(name, saved.step, float(number))
+
+    def curve(self, tensors: set[str]) -> tuple[Reading, ...]:
+        return tuple(
+            replace(reading, tensor=f"{name} {mode}") if len(self.modes[name]) > 1 else reading
+            for step in self.steps
+            for (name, mode), reading in step.items()
+            if name in tensors
+        )
+
+
+def _decided(finding: Finding, verdict: Verdict, last: _Last) -> Part:
+    tensors = {row.tensor for row in verdict.evidence}
+    values = {
+        "explanation": verdict.explanation,
+        "deciding": _deciding(verdict),
+        "needed": tuple(
+            Reading(row.tensor, row.step, row.needed) for row in verdict.evidence if row.needed is not None
+        ),
+        "curve": last.curve(tensors),
+        "curve_from": _MEANS if tensors & last.means else "",
+    }
+    if verdict.step == finding.step:
+        return Part(values)
+    return Part(values, (f"values: Watcher sees the rule fire at step {verdict.step} already",))
+
+
+def _metric_curves(metrics: JobMetrics, job: JobSnapshot, rule: Rule, names: Collection[str]) -> Part:
+    """The newest values of metrics, none of which decided; the job's record has the last ones, too."""
+    from watcher.evaluation.metric_steps import step_at
+
+    curves: defaultdict[str, deque[Reading]] = defaultdict(lambda: deque(maxlen=CURVE))
+    missing: tuple[str, ...] = ()
+    try:
+        for saved in metrics.steps(last=MOST_STEPS, wanted=names.__contains__):
+            for name, value in saved.tensors.items():
+                curves[name].append(Reading(name, saved.step, float(value)))
+    except WatcherError as error:
+        missing = (f"values: {error}",)
+    for metric in job.final_metrics:
+        if metric.name in names and job.started_at:
+            final = Reading(metric.name, step_at(metric.at, job.started_at), metric.value)
+            if not curves[metric.name] or curves[metric.name][-1].step < final.step:
+                curves[metric.name].append(final)
+    shown = sorted(name for name, curve in curves.items() if curve)[:MOST_CURVES]
+    if not shown:
+        return Part(missing=missing or ("values: CloudWatch has no metrics of the job yet",))
+    curve = tuple(reading for name in shown for reading in curves[name])
+    return Part({"curve": curve, "curve_from": f"{_CLOUDWATCH}: {metrics.note(rule)}"}, missing)
+
+
+def _deciding(verdict: Verdict) -> tuple[Reading, ...]:
+    readings = []
+    for row in verdict.evidence:
+        if row.previous_step is not None and row.previous_value is not None:
+            readings.append(Reading(row.tensor, row.previous_step, row.previous_value))
+        readings.append(Reading(row.tensor, row.step, row.value))
+    return tuple(readings)
+
+
+def _processed(finding: Finding, job: JobSnapshot) -> Outcome | None:
+    """The outcome of the rule's processing job: of Debugger's too, where Watcher found the issue itself."""
+    source = RuleSource.DEBUGGER if finding.source is RuleSource.LOCAL else finding.source
+    return next((o for o in job.outcomes if (o.rule, o.source) == (finding.rule, source)), None)
+
+
+def at_once(places: dict[str, Callable[[], Part]], patience: float) -> list[Part]:
+    """Ask all places at the same time; one that refuses or is late is named as missing.
+
+    The threads are daemons: one that hangs in a request keeps neither the alert nor the process.
+    """
+    answers: queue.SimpleQueue[tuple[str, Part]] = queue.SimpleQueue()
+
+    def ask(name: str, place: Callable[[], Part]) -> None:
+        try:
+            part = place()
+        except WatcherError as error:
+            part = Part(missing=(f"{name}: {error}",))
+        except Exception:
+            log.exception("evidence_failed", place=name)
+            part = Part(missing=(f"{name}: Watcher failed to read it, its log says why",))
+        answers.put((name, part))
+
+    for name, place in places.items():
+        threading.Thread(target=ask, args=(name, place), name="evidence", daemon=True).start()
+    until = time.monotonic() + patience
+    got: dict[str, Part] = {}
+    while len(got) < len(places):
+        try:
+            name, part = answers.get(timeout=max(until - time.monotonic(), 0))
+        except queue.Empty:
+            break
+        got[name] = part
+    return [got.get(name, Part(missing=(f"{name}: no answer within {patience:.0f} s",))) for name in places]

@@ -1,0 +1,107 @@
+"""What a message tells of the training job itself, whatever was found on it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from itertools import islice
+
+from watcher.alerts.cost import Spend, remaining, runtime, spend
+from watcher.alerts.hyperparameters import public, telling
+from watcher.model import JobSnapshot
+from watcher.text import duration
+
+MOST_LISTED = 8
+"""Hyperparameters, and tags, in a message for people; a program gets them all."""
+VALUE_LIMIT = 40
+"""In characters, there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """As they were when the message was composed. What smells of a secret is left out."""
+
+    status: str
+    secondary_status: str
+    ended: bool
+    runtime: timedelta | None
+    """How long it has trained; None where it has not begun."""
+    max_runtime: timedelta | None
+    """None where it has no such limit."""
+    remaining: timedelta | None
+    """How much longer it can train, see `spend.remaining`."""
+    instances: tuple[tuple[str, int], ...]
+    """Type and count of each group."""
+    spot: bool
+    spend: Spend | None
+    hyperparameters: Mapping[str, str]
+    """Those that its owner chose, the most telling first."""
+    experiment: str
+    trial: str
+    tags: Mapping[str, str] | None
+    """Its owner's, without AWS's own (`aws:…`); None where nobody has told them."""
+    debug_output: str
+    """`s3://bucket/path`, or empty."""
+
+
+def facts(job: JobSnapshot, prices: Mapping[str, float], now: datetime) -> Facts:
+    """`prices`: US dollars an hour, by instance type."""
+    return Facts(
+        status=job.status,
+        secondary_status=job.secondary_status,
+        ended=job.ended,
+        runtime=runtime(job, now),
+        max_runtime=timedelta(seconds=job.max_runtime) if job.max_runtime else None,
+        remaining=remaining(job, now),
+        instances=job.instances,
+        spot=job.spot,
+        spend=spend(job, prices, now),
+        hyperparameters=telling(job.hyperparameters),
+        experiment=job.experiment,
+        trial=job.trial,
+        tags=None if job.tags is None else _own(job.tags),
+        debug_output=job.debug_output,
+    )
+
+
+def cost(facts: Facts) -> Iterator[tuple[str, str]]:
+    """Label and value: how long, on what, for how much, and what stopping is worth."""
+    if facts.runtime is not None:
+        yield "Ran for" if facts.ended else "Running for", duration(facts.runtime)
+    if facts.instances:
+        groups = " and ".join(f"{count} × {type_}" for type_, count in facts.instances)
+        yield "Instances", f"{groups} (spot)" if facts.spot else groups
+    if (spend := facts.spend) is None:
+        return
+    so_far = f"{'at most ' if spend.at_most else ''}{spend.said(spend.so_far)}"
+    rate = f", at {spend.said(spend.an_hour)} an hour" if spend.currency and not facts.ended else ""
+    yield "Cost" if facts.ended else "Spend so far", so_far + rate
+    if spend.saved_by_stopping and facts.remaining:
+        label = "Stopping saved" if facts.ended else "Stopping now saves"
+        left = f"{duration(facts.remaining)} until MaxRuntimeInSeconds"
+        yield label, f"up to {spend.said(spend.saved_by_stopping)} ({left})"
+
+
+def particulars(facts: Facts) -> Iterator[tuple[str, str]]:
+    """Label and value: what tells this run from another."""
+    if facts.hyperparameters:
+        yield "Hyperparameters", _listed(facts.hyperparameters)
+    if facts.experiment:
+        yield "Experiment", f"{facts.experiment}, trial {facts.trial}" if facts.trial else facts.experiment
+    if facts.tags:
+        yield "Tags", _listed(facts.tags)
+
+
+def _own(tags: Mapping[str, str]) -> dict[str, str]:
+    return {key: value for key, value in sorted(public(tags).items()) if not key.startswith("aws:")}
+
+
+def _listed(named: Mapping[str, str]) -> str:
+    shown = [f"{_cut(name)} = {_cut(value)}" for name, value in islice(named.items(), MOST_LISTED)]
+    more = len(named) - len(shown)
+    return " · ".join([*shown, f"and {more} more"] if more else shown)
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= VALUE_LIMIT else f"{text[: VALUE_LIMIT - 1]}…"

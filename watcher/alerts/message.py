@@ -1,0 +1,304 @@
+"""A finding with its evidence becomes a message, free of any channel.
+
+`compose` is where text from outside (StatusDetails, log lines, tensor names) is made harmless: terminal
+escapes, control characters and characters that turn the direction of writing are taken out, so that no
+channel has to think of them. How a channel quotes the rest is its own business.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from itertools import groupby
+from types import MappingProxyType
+
+from watcher.alerts.advice import advice, built_in_rule
+from watcher.alerts.job_facts import Facts, cost, facts, particulars
+from watcher.aws import links
+from watcher.model import (
+    Delivery,
+    DeliveryKind,
+    Evidence,
+    Finding,
+    FindingKind,
+    JobSnapshot,
+    Reading,
+    RuleSource,
+)
+from watcher.text import printable
+
+TITLE_LIMIT = 140
+"""In characters; Slack's header takes 150, and a channel may put a sign before the title."""
+
+NO_PRICES: Mapping[str, float] = MappingProxyType({})
+
+REPEATED = "This may have been told before: Watcher was interrupted while it was telling it."
+
+
+_EVALUATORS = {
+    RuleSource.DEBUGGER: "Debugger",
+    RuleSource.PROFILER: "Debugger's profiler",
+    RuleSource.LOCAL: "Watcher",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    id: str
+    """The delivery's id: the same for each attempt at the same delivery."""
+    kind: DeliveryKind
+    finding: Finding
+    at: datetime
+    """When this attempt was composed."""
+    title: str
+    """At most `TITLE_LIMIT` characters, on one line."""
+    text: str
+    """One plain line, for notifications and for those who see only one line."""
+    fields: tuple[tuple[str, str], ...] = ()
+    """Label and value, most important first."""
+    advice: str = ""
+    """What to do about it."""
+    stop: str = ""
+    """What happens, or happened, to the job."""
+    evidence: Evidence = field(default_factory=Evidence)
+    job: Facts | None = None
+    """The job itself, as data; None where it is forgotten."""
+    particulars: tuple[tuple[str, str], ...] = ()
+    """Label and value: what tells this run from another. Small print."""
+    links: tuple[tuple[str, str], ...] = ()
+    """Label and URL."""
+    repeat: bool = False
+    """It may have been told before: Watcher was interrupted, and this channel cannot be asked."""
+
+    @property
+    def is_update(self) -> bool:
+        return self.kind is DeliveryKind.UPDATE
+
+    @property
+    def log_label(self) -> str:
+        return "End of the rule's log" if self.finding.rule else "End of the training log"
+
+
+def compose(
+    delivery: Delivery,
+    finding: Finding,
+    snapshot: JobSnapshot | None,
+    evidence: Evidence,
+    now: datetime,
+    *,
+    prices: Mapping[str, float] = NO_PRICES,
+) -> Message:
+    """The whole of what there is to say. `snapshot` is None where the job is forgotten; `prices` are US
+    dollars an hour, by instance type.
+
+    An update carries all that the alert did, and what has become of the stop: a channel that can change
+    the alert puts the update in its place.
+    """
+    evidence = _printable_evidence(evidence)
+    job = _printable_facts(facts(snapshot, prices, now)) if snapshot else None
+    title = _cut(_one_line(_title(finding)), TITLE_LIMIT)
+    step = "" if finding.step is None else f" at step {finding.step}"
+    return Message(
+        id=delivery.id,
+        kind=delivery.kind,
+        finding=finding,
+        at=now,
+        title=title,
+        text=_one_line(f"{title}{step}. {delivery.text}"),
+        fields=tuple(
+            (label, value)
+            for label, text in _fields(finding, snapshot, job)
+            if (value := printable(text).strip())
+        ),
+        advice=advice(finding, snapshot),
+        stop=printable(delivery.text),
+        evidence=evidence,
+        job=job,
+        particulars=tuple(particulars(job)) if job else (),
+        links=tuple(_links(finding, snapshot, evidence)),
+    )
+
+
+def plain_text(message: Message, plot: str = "") -> str:
+    """The message for those who get nothing but text: a mail, a pipe, a file. `plot`: the curve as text, in
+    place of its short form."""
+    evidence = message.evidence
+    sections = (
+        f"Update: {message.title}" if message.is_update else message.title,
+        REPEATED if message.repeat else "",
+        message.stop,
+        evidence.explanation,
+        _columns(message.fields),
+        values_table(evidence, curves=not plot),
+        plot,
+        "\n".join((f"{message.log_label}:", *evidence.log_lines)) if evidence.log_lines else "",
+        message.advice,
+        _columns(message.particulars),
+        missing_line(evidence),
+        "\n".join(f"{label}: {url}" for label, url in message.links),
+    )
+    return "\n\n".join(section for section in sections if section)
+
+
+def _columns(rows: Sequence[tuple[str, str]]) -> str:
+    width = max((len(label) for label, _ in rows), default=0) + 2
+    return "\n".join(f"{label:<{width}}{value}" for label, value in rows)
+
+
+def missing_line(evidence: Evidence) -> str:
+    return f"Could not be had: {'; '.join(evidence.missing)}." if evidence.missing else ""
+
+
+def values_table(evidence: Evidence, *, curves: bool = True) -> str:
+    """The numbers that decided, one a line, what was needed instead, then the curve of each tensor in a line,
+    unless it is drawn elsewhere; empty without any."""
+    rows = [(reading.tensor, f"step {reading.step}", f"{reading.value:.6g}") for reading in evidence.deciding]
+    rows += [(reading.tensor, "needed", f"{reading.value:.6g}") for reading in evidence.needed]
+    by_name = sorted(evidence.curve if curves else (), key=lambda reading: (reading.tensor, reading.step))
+    for tensor, group in groupby(by_name, key=lambda reading: reading.tensor):
+        curve = list(group)
+        steps = f"steps {curve[0].step} to {curve[-1].step}"
+        rows.append((tensor, steps, sparkline([reading.value for reading in curve])))
+    names, steps_width = (max((len(row[column]) for row in rows), default=0) for column in (0, 1))
+    lines = [f"{name:<{names}}  {steps:<{steps_width}}  {value}" for name, steps, value in rows]
+    return "\n".join([*lines, evidence.curve_from] if rows and evidence.curve_from else lines)
+
+
+def sparkline(values: Sequence[float]) -> str:
+    """A curve in one line of text, a character a value; `!` where a value is no finite number."""
+    bars = "▁▂▃▄▅▆▇█"
+    finite = [value for value in values if math.isfinite(value)]
+    low, high = min(finite, default=0.0), max(finite, default=0.0)
+
+    def bar(value: float) -> str:
+        if not math.isfinite(value):
+            return "!"
+        if low == high:
+            return bars[0]
+        # halves: the difference of two huge values would be infinite
+        return bars[round((value / 2 - low / 2) / (high / 2 - low / 2) * (len(bars) - 1))]
+
+    return "".join(map(bar, values))
+
+
+def _title(finding: Finding) -> str:
+    match finding.kind:
+        case FindingKind.RULE_ISSUE:
+            return f"{finding.rule} found an issue in {finding.job}"
+        case FindingKind.RULE_ERROR:
+            return f"{finding.rule} could not run on {finding.job}"
+        case FindingKind.RULE_UNEVALUATED:
+            return f"{finding.rule} had nothing to look at in {finding.job}"
+        case FindingKind.DIVERGENCE:
+            return f"Watcher and Debugger disagree on {finding.rule} in {finding.job}"
+        case FindingKind.RULE_MUTE:
+            return f"{finding.rule} is not doing its work on {finding.job}"
+        case FindingKind.RULE_DEFECT:
+            return f"{finding.rule} cannot do its work on {finding.job}"
+        case FindingKind.JOB_FAILED:
+            return f"{finding.job} failed"
+        case FindingKind.JOB_STOPPED:
+            return f"{finding.job} was stopped"
+        case FindingKind.JOB_COMPLETED:
+            return f"{finding.job} completed"
+
+
+def _fields(finding: Finding, snapshot: JobSnapshot | None, job: Facts | None) -> Iterator[tuple[str, str]]:
+    yield "Job", finding.job
+    if job and finding.rule:
+        yield "Job's status", _job_status(job)
+    elif job and job.secondary_status != finding.status:
+        yield "Secondary status", job.secondary_status
+    if job:
+        yield from cost(job)
+    if finding.rule:
+        built_in = built_in_rule(finding, snapshot)
+        yield "Rule", finding.rule if built_in == finding.rule else f"{finding.rule} ({built_in})"
+    if finding.step is not None:
+        yield "Step", str(finding.step)
+    yield "Status", finding.status
+    if finding.source:
+        yield "Evaluated by", _EVALUATORS[finding.source]
+    _, _, _, region, account, _ = finding.job_arn.split(":", 5)
+    yield "Region", f"{region} (account {account})"
+    yield "Details", finding.reason
+
+
+def _job_status(job: Facts) -> str:
+    if job.secondary_status in ("", job.status):
+        return job.status
+    return f"{job.status} ({job.secondary_status})"
+
+
+def _links(finding: Finding, snapshot: JobSnapshot | None, evidence: Evidence) -> Iterator[tuple[str, str]]:
+    arn = finding.job_arn
+    yield "Training job", links.training_job(arn)
+    if finding.rule:
+        if processing_job := _processing_job(finding, snapshot):
+            yield "Rule's processing job", links.processing_job(processing_job)
+        if evidence.log_stream:
+            group = evidence.log_group or links.PROCESSING_LOGS
+            yield "Rule's log", links.log_stream(arn, group, evidence.log_stream)
+    if evidence.log_stream and not finding.rule:
+        yield "Training log", links.log_stream(arn, links.TRAINING_LOGS, evidence.log_stream)
+    else:
+        yield (
+            "Training log",
+            links.log_streams(arn, links.TRAINING_LOGS, f"{printable(finding.job)}/"),
+        )
+    if snapshot and snapshot.debug_output:
+        yield "Debug output", links.s3_prefix(arn, printable(snapshot.debug_output))
+
+
+def _processing_job(finding: Finding, snapshot: JobSnapshot | None) -> str:
+    """Of Debugger's, too, where Watcher evaluated the rule itself; empty where there is none (yet)."""
+    source = RuleSource.DEBUGGER if finding.source is RuleSource.LOCAL else finding.source
+    outcomes = snapshot.outcomes if snapshot else ()
+    arns = (o.evaluation_job_arn for o in outcomes if (o.rule, o.source) == (finding.rule, source))
+    return next(arns, "")
+
+
+def _printable_evidence(evidence: Evidence) -> Evidence:
+    return replace(
+        evidence,
+        log_stream=printable(evidence.log_stream),
+        log_lines=tuple(printable(line) for line in evidence.log_lines),
+        explanation=printable(evidence.explanation),
+        deciding=_printable_readings(evidence.deciding),
+        needed=_printable_readings(evidence.needed),
+        curve=_printable_readings(evidence.curve),
+        curve_from=_one_line(evidence.curve_from),
+        missing=tuple(_one_line(text) for text in evidence.missing),
+    )
+
+
+def _printable_readings(readings: Sequence[Reading]) -> tuple[Reading, ...]:
+    return tuple(replace(reading, tensor=_one_line(reading.tensor)) for reading in readings)
+
+
+def _printable_facts(job: Facts) -> Facts:
+    return replace(
+        job,
+        status=_one_line(job.status),
+        secondary_status=_one_line(job.secondary_status),
+        instances=tuple((_one_line(type_), count) for type_, count in job.instances),
+        hyperparameters=_one_line_each(job.hyperparameters),
+        experiment=_one_line(job.experiment),
+        trial=_one_line(job.trial),
+        tags=None if job.tags is None else _one_line_each(job.tags),
+        debug_output=_one_line(job.debug_output),
+    )
+
+
+def _one_line_each(named: Mapping[str, str]) -> dict[str, str]:
+    return {_one_line(name): _one_line(value) for name, value in named.items()}
+
+
+def _one_line(text: str) -> str:
+    return " ".join(printable(text).split())
+
+
+def _cut(text: str, limit: int) -> str:
+    return text if len(text) <= limit else text[: limit - 1] + "…"

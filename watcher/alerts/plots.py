@@ -1,0 +1,227 @@
+"""Pictures of tensors over the steps, and of what a rule compared there.
+
+Importing this module imports matplotlib, which the extra `plot` installs.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import textwrap
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from rules import Evidence, Status, Verdict
+from watcher.alerts.curves import compared, curves, decided_at, holds, logarithmic
+from watcher.debug_output.series import GLOBAL, Series, Summary, Value, curve
+from watcher.model import Evidence as Gathered
+from watcher.model import Finding
+
+LARGE, SMALL = (12.0, 5.5), (7.0, 4.2)
+"""Inches. Letters have the same size in both, so they are larger in a small picture, shown as wide."""
+MOST_CURVES = 10
+"""As many colours as can be told apart."""
+_DOTTED = 80
+"""Steps up to which each saved one is a dot of its own."""
+_CLOSE = 0.25
+"""Share of the steps below which what was compared is too small to be seen, and is drawn again, larger."""
+_ALARM = "#c0392b"
+
+
+class _Comparison(NamedTuple):
+    """What a rule compared, where it is on a curve."""
+
+    curve: Series
+    points: list[tuple[int, float]]
+    needed: float | None
+    """The value that the last point would have needed."""
+
+
+def of_tensors(series: Sequence[Series], title: str) -> Figure:
+    figure = _titled(title)
+    axes = _axes(figure)
+    _draw(axes, series)
+    _add_legend(axes)
+    return figure
+
+
+def of_verdict(series: Sequence[Series], verdict: Verdict, rule: str, job: str) -> Figure:
+    """The tensors that the rule looked at; where it fired, the values that it compared, and what would have
+    satisfied it, if the evidence lets one say that."""
+    fired_at = verdict.step if verdict.status is Status.ISSUES_FOUND else None
+    at = "" if fired_at is None else f" at step {fired_at}"
+    figure = _titled(f"{rule}: {verdict.status.replace('_', ' ')}{at} · {job}", verdict.explanation)
+    deciding = {row.tensor for row in verdict.evidence}
+    series = sorted(series, key=lambda one: one.tensor not in deciding)
+    _draw_comparisons(figure, series, list(_comparisons(verdict.evidence, series[:MOST_CURVES])), fired_at)
+    return figure
+
+
+def of_evidence(evidence: Gathered, finding: Finding) -> Figure:
+    """What an alert tells in numbers: the last values of the tensors that decided, those that were compared,
+    and what would have satisfied the rule. Large letters: a chat shows it small."""
+    series = {name: Series(name, GLOBAL, "") for name in curves(evidence)}
+    for name, points in curves(evidence).items():
+        for step, value in points:
+            series[name].add(step, step, value)
+    comparisons = [_Comparison(series[each.curve], each.points, each.needed) for each in compared(evidence)]
+    at = "" if finding.step is None else f" at step {finding.step}"
+    figure = _titled(
+        f"{finding.rule}{at} · {finding.job}", evidence.explanation, evidence.curve_from, size=SMALL
+    )
+    _draw_comparisons(figure, list(series.values()), comparisons, decided_at(evidence))
+    return figure
+
+
+def png(figure: Figure) -> bytes:
+    content = io.BytesIO()
+    figure.savefig(content, format="png", dpi=160)
+    return content.getvalue()
+
+
+def save(figure: Figure, file: Path) -> None:
+    """The suffix says which format: `.png`, `.svg`, `.pdf`."""
+    figure.savefig(file, dpi=120)
+
+
+# -- the parts ------------------------------------------------------------------------------------
+
+
+def _draw_comparisons(
+    figure: Figure, series: Sequence[Series], comparisons: Sequence[_Comparison], fired_at: int | None
+) -> None:
+    """The whole curves and, beside them, what was compared, where it is too small to be seen there."""
+    close = _window(comparisons, series)
+    whole = _axes(figure, 1, 2 if close else 1)
+    for axes in (whole, _axes(figure, 2, 2)) if close else (whole,):
+        _draw(axes, series)
+        if fired_at is not None:
+            axes.axvline(fired_at, color=_ALARM, linewidth=1, linestyle=":", label="the rule fires")
+        for each in comparisons:
+            _mark(axes, each)
+    drawn = [height for one in series[:MOST_CURVES] for value in one.values for height in _extent(value)]
+    if logarithmic([*drawn, *(each.needed for each in comparisons if each.needed is not None)]):
+        whole.set_yscale("log")
+    if close:
+        _zoom(figure.axes[1], close, comparisons)
+    _add_legend(whole)
+
+
+def _titled(title: str, *sentences: str, size: tuple[float, float] = LARGE) -> Figure:
+    figure = Figure(figsize=size, layout="constrained")
+    characters = round(11 * size[0])
+    lines = [textwrap.shorten(title, characters, placeholder=" …")]
+    for sentence in sentences:
+        lines += textwrap.wrap(sentence, characters, max_lines=3, placeholder=" …")
+    figure.suptitle("\n".join(lines), x=0.01, ha="left", fontsize="medium", parse_math=False)
+    return figure
+
+
+def _axes(figure: Figure, number: int = 1, of: int = 1) -> Axes:
+    axes = figure.add_subplot(1, of, number)
+    axes.set_xlabel("step (global)")
+    axes.xaxis.set_major_locator(MaxNLocator(8 // of, integer=True))  # steps of seven digits side by side
+    axes.grid(alpha=0.3)
+    axes.spines[["top", "right"]].set_visible(False)
+    return axes
+
+
+def _draw(axes: Axes, series: Sequence[Series]) -> None:
+    several_workers = len({one.worker for one in series}) > 1
+    for number, one in enumerate(series[:MOST_CURVES]):
+        words = [f" {one.tensor}" if one.tensor.startswith("_") else one.tensor]  # "_" hides it in legends
+        if one.mode != GLOBAL:
+            words.append(one.mode)
+        if several_workers:
+            words.append(one.worker)
+        if any(isinstance(value, Summary) for value in one.values):
+            words.append("(mean, between least and greatest)")
+        lows, middles, highs = zip(*map(_extent, one.values), strict=True)
+        colour, dots = f"C{number}", "." if len(middles) <= _DOTTED else ""
+        axes.plot(one.steps, middles, color=colour, linewidth=1.5, marker=dots, label=" ".join(words))
+        axes.fill_between(one.steps, lows, highs, color=colour, alpha=0.15, linewidth=0)
+    if len(series) > MOST_CURVES:
+        axes.plot([], [], linestyle="", label=f"and {len(series) - MOST_CURVES} more, not drawn")
+
+
+def _extent(value: Value | None) -> tuple[float, float, float]:
+    """Least, mean, greatest; NaN, which leaves a gap, where there are no numbers."""
+    match value:
+        case float() | int():
+            return value, value, value
+        case Summary(_, float(least), float(greatest), float(mean)):
+            return least, mean, greatest
+        case _:
+            return math.nan, math.nan, math.nan
+
+
+def _comparisons(evidence: Sequence[Evidence], drawn: Sequence[Series]) -> Iterator[_Comparison]:
+    """A number about a tensor that is none of its values, such as its share of zeros, is on no curve."""
+    for row in evidence:
+        points = [(row.step, row.value)]
+        if row.previous_step is not None and row.previous_value is not None:
+            points.insert(0, (row.previous_step, row.previous_value))
+        own = [one for one in drawn if one.tensor == row.tensor]
+        if on := next((one for one in own or drawn if holds(curve(one), points)), None):
+            yield _Comparison(on, points, row.needed)
+
+
+def _mark(axes: Axes, compared: _Comparison) -> None:
+    steps, values = zip(*compared.points, strict=True)
+    axes.scatter(steps, values, s=90, facecolors="none", edgecolors=_ALARM, zorder=3, label="compared")
+    if compared.needed is None:
+        return
+    bound = len(compared.points) == 1
+    start = (compared.curve.steps[0], compared.needed) if bound else compared.points[0]
+    axes.plot(
+        [start[0], steps[-1]],
+        [start[1], compared.needed],
+        color=_ALARM,
+        linewidth=1.2,
+        linestyle="--",
+        marker="_",
+        markevery=[1],
+        label="what the rule wants",
+    )
+
+
+def _window(comparisons: Sequence[_Comparison], series: Sequence[Series]) -> range | None:
+    """The steps around what was compared; None where they can be seen well enough already."""
+    compared = [step for each in comparisons for step, _ in each.points]
+    saved = sorted({step for one in series for step in one.steps})
+    if not compared or len(saved) < 2:
+        return None
+    between = saved[1] - saved[0]
+    margin = max(max(compared) - min(compared), 3 * between)
+    window = range(min(compared) - margin, max(compared) + margin + 1)
+    return window if len(window) < _CLOSE * (saved[-1] - saved[0]) else None
+
+
+def _zoom(axes: Axes, window: range, comparisons: Sequence[_Comparison]) -> None:
+    """As high as the compared curves are there, and what they needed."""
+    heights = [
+        value
+        for each in comparisons
+        for value in (each.needed, *(value for step, value in curve(each.curve) if step in window))
+        if value is not None and math.isfinite(value)
+    ]
+    margin = (max(heights) - min(heights)) / 10 or abs(heights[0]) / 10 or 1
+    axes.set_xlim(window.start, window.stop - 1)
+    axes.set_ylim(min(heights) - margin, max(heights) + margin)
+    axes.set_title("where the rule fired", fontsize="medium")
+
+
+def _add_legend(axes: Axes) -> None:
+    handles, labels = axes.get_legend_handles_labels()
+    each_once = dict(zip(labels, handles, strict=True))
+    if each_once:
+        legend = axes.legend(each_once.values(), each_once.keys(), fontsize="small")
+        for text in legend.get_texts():
+            text.set_parse_math(False)
+    else:
+        axes.text(0.5, 0.5, "no values to draw", transform=axes.transAxes, ha="center")

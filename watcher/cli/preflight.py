@@ -1,0 +1,356 @@
+"""`watcher check`: whether everything the daemon will need is there, tried by harmless calls."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from importlib.util import find_spec
+
+from botocore.exceptions import ClientError
+
+from watcher.aws.accounts import Accounts
+from watcher.aws.links import PROCESSING_LOGS
+from watcher.aws.metrics import Metrics, Query
+from watcher.aws.queue import Queue
+from watcher.aws.sagemaker import TrainingJobs, parse_job
+from watcher.aws.session import Aws, translate
+from watcher.config.destination import Destination, DestinationKind
+from watcher.config.settings import Config
+from watcher.errors import AccessDenied, AwsError, NotFound, Retry, Unavailable, WatcherError
+from watcher.logs.evaluation_log import missing_group
+from watcher.model import JobSnapshot
+from watcher.store import open_store
+
+NO_SUCH_JOB = "watcher-check-there-is-no-such-job"
+NO_SUCH_STREAM = "watcher-check/there-is-no-such-stream"
+NO_STREAMS_NAME = "watcher-check:no-stream-can-be-called-so"
+NO_SUBJECT = "watcher check: longer than the hundred characters that a subject may have".ljust(101, ".")
+LONG_AGO = datetime(2026, 1, 1, tzinfo=UTC)
+"""Whether metrics may be read does not depend on their time."""
+RECENT = 10
+"""So many of the newest jobs are looked at for one with debug output."""
+
+
+class State(StrEnum):
+    OK = "ok"
+    WARNING = "warning"
+    """Watcher works, though not with all it could do; or it cannot be tried without doing it."""
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    name: str
+    state: State
+    found: str
+    mend: str = ""
+
+
+def preflight(config: Config, source: str) -> Iterator[Check]:
+    """Every check that this configuration calls for, one after the other; never raises.
+
+    `source` is where the configuration came from. Without working credentials nothing else is asked of AWS.
+    """
+    yield _configuration(config, source)
+    yield _tried("store", lambda: _store(config))
+    if config.slack.bot_token:
+        yield _tried("Slack", lambda: _slack(config))
+    accounts = Accounts(config.region, config.account)
+    yield from _place(config, accounts.home)
+    if url := config.watch.queue_url:
+        yield _tried("queue", lambda: _queue(Queue(accounts.home, url)))
+    for place in accounts.places[1:]:
+        for check in _place(config, place):
+            yield replace(check, name=f"{check.name} ({place.name})")
+
+
+def _place(config: Config, aws: Aws) -> Iterator[Check]:
+    """One account and region."""
+    caller = _tried("credentials", lambda: _who_am_i(aws))
+    yield caller
+    if caller.state is not State.FAILED:
+        yield from _permissions(config, aws, caller.found)
+
+
+def _permissions(config: Config, aws: Aws, caller: str) -> Iterator[Check]:
+    recent: list[JobSnapshot] = []
+    yield _tried("jobs in progress", lambda: _jobs_in_progress(aws, recent))
+    yield _tried("job details", lambda: _job_details(aws, recent))
+    if config.watch.tags:
+        yield _tried("job tags", lambda: _job_tags(aws, recent))
+    yield _tried("rule logs", lambda: _rule_logs(aws))
+    if group := config.rules.log_group:
+        yield _tried("evaluation log", lambda: _evaluation_log(aws, group))
+    yield _tried("debug output", lambda: _debug_output(aws, recent))
+    yield _tried("training metrics", lambda: _training_metrics(aws, needed=config.rules.local == "attach"))
+    for topic in _topics(config):
+        yield _tried(f"topic {topic.address}", lambda topic=topic: _topic(aws, topic))  # type: ignore[misc]
+    if any(route.stop for route in config.route) and not config.stop.dry_run:
+        yield _tried("stopping jobs", lambda: _stopping(aws, caller))
+
+
+def _tried(name: str, ask: Callable[[], str | Check]) -> Check:
+    """What `ask` found out: a sentence where all is well, a check where not quite; an error is a failure."""
+    try:
+        found = ask()
+    except WatcherError as error:
+        return Check(name, State.FAILED, str(error), _mend(error))
+    return found if isinstance(found, Check) else Check(name, State.OK, found)
+
+
+def _mend(error: WatcherError) -> str:
+    """Empty where the error's own sentence says it."""
+    match error:
+        case AccessDenied():
+            return f"allow {error.operation}"
+        case Unavailable():
+            return "check the network and AWS_ENDPOINT_URL, then try again"
+        case Retry():
+            return "check the network and slack.api_url, then try again"
+        case _:
+            return ""
+
+
+# -- outside AWS ----------------------------------------------------------------------------------
+
+
+def _configuration(config: Config, source: str) -> Check:
+    if unused := config.not_used_yet():
+        keys = ", ".join(unused)
+        return Check(
+            "configuration", State.WARNING, f"{source}: {keys}: not used by this version", "remove it"
+        )
+    return Check("configuration", State.OK, source)
+
+
+def _store(config: Config) -> str:
+    with closing(open_store(config.store.url, region=config.region)) as store:
+        return store.check()
+
+
+def _slack(config: Config) -> str | Check:
+    from watcher.delivery.channels.slack import SCOPES, auth_test
+
+    identity = auth_test(config.slack.bot_token.get_secret_value(), config.slack.api_url)
+    found = f"{identity.bot} in {identity.team}"
+    missing = [scope for scope in SCOPES if identity.scopes is not None and scope not in identity.scopes]
+    if not missing and find_spec("matplotlib") is None:
+        without = f"{found}: alerts have no plot, matplotlib is missing"
+        return Check("Slack", State.WARNING, without, "pip install 'debugger-watcher[plot]'")
+    if not missing:
+        return found
+    follows = "; ".join(dict.fromkeys(SCOPES[scope] for scope in missing))
+    state = State.FAILED if "chat:write" in missing else State.WARNING
+    mend = f"add {', '.join(missing)} under OAuth & Permissions, and install the app again"
+    return Check("Slack", state, f"{found}: {follows}", mend)
+
+
+# -- AWS ------------------------------------------------------------------------------------------
+
+
+def _who_am_i(aws: Aws) -> str:
+    with translate("sts:GetCallerIdentity"):
+        return str(aws.client("sts").get_caller_identity()["Arn"])
+
+
+def _jobs_in_progress(aws: Aws, recent: list[JobSnapshot]) -> str | Check:
+    """Fills `recent` with the newest jobs, whatever their status, for the checks that need a real one."""
+    try:
+        with translate("sagemaker:Search"):
+            answer = aws.sagemaker.search(
+                Resource="TrainingJob", SortBy="CreationTime", SortOrder="Descending", MaxResults=RECENT
+            )
+    except AccessDenied as denied:
+        with translate("sagemaker:ListTrainingJobs"):
+            aws.sagemaker.list_training_jobs(MaxResults=1)
+        return Check(
+            "jobs in progress",
+            State.WARNING,
+            f"{denied}; ListTrainingJobs is used instead, which takes many more calls",
+            f"allow {denied.operation}",
+        )
+    recent += [parse_job(result["TrainingJob"]) for result in answer["Results"]]
+    found = f"Search answers in {aws.region}"
+    try:
+        with translate("sagemaker:ListTrainingJobs"):
+            aws.sagemaker.list_training_jobs(MaxResults=1)
+    except AccessDenied as denied:
+        without = f"{found}; {denied}; without it nothing takes the place of Search, should that be refused"
+        return Check("jobs in progress", State.WARNING, without, f"allow {denied.operation}")
+    return found
+
+
+def _job_details(aws: Aws, recent: Sequence[JobSnapshot]) -> str:
+    # A policy may be limited to some names, so a real one is asked for where there is one. "There is no
+    # such job" is said only to those who may ask.
+    name = recent[0].name if recent else NO_SUCH_JOB
+    with suppress(NotFound):
+        TrainingJobs(aws).describe(name)
+    return "DescribeTrainingJob answers"
+
+
+def _job_tags(aws: Aws, recent: Sequence[JobSnapshot]) -> str | Check:
+    if not recent:
+        return Check(
+            "job tags", State.WARNING, "no training job in sight to read the tags of", "check again later"
+        )
+    TrainingJobs(aws).tags(recent[0].arn)
+    return "ListTags answers"
+
+
+def _rule_logs(aws: Aws) -> str:
+    with suppress(NotFound), translate("logs:DescribeLogStreams"):
+        aws.logs.describe_log_streams(logGroupName=PROCESSING_LOGS, limit=1)
+    with suppress(NotFound), translate("logs:FilterLogEvents"):
+        aws.logs.filter_log_events(logGroupName=PROCESSING_LOGS, logStreamNames=[NO_SUCH_STREAM], limit=1)
+    _log_can_be_read(aws, PROCESSING_LOGS)
+    return "DescribeLogStreams, FilterLogEvents and GetLogEvents answer"
+
+
+def _log_can_be_read(aws: Aws, group: str) -> None:
+    with suppress(NotFound), translate("logs:GetLogEvents"):
+        aws.logs.get_log_events(logGroupName=group, logStreamName=NO_SUCH_STREAM, limit=1)
+
+
+def _evaluation_log(aws: Aws, group: str) -> str | Check:
+    try:
+        with translate("logs:DescribeLogStreams"):
+            aws.logs.describe_log_streams(logGroupName=group, limit=1)
+    except NotFound:
+        return Check("evaluation log", State.FAILED, *missing_group(group, aws.region))
+    # That there is no such stream is said only to those who may write to it.
+    with suppress(NotFound), translate("logs:PutLogEvents"):
+        aws.logs.put_log_events(
+            logGroupName=group,
+            logStreamName=NO_SUCH_STREAM,
+            logEvents=[{"timestamp": int(time.time() * 1000), "message": "watcher check"}],
+        )
+    with _invalid("logs:CreateLogStream"):
+        aws.logs.create_log_stream(logGroupName=group, logStreamName=NO_STREAMS_NAME)
+    _log_can_be_read(aws, group)
+    return f"{group} takes streams and lines, and gives them back"
+
+
+@contextmanager
+def _invalid(operation: str) -> Iterator[None]:
+    """A request that AWS cannot carry out. What is wrong with it is said only to those who may make it."""
+    try:
+        with translate(operation):
+            yield
+    except AwsError as error:
+        answer = error.__cause__
+        if not isinstance(answer, ClientError) or answer.response["Error"]["Code"] not in _INVALID:
+            raise
+
+
+_INVALID = {"InvalidParameter", "InvalidParameterException"}
+
+
+def _debug_output(aws: Aws, recent: Sequence[JobSnapshot]) -> str | Check:
+    place = next((job.debug_output for job in recent if job.debug_output), "")
+    if not place:
+        return Check(
+            "debug output",
+            State.WARNING,
+            f"none of the newest {RECENT} jobs saves any, so reading it could not be tried",
+            "allow s3:ListBucket and s3:GetObject where your jobs save theirs, and check again",
+        )
+    bucket, _, prefix = place.removeprefix("s3://").partition("/")
+    with translate("s3:ListBucket"):
+        listed = aws.s3.list_objects_v2(Bucket=bucket, Prefix=f"{prefix}/", MaxKeys=1)
+    for item in listed.get("Contents", []):
+        with translate("s3:GetObject"):
+            aws.s3.head_object(Bucket=bucket, Key=item["Key"])
+    return place
+
+
+def _queue(queue: Queue) -> str | Check:
+    try:
+        queue.try_calls()
+        depth = queue.depth()
+    except NotFound:
+        missing = f"watch.queue_url: there is no queue {queue.url}"
+        return Check("queue", State.FAILED, missing, "make it as deploy/ecs.yaml does, or write its address")
+    found = f"{depth.waiting} waiting, {depth.in_flight} in flight"
+    if depth.dead is None:
+        said = f"{found}; no dead-letter queue is to be seen"
+        mend = "set a redrive policy, and allow sqs:GetQueueUrl and sqs:GetQueueAttributes on its target"
+        return Check("queue", State.WARNING, said, mend)
+    if depth.dead:
+        said = f"{found}; {depth.dead} that nobody could handle are in the dead-letter queue"
+        return Check("queue", State.WARNING, said, "see in the log why, then start a redrive in the console")
+    return f"{found}; the dead-letter queue is empty"
+
+
+def _training_metrics(aws: Aws, *, needed: bool) -> str | Check:
+    """`needed`: rules are evaluated on them, where a job saves no tensors."""
+    try:
+        Metrics(aws).read([Query(NO_SUCH_JOB, "loss", 3600, LONG_AGO, LONG_AGO + timedelta(hours=1))])
+    except AccessDenied as denied:
+        if needed:
+            raise
+        found = f"{denied}; without it, alerts on jobs that save no tensors have no curve"
+        return Check("training metrics", State.WARNING, found, f"allow {denied.operation}")
+    return "GetMetricData answers"
+
+
+def _topics(config: Config) -> Iterator[Destination]:
+    texts = dict.fromkeys(to for route in config.route for to in route.to)
+    return (place for place in map(Destination.parse, texts) if place.kind is DestinationKind.SNS)
+
+
+def _topic(aws: Aws, topic: Destination) -> str:
+    # Not needed to publish, so often not allowed. Without it a missing topic may not be noticed here.
+    with suppress(AccessDenied), translate("sns:GetTopicAttributes"):
+        aws.sns(topic.region).get_topic_attributes(TopicArn=topic.address)
+    with _invalid("sns:Publish"):
+        aws.sns(topic.region).publish(TopicArn=topic.address, Subject=NO_SUBJECT, Message="watcher check")
+    return "takes messages"
+
+
+_ASSUMED_ROLE = re.compile(r"arn:(aws[a-z-]*):sts::(\d+):assumed-role/([^/]+)/.+")
+
+
+def _stopping(aws: Aws, caller: str) -> str | Check:
+    """Only IAM can tell this without a stop; a service control policy may still forbid it."""
+    try:
+        arn = _principal(aws, caller)
+        with translate("iam:SimulatePrincipalPolicy"):
+            answer = aws.client("iam").simulate_principal_policy(
+                PolicySourceArn=arn,
+                ActionNames=["sagemaker:StopTrainingJob"],
+                # deploy/policy.json allows it for jobs with this tag; whether one has it is not known here.
+                ContextEntries=[
+                    {
+                        "ContextKeyName": "aws:ResourceTag/watcher:stop",
+                        "ContextKeyValues": ["allowed"],
+                        "ContextKeyType": "string",
+                    }
+                ],
+            )
+    except AwsError as error:
+        return Check(
+            "stopping jobs",
+            State.WARNING,
+            f"cannot be tried without stopping a job, and IAM does not tell ({error})",
+            "see that sagemaker:StopTrainingJob is allowed",
+        )
+    decision = answer["EvaluationResults"][0]["EvalDecision"]
+    if decision != "allowed":
+        return Check(
+            "stopping jobs", State.FAILED, f"IAM says {decision} for {arn}", "allow sagemaker:StopTrainingJob"
+        )
+    return f"IAM allows sagemaker:StopTrainingJob to {arn}"
+
+
+def _principal(aws: Aws, caller: str) -> str:
+    """The user or role whose policies count; a session's name is not known to IAM."""
+    if session := _ASSUMED_ROLE.fullmatch(caller):
+        with translate("iam:GetRole"):  # the role may have a path, which the session's ARN leaves out
+            return str(aws.client("iam").get_role(RoleName=session[3])["Role"]["Arn"])
+    return caller

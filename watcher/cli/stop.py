@@ -1,0 +1,150 @@
+"""`stop`, with the guards of the daemon."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from watcher.cli.terminal import ConfigFile, Json, Verbose, err, known, now, out, print_json, start
+from watcher.errors import UsageError
+
+if TYPE_CHECKING:
+    from watcher.cli.manual_stop import Stopped
+    from watcher.config.settings import Config
+    from watcher.model import JobSnapshot
+    from watcher.store.base import Store
+
+
+def stop(
+    names: Annotated[list[str] | None, typer.Argument(metavar="JOB", help="Names or ARNs.")] = None,
+    *,
+    everything: Annotated[
+        bool, typer.Option("--all-in-progress", help="Every job in progress that is watched.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be stopped, stop nothing.")
+    ] = False,
+    cancel: Annotated[
+        bool, typer.Option("--cancel", help="Cancel a stop that still waits for the end of stop.grace.")
+    ] = False,
+    config: ConfigFile = None,
+    as_json: Json = False,
+    verbose: Verbose = False,
+) -> int:
+    """Stop training jobs, with the guards of the daemon; asks first."""
+    if bool(names) == everything:
+        raise UsageError("name the jobs to stop, or say --all-in-progress")
+    if cancel:
+        if everything or dry_run:
+            raise UsageError("--cancel wants the names of the jobs, and nothing else")
+        return _cancel(names or (), start(config, verbose=verbose), as_json=as_json)
+    if not (yes or dry_run or sys.stdin.isatty()):
+        raise UsageError("nobody can be asked here, since this is no terminal: say --yes")
+    settings = start(config, verbose=verbose)
+    if dry_run:
+        rehearsal = settings.stop.model_copy(update={"dry_run": True})
+        settings = settings.model_copy(update={"stop": rehearsal})
+
+    from contextlib import closing
+
+    from watcher.aws.accounts import Accounts
+    from watcher.cli import manual_stop
+    from watcher.delivery.stop import Stopper
+    from watcher.jobs.find import find_jobs
+    from watcher.store import open_store
+
+    accounts = Accounts(settings.region, settings.account)
+    with closing(open_store(settings.store.url, region=settings.region)) as store:
+        with err().status("looking at the jobs …"):
+            chosen = (
+                list(manual_stop.all_in_progress(accounts, settings.watch))
+                if everything
+                else find_jobs(accounts, names or ())
+            )
+        if chosen:
+            _list_to_stop(chosen, store)
+        if chosen and not (yes or dry_run):
+            typer.confirm(
+                f"Stop {'this job' if len(chosen) == 1 else f'these {len(chosen)} jobs'}?",
+                abort=True,
+                err=True,
+            )
+        stopper = Stopper(accounts, store, settings.stop, now)
+        ended = _with_progress(
+            manual_stop.stop(stopper, chosen, actor=f"watcher stop by {_user()}"), len(chosen)
+        )
+    if as_json:
+        print_json([_stopped(each) for each in ended])
+    elif not chosen:
+        typer.echo("No watched job is in progress.")
+    else:
+        from watcher.cli.tables import Table
+
+        rows = [(each.job.name, each.state, each.sentence) for each in ended]
+        Table(("job", "state", "what happened"), rows).print(out())
+    return 0 if all(each.as_wanted for each in ended) else 1
+
+
+def _list_to_stop(chosen: Sequence[JobSnapshot], store: Store) -> None:
+    from collections import Counter
+
+    from watcher.cli.tables import Table
+    from watcher.text import ago, instances
+
+    findings = Counter(finding.job_arn for finding in store.findings())
+    rows = [
+        (
+            job.name,
+            job.status,
+            ago(job.started_at or job.created_at, now()),
+            instances(job.instance_type, job.instance_count),
+            str(findings[job.arn] or ""),
+        )
+        for job in chosen
+    ]
+    Table(("job", "status", "started", "instances", "findings"), rows).print(err())
+
+
+def _with_progress(stops: Iterator[Stopped], total: int) -> list[Stopped]:
+    from rich.progress import Progress
+
+    with Progress(console=err(), transient=True, disable=not sys.stderr.isatty()) as progress:
+        return list(progress.track(stops, total=total, description="stopping"))
+
+
+def _user() -> str:
+    import getpass
+
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user often has no name
+        return f"user {os.getuid()}"
+
+
+def _stopped(each: Stopped) -> Mapping[str, str]:
+    return {"job": each.job.name, "arn": each.job.arn, "state": each.state, "sentence": each.sentence}
+
+
+def _cancel(names: Sequence[str], settings: Config, *, as_json: bool) -> int:
+    from watcher.cli import manual_stop
+    from watcher.store import views
+
+    cancelled = []
+    with known(settings) as store:
+        for job in [views.find(store, name).snapshot for name in names]:
+            cancelled.append((job, manual_stop.cancel(store, job.arn, _user(), now()) > 0))
+    if as_json:
+        print_json([{"job": job.name, "arn": job.arn, "cancelled": done} for job, done in cancelled])
+    else:
+        for job, done in cancelled:
+            typer.echo(
+                f"The stop of {job.name} is cancelled: the job goes on."
+                if done
+                else f"No stop of {job.name} is waiting, so there is nothing to cancel."
+            )
+    return 0 if all(done for _, done in cancelled) else 1

@@ -1,0 +1,1 @@
+"""The settings: what they are, how they are loaded, and which of them contradict each other."""

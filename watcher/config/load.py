@@ -1,0 +1,195 @@
+"""Text becomes a frozen `Config`, or an error that names the key, the value and the fix."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, get_args
+
+from pydantic import BaseModel, SecretStr, ValidationError
+from pydantic_core import ErrorDetails
+
+from watcher.config.checks import contradictions
+from watcher.config.settings import Config
+from watcher.errors import ConfigError
+
+DEFAULT_FILE = Path("watcher.toml")
+"""Read from the working directory when no file is named; without it, every setting has its default."""
+
+TEXT_VARIABLE = "WATCHER_TOML"
+"""The environment variable that holds the settings themselves, for where a file is awkward to bring along: a
+task on ECS gets it from a parameter or a secret."""
+
+Key = tuple[int | str, ...]
+
+
+def load(path: Path | None, env: Mapping[str, str]) -> Config:
+    """Read the settings. `env` fills in what the file writes as `${NAME}`.
+
+    Raises `ConfigError`: one line with the file or variable, the key, the value as it is written there (so
+    that what `${NAME}` stands for is not shown; never that of a secret or of an unknown key) and the mend.
+    """
+    found = source(path, env)
+    if found is None:
+        return Config()
+    try:
+        text = _read(found) if isinstance(found, Path) else env[found]
+        return _checked(_parse(text), env)
+    except ConfigError as error:
+        raise ConfigError(f"{found}: {error}") from None
+
+
+def source(path: Path | None, env: Mapping[str, str]) -> Path | str | None:
+    """Where `load` takes the settings from: the file that was named, else the variable (its name) that holds
+    them, else the file in the working directory, else nowhere."""
+    if path is not None:
+        return path
+    if env.get(TEXT_VARIABLE):
+        return TEXT_VARIABLE
+    return DEFAULT_FILE if DEFAULT_FILE.exists() else None
+
+
+def _checked(document: dict[str, Any], env: Mapping[str, str]) -> Config:
+    try:
+        config = Config.model_validate(_fill_in(document, env, ()))
+    except ValidationError as error:
+        raise ConfigError(_explain(error, document)) from None
+    for key, problem in contradictions(config):
+        raise ConfigError(f"{key}: {problem}")
+    return config
+
+
+def _read(path: Path) -> str:
+    try:
+        # Editors on Windows put a byte order mark first, which TOML does not know.
+        return path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise ConfigError("there is no such file; name another with --config") from None
+    except OSError as error:
+        raise ConfigError(f"cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"is not UTF-8 (byte {error.start}); save it as UTF-8") from None
+
+
+def _parse(text: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"is not TOML: {error}") from None
+
+
+_VARIABLE = re.compile(r"\$\{([^}]*)\}")
+
+
+def _fill_in(value: Any, env: Mapping[str, str], key: Key) -> Any:
+    """The same value with each `${NAME}` in its strings replaced."""
+
+    def variable(match: re.Match[str]) -> str:
+        name = match[1]
+        if name not in env:
+            raise ConfigError(f"{_dotted(key)}: the variable {name} is not set; export it, or remove the key")
+        return env[name]
+
+    if isinstance(value, str):
+        return _VARIABLE.sub(variable, value)
+    if isinstance(value, list):
+        return [_fill_in(item, env, (*key, index)) for index, item in enumerate(value)]
+    if isinstance(value, dict):
+        return {name: _fill_in(item, env, (*key, name)) for name, item in value.items()}
+    return value
+
+
+def _dotted(key: Key) -> str:
+    """`("route", 1, "stop")` as people write it: `route[1].stop`, counted from 0."""
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in key).removeprefix(".")
+
+
+# -- what is wrong with one value -----------------------------------------------------------------
+
+
+def _explain(error: ValidationError, document: dict[str, Any]) -> str:
+    """The first problem in a sentence; one is enough to go and edit the file."""
+    detail = error.errors(include_url=False, include_input=False)[0]
+    key = detail["loc"]
+    if detail["type"] == "extra_forbidden":
+        return f"{_dotted(key)}: there is no such key; {_did_you_mean(key)}"
+    if detail["type"] == "missing":
+        return f"{_dotted(key)}: is missing"
+    value: Any = document
+    for part in key:
+        value = value[part]
+    shown = f" = {_as_toml(value)}" if _may_be_shown(key) else ""
+    return f"{_dotted(key)}{shown}: {_mend(detail, key, value)}"
+
+
+def _mend(detail: ErrorDetails, key: Key, value: Any) -> str:
+    match detail["type"].split("_")[0]:
+        case "tuple" if isinstance(value, dict):
+            return f"there can be several: write [[{_dotted(key)}]]"
+        case "tuple":
+            return f"write a list: [{_as_toml(value)}]"
+        case "greater" if "gt" in detail["ctx"]:
+            return f"must be more than {detail['ctx']['gt']:g}"
+        case "greater":
+            return f"must be at least {detail['ctx']['ge']:g}"
+        case "float" if isinstance(value, dict) and key[0] == "prices":
+            return 'write the instance type in quotes: "ml.p4d.24xlarge" = 37.69'
+        case "literal":
+            return f"write one of {detail['ctx']['expected']}"
+        case "model" | "dict":
+            return f"write a table: [{_dotted(key)}]"
+        case kind:
+            return _KINDS.get(kind, detail["msg"])
+
+
+_KINDS = {
+    "bool": "write true or false",
+    "string": "write a string, in quotes",
+    "int": "write a whole number",
+    "float": "write a number",
+    "finite": "write a number",
+}
+"""By the first word of pydantic's error type (`bool_parsing`, `bool_type`)."""
+
+
+def _as_toml(value: Any) -> str:
+    """A value in one line, near enough to how the file has it."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str):
+        return f'"{value}"' if len(value) <= 60 else f'"{value[:60]}…"'
+    if isinstance(value, dict):
+        return "{…}"
+    if isinstance(value, list):
+        return "[…]"
+    return str(value)
+
+
+def _annotation(key: Key) -> Any:
+    """What the field at this key is declared to hold; None where there is no such field."""
+    kind: Any = Config
+    for part in key:
+        if isinstance(part, int):
+            kind = get_args(kind)[0]
+        elif isinstance(kind, type) and issubclass(kind, BaseModel) and part in kind.model_fields:
+            kind = kind.model_fields[part].annotation
+        else:
+            return None
+    return kind
+
+
+def _may_be_shown(key: Key) -> bool:
+    """Not a secret, and not in the place of a section that holds one."""
+    kind = _annotation(key)
+    return kind is not SecretStr and not (isinstance(kind, type) and issubclass(kind, BaseModel))
+
+
+def _did_you_mean(key: Key) -> str:
+    known = list(_annotation(key[:-1]).model_fields)
+    close = get_close_matches(str(key[-1]), known, n=1)
+    if close:
+        return f"did you mean {_dotted((*key[:-1], close[0]))}?"
+    return f"there are {', '.join(known)}"

@@ -1,0 +1,1 @@
+"""`watcher run`: wiring, threads and the bodies of the loops."""

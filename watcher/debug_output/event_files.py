@@ -1,0 +1,227 @@
+"""The files of one step of one worker, as smdebug 1.0 writes them, in this order:
+
+    events/<step:012>/<step:012>_<worker>.tfevents              its tensors
+    index/<step // 1000:09>/<step:012>_<worker>.json            where in the former each of them lies
+
+A small event file is fetched whole, which is one request instead of two. Of a large one only the wanted
+tensors are, by the index. Where that does not fit, the event file is read whole after all: the index is
+never trusted over it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
+
+from numpy.typing import NDArray
+
+from watcher.debug_output.collections import worker_name
+from watcher.debug_output.storage import Storage
+from watcher.debug_output.tfevents import MODES, Damaged, SavedTensor, decode
+
+WHOLE = 1 << 20
+"""Bytes up to which an event file is fetched whole, and up to which a gap between two wanted tensors is
+fetched along: about what S3 sends in the time in which it answers another request (20 to 30 ms at
+50 MB/s and connection). On the sandbox, one tensor out of 64 is faster by the index from 4 MiB on."""
+
+Wanted = Callable[[str], bool]
+"""Whether a tensor of this name is to be fetched and decoded. Asked from several threads."""
+
+_EVENT_FILE = re.compile(r"events/\d+/((\d+)_(.+))\.tfevents")
+_INDEX_FILE = re.compile(r"index/\d+/((\d+)_(.+))\.json")
+
+
+class EventFile(NamedTuple):
+    step: int
+    worker: str
+    stem: str
+    size: int | None
+    """In bytes; None where only the index file was listed."""
+
+    @property
+    def key(self) -> str:
+        return f"events/{self.step:012}/{self.stem}.tfevents"
+
+    @property
+    def index_key(self) -> str:
+        return f"index/{self.step // 1000:09}/{self.stem}.json"
+
+
+@dataclass(frozen=True, slots=True)
+class SavedStep:
+    """What one worker saved at one step."""
+
+    step: int
+    """The global one."""
+    worker: str
+    mode: str
+    mode_step: int
+    tensors: Mapping[str, NDArray[Any]]
+    """The wanted ones, under the names that smdebug saved them by. Reductions stand among them, as
+    `smdebug/reductions/<reduction>/<tensor>`."""
+    names: tuple[str, ...]
+    """Of all that the file holds, wanted or not."""
+    shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    """Shapes that were saved on their own (`save_shape`), by tensor."""
+    late: bool = False
+    """Whether a later step was given out before this one."""
+
+
+@dataclass(frozen=True, slots=True)
+class UnreadableStep:
+    """A step of one worker that is passed over."""
+
+    step: int
+    worker: str
+    reason: str
+    """Which file, and what is wrong with it."""
+
+
+class NotYet(Exception):
+    """The index file is there and its event file is not, or neither is."""
+
+
+def of_all_steps(storage: Storage, after: int = -1, *, by_index: bool = False) -> Iterator[EventFile]:
+    """The files beyond the step `after`, in one listing."""
+    # Steps are padded with zeros, so keys sort as steps do, and "~" sorts behind every file of a step.
+    if by_index:
+        start = f"index/{after // 1000:09}/{after:012}_~" if after >= 0 else ""
+        return _listed(storage, "index/", start, _INDEX_FILE)
+    return _listed(storage, "events/", f"events/{after:012}/~" if after >= 0 else "", _EVENT_FILE)
+
+
+def of_step(storage: Storage, step: int) -> Iterator[EventFile]:
+    return _listed(storage, f"events/{step:012}/", "", _EVENT_FILE)
+
+
+def _listed(storage: Storage, prefix: str, start: str, pattern: re.Pattern[str]) -> Iterator[EventFile]:
+    for stored in storage.list(prefix, start):
+        if matched := pattern.fullmatch(stored.key):
+            stem, step, part = matched.groups()
+            size = stored.size if pattern is _EVENT_FILE else None
+            yield EventFile(int(step), worker_name(part), stem, size)
+
+
+def read(storage: Storage, file: EventFile, wanted: Wanted | None = None) -> SavedStep | UnreadableStep:
+    """Raises `NotYet` where a file is not there."""
+    try:
+        if file.size is None:
+            return _listed_by_index(storage, file, wanted)
+        if file.size > WHOLE and wanted is not None:
+            try:
+                return _parts(storage, file, _index(storage, file), wanted)
+            except (Damaged, NotYet):  # or the index is not written yet
+                pass
+        return _whole(storage, file, wanted)
+    except Damaged as error:
+        return UnreadableStep(file.step, file.worker, str(error))
+
+
+def _listed_by_index(storage: Storage, file: EventFile, wanted: Wanted | None) -> SavedStep:
+    index = _index(storage, file)
+    size = max((span.stop for span in index.spans.values()), default=0)
+    if not index.spans:
+        saved = SavedStep(file.step, file.worker, index.mode, index.mode_step, {}, ())
+    elif size > WHOLE and wanted is not None:
+        saved = _parts(storage, file, index, wanted)
+    else:
+        saved = _whole(storage, file, wanted)
+    return replace(saved, shapes=index.shapes)
+
+
+def _whole(storage: Storage, file: EventFile, wanted: Wanted | None) -> SavedStep:
+    tensors = _decode(storage, file, _get(storage, file.key), wanted)
+    mode, mode_step = (tensors[0].mode, tensors[0].mode_step) if tensors else ("GLOBAL", file.step)
+    return SavedStep(
+        file.step,
+        file.worker,
+        mode,
+        mode_step,
+        {tensor.name: tensor.value for tensor in tensors if tensor.value is not None},
+        tuple(tensor.name for tensor in tensors),
+    )
+
+
+def _decode(
+    storage: Storage, file: EventFile, data: bytes | memoryview, wanted: Wanted | None
+) -> list[SavedTensor]:
+    try:
+        tensors = decode(data, wanted)
+        for tensor in tensors:
+            if tensor.step != file.step:
+                raise Damaged(f"a tensor of step {tensor.step} lies in it")
+    except Damaged as error:
+        raise Damaged(f"{storage.uri}/{file.key}: {error}") from error
+    return tensors
+
+
+def _get(storage: Storage, key: str, span: range | None = None) -> bytes:
+    data = storage.get(key, span)
+    if data is None:
+        raise NotYet(f"{storage.uri}/{key} is not there")
+    return data
+
+
+# -- by the index -------------------------------------------------------------------------------------
+
+
+class _Index(NamedTuple):
+    mode: str
+    mode_step: int
+    spans: Mapping[str, range]
+    shapes: Mapping[str, tuple[int, ...]]
+
+
+def _index(storage: Storage, file: EventFile) -> _Index:
+    data = _get(storage, file.index_key)
+    try:
+        document = json.loads(data)
+        meta = document["meta"]
+        mode = meta["mode"].strip()
+        if mode not in MODES.values():
+            raise ValueError(f"unknown mode {mode!r}")
+        return _Index(
+            mode,
+            int(meta["mode_step"]),
+            {
+                one["tensorname"]: range(one["start_idx"], one["start_idx"] + one["length"])
+                for one in document.get("tensor_payload") or ()
+            },
+            {
+                one["tensorname"]: tuple(int(size) for size in one["shape"])
+                for one in document.get("shape_payload") or ()
+            },
+        )
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise Damaged(f"{storage.uri}/{file.index_key} is no index file of smdebug: {error!r}") from error
+
+
+def _parts(storage: Storage, file: EventFile, index: _Index, wanted: Wanted) -> SavedStep:
+    spans = sorted(
+        ((span, name) for name, span in index.spans.items() if wanted(name)), key=lambda one: one[0].start
+    )
+    tensors = {}
+    for together in _neighbours(spans):
+        start, stop = together[0][0].start, together[-1][0].stop
+        data = memoryview(_get(storage, file.key, range(start, stop)))
+        for span, name in together:
+            found = _decode(storage, file, data[span.start - start : span.stop - start], None)
+            if [tensor.name for tensor in found] != [name] or found[0].value is None:
+                raise Damaged(f"{storage.uri}/{file.index_key} points to something else than {name}")
+            tensors[name] = found[0].value
+    return SavedStep(file.step, file.worker, index.mode, index.mode_step, tensors, tuple(index.spans))
+
+
+def _neighbours(spans: Sequence[tuple[range, str]]) -> Iterator[list[tuple[range, str]]]:
+    """Those that are cheaper fetched together."""
+    together: list[tuple[range, str]] = []
+    for span, name in spans:
+        if together and not 0 <= span.start - together[-1][0].stop <= WHOLE:
+            yield together
+            together = []
+        together.append((span, name))
+    if together:
+        yield together

@@ -1,0 +1,171 @@
+"""What was saved of each tensor over the steps.
+
+Numbers are kept; of a larger tensor only its shape and three numbers about it, so that memory does not
+grow with the size of a model.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import groupby
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from watcher.debug_output.event_files import SavedStep, Wanted
+
+GLOBAL = "GLOBAL"
+
+
+class Summary(NamedTuple):
+    """Of a tensor with more elements than one, or none. The numbers are None where it holds no numbers, or
+    only its shape was saved."""
+
+    shape: tuple[int, ...]
+    min: float | None = None
+    max: float | None = None
+    mean: float | None = None
+
+
+Value = float | int | str | Summary | NDArray[Any]
+"""A number, or the text, of one element; a whole array only where it was asked for."""
+
+
+@dataclass(slots=True)
+class Series:
+    """One tensor, as one worker saved it in one mode. Steps ascend."""
+
+    tensor: str
+    mode: str
+    worker: str
+    steps: array[int] = field(default_factory=lambda: array("q"))
+    """Global ones."""
+    mode_steps: array[int] = field(default_factory=lambda: array("q"))
+    """The same, as the mode counts them."""
+    values: list[Value | None] = field(default_factory=list)
+    """None where the value was not read."""
+
+    def add(self, step: int, mode_step: int, value: Value | None) -> None:
+        self.steps.append(step)
+        self.mode_steps.append(mode_step)
+        self.values.append(value)
+
+    @property
+    def shape(self) -> tuple[int, ...] | None:
+        """The first that is known; () for a single element. None where none was read."""
+        for value in self.values:
+            if isinstance(value, Summary | np.ndarray):
+                return value.shape
+            if value is not None:
+                return ()
+        return None
+
+
+class Collector:
+    """Takes steps in, in their order, and holds what they say of the tensors whose name fits."""
+
+    def __init__(self, fits: Wanted = bool, *, full: bool = False) -> None:
+        """Takes those in whose name `fits`: all by default. `full`: keeps whole tensors."""
+        self._fits, self._full = fits, full
+        self._series: dict[tuple[str, str, str], Series] = {}
+
+    def add(self, saved: SavedStep) -> None:
+        for name in dict.fromkeys((*saved.names, *saved.shapes)):
+            if not self._fits(name):
+                continue
+            key = (name, saved.mode, saved.worker)
+            series = self._series.get(key) or self._series.setdefault(key, Series(*key))
+            series.add(saved.step, saved.mode_step, self._value(saved, name))
+
+    def _value(self, saved: SavedStep, name: str) -> Value | None:
+        if name in saved.tensors:
+            return kept(saved.tensors[name], full=self._full)
+        return Summary(saved.shapes[name]) if name in saved.shapes else None
+
+    def series(self) -> list[Series]:
+        """By tensor, mode and worker."""
+        return [self._series[key] for key in sorted(self._series)]
+
+
+def kept(value: NDArray[Any], *, full: bool = False) -> Value:
+    if value.size == 1:
+        return _element(value.item())
+    if full:
+        return value.copy()  # a view would keep the whole file
+    if not value.size or value.dtype.kind not in "biuf":
+        return Summary(value.shape)
+    with np.errstate(invalid="ignore", over="ignore"):
+        mean = value.mean(dtype=np.float64)
+    return Summary(value.shape, float(value.min()), float(value.max()), float(mean))
+
+
+def _element(item: Any) -> float | int | str:
+    if isinstance(item, int | float):
+        return item if isinstance(item, float) else int(item)
+    return item.decode(errors="replace") if isinstance(item, bytes) else str(item)
+
+
+def once(fits: Wanted) -> Wanted:
+    """Wants each tensor the first time only: enough to know its shape."""
+    seen = set()
+
+    def wanted(name: str) -> bool:
+        if name in seen or not fits(name):
+            return False
+        seen.add(name)
+        return True
+
+    return wanted
+
+
+# -- as a document --------------------------------------------------------------------------------
+
+
+def document(series: Iterable[Series]) -> dict[str, Any]:
+    """`{NAME: {MODE: {WORKER: {"steps": […], "values": […]}}}}`, which `watcher tensors --json` prints.
+
+    Steps are those of smdebug's `Tensor.steps(mode=MODE)`: `GLOBAL` has all of the tensor's, at their global
+    numbers, and each mode its own as it counts them. A reduction stands under the name by which smdebug
+    saved it (`smdebug/reductions/…`).
+    """
+    named: dict[str, Any] = {}
+    for tensor, of_tensor in groupby(series, key=lambda one: one.tensor):
+        modes: dict[str, Any] = {}
+        everywhere: dict[str, list[tuple[int, Any]]] = {}
+        for one in of_tensor:
+            values = [shown(value) for value in one.values]
+            everywhere.setdefault(one.worker, []).extend(zip(one.steps, values, strict=True))
+            if one.mode != GLOBAL:
+                modes.setdefault(one.mode, {})[one.worker] = {"steps": list(one.mode_steps), "values": values}
+        named[tensor] = {
+            GLOBAL: {worker: _merged(everywhere[worker]) for worker in sorted(everywhere)},
+            **modes,
+        }
+    return named
+
+
+def _merged(pairs: list[tuple[int, Any]]) -> dict[str, list[Any]]:
+    pairs.sort(key=lambda pair: pair[0])
+    return {"steps": [step for step, _ in pairs], "values": [value for _, value in pairs]}
+
+
+def shown(value: Value | None) -> Any:
+    if isinstance(value, Summary):
+        return value._asdict()
+    return _nested(value) if isinstance(value, np.ndarray) else value
+
+
+def _nested(array: NDArray[Any]) -> Any:
+    if array.dtype.kind in "biuf":
+        return array.tolist()
+    return [_nested(part) if isinstance(part, np.ndarray) else _element(part) for part in array]
+
+
+def curve(series: Series) -> Iterator[tuple[int, float]]:
+    """Global steps and numbers of a tensor of one element."""
+    for step, value in zip(series.steps, series.values, strict=True):
+        if isinstance(value, int | float):
+            yield step, float(value)

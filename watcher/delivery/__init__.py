@@ -1,0 +1,1 @@
+"""Brings each destination up to date, and stops jobs."""

@@ -1,0 +1,118 @@
+"""A message in Slack's Block Kit, so that a phone's first screen says what happened, what it costs, what
+becomes of the job, and where to look; numbers, log and small print follow.
+
+Text from outside stands only in `plain_text` and rich text, which Slack takes literally: nothing in it can
+ping a channel, end a code block or turn into a link. Only the notification's text is mrkdwn, and escaped.
+
+Limits (Slack's reference of blocks): 50 blocks a message, 150 characters a header, 3,000 characters another
+text. Rich text has no limit of its own there, and is kept to the same 3,000. A section's fields would stand
+in two columns, which a phone puts below each other: one line for label and value is half as long.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from watcher.alerts.message import REPEATED, Message, missing_line, values_table
+from watcher.model import FindingKind
+
+Block = dict[str, Any]
+
+TEXT_LIMIT = 3000
+
+_SIGNS = {
+    FindingKind.RULE_ISSUE: "🔴",
+    FindingKind.RULE_ERROR: "🟠",
+    FindingKind.RULE_UNEVALUATED: "🟠",
+    FindingKind.DIVERGENCE: "🟠",
+    FindingKind.RULE_MUTE: "🟠",
+    FindingKind.RULE_DEFECT: "🟠",
+    FindingKind.JOB_FAILED: "🔴",
+    FindingKind.JOB_STOPPED: "🟠",
+    FindingKind.JOB_COMPLETED: "🟢",
+}
+
+
+def blocks(message: Message) -> list[Block]:
+    return list(_blocks(message))
+
+
+def notification(message: Message) -> str:
+    """The line that a phone shows, in mrkdwn."""
+    return _head(message.text, 1000).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def _blocks(message: Message) -> Iterator[Block]:
+    evidence = message.evidence
+    yield {"type": "header", "text": _plain(f"{_SIGNS[message.finding.kind]} {message.title}")}
+    if message.repeat:
+        yield {"type": "context", "elements": [_plain(REPEATED)]}
+    if message.stop:
+        yield _rich(_section(_text(message.stop, bold=True)))
+    if evidence.explanation:
+        yield _rich(_section(_text(evidence.explanation)))
+    if message.fields:
+        yield _rich(_section(*_lines(message.fields)))
+    if message.advice:
+        yield _rich(_section(_text(message.advice)))
+    # A URL that is cut leads nowhere.
+    if links := [link for link in message.links if len(link[1]) <= TEXT_LIMIT]:
+        yield _rich(_section(*_link_line(links)))
+    if table := values_table(evidence):
+        yield _rich(_preformatted(_head(table, TEXT_LIMIT)))
+    if excerpt := _tail(evidence.log_lines, TEXT_LIMIT):
+        yield _rich(_section(_text(message.log_label, bold=True)), _preformatted(excerpt))
+    small_print = [f"{label}: {value}" for label, value in message.particulars]
+    if missing := missing_line(evidence):
+        small_print.append(missing)
+    if small_print:
+        yield {"type": "context", "elements": [_plain(_head("\n".join(small_print), TEXT_LIMIT))]}
+
+
+def _lines(rows: Sequence[tuple[str, str]]) -> Iterator[Block]:
+    for index, (label, value) in enumerate(rows):
+        yield _text(f"{label}: " if index == 0 else f"\n{label}: ", bold=True)
+        yield _text(value)
+
+
+def _link_line(links: Sequence[tuple[str, str]]) -> Iterator[Block]:
+    for index, (label, url) in enumerate(links):
+        if index:
+            yield _text("  ·  ")
+        yield {"type": "link", "url": url, "text": label}
+
+
+def _plain(text: str) -> Block:
+    return {"type": "plain_text", "text": text, "emoji": False}
+
+
+def _rich(*elements: Block) -> Block:
+    return {"type": "rich_text", "elements": list(elements)}
+
+
+def _section(*elements: Block) -> Block:
+    return {"type": "rich_text_section", "elements": list(elements)}
+
+
+def _preformatted(text: str) -> Block:
+    return {"type": "rich_text_preformatted", "elements": [_text(text)]}
+
+
+def _text(text: str, *, bold: bool = False) -> Block:
+    element: Block = {"type": "text", "text": _head(text, TEXT_LIMIT)}
+    return element | {"style": {"bold": True}} if bold else element
+
+
+def _head(text: str, limit: int) -> str:
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def _tail(lines: Sequence[str], limit: int) -> str:
+    """The last lines that fit; of a last line that alone is too long, its end."""
+    text = "\n".join(lines)
+    if len(text) <= limit:
+        return text.strip("\n")
+    kept = text[-(limit - 2) :]
+    whole_lines = kept.partition("\n")[2]
+    return f"…\n{whole_lines or kept}"

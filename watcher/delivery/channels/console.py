@@ -1,0 +1,121 @@
+"""Standard output: a panel on a terminal, plain text anywhere else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TextIO
+
+from rich.console import Console, Group, RenderableType
+from rich.padding import Padding
+from rich.panel import Panel
+from rich.style import Style
+from rich.table import Table
+from rich.text import Text
+
+from watcher.alerts.message import REPEATED, Message, missing_line, plain_text, values_table
+from watcher.errors import Undeliverable
+from watcher.model import FindingKind
+
+_COLOURS = {
+    FindingKind.RULE_ISSUE: "red",
+    FindingKind.RULE_ERROR: "yellow",
+    FindingKind.RULE_UNEVALUATED: "yellow",
+    FindingKind.DIVERGENCE: "yellow",
+    FindingKind.RULE_MUTE: "yellow",
+    FindingKind.RULE_DEFECT: "yellow",
+    FindingKind.JOB_FAILED: "red",
+    FindingKind.JOB_STOPPED: "yellow",
+    FindingKind.JOB_COMPLETED: "green",
+}
+
+
+class ConsoleChannel:
+    def __init__(self, file: TextIO | None = None) -> None:
+        self._console = Console(file=file, highlight=False)
+
+    def send(self, message: Message) -> str:
+        console = self._console
+        try:
+            if console.is_terminal and console.encoding.startswith("utf"):
+                console.print(render(message))
+            else:
+                plot = _plot(message, colour=False) if console.encoding.startswith("utf") else ""
+                text = (
+                    f"Update: {message.title}\n\n{message.stop}"
+                    if message.is_update
+                    else plain_text(message, plot)
+                )
+                text = text.encode(console.encoding, "replace").decode(console.encoding)
+                console.file.write(f"{text}\n\n")
+            console.file.flush()
+        except (OSError, ValueError) as error:  # closed, or what reads the pipe has gone
+            raise Undeliverable(f"standard output cannot be written: {error}") from error
+        return ""
+
+    @property
+    def can_find(self) -> bool:
+        return False
+
+    def find(self, message: Message) -> str | None:  # noqa: ARG002
+        return None
+
+    def update(self, message: Message, receipt: str) -> str:  # noqa: ARG002
+        return self.send(message)
+
+
+def _plot(message: Message, *, colour: bool) -> str:
+    if not message.evidence.curve:
+        return ""
+    from watcher.alerts.text_plot import (
+        text_plot,  # numpy comes with it: the values that are there have brought it
+    )
+
+    return text_plot(message.evidence, colour=colour)
+
+
+def render(message: Message) -> RenderableType:
+    """What `send` shows on a terminal. An update is short: the alert stands above it."""
+    colour = _COLOURS[message.finding.kind]
+    body = [Text(message.stop, style="bold")] if message.is_update else list(_sections(message))
+    title = f"Update: {message.title}" if message.is_update else message.title
+    return Panel(
+        Group(*(Padding(section, (0, 0, int(i < len(body) - 1), 0)) for i, section in enumerate(body))),
+        title=Text(title, style=f"bold {colour}"),
+        title_align="left",
+        border_style=colour,
+        padding=(1, 2),
+    )
+
+
+def _sections(message: Message) -> Iterator[RenderableType]:
+    """Everything from outside goes through `Text`, which knows no markup."""
+    evidence = message.evidence
+    if message.repeat:
+        yield Text(REPEATED, style="italic")
+    if message.stop:
+        yield Text(message.stop, style="bold")
+    if evidence.explanation:
+        yield Text(evidence.explanation, style="bold")
+    table = Table.grid(padding=(0, 3))
+    for label, value in message.fields:
+        table.add_row(Text(label, style="dim"), Text(value))
+    yield table
+    plot = _plot(message, colour=True)
+    if values := values_table(evidence, curves=not plot):
+        yield Text(values, style="cyan", no_wrap=True, overflow="ellipsis")
+    if plot:
+        yield Text.from_ansi(plot, no_wrap=True, overflow="crop")
+    if evidence.log_lines:
+        lines = Text("\n".join(evidence.log_lines), style="dim")
+        yield Group(Text(message.log_label, style="dim"), Padding(lines, (0, 0, 0, 2)))
+    if message.advice:
+        yield Text(message.advice, style="italic")
+    if message.particulars:
+        rows = (f"{label}: {value}" for label, value in message.particulars)
+        yield Text("\n".join(rows), style="dim")
+    if missing := missing_line(evidence):
+        yield Text(missing, style="yellow")
+    if message.links:
+        yield Text("  ·  ").join(
+            Text(label, style=Style(color="blue", underline=True, link=url)) for label, url in message.links
+        )

@@ -1,0 +1,200 @@
+"""A signed HTTP POST to any address, for people who want to do something of their own with a finding.
+
+The body is JSON, and keys are only ever added to it:
+
+    {"version": 1,
+     "id": "…",                    the delivery's id, the same for each attempt, as in `Idempotency-Key`
+     "kind": "alert",              or "update": what became of the stop
+     "at": "2026-11-20T10:00:05+00:00",
+     "title": "…", "text": "…", "advice": "…", "stop": "…",
+     "repeat": false,              true: it may have been told before
+     "finding": {"id", "kind", "job", "job_arn", "rule", "source", "status", "step", "reason", "opened_at"},
+     "job": {"status", "secondary_status", "runtime_seconds", "max_runtime_seconds",
+             "instances": [{"type", "count"}], "spot",
+             "spend": {"so_far", "an_hour", "saved_by_stopping", "currency", "basis", "at_most"},
+             "hyperparameters": {…}, "experiment", "trial", "tags": {…}, "debug_output"},
+     "evidence": {"explanation", "deciding": [{"tensor", "step", "value"}], "needed": […], "curve": […],
+                  "curve_from", "log": {"stream", "lines": ["…"]}, "missing": ["…"]},
+     "links": [{"label", "url"}]}
+
+The README shows a whole one. What is absent is null or empty; `job` is null where Watcher has forgotten it,
+`tags` where nobody has told them. Amounts are in `currency` or, where that is null, in instance-hours. A
+value that JSON has no number for is the string "nan", "inf" or "-inf". The signature is described in
+`watcher.delivery.channels.signature`.
+
+Only the answer's status counts: 2xx took it; 408, 425, 429 and 5xx may pass; anything else will not.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+import httpx
+
+from watcher.alerts.cost import Spend
+from watcher.alerts.job_facts import Facts
+from watcher.alerts.message import Message
+from watcher.config.destination import public_url
+from watcher.delivery.channels import retry_after
+from watcher.delivery.channels.signature import HEADER, sign
+from watcher.errors import DeliveryError, Retry, Undeliverable
+from watcher.model import Reading
+
+TIMEOUT = 10.0
+
+_MAY_PASS = frozenset({408, 425, 429})
+
+
+class WebhookChannel:
+    def __init__(self, url: str, secret: str, timeout: float = TIMEOUT) -> None:
+        self._url = url
+        self._secret = secret
+        self._timeout = timeout
+        self._name = f"the webhook {public_url(url)}"
+        # httpx logs whole URLs at INFO, and a webhook's URL may hold a secret.
+        logging.getLogger("httpx").setLevel(logging.WARNING)
+
+    def send(self, message: Message) -> str:
+        body = json.dumps(document(message), allow_nan=False).encode()
+        headers = {
+            "Content-Type": "application/json",
+            "User-Agent": "watcher",
+            "Idempotency-Key": message.id,
+            HEADER: sign(self._secret, body, message.at),
+        }
+        try:
+            # Streamed: of the answer only its head is read, however long its body is.
+            with httpx.stream(
+                "POST",
+                self._url,
+                content=body,
+                headers=headers,
+                timeout=self._timeout,
+                follow_redirects=False,
+            ) as answer:
+                if not answer.is_success:
+                    raise self._refusal(answer, message.at)
+        except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+            raise Retry(f"{self._name} cannot be reached: {error}") from error
+        except httpx.TimeoutException as error:
+            raise Retry(f"{self._name} gave no answer in time", uncertain=True) from error
+        except httpx.InvalidURL as error:
+            raise Undeliverable(f"{self._name} is no valid address: {error}") from error
+        except httpx.TransportError as error:
+            raise Retry(f"{self._name}: the connection broke ({error})", uncertain=True) from error
+        return ""
+
+    @property
+    def can_find(self) -> bool:
+        return False
+
+    def find(self, message: Message) -> str | None:  # noqa: ARG002
+        return None
+
+    def update(self, message: Message, receipt: str) -> str:  # noqa: ARG002
+        return self.send(message)
+
+    def _refusal(self, answer: httpx.Response, now: datetime) -> DeliveryError:
+        said = f"{self._name} answered {answer.status_code} {answer.reason_phrase}".rstrip()
+        if answer.status_code in _MAY_PASS or answer.is_server_error:
+            after = retry_after.seconds(answer.headers.get("Retry-After"), now)
+            return Retry(said, after=after, uncertain=answer.is_server_error)
+        if answer.is_redirect:
+            elsewhere = public_url(str(answer.url.join(answer.headers["Location"])))
+            return Undeliverable(
+                f"{said} to {elsewhere}: redirects are not followed, name that address itself"
+            )
+        mend = (
+            "check that it has the same webhook.secret"
+            if answer.status_code in (401, 403)
+            else "the address or its service is at fault, and its log should say why"
+        )
+        return Undeliverable(f"{said}: {mend}")
+
+
+def document(message: Message) -> dict[str, Any]:
+    """The body, in the shape that this module's docstring promises."""
+    finding, evidence = message.finding, message.evidence
+    return {
+        "version": 1,
+        "id": message.id,
+        "kind": message.kind,
+        "at": message.at.isoformat(),
+        "title": message.title,
+        "text": message.text,
+        "advice": message.advice,
+        "stop": message.stop,
+        "repeat": message.repeat,
+        "finding": {
+            "id": finding.id,
+            "kind": finding.kind,
+            "job": finding.job,
+            "job_arn": finding.job_arn,
+            "rule": finding.rule,
+            "source": finding.source,
+            "status": finding.status,
+            "step": finding.step,
+            "reason": finding.reason,
+            "opened_at": finding.opened_at.isoformat(),
+        },
+        "job": _job(message.job) if message.job else None,
+        "evidence": {
+            "explanation": evidence.explanation,
+            "deciding": _readings(evidence.deciding),
+            "needed": _readings(evidence.needed),
+            "curve": _readings(evidence.curve),
+            "curve_from": evidence.curve_from,
+            "log": {"stream": evidence.log_stream, "lines": list(evidence.log_lines)},
+            "missing": list(evidence.missing),
+        },
+        "links": [{"label": label, "url": url} for label, url in message.links],
+    }
+
+
+def _job(job: Facts) -> dict[str, Any]:
+    return {
+        "status": job.status,
+        "secondary_status": job.secondary_status,
+        "runtime_seconds": _seconds(job.runtime),
+        "max_runtime_seconds": _seconds(job.max_runtime),
+        "instances": [{"type": type_, "count": count} for type_, count in job.instances],
+        "spot": job.spot,
+        "spend": _spend(job.spend) if job.spend else None,
+        "hyperparameters": dict(job.hyperparameters),
+        "experiment": job.experiment,
+        "trial": job.trial,
+        "tags": None if job.tags is None else dict(job.tags),
+        "debug_output": job.debug_output,
+    }
+
+
+def _spend(spend: Spend) -> dict[str, Any]:
+    saved = spend.saved_by_stopping
+    return {
+        "so_far": round(spend.so_far, 4),
+        "an_hour": round(spend.an_hour, 4),
+        "saved_by_stopping": None if saved is None else round(saved, 4),
+        "currency": spend.currency or None,
+        "basis": spend.basis,
+        "at_most": spend.at_most,
+    }
+
+
+def _seconds(span: timedelta | None) -> int | None:
+    return None if span is None else int(span.total_seconds())
+
+
+def _readings(readings: Sequence[Reading]) -> list[dict[str, Any]]:
+    return [
+        {
+            "tensor": reading.tensor,
+            "step": reading.step,
+            "value": reading.value if math.isfinite(reading.value) else str(reading.value),
+        }
+        for reading in readings
+    ]

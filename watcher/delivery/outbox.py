@@ -1,0 +1,353 @@
+"""Deliveries: each due one is attempted once, and how that ended is written down.
+
+Nothing is lost, because a delivery stays open in the store until its destination has it. Nothing is
+told twice, because a delivery that may have arrived (its process died, its answer was lost) is looked
+up at the destination before it is sent again. One broken destination delays no other: each has a lane
+of its own, in which messages stay in order.
+"""
+
+from __future__ import annotations
+
+import gc
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+import structlog
+
+from watcher.alerts.message import Message, compose
+from watcher.config.destination import public_url
+from watcher.delivery.channels.base import Channel, File, TakesFiles
+from watcher.delivery.stop import VERIFY_EVERY, Stopper, StopState
+from watcher.errors import AccessDenied, AwsError, ConfigError, Retry, StoreError, Undeliverable
+from watcher.jobs.work import Pace
+from watcher.lru import Recent
+from watcher.model import Delivery, DeliveryKind, DeliveryState, Evidence, Finding, JobSnapshot
+from watcher.policy import routing
+from watcher.store.base import Store
+
+if TYPE_CHECKING:
+    from watcher.instruments import Instruments
+
+log = structlog.get_logger(__name__)
+
+LEASE = 60.0
+"""Seconds in which an attempt must be over: evidence and one request, each bounded far below."""
+WORKERS = 32
+"""More than a configuration has destinations: each that hangs holds one of them, and must delay no other."""
+FIRST_DELAY, LONGEST_DELAY = 1.0, 60.0
+CLAIMS_PER_SECOND = 50
+"""At most: what is found within two hundredths of a second is claimed together."""
+LONGEST_WAIT = 30.0
+"""Seconds between two claims: other processes write to the store as well."""
+STORE_PAUSE = 5.0
+JUST_NOW = timedelta(seconds=5)
+"""What was found so lately is told with the job as it was then."""
+REMEMBERED = 64
+GIVE_UP_AFTER = timedelta(hours=24)
+"""What is still undelivered then becomes a dead letter."""
+
+
+@dataclass
+class Outbox:
+    """`owner` is this process's name in the store; `random` gives numbers from 0 to 1; `prices` are US
+    dollars an hour, by instance type."""
+
+    store: Store
+    open_channel: Callable[[str], Channel]
+    """Raises `ConfigError` where a destination in the store is not configured any more."""
+    stopper: Stopper
+    gather: Callable[[Finding, JobSnapshot | None], Evidence]
+    owner: str
+    clock: Callable[[], datetime]
+    random: Callable[[], float]
+    instruments: Instruments
+    lease: float = LEASE
+    prices: Mapping[str, float] = field(default_factory=dict)
+    _channels: dict[str, Channel] = field(default_factory=dict)
+    _left_out: set[tuple[str, str]] = field(default_factory=set)
+    _found: Recent[tuple[Finding, JobSnapshot]] = field(default_factory=lambda: Recent(REMEMBERED))
+    """By the finding's id."""
+    _wake: threading.Event = field(default_factory=threading.Event)
+    _stopping: threading.Event = field(default_factory=threading.Event)
+
+    def wake(self, found: Iterable[tuple[Finding, JobSnapshot]] = ()) -> None:
+        """There may be something to deliver, such as what this process has found just now."""
+        for finding, job in found:
+            self._found.put(finding.id, (finding, job))
+        self._wake.set()
+
+    def stop(self) -> None:
+        """Begin nothing new; `run` returns when what is under way has ended."""
+        self._stopping.set()
+        self._wake.set()
+
+    def run(self, turned: Callable[[], None]) -> None:
+        """Deliver until `stop` is called. `turned` is called at least every half minute."""
+
+        def wanted() -> bool:
+            turned()
+            return not self._stopping.is_set()
+
+        self._deliver_while(wanted)
+
+    def run_until_empty(self, patience: float) -> bool:
+        """Deliver until nothing is open, for at most `patience` seconds; False where something is left."""
+        until = self.clock() + timedelta(seconds=patience)
+        self._deliver_while(
+            lambda: not self._stopping.is_set() and self.store.next_due() is not None and self.clock() < until
+        )
+        return self.store.next_due() is None
+
+    def _deliver_while(self, wanted: Callable[[], bool]) -> None:
+        under_way: set[Future[None]] = set()
+        pace = Pace(CLAIMS_PER_SECOND, time.monotonic, self._stopping.wait)
+        with ThreadPoolExecutor(WORKERS, thread_name_prefix="deliver") as pool:
+            while wanted():
+                self._wake.clear()
+                for attempt in [attempt for attempt in under_way if attempt.done()]:
+                    under_way.remove(attempt)
+                    attempt.result()  # what an attempt did not foresee ends the loop, and the process
+                pause = LONGEST_WAIT  # with every worker busy, the end of an attempt is what to wait for
+                try:
+                    if idle := WORKERS - len(under_way):
+                        claimed = self.store.claim(self.owner, self.clock(), self.lease, idle)
+                        for delivery in claimed.deliveries:
+                            attempt = pool.submit(self.attempt, delivery)
+                            under_way.add(attempt)
+                            attempt.add_done_callback(lambda _: self._wake.set())
+                        pause = self._seconds_to(claimed.next_due)
+                except StoreError as error:
+                    log.error("store_failed", error=str(error), consequence="nothing is lost; trying again")
+                    pause = STORE_PAUSE
+                self._wake.wait(pause)
+                pace.keep()
+        for attempt in under_way:
+            attempt.result()
+
+    def _seconds_to(self, due: datetime | None) -> float:
+        if due is None:
+            return LONGEST_WAIT
+        return min(max((due - self.clock()).total_seconds(), 0.0), LONGEST_WAIT)
+
+    # -- one attempt ------------------------------------------------------------------------------
+
+    def attempt(self, delivery: Delivery) -> None:
+        """Try once to deliver what was claimed just now, and write down how it ended."""
+        begun = self.clock()
+        with structlog.contextvars.bound_contextvars(delivery=delivery.id, to=public_url(delivery.to)):
+            try:
+                finding = self._finding(delivery.finding_id)
+                if finding is None:
+                    raise StoreError(f"delivery {delivery.id} has no finding: the store was edited by hand")
+                with structlog.contextvars.bound_contextvars(job=finding.job, rule=finding.rule):
+                    match delivery.kind:
+                        case DeliveryKind.STOP:
+                            self._stop(delivery, finding)
+                        case DeliveryKind.PLOT:
+                            self._show(delivery, finding)
+                        case DeliveryKind.ALERT | DeliveryKind.UPDATE:
+                            self._tell(delivery, finding, begun)
+            except StoreError as error:
+                # The claim's lease ends, and the delivery is looked up before it is sent again.
+                log.error("store_failed", error=str(error), consequence="the delivery is tried again")
+            except Exception as error:
+                # What nobody foresaw lies in this one delivery. It must hold up no other, and not for ever.
+                log.exception("attempt_failed")
+                with suppress(StoreError):  # then the claim's lease ends, as above
+                    self._retry(delivery, f"{type(error).__name__}: {error}", None, uncertain=True)
+
+    def _tell(self, delivery: Delivery, finding: Finding, begun: datetime) -> None:
+        job = self._job(finding)
+        alert = self._alert_of(delivery, finding)
+        if alert:  # an update takes the place of the alert, which may be another finding's
+            finding = self._finding(alert.finding_id) or finding
+        evidence = self.gather(finding, job)
+        message = compose(delivery, finding, job, evidence, self.clock(), prices=self.prices)
+        try:
+            receipt = self._send(delivery, message, alert, begun)
+        except Retry as error:
+            self._retry(delivery, str(error), error.after, uncertain=error.uncertain)
+        except (Undeliverable, ConfigError) as error:
+            self._give_up(delivery, str(error))
+        else:
+            to_show = delivery.kind is DeliveryKind.ALERT and evidence.curve and receipt
+            shown = to_show and isinstance(self._channel(delivery.to), TakesFiles)
+            then = [routing.plot(delivery, self.clock())] if shown else []
+            self._settle(delivery, DeliveryState.DELIVERED, receipt=receipt, then=then)
+
+    def _show(self, delivery: Delivery, finding: Finding) -> None:
+        """Put the plot beside the alert that was told. One that cannot be drawn or taken is left out: the
+        alert has the numbers."""
+        evidence = self.gather(finding, self._job(finding))
+        alert = self._alert_of(delivery, finding)
+        try:
+            channel = self._channel(delivery.to)
+            if not (alert and alert.receipt and evidence.curve and isinstance(channel, TakesFiles)):
+                raise Undeliverable("there is nothing to draw any more")
+            file = File(
+                name=f"{finding.rule}-{delivery.id}.png",
+                title=f"{finding.rule} on {finding.job}",
+                alt_text=evidence.explanation or evidence.curve_from or "The curve of what decided",
+                content=_picture(finding, evidence),
+            )
+            if not (delivery.uncertain and channel.has(file, alert.receipt)):
+                channel.attach(file, alert.receipt)
+        except Retry as error:
+            self._retry(delivery, str(error), error.after, uncertain=error.uncertain)
+        except (Undeliverable, ConfigError) as error:
+            self._say_left_out(delivery.to, str(error))
+            self._settle(delivery, DeliveryState.SKIPPED, error=str(error))
+        else:
+            self._settle(delivery, DeliveryState.DELIVERED)
+
+    def _finding(self, finding_id: str) -> Finding | None:
+        found = self._found.get(finding_id)
+        return found[0] if found else self.store.finding(finding_id)
+
+    def _job(self, finding: Finding) -> JobSnapshot | None:
+        found = self._found.get(finding.id)
+        if found and self.clock() - finding.opened_at < JUST_NOW:
+            return found[1]
+        record = self.store.job(finding.job_arn)
+        return record.snapshot if record else None
+
+    def _say_left_out(self, to: str, why: str) -> None:
+        """Once: what one plot lacks, such as a scope, the next ones do, too. Each delivery keeps its own."""
+        if (to, why) not in self._left_out:
+            self._left_out.add((to, why))
+            log.warning("plot_left_out", error=why, consequence="the alert has the numbers; said once")
+
+    def _alert_of(self, delivery: Delivery, finding: Finding) -> Delivery | None:
+        """Of an update and of a plot, the alert that it follows."""
+        if not delivery.follows:
+            return None
+        twin = routing.twin(finding)
+        rows = [row for id_ in (finding.id, twin) if id_ for row in self.store.deliveries(id_)]
+        return next((row for row in rows if row.id == delivery.follows), None)
+
+    def _send(self, delivery: Delivery, message: Message, alert: Delivery | None, begun: datetime) -> str:
+        channel = self._channel(delivery.to)
+        if delivery.uncertain:
+            try:
+                receipt = channel.find(message)
+            except Retry as error:
+                raise Retry(str(error), after=error.after, uncertain=True) from error
+            if receipt is not None:
+                log.info("arrived_before")
+                return receipt
+            message = replace(message, repeat=not channel.can_find)
+        spent = (self.clock() - begun).total_seconds()
+        if spent > self.lease / 2:
+            # Soon another process may look for this message, not find it, and send it as well.
+            raise Retry(f"it took {spent:.0f} s to prepare", uncertain=delivery.uncertain)
+        if delivery.kind is DeliveryKind.UPDATE:
+            return channel.update(message, alert.receipt if alert else "")
+        return channel.send(message)
+
+    def _channel(self, to: str) -> Channel:
+        if to not in self._channels:
+            self._channels[to] = self.open_channel(to)
+        return self._channels[to]
+
+    def _stop(self, delivery: Delivery, finding: Finding) -> None:
+        try:
+            result = self.stopper.attempt(finding.job_arn, actor=delivery.text)
+        except AccessDenied as error:
+            self._give_up(delivery, str(error), tell=f"The job was NOT stopped, it goes on: {error}")
+        except AwsError as error:
+            self._retry(delivery, str(error), None, uncertain=False)
+        else:
+            match result.state:
+                case StopState.STOPPING:
+                    self._retry(delivery, result.sentence, VERIFY_EVERY, uncertain=False)
+                case StopState.REFUSED | StopState.ENDED_OTHERWISE:
+                    tell = f"Not stopped: {result.sentence}."
+                    self._settle(delivery, DeliveryState.SKIPPED, error=result.sentence, tell=tell)
+                case StopState.STOPPED:
+                    self._settle(delivery, DeliveryState.DELIVERED, tell=result.sentence)
+
+    # -- how it ended -----------------------------------------------------------------------------
+
+    def _retry(self, delivery: Delivery, error: str, after: float | None, *, uncertain: bool) -> None:
+        now = self.clock()
+        if now - delivery.created_at > GIVE_UP_AFTER:
+            self._give_up(delivery, f"given up after {GIVE_UP_AFTER.days} day: {error}")
+            return
+        delay = backoff(delivery.attempts, self.random()) if after is None else after
+        log.info("delivery_later", error=error, attempts=delivery.attempts, seconds=round(delay, 1))
+        later = replace(
+            delivery,
+            state=DeliveryState.PENDING,
+            due_at=now + timedelta(seconds=delay),
+            uncertain=uncertain,
+            error=error,
+        )
+        self._write(later)
+
+    def _give_up(self, delivery: Delivery, error: str, tell: str = "") -> None:
+        log.error("dead_letter", error=error, finding=delivery.finding_id, attempts=delivery.attempts)
+        self._settle(delivery, DeliveryState.DEAD, error=error, tell=tell)
+
+    def _settle(
+        self,
+        delivery: Delivery,
+        state: DeliveryState,
+        *,
+        receipt: str = "",
+        error: str = "",
+        tell: str = "",
+        then: Sequence[Delivery] = (),
+    ) -> None:
+        """`tell`: what is to be said of it wherever the alert was told. `then`: what follows from it."""
+        now = self.clock()
+        done = replace(
+            delivery,
+            state=state,
+            receipt=receipt,
+            error=error,
+            delivered_at=now if state is DeliveryState.DELIVERED else None,
+        )
+        told = routing.updates(self.store.deliveries(delivery.finding_id), tell, now) if tell else []
+        if self._write(done, [*told, *then]) and state is DeliveryState.DELIVERED:
+            seconds = _age(delivery, now)
+            log.info("delivered", finding=delivery.finding_id, kind=delivery.kind, seconds=round(seconds, 3))
+        if told or then:
+            self.wake()
+
+    def _write(self, delivery: Delivery, then: Sequence[Delivery] = ()) -> bool:
+        held = self.store.settle(self.owner, delivery, then)
+        if held:
+            self.instruments.attempted(delivery, _age(delivery, self.clock()))
+        else:
+            log.warning("lease_lost", consequence="another process has taken this delivery over")
+        return held
+
+
+def _age(delivery: Delivery, now: datetime) -> float:
+    """Seconds since its finding was detected."""
+    return (now - delivery.created_at).total_seconds()
+
+
+def _picture(finding: Finding, evidence: Evidence) -> bytes:
+    try:
+        from watcher.alerts import plots  # matplotlib comes with it: not before there is something to draw
+    except ModuleNotFoundError as error:
+        raise Undeliverable(
+            f"{error.name} is missing, which draws plots: pip install 'debugger-watcher[plot]'"
+        ) from error
+    picture = plots.png(plots.of_evidence(evidence, finding))
+    # A figure is a ring of references with some MB in it: without this, fifty of them pile up.
+    gc.collect()
+    return picture
+
+
+def backoff(attempts: int, random: float) -> float:
+    """Seconds until the next attempt: doubling, up to a minute, and never all at the same moment."""
+    longest = min(FIRST_DELAY * 2.0 ** (min(attempts, 10) - 1), LONGEST_DELAY)
+    return longest * (0.5 + 0.5 * random)

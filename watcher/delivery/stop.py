@@ -1,0 +1,111 @@
+"""Stopping a training job, with the same guards whoever asks for it.
+
+Reads the job anew, stops exactly the ARN it was asked to stop, only while that is InProgress, and says
+so only when SageMaker does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+import structlog
+
+from watcher.aws.accounts import Accounts
+from watcher.aws.sagemaker import TrainingJobs
+from watcher.config.settings import Stop
+from watcher.errors import NotFound
+from watcher.model import JobSnapshot, job_name
+from watcher.policy.stop_guards import Refusal, refusal
+from watcher.store.base import StopRecord, Store
+
+log = structlog.get_logger(__name__)
+
+VERIFY_EVERY = 3.0
+"""Seconds between two looks at a job that is stopping."""
+
+
+class StopState(StrEnum):
+    STOPPED = "stopped"
+    """SageMaker says so."""
+    STOPPING = "stopping"
+    """Asked for; SageMaker is at it. Ask again later."""
+    ENDED_OTHERWISE = "ended_otherwise"
+    """The stop was asked for, but the job completed or failed first."""
+    REFUSED = "refused"
+
+
+@dataclass(frozen=True, slots=True)
+class StopResult:
+    state: StopState
+    sentence: str
+    """For people."""
+    refusal: Refusal | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Stopper:
+    accounts: Accounts
+    store: Store
+    settings: Stop
+    clock: Callable[[], datetime]
+
+    def attempt(self, arn: str, actor: str) -> StopResult:
+        """Take the stop of this job as far as it goes now. Calling it again is safe, and is how a stop
+        is verified. Raises `AwsError` and `StoreError`.
+        """
+        name, jobs = job_name(arn), TrainingJobs(self.accounts.of(arn))
+        try:
+            job = jobs.describe(name)
+        except NotFound:
+            return _refused(Refusal.GONE, f"{name} does not exist (any more)")
+        asked = self.store.stop_of(arn)
+        if asked and job.arn == arn and not job.in_progress:
+            return _progress(job, asked)
+        if reason := refusal(job, arn, self.settings, self.clock()):
+            return _refused(reason, _explain(reason, job, arn, self.settings))
+        if not self.store.permit_stop(arn, actor, self.clock(), self.settings.max_per_hour):
+            return _refused(Refusal.BRAKE, _explain(Refusal.BRAKE, job, arn, self.settings))
+        jobs.stop(name)
+        log.info("stop_asked", job=name, arn=arn, actor=actor)
+        return StopResult(StopState.STOPPING, f"{name} is stopping")
+
+
+def _progress(job: JobSnapshot, asked: StopRecord) -> StopResult:
+    if not job.ended:
+        return StopResult(StopState.STOPPING, f"{job.name} is {job.status}")
+    if job.status != "Stopped":
+        return StopResult(StopState.ENDED_OTHERWISE, f"{job.name} {job.status} before the stop took effect")
+    took = ((job.ended_at or job.modified_at) - asked.at).total_seconds()
+    at = f"{job.ended_at or job.modified_at:%H:%M:%S} UTC"
+    return StopResult(
+        StopState.STOPPED,
+        f"Stopped by Watcher ({asked.actor}) at {at}, {max(took, 0):.0f} s after it was asked; "
+        "SageMaker confirms it.",
+    )
+
+
+def _refused(reason: Refusal, sentence: str) -> StopResult:
+    log.info("stop_refused", reason=reason, sentence=sentence)
+    return StopResult(StopState.REFUSED, sentence, reason)
+
+
+def _explain(reason: Refusal, job: JobSnapshot, arn: str, settings: Stop) -> str:
+    match reason:
+        case Refusal.ANOTHER_JOB:
+            return f"{job.name} is another job now ({job.arn} instead of {arn})"
+        case Refusal.NOT_IN_PROGRESS:
+            return f"{job.name} is not running: it is {job.status}"
+        case Refusal.DRY_RUN:
+            return f"Dry run: {job.name} would be stopped now (stop.dry_run is true)"
+        case Refusal.TOO_YOUNG:
+            return f"{job.name} is younger than stop.min_runtime ({settings.min_runtime:.0f} s)"
+        case Refusal.BRAKE:
+            return (
+                f"the brake holds: stop.max_per_hour ({settings.max_per_hour}) jobs were stopped in the "
+                f"last hour, so {job.name} goes on"
+            )
+        case Refusal.GONE:
+            return f"{job.name} does not exist (any more)"

@@ -1,0 +1,1 @@
+"""Runs rules on what a job saved: while it trains, or afterwards."""

@@ -1,0 +1,209 @@
+"""Runs a rule on what a job has saved, from its first step on: in one setting, or in many at once.
+
+The tensors of a job are read once, and each step is shown to the rule in every setting before the next one
+is read.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import rules
+from rules import Mode, Status, Step, Value, Verdict
+from rules.similar_across_runs import SimilarAcrossRuns
+from watcher.debug_output.event_files import SavedStep, UnreadableStep, Wanted
+from watcher.debug_output.reader import DebugOutput
+from watcher.errors import UsageError
+from watcher.evaluation.saved_data import Saved
+from watcher.evaluation.steps import JobMetrics, of_another_worker
+from watcher.policy import evaluated_rules
+
+MOST_SETTINGS = 200
+"""Of one sweep."""
+
+Parameters = Mapping[str, str]
+"""RuleParameters, as SageMaker has them."""
+See = Callable[[SavedStep], object]
+Find = Callable[[str], Saved]
+"""`watcher.saved.find`, for the other trials that parameters name."""
+
+
+def sweep(values: Mapping[str, Sequence[str]]) -> list[dict[str, str]]:
+    """Every combination of the values; the last parameter's change fastest. Raises `UsageError`."""
+    count = math.prod(map(len, values.values()))
+    if count > MOST_SETTINGS:
+        raise UsageError(f"--sweep makes {count:,} combinations, and {MOST_SETTINGS} are the most")
+    return [dict(zip(values, combination, strict=True)) for combination in product(*values.values())]
+
+
+class Backtest(ABC):
+    """One job, and a rule in the settings that are tried on it; for one run.
+
+    Making one raises `UsageError` for a rule or parameters that do not exist, before anything is read.
+    """
+
+    def __init__(self, saved: Saved, rule: str, settings: Sequence[Parameters]) -> None:
+        """`settings` go over the parameters with which the job itself has the rule."""
+        self.saved = saved
+        own = saved.parameters(rule)
+        self.rule = own.get("rule_to_invoke", rule)
+        base = {name: text for name, text in own.items() if name not in rules.FOR_THE_SERVICE}
+        self.settings = [{**base, **setting} for setting in settings]
+
+    @abstractmethod
+    def run(self, see: See, *, whole: bool = False) -> list[Verdict]:
+        """A verdict for each of the settings. `see` gets each step that the rule sees, as it comes.
+
+        `whole`: goes on to the end when the rule has fired in every setting.
+        """
+
+
+def backtest(saved: Saved, rule: str, settings: Sequence[Parameters], find: Find) -> Backtest:
+    """`rule` is a name, or `FILE.py:CLASS` of a custom rule, a subclass of `smdebug.rules.rule.Rule`."""
+    file, colon, name = rule.rpartition(":")
+    if colon:
+        return _OfCustomRule(saved, Path(file), name, settings, find)
+    return _OfRule(saved, rule, settings, find)
+
+
+class _OfRule(Backtest):
+    def __init__(self, saved: Saved, rule: str, settings: Sequence[Parameters], find: Find) -> None:
+        super().__init__(saved, rule, settings)
+        try:
+            self._rules = [rules.load(self.rule, setting) for setting in self.settings]
+        except rules.RuleError as error:
+            raise UsageError(str(error)) from error
+        if isinstance(saved.output, JobMetrics) and self.rule not in evaluated_rules.JUDGE_METRICS:
+            suitable = ", ".join(sorted(evaluated_rules.JUDGE_METRICS))
+            raise UsageError(
+                f"{self.rule} needs tensors, and {saved.name} saves none; on its metrics there are {suitable}"
+            )
+        comparing = [each for each in self._rules if isinstance(each, SimilarAcrossRuns)]
+        outputs = {name: find(name).tensors for name in {each.other_trial for each in comparing}}
+        self._others = {name: _OtherTrial(output, self._wanted) for name, output in outputs.items()}
+
+    def run(self, see: See, *, whole: bool = False) -> list[Verdict]:
+        if (collections := self.saved.collections()) is not None:
+            for rule in self._rules:
+                rule.learn(collections)
+        fired: dict[int, Verdict] = {}
+        newest: SavedStep | None = None
+        for saved in self.saved.read(self._wanted):
+            if newest and of_another_worker(saved, newest):
+                continue  # a rule sees the first one's
+            newest = saved
+            see(saved)
+            for number, rule in enumerate(self._rules):
+                if number not in fired and (verdict := self._observe(rule, saved)):
+                    fired[number] = verdict
+            if len(fired) == len(self._rules) and not whole:
+                break
+        return [
+            self._noted(rule, fired.get(number) or rule.verdict(ended=self.saved.ended))
+            for number, rule in enumerate(self._rules)
+        ]
+
+    def _noted(self, rule: rules.Rule, verdict: Verdict) -> Verdict:
+        note = self.saved.note(rule)
+        return replace(verdict, notes=(*verdict.notes, note)) if note else verdict
+
+    def _observe(self, rule: rules.Rule, saved: SavedStep) -> Verdict | None:
+        if isinstance(rule, SimilarAcrossRuns):
+            other = self._others[rule.other_trial].at(saved.step)
+            if other is not None:
+                rule.compare_with(saved.step, other)
+        return rule.observe(Step(saved.step, Mode(saved.mode), saved.mode_step), saved.tensors)
+
+    def _wanted(self, tensor: str) -> bool:
+        return any(rule.wants(tensor) for rule in self._rules)
+
+
+class _OtherTrial:
+    """The tensors of another job, step by step beside the job's own."""
+
+    def __init__(self, output: DebugOutput, wanted: Wanted) -> None:
+        self._output, self._wanted = output, wanted
+        self._steps: Any = None
+        self._next: SavedStep | UnreadableStep | None = None
+
+    def at(self, step: int) -> Mapping[str, Value] | None:
+        """None where it has not saved the step. Steps are asked for in their order."""
+        if self._steps is None:
+            self._steps = self._output.steps(wanted=self._wanted)
+            self._next = next(self._steps, None)
+        while self._next and self._next.step < step:
+            self._next = next(self._steps, None)
+        if self._next is None or self._next.step > step or isinstance(self._next, UnreadableStep):
+            return None
+        return self._next.tensors
+
+
+class _OfCustomRule(Backtest):
+    """Reads anew for each setting: the rule itself asks for what it wants to see."""
+
+    def __init__(
+        self, saved: Saved, file: Path, name: str, settings: Sequence[Parameters], find: Find
+    ) -> None:
+        super().__init__(saved, name, settings)
+        try:
+            from watcher.evaluation import custom_rule
+        except ModuleNotFoundError as error:
+            if error.name != "smdebug":
+                raise
+            raise UsageError(
+                "smdebug is missing: a custom rule needs it (pip install 'debugger-watcher[sandbox]')"
+            ) from error
+        try:
+            self._class = custom_rule.load(name, file)
+        except rules.RuleError as error:
+            raise UsageError(str(error)) from error
+        self._evaluations = [
+            custom_rule.CustomRule(self._class, setting, saved.tensors, _other_trials(setting, find))
+            for setting in self.settings
+        ]
+
+    def run(self, see: See, *, whole: bool = False) -> list[Verdict]:  # noqa: ARG002
+        return [
+            evaluation.look(ended=self.saved.ended) or Verdict(Status.IN_PROGRESS)
+            for evaluation in self._evaluations
+        ]
+
+
+def _other_trials(setting: Parameters, find: Find) -> list[DebugOutput]:
+    """Debugger hands them over as RuleParameters `other_trial_0` and so on."""
+    named = sorted(name for name in setting if name.startswith("other_trial_"))
+    return [find(setting[name]).tensors for name in named]
+
+
+# -- as documents ---------------------------------------------------------------------------------
+
+
+def evaluation(run: Backtest, verdict: Verdict) -> dict[str, Any]:
+    """What `watcher evaluate --json` prints of a single setting."""
+    return {
+        "rule": run.rule,
+        "parameters": run.settings[0],
+        "verdict": verdict.status,
+        "reason": verdict.reason,
+        "step": verdict.step,
+        "steps_checked": verdict.steps_checked,
+        "tensors": list(verdict.tensors),
+        "evidence": [asdict(row) for row in verdict.evidence],
+    }
+
+
+def row(saved: Saved, setting: Parameters, verdict: Verdict) -> dict[str, Any]:
+    """One of those that `watcher evaluate --sweep --json` prints. `step`: where the rule fired."""
+    return {
+        "job": saved.name,
+        "parameters": setting,
+        "verdict": verdict.status,
+        "reason": verdict.reason,
+        "step": verdict.step if verdict.status is Status.ISSUES_FOUND else None,
+    }

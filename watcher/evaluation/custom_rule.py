@@ -1,0 +1,198 @@
+"""Evaluates an unmodified custom rule, a subclass of `smdebug.rules.rule.Rule` as `Rule.custom` jobs use
+them, on what a job has saved.
+
+    rule = CustomRule(load("CustomGradientRule", Path("my_rule.py")), {"threshold": "20"}, output)
+    while not (verdict := rule.look(ended=has_ended())):
+        …
+
+The rule is invoked at each saved step in turn, as by smdebug's `invoke_rule`, and never waits. What it
+remembers is its own, so that it cannot be carried across a restart: a new evaluation begins with the job's
+first step.
+
+Importing this module imports smdebug, which the extra `sandbox` installs.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import sys
+from collections import deque
+from collections.abc import Mapping, Sequence
+from contextlib import redirect_stdout
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
+
+from rules import RuleError, Status, Verdict
+from watcher.debug_output.reader import DebugOutput
+from watcher.evaluation.trial import SavedTrial
+
+with redirect_stdout(sys.stderr):  # as in watcher.trial
+    from smdebug.exceptions import (
+        NoMoreData,
+        RuleEvaluationConditionMet,
+        StepNotYetAvailable,
+        StepUnavailable,
+        TensorUnavailable,
+        TensorUnavailableForStep,
+    )
+    from smdebug.rules.rule import Rule
+
+ENTRY_POINTS = "debugger_watcher.custom_rules"
+"""The group in which an installed distribution offers custom rules, by `rule_to_invoke`."""
+
+_FOR_THE_SERVICE = re.compile(r"rule_to_invoke|source_s3_uri|base_trial|action_json|other_trial_\d+")
+"""RuleParameters that tell SageMaker what to start on what, and then to do. The rule gets all others."""
+
+# AWS's examples, and rules written after them, call `super().__init__(base_trial)`. Debugger's container
+# takes that; release 1.0.34 wants an action as well.
+Rule.__init__.__defaults__ = ("", None)
+
+
+def load(name: str, source: Path | None = None) -> type[Rule]:
+    """The custom rule of that name in the Python file `source`, or of an installed distribution.
+
+    Raises `rules.RuleError`.
+    """
+    if source is None:
+        entries = entry_points(group=ENTRY_POINTS)
+        if name not in entries.names:
+            offered = ", ".join(sorted(entries.names)) or "none"
+            raise RuleError(f"no installed distribution offers a custom rule {name!r}; there are: {offered}")
+        found = entries[name].load()
+        if not _is_rule(found):
+            raise RuleError(f"{entries[name].value} is no subclass of smdebug.rules.rule.Rule")
+        return found  # type: ignore[no-any-return]
+    found_in: dict[str, type[Rule]] = {
+        key: thing for key, thing in vars(_module(source)).items() if _is_rule(thing)
+    }
+    if name not in found_in:
+        held = ", ".join(sorted(found_in)) or "none"
+        raise RuleError(f"{source} holds no rule {name!r}; there are: {held}")
+    return found_in[name]
+
+
+def _module(source: Path) -> Any:
+    spec = importlib.util.spec_from_file_location(source.stem, source)
+    if spec is None or spec.loader is None:
+        raise RuleError(f"{source} is no Python file")
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise RuleError(f"{source} could not be imported: {_said(error)}") from error
+    return module
+
+
+def _is_rule(thing: Any) -> bool:
+    return isinstance(thing, type) and issubclass(thing, Rule) and thing is not Rule
+
+
+class CustomRule:
+    """One evaluation. A new one needs a new object."""
+
+    def __init__(
+        self,
+        rule: type[Rule],
+        parameters: Mapping[str, str],
+        output: DebugOutput,
+        other_trials: Sequence[DebugOutput] = (),
+    ) -> None:
+        """`parameters` are RuleParameters, as a job has them. `other_trials` are those that they name as
+        `other_trial_0` …, of jobs that have ended."""
+        self._class = rule
+        self._parameters = {
+            key: text for key, text in parameters.items() if not _FOR_THE_SERVICE.fullmatch(key)
+        }
+        self._trial = SavedTrial(output)
+        self._other_trials = [SavedTrial(other) for other in other_trials]
+        self._rule: Rule | None = None
+        self._due: deque[int] = deque()
+        """Steps at which the rule is still to be invoked: the first of them asks for a later one."""
+        self._newest: int | None = None
+        self._checked = 0
+        self._unchecked = ""
+        """Why the rule had nothing to look at, the last time that it had not."""
+        self._verdict: Verdict | None = None
+
+    def look(self, *, ended: bool = False) -> Verdict | None:
+        """Take in what was saved since the last look. A verdict is final: the rule fired or failed, or
+        the job has `ended`."""
+        if self._verdict is None:
+            try:
+                self._verdict = self._look(ended)
+            except _RuleFailed as failed:
+                self._verdict = self._final(Status.ERROR, "rule_failed", str(failed))
+        return self._verdict
+
+    def _look(self, ended: bool) -> Verdict | None:
+        if self._trial.begun():
+            if self._rule is None:
+                self._rule = self._construct()
+            for step in self._trial.follow(ended=ended):
+                self._newest = step
+                self._due.append(step)
+                if verdict := self._invoke(self._rule):
+                    return verdict
+            if verdict := self._invoke(self._rule):  # those that waited for a step that will not come
+                return verdict
+        if not ended:
+            return None
+        if self._checked:
+            return self._final(Status.NO_ISSUES_FOUND)
+        if self._newest is None:
+            return self._final(Status.NOT_EVALUATED, "nothing_saved", "the job saved no step")
+        return self._final(Status.NOT_EVALUATED, "no_tensor_matches", self._unchecked)
+
+    def _construct(self) -> Rule:
+        arguments: dict[str, Any] = dict(self._parameters)
+        for other in self._other_trials:
+            other.begun()
+            for _ in other.follow(ended=True):
+                pass
+        if self._other_trials:
+            arguments["other_trials"] = self._other_trials
+        try:
+            return self._class(self._trial, **arguments)
+        except Exception as error:
+            raise _RuleFailed(f"it could not be made with these parameters: {_said(error)}") from error
+
+    def _invoke(self, rule: Rule) -> Verdict | None:
+        """Smdebug's `invoke_rule`, but up to the first step at which it would wait."""
+        while self._due:
+            step = self._due[0]
+            try:
+                rule.invoke(step)
+            except StepNotYetAvailable:
+                return None
+            except RuleEvaluationConditionMet as met:
+                self._checked += 1
+                return self._final(Status.ISSUES_FOUND, "condition_met", str(met), step)
+            except (TensorUnavailable, TensorUnavailableForStep, StepUnavailable, NoMoreData) as error:
+                self._unchecked = str(error)
+            except Exception as error:
+                raise _RuleFailed(f"at step {step}: {_said(error)}") from error
+            else:
+                self._checked += 1
+            self._due.popleft()
+        return None
+
+    def _final(
+        self, status: Status, reason: str = "", explanation: str = "", step: int | None = None
+    ) -> Verdict:
+        return Verdict(
+            status,
+            reason=reason,
+            explanation=explanation,
+            step=self._newest if step is None else step,
+            steps_checked=self._checked,
+        )
+
+
+class _RuleFailed(Exception):
+    pass
+
+
+def _said(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"

@@ -1,0 +1,108 @@
+"""The metrics of a training job as steps for rules to look at. Pure.
+
+- Step N is the N-th minute of training, from the minute in which it began. That is so, too, where CloudWatch
+  has only averages over more than a minute: these have the minute in which they begin.
+- On which data a metric was computed stands at the beginning of its name: `train:error` has the mode TRAIN,
+  `validation:error` (`valid_…`, `val_…`, `eval-…`, `test:…`) EVAL. Any other has GLOBAL; but `loss` has TRAIN
+  where there is a `val_loss`.
+- The collection `metrics` holds all of them, `losses` those whose name says that they ought to fall.
+- CloudWatch keeps neither NaN nor infinity: a metric that becomes one just ends.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rules import Collection, Mode, Rule
+from rules.exploding_tensor import ExplodingTensor
+from rules.losses import Split, rises, split_in
+from watcher.aws.metrics import Average
+from watcher.debug_output.event_files import SavedStep
+from watcher.model import JobSnapshot
+
+STEP = timedelta(minutes=1)
+WORKER = "cloudwatch"
+
+_ORDER = (Mode.TRAIN, Mode.EVAL, Mode.GLOBAL)
+"""In which the metrics of one minute come."""
+
+_FALLS = re.compile(
+    r"loss|error|entropy|perplexity|deviance|divergence|nloglik"
+    r"|(?:^|[^a-z])(?:r?mse|rmsle|s?mape|mae|mspe|msd|ssd|nll|ppl|wer|cer)(?:[^a-z]|$)",
+    re.IGNORECASE,
+)
+"""What metrics that ought to fall are called: those of SageMaker's built-in algorithms, and of people."""
+
+
+def names(job: JobSnapshot) -> tuple[str, ...]:
+    """Of all its metrics that CloudWatch can have: as its record defines them, and as they have been seen.
+
+    CloudWatch takes no name that is not ASCII ("MetricName must not contain Non-ASCII characters"), which a
+    job's record may hold; asked for one, it would refuse the request for all the others, too.
+    """
+    named = dict.fromkeys((*job.metrics, *(metric.name for metric in job.final_metrics)))
+    return tuple(name for name in named if name.isascii())
+
+
+def meaning(period: int) -> str:
+    """What a step is, and its value, in words. The period is in seconds."""
+    return f"a step is a minute of training, its value CloudWatch's average over {period} s"
+
+
+def note(rule: Rule, period: int) -> str:
+    """What belongs to a verdict on metrics."""
+    blind = ", which is never NaN or infinite" if isinstance(rule, ExplodingTensor) else ""
+    return f"{meaning(period)}{blind}"
+
+
+def collections(metrics: Sequence[str]) -> dict[str, Collection]:
+    losses = (name for name in metrics if _FALLS.search(name) and not rises(name))
+    return {
+        "metrics": Collection(tensor_names=frozenset(metrics)),
+        "losses": Collection(tensor_names=frozenset(losses)),
+    }
+
+
+def modes(metrics: Sequence[str]) -> dict[str, Mode]:
+    """By the metric's name."""
+    split = {name: split_in(name) for name in metrics}
+    of_training = {rest for data, rest in split.values() if data is Split.TRAIN}
+    of_validation = {rest for data, rest in split.values() if data is Split.VALIDATION}
+    trained = of_validation - of_training
+    by_split = {Split.TRAIN: Mode.TRAIN, Split.VALIDATION: Mode.EVAL}
+    return {
+        name: by_split[data] if data else Mode.TRAIN if name in trained else Mode.GLOBAL
+        for name, (data, _) in split.items()
+    }
+
+
+def minute_of(at: datetime) -> datetime:
+    """The beginning of the minute."""
+    return at.replace(second=0, microsecond=0)
+
+
+def step_at(at: datetime, began: datetime) -> int:
+    """A longer period may have begun before the job did."""
+    return max((minute_of(at) - minute_of(began)) // STEP, 0)
+
+
+def time_of(step: int, began: datetime) -> datetime:
+    return minute_of(began) + step * STEP
+
+
+def steps(
+    averages: Mapping[str, Sequence[Average]], mode_of: Mapping[str, Mode], began: datetime
+) -> Iterator[SavedStep]:
+    """In their order. A minute in which metrics of several modes have values is a step in each of them."""
+    saved: defaultdict[tuple[int, int], dict[str, NDArray[np.float64]]] = defaultdict(dict)
+    for name, series in averages.items():
+        for at, value in series:
+            saved[step_at(at, began), _ORDER.index(mode_of[name])][name] = np.array(value)
+    for (step, mode), tensors in sorted(saved.items(), key=lambda item: item[0]):
+        yield SavedStep(step, WORKER, _ORDER[mode], step, tensors, tuple(tensors))

@@ -1,0 +1,126 @@
+"""What a person calls a job's tensors: the job's name or ARN, a place on S3, or a folder. Of a job that saves
+none, its metrics in CloudWatch take their place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import structlog
+
+from rules import Collection, Rule
+from watcher.aws.accounts import Accounts
+from watcher.aws.metrics import Metrics
+from watcher.debug_output.event_files import SavedStep, UnreadableStep, Wanted
+from watcher.debug_output.reader import DebugOutput, Reader
+from watcher.debug_output.storage import Folder, S3Prefix, Storage
+from watcher.errors import UsageError
+from watcher.evaluation.steps import JobMetrics
+from watcher.jobs.find import find_job
+from watcher.model import JobSnapshot, RuleConfiguration, RuleSource
+from watcher.policy import evaluated_rules
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    name: str
+    """The job's, or the place as it was given."""
+    output: DebugOutput | JobMetrics
+    job: JobSnapshot | None = None
+    """None where only the place is known."""
+
+    @property
+    def tensors(self) -> DebugOutput:
+        """Raises `UsageError` where there are none."""
+        if isinstance(self.output, JobMetrics):
+            raise UsageError(_saves_nothing(self.name, self.job))
+        return self.output
+
+    @property
+    def ended(self) -> bool:
+        """Whether no step will follow. Of a mere place nobody knows; what is there is all there is."""
+        if isinstance(self.output, JobMetrics):
+            return self.output.ended
+        return self.job is None or self.job.ended
+
+    def collections(self) -> Mapping[str, Collection] | None:
+        """What is saved; None while nothing is."""
+        if isinstance(self.output, JobMetrics):
+            return self.output.collections()
+        found = self.output.collections()
+        return found.by_name if found else None
+
+    def note(self, rule: Rule) -> str:
+        """What belongs to a verdict on what `read` has given, where these are no tensors; else empty."""
+        return self.output.note(rule) if isinstance(self.output, JobMetrics) else ""
+
+    def read(self, wanted: Wanted | None = None) -> Iterator[SavedStep]:
+        """All that is saved, in order of step, then worker; of a job in progress only the complete steps.
+        What cannot be read is logged, and passed over."""
+        if isinstance(self.output, JobMetrics):
+            yield from self.output.steps(wanted=wanted or bool)
+            return
+        for one in Reader(self.output).read(wanted=wanted, ended=self.ended):
+            if isinstance(one, UnreadableStep):
+                log.warning("unreadable_step", step=one.step, worker=one.worker, error=one.reason)
+            else:
+                yield one
+
+    def parameters(self, rule: str) -> Mapping[str, str]:
+        """Those with which the job itself has the rule, by the name of its configuration or of the rule;
+        none where it has not. Raises `UsageError` where it has the rule more than once."""
+        own = [each for each in self.job.rules if each.source is RuleSource.DEBUGGER] if self.job else []
+        found = [each for each in own if each.name == rule] or [each for each in own if each.invokes == rule]
+        if len(found) > 1:
+            raise UsageError(f"{self.name} has {rule} as {_listed(found)}: name one of these as the rule")
+        return found[0].parameters if found else {}
+
+
+def _listed(rules: list[RuleConfiguration]) -> str:
+    return ", ".join(rule.name for rule in rules)
+
+
+def find(place: str, accounts: Accounts, clock: Callable[[], datetime]) -> Saved:
+    """A name with a slash in it, or of a folder that is there, is a place; any other is a job's.
+
+    Raises `UsageError` where it leads nowhere. AWS is asked nothing for a folder.
+    """
+    if place.startswith("s3://"):
+        return Saved(place, DebugOutput(_checked(S3Prefix(accounts.home.s3, place))))
+    folder = Path(place)
+    if folder.is_dir():
+        return Saved(place, DebugOutput(_checked(Folder(folder))))
+    if "/" in place and not place.startswith("arn:"):
+        raise UsageError(f"there is no folder {place}")
+    return _of_job(place, accounts, clock)
+
+
+def _of_job(name: str, accounts: Accounts, clock: Callable[[], datetime]) -> Saved:
+    try:
+        job = find_job(accounts, name)
+    except UsageError as error:
+        raise UsageError(f"{error}; and there is no folder of that name") from error
+    aws = accounts.of(job.arn)
+    output = DebugOutput(S3Prefix(aws.s3, job.debug_output)) if job.debug_output else None
+    if output and (not evaluated_rules.reads_metrics(job) or output.collections()):
+        return Saved(job.name, output, job)
+    if job.metrics or job.final_metrics:
+        return Saved(job.name, JobMetrics(Metrics(aws), job, clock), job)
+    raise UsageError(f"{_saves_nothing(name, job)}, and it has no metrics")
+
+
+def _saves_nothing(name: str, job: JobSnapshot | None) -> str:
+    if job and job.debug_output:
+        return f"{name} has saved no tensors in {job.debug_output}"
+    return f"{name} saves no tensors: it was started without a DebugHookConfig"
+
+
+def _checked(storage: Storage) -> Storage:
+    """A place above the one that is meant looks like a job that saved nothing."""
+    if any(True for _ in storage.list("debug-output/")):
+        raise UsageError(f"the tensors lie one folder deeper: {storage.uri}/debug-output")
+    return storage

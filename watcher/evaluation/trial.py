@@ -1,0 +1,157 @@
+"""smdebug's `Trial`, fed by Watcher's reader instead of smdebug's own.
+
+It has the same names, steps, modes, workers, reductions and values as what `create_trial` gives, but it
+never waits: what is not there yet is not there. A value that is asked for again comes from memory or in
+one request.
+
+Importing this module imports smdebug, which the extra `sandbox` installs.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from contextlib import redirect_stdout
+from itertools import groupby
+from typing import Any
+
+from numpy.typing import NDArray
+
+from watcher.debug_output.event_files import SavedStep
+from watcher.debug_output.reader import DebugOutput, Reader
+
+with redirect_stdout(sys.stderr):  # there smdebug would log from now on; a command's data belongs there
+    from smdebug.core.collection_manager import CollectionManager
+    from smdebug.core.locations import TensorLocation, TensorShape
+    from smdebug.core.modes import ModeKeys
+    from smdebug.core.tensor import StepState
+    from smdebug.exceptions import NoMoreData, StepNotYetAvailable, StepUnavailable, TensorUnavailableForStep
+    from smdebug.trials.trial import Trial
+
+KEPT_BYTES = 64 << 20
+"""Of values, for a rule that looks back."""
+
+
+class SavedTrial(Trial):  # type: ignore[misc] # smdebug is not typed
+    """What `follow` has come to so far; all of its steps are complete ones.
+
+    It remembers for each tensor at each step that it is there, as smdebug does, and of the values no more
+    than `KEPT_BYTES`.
+    """
+
+    def __init__(self, output: DebugOutput, name: str = "") -> None:
+        super().__init__(name or output.uri.rpartition("/")[2])
+        self.path = self.trial_dir = output.uri
+        self.collection_manager = CollectionManager()
+        self.index_reader = _Values(output)
+        self.last_complete_step: int = -1
+        self._reader = Reader(output)
+        self._known = False
+
+    def begun(self) -> bool:
+        """Whether anything is saved yet. The trial is empty until it is."""
+        if not self._known and (found := self._reader.collections()):
+            self.collection_manager = CollectionManager.load_from_string(json.dumps(found.document))
+            self.num_workers = found.num_workers
+            self.worker_set.update(found.workers)
+            self._known = True
+        return self._known
+
+    def follow(self, *, ended: bool) -> Iterator[int]:
+        """Takes in what is new, and yields each new step (the global one) before it goes on to the next.
+        One that arrives behind a later one is taken in and not yielded.
+
+        `ended`: the job has, and no more steps will follow.
+        """
+        newest = max(self._global_to_mode, default=-1)
+        wanted = self.index_reader.asked.__contains__
+        for step, files in groupby(self._reader.read(wanted=wanted, ended=ended), lambda saved: saved.step):
+            for saved in files:
+                if isinstance(saved, SavedStep):
+                    self._add(saved)
+            if step > newest and step in self._global_to_mode:
+                newest = step
+                yield step
+        self.loaded_all_steps = ended
+
+    def _add(self, saved: SavedStep) -> None:
+        mode = ModeKeys[saved.mode]
+        for name in saved.names:
+            where = _Location(name, mode, saved.mode_step, saved.step, saved.worker)
+            self._add_tensor(saved.step, saved.worker, where, None)
+        for name, shape in saved.shapes.items():
+            self._add_tensor(saved.step, saved.worker, None, TensorShape(name, mode, saved.mode_step, shape))
+        self.worker_set.add(saved.worker)
+        self.last_complete_step = max(self.last_complete_step, saved.step)
+        self.index_reader.keep(saved)
+
+    # -- where smdebug would read, and wait ---------------------------------------------------------
+
+    def maybe_refresh(self, name: str | None = None) -> None:
+        pass
+
+    def has_passed_step(self, step: int, mode: ModeKeys = ModeKeys.GLOBAL) -> StepState:
+        steps = self._global_to_mode if mode is ModeKeys.GLOBAL else self._mode_to_global.get(mode, {})
+        if step in steps:
+            return StepState.AVAILABLE
+        passed = self.loaded_all_steps or step < max(steps, default=-1)
+        return StepState.UNAVAILABLE if passed else StepState.NOT_YET_AVAILABLE
+
+    def wait_for_steps(self, required_steps: Sequence[int], mode: ModeKeys = ModeKeys.GLOBAL) -> None:
+        """Raises where smdebug would wait: `StepNotYetAvailable`."""
+        for step in required_steps:
+            state = self.has_passed_step(step, mode)
+            if state is StepState.NOT_YET_AVAILABLE:
+                raise StepNotYetAvailable(step, mode)
+            if state is StepState.UNAVAILABLE:
+                last = max(self._all_steps(mode), default=-1)
+                raise StepUnavailable(step, mode) if step < last else NoMoreData(step, mode, last)
+
+    def _get_collection_files(self) -> list[str]:
+        raise NotImplementedError("the reader reads them")
+
+    def _read_collections(self, collection_files: list[str]) -> None:
+        raise NotImplementedError("the reader reads them")
+
+
+class _Location(TensorLocation):  # type: ignore[misc] # smdebug is not typed
+    """Where smdebug has a file and a span in it, the step is enough."""
+
+    def __init__(self, name: str, mode: ModeKeys, mode_step: int, step: int, worker: str) -> None:
+        super().__init__(name, mode, mode_step, "", 0, 0, worker)
+        self.step = step
+
+
+class _Values:
+    """What smdebug's `Tensor` asks for values. Values are copies, which a rule may change."""
+
+    def __init__(self, output: DebugOutput) -> None:
+        self._output = output
+        self._kept: OrderedDict[tuple[int, str, str], NDArray[Any]] = OrderedDict()
+        self._size = 0
+        self.asked: set[str] = set()
+        """The names, as they were saved, of which a value was ever asked for: from then on they are
+        fetched along with each step."""
+
+    def fetch_tensor_value(self, location: _Location) -> NDArray[Any]:
+        self.asked.add(location.tensorname)
+        key = (location.step, location.worker, location.tensorname)
+        if key not in self._kept:
+            for saved in self._output.at(location.step, self.asked.__contains__):
+                if isinstance(saved, SavedStep) and saved.worker == location.worker:
+                    self.keep(saved)
+        if key not in self._kept:
+            raise TensorUnavailableForStep(location.tensorname, location.mode_step, location.mode)
+        return self._kept[key].copy()
+
+    def keep(self, saved: SavedStep) -> None:
+        """The newest value is always kept, however large."""
+        for name, value in saved.tensors.items():
+            key = (saved.step, saved.worker, name)
+            if key not in self._kept:
+                self._kept[key] = value.copy()  # a view would keep the whole file
+                self._size += value.nbytes
+        while self._size > KEPT_BYTES and len(self._kept) > 1:
+            self._size -= self._kept.popitem(last=False)[1].nbytes

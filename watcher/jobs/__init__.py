@@ -1,0 +1,1 @@
+"""Training jobs: which to look at, and one job end to end (fetch, detect, decide, commit)."""

@@ -1,0 +1,54 @@
+"""Training jobs that a person names on the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from watcher.aws.accounts import Accounts
+from watcher.aws.sagemaker import TrainingJobs
+from watcher.errors import NotFound, UsageError
+from watcher.jobs.events import TRAINING_JOB_ARN
+from watcher.model import JobSnapshot, job_name
+
+
+def find_job(accounts: Accounts, name: str) -> JobSnapshot:
+    """A name, which is looked for in every account and region, or an ARN.
+
+    Raises `UsageError` where there is no such job, or more than one, and `AwsError`.
+    """
+    if name.startswith("arn:"):
+        return _by_arn(accounts, name)
+    found = []
+    for place in accounts.places:
+        try:
+            found.append(TrainingJobs(place).describe(name))
+        except NotFound:
+            continue
+    match found:
+        case [job]:
+            return job
+        case []:
+            where = ", ".join(place.name for place in accounts.places)
+            raise UsageError(f"there is no training job {name} in {where}: check the name and the region")
+        case _:
+            raise UsageError(f"several are named {name}: say which, {' or '.join(job.arn for job in found)}")
+
+
+def _by_arn(accounts: Accounts, arn: str) -> JobSnapshot:
+    if not TRAINING_JOB_ARN.fullmatch(arn):
+        raise UsageError(f"there is no training job {arn}: this is no training job's ARN")
+    try:
+        job = TrainingJobs(accounts.of(arn)).describe(job_name(arn))
+    except NotFound as error:
+        raise UsageError(f"there is no training job {arn}: check it") from error
+    if job.arn != arn:
+        raise UsageError(
+            f"{arn} is not in this account and region: here it is {job.arn}. "
+            "To reach another account, add it as an [[account]]"
+        )
+    return job
+
+
+def find_jobs(accounts: Accounts, names: Sequence[str]) -> list[JobSnapshot]:
+    """Each once. A mistake in one of the names finds none, so that a typo does nothing at all."""
+    return [find_job(accounts, name) for name in dict.fromkeys(names)]

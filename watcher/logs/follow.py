@@ -1,0 +1,266 @@
+"""The logs of one job's rules, or of its training, as they are written: all streams together, in the order
+of time, until the job is over and its last line is in.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime
+from typing import NamedTuple
+
+from watcher.aws.accounts import Accounts
+from watcher.aws.links import PROCESSING_LOGS, TRAINING_LOGS
+from watcher.aws.sagemaker import TrainingJobs
+from watcher.aws.session import Aws
+from watcher.config.settings import Rules
+from watcher.errors import AwsError, NotFound, Unavailable, UsageError
+from watcher.jobs.find import find_job
+from watcher.logs.evaluation_log import local_streams
+from watcher.logs.streams import STREAMS, JobLogs, Tail
+from watcher.model import JobSnapshot, Outcome, RuleSource, job_name
+from watcher.policy import evaluated_rules
+
+EVERY = 2.0
+"""Seconds between two looks at the logs."""
+LOOK_AGAIN = 10.0
+"""Seconds between two looks at the job, and for streams that are not there yet."""
+LAST_LINES = 10.0
+"""Seconds without a line, after the end, in which one may still come in."""
+
+TRAINING = "training"
+
+
+class Line(NamedTuple):
+    timestamp: int
+    """Milliseconds since 1970."""
+    label: str
+    """Whose line it is: `RULE`, `RULE (Watcher)` for Watcher's own evaluation of it, or `training`."""
+    rule: str | None
+    stream: str
+    text: str
+
+
+class JobLog(ABC):
+    """Log streams of one job, read together. Each method raises `AwsError` from what it asks."""
+
+    def __init__(self, since: datetime | None) -> None:
+        self._since = since
+        self._tails: dict[tuple[Aws, str], list[Tail]] = {}
+        self._whose: dict[str, tuple[str, str | None]] = {}
+        """Label and rule of each stream."""
+
+    @property
+    @abstractmethod
+    def labels(self) -> Sequence[str]:
+        """All that lines may bear, so that they can be aligned."""
+
+    @abstractmethod
+    def look(self) -> None:
+        """Find the streams that are not known yet."""
+
+    @abstractmethod
+    def look_again(self) -> None:
+        """Read the job anew, too. One that has been deleted is as it was."""
+
+    @property
+    @abstractmethod
+    def ended_at(self) -> datetime | None:
+        """Since when no more lines are written; some may still be under way. None: not yet."""
+
+    @abstractmethod
+    def _why_no_stream(self) -> str: ...
+
+    def read(self) -> Iterator[Line]:
+        """What is new, in the order of time; what AWS refuses is raised behind all that it gave."""
+        refusals: list[AwsError] = []
+        tails = (tail for tails in self._tails.values() for tail in tails)
+        yield from heapq.merge(*(self._lines(tail, refusals) for tail in tails))
+        if refusals:
+            raise refusals[0]
+
+    def why_empty(self) -> str:
+        """In a sentence."""
+        if not self._whose:
+            return self._why_no_stream()
+        since = self._since
+        return f"nothing was logged since {since:%Y-%m-%d %H:%M:%S} UTC" if since else "the log is empty"
+
+    def _follow(self, aws: Aws, group: str, stream: str, label: str, rule: str | None) -> None:
+        if stream not in self._whose:
+            self._whose[stream] = (label, rule)
+            tails = self._tails.setdefault((aws, group), [])
+            # What one request takes comes in the order of time: more streams are tails to be merged.
+            if not tails or len(tails[-1].streams) >= STREAMS:
+                tails.append(Tail(aws, group))
+            tails[-1].follow(stream, self._since)
+
+    def _lines(self, tail: Tail, refusals: list[AwsError]) -> Iterator[Line]:
+        # A tail gives each line once. An error that came through the merge would lose those of the others.
+        try:
+            for page in tail.read():
+                for event in page:
+                    label, rule = self._whose[event.stream]
+                    yield Line(event.timestamp, label, rule, event.stream, event.message)
+        except AwsError as error:
+            refusals.append(error)
+
+
+class TrainingLog(JobLog):
+    """What a training job itself writes, one stream for each instance."""
+
+    labels = (TRAINING,)
+
+    def __init__(self, accounts: Accounts, name: str, since: datetime | None) -> None:
+        """`name`: the job's, or its ARN."""
+        super().__init__(since)
+        self._accounts, self._name = accounts, name
+        self._job: JobSnapshot | None = None
+
+    def look(self) -> None:
+        """The job itself is asked for only where it has no stream: a stream bears the job's name. Raises
+        `UsageError` where there is no such job."""
+        arn = self._name if self._name.startswith("arn:") else ""
+        for place in [self._accounts.of(arn)] if arn else self._accounts.places:
+            for stream in JobLogs(place).training_streams(job_name(self._name)):
+                self._follow(place, TRAINING_LOGS, stream, TRAINING, None)
+        if not self._whose and self._job is None:
+            self._job = find_job(self._accounts, self._name)
+
+    def look_again(self) -> None:
+        self._job = _read_anew(self._accounts, self._job or find_job(self._accounts, self._name))
+        self.look()
+
+    @property
+    def ended_at(self) -> datetime | None:
+        job = self._job
+        return (job.ended_at or job.modified_at) if job and job.ended else None
+
+    def _why_no_stream(self) -> str:
+        return f"{job_name(self._name)} has no log stream in {TRAINING_LOGS} yet"
+
+
+class RulesLog(JobLog):
+    """What the processing jobs of a job's rules write, and Watcher's own evaluations where
+    `rules.log_group` has them written."""
+
+    def __init__(
+        self,
+        accounts: Accounts,
+        job: JobSnapshot,
+        settings: Rules,
+        rule: str | None,
+        since: datetime | None,
+    ) -> None:
+        """`rule` None: all. Raises `UsageError` where the job has no such rule."""
+        super().__init__(since)
+        self._accounts, self._job, self._settings, self._rule = accounts, job, settings, rule
+        self._aws = accounts.of(job.arn)
+        self._streams = JobLogs(self._aws)
+        _check(job, rule, self._local_rules())
+
+    @property
+    def labels(self) -> list[str]:
+        ours = [_local_label(rule) for rule in self._local_rules()] if self._settings.log_group else []
+        return list(dict.fromkeys([outcome.rule for outcome in self._outcomes()] + ours))
+
+    def look(self) -> None:
+        for rule in self._outcomes():
+            if rule.evaluation_job_arn:
+                found = self._streams.rule_streams(self._job.name, rule.rule, rule.evaluation_job_arn)
+                for stream in found:
+                    self._follow(self._aws, PROCESSING_LOGS, stream, rule.rule, rule.rule)
+        if group := self._settings.log_group:
+            home = self._accounts.home
+            for name, stream in local_streams(home, group, self._job, self._local_rules()).items():
+                self._follow(home, group, stream, _local_label(name), name)
+
+    def look_again(self) -> None:
+        self._job = _read_anew(self._accounts, self._job)
+        self.look()
+
+    @property
+    def ended_at(self) -> datetime | None:
+        """Of the job and its rules at SageMaker. Watcher's own evaluation is not waited for: it may look at
+        a job two minutes after its end."""
+        job, rules = self._job, self._outcomes()
+        if not (job.ended and all(rule.final for rule in rules)):
+            return None
+        return max([job.ended_at or job.modified_at, *(rule.updated_at for rule in rules if rule.updated_at)])
+
+    def _why_no_stream(self) -> str:
+        if not any(outcome.evaluation_job_arn for outcome in self._outcomes()):
+            return f"no rule of {self._job.name} has a processing job yet"
+        return f"the rules of {self._job.name} have no log stream in {PROCESSING_LOGS} yet"
+
+    def _outcomes(self) -> list[Outcome]:
+        theirs = (outcome for outcome in self._job.outcomes if outcome.source is not RuleSource.LOCAL)
+        return [outcome for outcome in theirs if self._rule in (None, outcome.rule)]
+
+    def _local_rules(self) -> list[str]:
+        names = [rule.name for rule in evaluated_rules.local_rules(self._job, self._settings)]
+        return [name for name in names if self._rule in (None, name)]
+
+
+def follow(
+    log: JobLog,
+    tell: Callable[[Iterator[Line]], int],
+    complain: Callable[[str], None],
+    *,
+    now: datetime,
+    clock: Callable[[], float],
+    wait: Callable[[float], object],
+) -> None:
+    """Hand on what is written until the log is over, and nothing has come for `LAST_LINES`.
+
+    `tell` answers how many lines it was given. What AWS does not answer is said once, by `complain`, and
+    asked again. `clock` is in seconds.
+    """
+    looked_at = quiet_since = -math.inf
+    followed = False
+    unanswered: set[str] = set()
+    while True:
+        looks = clock() - looked_at >= LOOK_AGAIN
+        try:
+            if looks:
+                looked_at = clock()
+                log.look_again()
+            heard = tell(log.read())
+        except Unavailable as error:
+            if error.operation not in unanswered:
+                complain(f"{error}; trying again")
+            unanswered.add(error.operation)
+        else:
+            if looks:  # Only then has everything been asked.
+                unanswered.clear()
+            ended_at = log.ended_at
+            if ended_at and not followed:
+                # What was read is the past, and the end may be, too. The clocks need not agree.
+                quiet_since = clock() - max((now - ended_at).total_seconds(), 0)
+            elif heard or not ended_at:
+                quiet_since = clock()
+            followed = True
+            if clock() - quiet_since >= LAST_LINES:
+                return
+        wait(EVERY)
+
+
+def _read_anew(accounts: Accounts, job: JobSnapshot) -> JobSnapshot:
+    try:
+        return TrainingJobs(accounts.of(job.arn)).describe(job.name)
+    except NotFound:
+        return job
+
+
+def _check(job: JobSnapshot, rule: str | None, local: Sequence[str]) -> None:
+    names = sorted({outcome.rule for outcome in job.outcomes} | {r.name for r in job.rules} | set(local))
+    if not names:
+        raise UsageError(f"{job.name} has no rules; its own log is shown by --training")
+    if rule is not None and rule not in names:
+        raise UsageError(f"{job.name} has no rule {rule}; it has {', '.join(names)}")
+
+
+def _local_label(rule: str) -> str:
+    return f"{rule} (Watcher)"

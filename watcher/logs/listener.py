@@ -1,0 +1,174 @@
+"""Listens to the rules in progress: what the logs of their processing jobs say is acted on.
+
+A rule writes that it fires some seconds before its status changes, so its job is looked at again at once.
+One whose log shows that it does not do its work is told (see `mute`).
+
+Nothing of this is stored: a new process reads the logs of the rules that are still in progress from their
+beginning, and what was told is not told again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+
+import structlog
+
+from watcher.aws.accounts import Accounts
+from watcher.aws.refused_calls import Faults
+from watcher.aws.session import Aws
+from watcher.errors import AwsError, CredentialsError
+from watcher.jobs.pipeline import Pipeline
+from watcher.jobs.work import Pace, Urgency, Work
+from watcher.logs.rule_logs import RuleLogs
+from watcher.logs.streams import JobLogs
+from watcher.logs.stuck_rules import mute
+from watcher.model import IN_PROGRESS, JobSnapshot, Outcome, RuleSource, job_name
+from watcher.store.base import Store, WatchedJob
+
+log = structlog.get_logger(__name__)
+
+CONSEQUENCE = "what the logs of its rules say is not known until it answers"
+
+Key = tuple[RuleSource, str]
+Version = tuple[str, datetime | None]
+
+
+@dataclass(slots=True)
+class _Job:
+    snapshot: JobSnapshot
+    version: Version
+    """Of its record in the store."""
+    training_since: datetime | None
+    rules: dict[Key, Outcome]
+    """Those in progress, of Debugger and its profiler."""
+    fired: set[Key] = field(default_factory=set)
+    """The job was looked at again after these said that they fire."""
+    told: set[Key] = field(default_factory=set)
+
+
+class Listener:
+    """Knows the jobs in progress, and nothing of those that have ended. Not for several threads."""
+
+    def __init__(
+        self,
+        *,
+        accounts: Accounts,
+        logs_of: Callable[[Aws], JobLogs],
+        store: Store,
+        pipeline: Pipeline,
+        work: Work,
+        mute_after: float,
+        faults: Faults,
+        reads: Pace,
+        looks: Pace,
+        clock: Callable[[], datetime],
+        stopping: Callable[[], bool],
+    ) -> None:
+        """`reads` keeps apart what reads logs, and `looks` what looks for their streams."""
+        self._accounts, self._logs_of, self._store, self._pipeline = accounts, logs_of, store, pipeline
+        self._work, self._mute_after, self._faults = work, mute_after, faults
+        self._reads, self._looks, self._clock, self._stopping = reads, looks, clock, stopping
+        self._jobs: dict[str, _Job] = {}
+        self._logs: dict[Aws, RuleLogs] = {}
+
+    def cycle(self) -> None:
+        """Read what is new in all logs, and act on it.
+
+        What AWS refuses is said, and the rest goes on. Raises `StoreError`. The next cycle does what was left
+        undone.
+        """
+        self._follow_jobs()
+        for aws, logs in self._logs.items():
+            with self._expected_faults(aws):
+                logs.update()
+                self._faults.over("logs:DescribeLogStreams", at=aws.name)
+                self._faults.over("logs:FilterLogEvents", at=aws.name)
+        for job in self._jobs.values():
+            with self._expected_faults(self._accounts.of(job.snapshot.arn)):
+                self._act_on(job)
+
+    @contextmanager
+    def _expected_faults(self, aws: Aws) -> Iterator[None]:
+        try:
+            yield
+        except AwsError as error:
+            error.at = aws.name
+            self._faults.say(error, consequence=CONSEQUENCE)
+            if isinstance(error, CredentialsError):
+                aws.renew()
+
+    def _follow_jobs(self) -> None:
+        """Take up what has begun, and let go of what is over. Reads of the store only what has changed."""
+        watching = {job.arn: job for job in self._store.watching() if job.status == IN_PROGRESS}
+        for arn in self._jobs.keys() - watching.keys():
+            self._follow_rules(arn, self._jobs.pop(arn).rules, {})
+        for arn, watched in watching.items():
+            known = self._jobs.get(arn)
+            version = _version(watched)
+            if (known is None or known.version != version) and (record := self._store.job(arn)):
+                self._jobs[arn] = job = self._read_anew(record.snapshot, version, known)
+                self._follow_rules(arn, known.rules if known else {}, job.rules)
+
+    def _read_anew(self, snapshot: JobSnapshot, version: Version, known: _Job | None) -> _Job:
+        rules: dict[Key, Outcome] = {
+            (outcome.source, outcome.rule): outcome
+            for outcome in snapshot.outcomes
+            if outcome.status == IN_PROGRESS and outcome.source is not RuleSource.LOCAL
+        }
+        if known is None:
+            return _Job(snapshot, version, _training_since(snapshot, self._clock(), None), rules)
+        since = _training_since(snapshot, self._clock(), known)
+        return replace(known, snapshot=snapshot, version=version, training_since=since, rules=rules)
+
+    def _follow_rules(self, arn: str, before: dict[Key, Outcome], now: dict[Key, Outcome]) -> None:
+        logs = self._rule_logs(arn)
+        for rule in now.values():
+            if rule.evaluation_job_arn:
+                logs.follow(job_name(arn), rule.rule, rule.evaluation_job_arn)
+        for key in before.keys() - now.keys():
+            logs.forget(before[key].evaluation_job_arn)
+
+    def _rule_logs(self, arn: str) -> RuleLogs:
+        aws = self._accounts.of(arn)
+        if aws not in self._logs:
+            self._logs[aws] = RuleLogs(
+                aws,
+                self._logs_of(aws),
+                reads=self._reads,
+                looks=self._looks,
+                clock=self._clock,
+                stopping=self._stopping,
+            )
+        return self._logs[aws]
+
+    def _act_on(self, job: _Job) -> None:
+        logs = self._rule_logs(job.snapshot.arn)
+        for key, rule in job.rules.items():
+            heard = replace(logs.heard(rule.evaluation_job_arn), training_since=job.training_since)
+            if heard.log.fired and key not in job.fired:
+                log.info("rule_says_it_fires", job=job.snapshot.name, rule=rule.rule, step=heard.log.step)
+                self._work.put(job.snapshot.arn, Urgency.ENDED)
+                job.fired.add(key)
+            if key in job.told or self._stopping():
+                continue
+            if reason := mute(heard, rule, job.snapshot, self._clock(), self._mute_after):
+                self._reads.keep()
+                if not self._pipeline.mute(job.snapshot, rule, reason):
+                    self._work.put(job.snapshot.arn, Urgency.ENDED)
+                job.told.add(key)
+
+
+def _training_since(job: JobSnapshot, now: datetime, known: _Job | None) -> datetime | None:
+    """A break, such as the loss of a spot instance, begins it anew; one before this process came is not
+    known."""
+    if job.secondary_status != "Training":
+        return None
+    return (known.training_since or now) if known else (job.started_at or now)
+
+
+def _version(job: WatchedJob) -> Version:
+    """Changes with all that a look finds: with what only Describe tells, too, as it sets the next one."""
+    return job.fingerprint, job.describe_at

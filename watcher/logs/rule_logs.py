@@ -1,0 +1,111 @@
+"""What the logs of rules' processing jobs say, of one account and region, read together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+
+from watcher.aws.links import PROCESSING_LOGS
+from watcher.aws.session import Aws
+from watcher.jobs.work import Pace
+from watcher.logs.streams import JobLogs, LogEvent, Tail
+from watcher.logs.stuck_rules import Heard
+
+LOOKED_FOR = 200
+"""Rules whose streams one update looks for, at most: the logs that are there wait for it."""
+FIRST_PAUSE, LONGEST_PAUSE = timedelta(seconds=30), timedelta(minutes=10)
+"""Between two looks for a stream that is not there yet: a rule's container takes minutes to start."""
+
+
+@dataclass(slots=True, eq=False)
+class _Followed:
+    job: str
+    rule: str
+    evaluation_job_arn: str
+    look_at: datetime
+    """When its streams are to be looked for, while it has none."""
+    pause: timedelta = FIRST_PAUSE
+    streams: Sequence[str] = ()
+    heard: Heard = field(default_factory=Heard)
+
+
+class RuleLogs:
+    """Remembers a few hundred bytes of each rule that it follows, however long the logs are. Not for
+    several threads."""
+
+    def __init__(
+        self,
+        aws: Aws,
+        job_logs: JobLogs,
+        *,
+        reads: Pace,
+        looks: Pace,
+        clock: Callable[[], datetime],
+        stopping: Callable[[], bool],
+    ) -> None:
+        self._job_logs = job_logs
+        self._tail = Tail(aws, PROCESSING_LOGS)
+        self._reads, self._looks, self._clock, self._stopping = reads, looks, clock, stopping
+        self._followed: dict[str, _Followed] = {}
+        self._by_stream: dict[str, _Followed] = {}
+
+    def follow(self, job: str, rule: str, evaluation_job_arn: str) -> None:
+        """Read this log from its beginning on; following it again changes nothing."""
+        if evaluation_job_arn not in self._followed:
+            followed = _Followed(job, rule, evaluation_job_arn, look_at=self._clock())
+            self._followed[evaluation_job_arn] = followed
+
+    def forget(self, evaluation_job_arn: str) -> None:
+        if followed := self._followed.pop(evaluation_job_arn, None):
+            for stream in followed.streams:
+                self._tail.forget(stream)
+                self._by_stream.pop(stream, None)
+
+    def heard(self, evaluation_job_arn: str) -> Heard:
+        followed = self._followed.get(evaluation_job_arn)
+        return followed.heard if followed else Heard()
+
+    def update(self) -> None:
+        """Read what is new. Raises `AwsError`; what was read until then is known."""
+        self._look_for_streams()
+        self._read()
+
+    def _look_for_streams(self) -> None:
+        """Whoever waits longest comes first; what is not there is looked for more and more seldom."""
+        now = self._clock()
+        due = [one for one in self._followed.values() if not one.streams and one.look_at <= now]
+        for one in sorted(due, key=lambda one: one.look_at)[:LOOKED_FOR]:
+            self._looks.keep()
+            if self._stopping():
+                return
+            one.streams = self._job_logs.rule_streams(one.job, one.rule, one.evaluation_job_arn)
+            one.heard = replace(one.heard, has_stream=bool(one.streams), until=None if one.streams else now)
+            one.look_at, one.pause = now + one.pause, min(one.pause * 2, LONGEST_PAUSE)
+            for stream in one.streams:
+                self._by_stream[stream] = one
+                self._tail.follow(stream)
+
+    def _read(self) -> None:
+        began = self._clock()
+        self._reads.keep()
+        if self._stopping():
+            return
+        for page in self._tail.read():
+            for event in page:
+                self._hear(event)
+            self._reads.keep()
+            if self._stopping():
+                return
+        there = set(self._tail.streams)
+        for stream, one in list(self._by_stream.items()):
+            if stream in there:
+                one.heard = replace(one.heard, until=began)
+            else:  # somebody deleted it
+                del self._by_stream[stream]
+                one.streams, one.look_at = (), began + LONGEST_PAUSE
+
+    def _hear(self, event: LogEvent) -> None:
+        if one := self._by_stream.get(event.stream):
+            at = datetime.fromtimestamp(event.timestamp / 1000, UTC)
+            one.heard = replace(one.heard, log=one.heard.log.after(at, event.message))

@@ -1,0 +1,37 @@
+"""The guards that a job must pass before it is stopped, whoever asks. Pure."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+
+from watcher.config.settings import Stop
+from watcher.model import JobSnapshot
+
+
+class Refusal(StrEnum):
+    """Why a job that somebody asked to stop is not stopped."""
+
+    GONE = "gone"
+    ANOTHER_JOB = "another_job"
+    NOT_IN_PROGRESS = "not_in_progress"
+    DRY_RUN = "dry_run"
+    TOO_YOUNG = "too_young"
+    BRAKE = "brake"
+
+
+def refusal(job: JobSnapshot, arn: str, settings: Stop, now: datetime) -> Refusal | None:
+    """The first guard that forbids to stop `job`, as SageMaker shows it right now; None: go ahead.
+
+    The hourly brake is not among them: it counts over all processes, so the store keeps it.
+    """
+    if job.arn != arn:
+        return Refusal.ANOTHER_JOB
+    if not job.in_progress:
+        return Refusal.NOT_IN_PROGRESS
+    age = (now - (job.started_at or job.created_at)).total_seconds()
+    if age < settings.min_runtime:
+        return Refusal.TOO_YOUNG
+    if settings.dry_run:
+        return Refusal.DRY_RUN
+    return None
