@@ -99,7 +99,7 @@ def replicas(config: Config, sandbox: Sandbox, slack: SlackDouble, queues: Queue
         config,
         watch={"poll_interval": 60 if MANY else 10, "queue_url": queues.url},
         store={"url": f"dynamodb://{TABLE}"},
-        rules={"local": "off", "mute_after": 0},
+        rules={"local": "off", "stuck_after": 0},
         route=[{"job": f"lane-{lane}-*", "to": [f"slack:#lane-{lane}"]} for lane in range(LANES)],
     )
     replicas = Replicas(config, dict(sandbox.env))

@@ -11,7 +11,7 @@ from tests.e2e.conftest import changed, eventually, running, texts
 from tests.e2e.test_kill import kill, start
 from watcher.config.settings import Config
 from watcher.daemon.app import App
-from watcher.logs.stuck_rules import ERROR_STANDS
+from watcher.logs.stuck_rules import STATUS_FOLLOWS_ERROR_WITHIN
 from watcher.sandbox.process import Sandbox
 
 RULE = "LossNotDecreasing"
@@ -45,7 +45,7 @@ def readings(sandbox: Sandbox) -> int:
 def test_a_rule_whose_log_ends_with_a_traceback_is_told_once_however_often_watcher_is_killed(
     config: Config, sandbox: Sandbox, slack: SlackDouble
 ):
-    place(sandbox, STARTED, *TRACEBACK, ago=ERROR_STANDS + timedelta(seconds=5))
+    place(sandbox, STARTED, *TRACEBACK, ago=STATUS_FOLLOWS_ERROR_WITHIN + timedelta(seconds=5))
     daemon = start(config, dict(sandbox.env))
     eventually(lambda: slack.messages, "an alert")
     for _ in range(2):
@@ -65,17 +65,17 @@ def test_a_rule_whose_log_ends_with_a_traceback_is_told_once_however_often_watch
 
 def test_a_rule_that_falls_silent_is_told(config: Config, sandbox: Sandbox, slack: SlackDouble):
     place(sandbox, STARTED, ago=timedelta(seconds=1))
-    with running(App(changed(config, rules={"mute_after": 1}))):
+    with running(App(changed(config, rules={"stuck_after": 1}))):
         eventually(lambda: slack.messages, "an alert")
     assert texts(slack)[0].startswith(TITLE)
     assert "has written nothing in" in json.dumps(slack.messages[0]["blocks"])
 
 
-def test_with_mute_after_0_no_log_of_a_rule_in_progress_is_read(
+def test_with_stuck_after_0_no_log_of_a_rule_in_progress_is_read(
     config: Config, sandbox: Sandbox, slack: SlackDouble
 ):
-    place(sandbox, STARTED, *TRACEBACK, ago=ERROR_STANDS + timedelta(seconds=5))
-    with running(App(changed(config, rules={"mute_after": 0}))):
+    place(sandbox, STARTED, *TRACEBACK, ago=STATUS_FOLLOWS_ERROR_WITHIN + timedelta(seconds=5))
+    with running(App(changed(config, rules={"stuck_after": 0}))):
         eventually(lambda: sandbox.control.calls().get("sagemaker:Search", 0) > 2, "three passes")
     assert readings(sandbox) == 0
     assert slack.messages == []

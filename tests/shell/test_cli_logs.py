@@ -560,9 +560,9 @@ def test_each_outage_is_said_once_and_followed_through(churn: Sandbox):
 
 @pytest.mark.parametrize("operation", ["sagemaker:DescribeTrainingJob", "logs:DescribeLogStreams"])
 def test_looking_again_may_be_throttled_without_a_line_being_missed(churn: Sandbox, operation: str):
-    mute = "arn:aws:sagemaker:us-east-1:123456789012:processing-job/churn-overfit-0a1b2c3d"
+    no_stream = "arn:aws:sagemaker:us-east-1:123456789012:processing-job/churn-overfit-0a1b2c3d"
     [job] = churn.control.training_jobs()
-    rules = [{"RuleEvaluationJobArn": mute, **rule} for rule in job["DebugRuleEvaluationStatuses"]]
+    rules = [{"RuleEvaluationJobArn": no_stream, **rule} for rule in job["DebugRuleEvaluationStatuses"]]
     churn.control.put_training_job("churn", DebugRuleEvaluationStatuses=rules)
     clock = Turned()
     clock.then = {

@@ -31,7 +31,7 @@ from watcher.store.memory import MemoryStore
 
 CHURN = "arn:aws:sagemaker:us-east-1:123456789012:training-job/churn"
 RULE = "LossNotDecreasing"
-MUTE_AFTER = 1800.0
+STUCK_AFTER = 1800.0
 INFO = "[2026-11-20 12:00:00.345 ip-10-0-1-7:1 INFO rule_invoker.py:15] "
 TRACEBACK = ["Traceback (most recent call last):", '  File "rule.py", line 31', "KeyError: 'loss'"]
 CONDITION_MET = (
@@ -90,7 +90,7 @@ class Daemon:
             store=store,
             pipeline=self.pipeline,
             work=self.work,
-            mute_after=MUTE_AFTER,
+            stuck_after=STUCK_AFTER,
             faults=faults,
             reads=Pace(1e6, time.monotonic, time.sleep),
             looks=Pace(1e6, time.monotonic, time.sleep),
@@ -192,7 +192,7 @@ def test_an_error_is_told_when_it_stands_for_a_minute(daemon: Daemon, place: Cal
 
     assert daemon.cycle() == []
     [finding] = daemon.cycle(61)
-    assert (finding.kind, finding.rule, finding.source) == ("rule_mute", RULE, "debugger")
+    assert (finding.kind, finding.rule, finding.source) == ("rule_stuck", RULE, "debugger")
     assert (finding.status, finding.step) == ("InProgress", None)
     assert finding.reason.endswith("and the rule's status is still InProgress: KeyError: 'loss'")
     assert daemon.cycle(61) == [finding]
@@ -209,7 +209,7 @@ def test_an_error_after_which_the_rule_goes_on_is_not_told(
     assert daemon.cycle(61) == []
 
 
-def test_a_rule_whose_status_has_changed_meanwhile_is_not_mute_and_its_job_is_looked_at_again(
+def test_a_rule_whose_status_has_changed_meanwhile_is_not_stuck_and_its_job_is_looked_at_again(
     daemon: Daemon, place: Callable[..., None]
 ):
     place(*TRACEBACK)
@@ -227,7 +227,7 @@ def test_a_rule_that_falls_silent_is_told_with_its_last_line(daemon: Daemon, pla
     place(INFO + "Looking at step 2")
     daemon.look()
 
-    assert daemon.cycle(MUTE_AFTER - 10) == []
+    assert daemon.cycle(STUCK_AFTER - 10) == []
     [finding] = daemon.cycle(20)
     assert finding.reason.startswith("Its processing job has written nothing in 30 min")
     assert finding.reason.endswith("UTC: Looking at step 2")
@@ -240,7 +240,7 @@ def test_a_rule_that_writes_now_and_then_is_never_told(
     [stream] = logs.describe_log_streams(logGroupName="/aws/sagemaker/ProcessingJobs")["logStreams"]
     daemon.look()
     for step in range(1, 5):
-        clock.turn(MUTE_AFTER - 60)
+        clock.turn(STUCK_AFTER - 60)
         event = {"timestamp": int(clock().timestamp() * 1000), "message": f"{INFO}Looking at step {step}"}
         logs.put_log_events(
             logGroupName="/aws/sagemaker/ProcessingJobs",
@@ -259,7 +259,7 @@ def test_a_rule_without_a_processing_job_is_told_although_the_logs_may_not_be_re
     sandbox.control.inject_fault("logs:*", "AccessDeniedException", "not authorized")
     with capture_logs() as said:
         assert daemon.cycle() == []
-        findings = daemon.cycle(MUTE_AFTER + 1)
+        findings = daemon.cycle(STUCK_AFTER + 1)
 
     assert [(finding.job, finding.reason) for finding in findings] == [
         ("churn", "It has no processing job after 30 min 1 s of training")
@@ -301,7 +301,7 @@ def test_a_profiler_rule_is_told_for_its_errors_alone(daemon: Daemon, place: Cal
     daemon.look()
     daemon.cycle()
 
-    [finding] = daemon.cycle(MUTE_AFTER * 2)
+    [finding] = daemon.cycle(STUCK_AFTER * 2)
     assert (finding.job, finding.rule, finding.source) == ("failing", "ProfilerReport", "profiler")
 
 
@@ -333,7 +333,7 @@ def test_where_aws_stops_answering_the_next_cycle_goes_on(
         assert daemon.cycle(61) == []
         [finding] = daemon.cycle()
 
-    assert finding.kind == "rule_mute"
+    assert finding.kind == "rule_stuck"
     assert [entry["event"] for entry in said if entry["event"].startswith("aws")] == [
         "aws_refused",
         "aws_answers_again",

@@ -116,7 +116,7 @@ _STOPS = {
 _STOP = "Somebody, or something other than Watcher, stopped it: CloudTrail (StopTrainingJob) tells who."
 
 
-_MUTE = (
+_STUCK = (
     "Do not rely on this rule until its log says more. Watcher's own evaluation of it goes on where it is on."
 )
 
@@ -132,8 +132,8 @@ def advice(finding: Finding, snapshot: JobSnapshot | None) -> str:
             return _UNEVALUATED
         case FindingKind.DIVERGENCE:
             return _DIVERGENCE
-        case FindingKind.RULE_MUTE:
-            return _MUTE
+        case FindingKind.RULE_STUCK:
+            return _STUCK
         case FindingKind.RULE_DEFECT:
             return ""
         case FindingKind.JOB_FAILED:

@@ -96,7 +96,7 @@ class Gatherer:
                 FindingKind.RULE_ISSUE
                 | FindingKind.RULE_ERROR
                 | FindingKind.DIVERGENCE
-                | FindingKind.RULE_MUTE
+                | FindingKind.RULE_STUCK
             ):
                 places["log of the rule's processing job"] = lambda: self._rule_log(finding, job)
             case FindingKind.JOB_FAILED:

@@ -193,7 +193,7 @@ def _title(finding: Finding) -> str:
             return f"{finding.rule} had nothing to look at in {finding.job}"
         case FindingKind.DIVERGENCE:
             return f"Watcher and Debugger disagree on {finding.rule} in {finding.job}"
-        case FindingKind.RULE_MUTE:
+        case FindingKind.RULE_STUCK:
             return f"{finding.rule} is not doing its work on {finding.job}"
         case FindingKind.RULE_DEFECT:
             return f"{finding.rule} cannot do its work on {finding.job}"

@@ -65,9 +65,9 @@ class Rules(_Section):
     attach: tuple[AttachedRule, ...] = ()
     """Rules for jobs that have no rule of their own: on the tensors that a job saves or, where it saves none,
     on its metrics in CloudWatch."""
-    mute_after: float = Field(default=1800, ge=0)
-    """Seconds of training in which a rule's processing job may write nothing to its log before that is told;
-    0: the logs of rules in progress are not read, and nothing of them is told."""
+    stuck_after: float = Field(default=1800, ge=0)
+    """Seconds of training without a log line after which a rule's processing job counts as stuck;
+    0: Watcher does not read the logs of rules in progress."""
     log_group: str = ""
     """CloudWatch log group for the log lines of Watcher's own evaluations; empty: they are not written."""
 

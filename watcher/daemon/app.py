@@ -181,7 +181,7 @@ class App:
             store=self.store,
             pipeline=self.pipeline,
             work=self.work,
-            mute_after=config.rules.mute_after,
+            stuck_after=config.rules.stuck_after,
             faults=self.faults,
             reads=Pace(LOG_READS_PER_SECOND, time.monotonic, self.stopping.wait),
             looks=Pace(LOG_STREAMS_PER_SECOND, time.monotonic, self.stopping.wait),
@@ -486,7 +486,7 @@ class App:
         return self._start("evaluation_log", self.evaluation_log.run) if self.evaluation_log else None
 
     def _start_listener(self) -> list[threading.Thread]:
-        if not self.config.rules.mute_after:
+        if not self.config.rules.stuck_after:
             return []
         return [self._start("logs", self._listen, LONGEST_PASS)]
 

@@ -47,9 +47,9 @@ def news(before: JobSnapshot | None, after: JobSnapshot) -> list[Outcome]:
     return [new for new in after.outcomes if (new.source, new.rule, new.status) not in known]
 
 
-def muted(job: JobSnapshot, rule: Outcome, reason: str, now: datetime) -> Finding:
-    """The finding that a rule's processing job is not doing its work."""
-    finding = _rule_finding(FindingKind.RULE_MUTE, job, replace(rule, details=reason), now)
+def stuck_rule(job: JobSnapshot, rule: Outcome, reason: str, now: datetime) -> Finding:
+    """The finding that a rule's processing job is stuck."""
+    finding = _rule_finding(FindingKind.RULE_STUCK, job, replace(rule, details=reason), now)
     return replace(finding, step=None)  # the reason may quote a line that names one, which decided nothing
 
 

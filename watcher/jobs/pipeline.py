@@ -17,7 +17,7 @@ from watcher.aws.accounts import Accounts
 from watcher.aws.sagemaker import TrainingJobs
 from watcher.config.settings import Config, Watch
 from watcher.errors import LeaseLost, NotFound, StoreError
-from watcher.jobs.detect import detect, muted, news
+from watcher.jobs.detect import detect, news, stuck_rule
 from watcher.lint import Defect, lint
 from watcher.model import (
     IN_PROGRESS,
@@ -144,22 +144,22 @@ class Pipeline:
             look = self._look(replace(record, evaluation=evaluation), record.snapshot, self.clock())
             self._commit([replace(_as_scheduled(look, record), evaluation=evaluation)], lease)
 
-    def mute(self, job: JobSnapshot, rule: Outcome, reason: str) -> bool:
-        """Tell that a rule's processing job is not doing its work, as `reason` says.
+    def report_stuck_rule(self, job: JobSnapshot, rule: Outcome, reason: str) -> bool:
+        """Record a finding that a rule's processing job is stuck, for this `reason`.
 
-        A log is a hint: the job is read anew, and where the rule is no longer in progress, nothing is told
-        and the answer is False. Raises `AwsError`.
+        The log is only a hint, so the job is read again first. Returns False, and records nothing, if the
+        rule is no longer in progress. Raises `AwsError`.
         """
         now = self.clock()
-        finding = muted(job, rule, reason, now)
+        finding = stuck_rule(job, rule, reason, now)
         if self.store.finding(finding.id):
             return True
         with self._held(job.arn) as lease:
             snapshot = self._describe(job.arn)
             if snapshot is None:
                 return False
-            going_on = {(o.source, o.rule) for o in snapshot.outcomes if o.status == IN_PROGRESS}
-            if not snapshot.in_progress or (rule.source, rule.rule) not in going_on:
+            in_progress = {(o.source, o.rule) for o in snapshot.outcomes if o.status == IN_PROGRESS}
+            if not snapshot.in_progress or (rule.source, rule.rule) not in in_progress:
                 return False
             if record := self.store.job(job.arn):
                 look = self._look(record, record.snapshot, now, also=(finding,))

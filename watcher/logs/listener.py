@@ -1,10 +1,10 @@
-"""Listens to the rules in progress: what the logs of their processing jobs say is acted on.
+"""Follows the logs of the rules in progress, and acts on what they say.
 
-A rule writes that it fires some seconds before its status changes, so its job is looked at again at once.
-One whose log shows that it does not do its work is told (see `mute`).
+A rule logs that it fires some seconds before its status changes, so its job is looked at again at once.
+A rule whose log shows that it is stuck (see `why_stuck`) becomes a finding.
 
-Nothing of this is stored: a new process reads the logs of the rules that are still in progress from their
-beginning, and what was told is not told again.
+None of this is stored: a new process reads the logs of the rules that are still in progress from their
+beginning. A finding has a stable id, so it is not reported twice.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from watcher.jobs.pipeline import Pipeline
 from watcher.jobs.work import Pace, Urgency, Work
 from watcher.logs.rule_logs import RuleLogs
 from watcher.logs.streams import JobLogs
-from watcher.logs.stuck_rules import mute
+from watcher.logs.stuck_rules import why_stuck
 from watcher.model import IN_PROGRESS, JobSnapshot, Outcome, RuleSource, job_name
 from watcher.store.base import Store, WatchedJob
 
@@ -46,7 +46,8 @@ class _Job:
     """Those in progress, of Debugger and its profiler."""
     fired: set[Key] = field(default_factory=set)
     """The job was looked at again after these said that they fire."""
-    told: set[Key] = field(default_factory=set)
+    reported: set[Key] = field(default_factory=set)
+    """Those that are stuck, and for which there is a finding."""
 
 
 class Listener:
@@ -60,7 +61,7 @@ class Listener:
         store: Store,
         pipeline: Pipeline,
         work: Work,
-        mute_after: float,
+        stuck_after: float,
         faults: Faults,
         reads: Pace,
         looks: Pace,
@@ -69,7 +70,7 @@ class Listener:
     ) -> None:
         """`reads` keeps apart what reads logs, and `looks` what looks for their streams."""
         self._accounts, self._logs_of, self._store, self._pipeline = accounts, logs_of, store, pipeline
-        self._work, self._mute_after, self._faults = work, mute_after, faults
+        self._work, self._stuck_after, self._faults = work, stuck_after, faults
         self._reads, self._looks, self._clock, self._stopping = reads, looks, clock, stopping
         self._jobs: dict[str, _Job] = {}
         self._logs: dict[Aws, RuleLogs] = {}
@@ -147,18 +148,18 @@ class Listener:
     def _act_on(self, job: _Job) -> None:
         logs = self._rule_logs(job.snapshot.arn)
         for key, rule in job.rules.items():
-            heard = replace(logs.heard(rule.evaluation_job_arn), training_since=job.training_since)
-            if heard.log.fired and key not in job.fired:
-                log.info("rule_says_it_fires", job=job.snapshot.name, rule=rule.rule, step=heard.log.step)
+            activity = replace(logs.activity(rule.evaluation_job_arn), training_since=job.training_since)
+            if activity.log.fired and key not in job.fired:
+                log.info("rule_says_it_fires", job=job.snapshot.name, rule=rule.rule, step=activity.log.step)
                 self._work.put(job.snapshot.arn, Urgency.ENDED)
                 job.fired.add(key)
-            if key in job.told or self._stopping():
+            if key in job.reported or self._stopping():
                 continue
-            if reason := mute(heard, rule, job.snapshot, self._clock(), self._mute_after):
+            if reason := why_stuck(activity, rule, job.snapshot, self._clock(), self._stuck_after):
                 self._reads.keep()
-                if not self._pipeline.mute(job.snapshot, rule, reason):
+                if not self._pipeline.report_stuck_rule(job.snapshot, rule, reason):
                     self._work.put(job.snapshot.arn, Urgency.ENDED)
-                job.told.add(key)
+                job.reported.add(key)
 
 
 def _training_since(job: JobSnapshot, now: datetime, known: _Job | None) -> datetime | None:

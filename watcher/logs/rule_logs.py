@@ -10,7 +10,7 @@ from watcher.aws.links import PROCESSING_LOGS
 from watcher.aws.session import Aws
 from watcher.jobs.work import Pace
 from watcher.logs.streams import JobLogs, LogEvent, Tail
-from watcher.logs.stuck_rules import Heard
+from watcher.logs.stuck_rules import RuleActivity
 
 LOOKED_FOR = 200
 """Rules whose streams one update looks for, at most: the logs that are there wait for it."""
@@ -27,7 +27,7 @@ class _Followed:
     """When its streams are to be looked for, while it has none."""
     pause: timedelta = FIRST_PAUSE
     streams: Sequence[str] = ()
-    heard: Heard = field(default_factory=Heard)
+    activity: RuleActivity = field(default_factory=RuleActivity)
 
 
 class RuleLogs:
@@ -62,9 +62,9 @@ class RuleLogs:
                 self._tail.forget(stream)
                 self._by_stream.pop(stream, None)
 
-    def heard(self, evaluation_job_arn: str) -> Heard:
+    def activity(self, evaluation_job_arn: str) -> RuleActivity:
         followed = self._followed.get(evaluation_job_arn)
-        return followed.heard if followed else Heard()
+        return followed.activity if followed else RuleActivity()
 
     def update(self) -> None:
         """Read what is new. Raises `AwsError`; what was read until then is known."""
@@ -80,7 +80,9 @@ class RuleLogs:
             if self._stopping():
                 return
             one.streams = self._job_logs.rule_streams(one.job, one.rule, one.evaluation_job_arn)
-            one.heard = replace(one.heard, has_stream=bool(one.streams), until=None if one.streams else now)
+            one.activity = replace(
+                one.activity, has_stream=bool(one.streams), read_until=None if one.streams else now
+            )
             one.look_at, one.pause = now + one.pause, min(one.pause * 2, LONGEST_PAUSE)
             for stream in one.streams:
                 self._by_stream[stream] = one
@@ -93,19 +95,19 @@ class RuleLogs:
             return
         for page in self._tail.read():
             for event in page:
-                self._hear(event)
+                self._take(event)
             self._reads.keep()
             if self._stopping():
                 return
         there = set(self._tail.streams)
         for stream, one in list(self._by_stream.items()):
             if stream in there:
-                one.heard = replace(one.heard, until=began)
+                one.activity = replace(one.activity, read_until=began)
             else:  # somebody deleted it
                 del self._by_stream[stream]
                 one.streams, one.look_at = (), began + LONGEST_PAUSE
 
-    def _hear(self, event: LogEvent) -> None:
+    def _take(self, event: LogEvent) -> None:
         if one := self._by_stream.get(event.stream):
             at = datetime.fromtimestamp(event.timestamp / 1000, UTC)
-            one.heard = replace(one.heard, log=one.heard.log.after(at, event.message))
+            one.activity = replace(one.activity, log=one.activity.log.after(at, event.message))

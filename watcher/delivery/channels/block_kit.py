@@ -26,7 +26,7 @@ _SIGNS = {
     FindingKind.RULE_ERROR: "🟠",
     FindingKind.RULE_UNEVALUATED: "🟠",
     FindingKind.DIVERGENCE: "🟠",
-    FindingKind.RULE_MUTE: "🟠",
+    FindingKind.RULE_STUCK: "🟠",
     FindingKind.RULE_DEFECT: "🟠",
     FindingKind.JOB_FAILED: "🔴",
     FindingKind.JOB_STOPPED: "🟠",

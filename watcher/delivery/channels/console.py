@@ -21,7 +21,7 @@ _COLOURS = {
     FindingKind.RULE_ERROR: "yellow",
     FindingKind.RULE_UNEVALUATED: "yellow",
     FindingKind.DIVERGENCE: "yellow",
-    FindingKind.RULE_MUTE: "yellow",
+    FindingKind.RULE_STUCK: "yellow",
     FindingKind.RULE_DEFECT: "yellow",
     FindingKind.JOB_FAILED: "red",
     FindingKind.JOB_STOPPED: "yellow",

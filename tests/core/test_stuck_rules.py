@@ -1,4 +1,4 @@
-"""When it is said of a rule that its processing job does not do its work."""
+"""When a rule's processing job counts as stuck."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tests.jobs import NOON, a_job, an_ended_job, an_outcome
 from watcher.logs.rule_log import RuleLog
-from watcher.logs.stuck_rules import ERROR_STANDS, Heard, mute
+from watcher.logs.stuck_rules import STATUS_FOLLOWS_ERROR_WITHIN, RuleActivity, why_stuck
 from watcher.model import JobSnapshot, Outcome, RuleSource
 
 AFTER = 1800.0
@@ -33,9 +33,9 @@ def log(*lines: tuple[float, str]) -> RuleLog:
     return said
 
 
-def heard(said: RuleLog, **changes: Any) -> Heard:
+def activity(said: RuleLog, **changes: Any) -> RuleActivity:
     """Of a job that has been training since NOON."""
-    return Heard(**{"training_since": NOON, "log": said, "has_stream": True, **changes})
+    return RuleActivity(**{"training_since": NOON, "log": said, "has_stream": True, **changes})
 
 
 def judged(
@@ -47,19 +47,19 @@ def judged(
 ) -> str | None:
     """The reason so many minutes after NOON; the log, where there is one, is known up to then."""
     given: dict[str, Any] = {
-        "heard": heard(said or RuleLog(), has_stream=said is not None, until=minutes(at)),
+        "activity": activity(said or RuleLog(), has_stream=said is not None, read_until=minutes(at)),
         "rule": rule or an_outcome(evaluation_job_arn=PROCESSING_JOB),
         "job": job or a_job(),
         "now": minutes(at),
-        "mute_after": AFTER,
+        "stuck_after": AFTER,
     }
-    return mute(**{**given, **changes})
+    return why_stuck(**{**given, **changes})
 
 
 WORKING = log((2, "Started execution of rule LossNotDecreasing at step 0"))
 
 
-def test_a_rule_that_writes_nothing_for_long_is_mute_and_the_reason_has_its_last_line():
+def test_a_rule_that_writes_nothing_for_long_is_stuck_and_the_reason_has_its_last_line():
     assert judged(31.9, WORKING) is None
     assert judged(33, WORKING) == (
         "Its processing job has written nothing in 31 min of training; its last line, at 12:02:00 UTC: "
@@ -84,13 +84,13 @@ def test_silence_before_training_does_not_count():
 
 
 @pytest.mark.parametrize("secondary", ["Starting", "Downloading", "Interrupted", "Uploading"])
-def test_a_job_that_is_not_training_makes_no_rule_mute(secondary):
-    unknown = heard(WORKING, training_since=None, until=minutes(600))
+def test_a_job_that_is_not_training_makes_no_rule_stuck(secondary):
+    unknown = activity(WORKING, training_since=None, read_until=minutes(600))
 
-    assert judged(600, heard=unknown, job=a_job(secondary_status=secondary)) is None
+    assert judged(600, activity=unknown, job=a_job(secondary_status=secondary)) is None
 
 
-def test_a_rule_whose_processing_job_never_comes_is_mute():
+def test_a_rule_whose_processing_job_never_comes_is_stuck():
     waiting = an_outcome()
 
     assert judged(30, rule=waiting) is None
@@ -103,13 +103,13 @@ def test_a_processing_job_without_a_stream_is_told_from_one_with_an_empty_stream
 
 
 def test_a_log_that_could_not_be_read_shows_nothing():
-    assert judged(600, heard=heard(RuleLog(), has_stream=False)) is None
-    assert judged(600, heard=heard(WORKING, until=minutes(3))) is None
+    assert judged(600, activity=activity(RuleLog(), has_stream=False)) is None
+    assert judged(600, activity=activity(WORKING, read_until=minutes(3))) is None
 
 
 def test_an_error_counts_when_a_minute_later_nothing_has_followed_and_the_status_has_not_changed():
     failing = log((2, "Traceback (most recent call last):"), (2, "KeyError: 'loss'"))
-    stands = 2 + ERROR_STANDS.total_seconds() / 60
+    stands = 2 + STATUS_FOLLOWS_ERROR_WITHIN.total_seconds() / 60
 
     assert judged(stands, failing) is None
     assert judged(stands + 0.1, failing) == (
@@ -129,7 +129,7 @@ def test_an_error_from_which_the_rule_goes_on_does_not_count():
 def test_an_error_counts_before_training_too():
     failing = log((-5, "ERROR:root:no such collection"))
 
-    assert judged(0, heard=heard(failing, training_since=None, until=NOON))
+    assert judged(0, activity=activity(failing, training_since=None, read_until=NOON))
 
 
 @pytest.mark.parametrize("status", ["IssuesFound", "NoIssuesFound", "Error", "Stopping", "Stopped"])
@@ -139,7 +139,7 @@ def test_what_the_status_tells_need_not_be_read_from_the_log(status):
     assert judged(600, failing, rule=an_outcome(status, evaluation_job_arn=PROCESSING_JOB)) is None
 
 
-def test_the_rules_of_an_ended_job_are_not_mute():
+def test_the_rules_of_an_ended_job_are_not_stuck():
     assert judged(600, WORKING, job=an_ended_job()) is None
 
 
@@ -156,7 +156,7 @@ LOOKS = st.lists(st.floats(0, AFTER), min_size=1, max_size=30)
 
 
 @given(gaps=GAPS, looks=LOOKS, errors=st.sets(st.integers(0, 29)), lag=st.floats(0, 600))
-def test_a_rule_that_writes_at_least_every_mute_after_seconds_and_goes_on_after_errors_is_never_mute(
+def test_a_rule_that_writes_at_least_every_stuck_after_seconds_and_goes_on_after_errors_is_never_stuck(
     gaps, looks, errors, lag
 ):
     """Whenever it is looked at, and however long a look takes."""
@@ -174,13 +174,13 @@ def test_a_rule_that_writes_at_least_every_mute_after_seconds_and_goes_on_after_
         for when, line in lines:
             if when <= now:
                 said = said.after(when, line)
-        known = heard(said, has_stream=bool(said.last_at), until=now)
+        known = activity(said, has_stream=bool(said.last_at), read_until=now)
         rule = an_outcome(evaluation_job_arn=PROCESSING_JOB)
-        assert mute(known, rule, a_job(), now + timedelta(seconds=lag), AFTER) is None
+        assert why_stuck(known, rule, a_job(), now + timedelta(seconds=lag), AFTER) is None
 
 
 @given(silence=st.floats(AFTER + 0.001, 10**6), lines=GAPS)
-def test_a_rule_that_is_silent_for_longer_is_always_mute(silence, lines):
+def test_a_rule_that_is_silent_for_longer_is_always_stuck(silence, lines):
     said, at = RuleLog(), NOON
     for number, gap in enumerate(lines):
         at += timedelta(seconds=gap)
@@ -190,4 +190,4 @@ def test_a_rule_that_is_silent_for_longer_is_always_mute(silence, lines):
 
     rule = an_outcome(evaluation_job_arn=PROCESSING_JOB)
 
-    assert mute(heard(said, until=now), rule, a_job(), now, AFTER)
+    assert why_stuck(activity(said, read_until=now), rule, a_job(), now, AFTER)
