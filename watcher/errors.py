@@ -33,6 +33,11 @@ class UsageError(WatcherError):
     pass
 
 
+def install_extra(extra: str) -> str:
+    """How to install an extra. The distribution is in no index, so it is installed from its checkout."""
+    return f"in a checkout of Watcher, run: pip install '.[{extra}]'"
+
+
 class StoreError(WatcherError):
     pass
 

@@ -1,4 +1,7 @@
-"""Draws `docs/alert.svg`, the README's picture of an alert, with the console channel's own rendering.
+"""Draws the alert that the documents show, with the console channel's own rendering.
+
+`docs/alert.svg` is the README's picture. `docs/package.md`, which an index shows, holds the same alert as
+text: an index does not show pictures from the repository.
 
 python -m tests.docs.picture
 """
@@ -30,7 +33,8 @@ from watcher.model import (
     finding_id,
 )
 
-FILE = Path(__file__).parents[2] / "docs" / "alert.svg"
+SVG = Path(__file__).parents[2] / "docs" / "alert.svg"
+PACKAGE = SVG.with_name("package.md")
 
 _NOW = datetime(2026, 11, 20, 10, 0, 5, tzinfo=UTC)
 _JOB = "prod-churn-2026-11-20-09-52"
@@ -59,8 +63,16 @@ def draw() -> str:
     )
     console.print(render(message()))
     svg = console.export_svg(title="watcher run", unique_id="alert")
-    # Without the fonts that rich has fetched from elsewhere: the picture needs nothing but itself.
+    # rich names fonts on another host. Without them the picture needs no network.
     return re.sub(r"@font-face \{.*?\}\s*", "", svg, flags=re.DOTALL)
+
+
+def package() -> str:
+    """`docs/package.md` with the alert as the console shows it today."""
+    console = Console(width=96, file=io.StringIO(), color_system=None, record=True)
+    console.print(render(message()))
+    before, _, rest = PACKAGE.read_text().partition("```text\n")
+    return f"{before}```text\n{console.export_text().strip()}\n```{rest.partition('```')[2]}"
 
 
 def message() -> Message:
@@ -154,4 +166,5 @@ def _evidence() -> Evidence:
 
 
 if __name__ == "__main__":
-    FILE.write_text(draw())
+    SVG.write_text(draw())
+    PACKAGE.write_text(package())

@@ -170,7 +170,10 @@ def test_the_sandbox_without_its_extra_says_what_to_install(watcher: Watcher, mo
     ran = watcher(command)
 
     assert (ran.code, ran.out) == (2, "")
-    assert ran.err.startswith(f"watcher: {module} is missing: the sandbox needs its extra (pip install ")
+    assert ran.err.startswith(
+        f"watcher: {module} is missing, which the sandbox needs; in a checkout of Watcher"
+    )
+    assert "pip install '.[sandbox]'" in ran.err
 
 
 # -- as a process ---------------------------------------------------------------------------------

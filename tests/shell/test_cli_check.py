@@ -448,7 +448,7 @@ def test_what_draws_plots_is_named_where_it_is_not_installed(
 
     assert slacks["state"] == "warning"
     assert "alerts have no plot" in slacks["found"]
-    assert "debugger-watcher[plot]" in slacks["mend"]
+    assert "pip install '.[plot]'" in slacks["mend"]
 
 
 @pytest.mark.parametrize(

@@ -258,7 +258,7 @@ def test_without_its_extra_a_picture_is_refused_before_anything_is_read(
     ran = watcher("evaluate", trial[0], *RULE, "--plot", "x.png")
 
     assert (ran.code, ran.out) == (2, "")
-    assert "--plot needs it (pip install 'debugger-watcher[plot]')" in ran.err
+    assert "which --plot needs; in a checkout of Watcher, run: pip install '.[plot]'" in ran.err
 
 
 # -- a picture ------------------------------------------------------------------------------------

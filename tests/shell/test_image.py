@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import email
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
+import zipfile
 from collections.abc import Iterator
 from importlib.metadata import distribution
 from pathlib import Path
@@ -65,3 +68,34 @@ def test_the_health_check_asks_where_the_status_page_is_by_default():
     host, _, port = Config().http.listen.partition(":")
 
     assert f"C('{host}', {port}, timeout=4)" in DOCKERFILE
+
+
+def test_what_the_image_copies_builds_the_wheel_with_its_license(tmp_path: Path):
+    copied = re.findall(r"^COPY (?!--)(.+) (\S+)$", DOCKERFILE, re.MULTILINE)
+    for sources, target in copied:
+        for source in sources.split():
+            to = tmp_path / target / (source.rpartition("/")[2] if target.endswith("/") else "")
+            to.parent.mkdir(parents=True, exist_ok=True)
+            if (ROOT / source).is_dir():
+                shutil.copytree(ROOT / source, to, ignore=shutil.ignore_patterns("__pycache__", "sandbox"))
+            else:
+                shutil.copy(ROOT / source, to)
+    build = "import setuptools.build_meta as build; build.build_wheel('dist')"
+
+    subprocess.run([sys.executable, "-c", build], cwd=tmp_path, capture_output=True, check=True)
+
+    [wheel] = (tmp_path / "dist").glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        files = {name.partition("dist-info/")[2]: name for name in archive.namelist() if "dist-info/" in name}
+        assert archive.read(files["licenses/LICENSE"]) == (ROOT / "LICENSE").read_bytes()
+        metadata = email.message_from_bytes(archive.read(files["METADATA"]))
+    assert metadata["License-Expression"] == "Apache-2.0"
+    assert metadata["Description-Content-Type"] == "text/markdown"
+    assert metadata.get_payload().startswith("# Watcher\n")
+
+
+def test_the_build_gets_each_file_that_the_image_copies():
+    allowed = re.findall(r"^!(\S+)$", (ROOT / ".dockerignore").read_text(), re.MULTILINE)
+    copied = " ".join(re.findall(r"^COPY (?!--)(.+) \S+$", DOCKERFILE, re.MULTILINE)).split()
+
+    assert sorted(copied) == sorted(allowed)

@@ -190,7 +190,7 @@ def test_without_matplotlib_the_plot_is_left_out_and_the_extra_is_named(
 
     [plot] = plots(store)
     assert plot.state is DeliveryState.SKIPPED
-    assert "pip install 'debugger-watcher[plot]'" in plot.error
+    assert "pip install '.[plot]'" in plot.error
 
 
 def test_a_plot_holds_up_no_alert_of_its_channel(

@@ -21,7 +21,7 @@ from watcher.aws.sagemaker import TrainingJobs, parse_job
 from watcher.aws.session import Aws, translate
 from watcher.config.destination import Destination, DestinationKind
 from watcher.config.settings import Config
-from watcher.errors import AccessDenied, AwsError, NotFound, Retry, Unavailable, WatcherError
+from watcher.errors import AccessDenied, AwsError, NotFound, Retry, Unavailable, WatcherError, install_extra
 from watcher.logs.evaluation_log import missing_group
 from watcher.model import JobSnapshot
 from watcher.store import open_store
@@ -141,7 +141,7 @@ def _slack(config: Config) -> str | Check:
     missing = [scope for scope in SCOPES if identity.scopes is not None and scope not in identity.scopes]
     if not missing and find_spec("matplotlib") is None:
         without = f"{found}: alerts have no plot, matplotlib is missing"
-        return Check("Slack", State.WARNING, without, "pip install 'debugger-watcher[plot]'")
+        return Check("Slack", State.WARNING, without, install_extra("plot"))
     if not missing:
         return found
     follows = "; ".join(dict.fromkeys(SCOPES[scope] for scope in missing))

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from watcher.errors import UsageError
+from watcher.errors import UsageError, install_extra
 
 
 def demo() -> int:
@@ -28,11 +28,9 @@ def sandbox(
 
 
 def _need_sandbox_extra() -> None:
-    """Asked first, since the sandbox and its jobs are processes of their own, which could only crash."""
+    """Called first: the sandbox and its jobs are separate processes, and would only crash."""
     from importlib.util import find_spec
 
     for module in ("moto", "pandas", "psutil", "requests", "sagemaker", "sklearn", "smdebug", "xgboost"):
         if find_spec(module) is None:
-            raise UsageError(
-                f"{module} is missing: the sandbox needs its extra (pip install 'debugger-watcher[sandbox]')"
-            )
+            raise UsageError(f"{module} is missing, which the sandbox needs; {install_extra('sandbox')}")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from watcher.cli.terminal import All, ConfigFile, Json, PlotFile, Verbose, err, now, out, print_json, start
-from watcher.errors import UsageError
+from watcher.errors import UsageError, install_extra
 
 if TYPE_CHECKING:
     from rules import Verdict
@@ -174,11 +174,11 @@ def _expression(text: str) -> Callable[[str], bool]:
 
 
 def _can_plot(file: Path) -> None:
-    """Asked first: nobody wants to hear it after minutes of reading."""
+    """Called before the tensors are read, which can take minutes."""
     from importlib.util import find_spec
 
     if find_spec("matplotlib") is None:
-        raise UsageError("matplotlib is missing: --plot needs it (pip install 'debugger-watcher[plot]')")
+        raise UsageError(f"matplotlib is missing, which --plot needs; {install_extra('plot')}")
     if file.suffix not in (".png", ".svg", ".pdf"):
         raise UsageError(f"--plot {file}: its name should end in .png, .svg or .pdf")
     if not file.parent.is_dir():

@@ -24,7 +24,15 @@ from watcher.alerts.message import Message, compose
 from watcher.config.destination import public_url
 from watcher.delivery.channels.base import Channel, File, TakesFiles
 from watcher.delivery.stop import VERIFY_EVERY, Stopper, StopState
-from watcher.errors import AccessDenied, AwsError, ConfigError, Retry, StoreError, Undeliverable
+from watcher.errors import (
+    AccessDenied,
+    AwsError,
+    ConfigError,
+    Retry,
+    StoreError,
+    Undeliverable,
+    install_extra,
+)
 from watcher.jobs.work import Pace
 from watcher.lru import Recent
 from watcher.model import Delivery, DeliveryKind, DeliveryState, Evidence, Finding, JobSnapshot
@@ -338,9 +346,7 @@ def _picture(finding: Finding, evidence: Evidence) -> bytes:
     try:
         from watcher.alerts import plots  # matplotlib comes with it: not before there is something to draw
     except ModuleNotFoundError as error:
-        raise Undeliverable(
-            f"{error.name} is missing, which draws plots: pip install 'debugger-watcher[plot]'"
-        ) from error
+        raise Undeliverable(f"{error.name} is missing, which draws plots; {install_extra('plot')}") from error
     picture = plots.png(plots.of_evidence(evidence, finding))
     # A figure is a ring of references with some MB in it: without this, fifty of them pile up.
     gc.collect()

@@ -19,7 +19,7 @@ from rules import Mode, Status, Step, Value, Verdict
 from rules.similar_across_runs import SimilarAcrossRuns
 from watcher.debug_output.event_files import SavedStep, UnreadableStep, Wanted
 from watcher.debug_output.reader import DebugOutput
-from watcher.errors import UsageError
+from watcher.errors import UsageError, install_extra
 from watcher.evaluation.saved_data import Saved
 from watcher.evaluation.steps import JobMetrics, of_another_worker
 from watcher.policy import evaluated_rules
@@ -157,7 +157,7 @@ class _OfCustomRule(Backtest):
             if error.name != "smdebug":
                 raise
             raise UsageError(
-                "smdebug is missing: a custom rule needs it (pip install 'debugger-watcher[sandbox]')"
+                f"smdebug is missing, which custom rules need; {install_extra('sandbox')}"
             ) from error
         try:
             self._class = custom_rule.load(name, file)
