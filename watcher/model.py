@@ -13,6 +13,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Final
 
+from watcher.arn import Arn
+
 IN_PROGRESS: Final = "InProgress"
 ENDED_STATUSES = frozenset({"Completed", "Failed", "Stopped"})
 """A training job in one of these will not change any more (`Stopping` and `Deleting` still will)."""
@@ -137,7 +139,7 @@ class JobSnapshot:
 
     @property
     def region(self) -> str:
-        return self.arn.split(":")[3]
+        return Arn.parse(self.arn).region
 
     @property
     def instances(self) -> tuple[tuple[str, int], ...]:
@@ -221,11 +223,6 @@ class Finding:
     step: int | None = None
     reason: str = ""
     """SageMaker's own sentence: StatusDetails or FailureReason."""
-
-
-def job_name(arn: str) -> str:
-    """The last part of a job's ARN."""
-    return arn.rpartition("/")[2]
 
 
 def finding_id(job_arn: str, kind: FindingKind, rule: str | None, source: RuleSource | None) -> str:

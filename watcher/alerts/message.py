@@ -16,6 +16,7 @@ from types import MappingProxyType
 
 from watcher.alerts.advice import advice, built_in_rule
 from watcher.alerts.job_facts import Facts, cost, facts, particulars
+from watcher.arn import Arn
 from watcher.aws import links
 from watcher.model import (
     Delivery,
@@ -221,8 +222,8 @@ def _fields(finding: Finding, snapshot: JobSnapshot | None, job: Facts | None) -
     yield "Status", finding.status
     if finding.source:
         yield "Evaluated by", _EVALUATORS[finding.source]
-    _, _, _, region, account, _ = finding.job_arn.split(":", 5)
-    yield "Region", f"{region} (account {account})"
+    job_arn = Arn.parse(finding.job_arn)
+    yield "Region", f"{job_arn.region} (account {job_arn.account})"
     yield "Details", finding.reason
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from watcher.arn import Arn
 from watcher.aws.session import Answered, Aws, Role
 from watcher.config.settings import Account
 
@@ -33,9 +34,9 @@ class Accounts:
 
     def of(self, arn: str) -> Aws:
         """The account and region of a thing, by its ARN."""
-        _, _, _, region, account, _ = arn.split(":", 5)
-        member = next((m for m in self._members if m.role_arn and m.account == account), None)
-        return self._place(member or Account(), region)
+        thing = Arn.parse(arn)
+        member = next((m for m in self._members if m.role_arn and m.account == thing.account), None)
+        return self._place(member or Account(), thing.region)
 
     def renew(self) -> None:
         """Go through the credential chain again, everywhere."""

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from urllib.parse import quote
 
+from watcher.arn import Arn, job_name
+
 TRAINING_LOGS = "/aws/sagemaker/TrainingJobs"
 PROCESSING_LOGS = "/aws/sagemaker/ProcessingJobs"
 
@@ -39,7 +41,7 @@ def log_streams(job_arn: str, group: str, prefix: str) -> str:
 def s3_prefix(job_arn: str, uri: str) -> str:
     """The objects below `s3://bucket/path`."""
     bucket, _, path = uri.removeprefix("s3://").partition("/")
-    region = job_arn.split(":")[3]
+    region = Arn.parse(job_arn).region
     prefix = quote(f"{path.rstrip('/')}/" if path else "", safe="")
     return f"https://{_host(job_arn)}/s3/buckets/{quote(bucket, safe='')}?region={region}&prefix={prefix}"
 
@@ -49,17 +51,16 @@ def _log_group(job_arn: str, group: str) -> str:
 
 
 def _page(arn: str, service: str) -> str:
-    region = arn.split(":")[3]
-    return f"https://{_host(arn)}/{service}/home?region={region}"
+    return f"https://{_host(arn)}/{service}/home?region={Arn.parse(arn).region}"
 
 
 def _host(arn: str) -> str:
-    _, partition, _, region, *_ = arn.split(":")
-    return f"{region}.{_HOSTS.get(partition, _HOSTS['aws'])}"
+    parts = Arn.parse(arn)
+    return f"{parts.region}.{_HOSTS.get(parts.partition, _HOSTS['aws'])}"
 
 
 def _name(arn: str) -> str:
-    return quote(arn.rpartition("/")[2], safe="")
+    return quote(job_name(arn), safe="")
 
 
 def _twice(text: str) -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import structlog
 
+from watcher.arn import Arn
 from watcher.aws.session import Aws, translate
 from watcher.errors import NotFound
 
@@ -156,10 +157,12 @@ class Queue:
     def _dead(self, redrive_policy: str) -> int | None:
         if not redrive_policy:
             return None
-        *_, account, name = json.loads(redrive_policy)["deadLetterTargetArn"].split(":")
+        queue = Arn.parse(json.loads(redrive_policy)["deadLetterTargetArn"])
         try:
             with translate("sqs:GetQueueUrl"):
-                url = self._sqs.get_queue_url(QueueName=name, QueueOwnerAWSAccountId=account)["QueueUrl"]
+                url = self._sqs.get_queue_url(QueueName=queue.resource, QueueOwnerAWSAccountId=queue.account)[
+                    "QueueUrl"
+                ]
             with translate("sqs:GetQueueAttributes"):
                 attributes = self._sqs.get_queue_attributes(
                     QueueUrl=url, AttributeNames=["ApproximateNumberOfMessages"]

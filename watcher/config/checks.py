@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
+from watcher.arn import ROLE_ARN
 from watcher.config.destination import Destination, DestinationKind
 from watcher.config.settings import Account, Config, Http, Watch
 from watcher.errors import ConfigError
 
-_ROLE = re.compile(r"arn:aws[a-z-]*:iam::\d{12}:role/.+")
 _REGION = re.compile(r"[a-z]{2,}(-[a-z]+)+-\d+")
 _ADDRESS = re.compile(r"(?:[^:\[\]\s]+|\[[0-9A-Fa-f:.]+\]):(\d{1,5})")
 
@@ -52,7 +52,7 @@ def _http_problems(http: Http) -> Iterator[tuple[str, str]]:
 def _unusable_accounts(accounts: Sequence[Account]) -> Iterator[tuple[str, str]]:
     for index, account in enumerate(accounts):
         key = f"account[{index}]"
-        if account.role_arn and not _ROLE.fullmatch(account.role_arn):
+        if account.role_arn and not ROLE_ARN.fullmatch(account.role_arn):
             yield (
                 f'{key}.role_arn = "{account.role_arn}"',
                 "is no role; write one like arn:aws:iam::111122223333:role/watcher",

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from urllib.parse import urlsplit
 
+from watcher.arn import TOPIC_ARN, Arn
 from watcher.errors import ConfigError
 
 _SLACK_CHANNEL = re.compile(r"#[^\s#A-Z.,<>&]{1,80}|[CGD][A-Z0-9]{7,}")
-_TOPIC_ARN = re.compile(r"arn:aws[a-z-]*:sns:([a-z0-9-]+):\d{12}:[A-Za-z0-9_-]{1,256}(\.fifo)?")
 
 
 class DestinationKind(StrEnum):
@@ -51,7 +51,7 @@ class Destination:
             case DestinationKind.SLACK if not _SLACK_CHANNEL.fullmatch(self.address):
                 name = self.address.lstrip("#").lower().replace(" ", "-") or "training-alerts"
                 return f"no Slack channel: write slack:#{name}, or the channel's id (slack:C0123456789)"
-            case DestinationKind.SNS if not _TOPIC_ARN.fullmatch(self.address):
+            case DestinationKind.SNS if not TOPIC_ARN.fullmatch(self.address):
                 return "no topic's ARN: write sns:arn:aws:sns:REGION:ACCOUNT:TOPIC"
             case DestinationKind.WEBHOOK if not _is_http(self.address):
                 return "no HTTP address: write webhook:https://HOST/PATH"
@@ -60,8 +60,7 @@ class Destination:
     @property
     def region(self) -> str:
         """The region of an SNS topic; a topic is written to in its own, wherever the jobs run."""
-        topic = _TOPIC_ARN.fullmatch(self.address)
-        return topic.group(1) if topic else ""
+        return Arn.parse(self.address).region if self.kind is DestinationKind.SNS else ""
 
     def __str__(self) -> str:
         """For people and logs: a webhook's user, password and query are left out, they may be secret."""

@@ -10,6 +10,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
+from watcher.arn import Arn
+
 RECONCILE_BEHIND_EVENTS = 300.0
 """Seconds between two reconciliations where they are only the net below the events."""
 
@@ -133,7 +135,7 @@ class Account(_Section):
     @property
     def account(self) -> str:
         """The account's number; empty for Watcher's own."""
-        return self.role_arn.split(":")[4] if self.role_arn else ""
+        return Arn.parse(self.role_arn).account if self.role_arn else ""
 
 
 Price = Annotated[float, Field(gt=0)]

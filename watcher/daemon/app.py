@@ -37,6 +37,7 @@ from apscheduler.schedulers.background import BackgroundScheduler
 
 from watcher import __version__
 from watcher.alerts.evidence import Gatherer
+from watcher.arn import job_name
 from watcher.aws.accounts import Accounts
 from watcher.aws.metrics import OPERATION as GET_METRIC_DATA
 from watcher.aws.metrics import SERIES
@@ -57,7 +58,7 @@ from watcher.jobs.work import LookAgain, Pace
 from watcher.logs.evaluation_log import EvaluationLog
 from watcher.logs.listener import Listener
 from watcher.logs.streams import JobLogs
-from watcher.model import Finding, JobSnapshot, Reads, job_name
+from watcher.model import Finding, JobSnapshot, Reads
 from watcher.store import open_store
 from watcher.store.base import JobRecord
 from watcher.web.gauges import Momentary

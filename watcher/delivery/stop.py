@@ -13,11 +13,12 @@ from enum import StrEnum
 
 import structlog
 
+from watcher.arn import job_name
 from watcher.aws.accounts import Accounts
 from watcher.aws.sagemaker import TrainingJobs
 from watcher.config.settings import Stop
 from watcher.errors import NotFound
-from watcher.model import JobSnapshot, job_name
+from watcher.model import JobSnapshot
 from watcher.policy.stop_guards import Refusal, refusal
 from watcher.store.base import StopRecord, Store
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import structlog
 
 from rules import Collection, Rule
+from watcher.arn import is_arn
 from watcher.aws.accounts import Accounts
 from watcher.aws.metrics import Metrics
 from watcher.debug_output.event_files import SavedStep, UnreadableStep, Wanted
@@ -94,7 +95,7 @@ def find(place: str, accounts: Accounts, clock: Callable[[], datetime]) -> Saved
     folder = Path(place)
     if folder.is_dir():
         return Saved(place, DebugOutput(_checked(Folder(folder))))
-    if "/" in place and not place.startswith("arn:"):
+    if "/" in place and not is_arn(place):
         raise UsageError(f"there is no folder {place}")
     return _of_job(place, accounts, clock)
 

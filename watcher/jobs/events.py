@@ -7,13 +7,12 @@ order, and the documented one may lack the rule statuses; the job itself is alwa
 from __future__ import annotations
 
 import json
-import re
 from typing import Any
+
+from watcher.arn import TRAINING_JOB_ARN
 
 TRAINING_JOB = "SageMaker Training Job State Change"
 PROCESSING_JOB = "SageMaker Processing Job State Change"
-
-TRAINING_JOB_ARN = re.compile(r"arn:aws[a-z-]*:sagemaker:[a-z0-9-]+:\d{12}:training-job/[A-Za-z0-9-]{1,63}")
 
 
 class Unreadable(ValueError):

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from watcher.arn import TRAINING_JOB_ARN, is_arn, job_name
 from watcher.aws.accounts import Accounts
 from watcher.aws.sagemaker import TrainingJobs
 from watcher.errors import NotFound, UsageError
-from watcher.jobs.events import TRAINING_JOB_ARN
-from watcher.model import JobSnapshot, job_name
+from watcher.model import JobSnapshot
 
 
 def find_job(accounts: Accounts, name: str) -> JobSnapshot:
@@ -16,7 +16,7 @@ def find_job(accounts: Accounts, name: str) -> JobSnapshot:
 
     Raises `UsageError` where there is no such job, or more than one, and `AwsError`.
     """
-    if name.startswith("arn:"):
+    if is_arn(name):
         return _by_arn(accounts, name)
     found = []
     for place in accounts.places:

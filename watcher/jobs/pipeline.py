@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import structlog
 from pydantic import TypeAdapter
 
+from watcher.arn import job_name
 from watcher.aws.accounts import Accounts
 from watcher.aws.sagemaker import TrainingJobs
 from watcher.config.settings import Config, Watch
@@ -31,7 +32,6 @@ from watcher.model import (
     Outcome,
     RuleSource,
     finding_id,
-    job_name,
 )
 from watcher.policy import evaluated_rules, routing
 from watcher.store.base import JobRecord, Look, Store, WatchedJob

@@ -14,6 +14,7 @@ from datetime import datetime
 
 import structlog
 
+from watcher.arn import job_name
 from watcher.aws.accounts import Accounts
 from watcher.aws.refused_calls import Faults
 from watcher.aws.sagemaker import TrainingJobs
@@ -22,7 +23,7 @@ from watcher.config.settings import Watch
 from watcher.errors import AccessDenied, AwsError
 from watcher.jobs.pipeline import Pipeline, matches
 from watcher.jobs.work import Urgency, Work
-from watcher.model import IN_PROGRESS, job_name
+from watcher.model import IN_PROGRESS
 from watcher.store.base import JobRecord, Store, WatchedJob
 
 log = structlog.get_logger(__name__)

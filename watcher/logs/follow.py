@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
+from watcher.arn import is_arn, job_name
 from watcher.aws.accounts import Accounts
 from watcher.aws.links import PROCESSING_LOGS, TRAINING_LOGS
 from watcher.aws.sagemaker import TrainingJobs
@@ -20,7 +21,7 @@ from watcher.errors import AwsError, NotFound, Unavailable, UsageError
 from watcher.jobs.find import find_job
 from watcher.logs.evaluation_log import local_streams
 from watcher.logs.streams import STREAMS, JobLogs, Tail
-from watcher.model import JobSnapshot, Outcome, RuleSource, job_name
+from watcher.model import JobSnapshot, Outcome, RuleSource
 from watcher.policy import evaluated_rules
 
 EVERY = 2.0
@@ -122,7 +123,7 @@ class TrainingLog(JobLog):
     def look(self) -> None:
         """The job itself is asked for only where it has no stream: a stream bears the job's name. Raises
         `UsageError` where there is no such job."""
-        arn = self._name if self._name.startswith("arn:") else ""
+        arn = self._name if is_arn(self._name) else ""
         for place in [self._accounts.of(arn)] if arn else self._accounts.places:
             for stream in JobLogs(place).training_streams(job_name(self._name)):
                 self._follow(place, TRAINING_LOGS, stream, TRAINING, None)

@@ -16,6 +16,7 @@ from datetime import datetime
 
 import structlog
 
+from watcher.arn import job_name
 from watcher.aws.accounts import Accounts
 from watcher.aws.refused_calls import Faults
 from watcher.aws.session import Aws
@@ -25,7 +26,7 @@ from watcher.jobs.work import Pace, Urgency, Work
 from watcher.logs.rule_logs import RuleLogs
 from watcher.logs.streams import JobLogs
 from watcher.logs.stuck_rules import why_stuck
-from watcher.model import IN_PROGRESS, JobSnapshot, Outcome, RuleSource, job_name
+from watcher.model import IN_PROGRESS, JobSnapshot, Outcome, RuleSource
 from watcher.store.base import Store, WatchedJob
 
 log = structlog.get_logger(__name__)

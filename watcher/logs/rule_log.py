@@ -16,6 +16,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from watcher.arn import job_name
+
 if TYPE_CHECKING:
     from rules import Rule, Verdict
 
@@ -231,7 +233,7 @@ def record(line: Line, at: datetime, host: str, rule: str) -> str:
 def local_stream(job_arn: str, rule: str, created_at: datetime) -> str:
     """The log stream of Watcher's own evaluation, named as SageMaker names that of a rule's processing
     job: `<job[:26]>-<rule[:26]>-<8 hex>/local-<ms>`. Every process gives it the same name."""
-    job = job_arn.rpartition("/")[2]
+    job = job_name(job_arn)
     suffix = hashlib.sha256(f"{job_arn}\n{rule}".encode()).hexdigest()[:8]
     name = f"{job[:26]}-{rule[:26]}-{suffix}/local-{int(created_at.timestamp() * 1000)}"
     return name.translate(_NOT_IN_A_STREAM)

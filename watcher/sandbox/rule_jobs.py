@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from watcher.arn import job_name
 from watcher.sandbox.training_job import FINAL_RULE_STATUSES, RULE_CONFIGURATIONS, Record, TrainingJob
 
 PROCESSING_LOGS = "/aws/sagemaker/ProcessingJobs"
@@ -49,7 +50,7 @@ class RuleJob:
 
     @property
     def name(self) -> str:
-        return self.arn.rpartition("/")[2]
+        return job_name(self.arn)
 
     @property
     def log_stream(self) -> str:

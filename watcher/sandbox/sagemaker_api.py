@@ -18,6 +18,7 @@ from moto.sagemaker import urls
 from moto.sagemaker.models import SageMakerModelBackend, sagemaker_backends
 from moto.sagemaker.responses import SageMakerResponse
 
+from watcher.arn import job_name
 from watcher.sandbox import environment, shapes
 from watcher.sandbox.api_errors import ApiError, invalid, not_found
 from watcher.sandbox.life import Lives, Site
@@ -143,7 +144,7 @@ class Api(SageMakerResponse):  # type: ignore[misc]
         arn = self._request("ListTags")["ResourceArn"]
         if ":training-job/" not in arn:
             return super().list_tags()
-        return _tags(self._backend.jobs.get(_name(arn)))
+        return _tags(self._backend.jobs.get(job_name(arn)))
 
     def add_tags(self) -> Any:
         request = self._request("AddTags")
@@ -152,7 +153,7 @@ class Api(SageMakerResponse):  # type: ignore[misc]
         added = {tag["Key"]: tag["Value"] for tag in request["Tags"]}
         return _tags(
             self._backend.jobs.change(
-                _name(request["ResourceArn"]), lambda job, _: replace(job, tags={**job.tags, **added})
+                job_name(request["ResourceArn"]), lambda job, _: replace(job, tags={**job.tags, **added})
             )
         )
 
@@ -162,7 +163,7 @@ class Api(SageMakerResponse):  # type: ignore[misc]
             return super().delete_tags()
         gone = set(request["TagKeys"])
         self._backend.jobs.change(
-            _name(request["ResourceArn"]),
+            job_name(request["ResourceArn"]),
             lambda job, _: replace(
                 job, tags={key: value for key, value in job.tags.items() if key not in gone}
             ),
@@ -178,10 +179,6 @@ class Api(SageMakerResponse):  # type: ignore[misc]
 
 
 CONTENT_TYPE = "application/x-amz-json-1.1"
-
-
-def _name(arn: str) -> str:
-    return arn.rpartition("/")[2]
 
 
 def _tags(job: TrainingJob) -> Answer:

@@ -14,6 +14,7 @@ from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from typing import Any, Protocol, TypedDict
 
+from watcher.arn import is_arn, job_name
 from watcher.config.destination import Destination
 from watcher.errors import ConfigError, UsageError
 from watcher.model import STOP_DESTINATION, Delivery, DeliveryKind, DeliveryState, Finding, Outcome
@@ -200,8 +201,8 @@ def show(store: Store, job: str) -> ShownJob:
 
 def find(store: Store, job: str) -> JobRecord:
     """The one job of this name or ARN. Raises `UsageError` where there is none, or more than one."""
-    records = store.jobs(job.rpartition("/")[2])
-    if job.startswith("arn:"):
+    records = store.jobs(job_name(job))
+    if is_arn(job):
         records = [record for record in records if record.snapshot.arn == job]
     if len(records) > 1:
         arns = ", ".join(record.snapshot.arn for record in records)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from watcher.alerts.message import Message, plain_text
+from watcher.arn import Arn
 from watcher.errors import DeliveryError, Retry, Undeliverable
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ class SnsChannel:
     def __init__(self, topic_arn: str, client: SNSClient) -> None:
         self._topic_arn = topic_arn
         self._client = client
-        self._name = f"the SNS topic {topic_arn.rpartition(':')[2]}"
+        self._name = f"the SNS topic {Arn.parse(topic_arn).resource}"
 
     def send(self, message: Message) -> str:
         from botocore.exceptions import BotoCoreError, ClientError
