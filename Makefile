@@ -4,7 +4,7 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help setup demo test lint kills replicas bench bench-memory parity-torch image image-check lock clean
+.PHONY: help setup demo test test-fast lint kills replicas bench bench-memory parity-torch image image-check lock clean
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -26,8 +26,13 @@ lint: $(READY) ## ruff, mypy, the layers
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-test: lint ## everything that CI checks
-	$(BIN)/pytest
+# Most tests wait for another process, so more of them than there are cores finish sooner.
+WORKERS ?= 4
+test: lint ## everything that CI checks. WORKERS=: how many tests run at a time
+	$(BIN)/pytest --numprocesses=$(WORKERS) --dist=worksteal
+
+test-fast: $(READY) ## the tests that start no process: half a minute, for every save
+	$(BIN)/pytest --numprocesses=2 --dist=worksteal tests/core tests/rules tests/docs
 
 kills: $(READY) ## kill -9 between detection and delivery, many more times than in `make test`
 	WATCHER_KILLS=300 $(BIN)/pytest tests/e2e/test_kill.py -s

@@ -1,6 +1,7 @@
-"""What tests of several folders share: sandboxes.
+"""What tests of several folders share: sandboxes, and how Hypothesis runs.
 
-A sandbox is a process, and costs a second to start: one serves the whole run, emptied before each test.
+A sandbox is a process and takes a second to start, so one serves all tests of a worker of pytest-xdist. It is
+emptied before each test.
 """
 
 from __future__ import annotations
@@ -10,16 +11,25 @@ from contextlib import ExitStack
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from watcher.sandbox.process import Sandbox
 
-PACE = 0.05
-"""Seconds for each step of a job: no test has to wait for a real one's minutes."""
+SANDBOX_PACE_S = 0.05
+"""Seconds a job of the sandbox spends in each step, instead of the minutes of a real one."""
+
+# How long an example takes says nothing on a busy machine, so it never fails a test. Each run tries the same
+# examples: a change is not blamed for a failure that it did not cause. `--hypothesis-profile=explore` looks
+# for new ones.
+_untimed = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
+settings.register_profile("repeatable", _untimed, derandomize=True, database=None)
+settings.register_profile("explore", _untimed, max_examples=1000)
+settings.load_profile("repeatable")
 
 
 @pytest.fixture(scope="session")
 def _shared_sandbox() -> Iterator[Sandbox]:
-    with Sandbox.start(pace=PACE) as sandbox:
+    with Sandbox.start(pace=SANDBOX_PACE_S) as sandbox:
         yield sandbox
 
 
@@ -32,7 +42,7 @@ def sandbox(_shared_sandbox: Sandbox) -> Sandbox:
 
 @pytest.fixture
 def aws_environment(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> Sandbox:
-    """This process's own AWS clients, and its children's, speak to the sandbox."""
+    """The AWS clients of this process and of its children talk to the sandbox."""
     for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN"):
         monkeypatch.delenv(name, raising=False)
     for name, value in sandbox.env.items():
@@ -46,6 +56,6 @@ def start_sandbox() -> Iterator[Callable[..., Sandbox]]:
     with ExitStack() as running:
 
         def start(**settings: Any) -> Sandbox:
-            return running.enter_context(Sandbox.start(**{"pace": PACE, **settings}))
+            return running.enter_context(Sandbox.start(**{"pace": SANDBOX_PACE_S, **settings}))
 
         yield start

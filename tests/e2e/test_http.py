@@ -87,7 +87,7 @@ def test_each_request_to_aws_is_counted_with_what_came_of_it(listening: Config, 
 def test_a_store_and_a_queue_that_are_gone_are_named_and_the_daemon_lives_on(
     listening: Config, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("watcher.readiness.FRESH", 0.0)
+    monkeypatch.setattr("watcher.web.readiness.FRESH", 0.0)
     dynamodb, sqs = create_table(sandbox), sandbox.client("sqs")
     queue = sqs.create_queue(QueueName="watcher")["QueueUrl"]
     config = changed(listening, store={"url": f"dynamodb://{TABLE}"}, watch={"queue_url": queue})

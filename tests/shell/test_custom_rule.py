@@ -341,8 +341,9 @@ def test_smdebug_says_nothing_on_stdout(job: SavedJob, source: Path) -> None:
 
     gradients(job, 1, 30)
     script = (
-        "from pathlib import Path; from watcher.custom_rule import CustomRule, load;"
-        "from watcher.aws.tensors import DebugOutput; from watcher.aws.storage import Folder;"
+        "from pathlib import Path; from watcher.evaluation.custom_rule import CustomRule, load;"
+        "from watcher.debug_output.reader import DebugOutput;"
+        "from watcher.debug_output.storage import Folder;"
         f"output = DebugOutput(Folder(Path({str(job.folder)!r})));"
         f"print(CustomRule(load('CustomGradientRule', Path({str(source)!r})), {{}}, output).look().status)"
     )

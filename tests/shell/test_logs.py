@@ -246,7 +246,6 @@ puts = st.lists(
 
 @settings(
     max_examples=20,
-    deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(puts)
@@ -455,7 +454,7 @@ def test_each_instance_of_a_training_job_has_its_stream(aws_environment: Sandbox
 def test_a_rule_whose_stream_is_not_there_never_has_all_streams_listed(
     logs: Logs, aws_environment: Sandbox, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("watcher.aws.logs.PAGES_LOOKED_THROUGH", 2)
+    monkeypatch.setattr("watcher.logs.streams.PAGES_LOOKED_THROUGH", 2)
     logs.create(*(f"{JOB[:26]}-Other-{number:08x}/algo-1-1763458480000" for number in range(120)))
     aws_environment.control.forget_calls()
 
