@@ -56,8 +56,6 @@ class AwsError(WatcherError):
     def __init__(self, message: str, *, operation: str) -> None:
         super().__init__(message)
         self.operation = operation
-        self.at = ""
-        """The account and region, where there are several."""
 
 
 class NotFound(AwsError):

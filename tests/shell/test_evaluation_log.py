@@ -11,7 +11,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from tests.jobs import a_job
-from watcher.aws.refused_calls import Faults
+from watcher.aws.accounts import Accounts
+from watcher.aws.refused_calls import RefusedCalls
 from watcher.aws.session import Aws
 from watcher.logs import evaluation_log
 from watcher.logs.evaluation_log import EvaluationLog, local_streams
@@ -41,7 +42,8 @@ def group(logs: Any) -> str:
 
 @pytest.fixture
 def evaluations(aws_environment: Sandbox) -> EvaluationLog:
-    return EvaluationLog(Aws(aws_environment.region), GROUP, "watcher:1", Faults())
+    accounts = Accounts(aws_environment.region)
+    return EvaluationLog(accounts.home, GROUP, "watcher:1", RefusedCalls(accounts))
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from structlog.testing import capture_logs
 from tests.jobs import a_job, an_outcome
 from watcher.alerts.evidence import Gatherer
 from watcher.aws.accounts import Accounts
-from watcher.aws.refused_calls import Faults
+from watcher.aws.refused_calls import RefusedCalls
 from watcher.aws.session import Aws
 from watcher.config.settings import Account, Config
 from watcher.instruments import Instruments
@@ -60,7 +60,8 @@ class Daemon:
     def __init__(self, store: MemoryStore, clock: Clock, *members: Account) -> None:
         self.store, self.clock = store, clock
         self.work = LookAgain()
-        accounts, config, faults = Accounts(members=members), Config(), Faults()
+        accounts, config = Accounts(members=members), Config()
+        refused = RefusedCalls(accounts)
         logs_of = cache(JobLogs)
         self.gather = Gatherer(accounts, config.rules, clock, logs_of).gather
         self.pipeline = Pipeline(
@@ -80,7 +81,7 @@ class Daemon:
             pipeline=self.pipeline,
             watch=config.watch,
             work=self.work,
-            faults=faults,
+            refused=refused,
             clock=clock,
             stopping=lambda: False,
         )
@@ -91,7 +92,7 @@ class Daemon:
             pipeline=self.pipeline,
             work=self.work,
             stuck_after=STUCK_AFTER,
-            faults=faults,
+            refused=refused,
             reads=Pace(1e6, time.monotonic, time.sleep),
             looks=Pace(1e6, time.monotonic, time.sleep),
             clock=clock,

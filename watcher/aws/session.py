@@ -53,6 +53,7 @@ CLIENT_CONFIG = ClientConfig(
     user_agent=USER_AGENT,
 )
 PUBLISH_ONCE = CLIENT_CONFIG.merge(ClientConfig(retries={"total_max_attempts": 1}))
+ASSUME_ROLE = "sts:AssumeRole"
 
 
 Answered = Callable[[str, str, str], None]
@@ -130,7 +131,9 @@ class Aws:
 
     def renew(self) -> None:
         """Go through the credential chain again, which botocore does only once for a session: a person
-        may have signed in anew."""
+        may have signed in again. A role is assumed again, with renewed credentials."""
+        if self._role:
+            self._role.source.renew()
         with self._lock:
             self._session = None
             self._clients.clear()
@@ -195,7 +198,7 @@ class _AssumedRole(CredentialProvider):
     def _assume(self) -> dict[str, str]:
         role = self._role
         external: dict[str, Any] = {"ExternalId": role.external_id} if role.external_id else {}
-        with translate("sts:AssumeRole"):
+        with translate(ASSUME_ROLE):
             given = role.source.sts.assume_role(RoleArn=role.arn, RoleSessionName="watcher", **external)
         credentials = given["Credentials"]
         return {

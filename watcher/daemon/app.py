@@ -24,8 +24,7 @@ import sys
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from functools import cache, cached_property, partial
 from math import ceil
@@ -42,13 +41,14 @@ from watcher.aws.accounts import Accounts
 from watcher.aws.metrics import OPERATION as GET_METRIC_DATA
 from watcher.aws.metrics import SERIES
 from watcher.aws.queue import Queue
-from watcher.aws.refused_calls import Faults
+from watcher.aws.refused_calls import RefusedCalls
 from watcher.aws.session import Aws, telling
 from watcher.config.settings import Config
+from watcher.daemon.expected_errors import expected_errors
 from watcher.delivery.channels import open_channel
 from watcher.delivery.outbox import LEASE, Outbox
 from watcher.delivery.stop import Stopper
-from watcher.errors import AwsError, ConfigError, CredentialsError, LeaseLost, StoreError
+from watcher.errors import ConfigError, LeaseLost
 from watcher.instruments import Instruments
 from watcher.jobs.find import find_jobs
 from watcher.jobs.pipeline import Pipeline
@@ -108,7 +108,6 @@ DRAIN = 8.0
 """Seconds to finish what is under way after SIGTERM; ECS would wait 30 before it kills."""
 ONCE_PATIENCE = 60.0
 """Seconds that `--once` gives destinations and stops to settle."""
-CONSEQUENCE = "nothing is lost; the next pass tries again"
 
 
 def utc_now() -> datetime:
@@ -135,7 +134,7 @@ class App:
         self.owner = f"{socket.gethostname()}-{os.getpid()}-{os.urandom(3).hex()}"
         self.queued = self._queued(lease) if config.watch.queue_url and not (arns or once) else None
         self.work = self.queued or LookAgain()
-        self.faults = Faults()
+        self.refused = RefusedCalls(self.accounts)
         self.loops = Loops(time.monotonic)
         depth = self.queued.queue.depth if self.queued else None
         self.readiness = Readiness(self.store, depth, utc_now, time.monotonic)
@@ -171,7 +170,7 @@ class App:
             pipeline=self.pipeline,
             watch=config.watch,
             work=self.work,
-            faults=self.faults,
+            refused=self.refused,
             clock=utc_now,
             stopping=self.stopping.is_set,
             only=tuple(arns),
@@ -183,7 +182,7 @@ class App:
             pipeline=self.pipeline,
             work=self.work,
             stuck_after=config.rules.stuck_after,
-            faults=self.faults,
+            refused=self.refused,
             reads=Pace(LOG_READS_PER_SECOND, time.monotonic, self.stopping.wait),
             looks=Pace(LOG_STREAMS_PER_SECOND, time.monotonic, self.stopping.wait),
             clock=utc_now,
@@ -192,7 +191,7 @@ class App:
         self.evaluation_log: EvaluationLog | None = None
         if group := config.rules.log_group:
             host = f"{socket.gethostname()}:{os.getpid()}"
-            self.evaluation_log = EvaluationLog(self.accounts.home, group, host, self.faults)
+            self.evaluation_log = EvaluationLog(self.accounts.home, group, host, self.refused)
         self.server: Server | None = None
         self.failure: BaseException | None = None
         self.drained = True
@@ -220,20 +219,21 @@ class App:
 
     def _one_pass(self) -> bool:
         lookers = self._start_lookers()
-        with self._expected_faults() as unseen:
-            self.reconciler.run()
+        seen = False
+        with expected_errors(self.refused):
+            seen = self.reconciler.run().complete
         assert isinstance(self.work, LookAgain)  # noqa: S101 - `once`: there is no queue
         self.work.wait_until_empty(self.stopping.is_set)
         self.work.close()
         for looker in lookers:
             looker.join()
-        with self._expected_faults():
+        with expected_errors(self.refused):
             while not self.stopping.is_set() and self._evaluate_due():
                 pass
         delivered = False
-        with self._expected_faults():
+        with expected_errors(self.refused):
             delivered = self.outbox.run_until_empty(ONCE_PATIENCE)
-        return delivered and not unseen
+        return delivered and seen
 
     # -- for as long as it lives ------------------------------------------------------------------
 
@@ -326,7 +326,7 @@ class App:
         for thread in under_way:
             thread.join(max(deadline - time.monotonic(), 0))
         if self.queued:
-            with self._expected_faults():
+            with expected_errors(self.refused, self.accounts.home):
                 self.queued.settle()
                 self.queued.give_back()
         self.drained = not any(thread.is_alive() for thread in under_way)
@@ -347,11 +347,12 @@ class App:
 
     def _reconcile(self, turned: Callable[[], None]) -> None:
         turned()
-        with self._expected_faults():
+        with expected_errors(self.refused):
             if self._is_our_turn():
-                watched = self.reconciler.run()
-                self.instruments.reconciled(utc_now())
-                self.instruments.watched(job.status for job in watched)
+                done = self.reconciler.run()
+                if done.complete:
+                    self.instruments.reconciled(utc_now())
+                    self.instruments.watched(job.status for job in done.watched)
             else:
                 self.instruments.watched(())
             if self.reconciler.finished() and self.store.next_due() is None:
@@ -362,26 +363,6 @@ class App:
         """Whether this process reconciles now. Where no queue is shared, each does for itself."""
         turn = int(time.time() // self.config.watch.reconcile_every)
         return self.queued is None or self.store.take_turn("reconcile", turn)
-
-    @contextmanager
-    def _expected_faults(self, at: str = "") -> Iterator[list[Exception]]:
-        """What AWS (`at` this account and region) or the store refuses is said, and tried again in the next
-        pass."""
-        faults: list[Exception] = []
-        try:
-            yield faults
-        except AwsError as error:
-            faults.append(error)
-            error.at = error.at or at
-            self.faults.say(error, consequence=CONSEQUENCE)
-            if isinstance(error, CredentialsError):
-                self.accounts.renew()
-        except LeaseLost as error:
-            faults.append(error)
-            log.info("handled_elsewhere", error=str(error), consequence="it is looked at again")
-        except StoreError as error:
-            faults.append(error)
-            log.error("store_failed", error=str(error), consequence=CONSEQUENCE)
 
     def _start_lookers(self) -> list[threading.Thread]:
         lookers = LOOKERS_BEHIND_EVENTS if self.queued else LOOKERS
@@ -394,13 +375,14 @@ class App:
                 continue
             if not self.queued:  # what events ask for is as many calls as there are changes
                 self._pace.keep()
+            place = self.accounts.of(arn)
             bound = structlog.contextvars.bound_contextvars(job=job_name(arn))
-            with bound, self._expected_faults() as faults:
+            with bound, expected_errors(self.refused, place) as errors:
                 self.pipeline.look_again(arn)
-            if faults:
+            if errors:
                 self.work.failed(arn)
             else:
-                self.faults.over("sagemaker:DescribeTrainingJob")
+                self.refused.resolved("sagemaker:DescribeTrainingJob", place)
                 self.work.done(arn)
 
     def _queued(self, lease: float) -> QueuedWork:
@@ -421,9 +403,9 @@ class App:
     def _consume(self, turn: Callable[[], None], turned: Callable[[], None]) -> None:
         while not self.stopping.is_set():
             turned()
-            with self._expected_faults() as faults:
+            with expected_errors(self.refused, self.accounts.home) as errors:
                 turn()
-            if faults:
+            if errors:
                 self.stopping.wait(AFTER_A_FAULT)
 
     def _start_evaluators(self) -> list[threading.Thread]:
@@ -436,7 +418,7 @@ class App:
             turned()
             self._evaluations.clear()
             wait = AFTER_A_FAULT
-            with self._expected_faults():
+            with expected_errors(self.refused):
                 if self._evaluate_due():
                     continue
                 due = self.store.next_evaluation()
@@ -456,14 +438,14 @@ class App:
             if record := self.store.job(arn):
                 by_place[self.accounts.of(arn)].append(record)
         for place, records in by_place.items():
-            with self._expected_faults(place.name) as faults:
+            with expected_errors(self.refused, place) as errors:
                 for record, evaluation in self._evaluator.advance_together(place, records):
                     try:
                         self.pipeline.evaluated(record.snapshot.arn, evaluation)
                     except LeaseLost as error:  # of one job: the others' turn has not been yet
                         log.info("handled_elsewhere", error=str(error), consequence="it is looked at again")
-            if not faults:
-                self.faults.over(GET_METRIC_DATA, at=place.name)
+            if not errors:
+                self.refused.resolved(GET_METRIC_DATA, place)
         return bool(claimed)
 
     def _evaluate_tensors(self) -> bool:
@@ -497,11 +479,11 @@ class App:
         turn.keep()
         while not self.stopping.is_set():
             turned()
-            with self._expected_faults():
+            with expected_errors(self.refused):
                 if self.store.hold([RULE_LOGS], self.owner, utc_now(), self._lease):
                     self.listener.cycle()
             turn.keep()
-        with self._expected_faults():
+        with expected_errors(self.refused):
             self.store.release([RULE_LOGS], self.owner)
 
     def _start(

@@ -1,8 +1,7 @@
-"""The source that needs nothing but SageMaker's API: it asks which jobs are in progress.
+"""Asks SageMaker which jobs are in progress.
 
-`Search` gives whole records, 100 a page, so jobs that are known and unchanged cost nothing more. What
-it cannot tell (profiler rules, jobs that have ended) is left to the workers, which describe one job at
-a time.
+`Search` returns whole records, 100 on a page, so a job that has not changed costs no request of its own. It
+lacks profiler rules and jobs that have ended: `DescribeTrainingJob` reads these, one job at a time.
 """
 
 from __future__ import annotations
@@ -16,11 +15,11 @@ import structlog
 
 from watcher.arn import job_name
 from watcher.aws.accounts import Accounts
-from watcher.aws.refused_calls import Faults
+from watcher.aws.refused_calls import TRIED_AGAIN, RefusedCalls
 from watcher.aws.sagemaker import TrainingJobs
 from watcher.aws.session import Aws
 from watcher.config.settings import Watch
-from watcher.errors import AccessDenied, AwsError
+from watcher.errors import AccessDenied
 from watcher.jobs.pipeline import Pipeline, matches
 from watcher.jobs.work import Urgency, Work
 from watcher.model import IN_PROGRESS
@@ -29,37 +28,44 @@ from watcher.store.base import JobRecord, Store, WatchedJob
 log = structlog.get_logger(__name__)
 
 SEARCH = "sagemaker:Search"
+LIST = "sagemaker:ListTrainingJobs"
+OTHERS_GO_ON = "the other accounts and regions are looked at; the next pass tries this one again"
+
+
+@dataclass(frozen=True, slots=True)
+class Pass:
+    watched: Sequence[WatchedJob]
+    """The jobs that are watched after it."""
+    complete: bool
+    """False if AWS refused an account or a region. The next pass asks again."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reconciler:
-    """One pass after the other; never two at a time."""
+    """Passes must not overlap."""
 
     accounts: Accounts
     store: Store
     pipeline: Pipeline
     watch: Watch
     work: Work
-    faults: Faults
+    refused: RefusedCalls
     clock: Callable[[], datetime]
     stopping: Callable[[], bool]
-    """Whether to leave the pass where it is: a sweep over many jobs outlasts the time there is to end."""
+    """Whether to leave a pass unfinished: a sweep over many jobs takes longer than the daemon has to stop."""
     only: Sequence[str] = ()
-    """ARNs of the jobs that the command line named: these are watched, and nothing else is asked for."""
+    """ARNs of the jobs that the command line named. If there are any, no other job is watched."""
 
-    def run(self) -> Sequence[WatchedJob]:
-        """One pass over everything; the jobs that are watched then. What was found until an error is handled.
-
-        Raises the last `AwsError`, after every other account and region has had its turn.
-        """
+    def run(self) -> Pass:
+        """Look for jobs everywhere, and queue those that need to be described. Raises `StoreError`."""
         if self.only:
             for arn in self._unfinished():
                 self.work.put(arn, Urgency.DUE)
-            return self.store.watching()
+            return Pass(self.store.watching(), complete=True)
         return self._look_everywhere()
 
     def finished(self) -> bool:
-        """Jobs were named, and nothing more can be learnt of any of them."""
+        """True once the jobs that the command line named have ended and are evaluated."""
         return bool(self.only) and not self._unfinished()
 
     def _unfinished(self) -> list[str]:
@@ -70,22 +76,19 @@ class Reconciler:
             if record is None or record.watching or _being_evaluated(record)
         ]
 
-    def _look_everywhere(self) -> Sequence[WatchedJob]:
+    def _look_everywhere(self) -> Pass:
         before = self.store.watching()
         watching = {job.arn: job for job in before}
+        places = self.accounts.places
+        others = len(places) > 1
         seen: dict[Aws, set[str] | None] = {}
-        refused: AwsError | None = None
-        for place in self.accounts.places:
-            try:
+        for place in places:
+            # Jobs of a place that refuses are missing from `seen`, so none of them looks ended.
+            with self.refused.reported(OTHERS_GO_ON if others else TRIED_AGAIN, place):
                 seen[place] = self._look_at(place, watching)
-            except AwsError as error:
-                # Nothing is known of this place now: none of its jobs looks ended.
-                error.at = place.name
-                if len(self.accounts.places) > 1:
-                    self.faults.say(error, "the other accounts and regions are looked at")
-                refused = error
-        if self.stopping():
-            return before  # the sweep may not have seen every job, and one it has not seen would look ended
+        complete = len(seen) == len(places)
+        if self.stopping():  # the sweep was cut short, and jobs that it has not reached would look ended
+            return Pass(before, complete)
         by_place: defaultdict[Aws, list[WatchedJob]] = defaultdict(list)
         after = self.store.watching()
         for job in after:
@@ -94,27 +97,24 @@ class Reconciler:
         for place, in_progress in seen.items():
             for arn, urgency in due(by_place[place], in_progress, self.clock()):
                 self.work.put(arn, urgency)
-        if refused:
-            raise refused
-        return after
+        return Pass(after, complete)
 
     def _look_at(self, place: Aws, watching: dict[str, WatchedJob]) -> set[str] | None:
-        """The ARNs of all jobs in progress there; None where nobody could tell."""
+        """The ARNs of all jobs in progress there; None if `Search` is not allowed."""
         try:
             seen = self._search(place, watching)
         except AccessDenied as error:
             if error.operation != SEARCH:
                 raise
-            error.at = place.name
-            self.faults.say(error, "using ListTrainingJobs and DescribeTrainingJob instead")
+            self.refused.report(error, "using ListTrainingJobs and DescribeTrainingJob instead", place)
             for arn in self._list(place):
                 self.work.put(arn, Urgency.DUE)
             return None
-        self.faults.over(SEARCH, at=place.name)
+        self.refused.resolved(SEARCH, place)
         return seen
 
     def _search(self, place: Aws, watching: dict[str, WatchedJob]) -> set[str]:
-        """Hand each page to the pipeline as it comes."""
+        """Pass each page on to the pipeline as it comes."""
         seen: set[str] = set()
         for page in TrainingJobs(place).in_progress(self.watch.tags):
             if self.stopping():
@@ -127,7 +127,7 @@ class Reconciler:
     def _list(self, place: Aws) -> Iterator[str]:
         for page in TrainingJobs(place).arns_in_progress():
             yield from (arn for arn in page if self.watch.names(job_name(arn)))
-        self.faults.over("sagemaker:ListTrainingJobs", at=place.name)
+        self.refused.resolved(LIST, place)
 
 
 def _being_evaluated(record: JobRecord) -> bool:
@@ -137,9 +137,9 @@ def _being_evaluated(record: JobRecord) -> bool:
 def due(
     watching: Collection[WatchedJob], seen: Collection[str] | None, now: datetime
 ) -> Iterator[tuple[str, Urgency]]:
-    """Which of the watched jobs are to be described now, and how urgently. Pure.
+    """Which of the watched jobs to describe now, and how urgently. Pure.
 
-    `seen` are the ARNs of all jobs in progress; None where nobody could tell.
+    `seen`: the ARNs of all jobs in progress, or None if that is not known.
     """
     for job in watching:
         if job.status != IN_PROGRESS or (seen is not None and job.arn not in seen):

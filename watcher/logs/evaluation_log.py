@@ -14,9 +14,9 @@ from typing import NamedTuple
 
 import structlog
 
-from watcher.aws.refused_calls import Faults
+from watcher.aws.refused_calls import RefusedCalls
 from watcher.aws.session import Aws, translate
-from watcher.errors import AwsError, NotFound
+from watcher.errors import NotFound
 from watcher.logs.rule_log import Line, local_stream, record
 from watcher.model import JobSnapshot
 
@@ -40,8 +40,8 @@ class _Entry(NamedTuple):
 class EvaluationLog:
     """`write` may be called from any thread; one thread is in `run`. `host` stands in each line."""
 
-    def __init__(self, aws: Aws, group: str, host: str, faults: Faults) -> None:
-        self._aws, self._group, self._host, self._faults = aws, group, host, faults
+    def __init__(self, aws: Aws, group: str, host: str, refused: RefusedCalls) -> None:
+        self._aws, self._group, self._host, self._refused = aws, group, host, refused
         self._waiting: queue.SimpleQueue[_Entry | None] = queue.SimpleQueue()
 
     def write(self, job: JobSnapshot, rule: str, lines: Sequence[Line], at: datetime) -> None:
@@ -68,13 +68,10 @@ class EvaluationLog:
             self._write(entry)
 
     def _write(self, entry: _Entry) -> None:
-        try:
+        with self._refused.reported(CONSEQUENCE, self._aws):
             self._put(entry)
-        except AwsError as error:
-            self._faults.say(error, consequence=CONSEQUENCE)
-        else:
-            self._faults.over("logs:CreateLogStream")
-            self._faults.over("logs:PutLogEvents")
+            self._refused.resolved("logs:CreateLogStream", self._aws)
+            self._refused.resolved("logs:PutLogEvents", self._aws)
 
     def waiting(self) -> int:
         """How many entries wait to be written."""

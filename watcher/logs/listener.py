@@ -9,8 +9,7 @@ beginning. A finding has a stable id, so it is not reported twice.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
@@ -18,9 +17,8 @@ import structlog
 
 from watcher.arn import job_name
 from watcher.aws.accounts import Accounts
-from watcher.aws.refused_calls import Faults
+from watcher.aws.refused_calls import RefusedCalls
 from watcher.aws.session import Aws
-from watcher.errors import AwsError, CredentialsError
 from watcher.jobs.pipeline import Pipeline
 from watcher.jobs.work import Pace, Urgency, Work
 from watcher.logs.rule_logs import RuleLogs
@@ -31,7 +29,7 @@ from watcher.store.base import Store, WatchedJob
 
 log = structlog.get_logger(__name__)
 
-CONSEQUENCE = "what the logs of its rules say is not known until it answers"
+CONSEQUENCE = "the logs of its rules are not read until it answers"
 
 Key = tuple[RuleSource, str]
 Version = tuple[str, datetime | None]
@@ -63,7 +61,7 @@ class Listener:
         pipeline: Pipeline,
         work: Work,
         stuck_after: float,
-        faults: Faults,
+        refused: RefusedCalls,
         reads: Pace,
         looks: Pace,
         clock: Callable[[], datetime],
@@ -71,7 +69,7 @@ class Listener:
     ) -> None:
         """`reads` keeps apart what reads logs, and `looks` what looks for their streams."""
         self._accounts, self._logs_of, self._store, self._pipeline = accounts, logs_of, store, pipeline
-        self._work, self._stuck_after, self._faults = work, stuck_after, faults
+        self._work, self._stuck_after, self._refused = work, stuck_after, refused
         self._reads, self._looks, self._clock, self._stopping = reads, looks, clock, stopping
         self._jobs: dict[str, _Job] = {}
         self._logs: dict[Aws, RuleLogs] = {}
@@ -79,28 +77,18 @@ class Listener:
     def cycle(self) -> None:
         """Read what is new in all logs, and act on it.
 
-        What AWS refuses is said, and the rest goes on. Raises `StoreError`. The next cycle does what was left
-        undone.
+        A call that AWS refuses is logged, and does not hold up the logs of other accounts. The next cycle
+        does what was left undone. Raises `StoreError`.
         """
         self._follow_jobs()
         for aws, logs in self._logs.items():
-            with self._expected_faults(aws):
+            with self._refused.reported(CONSEQUENCE, aws):
                 logs.update()
-                self._faults.over("logs:DescribeLogStreams", at=aws.name)
-                self._faults.over("logs:FilterLogEvents", at=aws.name)
+                self._refused.resolved("logs:DescribeLogStreams", aws)
+                self._refused.resolved("logs:FilterLogEvents", aws)
         for job in self._jobs.values():
-            with self._expected_faults(self._accounts.of(job.snapshot.arn)):
+            with self._refused.reported(CONSEQUENCE, self._accounts.of(job.snapshot.arn)):
                 self._act_on(job)
-
-    @contextmanager
-    def _expected_faults(self, aws: Aws) -> Iterator[None]:
-        try:
-            yield
-        except AwsError as error:
-            error.at = aws.name
-            self._faults.say(error, consequence=CONSEQUENCE)
-            if isinstance(error, CredentialsError):
-                aws.renew()
 
     def _follow_jobs(self) -> None:
         """Take up what has begun, and let go of what is over. Reads of the store only what has changed."""

@@ -1,0 +1,34 @@
+"""Errors that a loop of the daemon survives: AWS refuses a call, or the store does not answer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import structlog
+
+from watcher.aws.refused_calls import TRIED_AGAIN, RefusedCalls
+from watcher.aws.session import Aws
+from watcher.errors import LeaseLost, StoreError, WatcherError
+
+log = structlog.get_logger(__name__)
+
+
+@contextmanager
+def expected_errors(refused: RefusedCalls, place: Aws | None = None) -> Iterator[list[WatcherError]]:
+    """Log an `AwsError` or a `StoreError` that is raised in the block, and raise it no further.
+
+    `place` is the account and region that the block asks, or None if it asks several. The block is given a
+    list, which holds the error afterwards.
+    """
+    errors: list[WatcherError] = []
+    try:
+        with refused.reported(TRIED_AGAIN, place) as refusals:
+            yield errors
+        errors += refusals
+    except LeaseLost as error:
+        errors.append(error)
+        log.info("handled_elsewhere", error=str(error), consequence="the job is looked at again")
+    except StoreError as error:
+        errors.append(error)
+        log.error("store_failed", error=str(error), consequence=TRIED_AGAIN)
