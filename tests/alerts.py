@@ -9,9 +9,9 @@ from typing import Any
 from tests.jobs import a_job, an_outcome
 from watcher.alerts.message import Message, compose
 from watcher.model import (
+    AlertEvidence,
     Delivery,
     DeliveryKind,
-    Evidence,
     Finding,
     FindingKind,
     HookConfiguration,
@@ -68,7 +68,7 @@ SNAPSHOT = a_job(
     tags={"team": "growth", "aws:cloudformation:stack-name": "training"},
 )
 PRICES = {"ml.m5.xlarge": 0.23}
-EVIDENCE = Evidence(
+EVIDENCE = AlertEvidence(
     log_stream=f"{JOB}-LossNotDecreasing-0a1b2c3d/algo-1-1763632800000",
     log_lines=(
         "[2026-11-20 09:59:58.120 INFO] Started execution of rule LossNotDecreasing at step 0",

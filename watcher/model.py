@@ -207,6 +207,16 @@ class FindingKind(StrEnum):
     JOB_COMPLETED = "job_completed"
 
 
+class Severity(StrEnum):
+    """How bad it is: all that a channel knows of a finding's kind."""
+
+    CRITICAL = "critical"
+    """The training job itself failed, or trains to no effect."""
+    WARNING = "warning"
+    """A rule is not evaluated as it should be, or something other than Watcher stopped the job."""
+    INFO = "info"
+
+
 @dataclass(frozen=True, slots=True)
 class Finding:
     """Something a person should know."""
@@ -331,8 +341,8 @@ class Reading:
 
 
 @dataclass(frozen=True, slots=True)
-class Evidence:
-    """What goes along with a finding. What could not be had is named in `missing`."""
+class AlertEvidence:
+    """What goes with a finding into its alerts. `missing` says what could not be read, and why."""
 
     log_group: str = ""
     """Where the stream is, if that is not SageMaker's own group."""

@@ -11,7 +11,7 @@ from tests.alerts import EVIDENCE, FINDING, NOW, SNAPSHOT, STOPPING, alert, deli
 from tests.doubles.block_kit import mrkdwn_problems, problems
 from watcher.alerts.message import compose
 from watcher.delivery.channels.block_kit import blocks, notification
-from watcher.model import Evidence, FindingKind, HookConfiguration, Reading
+from watcher.model import AlertEvidence, FindingKind, HookConfiguration, Reading
 
 HOSTILE = "<!channel> <@U123> <https://evil.example|here> *bold* ```` ``` ` & \0 🎉 שלום \u202e \ud800 "
 
@@ -117,7 +117,7 @@ readings = st.lists(st.builds(Reading, wild, st.integers(0, 10**9), st.floats())
 
 @given(
     st.builds(
-        Evidence,
+        AlertEvidence,
         log_stream=wild,
         log_lines=st.lists(wild, max_size=20).map(tuple),
         explanation=wild,
@@ -130,7 +130,7 @@ readings = st.lists(st.builds(Reading, wild, st.integers(0, 10**9), st.floats())
     st.booleans(),
 )
 def test_whatever_a_message_holds_slack_takes_it(
-    evidence: Evidence, kind: FindingKind, text: str, forgotten: bool
+    evidence: AlertEvidence, kind: FindingKind, text: str, forgotten: bool
 ) -> None:
     finding = replace(FINDING, kind=kind, rule=text, status=text, reason=text, job=text)
     job = replace(

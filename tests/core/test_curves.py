@@ -7,27 +7,29 @@ import math
 import pytest
 
 from watcher.alerts.curves import Compared, compared, curves, decided_at, logarithmic
-from watcher.model import Evidence, Reading
+from watcher.model import AlertEvidence, Reading
 
 LOSS = tuple(Reading("loss", step, 1 / (step + 1)) for step in range(5))
 
 
 def test_what_was_compared_lies_on_the_curve_with_what_was_needed():
-    evidence = Evidence(curve=LOSS, deciding=(LOSS[2], LOSS[4]), needed=(Reading("loss", 4, 0.1),))
+    evidence = AlertEvidence(curve=LOSS, deciding=(LOSS[2], LOSS[4]), needed=(Reading("loss", 4, 0.1),))
 
     assert list(compared(evidence)) == [Compared("loss", [(2, 1 / 3), (4, 0.2)], 0.1)]
     assert decided_at(evidence) == 4
 
 
 def test_a_number_about_a_tensor_that_is_none_of_its_values_lies_on_no_curve():
-    variance = Evidence(curve=LOSS, deciding=(Reading("loss", 4, 7.0),), needed=(Reading("loss", 4, 5.0),))
+    variance = AlertEvidence(
+        curve=LOSS, deciding=(Reading("loss", 4, 7.0),), needed=(Reading("loss", 4, 5.0),)
+    )
 
     assert list(compared(variance)) == []
     assert decided_at(variance) == 4
 
 
 def test_of_a_tensor_in_several_modes_it_lies_on_the_curve_that_has_it():
-    evidence = Evidence(
+    evidence = AlertEvidence(
         curve=(Reading("loss TRAIN", 4, 0.1), Reading("loss EVAL", 5, 0.3), Reading("losses", 5, 0.3)),
         deciding=(Reading("loss", 5, 0.3),),
     )
@@ -37,7 +39,7 @@ def test_of_a_tensor_in_several_modes_it_lies_on_the_curve_that_has_it():
 
 
 def test_where_nothing_on_the_curve_decided_no_step_of_it_did():
-    assert decided_at(Evidence(curve=LOSS)) is None
+    assert decided_at(AlertEvidence(curve=LOSS)) is None
 
 
 @pytest.mark.parametrize(

@@ -32,14 +32,22 @@ from watcher.alerts.message import (
     sparkline,
     values_table,
 )
-from watcher.model import Evidence, Finding, FindingKind, JobSnapshot, Reading, RuleConfiguration, RuleSource
+from watcher.model import (
+    AlertEvidence,
+    Finding,
+    FindingKind,
+    JobSnapshot,
+    Reading,
+    RuleConfiguration,
+    RuleSource,
+)
 
 
 def about(kind: FindingKind, status: str, reason: str = "", secondary: str = "") -> Message:
     """A message on the job itself, which has ended."""
     finding = replace(FINDING, kind=kind, status=status, reason=reason, rule=None, source=None, step=None)
     snapshot = replace(SNAPSHOT, status=status, secondary_status=secondary or status, ended_at=NOW)
-    return compose(delivery(text=""), finding, snapshot, Evidence(), NOW)
+    return compose(delivery(text=""), finding, snapshot, AlertEvidence(), NOW)
 
 
 def rule_error(reason: str) -> Message:
@@ -118,7 +126,7 @@ def test_a_job_that_has_ended_ran_for_the_time_until_its_end() -> None:
 
 
 def test_a_forgotten_job_is_still_told_with_what_the_finding_knows() -> None:
-    message = compose(delivery(), FINDING, None, Evidence(), NOW)
+    message = compose(delivery(), FINDING, None, AlertEvidence(), NOW)
     assert dict(message.fields)["Job"] == JOB
     assert dict(message.links)["Training job"].endswith(f"#/jobs/{JOB}")
     assert "Instances" not in dict(message.fields)
@@ -157,7 +165,7 @@ def test_each_of_debuggers_built_in_rules_comes_with_what_to_do_when_it_fires(ru
     [
         ("ClientError: No debugging data was saved by the training job.", "DebugHookConfig"),
         ("ClientError: Unknown parameter num_stepz", "parameters"),
-        ("InternalServerError: We encountered an internal error.", "SageMaker's fault"),
+        ("InternalServerError: We encountered an internal error.", "error of SageMaker"),
         ("ClientError: AccessDenied when calling ListObjectsV2", "s3:ListBucket"),
         ("", "processing job"),
     ],
@@ -216,7 +224,7 @@ def test_where_watcher_evaluated_the_rule_the_links_lead_to_debuggers_processing
 def test_the_log_of_a_failed_job_is_linked_itself() -> None:
     failed = replace(FINDING, kind=FindingKind.JOB_FAILED, status="Failed", rule=None, source=None, step=None)
     stream = f"{JOB}/algo-1-1763632800000"
-    links = dict(compose(delivery(), failed, SNAPSHOT, Evidence(log_stream=stream), NOW).links)
+    links = dict(compose(delivery(), failed, SNAPSHOT, AlertEvidence(log_stream=stream), NOW).links)
     assert links["Training log"].endswith(f"TrainingJobs/log-events/{JOB}$252Falgo-1-1763632800000")
     assert "Rule's log" not in links
 
@@ -269,7 +277,7 @@ def test_printable_text_stays_as_it_is(text: str) -> None:
 
 def test_hostile_evidence_is_made_harmless_wherever_it_stands() -> None:
     bad = "\x1b[2J\0\x07"
-    evidence = Evidence(
+    evidence = AlertEvidence(
         log_stream=bad,
         log_lines=(f"{bad}line",),
         explanation=f"{bad}because",
@@ -289,7 +297,7 @@ def test_hostile_evidence_is_made_harmless_wherever_it_stands() -> None:
         tags={f"{bad}team": f"{bad}growth"},
     )
     message = compose(delivery(text=f"{bad}stop"), replace(FINDING, reason=f"{bad}why"), job, evidence, NOW)
-    assert message.evidence == Evidence(
+    assert message.evidence == AlertEvidence(
         log_lines=("line",),
         explanation="because",
         deciding=(Reading("loss", 1, 1.0),),
@@ -310,7 +318,7 @@ def test_hostile_evidence_is_made_harmless_wherever_it_stands() -> None:
 
 
 def test_the_values_stand_in_columns_above_the_curve_of_each_tensor() -> None:
-    evidence = Evidence(
+    evidence = AlertEvidence(
         deciding=(Reading("train-error", 8, 0.25), Reading("train-error", 10, 0.125)),
         needed=(Reading("train-error", 10, 0.1),),
         curve=(
@@ -329,7 +337,7 @@ def test_the_values_stand_in_columns_above_the_curve_of_each_tensor() -> None:
     ]
     from_cloudwatch = replace(evidence, curve_from="from CloudWatch; a step is a minute")
     assert values_table(from_cloudwatch).splitlines()[-1] == "from CloudWatch; a step is a minute"
-    assert values_table(Evidence()) == ""
+    assert values_table(AlertEvidence()) == ""
 
 
 def test_a_curve_in_one_line_marks_what_is_no_number() -> None:
@@ -378,7 +386,7 @@ def test_plain_text_has_all_of_the_message() -> None:
     st.none() | st.just(SNAPSHOT),
 )
 def test_any_finding_can_be_told(finding: Finding, snapshot: JobSnapshot | None) -> None:
-    message = compose(delivery(), finding, snapshot, Evidence(), NOW)
+    message = compose(delivery(), finding, snapshot, AlertEvidence(), NOW)
     assert "\n" not in message.title + message.text
     assert all(value.strip() for _, value in message.fields)
     assert plain_text(message).encode()

@@ -129,7 +129,7 @@ def test_where_nothing_was_found_there_are_only_the_curves():
     assert legend(figure.axes[0]) == ["loss"]
 
 
-FELL = model.Evidence(
+FELL = model.AlertEvidence(
     explanation="loss fell 2 %; the rule wants 5 %",
     deciding=(Reading("loss", 40, 1.0), Reading("loss", 60, 0.98)),
     needed=(Reading("loss", 60, 0.95),),
@@ -155,13 +155,13 @@ def test_the_picture_of_an_alert_shows_what_the_alert_tells():
 
 
 def test_a_curve_of_minutes_has_no_line_at_debuggers_step():
-    figure = plots.of_evidence(model.Evidence(curve=FELL.curve), FINDING)
+    figure = plots.of_evidence(model.AlertEvidence(curve=FELL.curve), FINDING)
 
     assert legend(figure.axes[0]) == ["loss"]
 
 
 def test_a_curve_through_many_powers_of_ten_is_drawn_by_them():
-    fading = model.Evidence(curve=tuple(Reading("w", step, 10.0**-step) for step in range(5)))
+    fading = model.AlertEvidence(curve=tuple(Reading("w", step, 10.0**-step) for step in range(5)))
 
     assert plots.of_evidence(fading, FINDING).axes[0].get_yscale() == "log"
     assert plots.of_evidence(FELL, FINDING).axes[0].get_yscale() == "linear"

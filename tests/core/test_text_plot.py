@@ -9,14 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from watcher.alerts.text_plot import HEIGHT, text_plot
-from watcher.model import Evidence, Reading
+from watcher.model import AlertEvidence, Reading
 
 
 def curve(*values: float, tensor: str = "train-error") -> tuple[Reading, ...]:
     return tuple(Reading(tensor, 2 * index, value) for index, value in enumerate(values))
 
 
-PLATEAU = Evidence(
+PLATEAU = AlertEvidence(
     curve=curve(1, 0.5, 0.3, 0.25),
     deciding=(Reading("train-error", 4, 0.3), Reading("train-error", 6, 0.25)),
     needed=(Reading("train-error", 6, 0.19),),
@@ -39,20 +39,20 @@ def test_it_shows_the_curve_the_step_and_what_the_rule_wants():
 
 
 def test_two_curves_are_told_apart_by_colour_where_there_is_any():
-    evidence = Evidence(curve=(*curve(1, 0.5, 0.3), *curve(1, 0.8, 0.9, tensor="validation-error")))
+    evidence = AlertEvidence(curve=(*curve(1, 0.5, 0.3), *curve(1, 0.8, 0.9, tensor="validation-error")))
 
     assert "\x1b[" in text_plot(evidence, colour=True)
     assert "\x1b[" not in text_plot(evidence, colour=False)
 
 
 def test_without_two_numbers_there_is_no_plot():
-    assert text_plot(Evidence(), colour=True) == ""
-    assert text_plot(Evidence(curve=curve(1.0)), colour=True) == ""
-    assert text_plot(Evidence(curve=curve(math.nan, math.inf, 1.0)), colour=True) == ""
+    assert text_plot(AlertEvidence(), colour=True) == ""
+    assert text_plot(AlertEvidence(curve=curve(1.0)), colour=True) == ""
+    assert text_plot(AlertEvidence(curve=curve(math.nan, math.inf, 1.0)), colour=True) == ""
 
 
 def test_what_goes_through_many_powers_of_ten_is_drawn_by_them():
-    text = text_plot(Evidence(curve=curve(1, 1e-2, 1e-4, 1e-6)), colour=False)
+    text = text_plot(AlertEvidence(curve=curve(1, 1e-2, 1e-4, 1e-6)), colour=False)
 
     first, *_, last = (float(text.splitlines()[row].rpartition("│ ")[2]) for row in (1, 4, 7, 10))
     assert first == pytest.approx(1.0, rel=0.5)
@@ -61,7 +61,7 @@ def test_what_goes_through_many_powers_of_ten_is_drawn_by_them():
 
 
 def test_the_step_of_a_value_that_is_no_number_is_shown_beside_the_curve():
-    broken = Evidence(curve=curve(3, 2, 1, math.nan), deciding=(Reading("train-error", 6, math.nan),))
+    broken = AlertEvidence(curve=curve(3, 2, 1, math.nan), deciding=(Reading("train-error", 6, math.nan),))
 
     text = text_plot(broken, colour=False)
 
@@ -80,7 +80,7 @@ def test_whatever_the_numbers_are_the_plot_is_small_or_empty(
     deciding = readings[-1:] if step is None else (Reading("train-error", step, 0.0), *readings[-1:])
     needed = () if wanted is None else (Reading("train-error", 0, wanted),)
 
-    text = text_plot(Evidence(curve=readings, deciding=deciding, needed=needed), colour=False)
+    text = text_plot(AlertEvidence(curve=readings, deciding=deciding, needed=needed), colour=False)
 
     assert len(text.splitlines()) <= HEIGHT + 6
     assert max(map(len, text.splitlines()), default=0) <= 76

@@ -18,9 +18,9 @@ from rich.console import Console
 from watcher.alerts.message import Message, compose
 from watcher.delivery.channels.console import render
 from watcher.model import (
+    AlertEvidence,
     Delivery,
     DeliveryKind,
-    Evidence,
     Finding,
     FindingKind,
     HookConfiguration,
@@ -149,8 +149,8 @@ def _delivery() -> Delivery:
     )
 
 
-def _evidence() -> Evidence:
-    return Evidence(
+def _evidence() -> AlertEvidence:
+    return AlertEvidence(
         log_stream=f"{_RULE_JOB}/algo-1-1795168800000",
         log_lines=(
             "[2026-11-20 09:59:51.120 ip-10-0-1-7:1 INFO rule_invoker.py:15] Started execution of rule "

@@ -21,7 +21,7 @@ STARTED = (
     "Started execution of rule LossNotDecreasing at step 0"
 )
 TRACEBACK = ["Traceback (most recent call last):", '  File "rule.py", line 31', "KeyError: 'loss'"]
-TITLE = f"{RULE} is not doing its work on churn"
+TITLE = f"{RULE} is stuck on churn"
 
 
 def place(sandbox: Sandbox, *said: str, ago: timedelta) -> None:

@@ -12,7 +12,7 @@ from watcher.alerts.evidence import CURVE, Gatherer
 from watcher.aws.accounts import Accounts
 from watcher.config.settings import Rules
 from watcher.model import (
-    Evidence,
+    AlertEvidence,
     FinalMetric,
     Finding,
     FindingKind,
@@ -54,7 +54,7 @@ def finding(of: JobSnapshot, source: RuleSource, step: int) -> Finding:
     )
 
 
-def gather(of: JobSnapshot, source: RuleSource, step: int, rules: Rules | None = None) -> Evidence:
+def gather(of: JobSnapshot, source: RuleSource, step: int, rules: Rules | None = None) -> AlertEvidence:
     return Gatherer(Accounts(), rules or Rules(), lambda: NOW).gather(finding(of, source, step), of)
 
 

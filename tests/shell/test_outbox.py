@@ -26,7 +26,7 @@ from watcher.delivery.stop import StopResult, StopState
 from watcher.errors import AccessDenied, ConfigError, Unavailable
 from watcher.instruments import Instruments
 from watcher.jobs.detect import detect
-from watcher.model import Delivery, DeliveryKind, DeliveryState, Evidence, Finding, JobSnapshot
+from watcher.model import AlertEvidence, Delivery, DeliveryKind, DeliveryState, Finding, JobSnapshot
 from watcher.policy import routing
 from watcher.policy.stop_guards import Refusal
 from watcher.store.base import Claimed, Look, Store
@@ -92,7 +92,7 @@ def an_outbox(
         store=store,
         open_channel=open_channel,
         stopper=Stops(*stops),  # type: ignore[arg-type]
-        gather=lambda finding, job: Evidence(),
+        gather=lambda finding, job: AlertEvidence(),
         owner=owner,
         clock=clock,
         random=lambda: 1.0,
@@ -365,9 +365,9 @@ def test_what_took_too_long_to_prepare_is_not_sent_when_another_may_send_it(
     find_issue(store, clock())
     outbox.gather = lambda finding, job: late(outbox.lease + 1)
 
-    def late(seconds: float) -> Evidence:
+    def late(seconds: float) -> AlertEvidence:
         clock.now += timedelta(seconds=seconds)
-        return Evidence()
+        return AlertEvidence()
 
     (mine,) = store.claim(outbox.owner, clock(), outbox.lease, 10).deliveries
     outbox.attempt(mine)
@@ -409,9 +409,9 @@ def test_what_was_found_just_now_is_told_as_it_was_found_and_later_as_it_is(
     outbox.wake([(finding, job)])
     told: list[JobSnapshot | None] = []
 
-    def gather(_: Finding, job: JobSnapshot | None) -> Evidence:
+    def gather(_: Finding, job: JobSnapshot | None) -> AlertEvidence:
         told.append(job)
-        return Evidence()
+        return AlertEvidence()
 
     monkeypatch.setattr(outbox, "gather", gather)
     ended = replace(job, status="Completed")

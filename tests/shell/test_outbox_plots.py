@@ -17,12 +17,12 @@ from watcher.delivery.channels.console import ConsoleChannel
 from watcher.delivery.channels.slack import SlackChannel
 from watcher.delivery.outbox import Outbox
 from watcher.delivery.stop import StopResult, StopState
-from watcher.model import Delivery, DeliveryKind, DeliveryState, Evidence, Reading
+from watcher.model import AlertEvidence, Delivery, DeliveryKind, DeliveryState, Reading
 from watcher.store.base import Store
 from watcher.store.memory import MemoryStore
 
 PNG = b"\x89PNG\r\n\x1a\n"
-EVIDENCE = Evidence(
+EVIDENCE = AlertEvidence(
     explanation="train-error fell 1.2 % between step 8 and step 10; the rule wants 5 %",
     deciding=(Reading("train-error", 8, 0.2), Reading("train-error", 10, 0.1976)),
     needed=(Reading("train-error", 10, 0.19),),
@@ -90,7 +90,7 @@ def test_the_plot_is_a_file_in_the_thread_of_its_alert(
 
 
 def test_an_alert_without_a_curve_has_no_plot(outbox: Outbox, store: Store, clock: Clock, slack: SlackDouble):
-    outbox.gather = lambda finding, job: Evidence()
+    outbox.gather = lambda finding, job: AlertEvidence()
     find_issue(store, clock())
     in_an_hour(outbox, clock)
 

@@ -1,14 +1,16 @@
-"""What to do about a finding: one or two sentences for the person who reads the alert.
+"""What to do about a particular rule, or a particular failure: a sentence or two for the alert's reader.
 
-The sentences on built-in rules say what usually makes that rule fire; those on failures follow the prefixes
-that SageMaker gives to `FailureReason`.
+Advice on a built-in rule says what usually makes it fire. Advice on a failure depends on the prefix that
+SageMaker gives to `FailureReason`.
 """
 
 from __future__ import annotations
 
-from watcher.model import Finding, FindingKind, JobSnapshot
+from collections.abc import Iterable, Mapping
 
-_RULE_ISSUES = {
+from watcher.model import Finding, JobSnapshot
+
+_RULE_ISSUES: Mapping[str, str] = {
     "AllZero": "Most values of these tensors are zero: look for a layer that got no input or no gradient.",
     "BatchSize": "The GPU is underused with this batch size: raise it, or take a smaller instance.",
     "CPUBottleneck": "The GPU waits for the CPU: add data loader workers, or prepare the data beforehand.",
@@ -49,42 +51,34 @@ _RULE_ERRORS = (
         "No debugging data was saved",
         "The hook saved nothing. Check that the job has a DebugHookConfig with the collections this rule "
         "reads, that save_interval is smaller than the number of steps, and that Debugger supports the "
-        "framework and its version in this image (in script mode the hook must be set up in the script).",
+        "framework and its version in this image (in script mode the script must set up the hook).",
     ),
     (
         "AccessDenied",
         "The job's role may not read the debug output: allow s3:GetObject and s3:ListBucket on it.",
     ),
-    ("InternalServerError", "This is SageMaker's fault, not the job's: the rule is not evaluated this time."),
-    ("InternalError", "This is SageMaker's fault, not the job's: the rule is not evaluated this time."),
+    (
+        "InternalServerError",
+        "This is an error of SageMaker, not of the job: the rule is not evaluated this time.",
+    ),
+    ("InternalError", "This is an error of SageMaker, not of the job: the rule is not evaluated this time."),
     (
         "ClientError",
-        "The rule's own settings are at fault: check its parameters, and the names of collections and "
-        "tensors, against the rule's documentation.",
+        "The rule's settings are wrong: check its parameters, and the names of collections and tensors, "
+        "against the rule's documentation.",
     ),
 )
-_RULE_ERROR = (
-    "The job trains on without this rule. The log of the rule's processing job says why it ended: check the "
-    "rule's parameters and the collections it reads."
-)
-
-_UNEVALUATED = (
-    "Nobody watches this job for what the rule looks for: check the collections, their save_interval and the "
-    "rule's parameters, or the next job runs unwatched too."
-)
-_DIVERGENCE = (
-    "One of the two is wrong, or they saw different tensors: compare the values above with the end of the "
-    "rule's log, and trust neither before that."
-)
+"""Part of StatusDetails, and what to do; the first that matches counts."""
 
 _FAILURES = (
     (
         "exit code: 137",
-        "The container was killed, most often for want of memory: use a larger instance or smaller batches.",
+        "The container was killed, usually because it ran out of memory: use a larger instance or smaller "
+        "batches.",
     ),
     (
         "CapacityError",
-        "AWS has none of these instances now: try again later, another instance type, or another region.",
+        "AWS has no such instances available now: try again later, or use another instance type or region.",
     ),
     (
         "ResourceLimitExceeded",
@@ -92,64 +86,57 @@ _FAILURES = (
     ),
     (
         "InternalServerError",
-        "This is SageMaker's fault, not the job's: start it again, and ask AWS Support if it stays.",
+        "This is an error of SageMaker, not of the job: start it again, and ask AWS Support if it recurs.",
     ),
     (
         "ClientError",
-        "The request or its data are at fault: check the S3 paths of the channels, the role's permissions "
-        "on them, and the hyperparameters.",
+        "The request or its data are wrong: check the S3 paths of the channels, the role's permissions on "
+        "them, and the hyperparameters.",
     ),
     (
         "AlgorithmError",
         "The training code ended with an error: the end of the training log has its traceback.",
     ),
 )
-_FAILURE = "The end of the training log usually says why."
+"""Part of FailureReason, and what to do; the first that matches counts."""
 
 _STOPS = {
     "MaxRuntimeExceeded": "The job used up MaxRuntimeInSeconds: raise it, and use checkpoints so that the "
-    "next run goes on from here.",
+    "next run resumes from here.",
     "MaxWaitTimeExceeded": "No spot capacity came within MaxWaitTimeInSeconds: raise it, or use on-demand "
     "instances.",
-    "Interrupted": "AWS took the spot instance back: use checkpoints, so that the next run goes on.",
+    "Interrupted": "AWS reclaimed the spot instance: use checkpoints, so that the next run resumes.",
 }
-_STOP = "Somebody, or something other than Watcher, stopped it: CloudTrail (StopTrainingJob) tells who."
+"""By the job's secondary status: SageMaker reports these stops nowhere else."""
 
 
-_STUCK = (
-    "Do not rely on this rule until its log says more. Watcher's own evaluation of it goes on where it is on."
-)
+def rule_advice(name: str) -> str:
+    """What to do when this built-in rule fires; empty for a rule that is not known."""
+    return _RULE_ISSUES.get(name, "")
 
 
-def advice(finding: Finding, snapshot: JobSnapshot | None) -> str:
-    """Empty where there is nothing to do."""
-    match finding.kind:
-        case FindingKind.RULE_ISSUE:
-            return _RULE_ISSUES.get(built_in_rule(finding, snapshot), "")
-        case FindingKind.RULE_ERROR:
-            return _first_in(_RULE_ERRORS, finding.reason) or _RULE_ERROR
-        case FindingKind.RULE_UNEVALUATED:
-            return _UNEVALUATED
-        case FindingKind.DIVERGENCE:
-            return _DIVERGENCE
-        case FindingKind.RULE_STUCK:
-            return _STUCK
-        case FindingKind.RULE_DEFECT:
-            return ""
-        case FindingKind.JOB_FAILED:
-            return _first_in(_FAILURES, finding.reason) or _FAILURE
-        case FindingKind.JOB_STOPPED:
-            return _STOPS.get(snapshot.secondary_status if snapshot else "", _STOP)
-        case FindingKind.JOB_COMPLETED:
-            return ""
+def of_rule_issue(finding: Finding, job: JobSnapshot | None) -> str:
+    return rule_advice(built_in_rule(finding, job))
 
 
-def built_in_rule(finding: Finding, snapshot: JobSnapshot | None) -> str:
-    """The built-in rule behind the name its owner gave it, as far as the configuration is known."""
+def of_rule_error(finding: Finding, job: JobSnapshot | None) -> str:  # noqa: ARG001
+    return _first_match(_RULE_ERRORS, finding.reason)
+
+
+def of_failed_job(finding: Finding, job: JobSnapshot | None) -> str:  # noqa: ARG001
+    return _first_match(_FAILURES, finding.reason)
+
+
+def of_stopped_job(finding: Finding, job: JobSnapshot | None) -> str:  # noqa: ARG001
+    return _STOPS.get(job.secondary_status, "") if job else ""
+
+
+def built_in_rule(finding: Finding, job: JobSnapshot | None) -> str:
+    """The built-in rule behind the name that the job's owner chose; that name itself if it is not known."""
     name = finding.rule or ""
-    configured = snapshot.rule(name, finding.source) if snapshot and finding.source else None
+    configured = job.rule(name, finding.source) if job and finding.source else None
     return configured.invokes if configured else name
 
 
-def _first_in(sentences: tuple[tuple[str, str], ...], reason: str) -> str:
-    return next((sentence for sign, sentence in sentences if sign in reason), "")
+def _first_match(sentences: Iterable[tuple[str, str]], reason: str) -> str:
+    return next((sentence for part, sentence in sentences if part in reason), "")

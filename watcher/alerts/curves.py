@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from watcher.model import Evidence
+from watcher.model import AlertEvidence
 
 Point = tuple[int, float]
 """A global step, and the value there."""
@@ -26,7 +26,7 @@ class Compared(NamedTuple):
     """The value that the last point would have needed."""
 
 
-def curves(evidence: Evidence) -> dict[str, list[Point]]:
+def curves(evidence: AlertEvidence) -> dict[str, list[Point]]:
     """By their names."""
     found: dict[str, list[Point]] = {}
     for reading in evidence.curve:
@@ -34,7 +34,7 @@ def curves(evidence: Evidence) -> dict[str, list[Point]]:
     return found
 
 
-def compared(evidence: Evidence) -> Iterator[Compared]:
+def compared(evidence: AlertEvidence) -> Iterator[Compared]:
     """A number about a tensor that is none of its values, such as its variance, is on no curve, and what was
     needed of it is not either."""
     needed = {reading.tensor: reading.value for reading in evidence.needed}
@@ -56,7 +56,7 @@ def holds(curve: Iterable[Point], points: Sequence[Point]) -> bool:
     )
 
 
-def decided_at(evidence: Evidence) -> int | None:
+def decided_at(evidence: AlertEvidence) -> int | None:
     """As the curve counts its steps. None where nothing on it decided: the finding's own step may then be
     another count, such as Debugger's beside CloudWatch's minutes."""
     return max((reading.step for reading in evidence.deciding), default=None)

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
+from watcher.alerts.kinds import KINDS, Log
 from watcher.aws.accounts import Accounts
 from watcher.aws.links import PROCESSING_LOGS, TRAINING_LOGS
 from watcher.config.settings import Rules
@@ -25,7 +26,7 @@ from watcher.errors import NotFound, WatcherError
 from watcher.logs.rule_log import FAILED, excerpt, local_stream
 from watcher.logs.streams import JobLogs
 from watcher.lru import Recent
-from watcher.model import Evidence, Finding, FindingKind, JobSnapshot, Outcome, Reading, RuleSource
+from watcher.model import AlertEvidence, Finding, FindingKind, JobSnapshot, Outcome, Reading, RuleSource
 from watcher.policy import evaluated_rules
 
 if TYPE_CHECKING:
@@ -50,12 +51,10 @@ REMEMBERED = 64
 _MEANS = "Of tensors with several elements, the curve is the mean of their absolute values."
 _CLOUDWATCH = "From the job's metrics in CloudWatch"
 
-_DECIDED_BY_VALUES = (FindingKind.RULE_ISSUE, FindingKind.DIVERGENCE)
-
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """What one place had to say: values for `Evidence`, and what is missing there."""
+    """What one place had to say: values for `AlertEvidence`, and what is missing there."""
 
     values: dict[str, Any] = field(default_factory=dict)
     missing: tuple[str, ...] = ()
@@ -76,9 +75,9 @@ class Gatherer:
         self._rules = rules
         self._clock = clock
         self._logs_of = logs_of
-        self._remembered = Recent[Evidence](REMEMBERED)
+        self._remembered = Recent[AlertEvidence](REMEMBERED)
 
-    def gather(self, finding: Finding, job: JobSnapshot | None) -> Evidence:
+    def gather(self, finding: Finding, job: JobSnapshot | None) -> AlertEvidence:
         """Never raises for what AWS refuses, and takes at most about PATIENCE seconds."""
         if known := self._remembered.get(finding.id):
             return known
@@ -87,27 +86,20 @@ class Gatherer:
             self._remembered.put(finding.id, evidence)
         return evidence
 
-    def _gather(self, finding: Finding, job: JobSnapshot | None) -> Evidence:
+    def _gather(self, finding: Finding, job: JobSnapshot | None) -> AlertEvidence:
         if job is None:
-            return Evidence(missing=("everything: the job is no longer known",))
+            return AlertEvidence(missing=("everything: the job is no longer known",))
         places: dict[str, Callable[[], Part]] = {}
-        match finding.kind:
-            case (
-                FindingKind.RULE_ISSUE
-                | FindingKind.RULE_ERROR
-                | FindingKind.DIVERGENCE
-                | FindingKind.RULE_STUCK
-            ):
-                places["log of the rule's processing job"] = lambda: self._rule_log(finding, job)
-            case FindingKind.JOB_FAILED:
-                places["log of the training job"] = lambda: self._training_log(job)
-            case _:
-                pass
-        if finding.kind in _DECIDED_BY_VALUES and finding.source is not RuleSource.PROFILER:
+        kind = KINDS[finding.kind]
+        if kind.log is Log.RULE:
+            places["log of the rule's processing job"] = lambda: self._rule_log(finding, job)
+        if kind.log is Log.TRAINING:
+            places["log of the training job"] = lambda: self._training_log(job)
+        if kind.has_values and finding.source is not RuleSource.PROFILER:
             places["values"] = lambda: self._values(finding, job)
         parts = at_once(places, PATIENCE)
         values = {name: value for part in parts for name, value in part.values.items()}
-        return Evidence(**values, missing=tuple(sentence for part in parts for sentence in part.missing))
+        return AlertEvidence(**values, missing=tuple(sentence for part in parts for sentence in part.missing))
 
     # -- logs -------------------------------------------------------------------------------------
 

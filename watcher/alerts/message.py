@@ -14,19 +14,20 @@ from datetime import datetime
 from itertools import groupby
 from types import MappingProxyType
 
-from watcher.alerts.advice import advice, built_in_rule
+from watcher.alerts import kinds
+from watcher.alerts.advice import built_in_rule
 from watcher.alerts.job_facts import Facts, cost, facts, particulars
 from watcher.arn import Arn
 from watcher.aws import links
 from watcher.model import (
+    AlertEvidence,
     Delivery,
     DeliveryKind,
-    Evidence,
     Finding,
-    FindingKind,
     JobSnapshot,
     Reading,
     RuleSource,
+    Severity,
 )
 from watcher.text import printable
 
@@ -53,6 +54,7 @@ class Message:
     finding: Finding
     at: datetime
     """When this attempt was composed."""
+    severity: Severity
     title: str
     """At most `TITLE_LIMIT` characters, on one line."""
     text: str
@@ -63,7 +65,7 @@ class Message:
     """What to do about it."""
     stop: str = ""
     """What happens, or happened, to the job."""
-    evidence: Evidence = field(default_factory=Evidence)
+    evidence: AlertEvidence = field(default_factory=AlertEvidence)
     job: Facts | None = None
     """The job itself, as data; None where it is forgotten."""
     particulars: tuple[tuple[str, str], ...] = ()
@@ -79,14 +81,15 @@ class Message:
 
     @property
     def log_label(self) -> str:
-        return "End of the rule's log" if self.finding.rule else "End of the training log"
+        log = kinds.KINDS[self.finding.kind].log
+        return "End of the training log" if log is kinds.Log.TRAINING else "End of the rule's log"
 
 
 def compose(
     delivery: Delivery,
     finding: Finding,
     snapshot: JobSnapshot | None,
-    evidence: Evidence,
+    evidence: AlertEvidence,
     now: datetime,
     *,
     prices: Mapping[str, float] = NO_PRICES,
@@ -99,13 +102,14 @@ def compose(
     """
     evidence = _printable_evidence(evidence)
     job = _printable_facts(facts(snapshot, prices, now)) if snapshot else None
-    title = _cut(_one_line(_title(finding)), TITLE_LIMIT)
+    title = _cut(_one_line(kinds.title(finding)), TITLE_LIMIT)
     step = "" if finding.step is None else f" at step {finding.step}"
     return Message(
         id=delivery.id,
         kind=delivery.kind,
         finding=finding,
         at=now,
+        severity=kinds.KINDS[finding.kind].severity,
         title=title,
         text=_one_line(f"{title}{step}. {delivery.text}"),
         fields=tuple(
@@ -113,7 +117,7 @@ def compose(
             for label, text in _fields(finding, snapshot, job)
             if (value := printable(text).strip())
         ),
-        advice=advice(finding, snapshot),
+        advice=kinds.advice_on(finding, snapshot),
         stop=printable(delivery.text),
         evidence=evidence,
         job=job,
@@ -148,11 +152,11 @@ def _columns(rows: Sequence[tuple[str, str]]) -> str:
     return "\n".join(f"{label:<{width}}{value}" for label, value in rows)
 
 
-def missing_line(evidence: Evidence) -> str:
+def missing_line(evidence: AlertEvidence) -> str:
     return f"Could not be had: {'; '.join(evidence.missing)}." if evidence.missing else ""
 
 
-def values_table(evidence: Evidence, *, curves: bool = True) -> str:
+def values_table(evidence: AlertEvidence, *, curves: bool = True) -> str:
     """The numbers that decided, one a line, what was needed instead, then the curve of each tensor in a line,
     unless it is drawn elsewhere; empty without any."""
     rows = [(reading.tensor, f"step {reading.step}", f"{reading.value:.6g}") for reading in evidence.deciding]
@@ -184,28 +188,6 @@ def sparkline(values: Sequence[float]) -> str:
     return "".join(map(bar, values))
 
 
-def _title(finding: Finding) -> str:
-    match finding.kind:
-        case FindingKind.RULE_ISSUE:
-            return f"{finding.rule} found an issue in {finding.job}"
-        case FindingKind.RULE_ERROR:
-            return f"{finding.rule} could not run on {finding.job}"
-        case FindingKind.RULE_UNEVALUATED:
-            return f"{finding.rule} had nothing to look at in {finding.job}"
-        case FindingKind.DIVERGENCE:
-            return f"Watcher and Debugger disagree on {finding.rule} in {finding.job}"
-        case FindingKind.RULE_STUCK:
-            return f"{finding.rule} is not doing its work on {finding.job}"
-        case FindingKind.RULE_DEFECT:
-            return f"{finding.rule} cannot do its work on {finding.job}"
-        case FindingKind.JOB_FAILED:
-            return f"{finding.job} failed"
-        case FindingKind.JOB_STOPPED:
-            return f"{finding.job} was stopped"
-        case FindingKind.JOB_COMPLETED:
-            return f"{finding.job} completed"
-
-
 def _fields(finding: Finding, snapshot: JobSnapshot | None, job: Facts | None) -> Iterator[tuple[str, str]]:
     yield "Job", finding.job
     if job and finding.rule:
@@ -233,22 +215,22 @@ def _job_status(job: Facts) -> str:
     return f"{job.status} ({job.secondary_status})"
 
 
-def _links(finding: Finding, snapshot: JobSnapshot | None, evidence: Evidence) -> Iterator[tuple[str, str]]:
+def _links(
+    finding: Finding, snapshot: JobSnapshot | None, evidence: AlertEvidence
+) -> Iterator[tuple[str, str]]:
     arn = finding.job_arn
     yield "Training job", links.training_job(arn)
-    if finding.rule:
-        if processing_job := _processing_job(finding, snapshot):
-            yield "Rule's processing job", links.processing_job(processing_job)
-        if evidence.log_stream:
-            group = evidence.log_group or links.PROCESSING_LOGS
-            yield "Rule's log", links.log_stream(arn, group, evidence.log_stream)
-    if evidence.log_stream and not finding.rule:
+    if finding.rule and (processing_job := _processing_job(finding, snapshot)):
+        yield "Rule's processing job", links.processing_job(processing_job)
+    log = kinds.KINDS[finding.kind].log if evidence.log_stream else None
+    if log is kinds.Log.RULE:
+        group = evidence.log_group or links.PROCESSING_LOGS
+        yield "Rule's log", links.log_stream(arn, group, evidence.log_stream)
+    if log is kinds.Log.TRAINING:
         yield "Training log", links.log_stream(arn, links.TRAINING_LOGS, evidence.log_stream)
     else:
-        yield (
-            "Training log",
-            links.log_streams(arn, links.TRAINING_LOGS, f"{printable(finding.job)}/"),
-        )
+        prefix = f"{printable(finding.job)}/"
+        yield "Training log", links.log_streams(arn, links.TRAINING_LOGS, prefix)
     if snapshot and snapshot.debug_output:
         yield "Debug output", links.s3_prefix(arn, printable(snapshot.debug_output))
 
@@ -261,7 +243,7 @@ def _processing_job(finding: Finding, snapshot: JobSnapshot | None) -> str:
     return next(arns, "")
 
 
-def _printable_evidence(evidence: Evidence) -> Evidence:
+def _printable_evidence(evidence: AlertEvidence) -> AlertEvidence:
     return replace(
         evidence,
         log_stream=printable(evidence.log_stream),

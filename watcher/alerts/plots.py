@@ -19,8 +19,7 @@ from matplotlib.ticker import MaxNLocator
 from rules import Evidence, Status, Verdict
 from watcher.alerts.curves import compared, curves, decided_at, holds, logarithmic
 from watcher.debug_output.series import GLOBAL, Series, Summary, Value, curve
-from watcher.model import Evidence as Gathered
-from watcher.model import Finding
+from watcher.model import AlertEvidence, Finding
 
 LARGE, SMALL = (12.0, 5.5), (7.0, 4.2)
 """Inches. Letters have the same size in both, so they are larger in a small picture, shown as wide."""
@@ -62,7 +61,7 @@ def of_verdict(series: Sequence[Series], verdict: Verdict, rule: str, job: str) 
     return figure
 
 
-def of_evidence(evidence: Gathered, finding: Finding) -> Figure:
+def of_evidence(evidence: AlertEvidence, finding: Finding) -> Figure:
     """What an alert tells in numbers: the last values of the tensors that decided, those that were compared,
     and what would have satisfied the rule. Large letters: a chat shows it small."""
     series = {name: Series(name, GLOBAL, "") for name in curves(evidence)}

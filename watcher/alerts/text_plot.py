@@ -10,7 +10,7 @@ import math
 from uniplot import plot_to_string
 
 from watcher.alerts.curves import compared, curves, decided_at, logarithmic
-from watcher.model import Evidence
+from watcher.model import AlertEvidence
 
 WIDTH, HEIGHT = 60, 10
 """In characters, without the axes: a panel on a terminal of 80 columns holds it."""
@@ -19,7 +19,7 @@ LARGEST = 1e100
 """Beyond it, uniplot's arithmetic overflows."""
 
 
-def text_plot(evidence: Evidence, *, colour: bool) -> str:
+def text_plot(evidence: AlertEvidence, *, colour: bool) -> str:
     """The last values of the tensors that decided; a line across at what the rule wants, and one upwards at
     the step where it fired. Empty where there are not two numbers to draw a line between, or none that
     can be drawn."""

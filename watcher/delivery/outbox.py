@@ -35,7 +35,7 @@ from watcher.errors import (
 )
 from watcher.jobs.work import Pace
 from watcher.lru import Recent
-from watcher.model import Delivery, DeliveryKind, DeliveryState, Evidence, Finding, JobSnapshot
+from watcher.model import AlertEvidence, Delivery, DeliveryKind, DeliveryState, Finding, JobSnapshot
 from watcher.policy import routing
 from watcher.store.base import Store
 
@@ -70,7 +70,7 @@ class Outbox:
     open_channel: Callable[[str], Channel]
     """Raises `ConfigError` where a destination in the store is not configured any more."""
     stopper: Stopper
-    gather: Callable[[Finding, JobSnapshot | None], Evidence]
+    gather: Callable[[Finding, JobSnapshot | None], AlertEvidence]
     owner: str
     clock: Callable[[], datetime]
     random: Callable[[], float]
@@ -342,7 +342,7 @@ def _age(delivery: Delivery, now: datetime) -> float:
     return (now - delivery.created_at).total_seconds()
 
 
-def _picture(finding: Finding, evidence: Evidence) -> bytes:
+def _picture(finding: Finding, evidence: AlertEvidence) -> bytes:
     try:
         from watcher.alerts import plots  # matplotlib comes with it: not before there is something to draw
     except ModuleNotFoundError as error:

@@ -15,23 +15,13 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from watcher.alerts.message import REPEATED, Message, missing_line, values_table
-from watcher.model import FindingKind
+from watcher.model import Severity
 
 Block = dict[str, Any]
 
 TEXT_LIMIT = 3000
 
-_SIGNS = {
-    FindingKind.RULE_ISSUE: "🔴",
-    FindingKind.RULE_ERROR: "🟠",
-    FindingKind.RULE_UNEVALUATED: "🟠",
-    FindingKind.DIVERGENCE: "🟠",
-    FindingKind.RULE_STUCK: "🟠",
-    FindingKind.RULE_DEFECT: "🟠",
-    FindingKind.JOB_FAILED: "🔴",
-    FindingKind.JOB_STOPPED: "🟠",
-    FindingKind.JOB_COMPLETED: "🟢",
-}
+_SIGNS = {Severity.CRITICAL: "🔴", Severity.WARNING: "🟠", Severity.INFO: "🟢"}
 
 
 def blocks(message: Message) -> list[Block]:
@@ -45,7 +35,7 @@ def notification(message: Message) -> str:
 
 def _blocks(message: Message) -> Iterator[Block]:
     evidence = message.evidence
-    yield {"type": "header", "text": _plain(f"{_SIGNS[message.finding.kind]} {message.title}")}
+    yield {"type": "header", "text": _plain(f"{_SIGNS[message.severity]} {message.title}")}
     if message.repeat:
         yield {"type": "context", "elements": [_plain(REPEATED)]}
     if message.stop:

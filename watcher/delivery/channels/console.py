@@ -14,19 +14,9 @@ from rich.text import Text
 
 from watcher.alerts.message import REPEATED, Message, missing_line, plain_text, values_table
 from watcher.errors import Undeliverable
-from watcher.model import FindingKind
+from watcher.model import Severity
 
-_COLOURS = {
-    FindingKind.RULE_ISSUE: "red",
-    FindingKind.RULE_ERROR: "yellow",
-    FindingKind.RULE_UNEVALUATED: "yellow",
-    FindingKind.DIVERGENCE: "yellow",
-    FindingKind.RULE_STUCK: "yellow",
-    FindingKind.RULE_DEFECT: "yellow",
-    FindingKind.JOB_FAILED: "red",
-    FindingKind.JOB_STOPPED: "yellow",
-    FindingKind.JOB_COMPLETED: "green",
-}
+_COLOURS = {Severity.CRITICAL: "red", Severity.WARNING: "yellow", Severity.INFO: "green"}
 
 
 class ConsoleChannel:
@@ -75,7 +65,7 @@ def _plot(message: Message, *, colour: bool) -> str:
 
 def render(message: Message) -> RenderableType:
     """What `send` shows on a terminal. An update is short: the alert stands above it."""
-    colour = _COLOURS[message.finding.kind]
+    colour = _COLOURS[message.severity]
     body = [Text(message.stop, style="bold")] if message.is_update else list(_sections(message))
     title = f"Update: {message.title}" if message.is_update else message.title
     return Panel(

@@ -1,0 +1,112 @@
+"""What each kind of finding says, how bad it is, and which evidence goes with it.
+
+A new kind is a member of `FindingKind`, a row here, and whatever detects it. Channels know only its severity.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import Enum, auto
+from types import MappingProxyType
+
+from watcher.alerts import advice
+from watcher.model import Finding, FindingKind, JobSnapshot, Severity
+
+
+class Log(Enum):
+    """The log whose end goes with an alert."""
+
+    RULE = auto()
+    """Of the rule's processing job, or of Watcher's own evaluation."""
+    TRAINING = auto()
+
+
+def _none(finding: Finding, job: JobSnapshot | None) -> str:  # noqa: ARG001
+    return ""
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    title: str
+    """A template, with `{rule}` and `{job}`."""
+    severity: Severity
+    advice: str = ""
+    """What to do about it, if `specific_advice` has nothing better."""
+    specific_advice: Callable[[Finding, JobSnapshot | None], str] = _none
+    log: Log | None = None
+    has_values: bool = False
+    """Whether numbers decided it: these, and the curve around them, go with the alert."""
+
+
+KINDS: Mapping[FindingKind, Kind] = MappingProxyType(
+    {
+        FindingKind.RULE_ISSUE: Kind(
+            title="{rule} found an issue in {job}",
+            severity=Severity.CRITICAL,
+            specific_advice=advice.of_rule_issue,
+            log=Log.RULE,
+            has_values=True,
+        ),
+        FindingKind.RULE_ERROR: Kind(
+            title="{rule} could not run on {job}",
+            severity=Severity.WARNING,
+            advice="The job trains on without this rule. The log of the rule's processing job says why it "
+            "ended: check the rule's parameters and the collections it reads.",
+            specific_advice=advice.of_rule_error,
+            log=Log.RULE,
+        ),
+        FindingKind.RULE_UNEVALUATED: Kind(
+            title="{rule} was not evaluated on {job}",
+            severity=Severity.WARNING,
+            advice="The rule had no data: check its collections, their save_interval and its parameters, or "
+            "the next job is not watched either.",
+        ),
+        FindingKind.DIVERGENCE: Kind(
+            title="Watcher and Debugger disagree on {rule} in {job}",
+            severity=Severity.WARNING,
+            advice="One of them is wrong, or they read different tensors: compare the values above with the "
+            "end of the rule's log before you trust either.",
+            log=Log.RULE,
+            has_values=True,
+        ),
+        FindingKind.RULE_STUCK: Kind(
+            title="{rule} is stuck on {job}",
+            severity=Severity.WARNING,
+            advice="Do not rely on this rule until its log shows progress. Watcher's own evaluation of the "
+            "rule, if enabled, continues.",
+            log=Log.RULE,
+        ),
+        FindingKind.RULE_DEFECT: Kind(
+            title="{rule} cannot work on {job}",
+            severity=Severity.WARNING,
+        ),
+        FindingKind.JOB_FAILED: Kind(
+            title="{job} failed",
+            severity=Severity.CRITICAL,
+            advice="The end of the training log usually says why.",
+            specific_advice=advice.of_failed_job,
+            log=Log.TRAINING,
+        ),
+        FindingKind.JOB_STOPPED: Kind(
+            title="{job} was stopped",
+            severity=Severity.WARNING,
+            advice="Watcher did not stop it: the event StopTrainingJob in CloudTrail says who did.",
+            specific_advice=advice.of_stopped_job,
+        ),
+        FindingKind.JOB_COMPLETED: Kind(
+            title="{job} completed",
+            severity=Severity.INFO,
+        ),
+    }
+)
+
+
+def title(finding: Finding) -> str:
+    return KINDS[finding.kind].title.format(rule=finding.rule, job=finding.job)
+
+
+def advice_on(finding: Finding, job: JobSnapshot | None) -> str:
+    """Empty if there is nothing to do. `job` is None if the store no longer has it."""
+    kind = KINDS[finding.kind]
+    return kind.specific_advice(finding, job) or kind.advice
