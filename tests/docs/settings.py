@@ -1,4 +1,4 @@
-"""The README's table of settings, as it follows from `watcher.config`.
+"""The table in docs/settings.md, generated from `watcher.config.settings`.
 
 python -m tests.docs.settings      # prints it
 """

@@ -1,4 +1,4 @@
-"""The body of a webhook, as the README shows it: of the same alert as the picture, with less of its curve.
+"""The body of a webhook in docs/webhooks.md: the alert of the picture, with less of its curve.
 
 python -m tests.docs.webhook
 """

@@ -1,6 +1,6 @@
 """Every setting, with its default. Frozen.
 
-The docstring below a setting is its documentation: the table of settings is made from it.
+The docstring below a setting is its documentation: the table in docs/settings.md is generated from it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr
 from watcher.arn import Arn
 
 RECONCILE_BEHIND_EVENTS = 300.0
-"""Seconds between two reconciliations where they are only the net below the events."""
+"""Seconds between two reconciliations when events from a queue announce most changes."""
 
 
 class _Section(BaseModel):
@@ -27,18 +27,18 @@ class _Section(BaseModel):
 
 class Watch(_Section):
     jobs: tuple[str, ...] = ("*",)
-    """Globs on the training job's name; a job is watched when one of them matches."""
+    """Globs on the name of the training job. Watcher watches the jobs that match at least one."""
     tags: dict[str, str] = Field(default_factory=dict)
-    """And when it carries all of these tags."""
+    """Watch only jobs that carry all of these tags."""
     poll_interval: float = Field(default=30, ge=1)
-    """Seconds between two reconciliations; with a queue, which tells of changes at once, 300 unless it is
-    written here."""
+    """Seconds between two reconciliations. With `watch.queue_url`, the default is 300, because events
+    announce changes at once."""
     follow: float = Field(default=1800, ge=0)
-    """Seconds after its end in which a job is followed until each of its rules is final."""
+    """How many seconds Watcher follows a job after its end, at most, until every rule has a final status."""
     report_completed: bool = False
-    """Also tell when a job has completed."""
+    """Also alert when a job has completed."""
     queue_url: str = ""
-    """The SQS queue that EventBridge feeds: changes are known at once, and as many processes as one likes
+    """The SQS queue that EventBridge feeds. With it, Watcher sees changes at once, and several processes can
     share the work."""
 
     @property
@@ -53,58 +53,59 @@ class Watch(_Section):
 
 class AttachedRule(_Section):
     job: str = "*"
-    """Glob on the job's name."""
+    """Glob on the name of the job."""
     rule: str
     """A built-in rule, such as `LossNotDecreasing`."""
     parameters: dict[str, str] = Field(default_factory=dict)
-    """The rule's parameters, all as strings, as SageMaker takes them."""
+    """The parameters of the rule, all as strings, as in the SageMaker API."""
 
 
 class Rules(_Section):
     local: Literal["off", "mirror", "attach"] = "mirror"
-    """Which rules Watcher evaluates itself: `mirror` each job's own, `attach` also those of
-    `[[rules.attach]]` on jobs that have none, or `off`."""
+    """Which rules Watcher evaluates itself. `mirror`: the rules of each job. `attach`: also those of
+    `[[rules.attach]]`, on jobs without rules. `off`: none."""
     attach: tuple[AttachedRule, ...] = ()
-    """Rules for jobs that have no rule of their own: on the tensors that a job saves or, where it saves none,
-    on its metrics in CloudWatch."""
+    """Rules for jobs that have no rule of their own. They read the tensors that the job saves or, if it saves
+    none, its metrics in CloudWatch."""
     stuck_after: float = Field(default=1800, ge=0)
     """Seconds of training without a log line after which a rule's processing job counts as stuck;
     0: Watcher does not read the logs of rules in progress."""
     log_group: str = ""
-    """CloudWatch log group for the log lines of Watcher's own evaluations; empty: they are not written."""
+    """CloudWatch log group for the logs of Watcher's own evaluations. Empty: Watcher writes none."""
 
 
 class StoreSettings(_Section):
     url: str = "sqlite:///watcher.db"
-    """Where the state lives: `sqlite:///FILE` (four slashes for an absolute path), or `dynamodb://TABLE`."""
+    """Where Watcher keeps its state: `sqlite:///FILE` (four slashes for an absolute path) or
+    `dynamodb://TABLE`."""
 
 
 class Slack(_Section):
     bot_token: SecretStr = SecretStr("")
     """The bot's token, `xoxb-…`."""
     app_token: SecretStr = SecretStr("")
-    """For Socket Mode. Read, and not used yet."""
+    """The app-level token, `xapp-…`, for Socket Mode. Accepted, but not used yet."""
     channel: str = ""
-    """Where findings go that no route takes."""
+    """The channel for findings that match no route."""
     api_url: str = "https://slack.com/api/"
-    """Slack's Web API."""
+    """The address of Slack's Web API."""
 
 
 class Webhook(_Section):
     secret: SecretStr = SecretStr("")
-    """Signs each request with HMAC-SHA256; needed as soon as a route names a webhook."""
+    """The key that signs each request with HMAC-SHA256. Needed when a route names a webhook."""
 
 
 class Route(_Section):
     job: str = "*"
-    """Glob on the job's name."""
+    """Glob on the name of the job."""
     rule: str = "*"
-    """Glob on the rule's name; findings about the job itself have the empty name."""
+    """Glob on the name of the rule. For findings about the job itself the name is empty."""
     to: tuple[str, ...] = Field(default=(), max_length=20)
-    """Up to 20 destinations: `slack:#channel`, `webhook:https://…`, `sns:arn:…`, `console`. None: the
-    default."""
+    """Up to 20 destinations: `slack:#channel` (or the channel's ID), `webhook:https://…`, `sns:arn:…`,
+    `console`. Empty: where findings without a route go."""
     stop: bool = False
-    """Stop the job when the rule finds an issue."""
+    """Stop the job when the rule finds an issue. Profiler rules never stop a job."""
 
     def matches(self, job: str, rule: str | None) -> bool:
         return fnmatchcase(job, self.job) and fnmatchcase(rule or "", self.rule)
@@ -115,26 +116,26 @@ class Route(_Section):
 
 class Stop(_Section):
     dry_run: bool = False
-    """Say what would be stopped, stop nothing."""
+    """Report which jobs would be stopped, but stop none."""
     grace: float = Field(default=0, ge=0)
-    """Seconds between the alert and the stop, in which `watcher stop JOB --cancel` prevents it."""
+    """Seconds between the alert and the stop. Until then, `watcher stop JOB --cancel` prevents the stop."""
     min_runtime: float = Field(default=0, ge=0)
-    """Seconds; never stop a job younger than this."""
+    """Never stop a job that has trained for fewer seconds than this."""
     max_per_hour: int = Field(default=10, ge=0)
-    """A brake: beyond it, alert only."""
+    """How many jobs Watcher stops within an hour, at most. Beyond that it only alerts."""
 
 
 class Account(_Section):
     role_arn: str = ""
-    """Role that Watcher assumes in the member account; empty: its own account, for more regions."""
+    """The role that Watcher assumes in the member account. Empty: Watcher's own account, to add regions."""
     external_id: SecretStr = SecretStr("")
-    """As the role's trust policy wants it."""
+    """The external ID that the role's trust policy requires."""
     regions: tuple[str, ...] = ()
-    """Regions to watch there; none: the region above."""
+    """The regions to watch in this account. Empty: only `region`."""
 
     @property
     def account(self) -> str:
-        """The account's number; empty for Watcher's own."""
+        """The account ID; empty for Watcher's own account."""
         return Arn.parse(self.role_arn).account if self.role_arn else ""
 
 
@@ -143,36 +144,37 @@ Price = Annotated[float, Field(gt=0)]
 
 class Http(_Section):
     listen: str = "127.0.0.1:8080"
-    """Where the status page, `/healthz`, `/readyz` and `/metrics` are; empty: there are none."""
+    """The address of the status page, `/healthz`, `/readyz` and `/metrics`. Empty: Watcher serves none."""
     heartbeat_url: SecretStr = SecretStr("")
-    """Asked for each minute while all is well (a dead man's switch): whoever keeps it raises the alarm when
-    that ends."""
+    """Requested every minute while Watcher is healthy, for a service that raises an alarm when the requests
+    stop (a dead man's switch)."""
 
 
 class Config(_Section):
     region: str = ""
-    """The AWS region; empty: the usual AWS chain."""
+    """The AWS region. Empty: `AWS_DEFAULT_REGION`, else the region of the AWS profile."""
     watch: Watch = Watch()
     rules: Rules = Rules()
     account: tuple[Account, ...] = ()
-    """Member accounts and further regions whose jobs are watched, beside those of its own."""
+    """Member accounts and further regions to watch, in addition to Watcher's own account and region."""
     store: StoreSettings = StoreSettings()
     slack: Slack = Slack()
     webhook: Webhook = Webhook()
     route: tuple[Route, ...] = ()
-    """First match wins; what none matches goes to `slack.channel`, else to the console."""
+    """Where findings go. The first match wins; a finding without a match goes to `slack.channel` if set, else
+    to the console."""
     stop: Stop = Stop()
     prices: dict[str, Price] = Field(default_factory=dict)
-    """US dollars an hour, by instance type (`"ml.p4d.24xlarge" = 37.69`); none given: alerts tell hours, not
-    money."""
+    """US dollars an hour for each instance type (`"ml.p4d.24xlarge" = 37.69`). Without a price, alerts show
+    instance-hours."""
     http: Http = Http()
 
     def not_used_yet(self) -> list[str]:
-        """The keys somebody set that this version reads and does nothing with."""
+        """The keys that are set but have no effect in this version."""
         return [f"{section}.{key}" for section, key in _NOT_USED_YET if key in _set(getattr(self, section))]
 
     def secrets(self) -> list[str]:
-        """What must never be seen in a log line."""
+        """Values that must never appear in a log line."""
         external_ids = (account.external_id for account in self.account)
         slack, webhook, http = self.slack, self.webhook, self.http
         secrets = (slack.bot_token, slack.app_token, webhook.secret, http.heartbeat_url, *external_ids)

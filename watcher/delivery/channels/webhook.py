@@ -17,9 +17,9 @@ The body is JSON, and keys are only ever added to it:
                   "curve_from", "log": {"stream", "lines": ["…"]}, "missing": ["…"]},
      "links": [{"label", "url"}]}
 
-The README shows a whole one. What is absent is null or empty; `job` is null where Watcher has forgotten it,
-`tags` where nobody has told them. Amounts are in `currency` or, where that is null, in instance-hours. A
-value that JSON has no number for is the string "nan", "inf" or "-inf". The signature is described in
+docs/webhooks.md shows a whole one. What is absent is null or empty: `job` is null if the store no longer
+has the job, `tags` if its tags are unknown. Amounts are in `currency` or, if that is null, in instance-hours.
+Values that JSON cannot express are the strings "nan", "inf" and "-inf". For the signature, see
 `watcher.delivery.channels.signature`.
 
 Only the answer's status counts: 2xx took it; 408, 425, 429 and 5xx may pass; anything else will not.

@@ -1,0 +1,12 @@
+from __future__ import annotations
+
+from typing import Any
+
+
+def shape(value: Any) -> Any:
+    """Keys in their order, and kinds of values."""
+    if isinstance(value, dict):
+        return {key: shape(item) for key, item in value.items()}, list(value)
+    if isinstance(value, list):
+        return [shape(item) for item in value]
+    return type(value)

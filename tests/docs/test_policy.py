@@ -1,0 +1,30 @@
+"""deploy/policy.json allows what the code calls, and nothing more."""
+
+from __future__ import annotations
+
+import json
+import re
+
+from tests.docs.pages import ROOT, read
+
+
+def test_the_policy_allows_what_the_code_calls_and_nothing_more():
+    policy = json.loads(read("deploy/policy.json"))
+    allowed = set[str]()
+    for statement in policy["Statement"]:
+        actions = statement["Action"]
+        allowed |= {actions} if isinstance(actions, str) else set(actions)
+    called = set[str]()
+    only_checked = set[str]()
+    operation = re.compile(r'"((?:sagemaker|logs|cloudwatch|s3|sns|sqs|iam|sts):[A-Z]\w+)"')
+    for file in (ROOT / "watcher").rglob("*.py"):
+        if "sandbox" not in file.parts:
+            operations = set(operation.findall(file.read_text()))
+            (only_checked if file.name == "preflight.py" else called).update(operations)
+
+    # The store names no actions; that it needs those of the policy, a daemon with nothing else proves.
+    allowed = {action for action in allowed if not action.startswith("dynamodb:")}
+    assert called <= allowed
+    assert allowed - {"sns:Publish"} <= called | only_checked
+    for extra in only_checked - allowed:
+        assert f"`{extra}`" in read("docs/commands.md")
