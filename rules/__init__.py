@@ -1,13 +1,15 @@
-"""Debugger's documented built-in rules, evaluated locally, and the catalogue of them.
+"""Debugger's documented built-in rules, evaluated locally, and the catalogue of all rules.
 
-A third party adds a rule by an entry point of the group `debugger_watcher.rules`, whose name is the
-rule's name and whose object is a subclass of `rules.base.Rule`. It cannot replace a built-in rule.
+Another distribution adds a rule with an entry point of the group `debugger_watcher.rules`: its name is the
+name of the rule, its object a subclass of `rules.Rule`. It cannot replace a built-in rule.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
-from importlib.metadata import entry_points
+from functools import lru_cache
+from importlib.metadata import EntryPoints, entry_points
 
 from rules.all_zero import AllZero
 from rules.base import Breach, Evidence, Mode, Rule, Status, Step, Value, Verdict
@@ -18,6 +20,18 @@ from rules.dead_relu import DeadRelu
 from rules.exploding_tensor import ExplodingTensor
 from rules.feature_importance_overweight import FeatureImportanceOverweight
 from rules.loss_not_decreasing import LossNotDecreasing
+from rules.needs import (
+    FirstSteps,
+    FixedOutcome,
+    Forest,
+    ModelKind,
+    MxnetNames,
+    RisingMetrics,
+    SameInterval,
+    SavedSteps,
+    StepsApart,
+    StepsNeeded,
+)
 from rules.nlp_sequence_ratio import NLPSequenceRatio
 from rules.overfit import Overfit
 from rules.overtraining import Overtraining
@@ -38,16 +52,28 @@ __all__ = [
     "Breach",
     "Collection",
     "Evidence",
+    "FirstSteps",
+    "FixedOutcome",
+    "Forest",
     "Mode",
+    "ModelKind",
+    "MxnetNames",
     "ParameterError",
+    "RisingMetrics",
     "Rule",
     "RuleError",
+    "SameInterval",
+    "SavedSteps",
     "Selection",
     "Status",
     "Step",
+    "StepsApart",
+    "StepsNeeded",
     "UnknownRule",
     "Value",
     "Verdict",
+    "find",
+    "known",
     "load",
     "names",
 ]
@@ -82,7 +108,7 @@ RULES: Mapping[str, type[Rule]] = {
 """The built-in rules by Debugger's name."""
 
 FOR_THE_SERVICE = frozenset({"rule_to_invoke", "source_s3_uri", "base_trial", "action_json"})
-"""RuleParameters that tell SageMaker which rule to start on what, and mean nothing to the rule."""
+"""RuleParameters that tell SageMaker which rule to start on which data; the rule does not get them."""
 
 
 class UnknownRule(RuleError):
@@ -90,24 +116,45 @@ class UnknownRule(RuleError):
 
 
 def names() -> list[str]:
-    """Every rule that `load` knows, sorted."""
-    return sorted({*RULES, *entry_points(group=ENTRY_POINTS).names})
+    """The names of all rules, sorted."""
+    return sorted({*RULES, *_installed(tuple(sys.path)).names})
 
 
 def load(name: str, parameters: Mapping[str, str]) -> Rule:
     """A new evaluation of the rule, with RuleParameters as a job has them.
 
-    Raises `UnknownRule`, which lists the rules there are, or `ParameterError`.
+    Raises `UnknownRule`, which lists the known rules, or `ParameterError`.
     """
-    return _find(name)({key: text for key, text in parameters.items() if key not in FOR_THE_SERVICE})
+    return find(name)({key: text for key, text in parameters.items() if key not in FOR_THE_SERVICE})
 
 
-def _find(name: str) -> type[Rule]:
+def find(name: str) -> type[Rule]:
+    """The class of the rule, which describes it.
+
+    Raises `UnknownRule`, `RuleError` if the entry point is not a rule, and whatever its import raises.
+    """
     if name in RULES:
         return RULES[name]
-    for entry in entry_points(group=ENTRY_POINTS, name=name):
+    for entry in _installed(tuple(sys.path)).select(name=name):
         found = entry.load()
         if not (isinstance(found, type) and issubclass(found, Rule)):
-            raise RuleError(f"the entry point {entry.value} of the rule {name} is no subclass of rules.Rule")
+            raise RuleError(
+                f"the entry point {entry.value} of the rule {name} is not a subclass of rules.Rule"
+            )
         return found
     raise UnknownRule(f"there is no rule {name!r}; there are {', '.join(names())}")
+
+
+def known(name: str) -> type[Rule] | None:
+    """As `find`; None for a rule that does not exist or cannot be imported. To evaluate such a rule raises,
+    but an alert or a check of the configuration must not fail because of it."""
+    try:
+        return find(name)
+    except Exception:  # another distribution's code: it may raise anything
+        return None
+
+
+@lru_cache(maxsize=1)
+def _installed(_path: tuple[str, ...]) -> EntryPoints:
+    """Once for each `sys.path`, because it reads the metadata of every distribution, which takes 25 ms."""
+    return entry_points(group=ENTRY_POINTS)

@@ -14,13 +14,14 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rules.base import Breach, Evidence, Rule, Step, Value
+from rules.needs import FixedOutcome, Forest
 from rules.reductions import WithReductions, arrays
 from rules.worst import worst
 
@@ -30,12 +31,21 @@ class ActivityRule(Rule):
 
     reason: ClassVar[str]
     """What its inactive units are, in one word."""
+    units: ClassVar[str] = "units"
+    """What its units are called."""
 
     def _select(self, selection: WithReductions, threshold_inactivity: float, threshold_layer: float) -> None:
         self._selection = selection
         self.selections = (selection,)
         self._threshold_inactivity = threshold_inactivity
         self._threshold_layer = threshold_layer
+
+    def fixed_outcomes(self, forest: Forest | None) -> Iterator[FixedOutcome]:  # noqa: ARG002
+        if (percent := self._threshold_layer) >= 100:
+            because = f"no more than all {self.units} of a layer can be {self.reason}"
+            yield FixedOutcome(
+                False, f"threshold_layer is {percent:g}: {because}", "set a percentage below 100"
+            )
 
     @abstractmethod
     def _active(self, tensor: str, values: NDArray[Any]) -> NDArray[np.bool_] | None:

@@ -10,12 +10,13 @@ readings taken here, besides those in `rules.tensor_rule`:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from rules.base import Breach, Evidence, Value
+from rules.needs import FixedOutcome, Forest
 from rules.parameters import NAMES, REGEXES, between, parameter, parse, require_one_of
 from rules.tensor_rule import TensorRule
 
@@ -30,12 +31,19 @@ class Parameters:
 class AllZero(TensorRule):
     name = "AllZero"
     complaint = "A tensor is all zero"
+    advice = "Most values of these tensors are zero: look for a layer that got no input or no gradient."
+    judges_progress = True
 
     def __init__(self, parameters: Mapping[str, str]) -> None:
         super().__init__(parameters)
         self.parameters = parse(Parameters, parameters, self.name)
         require_one_of(self.parameters, self.name, "collection_names", "tensor_regex")
         self._select(self.parameters.collection_names, self.parameters.tensor_regex)
+
+    def fixed_outcomes(self, forest: Forest | None) -> Iterator[FixedOutcome]:  # noqa: ARG002
+        if (percent := self.parameters.threshold) <= 0:
+            sentence = f"threshold is {percent:g}: of every tensor at least 0 % are zeros"
+            yield FixedOutcome(True, sentence, "set threshold to a percentage above 0")
 
     def _judge_tensor(self, step: int, tensor: str, value: Value) -> Sequence[Breach]:
         if isinstance(value, float):

@@ -1,7 +1,11 @@
-"""What every rule is: fed saved steps one at a time, it says what it found, and why.
+"""The base class of every rule. A rule gets the saved steps one at a time, and says what it found and why.
 
-A rule is pure: it is handed steps, values and the time, and does no I/O. What it remembers is small and
-can be carried across a restart as JSON, so a long job is never read from its beginning twice.
+A rule is pure: it is given steps, values and the time, and does no I/O. Its state is small and can be saved
+as JSON, so that a long job is not read from its beginning again after a restart.
+
+A rule also describes itself: what a person should do when it fires, what it can judge, and what it needs of
+a job. Watcher reads the description and never tests for the name of a rule, so a rule of another
+distribution can do all that a built-in one can.
 
 How one is used:
 
@@ -26,6 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rules.left_out import LeftOut
+from rules.needs import FixedOutcome, Forest, ModelKind, MxnetNames, RisingMetrics, StepsNeeded
 from rules.selection import Collection, Selection
 
 Value = float | NDArray[Any]
@@ -57,14 +62,14 @@ class Status(StrEnum):
     ISSUES_FOUND = "issues_found"
     NO_ISSUES_FOUND = "no_issues_found"
     NOT_EVALUATED = "not_evaluated"
-    """Nothing was judged, and `reason` says why. Debugger reports NoIssuesFound here."""
+    """Nothing was judged, and `reason` says why. Debugger reports NoIssuesFound in this case."""
     IN_PROGRESS = "in_progress"
     ERROR = "error"
 
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """One comparison that decided. Steps are global ones."""
+    """One comparison that decided the verdict. Steps are global ones."""
 
     tensor: str
     step: int
@@ -72,11 +77,11 @@ class Evidence:
     previous_step: int | None = None
     previous_value: float | None = None
     threshold: float | None = None
-    """What the parameter asks for, in the parameter's unit."""
+    """The parameter's value, in its unit."""
     missed_by: float | None = None
-    """How far the values are from `threshold`, in the same unit; None where no number can say it."""
+    """How far the values are from `threshold`, in the same unit; None if no number can say it."""
     needed: float | None = None
-    """The value that would just have satisfied the rule; None where it judges something else, such as a
+    """The value that would just have satisfied the rule; None if the rule judges something else, such as a
     share of the tensor's elements."""
 
 
@@ -88,14 +93,14 @@ class Verdict:
     explanation: str = ""
     """The reason with its numbers, in a sentence for people."""
     step: int | None = None
-    """The global step that decided, or the newest that was seen."""
+    """The global step that decided, or the newest one that was observed."""
     steps_checked: int = 0
-    """On how many steps something was judged; a step that is only remembered does not count."""
+    """The number of steps at which something was judged; a step that is only remembered does not count."""
     tensors: tuple[str, ...] = ()
-    """The tensors the rule reads, by name."""
+    """The names of the tensors that the rule read."""
     evidence: tuple[Evidence, ...] = ()
     notes: tuple[str, ...] = ()
-    """What a person should know about how the rule read its input: tensors left out, and why."""
+    """How the rule read its input: which tensors it left out, and why."""
 
 
 class Breach(NamedTuple):
@@ -111,14 +116,35 @@ class Breach(NamedTuple):
 class Rule(ABC):
     """One evaluation of one rule on one job. A new evaluation needs a new object.
 
-    A rule says what it reads (`selections`), judges one step (`_judge`), and carries what it remembers
-    in `_state`. All else is the same for every rule, and is here.
+    A subclass says which tensors it reads (`selections`), judges one step (`_judge`), and gives its own
+    state in `_state`. The attributes below describe it; the defaults suit a rule that judges tensors of any
+    framework, step by step.
     """
 
     name: ClassVar[str]
-    """Debugger's name of it, which is what `rule_to_invoke` holds."""
+    """Debugger's name for the rule, as in `rule_to_invoke`."""
     complaint: ClassVar[str]
-    """What it has to say when it fires, in a few words."""
+    """What is wrong when it fires, in a few words."""
+    advice: ClassVar[str] = ""
+    """What to do when it fires: a sentence for the person who reads the alert."""
+    model_kind: ClassVar[ModelKind | None] = None
+    """The kind of model whose tensors it reads; None for any."""
+    judges_metrics: ClassVar[bool] = False
+    """Whether single numbers are enough for it, so that it can judge the metrics of a job without tensors."""
+    looks_for_non_finite: ClassVar[bool] = False
+    """Whether it looks for NaN and infinity. Metrics in CloudWatch are never either, and its verdict on them
+    says so."""
+    counts_every_step: ClassVar[bool] = False
+    """Whether it has to know of every saved step, also of those with no tensor that it `wants`."""
+    judges_progress: ClassVar[bool] = False
+    """Whether it judges how a model develops, so that a job which saves only its first step has nothing for
+    it."""
+    compares_runs: ClassVar[bool] = False
+    """Whether it compares the job with another one: then it has `other_trial` and `compare_with`."""
+    mxnet_names: ClassVar[MxnetNames | None] = None
+    """Set where a parameter's default works only with the tensor names of MXNet."""
+    rising_metrics: ClassVar[RisingMetrics | None] = None
+    """Set where it reads losses, and a metric that should rise misleads it."""
     selections: tuple[Selection, ...] = ()
     """Which tensors it reads; one selection for each role that a tensor plays."""
 
@@ -133,16 +159,16 @@ class Rule(ABC):
     # -- what is the same for every rule ----------------------------------------------------------
 
     def learn(self, collections: Mapping[str, Collection]) -> None:
-        """What the job's collections hold; may be told again whenever that has grown."""
+        """Take in what the job's collections hold. Call it again when they have grown."""
         for selection in self.selections:
             selection.learn(collections)
 
     def wants(self, tensor: str) -> bool:
-        """Whether the rule reads this tensor, so that others need not be decoded at all."""
+        """Whether the rule reads this tensor. Other tensors need not be decoded."""
         return any(tensor in selection for selection in self.selections)
 
     def observe(self, step: Step, tensors: Mapping[str, Value]) -> Verdict | None:
-        """Look at one saved step. A verdict means that the rule fired, and is finished."""
+        """Judge one saved step. Returns a verdict when the rule fires, which ends the evaluation."""
         self._newest = step.number
         breaches = self._judge(step, tensors)
         if breaches is None:
@@ -151,7 +177,7 @@ class Rule(ABC):
         return self._fired(step.number, breaches) if breaches else None
 
     def verdict(self, *, ended: bool) -> Verdict:
-        """Where a rule that has not fired stands. `ended`: the job has, and no step will follow."""
+        """The verdict of a rule that has not fired. `ended`: the job has ended, and no step will follow."""
         if not ended:
             return self._verdict(Status.IN_PROGRESS)
         if self._checked:
@@ -160,7 +186,7 @@ class Rule(ABC):
         return self._verdict(Status.NOT_EVALUATED, reason=reason, explanation=explanation)
 
     def state(self) -> dict[str, Any]:
-        """All that the rule remembers, for `json.dumps`. The collections are not part of it."""
+        """The rule's state, for `json.dumps`. It does not include the collections."""
         return {
             "newest": self._newest,
             "checked": self._checked,
@@ -170,9 +196,9 @@ class Rule(ABC):
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on where the rule of the same parameters was that gave this `state`.
+        """Continue from the `state` of a rule with the same parameters.
 
-        What it remembers of large tensors is not in the state: hand it the steps of `recalls` anew.
+        Large tensors are not part of the state: show the rule the steps of `recalls` again.
         """
         self._newest, self._checked, self._read = state["newest"], state["checked"], set(state["read"])
         self._left_out.restore(state["left_out"])
@@ -180,30 +206,72 @@ class Rule(ABC):
 
     # -- what a rule may add ----------------------------------------------------------------------
 
+    def training_began(self, at: float) -> None:  # noqa: B027 - most rules need no time
+        """The job's secondary status became `Training` at this time (seconds since the epoch).
+
+        Called before each `tick`, and again with a later time after an interruption.
+        """
+
     def tick(self, now: float) -> Verdict | None:  # noqa: ARG002 - only rules about time look at it
-        """Time went by without a new step. `now` is in seconds since the epoch."""
+        """Judge the time that has passed; `now` is in seconds since the epoch.
+
+        Called while the job's secondary status is `Training`, after all new steps were observed.
+        """
         return None
 
+    @property
+    def other_trial(self) -> str:
+        """The name of the job to compare with; empty for a rule that compares with none."""
+        return ""
+
+    def compare_with(self, step: int, tensors: Mapping[str, Value]) -> None:  # noqa: B027 - most rules compare nothing
+        """Take in what the other trial saved at this global step.
+
+        Called just before `observe` of the same step, and not at all if the other trial has no such step.
+        """
+
     def recalls(self) -> tuple[int, ...]:
-        """The saved steps (global) whose tensors the rule has to see again after `restore`, through
-        `recall` and before the next `observe`: they are too large for its state."""
+        """The saved steps (global) whose tensors are too large for the state. After `restore`, the rule has
+        to see them again through `recall`, before the next `observe`."""
         return ()
 
     def recall(self, step: Step, tensors: Mapping[str, Value]) -> None:  # noqa: B027 - most rules need none
-        """See a step of `recalls` again. Nothing is judged."""
+        """See a step of `recalls` again, without judging it."""
+
+    # -- what it needs, for a check of the configuration before there are tensors ------------------
+
+    def required_collections(self, kind: ModelKind | None) -> tuple[str, ...]:  # noqa: ARG002 - few depend on it
+        """The collections without which it has nothing to judge in a job with this kind of model (None:
+        not known)."""
+        return tuple(name for selection in self.selections for name in selection.collections)
+
+    def optional_collections(self) -> tuple[str, ...]:
+        """The collections that it reads as well, if the job has them."""
+        return tuple(name for selection in self.selections for name in selection.optional)
+
+    def steps_needed(self) -> StepsNeeded | None:
+        """The saved steps without which it cannot fire; None if any saved step will do."""
+        return None
+
+    def fixed_outcomes(self, forest: Forest | None) -> Iterator[FixedOutcome]:  # noqa: ARG002 - few depend on it
+        """The parameters with which it always fires, or never, whatever is saved.
+
+        `forest` is what is known of XGBoost's trees; None if nothing is. No default may be among them.
+        """
+        yield from ()
 
     # -- what a rule is ---------------------------------------------------------------------------
 
     @abstractmethod
     def _judge(self, step: Step, tensors: Mapping[str, Value]) -> Sequence[Breach] | None:
-        """What is wrong at this step; empty where all is well, None where nothing was judged.
+        """What is wrong at this step; empty if nothing is, None if nothing was judged.
 
-        Adds the tensors it reads to `_read`, and those that it selects and cannot judge to `_left_out`.
+        Adds the tensors that it reads to `_read`, and those that it selects but cannot judge to `_left_out`.
         """
 
     def _unjudged(self) -> Iterator[tuple[bool, str, str]]:
-        """Why nothing may have been judged: whether it is so, one word, a sentence. The first that holds
-        is told, before those that every rule has."""
+        """Possible reasons why nothing was judged: whether the reason holds, one word, a sentence. The first
+        that holds is reported; those that every rule has come last."""
         yield from self._left_out.unjudged()
 
     def _notes(self) -> tuple[str, ...]:
@@ -211,7 +279,7 @@ class Rule(ABC):
         return self._left_out.notes()
 
     def _state(self) -> dict[str, Any]:
-        """What this rule remembers beyond what every rule does."""
+        """This rule's own part of the state."""
         return {}
 
     def _restore(self, state: Mapping[str, Any]) -> None:  # noqa: B027 - most rules need none
@@ -261,7 +329,7 @@ class Rule(ABC):
 
 
 def scalar(value: Value) -> float | None:
-    """The number in a saved scalar, of whatever shape; None for anything larger, or not a number."""
+    """The number in a saved scalar of any shape; None for a larger tensor, or for text."""
     if isinstance(value, np.ndarray):
         return float(value.item()) if value.size == 1 and value.dtype.kind in "biuf" else None
     return float(value)

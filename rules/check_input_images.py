@@ -25,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rules.base import Breach, Evidence, Rule, Step, Value
+from rules.needs import ModelKind, MxnetNames
 from rules.parameters import REGEX, Kind, number, parameter, parse, whole
 from rules.reductions import WithReductions, arrays
 from rules.worst import worst
@@ -33,11 +34,15 @@ _MOST_CHANNELS = 1024
 """More than any image has; a state that holds a sum for each stays small."""
 
 
+_DEFAULT_REGEX = ".*hybridsequential0_input_0"
+"""As MXNet names tensors."""
+
+
 @dataclass(frozen=True, slots=True)
 class Parameters:
     threshold_mean: float = parameter(0.2, number(at_least=0))
     threshold_samples: int = parameter(500, whole(at_least=1))
-    regex: str = parameter(".*hybridsequential0_input_0", REGEX)
+    regex: str = parameter(_DEFAULT_REGEX, REGEX)
     channel: int = parameter(1, Kind("a whole number", int))
 
 
@@ -51,6 +56,9 @@ class _Seen:
 class CheckInputImages(Rule):
     name = "CheckInputImages"
     complaint = "Input images are not normalised"
+    advice = "Normalise the input images: their mean is far from zero."
+    model_kind = ModelKind.DEEP_LEARNING
+    mxnet_names = MxnetNames("regex", _DEFAULT_REGEX)
 
     def __init__(self, parameters: Mapping[str, str]) -> None:
         super().__init__(parameters)

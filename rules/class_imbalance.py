@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 
 from rules.base import Breach, Evidence, Rule, Step, Value
 from rules.classes import MOST_CLASSES, NotClasses, NotFinite, labelled, predicted
+from rules.needs import FixedOutcome, Forest, ModelKind
 from rules.parameters import FLAG, REGEX, between, number, parameter, parse, whole
 from rules.reductions import reduction
 from rules.selection import Selection
@@ -80,6 +81,8 @@ class _Tally:
 class ClassImbalance(Rule):
     name = "ClassImbalance"
     complaint = "The classes are imbalanced"
+    advice = "Balance the classes: resample, or weight the loss."
+    judges_progress = True
 
     def __init__(self, parameters: Mapping[str, str]) -> None:
         super().__init__(parameters)
@@ -88,6 +91,20 @@ class ClassImbalance(Rule):
         self._predictions = Selection(regexes=(self.parameters.predictions_regex,))
         self.selections = (self._labels, self._predictions)
         self._tallies: dict[str, _Tally] = {}
+
+    def required_collections(self, kind: ModelKind | None) -> tuple[str, ...]:
+        default = Parameters()
+        by_default = (
+            self.parameters.labels_regex == default.labels_regex
+            and self.parameters.predictions_regex == default.predictions_regex
+        )
+        return ("labels", "predictions") if kind is ModelKind.TREES and by_default else ()
+
+    def fixed_outcomes(self, forest: Forest | None) -> Iterator[FixedOutcome]:  # noqa: ARG002
+        if (ratio := self.parameters.threshold_imbalance) < 1:
+            because = "the largest class is never smaller than the smallest"
+            sentence = f"threshold_imbalance is {ratio:g}: {because}"
+            yield FixedOutcome(True, sentence, "set a ratio above 1")
 
     def _judge(self, step: Step, tensors: Mapping[str, Value]) -> Sequence[Breach] | None:
         breaches: list[Breach] = []

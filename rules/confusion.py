@@ -32,6 +32,7 @@ from numpy.typing import NDArray
 
 from rules.base import Breach, Evidence, Rule, Step, Value
 from rules.classes import MOST_CLASSES, NotClasses, NotFinite, labelled, predicted
+from rules.needs import ModelKind
 from rules.parameters import TEXT, Kind, between, choice, parameter, parse
 from rules.reductions import reduction
 from rules.selection import Selection
@@ -61,6 +62,8 @@ class Parameters:
 class Confusion(Rule):
     name = "Confusion"
     complaint = "The classes are confused"
+    advice = "The model mixes up classes: look at the labels and at the classes it confuses."
+    judges_progress = True
 
     def __init__(self, parameters: Mapping[str, str]) -> None:
         super().__init__(parameters)
@@ -71,6 +74,10 @@ class Confusion(Rule):
         self.selections = (self._labels, self._predictions)
         self._seen: set[str] = set()
         """Of labels and predictions, what was saved at all."""
+
+    def required_collections(self, kind: ModelKind | None) -> tuple[str, ...]:
+        """Deep learning may save the tensors of these names in any other collection, too."""
+        return super().required_collections(kind) if kind is ModelKind.TREES else ()
 
     def _judge(self, step: Step, tensors: Mapping[str, Value]) -> Sequence[Breach] | None:
         labels = self._choose("labels", self.parameters.labels, self._labels, tensors)

@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rules.base import Breach, Evidence, Rule, Step, Value
+from rules.needs import ModelKind
 from rules.parameters import FLAG, NAMES, REGEXES, parameter, parse
 from rules.reductions import WithReductions, reduction
 from rules.values import numbers
@@ -40,6 +41,11 @@ class Parameters:
 class ExplodingTensor(Rule):
     name = "ExplodingTensor"
     complaint = "A tensor holds NaN or infinity"
+    advice = "NaN or infinity appeared: lower the learning rate, clip gradients, check the inputs."
+    model_kind = ModelKind.DEEP_LEARNING
+    judges_metrics = True
+    judges_progress = True
+    looks_for_non_finite = True
 
     def __init__(self, parameters: Mapping[str, str]) -> None:
         super().__init__(parameters)

@@ -18,10 +18,11 @@ from __future__ import annotations
 import heapq
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from rules.base import Breach, Evidence, Rule, Step, Value, scalar
+from rules.needs import FixedOutcome, Forest, ModelKind
 from rules.parameters import REGEXES, between, parameter, parse, whole
 from rules.reductions import reduction
 from rules.selection import Selection
@@ -39,6 +40,9 @@ class Parameters:
 class FeatureImportanceOverweight(Rule):
     name = "FeatureImportanceOverweight"
     complaint = "Few features decide nearly everything"
+    advice = "A few features carry the model: check them for leakage from the label."
+    model_kind = ModelKind.TREES
+    judges_progress = True
 
     def __init__(self, parameters: Mapping[str, str]) -> None:
         super().__init__(parameters)
@@ -46,6 +50,33 @@ class FeatureImportanceOverweight(Rule):
         self._importances = Selection(regexes=self.parameters.tensor_regex)
         self.selections = (self._importances,)
         self._named: dict[str, tuple[str, str]] = {}
+
+    def required_collections(self, kind: ModelKind | None) -> tuple[str, ...]:
+        by_default = self.parameters.tensor_regex == Parameters().tensor_regex
+        return ("feature_importance",) if kind is ModelKind.TREES and by_default else ()
+
+    def fixed_outcomes(self, forest: Forest | None) -> Iterator[FixedOutcome]:
+        p = self.parameters
+        if p.threshold >= 1:
+            because = "the importances of all features add up to 1, and no more"
+            sentence = f"threshold is {p.threshold:g}: {because}"
+            yield FixedOutcome(False, sentence, "set a share below 1")
+        elif p.tensor_regex == Parameters().tensor_regex and forest:
+            yield from self._few_splits(forest)
+
+    def _few_splits(self, forest: Forest) -> Iterator[FixedOutcome]:
+        """A few small trees cannot use more features than they have splits."""
+        first, depth, counted = forest.first_step, forest.max_depth, self.parameters.nfeatures
+        if first is None or depth >= 32:
+            return
+        splits = (first + 1) * forest.trees_per_step * (2**depth - 1)
+        if splits <= counted:
+            sentence = (
+                f"at the first saved step, {first}, the model has at most {splits} splits (max_depth "
+                f"{depth}): no more features than nfeatures, {counted}, which therefore make up everything"
+            )
+            fix = "set nfeatures lower, or start_step in the parameters of the collection feature_importance"
+            yield FixedOutcome(True, sentence, fix)
 
     def _judge(self, step: Step, tensors: Mapping[str, Value]) -> Sequence[Breach] | None:
         types: dict[str, dict[str, float]] = {}

@@ -26,6 +26,7 @@ from typing import Any
 
 from rules.base import Breach, Evidence, Mode, Rule, Step, Value, scalar
 from rules.losses import rises
+from rules.needs import RisingMetrics, StepsApart, StepsNeeded
 from rules.parameters import FLAG, NAMES, REGEXES, choice, number, parameter, parse, whole
 from rules.selection import Selection
 
@@ -64,6 +65,16 @@ class _Track:
 class LossNotDecreasing(Rule):
     name = "LossNotDecreasing"
     complaint = "Loss is not decreasing"
+    advice = (
+        "The loss stopped falling: "
+        "check the learning rate and the data, or stop and keep the best model so far."
+    )
+    judges_metrics = True
+    rising_metrics = RisingMetrics(
+        "fires when it does not fall",
+        "let the rule read a metric that should fall, such as logloss, rmse or error: "
+        '"tensor_regex": "-logloss$", "use_losses_collection": "False"',
+    )
 
     def __init__(self, parameters: Mapping[str, str]) -> None:
         super().__init__(parameters)
@@ -81,6 +92,9 @@ class LossNotDecreasing(Rule):
         self._rising: set[str] = set()
         self._large: set[str] = set()
         self._other_modes: set[Mode] = set()
+
+    def steps_needed(self) -> StepsNeeded:
+        return StepsApart("num_steps", self.parameters.num_steps)
 
     def _judge(self, step: Step, tensors: Mapping[str, Value]) -> Sequence[Breach] | None:
         losses = self._scalars(tensors)

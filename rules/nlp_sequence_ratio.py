@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rules.base import Breach, Evidence, Rule, Step, Value
+from rules.needs import ModelKind, MxnetNames
 from rules.parameters import NUMBERS, REGEXES, Kind, ParameterError, parameter, parse
 from rules.reductions import WithReductions, arrays
 
@@ -34,9 +35,13 @@ def _percentages(text: str) -> tuple[float, ...]:
     return percentages
 
 
+_DEFAULT_REGEX = ".*embedding0_input_0"
+"""As MXNet names tensors."""
+
+
 @dataclass(frozen=True, slots=True)
 class Parameters:
-    tensor_regex: tuple[str, ...] = parameter((".*embedding0_input_0",), REGEXES)
+    tensor_regex: tuple[str, ...] = parameter((_DEFAULT_REGEX,), REGEXES)
     token_values: tuple[float, ...] = parameter((0.0,), NUMBERS)
     token_thresholds_percent: tuple[float, ...] = parameter(
         (50.0,), Kind("numbers from 0 to 100 separated by commas", _percentages)
@@ -46,6 +51,9 @@ class Parameters:
 class NLPSequenceRatio(Rule):
     name = "NLPSequenceRatio"
     complaint = "A token fills the input sequences"
+    advice = "One token fills much of the sequences: shorten the padding, or sort by length."
+    model_kind = ModelKind.DEEP_LEARNING
+    mxnet_names = MxnetNames("tensor_regex", _DEFAULT_REGEX)
 
     def __init__(self, parameters: Mapping[str, str]) -> None:
         super().__init__(parameters)

@@ -26,6 +26,7 @@ from typing import Any
 
 from rules.base import Breach, Evidence, Rule, Step, Value
 from rules.losses import Losses, Split, of_training
+from rules.needs import RisingMetrics, SavedSteps, StepsNeeded
 from rules.parameters import REGEXES, number, parameter, parse, whole
 from rules.selection import Selection
 
@@ -64,6 +65,9 @@ class _Validation(_Mean):
 class Overfit(Rule):
     name = "Overfit"
     complaint = "Model is overfitting"
+    advice = "The model learns the training data by heart: stop here, regularise, or add data."
+    judges_metrics = True
+    rising_metrics = RisingMetrics("takes a better validation value for a worse one")
 
     def __init__(self, parameters: Mapping[str, str]) -> None:
         super().__init__(parameters)
@@ -76,6 +80,9 @@ class Overfit(Rule):
         self._validation: dict[str, _Validation] = {}
         self._non_finite: set[str] = set()
         self._started = False
+
+    def steps_needed(self) -> StepsNeeded:
+        return SavedSteps("patience", self.parameters.patience)
 
     def _judge(self, step: Step, tensors: Mapping[str, Value]) -> Sequence[Breach] | None:
         self._started |= step.number >= self.parameters.start_step

@@ -26,6 +26,7 @@ from typing import Any
 
 from rules.base import Breach, Evidence, Rule, Step, Value
 from rules.losses import Losses, Split, of_training
+from rules.needs import RisingMetrics, SavedSteps, StepsNeeded
 from rules.parameters import number, parameter, parse, whole
 from rules.selection import Selection
 
@@ -56,6 +57,9 @@ class _Track:
 class Overtraining(Rule):
     name = "Overtraining"
     complaint = "Model is overtraining"
+    advice = "More training brings nothing: stop here and keep the best model so far."
+    judges_metrics = True
+    rising_metrics = RisingMetrics("takes its first value for the best")
 
     def __init__(self, parameters: Mapping[str, str]) -> None:
         super().__init__(parameters)
@@ -64,6 +68,9 @@ class Overtraining(Rule):
         self.selections = (selection,)
         self._losses = Losses(selection, self._left_out)
         self._tracks: dict[Split, dict[str, _Track]] = {split: {} for split in Split}
+
+    def steps_needed(self) -> StepsNeeded:
+        return SavedSteps("patience_validation", self.parameters.patience_validation + 1)
 
     def _judge(self, step: Step, tensors: Mapping[str, Value]) -> Sequence[Breach] | None:
         validated: dict[str, float] = {}

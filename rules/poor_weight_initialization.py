@@ -30,6 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rules.base import Breach, Evidence, Mode, Rule, Step, Value
+from rules.needs import FirstSteps, ModelKind, MxnetNames, StepsNeeded
 from rules.parameters import REGEXES, number, parameter, parse, whole
 from rules.reductions import WithReductions, arrays
 from rules.worst import worst
@@ -42,9 +43,13 @@ _CHECKS = {
 }
 
 
+_DEFAULT_REGEX = ".*relu_input"
+"""As MXNet names tensors."""
+
+
 @dataclass(frozen=True, slots=True)
 class Parameters:
-    activation_inputs_regex: tuple[str, ...] = parameter((".*relu_input",), REGEXES)
+    activation_inputs_regex: tuple[str, ...] = parameter((_DEFAULT_REGEX,), REGEXES)
     threshold: float = parameter(10.0, number(above=0))
     distribution_range: float = parameter(0.001, number(at_least=0))
     patience: int = parameter(5, whole(at_least=1))
@@ -55,6 +60,9 @@ class Parameters:
 class PoorWeightInitialization(Rule):
     name = "PoorWeightInitialization"
     complaint = "The weights are poorly initialized"
+    advice = "The weights start badly: use Xavier or Kaiming initialisation."
+    model_kind = ModelKind.DEEP_LEARNING
+    mxnet_names = MxnetNames("activation_inputs_regex", _DEFAULT_REGEX, fits_pytorch=True, only_layers=False)
 
     def __init__(self, parameters: Mapping[str, str]) -> None:
         super().__init__(parameters)
@@ -69,6 +77,9 @@ class PoorWeightInitialization(Rule):
         """Which of the checks had something to look at."""
         self._first_too_late: int | None = None
         self._other_modes: set[Mode] = set()
+
+    def steps_needed(self) -> StepsNeeded:
+        return FirstSteps("steps", self.parameters.steps)
 
     def _judge(self, step: Step, tensors: Mapping[str, Value]) -> Sequence[Breach] | None:
         if step.mode not in _TRAINING:

@@ -20,14 +20,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rules.activity_rule import ActivityRule
+from rules.needs import ModelKind, MxnetNames
 from rules.parameters import NAMES, REGEXES, ParameterError, between, number, parameter, parse
 from rules.reductions import WithReductions
+
+_DEFAULT_REGEX = ".*tanh_input|.*sigmoid_input"
+"""As MXNet names tensors."""
 
 
 @dataclass(frozen=True, slots=True)
 class Parameters:
     collection_names: tuple[str, ...] = parameter((), NAMES)
-    tensor_regex: tuple[str, ...] = parameter((".*tanh_input|.*sigmoid_input",), REGEXES)
+    tensor_regex: tuple[str, ...] = parameter((_DEFAULT_REGEX,), REGEXES)
     threshold_tanh_min: float = parameter(-9.4999, number())
     threshold_tanh_max: float = parameter(9.4999, number())
     threshold_sigmoid_min: float = parameter(-23.0, number())
@@ -39,7 +43,12 @@ class Parameters:
 class SaturatedActivation(ActivityRule):
     name = "SaturatedActivation"
     complaint = "Too many activations are saturated"
+    advice = "Activations are saturated: lower the learning rate, or normalise the inputs."
+    model_kind = ModelKind.DEEP_LEARNING
+    judges_progress = True
+    mxnet_names = MxnetNames("tensor_regex", _DEFAULT_REGEX, fits_pytorch=True)
     reason = "saturated"
+    units = "nodes"
 
     def __init__(self, parameters: Mapping[str, str]) -> None:
         super().__init__(parameters)

@@ -22,7 +22,7 @@ class Collection:
 
 
 class Selection:
-    """`optional` collections are read where the job has them and not missed where it has not."""
+    """`optional` collections are read if the job has them, and are not `missing` if it does not."""
 
     def __init__(
         self,
@@ -33,8 +33,8 @@ class Selection:
     ) -> None:
         self.collections = tuple(collections)
         self.missing = self.collections
-        """The named collections that the job has not, as far as is known."""
-        self._optional = tuple(optional)
+        """The collections that the job does not have, as far as is known."""
+        self.optional = tuple(optional)
         self._own = tuple(re.compile(regex) for regex in regexes)
         self._regexes = self._own
         self._names: frozenset[str] = frozenset()
@@ -42,7 +42,7 @@ class Selection:
 
     def learn(self, collections: Mapping[str, Collection]) -> None:
         self.missing = tuple(name for name in self.collections if name not in collections)
-        named = [collections[name] for name in self.collections + self._optional if name in collections]
+        named = [collections[name] for name in self.collections + self.optional if name in collections]
         self._names = frozenset().union(*(collection.tensor_names for collection in named))
         self._regexes = self._own + tuple(
             re.compile(regex) for collection in named for regex in collection.include_regex
@@ -51,7 +51,7 @@ class Selection:
 
     def __contains__(self, tensor: str) -> bool:
         known = self._known.get(tensor)
-        if known is None:  # names repeat at every step, regexes are slow: each name is matched once
+        if known is None:  # names repeat at every step, and regexes are slow
             known = tensor in self._names or any(regex.search(tensor) for regex in self._regexes)
             self._known[tensor] = known
         return known

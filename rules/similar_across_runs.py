@@ -55,6 +55,8 @@ class _Track:
 class SimilarAcrossRuns(TensorRule):
     name = "SimilarAcrossRuns"
     complaint = "A tensor is the same as in another run"
+    advice = "The tensors equal those of the other run: check that this run really differs."
+    compares_runs = True
 
     def __init__(self, parameters: Mapping[str, str]) -> None:
         super().__init__(parameters)

@@ -38,6 +38,9 @@ class Parameters:
 class StalledTrainingRule(Rule):
     name = "StalledTrainingRule"
     complaint = "Training has stalled"
+    advice = "Nothing was saved for long: look for a hung data loader or a lost worker."
+    judges_metrics = True
+    counts_every_step = True
 
     def __init__(self, parameters: Mapping[str, str]) -> None:
         super().__init__(parameters)

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from rules.base import Breach, Evidence, Value, scalar
+from rules.needs import FixedOutcome, Forest
 from rules.parameters import NAMES, REGEXES, ParameterError, number, parameter, parse, require_one_of
 from rules.reductions import reduction
 from rules.tensor_rule import TensorRule
@@ -38,6 +39,8 @@ class Parameters:
 class TensorVariance(TensorRule):
     name = "TensorVariance"
     complaint = "A tensor's variance is out of bounds"
+    advice = "The variance left its bounds: check the initialisation and the learning rate."
+    judges_progress = True
 
     def __init__(self, parameters: Mapping[str, str]) -> None:
         super().__init__(parameters)
@@ -50,6 +53,11 @@ class TensorVariance(TensorRule):
                 f"{self._most:g}"
             )
         self._select(self.parameters.collection_names, self.parameters.tensor_regex)
+
+    def fixed_outcomes(self, forest: Forest | None) -> Iterator[FixedOutcome]:  # noqa: ARG002
+        if self._most is None and self._least is None:
+            sentence = "neither max_threshold nor min_threshold is set: no variance is out of bounds"
+            yield FixedOutcome(False, sentence, "set max_threshold, min_threshold, or both")
 
     def wants(self, tensor: str) -> bool:
         reduced = _REDUCTION.fullmatch(tensor)

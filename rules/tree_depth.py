@@ -22,6 +22,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from rules.base import Breach, Evidence, Rule, Step, Value
+from rules.needs import FixedOutcome, Forest, ModelKind
 from rules.parameters import number, parameter, parse
 from rules.selection import Selection
 from rules.values import numbers
@@ -35,12 +36,27 @@ class Parameters:
 class TreeDepth(Rule):
     name = "TreeDepth"
     complaint = "A tree is too deep"
+    advice = "The trees grow deep: lower max_depth, or raise min_child_weight and gamma."
+    model_kind = ModelKind.TREES
+    judges_progress = True
 
     def __init__(self, parameters: Mapping[str, str]) -> None:
         super().__init__(parameters)
         self.parameters = parse(Parameters, parameters, self.name)
         self._nodes = Selection(regexes=("^trees/Node$",))
         self.selections = (self._nodes,)
+
+    def required_collections(self, kind: ModelKind | None) -> tuple[str, ...]:
+        return ("trees",) if kind is ModelKind.TREES else ()
+
+    def fixed_outcomes(self, forest: Forest | None) -> Iterator[FixedOutcome]:
+        """A tree of depth d has node ids below 2^(d+1): in AWS's reading, too, its depth is below d + 1."""
+        if forest and self.parameters.depth >= forest.max_depth + 1:
+            sentence = (
+                f"depth is {self.parameters.depth:g}, and max_depth lets no tree grow deeper than "
+                f"{forest.max_depth}"
+            )
+            yield FixedOutcome(False, sentence, f"set depth below {forest.max_depth}")
 
     def _judge(self, step: Step, tensors: Mapping[str, Value]) -> Sequence[Breach] | None:
         breaches: list[Breach] | None = None

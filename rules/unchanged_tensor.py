@@ -24,6 +24,7 @@ import numpy as np
 
 from rules.base import Breach, Step, Value
 from rules.closeness import close, nearest_to_differing
+from rules.needs import SavedSteps, StepsNeeded
 from rules.parameters import FLAG, NAMES, REGEXES, number, parameter, parse, require_one_of, whole
 from rules.tensor_rule import TensorRule
 
@@ -41,6 +42,7 @@ class Parameters:
 class UnchangedTensor(TensorRule):
     name = "UnchangedTensor"
     complaint = "A tensor does not change"
+    advice = "These tensors no longer change: check that they are trained and not frozen."
 
     def __init__(self, parameters: Mapping[str, str]) -> None:
         super().__init__(parameters)
@@ -51,6 +53,9 @@ class UnchangedTensor(TensorRule):
         """The steps that the next one is compared with, oldest first; None where the value was too large
         for the state and has not been seen again."""
         self._with_nan: set[str] = set()
+
+    def steps_needed(self) -> StepsNeeded:
+        return SavedSteps("num_steps", self.parameters.num_steps)
 
     def _judge_tensor(self, step: int, tensor: str, value: Value) -> Sequence[Breach] | None:
         wanted = self.parameters.num_steps - 1

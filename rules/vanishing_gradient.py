@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rules.base import Breach, Evidence, Rule, Step, Value
+from rules.needs import FixedOutcome, Forest, ModelKind
 from rules.parameters import number, parameter, parse
 from rules.reductions import WithReductions, reduction
 from rules.values import numbers
@@ -38,12 +39,20 @@ class Parameters:
 class VanishingGradient(Rule):
     name = "VanishingGradient"
     complaint = "A gradient is vanishing"
+    advice = "Gradients vanish: use other activations, normalisation or skip connections."
+    model_kind = ModelKind.DEEP_LEARNING
+    judges_progress = True
 
     def __init__(self, parameters: Mapping[str, str]) -> None:
         super().__init__(parameters)
         self.parameters = parse(Parameters, parameters, self.name)
         self._gradients = WithReductions(["gradients"])
         self.selections = (self._gradients,)
+
+    def fixed_outcomes(self, forest: Forest | None) -> Iterator[FixedOutcome]:  # noqa: ARG002
+        if (least := self.parameters.threshold) >= 1:
+            sentence = f"threshold is {least:g}: the mean absolute gradient of nearly every model is smaller"
+            yield FixedOutcome(True, sentence, "leave threshold out (Debugger's default is 0.0000001)")
 
     def _judge(self, step: Step, tensors: Mapping[str, Value]) -> Sequence[Breach] | None:
         means: dict[str, float] = {}

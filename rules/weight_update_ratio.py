@@ -29,6 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rules.base import Breach, Evidence, Mode, Rule, Step, Value
+from rules.needs import ModelKind, SameInterval, StepsNeeded
 from rules.parameters import ParameterError, number, parameter, parse, whole
 from rules.reductions import WithReductions, arrays
 from rules.worst import worst
@@ -60,6 +61,9 @@ class _Held:
 class WeightUpdateRatio(Rule):
     name = "WeightUpdateRatio"
     complaint = "Weights change too much or too little"
+    advice = "Weights change too much or too little a step: adjust the learning rate."
+    model_kind = ModelKind.DEEP_LEARNING
+    judges_progress = True
 
     def __init__(self, parameters: Mapping[str, str]) -> None:
         super().__init__(parameters)
@@ -70,6 +74,10 @@ class WeightUpdateRatio(Rule):
         self.selections = (self._weights,)
         self._held: dict[str, deque[_Held]] = {}
         self._other_modes: set[Mode] = set()
+
+    def steps_needed(self) -> StepsNeeded | None:
+        num_steps = self.parameters.num_steps
+        return None if num_steps is None else SameInterval("num_steps", num_steps)
 
     def _judge(self, step: Step, tensors: Mapping[str, Value]) -> Sequence[Breach] | None:
         if step.mode not in _TRAINING:

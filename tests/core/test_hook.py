@@ -17,7 +17,7 @@ from watcher.lint.hook import (
     XGBOOST_REGEXES,
     Framework,
     Hook,
-    Mode,
+    HookMode,
     Schedule,
     framework,
     saved_by_any,
@@ -45,13 +45,13 @@ def a_hook(*collections: tuple[str, dict[str, str]], of: Framework | None = None
     return Hook(HookConfiguration("s3://bucket/debug", parameters, collections), of)
 
 
-def steps(hook: Hook, collection: str, mode: Mode) -> list[int]:
+def steps(hook: Hook, collection: str, mode: HookMode) -> list[int]:
     return list(saved_by_any(hook.schedules([collection], [mode]), LENGTH))
 
 
-@given(parameters, parameters, st.sampled_from([Mode.TRAIN, Mode.EVAL, Mode.GLOBAL]))
+@given(parameters, parameters, st.sampled_from([HookMode.TRAIN, HookMode.EVAL, HookMode.GLOBAL]))
 def test_a_collection_is_saved_at_the_steps_at_which_smdebug_saves_it(
-    of_the_hook: dict[str, str], of_the_collection: dict[str, str], mode: Mode
+    of_the_hook: dict[str, str], of_the_collection: dict[str, str], mode: HookMode
 ):
     from smdebug.core.json_config import parse_save_config_modes_dict
     from smdebug.core.modes import ModeKeys
@@ -116,7 +116,7 @@ def test_a_collection_without_interval_is_saved_every_500_steps_whatever_the_fra
 
 def test_xgboosts_metrics_are_saved_every_10_steps_unasked():
     hook = a_hook(("losses", {"save_interval": "500"}), of=Framework.XGBOOST)
-    assert steps(hook, "losses", Mode.GLOBAL) == [0, 10, 20, 30, 40, 50]
+    assert steps(hook, "losses", HookMode.GLOBAL) == [0, 10, 20, 30, 40, 50]
 
 
 def test_xgboost_knows_no_mode_but_global():
@@ -128,13 +128,13 @@ def test_of_a_collection_that_stands_twice_the_last_interval_counts():
     hook = a_hook(
         ("gradients", {"save_interval": "3"}), ("gradients", {"save_interval": "20"}), of=Framework.PYTORCH
     )
-    assert steps(hook, "gradients", Mode.TRAIN) == [0, 20, 40]
+    assert steps(hook, "gradients", HookMode.TRAIN) == [0, 20, 40]
 
 
 def test_a_collection_with_a_regex_may_save_the_tensors_of_any_other():
     hook = a_hook(("mine", {"include_regex": "fc1", "save_interval": "30"}), of=Framework.PYTORCH)
     assert hook.may_save("gradients")
-    assert steps(hook, "gradients", Mode.TRAIN) == [0, 30]
+    assert steps(hook, "gradients", HookMode.TRAIN) == [0, 30]
 
 
 def test_xgboost_writes_no_trees_for_a_regex():
@@ -150,7 +150,7 @@ def test_xgboost_writes_no_trees_for_a_regex():
 )
 def test_all_saves_every_collection_at_the_interval_of_each(hook: Hook):
     assert hook.may_save("trees")
-    assert steps(hook, "trees", Mode.GLOBAL) == [0, 10, 20, 30, 40, 50]
+    assert steps(hook, "trees", HookMode.GLOBAL) == [0, 10, 20, 30, 40, 50]
 
 
 def fault(*collections: Any, **parameters: str) -> str:

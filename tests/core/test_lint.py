@@ -149,7 +149,7 @@ def test_awss_example_saves_a_collection_tree_that_smdebug_does_not_know():
     (defect,) = linted(a_rule("TreeDepth"), collections=every(5, "tree"))
     assert defect.reason is Reason.HOOK_FAILS
     assert "tree is none of smdebug's own and has no include_regex" in defect.sentence
-    assert "did you mean trees?" in defect.mend
+    assert "did you mean trees?" in defect.fix
     assert reasons(a_rule("TreeDepth"), collections=every(5, "trees")) == []
 
 
@@ -252,7 +252,7 @@ def test_small_trees_have_no_more_features_than_are_counted():
 def test_an_unknown_collection_is_named_with_the_one_that_was_meant():
     (defect,) = linted(a_rule(collection_names="metric"))
     assert (defect.rule, defect.reason) == ("LossNotDecreasing", Reason.UNKNOWN_COLLECTION)
-    assert "did you mean metrics?" in defect.mend
+    assert "did you mean metrics?" in defect.fix
     assert reasons(a_rule(collection_names="metrics")) == []
     own = (("mine", {"include_regex": "rmse$"}),)
     assert reasons(a_rule(collection_names="mine"), collections=own) == []
@@ -292,7 +292,7 @@ def test_awss_example_takes_the_interval_for_a_regex():
 
     (defect,) = linted(a_rule("Confusion"), collections=collections("include_regex"))
     assert defect.reason is Reason.REGEX_IS_A_NUMBER
-    assert defect.mend == '"save_interval": "25" was probably meant'
+    assert defect.fix == '"save_interval": "25" was probably meant'
     assert reasons(a_rule("Confusion"), collections=collections("save_interval")) == []
 
 
@@ -375,9 +375,9 @@ def test_the_sdks_interval_of_500_leaves_a_short_run_with_its_first_step():
     assert defect.reason is Reason.TOO_FEW_STEPS
     assert defect.sentence == (
         "of the run's 400 steps (num_round) only step 0 is saved with save_interval 500; "
-        "the rule compares steps that lie 10 apart (num_steps)"
+        "the rule compares steps that are 10 apart (num_steps)"
     )
-    assert defect.mend == 'set "save_interval": "10" in the parameters of the collection losses'
+    assert defect.fix == 'set "save_interval": "10" in the parameters of the collection losses'
     assert reasons(a_rule(), collections=collections, num_round=501) == []
     assert reasons(a_rule(), collections=collections) == []
 
@@ -388,7 +388,7 @@ def test_xgboosts_metrics_are_saved_often_enough_whatever_the_interval_of_losses
 
 def test_num_steps_beyond_the_end_of_the_run_compares_nothing():
     (defect,) = linted(a_rule(num_steps=50), num_round=50)
-    assert (defect.reason, defect.mend) == (Reason.TOO_FEW_STEPS, "set num_steps well below 50")
+    assert (defect.reason, defect.fix) == (Reason.TOO_FEW_STEPS, "set num_steps well below 50")
     assert reasons(a_rule(num_steps=40), num_round=50) == []
 
 
@@ -518,4 +518,4 @@ def test_no_job_is_too_odd_to_be_looked_at(job: JobSnapshot):
     for defect in lint(job):
         assert defect.rule in configured
         assert defect.sentence
-        assert defect.mend
+        assert defect.fix

@@ -276,7 +276,7 @@ def defects(job: JobSnapshot, now: datetime) -> list[Finding]:
     """What the job's record shows of rules that cannot do their work: one finding a rule."""
     by_rule: dict[str, list[str]] = {}
     for defect in _lint(job):
-        by_rule.setdefault(defect.rule, []).append(f"{defect.sentence}: {defect.mend}.")
+        by_rule.setdefault(defect.rule, []).append(f"{defect.sentence}: {defect.fix}.")
     kind, source = FindingKind.RULE_DEFECT, RuleSource.LOCAL
     return [
         Finding(

@@ -1,21 +1,21 @@
-"""Preflight lint: why a rule of a job can never fire, always will, or reads nothing. Pure.
+"""Checks a job's configuration: which rules can never fire, always fire, or have nothing to read. Pure.
 
-Debugger says NoIssuesFound for a rule that never had anything to look at, and it says so when the job is
-over. Most of these mistakes stand in the job's record, from its first minute on.
+Debugger reports NoIssuesFound for a rule that had nothing to judge, and does so only when the job is over.
+Most of these mistakes can be seen in the job's record from its first minute on.
 
-Where the record cannot tell, nothing is said. It does not show:
+If the record does not show it, nothing is reported. It does not show:
 
 - what the script does: a hook, a collection or a mode that it sets in code, the functional API, or in
-  script mode the metrics and what it calls its data. The zero-code-change hook, which containers from
-  TensorFlow 2.6 and PyTorch 1.12 on no longer have, may be there in code as well;
-- the names of a model's layers and tensors, so for deep learning whether a regex finds any;
+  script mode the metrics and the names of the data. Containers from TensorFlow 2.6 and PyTorch 1.12 on have
+  no zero-code-change hook any more, but the script may set one up;
+- the names of a model's layers and tensors, so for deep learning not whether a regex finds any;
 - how many steps a deep-learning run takes, unless its hyperparameters say `max_steps`, or `epochs` and
   `steps_per_epoch`. Evaluation that the script counts in the mode of training adds to these;
 - how many features, classes and validation rows the data has;
-- checkpoints: distributed training with SageMaker's checkpoints has no Debugger;
-- custom rules: only of the hook that they depend on is anything said.
+- checkpoints: Debugger does not work with distributed training that uses SageMaker's checkpoints;
+- what a custom rule reads: only the hook that it depends on is checked.
 
-Profiler rules read no tensors and are not looked at.
+Profiler rules read no tensors and are not checked.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ from watcher.lint import applicable, frequency, metrics, selected, thresholds
 from watcher.lint.subject import Check, Problem, Reason, Subject
 from watcher.model import JobSnapshot, RuleConfiguration, RuleSource
 
-__all__ = ["MOST_RULES", "Defect", "Reason", "lint"]
+__all__ = ["MAX_RULES_PER_JOB", "Defect", "Reason", "lint"]
 
-MOST_RULES = 20
-"""Debugger rules a job."""
+MAX_RULES_PER_JOB = 20
+"""SageMaker evaluates no more Debugger rules than this."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class Defect:
     reason: Reason
     sentence: str
     """What is wrong, with the numbers."""
-    mend: str
+    fix: str
     """What to write instead."""
 
 
@@ -55,27 +55,32 @@ def lint(job: JobSnapshot) -> list[Defect]:
 
 
 def _crowding(rules: list[RuleConfiguration]) -> Iterator[Defect]:
-    beyond = rules[MOST_RULES:]
+    beyond = rules[MAX_RULES_PER_JOB:]
     for rule in beyond:
-        sentence = f"the job has {len(rules)} Debugger rules, and SageMaker evaluates at most {MOST_RULES}"
+        sentence = (
+            f"the job has {len(rules)} Debugger rules, and SageMaker evaluates at most {MAX_RULES_PER_JOB}"
+        )
         yield Defect(rule.name, Reason.TOO_MANY_RULES, sentence, f"leave out {len(beyond)} of them")
     for name, times in Counter(rule.name for rule in rules).items():
         if times > 1:
-            sentence = f"{times} rules are configured under the name {name}: their outcomes look the same"
+            sentence = (
+                f"{times} rules are configured with the name {name}: their outcomes cannot be told apart"
+            )
             yield Defect(name, Reason.SAME_NAME, sentence, "give each a RuleConfigurationName of its own")
 
 
 def _problems(subject: Subject) -> list[Problem]:
-    """The first thing for which nothing else matters, or all that is wrong with what the rule reads."""
+    """The first problem that makes all others irrelevant, or every problem of what the rule reads."""
     if inapplicable := _first(applicable.CHECKS, subject):
         return inapplicable
     if subject.custom:
         return []
-    # Each of these rests on those before it: what is not saved at all is not saved too seldom.
+    # Each of these checks assumes that those before it found nothing: a tensor that is not saved at all is
+    # not reported as saved too rarely.
     reads_nothing = _first((*selected.CHECKS, *metrics.CHECKS, *frequency.CHECKS), subject)
     return reads_nothing + [problem for check in thresholds.CHECKS for problem in check(subject)]
 
 
 def _first(checks: Iterable[Check], subject: Subject) -> list[Problem]:
-    """What the first check finds that finds anything."""
+    """The problems that the first check with any problem finds."""
     return next((found for check in checks if (found := list(check(subject)))), [])

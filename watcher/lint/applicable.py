@@ -1,4 +1,4 @@
-"""Whether the rule can work on this job at all."""
+"""Checks whether the rule can work on this job at all."""
 
 from __future__ import annotations
 
@@ -25,44 +25,41 @@ def _unsupported_distribution(subject: Subject) -> Iterator[Problem]:
     for strategy, used in strategies.items():
         if used:
             sentence = f"the job trains with {strategy}, for which Debugger is not available"
-            mend = "train with Horovod or data parallelism, or drop the rule"
-            yield Problem(Reason.UNSUPPORTED_DISTRIBUTION, sentence, mend)
+            fix = "train with Horovod or data parallelism, or drop the rule"
+            yield Problem(Reason.UNSUPPORTED_DISTRIBUTION, sentence, fix)
 
 
 def _hook_fails(subject: Subject) -> Iterator[Problem]:
     if fault := subject.hook.fault():
-        sentence, mend = fault
-        yield Problem(Reason.HOOK_FAILS, f"smdebug refuses the hook's configuration: {sentence}", mend)
-
-
-_DEEP_LEARNING_ONLY = frozenset(
-    {"ExplodingTensor", "VanishingGradient", "WeightUpdateRatio", "DeadRelu", "SaturatedActivation"}
-    | {"PoorWeightInitialization", "CheckInputImages", "NLPSequenceRatio"}
-)
-_XGBOOST_ONLY = frozenset({"FeatureImportanceOverweight", "TreeDepth", "CreateXgboostReport"})
+        sentence, fix = fault
+        yield Problem(Reason.HOOK_FAILS, f"smdebug refuses the hook's configuration: {sentence}", fix)
 
 
 def _wrong_framework(subject: Subject) -> Iterator[Problem]:
     if subject.custom or subject.framework is None:
         return
-    xgboost = subject.framework is Framework.XGBOOST
-    if subject.name in (_DEEP_LEARNING_ONLY if xgboost else _XGBOOST_ONLY):
-        meant = "deep learning" if xgboost else "XGBoost"
+    if subject.name in _XGBOOST_REPORTS:
+        meant, suits = str(Framework.XGBOOST), subject.framework is Framework.XGBOOST
+    else:
+        kind = subject.rule_class and subject.rule_class.model_kind
+        meant, suits = str(kind), kind in (None, subject.model_kind)
+    if not suits:
         sentence = f"{subject.name} is a rule for {meant}, and the job trains with {subject.framework}"
-        yield Problem(Reason.WRONG_FRAMEWORK, sentence, "drop the rule, or take one for this framework")
+        yield Problem(Reason.WRONG_FRAMEWORK, sentence, "drop the rule, or use one for this framework")
+
+
+_XGBOOST_REPORTS = frozenset({"CreateXgboostReport"})
+"""Debugger's rules that judge nothing, so that they are not in the catalogue of rules."""
 
 
 def _refused_parameters(subject: Subject) -> Iterator[Problem]:
-    import rules  # numpy comes with it: only where a job has a rule
-
-    # In place of other_trials, the SDK may send a path for each of them (other_trial_0 …).
-    other_trials = subject.name == "SimilarAcrossRuns" and "other_trial_0" in subject.rule.parameters
-    if subject.custom or other_trials or subject.name not in rules.RULES:
+    if subject.rule_class is None:
         return
-    try:
-        rules.load(subject.name, subject.rule.parameters)
-    except rules.RuleError as error:
-        yield Problem(Reason.REFUSED_PARAMETERS, str(error), "correct or remove the parameter")
+    # The SDK may send a path for each other trial (other_trial_0 …) instead of the names in other_trials.
+    if subject.rule_class.compares_runs and "other_trial_0" in subject.configuration.parameters:
+        return
+    if isinstance(subject.loaded, str):
+        yield Problem(Reason.REFUSED_PARAMETERS, subject.loaded, "correct or remove the parameter")
 
 
 CHECKS: tuple[Check, ...] = (

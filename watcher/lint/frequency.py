@@ -1,123 +1,120 @@
-"""Whether what the rule reads is saved often enough."""
+"""Checks whether the tensors that the rule reads are saved often enough."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
 from itertools import islice
-from typing import NamedTuple
 
-from watcher.lint.hook import Mode, Schedule, saved_by_any
+from watcher.lint.hook import HookMode, Schedule, saved_by_any
 from watcher.lint.subject import Check, Length, Problem, Reason, Subject
 
+_MAX_STEPS_COUNTED = 1e6
+"""A rule that needs more saved steps than this is not checked: they are counted one by one."""
+_MAX_FIRST_STEPS = 1e9
+_MAX_DISTANCE = 1e18
+"""No run has so many steps. A parameter may have thousands of digits, which no sentence should repeat."""
 
-def _num_steps_apart(subject: Subject) -> Iterator[Problem]:
-    """LossNotDecreasing compares saved steps that lie `num_steps` apart."""
-    run = subject.length
-    if subject.name != "LossNotDecreasing" or run is None or not subject.schedules:
+
+def _steps_apart(subject: Subject) -> Iterator[Problem]:
+    from rules import StepsApart
+
+    run, needed = subject.length, subject.rule and subject.rule.steps_needed()
+    if not isinstance(needed, StepsApart) or run is None or not subject.schedules:
         return
-    apart = subject.number("num_steps")
+    parameter, distance = needed
+    if distance > _MAX_DISTANCE:
+        return
     first = next(saved_by_any(subject.schedules, run.steps), None)
     last = max((s.last(run.steps) or 0 for s in subject.schedules), default=0)
-    if first is None or last - first < apart:
-        sentence = f"{_saved(subject, run)}; the rule compares steps that lie {apart:g} apart (num_steps)"
-        if apart < run.steps:
-            yield Problem(Reason.TOO_FEW_STEPS, sentence, _save(subject, int(apart)))
-        else:
-            yield Problem(Reason.TOO_FEW_STEPS, sentence, f"set num_steps well below {run.steps}")
-
-
-class _Needed(NamedTuple):
-    """How many saved steps the first verdict takes."""
-
-    parameter: str
-    beyond: int
-    """So many more than the parameter says."""
-
-
-_NEEDED = {
-    "UnchangedTensor": _Needed("num_steps", 0),
-    "Overfit": _Needed("patience", 0),
-    "Overtraining": _Needed("patience_validation", 1),
-}
+    if first is None or last - first < distance:
+        sentence = f"{_saved(subject, run)}; the rule compares steps that are {distance} apart ({parameter})"
+        lower = f"set {parameter} well below {run.steps}"
+        fix = _save(subject, distance) if distance < run.steps else lower
+        yield Problem(Reason.TOO_FEW_STEPS, sentence, fix)
 
 
 def _enough_steps(subject: Subject) -> Iterator[Problem]:
-    run = subject.length
-    if run is None or subject.name not in _NEEDED or not subject.schedules:
+    from rules import SavedSteps
+
+    run, needed = subject.length, subject.rule and subject.rule.steps_needed()
+    if not isinstance(needed, SavedSteps) or run is None or not subject.schedules:
         return
-    parameter, beyond = _NEEDED[subject.name]
-    needed = subject.number(parameter) + beyond
-    if not needed < 1e6:  # or it is no number
+    parameter, number = needed
+    if number >= _MAX_STEPS_COUNTED:
         return
-    have = sum(1 for _ in islice(saved_by_any(subject.schedules, run.steps), int(needed)))
-    if have < needed:
-        sentence = f"{_saved(subject, run)}; the rule needs {needed:g} of them ({parameter})"
-        if needed <= run.steps:
-            mend = _save(subject, max((run.steps - 1) // max(int(needed) - 1, 1), 1))
+    have = sum(1 for _ in islice(saved_by_any(subject.schedules, run.steps), number))
+    if have < number:
+        sentence = f"{_saved(subject, run)}; the rule needs {number} of them ({parameter})"
+        if number <= run.steps:
+            fix = _save(subject, max((run.steps - 1) // max(number - 1, 1), 1))
         else:
-            mend = f"set {parameter} well below {run.steps}"
-        yield Problem(Reason.TOO_FEW_STEPS, sentence, mend)
-
-
-_ON_THE_WAY = frozenset(
-    {"AllZero", "ClassImbalance", "Confusion", "DeadRelu", "ExplodingTensor", "FeatureImportanceOverweight"}
-    | {"SaturatedActivation", "TensorVariance", "TreeDepth", "VanishingGradient", "WeightUpdateRatio"}
-)
-"""Rules about how a model develops: one look at step 0 tells nothing, and WeightUpdateRatio not even that."""
+            fix = f"set {parameter} well below {run.steps}"
+        yield Problem(Reason.TOO_FEW_STEPS, sentence, fix)
 
 
 def _more_than_the_first_step(subject: Subject) -> Iterator[Problem]:
     run = subject.length
-    if run is None or run.steps < 2 or subject.name not in _ON_THE_WAY or not subject.schedules:
+    if subject.rule is None or not subject.rule.judges_progress:
+        return
+    if run is None or run.steps < 2 or not subject.schedules:
         return
     if len(list(islice(saved_by_any(subject.schedules, run.steps), 2))) < 2:
-        sentence = f"{_saved(subject, run)}: the rule sees nothing of how the model develops"
+        sentence = f"{_saved(subject, run)}: the rule cannot see how the model develops"
         yield Problem(Reason.FIRST_STEP_ONLY, sentence, _save(subject, max((run.steps - 1) // 10, 1)))
 
 
-def _interval_is_num_steps(subject: Subject) -> Iterator[Problem]:
-    """AWS wants `train.save_interval` to be `num_steps`; where it is larger, nothing is ever compared."""
-    if subject.name != "WeightUpdateRatio" or not subject.text("num_steps"):
+def _same_interval(subject: Subject) -> Iterator[Problem]:
+    """With a larger save_interval than the rule's own, no two saved steps are compared."""
+    from rules import SameInterval
+
+    needed = subject.rule and subject.rule.steps_needed()
+    if not isinstance(needed, SameInterval):
         return
-    num_steps = subject.number("num_steps")
-    schedules = subject.hook.schedules(subject.collections, (Mode.GLOBAL, Mode.TRAIN))
+    parameter, interval = needed
+    if interval > _MAX_DISTANCE:
+        return
+    schedules = subject.hook.schedules(subject.collections, (HookMode.GLOBAL, HookMode.TRAIN))
     intervals = {schedule.interval for schedule in schedules}
-    steps_of_their_own = any(schedule.steps for schedule in schedules)
-    if intervals and not steps_of_their_own and num_steps not in intervals and not math.isnan(num_steps):
+    explicit_steps = any(schedule.steps for schedule in schedules)
+    if intervals and not explicit_steps and interval not in intervals:
         closest = min(intervals)
         effect = (
             "no two saved steps lie so close together, so none are compared"
-            if closest > num_steps
-            else "Debugger wants both to be the same, and compares other steps than num_steps says"
+            if closest > interval
+            else f"Debugger wants both to be the same, and compares other steps than {parameter} says"
         )
-        sentence = f"weights are saved every {closest} steps, and num_steps is {num_steps:g}: {effect}"
-        yield Problem(Reason.INTERVAL_IS_NOT_NUM_STEPS, sentence, _save(subject, int(num_steps), "train."))
+        names = ", ".join(subject.collections)
+        sentence = f"{names} are saved every {closest} steps, and {parameter} is {interval}: {effect}"
+        yield Problem(Reason.INTERVAL_IS_NOT_NUM_STEPS, sentence, _save(subject, interval, "train."))
 
 
 def _first_steps(subject: Subject) -> Iterator[Problem]:
-    """PoorWeightInitialization looks at the first `steps` steps only."""
-    if subject.name != "PoorWeightInitialization" or subject.framework is None:
+    from rules import FirstSteps
+
+    needed = subject.rule and subject.rule.steps_needed()
+    if not isinstance(needed, FirstSteps) or subject.framework is None:
         return
-    steps = subject.number("steps")
-    if not 1 < steps < 1e9:
+    parameter, number = needed
+    if not 1 < number < _MAX_FIRST_STEPS:
         return
-    schedules = subject.hook.schedules((), (Mode.GLOBAL, Mode.TRAIN))
-    saved = len(list(islice(saved_by_any(schedules, math.ceil(steps)), 2)))
+    schedules = subject.hook.schedules((), (HookMode.GLOBAL, HookMode.TRAIN))
+    saved = len(list(islice(saved_by_any(schedules, math.ceil(number)), 2)))
     if saved < 2:
         sentence = (
-            f"only the first {steps:g} steps are looked at (steps), and with {_interval(schedules)} "
-            f"{'one' if saved else 'none'} of them is saved: whether the loss falls cannot be seen"
+            f"the rule looks only at the first {number:g} steps ({parameter}), and with "
+            f"{_interval(schedules)} {'one' if saved else 'none'} of them is saved: it cannot see whether "
+            "the loss falls"
         )
-        mend = 'set "save_interval": "1" and an "end_step" for the collections that the rule reads'
-        yield Problem(Reason.TOO_FEW_STEPS, sentence, mend)
+        fix = 'set "save_interval": "1" and an "end_step" for the collections that the rule reads'
+        yield Problem(Reason.TOO_FEW_STEPS, sentence, fix)
 
 
 def _saved(subject: Subject, run: Length) -> str:
     steps = list(islice(saved_by_any(subject.schedules, run.steps), 4))
     shown = ", ".join(str(step) for step in steps[:3]) + (" …" if len(steps) > 3 else "")
     what = f"only step {shown} is" if len(steps) == 1 else f"the steps {shown} are" if steps else "no step is"
-    return f"of the run's {run.steps} steps ({run.told_by}) {what} saved with {_interval(subject.schedules)}"
+    return f"of the run's {run.steps} steps ({run.source}) {what} saved with {_interval(subject.schedules)}"
 
 
 def _interval(schedules: set[Schedule]) -> str:
@@ -131,9 +128,9 @@ def _save(subject: Subject, interval: int, mode: str = "") -> str:
 
 
 CHECKS: tuple[Check, ...] = (
-    _num_steps_apart,
+    _steps_apart,
     _enough_steps,
-    _interval_is_num_steps,
+    _same_interval,
     _more_than_the_first_step,
     _first_steps,
 )

@@ -80,9 +80,9 @@ def framework(image: str) -> Framework | None:
     return _REPOSITORIES.get(repository)
 
 
-class Mode(StrEnum):
-    """smdebug's `ModeKeys` as parameters name them; that of `rules` comes with numpy. Each counts its own
-    steps. XGBoost saves everything as GLOBAL."""
+class HookMode(StrEnum):
+    """smdebug's `ModeKeys`, as the hook's parameters name them (`train.save_interval`). Each mode counts its
+    own steps. XGBoost saves everything as GLOBAL."""
 
     GLOBAL = "global"
     TRAIN = "train"
@@ -193,12 +193,12 @@ class Hook:
         return tuple(self._regexes.get(collection, ()))
 
     def fault(self) -> tuple[str, str] | None:
-        """Why smdebug cannot work with this configuration, and the mend; None where it can."""
+        """Why smdebug cannot work with this configuration, and how to fix it; None if it can."""
         for name in self.configured:
             if name not in self.built_in and name not in self._regexes:
                 close = get_close_matches(name, sorted(self.built_in), n=1)
-                mend = f"give {name} an include_regex" + (f", or did you mean {close[0]}?" if close else "")
-                return f"the collection {name} is none of smdebug's own and has no include_regex", mend
+                fix = f"give {name} an include_regex" + (f", or did you mean {close[0]}?" if close else "")
+                return f"the collection {name} is none of smdebug's own and has no include_regex", fix
         for regex in (regex for regexes in self._regexes.values() for regex in regexes):
             try:
                 re.compile(regex)
@@ -224,7 +224,7 @@ class Hook:
         """Whether the inputs or outputs of some layer may be saved."""
         return any(self._may_share(saved, "layers") for saved in self.saved)
 
-    def schedules(self, collections: Iterable[str], modes: Iterable[Mode] = Mode) -> set[Schedule]:
+    def schedules(self, collections: Iterable[str], modes: Iterable[HookMode] = HookMode) -> set[Schedule]:
         """When tensors of these collections may be saved; of any collection, where none is given."""
         wanted = tuple(collections)
         sources = [
@@ -246,8 +246,8 @@ class Hook:
         return everything + own + self.regexes(collection)
 
     @property
-    def _modes(self) -> tuple[Mode, ...]:
-        return (Mode.GLOBAL,) if self.framework is Framework.XGBOOST else tuple(Mode)
+    def _modes(self) -> tuple[HookMode, ...]:
+        return (HookMode.GLOBAL,) if self.framework is Framework.XGBOOST else tuple(HookMode)
 
     def _may_share(self, saved: str, collection: str) -> bool:
         """Whether one tensor may be in both collections."""
@@ -260,7 +260,7 @@ class Hook:
             return True
         return any({saved, collection} <= group for group in _OVERLAPPING)
 
-    def _schedule(self, collection: str, mode: Mode) -> Schedule:
+    def _schedule(self, collection: str, mode: HookMode) -> Schedule:
         """smdebug goes from the hook's parameters to the collection's, a mode's own before the others."""
         if collection in self.configured:
             default, own = UNSTATED_INTERVAL, self.configured[collection]
@@ -271,7 +271,7 @@ class Hook:
         return schedule(merged, default)
 
 
-def _of_mode(parameters: Mapping[str, str], mode: Mode) -> dict[str, str]:
+def _of_mode(parameters: Mapping[str, str], mode: HookMode) -> dict[str, str]:
     """The parameters as they hold for one mode: `train.save_interval` comes before `save_interval`."""
     prefix = f"{mode}."
     own = {key.removeprefix(prefix): text for key, text in parameters.items() if key.startswith(prefix)}

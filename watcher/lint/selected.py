@@ -1,4 +1,4 @@
-"""Whether there is anything among the saved tensors that the rule reads."""
+"""Checks whether the hook saves any tensor that the rule reads."""
 
 from __future__ import annotations
 
@@ -15,19 +15,10 @@ def _unknown_collection(subject: Subject) -> Iterator[Problem]:
         if name not in known:
             close = get_close_matches(name, sorted(known), n=1)
             sentence = (
-                f"the job has no collection {name}, which smdebug takes for an empty one: nothing is read"
+                f"the job has no collection {name}; smdebug takes it for an empty one, so nothing is read"
             )
-            mend = f"did you mean {close[0]}?" if close else f"known are {', '.join(sorted(known))}"
-            yield Problem(Reason.UNKNOWN_COLLECTION, sentence, mend)
-
-
-_LAYERS = {
-    "DeadRelu": "tensor_regex",
-    "SaturatedActivation": "tensor_regex",
-    "NLPSequenceRatio": "tensor_regex",
-    "CheckInputImages": "regex",
-}
-"""Rules that read inputs or outputs of layers, and the parameter that says which."""
+            fix = f"did you mean {close[0]}?" if close else f"known are {', '.join(sorted(known))}"
+            yield Problem(Reason.UNKNOWN_COLLECTION, sentence, fix)
 
 
 def _collection_not_saved(subject: Subject) -> Iterator[Problem]:
@@ -35,13 +26,14 @@ def _collection_not_saved(subject: Subject) -> Iterator[Problem]:
     for name in dict.fromkeys(subject.collections):
         if not subject.hook.may_save(name):
             sentence = f"the rule reads the collection {name}, and the hook saves only {saved}"
-            mend = f'add the collection to the hook: {{"CollectionName": "{name}"}}'
-            yield Problem(Reason.COLLECTION_NOT_SAVED, sentence, mend)
-    by_default = subject.name in _LAYERS and not subject.text(_LAYERS[subject.name])
+            fix = f'add the collection to the hook: {{"CollectionName": "{name}"}}'
+            yield Problem(Reason.COLLECTION_NOT_SAVED, sentence, fix)
+    names = subject.mxnet_names
+    by_default = names and names.only_layers and not subject.text(names.parameter)
     if by_default and not subject.collections and not subject.hook.may_save_layers():
         sentence = f"the rule reads the inputs or outputs of layers, and the hook saves only {saved}"
-        mend = "add a collection with an include_regex that finds them to the hook"
-        yield Problem(Reason.COLLECTION_NOT_SAVED, sentence, mend)
+        fix = "add a collection with an include_regex that finds them to the hook"
+        yield Problem(Reason.COLLECTION_NOT_SAVED, sentence, fix)
 
 
 def _regex_is_a_number(subject: Subject) -> Iterator[Problem]:
@@ -49,41 +41,27 @@ def _regex_is_a_number(subject: Subject) -> Iterator[Problem]:
         for regex in subject.hook.regexes(name):
             if regex.isdigit():
                 sentence = f"include_regex of the collection {name} is {regex}, which finds no tensor"
-                mend = f'"save_interval": "{regex}" was probably meant'
-                yield Problem(Reason.REGEX_IS_A_NUMBER, sentence, mend)
-
-
-_MXNET_NAMES = {
-    ("CheckInputImages", "regex"): ".*hybridsequential0_input_0",
-    ("NLPSequenceRatio", "tensor_regex"): ".*embedding0_input_0",
-    ("DeadRelu", "tensor_regex"): ".*relu_output",
-    ("SaturatedActivation", "tensor_regex"): ".*tanh_input|.*sigmoid_input",
-    ("PoorWeightInitialization", "activation_inputs_regex"): ".*relu_input",
-}
-"""Rules whose default regex names tensors as MXNet does."""
-_POSSIBLE_IN_PYTORCH = frozenset({"DeadRelu", "SaturatedActivation", "PoorWeightInitialization"})
-"""PyTorch's tensors are called after the modules, and torchvision's ReLUs are indeed called `relu`."""
+                fix = f'"save_interval": "{regex}" was probably meant'
+                yield Problem(Reason.REGEX_IS_A_NUMBER, sentence, fix)
 
 
 def _names_of_mxnet(subject: Subject) -> Iterator[Problem]:
-    if subject.framework not in (Framework.TENSORFLOW, Framework.PYTORCH) or subject.collections:
+    names = subject.mxnet_names
+    if names is None or subject.collections or subject.text(names.parameter) not in ("", names.default):
         return
-    if subject.framework is Framework.PYTORCH and subject.name in _POSSIBLE_IN_PYTORCH:
-        return
-    for (rule, parameter), default in _MXNET_NAMES.items():
-        if rule == subject.name and subject.text(parameter) in ("", default):
-            trains = f"the job trains with {subject.framework}"
-            sentence = f"{parameter} is {default}, which is how MXNet calls tensors; {trains}"
-            mend = f"set {parameter} to what {subject.framework} calls them, and save a collection of these"
-            yield Problem(Reason.NO_TENSOR_MATCHES, sentence, mend)
+    fits = (Framework.PYTORCH,) if names.fits_pytorch else ()
+    if subject.framework in {Framework.TENSORFLOW, Framework.PYTORCH}.difference(fits):
+        trains = f"the job trains with {subject.framework}"
+        sentence = f"{names.parameter} is {names.default}, as MXNet names tensors; {trains}"
+        fix = f"set {names.parameter} to the names of {subject.framework}, and save a collection of these"
+        yield Problem(Reason.NO_TENSOR_MATCHES, sentence, fix)
 
 
 def _mode_without_values(subject: Subject) -> Iterator[Problem]:
     mode = subject.text("mode").upper()
-    xgboost = subject.framework is Framework.XGBOOST
-    if subject.name == "LossNotDecreasing" and xgboost and mode in ("EVAL", "TRAIN"):
+    if subject.rule and subject.framework is Framework.XGBOOST and mode in ("EVAL", "TRAIN"):
         sentence = f"mode is {mode}, and XGBoost's hook saves everything in mode GLOBAL"
-        yield Problem(Reason.NO_VALUES_IN_MODE, sentence, 'leave out mode, or set it to "GLOBAL"')
+        yield Problem(Reason.NO_VALUES_IN_MODE, sentence, 'remove mode, or set it to "GLOBAL"')
 
 
 CHECKS: tuple[Check, ...] = (

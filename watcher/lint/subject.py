@@ -1,15 +1,17 @@
-"""What the checks look at, and what they find."""
+"""What the checks read, and what they return."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from enum import StrEnum
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from watcher.lint.hook import Framework, Hook, Mode, Schedule, framework
+from watcher.lint.hook import Framework, Hook, HookMode, Schedule, framework
 from watcher.model import JobSnapshot, RuleConfiguration
+
+if TYPE_CHECKING:
+    from rules import ModelKind, MxnetNames, Rule
 
 
 class Reason(StrEnum):
@@ -28,7 +30,7 @@ class Reason(StrEnum):
     NO_TENSOR_MATCHES = "no_tensor_matches"
     NO_VALUES_IN_MODE = "no_values_in_mode"
     TOO_FEW_STEPS = "too_few_steps"
-    """The steps that are saved are too few for a single verdict."""
+    """Too few steps are saved for a verdict."""
     FIRST_STEP_ONLY = "first_step_only"
     INTERVAL_IS_NOT_NUM_STEPS = "interval_is_not_num_steps"
     RISING_METRIC = "rising_metric"
@@ -37,71 +39,97 @@ class Reason(StrEnum):
 
 
 class Problem(NamedTuple):
-    """A defect of the rule that is being looked at."""
+    """A defect of the rule that is checked."""
 
     reason: Reason
     sentence: str
-    mend: str
+    fix: str
 
 
 class Length(NamedTuple):
     steps: int
-    told_by: str
+    source: str
+    """The hyperparameters that say so."""
 
 
 class Subject:
-    """One rule of a job, with what the checks ask of both."""
+    """One rule of a job, with what the checks need to know about both.
 
-    def __init__(self, job: JobSnapshot, rule: RuleConfiguration) -> None:
-        self.job, self.rule = job, rule
+    The checks never test for the name of a rule: the rule describes itself.
+    """
+
+    def __init__(self, job: JobSnapshot, configuration: RuleConfiguration) -> None:
+        self.job, self.configuration = job, configuration
         self.framework = framework(job.image)
 
     @property
     def name(self) -> str:
-        return self.rule.invokes
+        return self.configuration.invokes
 
     @property
     def custom(self) -> bool:
-        """A rule of the user's own source, whatever it calls itself."""
-        return "source_s3_uri" in self.rule.parameters
+        """Whether it is the user's own source, which may have the name of any rule."""
+        return "source_s3_uri" in self.configuration.parameters
+
+    @cached_property
+    def rule_class(self) -> type[Rule] | None:
+        """How the rule describes itself; None for a custom rule, or one that Watcher does not know."""
+        import rules  # numpy comes with it: only where a job has a rule
+
+        return None if self.custom else rules.known(self.name)
+
+    @cached_property
+    def loaded(self) -> Rule | str | None:
+        """The rule with its parameters, or why it refuses them; None as for `rule_class`."""
+        import rules
+
+        if self.rule_class is None:
+            return None
+        try:
+            return rules.load(self.name, self.configuration.parameters)
+        except rules.RuleError as error:
+            return str(error)
+
+    @property
+    def rule(self) -> Rule | None:
+        """The rule with its parameters; None if there is none, or if it refuses them."""
+        return None if isinstance(self.loaded, str) else self.loaded
+
+    @property
+    def mxnet_names(self) -> MxnetNames | None:
+        return self.rule_class.mxnet_names if self.rule_class else None
+
+    @property
+    def model_kind(self) -> ModelKind | None:
+        """None if the framework is not known."""
+        from rules import ModelKind
+
+        if self.framework is None:
+            return None
+        return ModelKind.TREES if self.framework is Framework.XGBOOST else ModelKind.DEEP_LEARNING
 
     @cached_property
     def hook(self) -> Hook:
-        assert self.job.hook is not None  # noqa: S101 - the first check ends the others where it is
+        assert self.job.hook is not None  # noqa: S101 - else the first check has ended the others
         return Hook(self.job.hook, self.framework)
 
     @property
     def built_in_algorithm(self) -> bool:
-        """SageMaker's own XGBoost: its hyperparameters mean what they say, and no script adds to it."""
+        """Whether it is SageMaker's own XGBoost: no script changes what the hyperparameters mean."""
         return self.framework is Framework.XGBOOST and "sagemaker_program" not in self.job.hyperparameters
 
     def text(self, parameter: str) -> str:
-        return self.rule.parameters.get(parameter, "").strip()
+        return self.configuration.parameters.get(parameter, "").strip()
 
     def names(self, parameter: str) -> tuple[str, ...]:
         return tuple(name.strip() for name in self.text(parameter).split(",") if name.strip())
-
-    def number(self, parameter: str) -> float:
-        """As the rule itself reads it, by default too. For None, and for what is too large for a float, it
-        is NaN, with which no comparison holds."""
-        value = getattr(self._rule.parameters, parameter)
-        try:
-            return math.nan if value is None else float(value)
-        except OverflowError:
-            return math.nan
-
-    @cached_property
-    def _rule(self) -> Any:
-        import rules
-
-        return rules.load(self.name, self.rule.parameters)
 
     def hyperparameter(self, name: str) -> str:
         """The SDK sends a framework's hyperparameters as JSON: a string comes with its quotes."""
         return self.job.hyperparameters.get(name, "").strip().strip("\"'")
 
     def count(self, name: str) -> int:
-        """A hyperparameter that counts something; 0 where it is not there, or nothing to count with."""
+        """A hyperparameter that counts something; 0 if it is missing or not a usable number."""
         try:
             number = float(self.hyperparameter(name))
         except ValueError:
@@ -110,49 +138,24 @@ class Subject:
 
     @cached_property
     def collections(self) -> tuple[str, ...]:
-        """Those that the rule reads by name."""
-        named = self.names("collection_names")
-        match self.name:
-            case "LossNotDecreasing" if not named and not self.text("tensor_regex"):
-                asks = self.text("use_losses_collection").lower() not in ("false", "0")
-                return ("losses",) if asks else ()
-            case "Overfit" | "Overtraining" if not self.text("tensor_regex"):
-                return ("losses",)
-            case "VanishingGradient":
-                return ("gradients",)
-            case "WeightUpdateRatio":
-                return ("weights",)
-        if self.framework is Framework.XGBOOST:
-            named += self._collections_of_xgboost()
-        return named
-
-    def _collections_of_xgboost(self) -> tuple[str, ...]:
-        """XGBoost's hook writes these tensors nowhere else, so reading them by regex is the same."""
-        match self.name:
-            case "TreeDepth":
-                return ("trees",)
-            case "FeatureImportanceOverweight" if not self.text("tensor_regex"):
-                return ("feature_importance",)
-            case "Confusion":
-                roles = ("labels", "predictions")
-                return tuple(self.text(f"{role}_collection") or role for role in roles)
-            case "ClassImbalance" if not (self.text("labels_regex") or self.text("predictions_regex")):
-                return ("labels", "predictions")
-        return ()
+        """The collections that the rule cannot do without."""
+        if self.rule is None:
+            return self.names("collection_names")
+        return self.rule.required_collections(self.model_kind)
 
     @cached_property
     def schedules(self) -> set[Schedule]:
-        """When the tensors that the rule reads may be saved, at the most."""
+        """All schedules by which the tensors that the rule reads may be saved."""
         mode = self.text("mode").lower()
-        modes = (Mode(mode),) if mode in (Mode.TRAIN, Mode.EVAL) else tuple(Mode)
-        by_name_alone = self.collections and not self.text("tensor_regex")
-        if self.name == "LossNotDecreasing" and by_name_alone:
-            return self.hook.schedules((*self.collections, "losses"), modes)
-        return self.hook.schedules(self.collections if by_name_alone else (), modes)
+        modes = (HookMode(mode),) if mode in (HookMode.TRAIN, HookMode.EVAL) else tuple(HookMode)
+        if not self.collections or self.text("tensor_regex"):  # the tensors may be in any collection
+            return self.hook.schedules((), modes)
+        optional = self.rule.optional_collections() if self.rule else ()
+        return self.hook.schedules((*self.collections, *optional), modes)
 
     @cached_property
     def length(self) -> Length | None:
-        """How many steps the run takes at the most, as its hyperparameters tell."""
+        """The number of steps that the run takes at most, according to its hyperparameters."""
         if self.framework is Framework.XGBOOST:
             rounds = self.count("num_round")
             return Length(rounds, "num_round") if rounds else None

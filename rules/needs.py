@@ -1,0 +1,87 @@
+"""What a rule says of itself to those who check a job's configuration before there is a tensor to judge.
+
+Parameters are named as RuleParameters has them, so that a person can be told which one to change.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import NamedTuple
+
+
+class ModelKind(StrEnum):
+    """What is trained: the frameworks save tensors of different kinds."""
+
+    TREES = "XGBoost"
+    DEEP_LEARNING = "deep learning"
+
+
+class MxnetNames(NamedTuple):
+    """The default of this parameter finds tensors by the names that MXNet gives them."""
+
+    parameter: str
+    default: str
+    fits_pytorch: bool = False
+    """PyTorch names tensors after the modules, so the default may fit: torchvision's ReLUs are called
+    `relu`."""
+    only_layers: bool = True
+    """The rule reads nothing but the inputs and outputs of layers that this parameter finds."""
+
+
+class RisingMetrics(NamedTuple):
+    """What goes wrong when a rule about losses is given a metric that should rise, such as accuracy."""
+
+    effect: str
+    """Completes "accuracy should rise; the rule …"."""
+    fix: str = "let the rule read a metric that should fall, such as logloss, rmse or error"
+
+
+class SavedSteps(NamedTuple):
+    """The first verdict takes this number of saved steps."""
+
+    parameter: str
+    number: int
+
+
+class StepsApart(NamedTuple):
+    """The rule compares two saved steps that are at least `distance` steps apart."""
+
+    parameter: str
+    distance: int
+
+
+class SameInterval(NamedTuple):
+    """The rule compares saved steps that are at most `interval` steps apart, and Debugger wants the tensors
+    to be saved at exactly this interval."""
+
+    parameter: str
+    interval: int
+
+
+class FirstSteps(NamedTuple):
+    """The rule looks only at this number of first steps, and needs two of them."""
+
+    parameter: str
+    number: float
+
+
+StepsNeeded = SavedSteps | StepsApart | SameInterval | FirstSteps
+
+
+class Forest(NamedTuple):
+    """What is known about XGBoost's trees before the job trains."""
+
+    max_depth: int
+    """No tree can be deeper."""
+    first_step: int | None
+    """The first step at which the tensors of the rule are saved; None if there is none."""
+    trees_per_step: int
+
+
+class FixedOutcome(NamedTuple):
+    """Parameters that make a rule's verdict the same for all tensors."""
+
+    fires: bool
+    """Whether the rule always fires, or never."""
+    sentence: str
+    fix: str
