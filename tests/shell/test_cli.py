@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import closing
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -156,6 +157,54 @@ def test_help_names_every_command(watcher: Watcher):
     for command in names.split():
         assert f"\n  {command} " in ran.out
     assert "..." not in ran.out.partition("Commands:")[2]  # each fits its line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "where"),
+    [
+        (["stop", "--hlp"], "watcher stop --help"),
+        (["show"], "watcher show --help"),
+        (["sandbox", "--port", "x"], "watcher sandbox --help"),
+        (["shwo"], "watcher --help"),
+        (["--often"], "watcher --help"),
+    ],
+)
+def test_an_error_points_to_the_help_of_its_command(watcher: Watcher, arguments, where):
+    assert watcher(*arguments).err.endswith(f" (see {where})\n")
+
+
+def test_it_says_which_version_it_is(watcher: Watcher):
+    assert watcher("--version") == Ran(0, f"watcher {metadata.version('debugger-watcher')}\n", "")
+
+
+@pytest.mark.parametrize(
+    ("typed", "completions"),
+    [
+        ("watcher st", {"status", "stop"}),
+        ("watcher ", {"run", "check", "sandbox", "demo", "logs"}),
+        ("watcher stop --dr", {"--dry-run"}),
+        ("watcher logs --", {"--rule", "--since", "--follow", "--config"}),
+    ],
+)
+def test_bash_completes_commands_and_options_of_the_installed_script(typed: str, completions: set[str]):
+    script = """
+        eval "$(watcher --show-completion bash)"
+        COMP_WORDS=("$@") COMP_CWORD=$(($# - 1))
+        _watcher_completion watcher
+        echo "${COMPREPLY[@]}"
+    """
+    done = subprocess.run(
+        ["bash", "-c", script, "bash", *typed.split(" ")],
+        env={**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    found = set(done.stdout.split())
+    assert found >= completions
+    assert all(word.startswith(typed.rpartition(" ")[2]) for word in found)
+    assert done.stderr == ""
 
 
 def test_without_a_word_it_shows_its_help(watcher: Watcher):

@@ -1,7 +1,8 @@
-"""The commands. Each reads its words, calls what does the work, and prints; what is heavy is imported late.
+"""The commands. Each parses its arguments, calls the code that does the work, and prints the result. Heavy
+packages are imported only when a command needs them.
 
-Exit codes: 0 fine, 1 something failed or was refused, 2 the command or the configuration is wrong (one line
-says how to mend it).
+Exit codes: 0 success; 1 something failed or was refused; 2 the arguments or the configuration are wrong (one
+line says how to fix them).
 """
 
 from __future__ import annotations
@@ -10,14 +11,16 @@ import gc
 import os
 import sys
 from collections.abc import Sequence
+from typing import Annotated
 
-# Both before anything heavy is imported. Importing and parsing make many objects, none of them garbage; and
-# pydantic, which typer imports, would look through every installed distribution for plugins.
+# Both must run before the imports below. Importing and parsing create many objects and no garbage, so collect
+# less often; and pydantic, which typer imports, would search every installed distribution for plugins.
 gc.set_threshold(50_000)
 os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
 
 import typer
 
+from watcher import __version__
 from watcher.cli.logs import logs
 from watcher.cli.run import check, run
 from watcher.cli.sandbox import demo, sandbox
@@ -28,8 +31,7 @@ from watcher.errors import ConfigError, UsageError, WatcherError
 
 app = typer.Typer(
     name="watcher",
-    help="Watches Amazon SageMaker training jobs and tells people what went wrong.",
-    add_completion=False,
+    help="Watches Amazon SageMaker training jobs and alerts people when one goes wrong.",
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
@@ -37,22 +39,40 @@ for command in (run, check, status, jobs, show, findings, logs, tensors, evaluat
     app.command()(command)
 
 
+def _print_version(value: bool) -> None:
+    if value:
+        typer.echo(f"watcher {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Print the version and exit.", callback=_print_version, is_eager=True),
+    ] = False,
+) -> None: ...
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit code. What a user can cause never ends in a traceback."""
+    """Run one command and return its exit code. No mistake of the user ends in a traceback."""
     words = sys.argv[1:] if arguments is None else list(arguments)
     try:
-        code = app(args=words or ["--help"], standalone_mode=False)
+        # The name is given because shell completion depends on it, under `python -m watcher` too.
+        code = app(args=words or ["--help"], prog_name="watcher", standalone_mode=False)
         sys.stdout.flush()
     except WatcherError as error:
         code = _complain(str(error), 2 if isinstance(error, ConfigError | UsageError) else 1)
     except typer.TyperException as error:
-        code = _complain(f"{error.format_message()} (see watcher --help)", 2)
+        context = getattr(error, "ctx", None)
+        command = context.command_path if context else "watcher"
+        code = _complain(f"{error.format_message()} (see {command} --help)", 2)
     except typer.Abort:
         code = _complain("nothing was done", 1)
     except KeyboardInterrupt:
         code = 130
     except BrokenPipeError:
-        # Whoever read has seen enough. Python would complain at its end if stdout still had a pipe.
+        # The reader has closed the pipe. Python would print an error at exit if stdout still pointed to it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 1
     except OSError as error:
