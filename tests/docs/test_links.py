@@ -9,7 +9,7 @@ import pytest
 from tests.docs.pages import DOCUMENTS, ROOT, anchors, read
 
 NAMES = [str(document.relative_to(ROOT)) for document in DOCUMENTS]
-PATH = re.compile(r"`((?:watcher|rules|tests|deploy|docs|store)/[\w./-]*\w/?)`")
+PATH = re.compile(r"`((?:watcher|rules|tests|deploy|docs|sandbox)/[\w./-]*\w/?|[\w-]+/[\w./-]+\.py)`")
 
 
 @pytest.mark.parametrize("name", NAMES)
