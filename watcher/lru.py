@@ -1,4 +1,4 @@
-"""The last few of something, so that it need not be asked for again."""
+"""A small cache in memory: the least recently used value makes room for a new one."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 
-class Recent(Generic[T]):
-    """By key, the newest `size` values. Safe to use from several threads."""
+class LruCache(Generic[T]):
+    """At most `size` values, by key. Safe to use from several threads."""
 
     def __init__(self, size: int) -> None:
         self._size = size
         self._values: OrderedDict[str, T] = OrderedDict()
+        """Least recently used first."""
         self._lock = threading.Lock()
 
     def put(self, key: str, value: T) -> None:
@@ -26,8 +27,11 @@ class Recent(Generic[T]):
 
     def get(self, key: str) -> T | None:
         with self._lock:
+            if key in self._values:
+                self._values.move_to_end(key)
             return self._values.get(key)
 
     def pop(self, key: str) -> T | None:
+        """Remove a value and return it."""
         with self._lock:
             return self._values.pop(key, None)

@@ -8,7 +8,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from pydantic import TypeAdapter
 from structlog.testing import capture_logs
 
 from tests.doubles.cloudwatch import CloudWatchDouble
@@ -29,6 +28,7 @@ from watcher.model import (
 from watcher.policy import evaluated_rules
 from watcher.sandbox.process import Sandbox
 from watcher.store.base import JobRecord
+from watcher.store.documents import EVALUATION
 
 NOW = datetime.now(UTC).replace(second=0, microsecond=0)
 BEGAN = NOW - timedelta(minutes=60)
@@ -75,11 +75,10 @@ class Watched:
 
     def look(self) -> Evaluation:
         """All of them once, through JSON, as a store keeps it; gives that of the last."""
-        stored = TypeAdapter(Evaluation)
         for record, evaluation in self.evaluator.advance_together(
             self.accounts.home, list(self.records.values())
         ):
-            kept = stored.validate_json(stored.dump_json(evaluation))
+            kept = EVALUATION.validate_json(EVALUATION.dump_json(evaluation))
             self.records[record.snapshot.name] = replace(record, evaluation=kept)
         return kept
 

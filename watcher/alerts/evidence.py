@@ -25,7 +25,7 @@ from watcher.config.settings import Rules
 from watcher.errors import NotFound, WatcherError
 from watcher.logs.rule_log import FAILED, excerpt, local_stream
 from watcher.logs.streams import JobLogs
-from watcher.lru import Recent
+from watcher.lru import LruCache
 from watcher.model import AlertEvidence, Finding, FindingKind, JobSnapshot, Outcome, Reading, RuleSource
 from watcher.policy import evaluated_rules
 
@@ -46,7 +46,7 @@ CURVE = 40
 MOST_CURVES = 6
 MOST_STEPS = 2000
 """Saved steps that are read to find the deciding one; beyond that, reading would cost more than it tells."""
-REMEMBERED = 64
+EVIDENCE_CACHE_SIZE = 64
 
 _MEANS = "Of tensors with several elements, the curve is the mean of their absolute values."
 _CLOUDWATCH = "From the job's metrics in CloudWatch"
@@ -75,15 +75,15 @@ class Gatherer:
         self._rules = rules
         self._clock = clock
         self._logs_of = logs_of
-        self._remembered = Recent[AlertEvidence](REMEMBERED)
+        self._complete = LruCache[AlertEvidence](EVIDENCE_CACHE_SIZE)
 
     def gather(self, finding: Finding, job: JobSnapshot | None) -> AlertEvidence:
         """Never raises for what AWS refuses, and takes at most about PATIENCE seconds."""
-        if known := self._remembered.get(finding.id):
+        if known := self._complete.get(finding.id):
             return known
         evidence = self._gather(finding, job)
         if not evidence.missing:
-            self._remembered.put(finding.id, evidence)
+            self._complete.put(finding.id, evidence)
         return evidence
 
     def _gather(self, finding: Finding, job: JobSnapshot | None) -> AlertEvidence:

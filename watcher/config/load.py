@@ -23,7 +23,7 @@ TEXT_VARIABLE = "WATCHER_TOML"
 """The environment variable that holds the settings themselves, for where a file is awkward to bring along: a
 task on ECS gets it from a parameter or a secret."""
 
-Key = tuple[int | str, ...]
+SettingPath = tuple[int | str, ...]
 
 
 def load(path: Path | None, env: Mapping[str, str]) -> Config:
@@ -84,7 +84,7 @@ def _parse(text: str) -> dict[str, Any]:
 _VARIABLE = re.compile(r"\$\{([^}]*)\}")
 
 
-def _fill_in(value: Any, env: Mapping[str, str], key: Key) -> Any:
+def _fill_in(value: Any, env: Mapping[str, str], key: SettingPath) -> Any:
     """The same value with each `${NAME}` in its strings replaced."""
 
     def variable(match: re.Match[str]) -> str:
@@ -102,7 +102,7 @@ def _fill_in(value: Any, env: Mapping[str, str], key: Key) -> Any:
     return value
 
 
-def _dotted(key: Key) -> str:
+def _dotted(key: SettingPath) -> str:
     """`("route", 1, "stop")` as people write it: `route[1].stop`, counted from 0."""
     return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in key).removeprefix(".")
 
@@ -125,7 +125,7 @@ def _explain(error: ValidationError, document: dict[str, Any]) -> str:
     return f"{_dotted(key)}{shown}: {_mend(detail, key, value)}"
 
 
-def _mend(detail: ErrorDetails, key: Key, value: Any) -> str:
+def _mend(detail: ErrorDetails, key: SettingPath, value: Any) -> str:
     match detail["type"].split("_")[0]:
         case "tuple" if isinstance(value, dict):
             return f"there can be several: write [[{_dotted(key)}]]"
@@ -168,7 +168,7 @@ def _as_toml(value: Any) -> str:
     return str(value)
 
 
-def _annotation(key: Key) -> Any:
+def _annotation(key: SettingPath) -> Any:
     """What the field at this key is declared to hold; None where there is no such field."""
     kind: Any = Config
     for part in key:
@@ -181,13 +181,13 @@ def _annotation(key: Key) -> Any:
     return kind
 
 
-def _may_be_shown(key: Key) -> bool:
+def _may_be_shown(key: SettingPath) -> bool:
     """Not a secret, and not in the place of a section that holds one."""
     kind = _annotation(key)
     return kind is not SecretStr and not (isinstance(kind, type) and issubclass(kind, BaseModel))
 
 
-def _did_you_mean(key: Key) -> str:
+def _did_you_mean(key: SettingPath) -> str:
     known = list(_annotation(key[:-1]).model_fields)
     close = get_close_matches(str(key[-1]), known, n=1)
     if close:

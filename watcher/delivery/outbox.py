@@ -34,7 +34,7 @@ from watcher.errors import (
     install_extra,
 )
 from watcher.jobs.work import Pace
-from watcher.lru import Recent
+from watcher.lru import LruCache
 from watcher.model import AlertEvidence, Delivery, DeliveryKind, DeliveryState, Finding, JobSnapshot
 from watcher.policy import routing
 from watcher.store.base import Store
@@ -56,7 +56,7 @@ LONGEST_WAIT = 30.0
 STORE_PAUSE = 5.0
 JUST_NOW = timedelta(seconds=5)
 """What was found so lately is told with the job as it was then."""
-REMEMBERED = 64
+FINDING_CACHE_SIZE = 64
 GIVE_UP_AFTER = timedelta(hours=24)
 """What is still undelivered then becomes a dead letter."""
 
@@ -79,7 +79,9 @@ class Outbox:
     prices: Mapping[str, float] = field(default_factory=dict)
     _channels: dict[str, Channel] = field(default_factory=dict)
     _left_out: set[tuple[str, str]] = field(default_factory=set)
-    _found: Recent[tuple[Finding, JobSnapshot]] = field(default_factory=lambda: Recent(REMEMBERED))
+    _found: LruCache[tuple[Finding, JobSnapshot]] = field(
+        default_factory=lambda: LruCache(FINDING_CACHE_SIZE)
+    )
     """By the finding's id."""
     _wake: threading.Event = field(default_factory=threading.Event)
     _stopping: threading.Event = field(default_factory=threading.Event)

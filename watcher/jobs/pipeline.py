@@ -11,7 +11,6 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 import structlog
-from pydantic import TypeAdapter
 
 from watcher.arn import job_name
 from watcher.aws.accounts import Accounts
@@ -35,6 +34,7 @@ from watcher.model import (
 )
 from watcher.policy import evaluated_rules, routing
 from watcher.store.base import JobRecord, Look, Store, WatchedJob
+from watcher.store.documents import SNAPSHOT
 
 if TYPE_CHECKING:
     from watcher.instruments import Instruments
@@ -49,8 +49,6 @@ JOB_LEASE = 60.0
 HOLD_AGAIN = (0.1, 0.2, 0.4, 0.8, 1.6, 2.0)
 """Seconds between two attempts to hold a job that somebody else handles. Each is a write to the store, and
 of a job that is much spoken of, many wait at the same time."""
-
-_SNAPSHOT = TypeAdapter(JobSnapshot)
 
 
 @dataclass(slots=True)
@@ -336,7 +334,7 @@ def fingerprint(job: JobSnapshot) -> str:
         outcomes=tuple(o for o in job.outcomes if o.source is RuleSource.DEBUGGER),
         rules=tuple(r for r in job.rules if r.source is RuleSource.DEBUGGER),
     )
-    return hashlib.blake2b(_SNAPSHOT.dump_json(shared), digest_size=16).hexdigest()
+    return hashlib.blake2b(SNAPSHOT.dump_json(shared), digest_size=16).hexdigest()
 
 
 def schedule(job: JobSnapshot, now: datetime, follow: float, spread: float) -> tuple[bool, datetime | None]:

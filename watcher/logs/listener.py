@@ -31,7 +31,7 @@ log = structlog.get_logger(__name__)
 
 CONSEQUENCE = "the logs of its rules are not read until it answers"
 
-Key = tuple[RuleSource, str]
+RuleKey = tuple[RuleSource, str]
 Version = tuple[str, datetime | None]
 
 
@@ -41,11 +41,11 @@ class _Job:
     version: Version
     """Of its record in the store."""
     training_since: datetime | None
-    rules: dict[Key, Outcome]
+    rules: dict[RuleKey, Outcome]
     """Those in progress, of Debugger and its profiler."""
-    fired: set[Key] = field(default_factory=set)
+    fired: set[RuleKey] = field(default_factory=set)
     """The job was looked at again after these said that they fire."""
-    reported: set[Key] = field(default_factory=set)
+    reported: set[RuleKey] = field(default_factory=set)
     """Those that are stuck, and for which there is a finding."""
 
 
@@ -103,7 +103,7 @@ class Listener:
                 self._follow_rules(arn, known.rules if known else {}, job.rules)
 
     def _read_anew(self, snapshot: JobSnapshot, version: Version, known: _Job | None) -> _Job:
-        rules: dict[Key, Outcome] = {
+        rules: dict[RuleKey, Outcome] = {
             (outcome.source, outcome.rule): outcome
             for outcome in snapshot.outcomes
             if outcome.status == IN_PROGRESS and outcome.source is not RuleSource.LOCAL
@@ -113,7 +113,7 @@ class Listener:
         since = _training_since(snapshot, self._clock(), known)
         return replace(known, snapshot=snapshot, version=version, training_since=since, rules=rules)
 
-    def _follow_rules(self, arn: str, before: dict[Key, Outcome], now: dict[Key, Outcome]) -> None:
+    def _follow_rules(self, arn: str, before: dict[RuleKey, Outcome], now: dict[RuleKey, Outcome]) -> None:
         logs = self._rule_logs(arn)
         for rule in now.values():
             if rule.evaluation_job_arn:

@@ -13,7 +13,7 @@ import structlog
 from watcher.aws.links import PROCESSING_LOGS, TRAINING_LOGS
 from watcher.aws.session import Aws, translate
 from watcher.errors import NotFound
-from watcher.lru import Recent
+from watcher.lru import LruCache
 
 if TYPE_CHECKING:
     from types_boto3_logs.type_defs import FilterLogEventsResponseTypeDef
@@ -30,7 +30,8 @@ PAGES_LOOKED_THROUGH = 10
 
 _PREFIX = 26
 """So many characters of the training job's and of the rule's name stand in a rule job's stream."""
-_REMEMBERED = 10_000
+LOG_STREAM_CACHE_SIZE = 10_000
+"""Rules whose log streams are remembered."""
 
 
 class LogEvent(NamedTuple):
@@ -47,7 +48,7 @@ class JobLogs:
 
     def __init__(self, aws: Aws) -> None:
         self._aws = aws
-        self._found = Recent[list[str]](_REMEMBERED)
+        self._found = LruCache[list[str]](LOG_STREAM_CACHE_SIZE)
         """By the rule's processing job."""
 
     def training_stream(self, job: str) -> str:

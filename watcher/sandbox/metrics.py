@@ -121,12 +121,14 @@ def get_metric_data(self: CloudWatchResponse) -> ActionResult:
     return ActionResult(answer)
 
 
-Key = tuple[Any, ...]
+MetricKey = tuple[Any, ...]
 Point = tuple[datetime, float]
 
 
-def _by_metric(data: Iterable[Any], since: datetime, until: datetime) -> Mapping[Key, list[MetricDatum]]:
-    found: defaultdict[Key, list[MetricDatum]] = defaultdict(list)
+def _by_metric(
+    data: Iterable[Any], since: datetime, until: datetime
+) -> Mapping[MetricKey, list[MetricDatum]]:
+    found: defaultdict[MetricKey, list[MetricDatum]] = defaultdict(list)
     for datum in list(data):
         if isinstance(datum, MetricDatum) and since <= datum.timestamp < until:
             dimensions = frozenset((dimension.name, dimension.value) for dimension in datum.dimensions)
@@ -134,7 +136,7 @@ def _by_metric(data: Iterable[Any], since: datetime, until: datetime) -> Mapping
     return found
 
 
-def _averages(query: Record, data: Mapping[Key, list[MetricDatum]]) -> list[Point]:
+def _averages(query: Record, data: Mapping[MetricKey, list[MetricDatum]]) -> list[Point]:
     metric, period = query["MetricStat"]["Metric"], int(query["MetricStat"]["Period"])
     dimensions = frozenset((each["Name"], each["Value"]) for each in metric.get("Dimensions", ()))
     periods: defaultdict[float, list[float]] = defaultdict(list)

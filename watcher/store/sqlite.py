@@ -12,21 +12,27 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 
 from watcher.errors import LeaseLost, StoreError
-from watcher.model import Delivery, Evaluation, Finding, JobSnapshot, Reads
+from watcher.model import Delivery, Finding, Reads
 from watcher.store import schema
 from watcher.store.base import Claimed, JobRecord, Look, StopRecord, WatchedJob
-
-_SNAPSHOT = TypeAdapter(JobSnapshot)
-_FINDING = TypeAdapter(Finding)
-_DELIVERY = TypeAdapter(Delivery)
-_EVALUATION = TypeAdapter(Evaluation)
+from watcher.store.documents import (
+    DELIVERY,
+    EVALUATION,
+    FINDING,
+    SNAPSHOT,
+    as_optional_text,
+    as_text,
+    from_optional_text,
+    from_text,
+    job_record,
+)
 
 _JOBS = "SELECT * FROM jobs LEFT JOIN evaluations ON job_arn = arn"
 
@@ -115,8 +121,8 @@ class SqliteStore:
                     {
                         "arn": arn,
                         "owner": owner,
-                        "until": _text(now + timedelta(seconds=lease)),
-                        "now": _text(now),
+                        "until": as_text(now + timedelta(seconds=lease)),
+                        "now": as_text(now),
                     },
                 ).rowcount
             }
@@ -139,7 +145,7 @@ class SqliteStore:
                 "SELECT arn, name, status, fingerprint, describe_at FROM jobs WHERE watching ORDER BY arn"
             )
             return [
-                WatchedJob(arn, name, status, fingerprint, _moment(describe_at) if describe_at else None)
+                WatchedJob(arn, name, status, fingerprint, from_optional_text(describe_at))
                 for arn, name, status, fingerprint, describe_at in rows
             ]
 
@@ -165,26 +171,26 @@ class SqliteStore:
             rows = connection.execute(
                 "SELECT job_arn FROM evaluations WHERE reads = ? AND due_at <= ? "
                 "ORDER BY due_at, job_arn LIMIT ?",
-                (reads, _text(now), limit),
+                (reads, as_text(now), limit),
             ).fetchall()
             arns = [row["job_arn"] for row in rows]
             connection.executemany(
                 "UPDATE evaluations SET due_at = ? WHERE job_arn = ?",
-                [(_text(now + timedelta(seconds=lease)), arn) for arn in arns],
+                [(as_text(now + timedelta(seconds=lease)), arn) for arn in arns],
             )
             return arns
 
     def next_evaluation(self) -> datetime | None:
         with self._reading() as connection:
             (due,) = connection.execute("SELECT min(due_at) FROM evaluations").fetchone()
-            return _moment(due) if due else None
+            return from_optional_text(due)
 
     # -- findings ---------------------------------------------------------------------------------
 
     def finding(self, finding_id: str) -> Finding | None:
         with self._reading() as connection:
             row = connection.execute("SELECT finding FROM findings WHERE id = ?", (finding_id,)).fetchone()
-            return _FINDING.validate_json(row["finding"]) if row else None
+            return FINDING.validate_json(row["finding"]) if row else None
 
     def findings(self, job_arn: str | None = None) -> list[Finding]:
         with self._reading() as connection:
@@ -197,7 +203,7 @@ class SqliteStore:
                     "SELECT finding FROM findings WHERE job_arn = ? ORDER BY opened_at DESC, position DESC",
                     (job_arn,),
                 )
-            return [_FINDING.validate_json(row["finding"]) for row in rows]
+            return [FINDING.validate_json(row["finding"]) for row in rows]
 
     # -- deliveries -------------------------------------------------------------------------------
 
@@ -217,8 +223,8 @@ class SqliteStore:
                 """,
                 {
                     "owner": owner,
-                    "now": _text(now),
-                    "until": _text(now + timedelta(seconds=lease)),
+                    "now": as_text(now),
+                    "until": as_text(now + timedelta(seconds=lease)),
                     "limit": limit,
                 },
             ).fetchall()
@@ -290,8 +296,8 @@ class SqliteStore:
                 {
                     "job_arn": job_arn,
                     "actor": actor,
-                    "now": _text(now),
-                    "hour_ago": _text(now - timedelta(hours=1)),
+                    "now": as_text(now),
+                    "hour_ago": as_text(now - timedelta(hours=1)),
                     "max_per_hour": max_per_hour,
                 },
             )
@@ -301,7 +307,7 @@ class SqliteStore:
     def stop_of(self, job_arn: str) -> StopRecord | None:
         with self._reading() as connection:
             row = connection.execute("SELECT * FROM stops WHERE job_arn = ?", (job_arn,)).fetchone()
-            return StopRecord(row["job_arn"], row["actor"], _moment(row["at"])) if row else None
+            return StopRecord(row["job_arn"], row["actor"], from_text(row["at"])) if row else None
 
     # ---------------------------------------------------------------------------------------------
 
@@ -364,11 +370,11 @@ def _remember(connection: sqlite3.Connection, look: Look) -> list[Finding]:
             "name": snapshot.name,
             "status": snapshot.status,
             "fingerprint": look.fingerprint,
-            "describe_at": _text(look.describe_at) if look.describe_at else None,
+            "describe_at": as_optional_text(look.describe_at),
             "watching": look.watching,
-            "created_at": _text(snapshot.created_at),
-            "seen_at": _text(look.seen_at),
-            "snapshot": _SNAPSHOT.dump_json(snapshot).decode(),
+            "created_at": as_text(snapshot.created_at),
+            "seen_at": as_text(look.seen_at),
+            "snapshot": SNAPSHOT.dump_json(snapshot).decode(),
         },
     )
     if look.evaluation is not None:
@@ -381,8 +387,8 @@ def _remember(connection: sqlite3.Connection, look: Look) -> list[Finding]:
             (
                 snapshot.arn,
                 look.evaluation.reads,
-                _text(look.evaluation.due_at) if look.evaluation.due_at else None,
-                _EVALUATION.dump_json(look.evaluation).decode(),
+                as_optional_text(look.evaluation.due_at),
+                EVALUATION.dump_json(look.evaluation).decode(),
             ),
         )
     new = [finding for finding in look.findings if _add_finding(connection, finding)]
@@ -398,7 +404,7 @@ def _add_finding(connection: sqlite3.Connection, finding: Finding) -> bool:
         INSERT INTO findings (id, job_arn, opened_at, finding) VALUES (?, ?, ?, ?)
         ON CONFLICT (id) DO NOTHING
         """,
-        (finding.id, finding.job_arn, _text(finding.opened_at), _FINDING.dump_json(finding).decode()),
+        (finding.id, finding.job_arn, as_text(finding.opened_at), FINDING.dump_json(finding).decode()),
     )
     return added.rowcount == 1
 
@@ -421,35 +427,20 @@ def _add_deliveries(connection: sqlite3.Connection, deliveries: Sequence[Deliver
 
 def _next_due(connection: sqlite3.Connection) -> datetime | None:
     (due,) = connection.execute("SELECT min(ready_at) FROM heads").fetchone()
-    return _moment(due) if due else None
-
-
-def _text(moment: datetime) -> str:
-    return moment.astimezone(UTC).isoformat(timespec="microseconds")
-
-
-def _moment(text: str) -> datetime:
-    return datetime.fromisoformat(text)
+    return from_optional_text(due)
 
 
 def _columns(delivery: Delivery) -> dict[str, Any]:
-    values = _DELIVERY.dump_python(delivery)
-    return {name: _text(value) if isinstance(value, datetime) else value for name, value in values.items()}
+    values = DELIVERY.dump_python(delivery)
+    return {name: as_text(value) if isinstance(value, datetime) else value for name, value in values.items()}
 
 
 def _delivery(row: sqlite3.Row) -> Delivery:
-    return _DELIVERY.validate_python(dict(row))
+    return DELIVERY.validate_python(dict(row))
 
 
 def _job_record(row: sqlite3.Row) -> JobRecord:
-    return JobRecord(
-        snapshot=_SNAPSHOT.validate_json(row["snapshot"]),
-        first_seen_at=_moment(row["first_seen_at"]),
-        changed_at=_moment(row["changed_at"]),
-        watching=bool(row["watching"]),
-        describe_at=_moment(row["describe_at"]) if row["describe_at"] else None,
-        evaluation=_EVALUATION.validate_json(row["evaluation"]) if row["evaluation"] else None,
-    )
+    return job_record(dict(row), row["snapshot"], row["evaluation"])
 
 
 # -- what is wrong, and how to mend it --------------------------------------------------------------

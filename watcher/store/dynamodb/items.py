@@ -32,12 +32,11 @@ from __future__ import annotations
 
 import time
 import zlib
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
-from pydantic import TypeAdapter
-
-from watcher.model import Delivery, Evaluation, Finding, JobSnapshot
+from watcher.model import Delivery, Finding
+from watcher.store.documents import DELIVERY, FINDING, as_text
 from watcher.store.dynamodb.writes import Item, delete, put
 
 EXPIRES_AT = "expires_at"
@@ -48,11 +47,6 @@ MOST_IN_ITEM = 190_000
 are of a few kB; but SageMaker allows a job 2 MB of rule parameters."""
 PART = 380_000
 """Bytes of a part of a larger one."""
-
-SNAPSHOT = TypeAdapter(JobSnapshot)
-FINDING = TypeAdapter(Finding)
-DELIVERY = TypeAdapter(Delivery)
-EVALUATION = TypeAdapter(Evaluation)
 
 
 def finding_writes(finding: Finding) -> list[Item]:
@@ -133,12 +127,9 @@ def pack(document: bytes) -> bytes:
     return zlib.compress(document)
 
 
-def as_text(moment: datetime) -> str:
-    return moment.astimezone(UTC).isoformat(timespec="microseconds")
-
-
-def as_moment(text: str | None) -> datetime | None:
-    return datetime.fromisoformat(text) if text else None
+def unpack(packed: bytes) -> bytes:
+    """Raises `zlib.error`."""
+    return zlib.decompress(packed)
 
 
 def expiry_after(moment: datetime) -> int:

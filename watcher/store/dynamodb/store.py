@@ -18,25 +18,30 @@ import time
 import uuid
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 
 from watcher.errors import LeaseLost, StoreError
-from watcher.lru import Recent
+from watcher.lru import LruCache
 from watcher.model import Delivery, DeliveryState, Finding, Reads
 from watcher.store.base import Claimed, JobRecord, Look, StopRecord, WatchedJob, settled
-from watcher.store.dynamodb.items import (
+from watcher.store.documents import (
     DELIVERY,
     EVALUATION,
-    EXPIRES_AT,
     FINDING,
     SNAPSHOT,
-    as_moment,
+    as_optional_text,
     as_text,
+    from_optional_text,
+    from_text,
+    job_record,
+)
+from watcher.store.dynamodb.items import (
+    EXPIRES_AT,
     delivery_item,
     document_writes,
     due_writes,
@@ -45,13 +50,14 @@ from watcher.store.dynamodb.items import (
     job_key,
     opened,
     parts,
+    unpack,
 )
 from watcher.store.dynamodb.positions import Positions
 from watcher.store.dynamodb.table import Outrun, Table
 from watcher.store.dynamodb.writes import (
     MOST_ITEMS,
     Item,
-    Key,
+    ItemKey,
     delete,
     fits,
     plain,
@@ -64,8 +70,8 @@ if TYPE_CHECKING:
     from types_boto3_dynamodb import DynamoDBClient
 
 MOST_CLAIMED = MOST_ITEMS // 2
-REMEMBERED = 256
-"""Deliveries: of what was found right now, more than wait to be told at a time."""
+DELIVERY_CACHE_SIZE = 256
+"""More than are usually waiting to be sent at one time."""
 
 T = TypeVar("T")
 
@@ -78,7 +84,7 @@ class DynamoStore:
     ) -> None:
         self._table = Table(dynamodb, table, wait)
         self._positions = Positions()
-        self._deliveries = Recent[Item](REMEMBERED)
+        self._deliveries = LruCache[Item](DELIVERY_CACHE_SIZE)
         """Items as this process wrote them last."""
         self._held: dict[str, list[Item] | None] = {}
         """Of each job that this process holds: its item, if it has one; None where it was not read since."""
@@ -150,7 +156,7 @@ class DynamoStore:
             self._transact(writes)
         return new
 
-    def _known_of(self, looks: Sequence[Look], holder: str) -> dict[Key, Item]:
+    def _known_of(self, looks: Sequence[Look], holder: str) -> dict[ItemKey, Item]:
         """What a commit changes, as far as it is there. What is held is not read twice; then no finding is
         expected to be there, and where one is, the next attempt reads it."""
         arns = [look.snapshot.arn for look in looks]
@@ -172,7 +178,7 @@ class DynamoStore:
             "sk": "JOB",
             "name": look.snapshot.name,
             "fingerprint": look.fingerprint,
-            "describe_at": as_text(look.describe_at) if look.describe_at else None,
+            "describe_at": as_optional_text(look.describe_at),
             "watching": int(look.watching),
             "first_seen_at": before["first_seen_at"] if before else as_text(look.seen_at),
             "changed_at": before["changed_at"] if before and unchanged else as_text(look.seen_at),
@@ -208,7 +214,7 @@ class DynamoStore:
                 name=item["name"],
                 status=item["status"],
                 fingerprint=item["fingerprint"],
-                describe_at=as_moment(item.get("describe_at")),
+                describe_at=from_optional_text(item.get("describe_at")),
             )
             for item in self._table.query("WATCHING")
         ]
@@ -263,13 +269,13 @@ class DynamoStore:
 
     def next_evaluation(self) -> datetime | None:
         firsts = [next(self._table.query(f"EVALUATIONS#{reads}", limit=1), None) for reads in Reads]
-        return min((datetime.fromisoformat(f["sk"].partition("#")[0]) for f in firsts if f), default=None)
+        return min((from_text(f["sk"].partition("#")[0]) for f in firsts if f), default=None)
 
     # -- findings ---------------------------------------------------------------------------------
 
     def finding(self, finding_id: str) -> Finding | None:
         item = self._table.get((f"FINDING#{finding_id}", "FINDING"))
-        return self._parsed(FINDING, item["finding"]) if item else None
+        return self._finding(item) if item else None
 
     def findings(self, job_arn: str | None = None) -> list[Finding]:
         if job_arn is None:
@@ -277,7 +283,7 @@ class DynamoStore:
         else:
             items = list(self._table.query(job_key(job_arn), prefix="FINDING#"))
         items.sort(key=lambda item: item["position"])
-        found: list[Finding] = [self._parsed(FINDING, item["finding"]) for item in reversed(items)]
+        found = [self._finding(item) for item in reversed(items)]
         return sorted(found, key=lambda finding: finding.opened_at, reverse=True)
 
     # -- deliveries -------------------------------------------------------------------------------
@@ -291,7 +297,9 @@ class DynamoStore:
             _as_far_as_it_goes(each for batch in batches for each in self._claim(batch, owner, until))
         )
         again = [as_text(until) if head["sk"] in taken else head["ready_at"] for head in heads]
-        return Claimed([taken[position] for position in sorted(taken)], as_moment(min(again, default=None)))
+        return Claimed(
+            [taken[position] for position in sorted(taken)], from_optional_text(min(again, default=None))
+        )
 
     def _claim(self, heads: Sequence[Item], owner: str, until: datetime) -> Iterator[tuple[str, Delivery]]:
         """All at once, or as many as nobody else was first at. With their positions."""
@@ -368,7 +376,7 @@ class DynamoStore:
         return self._table.retried(attempt)
 
     def next_due(self) -> datetime | None:
-        return min((datetime.fromisoformat(head["ready_at"]) for head in self._heads()), default=None)
+        return min((from_text(head["ready_at"]) for head in self._heads()), default=None)
 
     def deliveries(self, finding_id: str | None = None) -> list[Delivery]:
         if finding_id is None:
@@ -448,7 +456,7 @@ class DynamoStore:
 
     def stop_of(self, job_arn: str) -> StopRecord | None:
         item = self._table.get((f"STOP#{job_arn}", "STOP"))
-        return StopRecord(job_arn, item["actor"], datetime.fromisoformat(item["at"])) if item else None
+        return StopRecord(job_arn, item["actor"], from_text(item["at"])) if item else None
 
     # ---------------------------------------------------------------------------------------------
 
@@ -479,15 +487,9 @@ class DynamoStore:
     # -- items and values -------------------------------------------------------------------------
 
     def _record(self, item: Item) -> JobRecord:
-        packed = self._document(item, "evaluation")
-        return JobRecord(
-            snapshot=self._parsed(SNAPSHOT, self._document(item, "snapshot")),
-            first_seen_at=datetime.fromisoformat(item["first_seen_at"]),
-            changed_at=datetime.fromisoformat(item["changed_at"]),
-            watching=bool(item["watching"]),
-            describe_at=as_moment(item.get("describe_at")),
-            evaluation=self._parsed(EVALUATION, packed) if packed else None,
-        )
+        snapshot, evaluation = self._document(item, "snapshot"), self._document(item, "evaluation")
+        with self._understood():
+            return job_record(item, unpack(snapshot), unpack(evaluation) if evaluation else None)
 
     def _document(self, item: Item, name: str) -> bytes:
         """Raises `Outrun` where another process has just written a new one in its place."""
@@ -501,12 +503,17 @@ class DynamoStore:
         return b"".join(found[key]["part"] for key in keys)
 
     def _delivery(self, item: Item) -> Delivery:
-        found: Delivery = self._parsed(DELIVERY, item["delivery"])
-        return found
+        with self._understood():
+            return DELIVERY.validate_json(unpack(item["delivery"]))
 
-    def _parsed(self, kind: TypeAdapter[Any], packed: bytes) -> Any:
+    def _finding(self, item: Item) -> Finding:
+        with self._understood():
+            return FINDING.validate_json(unpack(item["finding"]))
+
+    @contextmanager
+    def _understood(self) -> Iterator[None]:
         try:
-            return kind.validate_json(zlib.decompress(packed))
+            yield
         except (ValidationError, zlib.error) as error:
             raise StoreError(
                 f"table {self._table.name}: an item in it cannot be understood ({error}); restore a backup, "

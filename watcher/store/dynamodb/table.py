@@ -14,7 +14,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from watcher.errors import StoreError
 from watcher.store.dynamodb.coalesce import Coalesced
-from watcher.store.dynamodb.writes import Item, Key, attributes, fitting, key_attributes, plain
+from watcher.store.dynamodb.writes import Item, ItemKey, attributes, fitting, key_attributes, plain
 
 if TYPE_CHECKING:
     from types_boto3_dynamodb import DynamoDBClient
@@ -121,13 +121,13 @@ class Table:
 
     # -- reads ------------------------------------------------------------------------------------
 
-    def get(self, key: Key) -> Item | None:
+    def get(self, key: ItemKey) -> Item | None:
         return self._reads.ask(key)
 
-    def get_many(self, keys: Iterable[Key]) -> dict[Key, Item]:
+    def get_many(self, keys: Iterable[ItemKey]) -> dict[ItemKey, Item]:
         """Those that are there."""
         wanted = list(dict.fromkeys(keys))
-        found: dict[Key, Item] = {}
+        found: dict[ItemKey, Item] = {}
         while wanted:
             batch, wanted = wanted[:MOST_READ], wanted[MOST_READ:]
             asked: Any = {"Keys": [key_attributes(key) for key in batch], "ConsistentRead": True}
@@ -141,7 +141,7 @@ class Table:
                 wanted += [(key["pk"]["S"], key["sk"]["S"]) for key in left["Keys"]]
         return found
 
-    def _read_together(self, keys: Sequence[Key]) -> list[Item | None]:
+    def _read_together(self, keys: Sequence[ItemKey]) -> list[Item | None]:
         if len(keys) > 1:
             found = self.get_many(keys)
             return [dict(found[key]) if key in found else None for key in keys]  # to each its own

@@ -12,7 +12,7 @@ MOST_BYTES = 3_500_000
 
 Item = dict[str, Any]
 """Attributes that are strings, whole numbers or bytes; or a write, as `TransactWriteItems` takes it."""
-Key = tuple[str, str]
+ItemKey = tuple[str, str]
 
 
 def put_if_version(item: Item, version: int | None) -> Item:
@@ -28,7 +28,7 @@ def put(item: Item, condition: str = "", values: Mapping[str, Any] | None = None
     return {"Put": members | _condition(condition, {**item, **(values or {})})}
 
 
-def delete(key: Key, condition: str = "", values: Mapping[str, Any] | None = None) -> Item:
+def delete(key: ItemKey, condition: str = "", values: Mapping[str, Any] | None = None) -> Item:
     return {"Delete": {"Key": key_attributes(key)} | _condition(condition, values or {})}
 
 
@@ -47,7 +47,7 @@ def _condition(condition: str, values: Mapping[str, Any]) -> Item:
 
 def fitting(transactions: Sequence[Sequence[Item]]) -> int:
     """How many of these one can hold, from the first on; it takes an item once."""
-    keys: set[Key] = set()
+    keys: set[ItemKey] = set()
     size = 0
     for number, writes in enumerate(transactions):
         size += sum(map(_size, writes))
@@ -63,7 +63,7 @@ def fits(writes: Sequence[Item]) -> bool:
     return len(writes) <= MOST_ITEMS and sum(map(_size, writes)) <= MOST_BYTES
 
 
-def written_key(write: Item) -> Key:
+def written_key(write: Item) -> ItemKey:
     ((_, members),) = write.items()
     key = members.get("Key") or members["Item"]
     return key["pk"]["S"], key["sk"]["S"]
@@ -95,5 +95,5 @@ def plain(attributes: Mapping[str, Any]) -> Item:
     }
 
 
-def key_attributes(key: Key) -> dict[str, Any]:
+def key_attributes(key: ItemKey) -> dict[str, Any]:
     return attributes({"pk": key[0], "sk": key[1]})

@@ -1,0 +1,48 @@
+"""How values become text and back: the JSON documents, and the times, that every store on a disk keeps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from watcher.model import Delivery, Evaluation, Finding, JobSnapshot
+from watcher.store.base import JobRecord
+
+SNAPSHOT = TypeAdapter(JobSnapshot)
+EVALUATION = TypeAdapter(Evaluation)
+FINDING = TypeAdapter(Finding)
+DELIVERY = TypeAdapter(Delivery)
+
+
+def job_record(
+    columns: Mapping[str, Any], snapshot: bytes | str, evaluation: bytes | str | None
+) -> JobRecord:
+    """From the two documents and what is stored next to them. Raises pydantic's `ValidationError`."""
+    return JobRecord(
+        snapshot=SNAPSHOT.validate_json(snapshot),
+        first_seen_at=from_text(columns["first_seen_at"]),
+        changed_at=from_text(columns["changed_at"]),
+        watching=bool(columns["watching"]),
+        describe_at=from_optional_text(columns.get("describe_at")),
+        evaluation=EVALUATION.validate_json(evaluation) if evaluation else None,
+    )
+
+
+def as_text(moment: datetime) -> str:
+    """ISO 8601 in UTC, always with microseconds: all have the same length, and sort as the times do."""
+    return moment.astimezone(UTC).isoformat(timespec="microseconds")
+
+
+def as_optional_text(moment: datetime | None) -> str | None:
+    return as_text(moment) if moment else None
+
+
+def from_text(text: str) -> datetime:
+    return datetime.fromisoformat(text)
+
+
+def from_optional_text(text: str | None) -> datetime | None:
+    return from_text(text) if text else None
