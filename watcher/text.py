@@ -17,6 +17,11 @@ def printable(text: str) -> str:
     return _UNPRINTABLE.sub("", lines).strip("\n")
 
 
+def truncated(text: str, limit: int, end: str = "…") -> str:
+    """At most `limit` characters; a text that is longer ends in `end`."""
+    return text if len(text) <= limit else text[: limit - len(end)] + end
+
+
 def ago(then: datetime | None, now: datetime) -> str:
     """How long ago, in the unit people would use. A moment to come (a clock that lags) is just now."""
     if then is None:

@@ -235,7 +235,7 @@ def test_no_answer_in_time_leaves_open_whether_the_message_arrived(receiver: Web
     error = refusal(receiver, timeout=0.2)
     assert isinstance(error, Retry)
     assert error.uncertain
-    assert "no answer in time" in str(error)
+    assert "did not answer in time" in str(error)
 
 
 def test_a_refused_connection_carried_nothing() -> None:

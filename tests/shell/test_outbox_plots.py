@@ -53,7 +53,9 @@ def slack(clock: Clock) -> Iterator[SlackDouble]:
 
 @pytest.fixture
 def outbox(store: Store, clock: Clock, slack: SlackDouble) -> Outbox:
-    return with_curve(store, clock, lambda to: SlackChannel(slack.token, "#alerts", slack.api_url, timeout=1))
+    return with_curve(
+        store, clock, lambda to: SlackChannel(slack.token, "#alerts", slack.api_url, timeout_s=1)
+    )
 
 
 def with_curve(store: Store, clock: Clock, open_channel: Callable[[str], Channel]) -> Outbox:

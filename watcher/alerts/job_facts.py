@@ -10,12 +10,12 @@ from itertools import islice
 from watcher.alerts.cost import Spend, remaining, runtime, spend
 from watcher.alerts.hyperparameters import public, telling
 from watcher.model import JobSnapshot
-from watcher.text import duration
+from watcher.text import duration, truncated
 
-MOST_LISTED = 8
-"""Hyperparameters, and tags, in a message for people; a program gets them all."""
-VALUE_LIMIT = 40
-"""In characters, there."""
+LISTED_LIMIT = 8
+"""Hyperparameters, and tags, in a message for people; a webhook gets all of them."""
+LISTED_TEXT_LIMIT = 40
+"""Characters of a listed name, and of a listed value."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,10 +98,9 @@ def _own(tags: Mapping[str, str]) -> dict[str, str]:
 
 
 def _listed(named: Mapping[str, str]) -> str:
-    shown = [f"{_cut(name)} = {_cut(value)}" for name, value in islice(named.items(), MOST_LISTED)]
+    shown = [
+        f"{truncated(name, LISTED_TEXT_LIMIT)} = {truncated(value, LISTED_TEXT_LIMIT)}"
+        for name, value in islice(named.items(), LISTED_LIMIT)
+    ]
     more = len(named) - len(shown)
     return " · ".join([*shown, f"and {more} more"] if more else shown)
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= VALUE_LIMIT else f"{text[: VALUE_LIMIT - 1]}…"

@@ -29,7 +29,7 @@ from watcher.model import (
     RuleSource,
     Severity,
 )
-from watcher.text import printable
+from watcher.text import printable, truncated
 
 TITLE_LIMIT = 140
 """In characters; Slack's header takes 150, and a channel may put a sign before the title."""
@@ -102,7 +102,7 @@ def compose(
     """
     evidence = _printable_evidence(evidence)
     job = _printable_facts(facts(snapshot, prices, now)) if snapshot else None
-    title = _cut(_one_line(kinds.title(finding)), TITLE_LIMIT)
+    title = truncated(_one_line(kinds.title(finding)), TITLE_LIMIT)
     step = "" if finding.step is None else f" at step {finding.step}"
     return Message(
         id=delivery.id,
@@ -281,7 +281,3 @@ def _one_line_each(named: Mapping[str, str]) -> dict[str, str]:
 
 def _one_line(text: str) -> str:
     return " ".join(printable(text).split())
-
-
-def _cut(text: str, limit: int) -> str:
-    return text if len(text) <= limit else text[: limit - 1] + "…"

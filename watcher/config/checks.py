@@ -105,7 +105,14 @@ def _destination_problems(to: str, config: Config) -> Iterator[str]:
     except ConfigError as error:
         yield str(error)
         return
+    if problem := missing_secret(destination, config):
+        yield problem
+
+
+def missing_secret(destination: Destination, config: Config) -> str:
+    """Names the setting that this destination needs and that is not set; empty if there is none."""
     if destination.kind is DestinationKind.SLACK and not config.slack.bot_token:
-        yield f"'{destination}' needs slack.bot_token = \"${{SLACK_BOT_TOKEN}}\""
+        return f"'{destination}' needs slack.bot_token = \"${{SLACK_BOT_TOKEN}}\""
     if destination.kind is DestinationKind.WEBHOOK and not config.webhook.secret:
-        yield f"'{destination}' needs webhook.secret = \"${{WEBHOOK_SECRET}}\", to sign with"
+        return f"'{destination}' needs webhook.secret = \"${{WEBHOOK_SECRET}}\", to sign with"
+    return ""

@@ -15,8 +15,11 @@ from pydantic_core import ErrorDetails
 from watcher.config.checks import contradictions
 from watcher.config.settings import Config
 from watcher.errors import ConfigError
+from watcher.text import truncated
 
 DEFAULT_FILE = Path("watcher.toml")
+SHOWN_VALUE_LIMIT = 60
+"""Characters of a wrong value in an error."""
 """Read from the working directory when no file is named; without it, every setting has its default."""
 
 TEXT_VARIABLE = "WATCHER_TOML"
@@ -160,7 +163,7 @@ def _as_toml(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, str):
-        return f'"{value}"' if len(value) <= 60 else f'"{value[:60]}…"'
+        return f'"{truncated(value, SHOWN_VALUE_LIMIT)}"'
     if isinstance(value, dict):
         return "{…}"
     if isinstance(value, list):

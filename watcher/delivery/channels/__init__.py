@@ -1,10 +1,11 @@
-"""The channels on which a finding reaches people. `base.Channel` is what each of them can do."""
+"""The channels that deliver alerts to people. `base.Channel` is what each of them can do."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from watcher.config.checks import missing_secret
 from watcher.config.destination import Destination, DestinationKind
 from watcher.config.settings import Config
 from watcher.delivery.channels.base import Channel
@@ -17,11 +18,12 @@ if TYPE_CHECKING:
 def open_channel(to: str, config: Config, sns: Callable[[str], SNSClient]) -> Channel:
     """The channel of a destination; `sns` makes a client for a region.
 
-    Raises `ConfigError` where the destination makes no sense, or where its secret is no longer configured
-    (a delivery outlives the configuration under which it was made). Each channel's SDK is imported only
-    where the channel is used.
+    Raises `ConfigError` if the destination is invalid or its secret is no longer configured: a delivery
+    outlives the configuration under which it was made. A channel's SDK is imported when it is first used.
     """
     destination = Destination.parse(to)
+    if problem := missing_secret(destination, config):
+        raise ConfigError(problem)
     match destination.kind:
         case DestinationKind.CONSOLE:
             from watcher.delivery.channels.console import ConsoleChannel
@@ -30,17 +32,12 @@ def open_channel(to: str, config: Config, sns: Callable[[str], SNSClient]) -> Ch
         case DestinationKind.SLACK:
             from watcher.delivery.channels.slack import SlackChannel
 
-            token = config.slack.bot_token.get_secret_value()
-            if not token:
-                raise ConfigError(f"'{destination}' needs slack.bot_token")
-            return SlackChannel(token, destination.address, config.slack.api_url)
+            slack = config.slack
+            return SlackChannel(slack.bot_token.get_secret_value(), destination.address, slack.api_url)
         case DestinationKind.WEBHOOK:
             from watcher.delivery.channels.webhook import WebhookChannel
 
-            secret = config.webhook.secret.get_secret_value()
-            if not secret:
-                raise ConfigError(f"'{destination}' needs webhook.secret, to sign with")
-            return WebhookChannel(destination.address, secret)
+            return WebhookChannel(destination.address, config.webhook.secret.get_secret_value())
         case DestinationKind.SNS:
             from watcher.delivery.channels.sns import SnsChannel
 

@@ -1,7 +1,11 @@
-"""What every channel can do. Adding a channel is adding a file here and a line in `notify.open_channel`."""
+"""What every channel can do.
+
+A new one is a module here, a case in `open_channel`, and a `DestinationKind` with the form of its address.
+"""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import NamedTuple, Protocol, runtime_checkable
 
 from watcher.alerts.message import Message
@@ -10,8 +14,8 @@ from watcher.alerts.message import Message
 class Channel(Protocol):
     """One destination.
 
-    Each method makes one attempt, takes at most about 10 seconds, and raises `Retry` for what may pass
-    or `Undeliverable` for what will not. Retrying is the outbox's business alone.
+    Each method makes one attempt, takes at most about 10 seconds, and raises `Retry` for an error that may
+    pass or `Undeliverable` for one that will not. Only the outbox retries.
     """
 
     def send(self, message: Message) -> str:
@@ -20,36 +24,56 @@ class Channel(Protocol):
 
     @property
     def can_find(self) -> bool:
-        """Whether `find` knows; where not, a message that may be a repetition says so itself."""
+        """Whether `find` can tell; if it cannot, a message that may be a duplicate says so."""
         ...
 
     def find(self, message: Message) -> str | None:
-        """The receipt of this very message where it has already arrived; None where it has not, or
-        where the channel has no way to know."""
+        """The receipt of this message if it has arrived already; None if it has not, or if the channel
+        cannot tell."""
         ...
 
     def update(self, message: Message, receipt: str) -> str:
-        """Tell what became of a finding whose alert has this receipt."""
+        """Report what became of a finding whose alert has this receipt."""
         ...
+
+
+class OneWayChannel(ABC):
+    """A destination that takes messages, and can neither be asked for one nor change one.
+
+    An update is therefore a message of its own.
+    """
+
+    @abstractmethod
+    def send(self, message: Message) -> str: ...
+
+    @property
+    def can_find(self) -> bool:
+        return False
+
+    def find(self, message: Message) -> str | None:  # noqa: ARG002
+        return None
+
+    def update(self, message: Message, receipt: str) -> str:  # noqa: ARG002
+        return self.send(message)
 
 
 class File(NamedTuple):
     name: str
-    """Unique to what it shows, so that it can be found again."""
+    """Unique to its content, so that `has` can find it."""
     title: str
     alt_text: str
-    """For those who cannot see it."""
+    """Describes it to people who cannot see it."""
     content: bytes
 
 
 @runtime_checkable
 class TakesFiles(Protocol):
-    """A channel that can show a file beside an alert. Raises as a `Channel` does."""
+    """A channel that can show a file next to an alert. Raises as a `Channel` does."""
 
     def attach(self, file: File, receipt: str) -> None:
-        """Put it beside the alert that has this receipt."""
+        """Put it next to the alert that has this receipt."""
         ...
 
     def has(self, file: File, receipt: str) -> bool:
-        """Whether it is there already; False where the channel may not be asked."""
+        """Whether it is there already; False if the channel may not be asked."""
         ...

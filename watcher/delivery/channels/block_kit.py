@@ -1,12 +1,14 @@
-"""A message in Slack's Block Kit, so that a phone's first screen says what happened, what it costs, what
-becomes of the job, and where to look; numbers, log and small print follow.
+"""Lays out a message in Slack's Block Kit.
 
-Text from outside stands only in `plain_text` and rich text, which Slack takes literally: nothing in it can
-ping a channel, end a code block or turn into a link. Only the notification's text is mrkdwn, and escaped.
+The first screen of a phone says what happened, what it costs, what becomes of the job, and where to look;
+numbers, log and small print follow.
 
-Limits (Slack's reference of blocks): 50 blocks a message, 150 characters a header, 3,000 characters another
-text. Rich text has no limit of its own there, and is kept to the same 3,000. A section's fields would stand
-in two columns, which a phone puts below each other: one line for label and value is half as long.
+Text from outside goes only into `plain_text` and rich text, which Slack shows literally: it cannot ping a
+channel, end a code block or become a link. Only the notification's text is mrkdwn, and it is escaped.
+
+Limits (from Slack's reference of blocks): 50 blocks in a message, 150 characters in a header, 3,000 in any
+other text. Rich text has no documented limit, and is kept to 3,000 as well. Label and value share a line,
+because a phone would show the two columns of a section's fields one below the other.
 """
 
 from __future__ import annotations
@@ -16,10 +18,14 @@ from typing import Any
 
 from watcher.alerts.message import REPEATED, Message, missing_line, values_table
 from watcher.model import Severity
+from watcher.text import truncated
 
 Block = dict[str, Any]
 
 TEXT_LIMIT = 3000
+"""Characters in one text."""
+NOTIFICATION_LIMIT = 1000
+"""Characters, before escaping; a phone shows far fewer."""
 
 _SIGNS = {Severity.CRITICAL: "🔴", Severity.WARNING: "🟠", Severity.INFO: "🟢"}
 
@@ -29,8 +35,9 @@ def blocks(message: Message) -> list[Block]:
 
 
 def notification(message: Message) -> str:
-    """The line that a phone shows, in mrkdwn."""
-    return _head(message.text, 1000).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    """The line that a phone's notification shows, in mrkdwn."""
+    text = truncated(message.text, NOTIFICATION_LIMIT)
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 def _blocks(message: Message) -> Iterator[Block]:
@@ -46,18 +53,18 @@ def _blocks(message: Message) -> Iterator[Block]:
         yield _rich(_section(*_lines(message.fields)))
     if message.advice:
         yield _rich(_section(_text(message.advice)))
-    # A URL that is cut leads nowhere.
+    # A truncated URL leads nowhere.
     if links := [link for link in message.links if len(link[1]) <= TEXT_LIMIT]:
         yield _rich(_section(*_link_line(links)))
     if table := values_table(evidence):
-        yield _rich(_preformatted(_head(table, TEXT_LIMIT)))
+        yield _rich(_preformatted(truncated(table, TEXT_LIMIT)))
     if excerpt := _tail(evidence.log_lines, TEXT_LIMIT):
         yield _rich(_section(_text(message.log_label, bold=True)), _preformatted(excerpt))
     small_print = [f"{label}: {value}" for label, value in message.particulars]
     if missing := missing_line(evidence):
         small_print.append(missing)
     if small_print:
-        yield {"type": "context", "elements": [_plain(_head("\n".join(small_print), TEXT_LIMIT))]}
+        yield {"type": "context", "elements": [_plain(truncated("\n".join(small_print), TEXT_LIMIT))]}
 
 
 def _lines(rows: Sequence[tuple[str, str]]) -> Iterator[Block]:
@@ -90,16 +97,12 @@ def _preformatted(text: str) -> Block:
 
 
 def _text(text: str, *, bold: bool = False) -> Block:
-    element: Block = {"type": "text", "text": _head(text, TEXT_LIMIT)}
+    element: Block = {"type": "text", "text": truncated(text, TEXT_LIMIT)}
     return element | {"style": {"bold": True}} if bold else element
 
 
-def _head(text: str, limit: int) -> str:
-    return text if len(text) <= limit else text[: limit - 1] + "…"
-
-
 def _tail(lines: Sequence[str], limit: int) -> str:
-    """The last lines that fit; of a last line that alone is too long, its end."""
+    """The last lines that fit into `limit` characters; if the last one alone does not, its end."""
     text = "\n".join(lines)
     if len(text) <= limit:
         return text.strip("\n")

@@ -13,13 +13,14 @@ from rich.table import Table
 from rich.text import Text
 
 from watcher.alerts.message import REPEATED, Message, missing_line, plain_text, values_table
+from watcher.delivery.channels.base import OneWayChannel
 from watcher.errors import Undeliverable
 from watcher.model import Severity
 
 _COLOURS = {Severity.CRITICAL: "red", Severity.WARNING: "yellow", Severity.INFO: "green"}
 
 
-class ConsoleChannel:
+class ConsoleChannel(OneWayChannel):
     def __init__(self, file: TextIO | None = None) -> None:
         self._console = Console(file=file, highlight=False)
 
@@ -38,33 +39,22 @@ class ConsoleChannel:
                 text = text.encode(console.encoding, "replace").decode(console.encoding)
                 console.file.write(f"{text}\n\n")
             console.file.flush()
-        except (OSError, ValueError) as error:  # closed, or what reads the pipe has gone
+        except (OSError, ValueError) as error:  # closed, or the reader of the pipe has gone
             raise Undeliverable(f"standard output cannot be written: {error}") from error
         return ""
-
-    @property
-    def can_find(self) -> bool:
-        return False
-
-    def find(self, message: Message) -> str | None:  # noqa: ARG002
-        return None
-
-    def update(self, message: Message, receipt: str) -> str:  # noqa: ARG002
-        return self.send(message)
 
 
 def _plot(message: Message, *, colour: bool) -> str:
     if not message.evidence.curve:
         return ""
-    from watcher.alerts.text_plot import (
-        text_plot,  # numpy comes with it: the values that are there have brought it
-    )
+    # Late, because it imports numpy; the evidence that there is to draw has loaded that already.
+    from watcher.alerts.text_plot import text_plot
 
     return text_plot(message.evidence, colour=colour)
 
 
 def render(message: Message) -> RenderableType:
-    """What `send` shows on a terminal. An update is short: the alert stands above it."""
+    """What `send` shows on a terminal. An update is short: the alert is further up on the screen."""
     colour = _COLOURS[message.severity]
     body = [Text(message.stop, style="bold")] if message.is_update else list(_sections(message))
     title = f"Update: {message.title}" if message.is_update else message.title
@@ -78,7 +68,7 @@ def render(message: Message) -> RenderableType:
 
 
 def _sections(message: Message) -> Iterator[RenderableType]:
-    """Everything from outside goes through `Text`, which knows no markup."""
+    """Text from outside goes through `Text`, which does not interpret markup."""
     evidence = message.evidence
     if message.repeat:
         yield Text(REPEATED, style="italic")

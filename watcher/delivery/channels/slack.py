@@ -1,14 +1,12 @@
 """Slack through its Web API, with the SDK's `WebClient`.
 
-An update changes the alert itself (`chat.update`): whoever reads the alert, now or next week, sees what
-became of the job, and doing it twice changes nothing. Where the workspace forbids editing, the update is
-a reply in the alert's thread.
+An update edits the alert itself (`chat.update`), so the alert always shows what became of the job, and
+repeating an update changes nothing. If the workspace forbids editing, the update is a reply in the alert's
+thread. The plot of an alert is a file in its thread.
 
-The plot of an alert is a file in its thread.
-
-The bot needs the scopes `chat:write` and, for plots, `files:write`; `channels:read`, `channels:history` (and
-`groups:read`, `groups:history` for private channels) let it look up, after an interruption, whether an alert
-arrived.
+The bot needs the scopes `chat:write` and, for plots, `files:write`. With `channels:read` and
+`channels:history` (`groups:read` and `groups:history` for private channels) it can look up whether an alert
+arrived, if Watcher was interrupted while sending it.
 """
 
 from __future__ import annotations
@@ -29,26 +27,26 @@ from slack_sdk.errors import SlackApiError, SlackRequestError
 from slack_sdk.web import SlackResponse, WebClient
 
 from watcher.alerts.message import Message
-from watcher.delivery.channels import retry_after
+from watcher.delivery.channels import http_status
 from watcher.delivery.channels.base import File
 from watcher.delivery.channels.block_kit import blocks, notification
 from watcher.errors import DeliveryError, Retry, Undeliverable
 
 log = structlog.get_logger(__name__)
 
-TIMEOUT = 10
-PAGE = 200
-PAGES = 10
+TIMEOUT_S = 10
+PAGE_SIZE = 200
+LOOK_UP_PAGES = 10
 CLOCK_SKEW = timedelta(minutes=5)
-"""How far Slack's clock may be from ours."""
+"""How far Slack's clock may be from Watcher's."""
 
 SCOPES = {
     "chat:write": "alerts cannot be posted",
     "files:write": "alerts have no plot",
-    "channels:read": "an alert that was interrupted may be told twice",
-    "channels:history": "an alert that was interrupted may be told twice",
+    "channels:read": "an alert may be sent twice if Watcher restarts while sending it",
+    "channels:history": "an alert may be sent twice if Watcher restarts while sending it",
 }
-"""What each is for: what follows where it is missing."""
+"""What happens without each of them."""
 
 EVENT_TYPE = "watcher_finding"
 
@@ -57,8 +55,6 @@ _MAY_PASS = frozenset(
         "fatal_error",
         "internal_error",
         "org_login_required",
-        "ratelimited",
-        "rate_limited",
         "request_timeout",
         "service_unavailable",
         "team_added_to_org",
@@ -70,18 +66,18 @@ _CANNOT_EDIT = frozenset({"cant_update_message", "edit_window_closed"})
 _CANNOT_LOOK_UP = frozenset({"missing_scope", "channel_not_found", "not_in_channel", "no_permission"})
 
 _TOKEN = "put the app's bot token (xoxb-…, under OAuth & Permissions) into slack.bot_token"  # noqa: S105
-_MENDS = {
+_FIXES = {
     "account_inactive": f"the bot was removed: install the app again and {_TOKEN}",
-    "channel_not_found": "there is no such channel, or it is private and the bot is not in it: "
+    "channel_not_found": "the channel does not exist, or it is private and the bot is not in it: "
     "check the name, and invite the bot with /invite @watcher",
     "ekm_access_denied": "the workspace's administrators have suspended posting: ask them",
     "invalid_auth": f"the token is not valid: {_TOKEN}",
-    "invalid_blocks": "this message should not have been made so: please report it as a bug of Watcher",
+    "invalid_blocks": "this is a bug in Watcher: please report it",
     "is_archived": "the channel is archived: unarchive it, or route to another one",
     "message_not_found": "the alert was deleted in Slack",
     "missing_scope": "the bot lacks a scope: add it under OAuth & Permissions and install the app again",
     "no_permission": "the workspace does not let this bot post: ask its administrators",
-    "not_allowed_token_type": f"this is another kind of token: {_TOKEN}",
+    "not_allowed_token_type": f"this is not a bot token: {_TOKEN}",
     "not_authed": f"no token was sent: {_TOKEN}",
     "not_in_channel": "the bot is not in this channel: invite it with /invite @watcher",
     "restricted_action": "the workspace's settings forbid posting here: ask its administrators",
@@ -92,29 +88,31 @@ _MENDS = {
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who a token speaks for."""
+    """The bot that a token belongs to."""
 
     team: str
     bot: str
     scopes: frozenset[str] | None
-    """What it may do; None where Slack does not tell."""
+    """What it may do; None if Slack does not say."""
 
 
-def auth_test(token: str, api_url: str, timeout: int = TIMEOUT) -> Identity:
+def auth_test(token: str, api_url: str, timeout_s: int = TIMEOUT_S) -> Identity:
     """Raises `Retry` or `Undeliverable`, like a channel."""
-    answer = _call("Slack", _client(token, api_url, timeout).auth_test)
+    answer = _call("Slack", _client(token, api_url, timeout_s).auth_test)
     scopes = {name.lower(): value for name, value in answer.headers.items()}.get("x-oauth-scopes")
     given = frozenset(scope.strip() for scope in scopes.split(",")) if scopes else None
     return Identity(team=answer["team"], bot=answer["user"], scopes=given)
 
 
 class SlackChannel:
-    """A channel by its name (`#training-alerts`) or id. Messages need no more than one thread at a time;
-    `attach` and `has` may run beside them, in any number."""
+    """A channel by its name (`#training-alerts`) or id.
 
-    def __init__(self, token: str, channel: str, api_url: str, timeout: int = TIMEOUT) -> None:
+    Send, find and update from one thread at a time; `attach` and `has` are safe from any thread.
+    """
+
+    def __init__(self, token: str, channel: str, api_url: str, timeout_s: int = TIMEOUT_S) -> None:
         self._channel = channel
-        self._client = _client(token, api_url, timeout)
+        self._client = _client(token, api_url, timeout_s)
         self._id = "" if channel.startswith("#") else channel
         self._name = f"Slack's {channel}"
         self._can_find = True
@@ -138,14 +136,14 @@ class SlackChannel:
 
     @property
     def can_find(self) -> bool:
-        """False where the last `find` was not let see the channel's history, or not all of it."""
+        """False if the last `find` could not read the channel's history, or not far enough back."""
         return self._can_find
 
     def find(self, message: Message) -> str | None:
-        """Looks through the channel's history back to the finding's beginning, at most 2,000 messages.
+        """Search the channel's history back to when the finding was opened, at most 2,000 messages.
 
-        Where the bot may not read it, the answer is None: better told twice than never. An update is
-        never looked up, since repeating it changes nothing.
+        Returns None if the bot may not read it: a duplicate is better than a missing alert. An update is
+        not looked up, since repeating it changes nothing.
         """
         self._can_find = True
         if message.is_update:
@@ -161,7 +159,7 @@ class SlackChannel:
                 channel=self._channel,
                 error=refusal.code,
                 needed=refusal.needed or "channels:read, channels:history",
-                consequence="an alert that was interrupted may be told twice",
+                consequence="an alert may be sent twice if Watcher restarts while sending it",
             )
             return None
 
@@ -180,7 +178,7 @@ class SlackChannel:
         return None
 
     def _resolve(self) -> str:
-        """The id behind the name, among the channels that the bot is in: it reads no other's history."""
+        """The id of the channel's name, among the channels that the bot is in: it can read no other."""
         channels = self._pages(
             self._client.users_conversations,
             "channels",
@@ -194,14 +192,15 @@ class SlackChannel:
 
     def _pages(self, method: Callable[..., SlackResponse], key: str, **arguments: Any) -> Iterator[Any]:
         cursor = ""
-        for _ in range(PAGES):
-            answer = _call(self._name, method, limit=PAGE, cursor=cursor, **arguments)
+        for _ in range(LOOK_UP_PAGES):
+            answer = _call(self._name, method, limit=PAGE_SIZE, cursor=cursor, **arguments)
             yield from answer[key]
             cursor = (answer.get("response_metadata") or {}).get("next_cursor", "")
             if not cursor:
                 return
         self._can_find = False
-        log.warning("slack_look_up_cut_short", channel=self._channel, looked_at=f"{PAGE * PAGES} {key}")
+        looked_at = f"{PAGE_SIZE * LOOK_UP_PAGES} {key}"
+        log.warning("slack_look_up_incomplete", channel=self._channel, looked_at=looked_at)
 
     def update(self, message: Message, receipt: str) -> str:
         if not receipt:
@@ -209,7 +208,7 @@ class SlackChannel:
         posted = json.loads(receipt)
         alert: dict[str, str] = {"channel": posted["channel"], "ts": posted["ts"]}
         try:
-            # Without `metadata` Slack keeps the alert's own, by which it is found.
+            # Without `metadata`, Slack keeps the alert's, by which `find` finds it.
             _call(
                 self._name,
                 self._client.chat_update,
@@ -243,7 +242,7 @@ class SlackChannel:
         )
 
     def has(self, file: File, receipt: str) -> bool:
-        """Looks through the alert's thread, as far as one page shows it."""
+        """Search the first page of the alert's thread."""
         alert = json.loads(receipt)
         try:
             answer = _call(
@@ -251,7 +250,7 @@ class SlackChannel:
                 self._client.conversations_replies,
                 channel=alert["channel"],
                 ts=alert["ts"],
-                limit=PAGE,
+                limit=PAGE_SIZE,
             )
         except _SlackRefusal as refusal:
             if refusal.code not in _CANNOT_LOOK_UP:
@@ -263,19 +262,19 @@ class SlackChannel:
 
 
 class _SlackRefusal(Undeliverable):
-    """Slack's answer is an error that will not pass."""
+    """Slack answered with an error that will stay."""
 
     def __init__(self, name: str, code: str, needed: str = "", details: str = "") -> None:
-        mend = _MENDS.get(code, "see the method's errors in Slack's API reference")
+        fix = _FIXES.get(code, "see the method's errors in Slack's API reference")
         scope = f" ({needed})" if needed else ""
-        super().__init__(f"{name} refused: {code}{scope}{details}; {mend}")
+        super().__init__(f"{name} refused: {code}{scope}{details}; {fix}")
         self.code = code
         self.needed = needed
 
 
-def _client(token: str, api_url: str, timeout: int) -> WebClient:
-    # Without the SDK's own retries: the outbox alone knows when to try again.
-    return WebClient(token, base_url=api_url.rstrip("/") + "/", timeout=timeout, retry_handlers=[])
+def _client(token: str, api_url: str, timeout_s: int) -> WebClient:
+    # Without the SDK's own retries: only the outbox retries.
+    return WebClient(token, base_url=api_url.rstrip("/") + "/", timeout=timeout_s, retry_handlers=[])
 
 
 def _receipt(channel: str, ts: str) -> str:
@@ -288,10 +287,11 @@ def _call(name: str, method: Callable[..., SlackResponse], **arguments: Any) -> 
         return method(**arguments)
     except SlackApiError as error:
         raise _translated(name, error.response) from error
-    except HTTPError as error:  # only from where a file's bytes go: the SDK takes its API's own for answers
+    except HTTPError as error:  # from the upload of a file; the SDK turns those of its API into SlackApiError
         error.close()
+        # Whatever the status: the next attempt uploads to a new address.
         raise Retry(f"{name}: the file could not be uploaded: {error}") from error
-    except SlackRequestError as error:  # the same, of a success that is not Slack's 200
+    except SlackRequestError as error:  # from the upload too: a success other than 200
         raise Retry(f"{name}: the file could not be uploaded: {error}") from error
     except URLError as error:  # while connecting or sending
         certain = isinstance(error.reason, _NOT_SENT)
@@ -304,15 +304,14 @@ def _call(name: str, method: Callable[..., SlackResponse], **arguments: Any) -> 
 def _translated(name: str, answer: SlackResponse) -> DeliveryError:
     data = answer.data if isinstance(answer.data, dict) else {}
     code = str(data.get("error", ""))
-    if answer.status_code == 429 or code in ("ratelimited", "rate_limited"):
-        # Slack always says seconds, so the time it is now does not matter.
-        after = retry_after.seconds(answer.headers.get("Retry-After"), datetime.now(UTC))
-        return Retry(f"{name}: asked too often", after=after)
-    if answer.status_code >= 500:
-        return Retry(f"{name}: Slack answered with HTTP {answer.status_code}", uncertain=True)
+    limited = code in ("ratelimited", "rate_limited")
+    status = http_status.TOO_MANY_REQUESTS if limited else answer.status_code
+    said = f"{name}: Slack answered with HTTP {status}"
+    if retry := http_status.retry(said, status, answer.headers.get("Retry-After"), datetime.now(UTC)):
+        return retry
     if code in _MAY_PASS:
         return Retry(f"{name}: Slack answered {code}", uncertain=code in _MAY_HAVE_ARRIVED)
-    if not re.fullmatch("[a-z0-9_]*", code):  # the SDK's remark on a body that is not Slack's
-        return Retry(f"{name}: something else answered in Slack's place, a proxy perhaps", uncertain=True)
+    if not re.fullmatch("[a-z0-9_]*", code):  # the SDK's own words about a body that is not JSON
+        return Retry(f"{name}: the answer is not Slack's; it may come from a proxy", uncertain=True)
     details = "".join(f", {text}" for text in (data.get("response_metadata") or {}).get("messages", ()))
     return _SlackRefusal(name, code or f"HTTP {answer.status_code}", data.get("needed", ""), details)

@@ -1,31 +1,35 @@
-"""Amazon SNS: mail, SMS, chat and whatever else subscribes to a topic.
+"""Amazon SNS: email, SMS, chat, and anything else that subscribes to a topic.
 
-A FIFO topic gets the delivery's id as its deduplication id, so that a repeat within five minutes reaches
-nobody; a standard topic has no way to know.
+A FIFO topic gets the delivery's id as deduplication id, so SNS drops a duplicate within five minutes. A
+standard topic delivers it again.
 """
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from watcher.alerts.message import Message, plain_text
 from watcher.arn import Arn
+from watcher.delivery.channels import http_status
+from watcher.delivery.channels.base import OneWayChannel
 from watcher.errors import DeliveryError, Retry, Undeliverable
+from watcher.text import truncated
 
 if TYPE_CHECKING:
     from botocore.exceptions import BotoCoreError, ClientError
     from types_boto3_sns import SNSClient
     from types_boto3_sns.type_defs import MessageAttributeValueTypeDef, PublishInputTypeDef
 
-MESSAGE_LIMIT = 250_000
-"""Bytes; SNS takes 256 KiB, the attributes counted in."""
+MESSAGE_LIMIT_BYTES = 250_000
+"""SNS takes 256 KiB, attributes included."""
 SUBJECT_LIMIT = 100
 """ASCII characters on one line."""
 
 _CREDENTIALS = frozenset(
     {"ExpiredToken", "ExpiredTokenException", "InvalidClientTokenId", "UnrecognizedClientException"}
 )
-_MENDS = {
+_FIXES = {
     "AuthorizationError": "allow sns:Publish on it, in Watcher's role and in the topic's policy",
     "AuthorizationErrorException": "allow sns:Publish on it, in Watcher's role and in the topic's policy",
     "AccessDenied": "allow sns:Publish on it, in Watcher's role and in the topic's policy",
@@ -38,8 +42,8 @@ _MENDS = {
 }
 
 
-class SnsChannel:
-    """`client` is one of the topic's region, best without retries: they are the outbox's business."""
+class SnsChannel(OneWayChannel):
+    """`client` is for the topic's region, and should not retry: the outbox does."""
 
     def __init__(self, topic_arn: str, client: SNSClient) -> None:
         self._topic_arn = topic_arn
@@ -57,21 +61,11 @@ class SnsChannel:
             raise self._not_answered(error) from error
         return answer["MessageId"]
 
-    @property
-    def can_find(self) -> bool:
-        return False
-
-    def find(self, message: Message) -> str | None:  # noqa: ARG002
-        return None
-
-    def update(self, message: Message, receipt: str) -> str:  # noqa: ARG002
-        return self.send(message)
-
     def _request(self, message: Message) -> PublishInputTypeDef:
         request: PublishInputTypeDef = {
             "TopicArn": self._topic_arn,
             "Subject": subject(message),
-            "Message": _within(plain_text(message), MESSAGE_LIMIT),
+            "Message": _within(plain_text(message), MESSAGE_LIMIT_BYTES),
             "MessageAttributes": _attributes(message),
         }
         if self._topic_arn.endswith(".fifo"):
@@ -82,34 +76,34 @@ class SnsChannel:
     def _translated(self, error: ClientError) -> DeliveryError:
         code = error.response["Error"]["Code"]
         status = error.response["ResponseMetadata"]["HTTPStatusCode"]
+        if "Throttl" in code:  # which comes with 400
+            status = http_status.TOO_MANY_REQUESTS
         said = f"{self._name} refused: {code}"
-        if "Throttl" in code or status == 429:
-            return Retry(said)
-        if code in _CREDENTIALS:  # they are needed for everything, so somebody will renew them
+        if code in _CREDENTIALS:  # everything else needs them too, so they will be renewed
             return Retry(f"{said}: renew Watcher's AWS credentials")
-        if status >= 500:
-            return Retry(said, uncertain=True)
+        if retry := http_status.retry(said, status, None, datetime.now(UTC)):
+            return retry
         explained = f"{said}: {error.response['Error']['Message']}"
-        return Undeliverable(f"{explained}; {_MENDS[code]}" if code in _MENDS else explained)
+        return Undeliverable(f"{explained}; {_FIXES[code]}" if code in _FIXES else explained)
 
     def _not_answered(self, error: BotoCoreError) -> DeliveryError:
         from botocore.exceptions import HTTPClientError, ParamValidationError
 
         if isinstance(error, ParamValidationError):
             return Undeliverable(f"{self._name}: {error}")
-        # A refused connection and missing credentials are no HTTPClientError: nothing was sent.
+        # A refused connection or missing credentials are not an HTTPClientError, so nothing was sent.
         return Retry(f"{self._name}: {error}", uncertain=isinstance(error, HTTPClientError))
 
 
 def subject(message: Message) -> str:
-    """A mail's subject."""
+    """The subject of an email."""
     title = f"Update: {message.title}" if message.is_update else message.title
     ascii_only = title.encode("ascii", "replace").decode()
-    return ascii_only if len(ascii_only) <= SUBJECT_LIMIT else ascii_only[: SUBJECT_LIMIT - 3] + "..."
+    return truncated(ascii_only, SUBJECT_LIMIT, end="...")
 
 
 def _attributes(message: Message) -> dict[str, MessageAttributeValueTypeDef]:
-    """For filter policies of subscriptions."""
+    """What the filter policy of a subscription can match."""
     finding = message.finding
     values = {"kind": finding.kind, "job": finding.job, "rule": finding.rule or ""}
     return {name: {"DataType": "String", "StringValue": value} for name, value in values.items() if value}

@@ -1,4 +1,4 @@
-"""A signed HTTP POST to any address, for people who want to do something of their own with a finding.
+"""A signed HTTP POST to any address, for programs that act on findings.
 
 The body is JSON, and keys are only ever added to it:
 
@@ -7,7 +7,7 @@ The body is JSON, and keys are only ever added to it:
      "kind": "alert",              or "update": what became of the stop
      "at": "2026-11-20T10:00:05+00:00",
      "title": "…", "text": "…", "advice": "…", "stop": "…",
-     "repeat": false,              true: it may have been told before
+     "repeat": false,              true: it may be a duplicate
      "finding": {"id", "kind", "job", "job_arn", "rule", "source", "status", "step", "reason", "opened_at"},
      "job": {"status", "secondary_status", "runtime_seconds", "max_runtime_seconds",
              "instances": [{"type", "count"}], "spot",
@@ -22,7 +22,8 @@ has the job, `tags` if its tags are unknown. Amounts are in `currency` or, if th
 Values that JSON cannot express are the strings "nan", "inf" and "-inf". For the signature, see
 `watcher.delivery.channels.signature`.
 
-Only the answer's status counts: 2xx took it; 408, 425, 429 and 5xx may pass; anything else will not.
+Only the status of the answer counts: 2xx means delivered, `http_status` says what is retried, and any other
+is a refusal.
 """
 
 from __future__ import annotations
@@ -40,21 +41,20 @@ from watcher.alerts.cost import Spend
 from watcher.alerts.job_facts import Facts
 from watcher.alerts.message import Message
 from watcher.config.destination import public_url
-from watcher.delivery.channels import retry_after
+from watcher.delivery.channels import http_status
+from watcher.delivery.channels.base import OneWayChannel
 from watcher.delivery.channels.signature import HEADER, sign
 from watcher.errors import DeliveryError, Retry, Undeliverable
 from watcher.model import Reading
 
-TIMEOUT = 10.0
-
-_MAY_PASS = frozenset({408, 425, 429})
+TIMEOUT_S = 10.0
 
 
-class WebhookChannel:
-    def __init__(self, url: str, secret: str, timeout: float = TIMEOUT) -> None:
+class WebhookChannel(OneWayChannel):
+    def __init__(self, url: str, secret: str, timeout_s: float = TIMEOUT_S) -> None:
         self._url = url
         self._secret = secret
-        self._timeout = timeout
+        self._timeout_s = timeout_s
         self._name = f"the webhook {public_url(url)}"
         # httpx logs whole URLs at INFO, and a webhook's URL may hold a secret.
         logging.getLogger("httpx").setLevel(logging.WARNING)
@@ -68,13 +68,13 @@ class WebhookChannel:
             HEADER: sign(self._secret, body, message.at),
         }
         try:
-            # Streamed: of the answer only its head is read, however long its body is.
+            # Streamed, so that only the head of the answer is read, however long its body is.
             with httpx.stream(
                 "POST",
                 self._url,
                 content=body,
                 headers=headers,
-                timeout=self._timeout,
+                timeout=self._timeout_s,
                 follow_redirects=False,
             ) as answer:
                 if not answer.is_success:
@@ -82,43 +82,30 @@ class WebhookChannel:
         except (httpx.ConnectError, httpx.ConnectTimeout) as error:
             raise Retry(f"{self._name} cannot be reached: {error}") from error
         except httpx.TimeoutException as error:
-            raise Retry(f"{self._name} gave no answer in time", uncertain=True) from error
+            raise Retry(f"{self._name} did not answer in time", uncertain=True) from error
         except httpx.InvalidURL as error:
-            raise Undeliverable(f"{self._name} is no valid address: {error}") from error
+            raise Undeliverable(f"{self._name} is not a valid address: {error}") from error
         except httpx.TransportError as error:
             raise Retry(f"{self._name}: the connection broke ({error})", uncertain=True) from error
         return ""
 
-    @property
-    def can_find(self) -> bool:
-        return False
-
-    def find(self, message: Message) -> str | None:  # noqa: ARG002
-        return None
-
-    def update(self, message: Message, receipt: str) -> str:  # noqa: ARG002
-        return self.send(message)
-
     def _refusal(self, answer: httpx.Response, now: datetime) -> DeliveryError:
         said = f"{self._name} answered {answer.status_code} {answer.reason_phrase}".rstrip()
-        if answer.status_code in _MAY_PASS or answer.is_server_error:
-            after = retry_after.seconds(answer.headers.get("Retry-After"), now)
-            return Retry(said, after=after, uncertain=answer.is_server_error)
+        if error := http_status.retry(said, answer.status_code, answer.headers.get("Retry-After"), now):
+            return error
         if answer.is_redirect:
             elsewhere = public_url(str(answer.url.join(answer.headers["Location"])))
-            return Undeliverable(
-                f"{said} to {elsewhere}: redirects are not followed, name that address itself"
-            )
-        mend = (
+            return Undeliverable(f"{said} to {elsewhere}: redirects are not followed, configure that address")
+        fix = (
             "check that it has the same webhook.secret"
             if answer.status_code in (401, 403)
-            else "the address or its service is at fault, and its log should say why"
+            else "check the address, and the log of its service"
         )
-        return Undeliverable(f"{said}: {mend}")
+        return Undeliverable(f"{said}: {fix}")
 
 
 def document(message: Message) -> dict[str, Any]:
-    """The body, in the shape that this module's docstring promises."""
+    """The body, in the shape that the module's docstring describes."""
     finding, evidence = message.finding, message.evidence
     return {
         "version": 1,
