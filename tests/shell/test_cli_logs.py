@@ -156,9 +156,7 @@ AGES = {"1m": 60, "10m": 600, "2h": 7_200, "20h": 72_000, "3d": 259_200, "13d": 
 @pytest.mark.parametrize(
     ("since", "shown"), [("5m", 1), ("30 minutes", 2), ("3h", 3), ("1d ago", 4), ("1w", 5), ("2w", 6)]
 )
-def test_since_speaks_the_language_of_awslogs(
-    aws_environment: Sandbox, watcher: Watcher, since: str, shown: int
-):
+def test_since_takes_a_span_of_time(aws_environment: Sandbox, watcher: Watcher, since: str, shown: int):
     training_streams(aws_environment, 1)
     for name, age in AGES.items():
         put(aws_environment, TRAINING_LOGS, "churn/algo-1-0", [name], ago=age)
@@ -169,7 +167,7 @@ def test_since_speaks_the_language_of_awslogs(
 
 
 @pytest.mark.parametrize(
-    "form", ["%Y-%m-%dT%H:%MZ", "%Y-%m-%d %H:%M", "%Y-%m-%dT%H:%M:%S+00:00", "%d %b %Y %H:%M UTC"]
+    "form", ["%Y-%m-%dT%H:%MZ", "%Y-%m-%d %H:%M", "%Y-%m-%dT%H:%M:%S+00:00", "%Y-%m-%d %H:%M:%S UTC"]
 )
 @pytest.mark.parametrize("zone", ["UTC", "America/New_York"])
 def test_since_takes_a_time_which_is_in_utc_unless_it_says_otherwise(
@@ -204,22 +202,18 @@ def test_a_time_before_there_were_clocks_is_the_beginning(churn: Sandbox, watche
 
 
 def test_what_is_older_than_since_is_left_out(churn: Sandbox, watcher: Watcher):
-    later = f"{datetime.now(UTC) + timedelta(hours=1):%Y-%m-%dT%H:%MZ}"
-
-    ran = watcher("logs", "churn", "--since", later)
+    time.sleep(0.01)  # so that the last line is older than now
+    ran = watcher("logs", "churn", "--since", "0s")
 
     assert (ran.code, ran.out) == (0, "")
     assert ran.err.startswith("watcher: nothing was logged since 20")
 
 
-@pytest.mark.parametrize("since", ["yesterdayish", "99999999999999999999"])
-def test_a_time_that_nobody_understands_is_answered_with_examples(
-    churn: Sandbox, watcher: Watcher, since: str
-):
-    ran = watcher("logs", "churn", "--since", since)
+def test_a_time_that_since_does_not_know_is_answered_with_examples(churn: Sandbox, watcher: Watcher):
+    ran = watcher("logs", "churn", "--since", "3 months ago")
 
-    assert ran.code == 2
-    assert "3h" in ran.err
+    assert (ran.code, ran.out) == (2, "")
+    assert ran.err.startswith("watcher: --since '3 months ago': write how long ago, such as 30m, ")
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -77,3 +81,22 @@ def test_events_put_at_the_same_time_have_ids_of_their_own(logs: Any):
     events = logs.filter_log_events(logGroupName=GROUP)["events"]
 
     assert len({event["eventId"] for event in events}) == len(events) == 2_000
+
+
+def test_awslogs_reads_them_as_it_reads_cloudwatch(logs: Any, sandbox: Sandbox):
+    put(logs, "a", (-2000, "first"), (0, "third"))
+    put(logs, "b", (-1000, "second"))
+
+    done = subprocess.run(
+        [Path(sys.executable).with_name("awslogs"), "get", GROUP, "--no-group", "--start", "1h"],
+        env={**os.environ, **sandbox.env},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    assert [line.split() for line in done.stdout.splitlines()] == [
+        ["a", "first"],
+        ["b", "second"],
+        ["a", "third"],
+    ]

@@ -15,6 +15,7 @@ import typer
 
 from watcher.cli.terminal import ConfigFile, Json, Verbose, now, start
 from watcher.errors import UsageError
+from watcher.logs.since import parse as parse_since
 
 if TYPE_CHECKING:
     from watcher.logs.follow import Line
@@ -31,7 +32,8 @@ def logs(
         bool, typer.Option("--follow", "-f", help="Go on until the job is over and its last line is in.")
     ] = False,
     since: Annotated[
-        str | None, typer.Option("--since", "-s", help="3h, 2d, or a time such as 2026-11-20T10:00Z.")
+        str | None,
+        typer.Option("--since", "-s", help="Lines from then on: 1h30m, 2d, or 2026-11-20T10:00Z."),
     ] = None,
     grep: Annotated[
         str | None, typer.Option("--grep", metavar="PATTERN", help="Only lines in which this is found.")
@@ -48,7 +50,7 @@ def logs(
     if training and rule:
         raise UsageError("--training is the job's own log, --rule that of a rule: say one of them")
     wanted = _expression(grep)
-    begin = _time(since)
+    begin = parse_since(since, now()) if since is not None else None
     settings = start(config, verbose=verbose)
     from watcher.aws.accounts import Accounts
     from watcher.jobs.find import find_job
@@ -146,19 +148,3 @@ def _expression(text: str | None) -> re.Pattern[str] | None:
         return re.compile(text) if text else None
     except re.error as error:
         raise UsageError(f"--grep {text}: {error}") from error
-
-
-def _time(text: str | None) -> datetime | None:
-    """As `awslogs --start` understands it."""
-    if text is None:
-        return None
-    from awslogs.core import AWSLogs
-    from awslogs.exceptions import UnknownDateError
-
-    try:
-        milliseconds = AWSLogs.parse_datetime(None, text)
-    except (UnknownDateError, OverflowError):
-        milliseconds = None
-    if milliseconds is None:
-        raise UsageError(f"--since {text!r}: write 30m, 3h, 2d, 1w, or a time such as 2026-11-20T10:00Z")
-    return datetime.fromtimestamp(max(milliseconds / 1000, 0), UTC)
