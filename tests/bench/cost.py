@@ -34,7 +34,8 @@ from tests.doubles.slack import SlackDouble
 from watcher.aws.queue import LONG_POLL
 from watcher.aws.sagemaker import TrainingJobs
 from watcher.config.settings import Config
-from watcher.daemon.app import EVALUATE_AT_LEAST, App
+from watcher.daemon.app import App
+from watcher.daemon.evaluation_worker import MAX_IDLE_S
 from watcher.delivery.outbox import LONGEST_WAIT
 from watcher.evaluation.evaluator import A_MINUTE, LONGEST
 from watcher.jobs.pipeline import fingerprint
@@ -110,7 +111,7 @@ def of_a_day(jobs: int, reconcile_every: float, once: dict[str, Counter[str]]) -
         "pass": DAY / reconcile_every,
         "long poll": DAY / LONG_POLL,
         "idle outbox": DAY / LONGEST_WAIT,
-        "idle evaluators": DAY / EVALUATE_AT_LEAST,
+        "idle evaluators": DAY / MAX_IDLE_S,
         "event": lives * EVENTS_A_JOB,
         "finding": lives / JOBS_A_FINDING,
         "look at what a job saved": jobs * DAY / LONGEST,
@@ -153,15 +154,19 @@ class Counted:
             "pass": self._of(app.reconciler.run),
             "long poll": self._of(lambda: self._queued.receive(wait=0)),
             "idle outbox": self._of(lambda: app.store.claim("cost", now, 1, 1)),
-            "idle evaluators": self._of(lambda: (app._evaluate_due(), app.store.next_evaluation())),
+            "idle evaluators": self._of(self._no_evaluation_due),
             "event": self._of(lambda: self._event(fires=False)),
         }
         counted["finding"] = self._of(lambda: self._event(fires=True)) - counted["event"]
         job = snapshots[-1]
         due = Evaluation(due_at=now - timedelta(seconds=1))
         app.store.commit([Look(job, fingerprint(job), now, True, None, evaluation=due)])
-        counted["look at what a job saved"] = self._of(app._evaluate_due)
+        counted["look at what a job saved"] = self._of(app.evaluations.evaluate_due)
         return counted
+
+    def _no_evaluation_due(self) -> None:
+        self._app.evaluations.evaluate_due()
+        self._app.store.next_evaluation()
 
     def _event(self, *, fires: bool) -> None:
         asked = json.dumps({"first": 0, "count": 1, "rate": 0, "fires": fires}).encode()

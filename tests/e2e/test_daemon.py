@@ -12,7 +12,8 @@ from tests.doubles.slack import SlackDouble
 from tests.doubles.webhook import WebhookDouble
 from tests.e2e.conftest import arn, changed, eventually, issue, running, texts
 from watcher.config.settings import Config
-from watcher.daemon.app import App, utc_now
+from watcher.daemon.app import App
+from watcher.daemon.shared import utc_now
 from watcher.model import DeliveryState
 from watcher.sandbox.process import Sandbox
 

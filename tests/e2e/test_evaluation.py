@@ -184,7 +184,7 @@ def test_an_evaluation_goes_on_where_another_process_left_it(
     record = second.store.job(arn)
     assert record is not None
     assert '"newest": 18' in record.evaluation.states["LossNotDecreasing"]  # type: ignore[union-attr]
-    second.pipeline.evaluated(arn, second._evaluator.advance(record))
+    second.pipeline.evaluated(arn, second.evaluations.evaluator.advance(record))
     second.close()
     (finding,) = second_findings(config)
     assert (finding.kind, finding.step) == ("rule_issue", step)
@@ -255,10 +255,10 @@ def test_a_job_that_saves_nothing_new_stalls_also_across_a_restart(
     assert first.store.findings() == []  # the steps were new to Watcher just now
     first.close()
     later = App(config)
-    later._evaluator._clock = lambda: datetime.now(UTC) + timedelta(minutes=2)
+    later.evaluations.evaluator._clock = lambda: datetime.now(UTC) + timedelta(minutes=2)
     record = later.store.job(arn)
     assert record is not None
-    later.pipeline.evaluated(arn, later._evaluator.advance(record))
+    later.pipeline.evaluated(arn, later.evaluations.evaluator.advance(record))
     (finding,) = later.store.findings()
     assert (finding.kind, finding.rule) == ("rule_issue", "StalledTrainingRule")
     later.close()

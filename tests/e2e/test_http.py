@@ -126,6 +126,26 @@ def test_a_second_daemon_on_a_machine_goes_without_a_page_unless_it_was_told_whe
         told.close()
 
 
+def test_a_heartbeat_that_no_longer_turns_is_reported_like_any_other_loop(
+    listening: Config, monkeypatch: pytest.MonkeyPatch
+):
+    for limit in ("HEARTBEAT_INTERVAL_S", "MAX_TURN_S"):
+        monkeypatch.setattr(f"watcher.daemon.app.{limit}", 0.1)
+    with closing(socket.create_server(("127.0.0.1", 0))) as silent:
+        address = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        with running(App(changed(listening, http={"heartbeat_url": address}))) as app:
+            assert "heartbeat" in loops(app)
+            answer = eventually(lambda: unhealthy(app), "/healthz reports a loop")
+            silent.close()
+
+    assert answer.text.startswith("the loop heartbeat has not turned for ")
+
+
+def unhealthy(app: App) -> httpx.Response | None:
+    answer = get(app, "/healthz")
+    return answer if answer.status_code == 503 else None
+
+
 def test_whoever_waits_for_the_heartbeat_hears_it(config: Config):
     with Pings() as pings, running(App(changed(config, http={"heartbeat_url": pings.url}))):
         eventually(lambda: pings.received, "the first beat")

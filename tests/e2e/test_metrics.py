@@ -12,7 +12,8 @@ import pytest
 from tests.doubles.slack import SlackDouble
 from tests.e2e.conftest import arn, changed, eventually, issue, running
 from watcher.config.settings import Config
-from watcher.daemon.app import App, utc_now
+from watcher.daemon.app import App
+from watcher.daemon.shared import utc_now
 from watcher.model import Reads
 from watcher.sandbox.process import Sandbox
 
@@ -93,7 +94,7 @@ def test_four_hundred_jobs_with_two_metrics_are_two_requests(
     rules = {"local": "attach", "attach": [{"rule": "StalledTrainingRule"}]}
     app = App(changed(attaching, rules=rules))
     app.reconciler.run()
-    assert app._evaluate_due()
+    assert app.evaluations.evaluate_due()
     calls = sandbox.control.calls()
     assert calls["cloudwatch:GetMetricData"] == 2
     evaluations = [record.evaluation for record in app.store.jobs()]
@@ -111,7 +112,7 @@ def test_a_job_that_another_process_handles_keeps_no_other_from_its_verdict(
     app.reconciler.run()
     app.store.hold([arn("held")], "another process", utc_now(), 60)
     app.stop()  # so that nobody is waited for
-    app._evaluate_due()
+    app.evaluations.evaluate_due()
     assert [finding.job for finding in app.store.findings()] == ["free"]
     assert app.store.next_evaluation() is not None
     app.close()

@@ -23,7 +23,7 @@ from tests.image import engineless
 from tests.image.engineless import Container, innermost
 from tests.stacks import DEPLOY
 from tests.trials import save_trial, upload
-from watcher.daemon.app import DRAIN
+from watcher.daemon.threads import DRAIN_TIMEOUT_S
 from watcher.sandbox.cookbook import PARAMETERS
 from watcher.sandbox.process import Sandbox
 
@@ -191,7 +191,7 @@ def test_the_daemon_starts_alerts_and_ends_when_it_is_told_to(
         alert = next(line for line in daemon.stdout if "LossNotDecreasing" in line)
         asked = time.monotonic()
         process.send_signal(getattr(signal, container.config["StopSignal"]))
-        code = daemon.wait(DRAIN + 2)
+        code = daemon.wait(DRAIN_TIMEOUT_S + 2)
         drained = time.monotonic() - asked
 
     assert "sqlite:///watcher.db" in ready
@@ -199,7 +199,7 @@ def test_the_daemon_starts_alerts_and_ends_when_it_is_told_to(
     assert "found an issue in churn-2" in alert
     assert idle < IDLE
     assert code == 0
-    assert drained < DRAIN
+    assert drained < DRAIN_TIMEOUT_S
     known = container.run("watcher", "findings", "--json")
     [finding] = json.loads(known.stdout)
     assert [delivery["state"] for delivery in finding["deliveries"]] == ["delivered"]

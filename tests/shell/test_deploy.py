@@ -16,7 +16,7 @@ from cfnlint.decode.cfn_yaml import load as load_template
 
 from tests.stacks import DEPLOY, POLICY, Stack, create, create_service
 from watcher.config.load import load
-from watcher.daemon.app import DRAIN
+from watcher.daemon.threads import DRAIN_TIMEOUT_S
 from watcher.sandbox.process import Sandbox
 from watcher.store.dynamodb.items import EXPIRES_AT
 from watcher.store.dynamodb.table import KEYS
@@ -191,7 +191,7 @@ def test_its_health_is_asked_for_as_the_image_does_it():
 
 
 def test_it_is_given_the_time_to_end():
-    assert CONTAINER["StopTimeout"] > DRAIN
+    assert CONTAINER["StopTimeout"] > DRAIN_TIMEOUT_S
 
 
 def test_nothing_can_connect_to_it():

@@ -12,7 +12,7 @@ import pytest
 import typer.main
 
 from watcher import cli
-from watcher.daemon.app import DRAIN
+from watcher.daemon.threads import DRAIN_TIMEOUT_S
 
 UNIT = Path(__file__).parents[2] / "deploy/systemd/watcher.service"
 SETTINGS = dict(re.findall(r"^(\w+)=(.*)$", UNIT.read_text(), re.MULTILINE))
@@ -54,7 +54,7 @@ def test_it_starts_a_command_that_exists():
 
 
 def test_it_gives_the_daemon_the_time_to_end():
-    assert int(SETTINGS["TimeoutStopSec"]) > DRAIN
+    assert int(SETTINGS["TimeoutStopSec"]) > DRAIN_TIMEOUT_S
 
 
 def test_it_comes_back_after_everything_but_a_wrong_configuration(tmp_path: Path):

@@ -25,9 +25,9 @@ def run(
         import structlog
 
         structlog.get_logger(__name__).warning("not_used_yet", keys=unused)
-    from watcher.daemon import app as daemon
+    from watcher.daemon.run import run as run_daemon
 
-    return daemon.run(settings, jobs or (), once)
+    return run_daemon(settings, jobs or (), once)
 
 
 def check(config: ConfigFile = None, as_json: Json = False, verbose: Verbose = False) -> int:

@@ -23,12 +23,20 @@ def expected_errors(refused: RefusedCalls, place: Aws | None = None) -> Iterator
     """
     errors: list[WatcherError] = []
     try:
-        with refused.reported(TRIED_AGAIN, place) as refusals:
+        with lost_lease() as lost, refused.reported(TRIED_AGAIN, place) as refusals:
             yield errors
-        errors += refusals
-    except LeaseLost as error:
-        errors.append(error)
-        log.info("handled_elsewhere", error=str(error), consequence="the job is looked at again")
+        errors += [*lost, *refusals]
     except StoreError as error:
         errors.append(error)
         log.error("store_failed", error=str(error), consequence=TRIED_AGAIN)
+
+
+@contextmanager
+def lost_lease() -> Iterator[list[LeaseLost]]:
+    """Log that another process handles the job now, instead of raising `LeaseLost`."""
+    lost: list[LeaseLost] = []
+    try:
+        yield lost
+    except LeaseLost as error:
+        lost.append(error)
+        log.info("handled_elsewhere", error=str(error), consequence="the job is looked at again")

@@ -1,0 +1,144 @@
+"""Periodic work neither overlaps with itself nor makes APScheduler complain, however long it takes."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from apscheduler.schedulers.background import BackgroundScheduler
+
+from watcher.daemon.schedule import Schedule
+
+INTERVAL_S = 0.05
+PATIENCE_S = 10.0
+"""Only bounds how long a failure takes."""
+
+
+class TurnedByHand:
+    """A scheduler whose time passes when a test says so."""
+
+    def __init__(self) -> None:
+        self.tick: Callable[[], None] = lambda: None
+
+    def add_job(self, tick: Callable[[], None], *_: object, **__: object) -> None:
+        self.tick = tick
+
+    def start(self) -> None:
+        self.tick()
+
+    def shutdown(self, **_: object) -> None:
+        self.tick = lambda: None
+
+
+class Pass:
+    """Work that a test sees begin, and lets end."""
+
+    def __init__(self) -> None:
+        self.begun = threading.Semaphore(0)
+        self.may_end = threading.Semaphore(0)
+
+    def __call__(self) -> None:
+        self.begun.release()
+        assert self.may_end.acquire(timeout=PATIENCE_S)
+
+
+@contextmanager
+def running(scheduler: Any, work: Callable[[], None]) -> Iterator[Schedule]:
+    schedule = Schedule(scheduler)
+    loop = schedule.every(INTERVAL_S, work)
+    thread = threading.Thread(target=loop, args=(lambda: None,))
+    thread.start()
+    schedule.start()
+    try:
+        yield schedule
+    finally:
+        schedule.close()
+        thread.join(PATIENCE_S)
+    assert not thread.is_alive()
+
+
+def test_the_first_pass_begins_at_once_and_each_further_one_at_a_tick():
+    scheduler, one_pass = TurnedByHand(), Pass()
+    one_pass.may_end.release(2)
+
+    with running(scheduler, one_pass):
+        assert one_pass.begun.acquire(timeout=PATIENCE_S)
+        assert not one_pass.begun.acquire(timeout=2 * INTERVAL_S)
+        tick_until_begun(scheduler, one_pass)
+
+
+def test_ticks_during_a_pass_are_skipped_and_the_next_one_after_it_starts_a_pass():
+    scheduler, one_pass = TurnedByHand(), Pass()
+
+    with running(scheduler, one_pass):
+        assert one_pass.begun.acquire(timeout=PATIENCE_S)
+        for _ in range(3):
+            scheduler.tick()
+        one_pass.may_end.release(2)
+        assert not one_pass.begun.acquire(timeout=2 * INTERVAL_S)
+        tick_until_begun(scheduler, one_pass)
+
+
+def tick_until_begun(scheduler: TurnedByHand, one_pass: Pass) -> None:
+    """More than one tick is needed only if the thread of the pass before it is slow to end its turn."""
+    until = time.monotonic() + PATIENCE_S
+    while not one_pass.begun.acquire(timeout=INTERVAL_S):
+        assert time.monotonic() < until
+        scheduler.tick()
+
+
+def test_passes_longer_than_the_interval_follow_each_other_and_apscheduler_has_nothing_to_warn_of(
+    caplog: pytest.LogCaptureFixture,
+):
+    caplog.set_level(logging.WARNING)
+    started: list[float] = []
+    several = threading.Event()
+
+    def long_pass() -> None:
+        started.append(time.monotonic())
+        if len(started) == 4:
+            several.set()
+        time.sleep(3 * INTERVAL_S)
+
+    with running(BackgroundScheduler(timezone=UTC), long_pass):
+        assert several.wait(PATIENCE_S)
+
+    assert [record.getMessage() for record in caplog.records] == []
+    gaps = [after - before for before, after in pairwise(started)]
+    assert min(gaps) >= 3 * INTERVAL_S
+
+
+def test_passes_shorter_than_the_interval_come_once_an_interval():
+    started: list[float] = []
+    several = threading.Event()
+
+    def short_pass() -> None:
+        started.append(time.monotonic())
+        if len(started) == 5:
+            several.set()
+
+    begin = time.monotonic()
+    with running(BackgroundScheduler(timezone=UTC), short_pass):
+        assert several.wait(PATIENCE_S)
+
+    # However late a busy machine is, the fifth pass needs the fifth tick, which is four intervals after the
+    # first. APScheduler goes by another clock than this test, hence the hundredth of a second.
+    assert started[4] >= begin + 4 * INTERVAL_S - 0.01
+
+
+def test_a_schedule_that_closes_lets_the_pass_under_way_end_and_starts_no_other():
+    scheduler, one_pass = TurnedByHand(), Pass()
+
+    with running(scheduler, one_pass) as schedule:
+        assert one_pass.begun.acquire(timeout=PATIENCE_S)
+        schedule.close()
+        one_pass.may_end.release(2)
+
+    assert not one_pass.begun.acquire(blocking=False)

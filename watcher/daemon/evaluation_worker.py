@@ -1,0 +1,112 @@
+"""The loops `evaluate-N`: evaluate rules on what jobs have saved, as their evaluations become due."""
+
+from __future__ import annotations
+
+import threading
+from collections import defaultdict
+from collections.abc import Callable
+from datetime import datetime
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import structlog
+
+from watcher.aws.accounts import Accounts
+from watcher.aws.metrics import OPERATION as GET_METRIC_DATA
+from watcher.aws.metrics import SERIES
+from watcher.aws.refused_calls import RefusedCalls
+from watcher.aws.session import Aws
+from watcher.config.settings import Rules
+from watcher.daemon.expected_errors import expected_errors, lost_lease
+from watcher.jobs.pipeline import Pipeline
+from watcher.logs.evaluation_log import EvaluationLog
+from watcher.model import Reads
+from watcher.store.base import JobRecord, Store
+
+if TYPE_CHECKING:
+    from watcher.evaluation.evaluator import Evaluator
+
+EVALUATION_LEASE_S = 300.0
+"""An evaluation that has not ended by then is tried again."""
+MAX_IDLE_S = 30.0
+"""The store is asked for due evaluations at least this often: other processes write to it as well."""
+ERROR_PAUSE_S = 5.0
+"""Pause after a refusal of AWS or of the store."""
+
+
+class EvaluationWorker:
+    """Safe to use from several threads: the store gives each job to one of them."""
+
+    def __init__(
+        self,
+        *,
+        accounts: Accounts,
+        store: Store,
+        pipeline: Pipeline,
+        rules: Rules,
+        evaluation_log: EvaluationLog | None,
+        refused: RefusedCalls,
+        clock: Callable[[], datetime],
+        stopping: Callable[[], bool],
+    ) -> None:
+        self._accounts, self._store, self._pipeline = accounts, store, pipeline
+        self._rules, self._evaluation_log, self._refused = rules, evaluation_log, refused
+        self._clock, self._stopping = clock, stopping
+        self._wake = threading.Event()
+
+    def run(self, turned: Callable[[], None]) -> None:
+        """Evaluate until the daemon stops and `wake` is called."""
+        while not self._stopping():
+            turned()
+            self._wake.clear()
+            wait = ERROR_PAUSE_S
+            with expected_errors(self._refused):
+                if self.evaluate_due():
+                    continue
+                due = self._store.next_evaluation()
+                wait = (due - self._clock()).total_seconds() if due else MAX_IDLE_S
+            self._wake.wait(min(max(wait, 0.1), MAX_IDLE_S))
+
+    def wake(self) -> None:
+        """Look for due evaluations now: there may be new ones, or the daemon stops."""
+        self._wake.set()
+
+    def evaluate_due(self) -> bool:
+        """Continue the evaluations that are due: all that read metrics, and of those that read tensors the
+        one that has waited longest. False if none is due.
+
+        Raises `AwsError` and `StoreError`.
+        """
+        # Metrics first: tensors that cannot be read end this with an error.
+        return any([self._evaluate_metrics(), self._evaluate_tensors()])
+
+    def _evaluate_metrics(self) -> bool:
+        claimed = self._store.claim_evaluations(self._clock(), EVALUATION_LEASE_S, SERIES, Reads.METRICS)
+        by_place: defaultdict[Aws, list[JobRecord]] = defaultdict(list)
+        for arn in claimed:
+            if record := self._store.job(arn):
+                by_place[self._accounts.of(arn)].append(record)
+        for place, records in by_place.items():
+            with expected_errors(self._refused, place) as errors:
+                for record, evaluation in self.evaluator.advance_together(place, records):
+                    with lost_lease():  # of this job alone: the others are still to be done
+                        self._pipeline.evaluated(record.snapshot.arn, evaluation)
+            if not errors:
+                self._refused.resolved(GET_METRIC_DATA, place)
+        return bool(claimed)
+
+    def _evaluate_tensors(self) -> bool:
+        claimed = self._store.claim_evaluations(self._clock(), EVALUATION_LEASE_S, 1, Reads.TENSORS)
+        for arn in claimed:
+            if record := self._store.job(arn):
+                with structlog.contextvars.bound_contextvars(job=record.snapshot.name):
+                    self._pipeline.evaluated(arn, self.evaluator.advance(record))
+        return bool(claimed)
+
+    @cached_property
+    def evaluator(self) -> Evaluator:
+        # It imports numpy, which a daemon without rules to evaluate does not need.
+        from watcher.evaluation.evaluator import Evaluator
+
+        write_log = self._evaluation_log.write if self._evaluation_log else None
+        return Evaluator(self._accounts, self._rules, self._clock, write_log)

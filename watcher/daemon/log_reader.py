@@ -1,0 +1,41 @@
+"""The loop `logs`: reads the logs of rules in progress. One process at a time does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+from watcher.aws.refused_calls import RefusedCalls
+from watcher.daemon.expected_errors import expected_errors
+from watcher.jobs.work import Pace
+from watcher.logs.listener import Listener
+from watcher.store.base import Store
+
+LEASE_NAME = "rule logs"
+"""Held in the store by the process that reads them. If it dies, another takes over; what both find while
+they overlap is sent once."""
+
+
+@dataclass(frozen=True, slots=True)
+class LogReader:
+    listener: Listener
+    store: Store
+    owner: str
+    """This process's name in the store."""
+    lease_s: float
+    pace: Pace
+    refused: RefusedCalls
+    clock: Callable[[], datetime]
+    stopping: Callable[[], bool]
+
+    def run(self, turned: Callable[[], None]) -> None:
+        self.pace.keep()  # the first turn is free
+        while not self.stopping():
+            turned()
+            with expected_errors(self.refused):
+                if self.store.hold([LEASE_NAME], self.owner, self.clock(), self.lease_s):
+                    self.listener.cycle()
+            self.pace.keep()
+        with expected_errors(self.refused):
+            self.store.release([LEASE_NAME], self.owner)

@@ -1,0 +1,51 @@
+"""The loop `reconcile`: a pass over all jobs in progress.
+
+Each process makes its own passes, unless several share a queue: then one pass in each interval serves them
+all, and the store says who makes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+import structlog
+
+from watcher.aws.refused_calls import RefusedCalls
+from watcher.daemon.expected_errors import expected_errors
+from watcher.instruments import Instruments
+from watcher.jobs.reconcile import Reconciler
+from watcher.store.base import Store
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class ReconcilePass:
+    reconciler: Reconciler
+    store: Store
+    instruments: Instruments
+    refused: RefusedCalls
+    clock: Callable[[], datetime]
+    interval_s: float
+    on_a_queue: bool
+    stop: Callable[[], None]
+    """Called when the jobs that the command line named need no more watching."""
+
+    def run(self) -> None:
+        with expected_errors(self.refused):
+            if self._is_our_turn():
+                done = self.reconciler.run()
+                if done.complete:
+                    self.instruments.reconciled(self.clock())
+                    self.instruments.watched(job.status for job in done.watched)
+            else:
+                self.instruments.watched(())
+            if self.reconciler.finished() and self.store.next_due() is None:
+                log.info("finished", jobs=self.reconciler.only)
+                self.stop()
+
+    def _is_our_turn(self) -> bool:
+        turn = int(self.clock().timestamp() // self.interval_s)
+        return not self.on_a_queue or self.store.take_turn("reconcile", turn)

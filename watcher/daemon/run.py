@@ -1,0 +1,35 @@
+"""`watcher run`: the daemon from its start to the exit code of its process."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Sequence
+
+from watcher.aws.accounts import Accounts
+from watcher.config.settings import Config
+from watcher.daemon.app import App
+from watcher.jobs.find import find_jobs
+
+
+def run(config: Config, names: Sequence[str] = (), once: bool = False) -> int:
+    """Returns the exit code. Raises `UsageError` for a named job that does not exist."""
+    accounts = Accounts(config.region, config.account)
+    _ = accounts.home.region  # raises ConfigError if there is none: every loop would fail without
+    app = App(config, [job.arn for job in find_jobs(accounts, names)], once=once)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: app.stop())
+    done = True
+    if once:
+        done = app.run_once()
+    else:
+        app.run()
+    app.close()
+    code = 0 if done and app.failure is None else 1
+    if not app.drained:
+        # A request that hangs would keep the interpreter from ending. Its delivery is in flight in the
+        # store, and will be looked up before it is sent again.
+        sys.stdout.flush()
+        os._exit(code)
+    return code

@@ -1,0 +1,53 @@
+"""What all parts of one daemon share: its settings, store, clients, clock and stop flag."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from watcher.aws.accounts import Accounts
+from watcher.aws.refused_calls import RefusedCalls
+from watcher.aws.session import telling
+from watcher.config.settings import Config
+from watcher.instruments import Instruments
+from watcher.jobs.work import Pace
+from watcher.store import open_store
+from watcher.store.base import Store
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+def _unique_name() -> str:
+    return f"{socket.gethostname()}-{os.getpid()}-{os.urandom(3).hex()}"
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    config: Config
+    lease_s: float
+    """After so long other processes take over the work of this one, should it die."""
+    instruments: Instruments
+    accounts: Accounts
+    refused: RefusedCalls
+    store: Store
+    stopping: threading.Event = field(default_factory=threading.Event)
+    owner: str = field(default_factory=_unique_name)
+    """This process's name in the store."""
+
+    @classmethod
+    def open(cls, config: Config, lease_s: float) -> Shared:
+        instruments = Instruments()
+        accounts = Accounts(config.region, config.account, instruments.aws_answered)
+        on_response = telling(instruments.aws_answered)
+        store = open_store(config.store.url, region=config.region, on_response=on_response)
+        return cls(config, lease_s, instruments, accounts, RefusedCalls(accounts), store)
+
+    def pace(self, per_second: float) -> Pace:
+        """Limits calls to so many a second. Its waits end early when the daemon stops."""
+        return Pace(per_second, time.monotonic, self.stopping.wait)

@@ -1,0 +1,45 @@
+"""`watcher run --once`: one pass over everything, in one thread after the other."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from watcher.aws.refused_calls import RefusedCalls
+from watcher.daemon.evaluation_worker import EvaluationWorker
+from watcher.daemon.expected_errors import expected_errors
+from watcher.delivery.outbox import Outbox
+from watcher.jobs.reconcile import Reconciler
+from watcher.jobs.work import LookAgain
+
+DELIVERY_TIMEOUT_S = 60.0
+"""How long destinations and stops have to settle."""
+
+
+@dataclass(frozen=True, slots=True)
+class SinglePass:
+    reconciler: Reconciler
+    work: LookAgain
+    evaluations: EvaluationWorker
+    outbox: Outbox
+    refused: RefusedCalls
+    start_job_workers: Callable[[], Sequence[threading.Thread]]
+    stopping: Callable[[], bool]
+
+    def run(self) -> bool:
+        """True if every account and region answered and everything is delivered."""
+        complete = delivered = False
+        job_workers = self.start_job_workers()
+        with expected_errors(self.refused):
+            complete = self.reconciler.run().complete
+        self.work.wait_until_empty(self.stopping)
+        self.work.close()
+        for worker in job_workers:
+            worker.join()
+        with expected_errors(self.refused):
+            while not self.stopping() and self.evaluations.evaluate_due():
+                pass
+        with expected_errors(self.refused):
+            delivered = self.outbox.run_until_empty(DELIVERY_TIMEOUT_S)
+        return complete and delivered
