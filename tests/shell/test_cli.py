@@ -66,7 +66,7 @@ def process(*arguments: str, cwd: Path, **options: object) -> subprocess.Popen[s
         (["shwo"], "watcher: No such command 'shwo'"),
         (["show"], "watcher: Missing argument 'job'"),
         (["sandbox", "--port", "x"], "watcher: Invalid value for '--port': "),
-        (["status", "-c", "nowhere.toml"], "watcher: nowhere.toml: there is no such file"),
+        (["status", "-c", "nowhere.toml"], "watcher: nowhere.toml: no such file"),
         (["stop"], "watcher: name the jobs to stop, or say --all-in-progress"),
         (["stop", "a", "--all-in-progress"], "watcher: name the jobs to stop, or say --all-in-progress"),
         (["stop", "--cancel", "--all-in-progress"], "watcher: --cancel wants the names of the jobs"),
@@ -101,7 +101,7 @@ def test_a_wrong_configuration_is_one_line_with_exit_code_2_whatever_the_command
     ran = watcher(*command)
 
     assert (ran.code, ran.out) == (2, "")
-    assert ran.err == "watcher: watcher.toml: stop.dryrun: there is no such key; did you mean stop.dry_run?\n"
+    assert ran.err == "watcher: watcher.toml: stop.dryrun: unknown key; did you mean stop.dry_run?\n"
 
 
 @pytest.mark.parametrize(

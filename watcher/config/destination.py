@@ -1,7 +1,6 @@
 """Where a finding goes: `slack:#channel`, `webhook:https://…`, `sns:arn:…` or `console`.
 
-Only what the text itself can tell is checked here, so that a configuration is refused when it is loaded
-and not when the first alert is due.
+The syntax is checked here, when the configuration is loaded, and not when the first alert is due.
 """
 
 from __future__ import annotations
@@ -28,17 +27,17 @@ class DestinationKind(StrEnum):
 class Destination:
     kind: DestinationKind
     address: str = ""
-    """Slack's channel name with its `#` (or its id), the webhook's URL, the topic's ARN; console has none."""
+    """The Slack channel's name with `#`, or its ID; the webhook's URL; the topic's ARN; empty for console."""
 
     @classmethod
     def parse(cls, text: str) -> Destination:
-        """Raises `ConfigError`, which names the text (without secrets) and how to write it."""
+        """Raises `ConfigError` with the text (without secrets) and how to write it."""
         scheme, colon, address = text.partition(":")
         if scheme == DestinationKind.CONSOLE and not address:
             return cls(DestinationKind.CONSOLE)
         if scheme not in set(DestinationKind) - {DestinationKind.CONSOLE} or not colon:
             raise ConfigError(
-                f"{public_url(text)!r} is no destination: write slack:#channel, webhook:https://…, "
+                f"{public_url(text)!r} is not a destination: write slack:#channel, webhook:https://…, "
                 "sns:arn:aws:sns:… or console"
             )
         destination = cls(DestinationKind(scheme), address)
@@ -50,20 +49,20 @@ class Destination:
         match self.kind:
             case DestinationKind.SLACK if not _SLACK_CHANNEL.fullmatch(self.address):
                 name = self.address.lstrip("#").lower().replace(" ", "-") or "training-alerts"
-                return f"no Slack channel: write slack:#{name}, or the channel's id (slack:C0123456789)"
+                return f"not a Slack channel: write slack:#{name}, or the channel's ID (slack:C0123456789)"
             case DestinationKind.SNS if not TOPIC_ARN.fullmatch(self.address):
-                return "no topic's ARN: write sns:arn:aws:sns:REGION:ACCOUNT:TOPIC"
+                return "not the ARN of a topic: write sns:arn:aws:sns:REGION:ACCOUNT:TOPIC"
             case DestinationKind.WEBHOOK if not _is_http(self.address):
-                return "no HTTP address: write webhook:https://HOST/PATH"
+                return "not an HTTP URL: write webhook:https://HOST/PATH"
         return ""
 
     @property
     def region(self) -> str:
-        """The region of an SNS topic; a topic is written to in its own, wherever the jobs run."""
+        """The region of an SNS topic; messages go there, whichever region the job runs in."""
         return Arn.parse(self.address).region if self.kind is DestinationKind.SNS else ""
 
     def __str__(self) -> str:
-        """For people and logs: a webhook's user, password and query are left out, they may be secret."""
+        """For people and logs, without a webhook's user, password and query, which may be secret."""
         if self.kind is DestinationKind.CONSOLE:
             return str(self.kind)
         address = public_url(self.address) if self.kind is DestinationKind.WEBHOOK else self.address
@@ -74,13 +73,13 @@ def _is_http(url: str) -> bool:
     try:
         parts = urlsplit(url)
         return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # a port that is no number, a bad IPv6 address
+    except ValueError:  # the port is not a number, or the IPv6 address is malformed
         return False
 
 
 def public_url(url: str) -> str:
     """The URL without user, password, query and fragment, any of which may be a secret."""
-    if not _is_http(url):  # nobody knows what is what in it, so whatever may be a password goes
+    if not _is_http(url):  # its parts are unknown, so drop all that may be a password
         return re.sub(r"//.*@", "//", url).partition("?")[0]
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"

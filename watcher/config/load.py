@@ -1,4 +1,4 @@
-"""Text becomes a frozen `Config`, or an error that names the key, the value and the fix."""
+"""Loads the settings: TOML becomes a frozen `Config`, or an error with the key, the value and the fix."""
 
 from __future__ import annotations
 
@@ -18,22 +18,23 @@ from watcher.errors import ConfigError
 from watcher.text import truncated
 
 DEFAULT_FILE = Path("watcher.toml")
+"""Read from the working directory if no file is named. Without it, every setting has its default."""
+
 SHOWN_VALUE_LIMIT = 60
 """Characters of a wrong value in an error."""
-"""Read from the working directory when no file is named; without it, every setting has its default."""
 
 TEXT_VARIABLE = "WATCHER_TOML"
-"""The environment variable that holds the settings themselves, for where a file is awkward to bring along: a
-task on ECS gets it from a parameter or a secret."""
+"""The environment variable that can hold the text of the settings, for places where a file is awkward, such
+as an ECS task, which takes it from a parameter or a secret."""
 
 SettingPath = tuple[int | str, ...]
 
 
 def load(path: Path | None, env: Mapping[str, str]) -> Config:
-    """Read the settings. `env` fills in what the file writes as `${NAME}`.
+    """Read the settings; `${NAME}` in a string is replaced from `env`.
 
-    Raises `ConfigError`: one line with the file or variable, the key, the value as it is written there (so
-    that what `${NAME}` stands for is not shown; never that of a secret or of an unknown key) and the mend.
+    Raises `ConfigError`: one line with the file or variable, the key, the value and the fix. The value is
+    shown as written, so without what `${NAME}` stands for, and never for a secret or an unknown key.
     """
     found = source(path, env)
     if found is None:
@@ -46,8 +47,8 @@ def load(path: Path | None, env: Mapping[str, str]) -> Config:
 
 
 def source(path: Path | None, env: Mapping[str, str]) -> Path | str | None:
-    """Where `load` takes the settings from: the file that was named, else the variable (its name) that holds
-    them, else the file in the working directory, else nowhere."""
+    """Where `load` finds the settings: the file that was named, else the name of the variable that holds
+    them, else the file in the working directory, else None."""
     if path is not None:
         return path
     if env.get(TEXT_VARIABLE):
@@ -67,10 +68,10 @@ def _checked(document: dict[str, Any], env: Mapping[str, str]) -> Config:
 
 def _read(path: Path) -> str:
     try:
-        # Editors on Windows put a byte order mark first, which TOML does not know.
+        # Editors on Windows start a file with a byte order mark, which TOML does not allow.
         return path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
-        raise ConfigError("there is no such file; name another with --config") from None
+        raise ConfigError("no such file; choose one with --config") from None
     except OSError as error:
         raise ConfigError(f"cannot be read: {error.strerror}") from None
     except UnicodeDecodeError as error:
@@ -88,7 +89,7 @@ _VARIABLE = re.compile(r"\$\{([^}]*)\}")
 
 
 def _fill_in(value: Any, env: Mapping[str, str], key: SettingPath) -> Any:
-    """The same value with each `${NAME}` in its strings replaced."""
+    """The value with each `${NAME}` in its strings replaced."""
 
     def variable(match: re.Match[str]) -> str:
         name = match[1]
@@ -114,24 +115,24 @@ def _dotted(key: SettingPath) -> str:
 
 
 def _explain(error: ValidationError, document: dict[str, Any]) -> str:
-    """The first problem in a sentence; one is enough to go and edit the file."""
+    """The first problem, in one sentence."""
     detail = error.errors(include_url=False, include_input=False)[0]
     key = detail["loc"]
     if detail["type"] == "extra_forbidden":
-        return f"{_dotted(key)}: there is no such key; {_did_you_mean(key)}"
+        return f"{_dotted(key)}: unknown key; {_did_you_mean(key)}"
     if detail["type"] == "missing":
         return f"{_dotted(key)}: is missing"
     value: Any = document
     for part in key:
         value = value[part]
     shown = f" = {_as_toml(value)}" if _may_be_shown(key) else ""
-    return f"{_dotted(key)}{shown}: {_mend(detail, key, value)}"
+    return f"{_dotted(key)}{shown}: {_fix(detail, key, value)}"
 
 
-def _mend(detail: ErrorDetails, key: SettingPath, value: Any) -> str:
+def _fix(detail: ErrorDetails, key: SettingPath, value: Any) -> str:
     match detail["type"].split("_")[0]:
         case "tuple" if isinstance(value, dict):
-            return f"there can be several: write [[{_dotted(key)}]]"
+            return f"write [[{_dotted(key)}]], because there can be several"
         case "tuple":
             return f"write a list: [{_as_toml(value)}]"
         case "greater" if "gt" in detail["ctx"]:
@@ -159,7 +160,7 @@ _KINDS = {
 
 
 def _as_toml(value: Any) -> str:
-    """A value in one line, near enough to how the file has it."""
+    """A value on one line, roughly as the file has it."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, str):
@@ -172,7 +173,7 @@ def _as_toml(value: Any) -> str:
 
 
 def _annotation(key: SettingPath) -> Any:
-    """What the field at this key is declared to hold; None where there is no such field."""
+    """The declared type of the field at this key; None if there is no such field."""
     kind: Any = Config
     for part in key:
         if isinstance(part, int):
@@ -185,7 +186,7 @@ def _annotation(key: SettingPath) -> Any:
 
 
 def _may_be_shown(key: SettingPath) -> bool:
-    """Not a secret, and not in the place of a section that holds one."""
+    """True unless the key is a secret, or is a section, which may hold one."""
     kind = _annotation(key)
     return kind is not SecretStr and not (isinstance(kind, type) and issubclass(kind, BaseModel))
 
@@ -195,4 +196,4 @@ def _did_you_mean(key: SettingPath) -> str:
     close = get_close_matches(str(key[-1]), known, n=1)
     if close:
         return f"did you mean {_dotted((*key[:-1], close[0]))}?"
-    return f"there are {', '.join(known)}"
+    return f"the keys here are {', '.join(known)}"
