@@ -70,7 +70,7 @@ def test_the_small_print_is_one_block_at_the_end() -> None:
         "Hyperparameters",
         "Experiment",
         "Tags",
-        "Could not be had",
+        "Not available",
     ]
 
 
@@ -107,8 +107,8 @@ def test_every_kind_of_finding_gives_blocks_that_slack_takes(kind: FindingKind) 
 
 
 def test_a_repetition_says_so() -> None:
-    assert any("told before" in text for text in texts(blocks(replace(alert(), repeat=True))))
-    assert not any("told before" in text for text in texts(blocks(alert())))
+    assert any("Possible duplicate" in text for text in texts(blocks(replace(alert(), repeat=True))))
+    assert not any("Possible duplicate" in text for text in texts(blocks(alert())))
 
 
 wild = st.text() | st.text(min_size=0, max_size=200).map(lambda text: (text + HOSTILE) * 50)

@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from watcher.alerts.hyperparameters import public, telling
+from watcher.alerts.hyperparameters import shown_hyperparameters, without_secrets
 
 
 def test_what_is_tuned_most_stands_first() -> None:
     chosen = {"verbosity": "1", "subsample": "0.8", "max_depth": "16", "num_round": "100", "eta": "0.1"}
-    assert list(telling(chosen)) == ["eta", "num_round", "max_depth", "subsample", "verbosity"]
+    assert list(shown_hyperparameters(chosen)) == ["eta", "num_round", "max_depth", "subsample", "verbosity"]
 
 
 @pytest.mark.parametrize(
@@ -27,11 +27,15 @@ def test_what_is_tuned_most_stands_first() -> None:
     ],
 )
 def test_a_learning_rate_is_known_however_it_is_written(name: str) -> None:
-    assert next(iter(telling({"a": "1", name: "0.1", "b": "2"}))) == name
+    assert next(iter(shown_hyperparameters({"a": "1", name: "0.1", "b": "2"}))) == name
 
 
 def test_a_word_within_a_word_is_another_word() -> None:
-    assert list(telling({"unlrelated": "1", "beta": "2", "alpha": "3"})) == ["alpha", "beta", "unlrelated"]
+    assert list(shown_hyperparameters({"unlrelated": "1", "beta": "2", "alpha": "3"})) == [
+        "alpha",
+        "beta",
+        "unlrelated",
+    ]
 
 
 def test_what_the_sdk_and_tuning_jobs_add_is_left_out() -> None:
@@ -41,7 +45,7 @@ def test_what_the_sdk_and_tuning_jobs_add_is_left_out() -> None:
         "_tuning_objective_metric": "validation:error",
         "model_dir": '"s3://bucket/model"',
     }
-    assert telling({**added, "eta": "0.1"}) == {"eta": "0.1"}
+    assert shown_hyperparameters({**added, "eta": "0.1"}) == {"eta": "0.1"}
 
 
 @pytest.mark.parametrize(
@@ -57,7 +61,7 @@ def test_what_the_sdk_and_tuning_jobs_add_is_left_out() -> None:
     ],
 )
 def test_a_string_that_an_estimator_sent_as_json_loses_its_quotes(sent: str, shown: str) -> None:
-    assert telling({"optimizer": sent}) == {"optimizer": shown}
+    assert shown_hyperparameters({"optimizer": sent}) == {"optimizer": shown}
 
 
 @pytest.mark.parametrize(
@@ -78,7 +82,7 @@ def test_a_string_that_an_estimator_sent_as_json_loses_its_quotes(sent: str, sho
     ],
 )
 def test_what_smells_of_a_secret_is_not_shown(name: str) -> None:
-    assert telling({name: "hunter2", "eta": "0.1"}) == {"eta": "0.1"}
+    assert shown_hyperparameters({name: "hunter2", "eta": "0.1"}) == {"eta": "0.1"}
 
 
 @pytest.mark.parametrize(
@@ -90,15 +94,15 @@ def test_what_smells_of_a_secret_is_not_shown(name: str) -> None:
     ],
 )
 def test_a_secret_within_a_value_is_not_shown(value: str) -> None:
-    assert public({"config": value, "eta": "0.1"}) == {"eta": "0.1"}
+    assert without_secrets({"config": value, "eta": "0.1"}) == {"eta": "0.1"}
 
 
 @given(st.dictionaries(st.text(), st.text()))
 def test_whatever_the_hyperparameters_are_nothing_is_made_up(given_: dict[str, str]) -> None:
-    shown = telling(given_)
+    shown = shown_hyperparameters(given_)
     assert shown.keys() <= given_.keys()
     assert all(value in (given_[name], *_loaded(given_[name])) for name, value in shown.items())
-    assert telling(dict(reversed(given_.items()))) == shown
+    assert shown_hyperparameters(dict(reversed(given_.items()))) == shown
 
 
 def _loaded(value: str) -> list[str]:

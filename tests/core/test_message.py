@@ -362,7 +362,7 @@ def test_plain_text_has_all_of_the_message() -> None:
         EVIDENCE.explanation,
         *EVIDENCE.log_lines,
         "the plot",
-        "may have been told",
+        "Possible duplicate",
     ):
         assert part in text
     assert text.startswith(f"LossNotDecreasing found an issue in {JOB}\n")

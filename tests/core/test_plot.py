@@ -181,7 +181,7 @@ def test_a_larger_tensor_is_its_mean_between_its_least_and_greatest_value():
     [axes] = plots.of_tensors([weights], "churn").axes
 
     [label] = legend(axes)
-    assert label == "weight (mean, between least and greatest)"
+    assert label == "weight (mean, shaded from min to max)"
     assert line(axes, label) == [(0.0, 0.0), (10.0, 1.0)]
     assert axes.collections[0].get_datalim(axes.transData).y0 == -2
 

@@ -94,8 +94,8 @@ def test_without_a_longest_runtime_nobody_knows_what_stopping_saves() -> None:
 def test_amounts_are_told_in_cents_or_above_a_thousand_in_whole_numbers(
     amount: float, money: str, hours: str
 ) -> None:
-    assert spent(a_running_job()).said(amount) == money
-    assert spent(a_running_job(), {}).said(amount) == hours
+    assert spent(a_running_job()).formatted(amount) == money
+    assert spent(a_running_job(), {}).formatted(amount) == hours
 
 
 durations = st.timedeltas(timedelta(0), timedelta(days=60))

@@ -83,5 +83,5 @@ def test_what_could_not_be_had_is_named_beside_all_else(config: Config, sandbox:
     for operation in ("logs:*", "s3:*"):
         sandbox.control.inject_fault(operation, "AccessDeniedException", "not allowed", status=403)
     shown = alert(config, sandbox, slack)
-    assert "Could not be had: " in shown
+    assert "Not available: " in shown
     assert "Spend so far: " in shown

@@ -63,7 +63,7 @@ def test_a_loss_that_stalls_is_told_with_its_curve_and_the_job_is_stopped(
     assert "From the job's metrics in CloudWatch: a step is a minute of training" in blocks(slack)
     assert re.search(r"train:loss  needed +0.04995", blocks(slack))
     assert "▁▁▁" in blocks(slack)
-    assert "Could not be had" not in blocks(slack)
+    assert "Not available" not in blocks(slack)
 
 
 def test_a_loss_that_falls_is_not_told_and_a_restarted_daemon_goes_on(

@@ -47,7 +47,15 @@ def test_a_terminal_gets_a_panel_with_colours(monkeypatch: pytest.MonkeyPatch) -
 def test_the_panel_shows_all_that_the_message_says() -> None:
     message = replace(alert(), repeat=True, evidence=replace(EVIDENCE, missing=("the plot",)))
     shown = rendered(render(message))
-    said = (message.title, STOPPING, "told before", "24", EVIDENCE.explanation, "0.1168", *EVIDENCE.log_lines)
+    said = (
+        message.title,
+        STOPPING,
+        "Possible duplicate",
+        "24",
+        EVIDENCE.explanation,
+        "0.1168",
+        *EVIDENCE.log_lines,
+    )
     for text in (*said, "the plot", "The loss stopped falling", "Rule's log"):
         assert text in shown
 

@@ -1,9 +1,9 @@
 """What a training job costs, and what stopping it now saves. Pure.
 
-SageMaker bills each instance for the time from `TrainingStartTime` to `TrainingEndTime` (API reference of
-DescribeTrainingJob), and says at the end how much that was (`BillableTimeInSeconds`: with spot instances less
-than the job took, by as much as they were cheaper). Prices are the configuration's; volumes and transfers are
-not counted.
+SageMaker bills each instance from `TrainingStartTime` to `TrainingEndTime` (API reference of
+DescribeTrainingJob), and reports the billed time at the end (`BillableTimeInSeconds`; with spot instances it
+is shorter than the job, by the discount). Prices come from the configuration. Volumes and data transfer are
+not included.
 """
 
 from __future__ import annotations
@@ -20,31 +20,31 @@ _HOUR = 3600.0
 
 @dataclass(frozen=True, slots=True)
 class Spend:
-    """Amounts of money or, where a price is missing, of instance-hours."""
+    """Amounts of money or, if a price is missing, of instance-hours."""
 
     so_far: float
-    """Of a job that has ended, all of it."""
+    """The total, once the job has ended."""
     an_hour: float
     saved_by_stopping: float | None
-    """At most, until `MaxRuntimeInSeconds`: the job might end by itself before. None where there is nothing
-    to stop, or no such limit."""
+    """Up to `MaxRuntimeInSeconds`; less if the job would end earlier by itself. None if there is nothing to
+    stop, or no such limit."""
     currency: str
-    """`USD`, or empty: instance-hours."""
+    """`USD`; empty for instance-hours."""
     basis: str
-    """How it is reckoned, in a few words."""
+    """How it is calculated, in a few words."""
     at_most: bool = False
-    """Reckoned at the full price although the job has spot instances, which cost less."""
+    """Calculated at the full price, although the job has spot instances, which cost less."""
 
-    def said(self, amount: float) -> str:
-        """An amount for people: `$1.20`, `0.25 instance-hours`. The least that is told is a cent."""
+    def formatted(self, amount: float) -> str:
+        """An amount for people: `$1.20`, `0.25 instance-hours`. At least one cent, unless it is zero."""
         shown = max(amount, 0.01) if amount else 0.0
         number = f"{shown:,.{0 if shown >= 1000 else 2}f}"
         return f"${number}" if self.currency else f"{number} instance-hours"
 
 
 def spend(job: JobSnapshot, prices: Mapping[str, float], now: datetime) -> Spend | None:
-    """`prices`: US dollars an hour, by instance type. None where the job has not begun to cost anything, or
-    its record names no instances."""
+    """`prices`: US dollars an hour, by instance type. None if the job does not cost anything yet, or its
+    record names no instances."""
     ran, instances = runtime(job, now), job.instances
     if ran is None or not instances:
         return None
@@ -64,19 +64,21 @@ def spend(job: JobSnapshot, prices: Mapping[str, float], now: datetime) -> Spend
 
 
 def runtime(job: JobSnapshot, now: datetime) -> timedelta | None:
-    """How long it has trained; None where it has not begun."""
+    """How long it has trained; None if it has not begun."""
     if job.started_at is None:
         return None
     return max((job.ended_at or now) - job.started_at, timedelta(0))
 
 
 def remaining(job: JobSnapshot, now: datetime) -> timedelta | None:
-    """How long it could still train if nobody stopped it; of a job that was stopped, could have trained.
+    """How long the job can still train; for one that was stopped, how long it could have.
 
-    None where it ended in another way, has not begun, or has no limit.
+    None if it ended in another way, has not begun, or has no limit.
     """
     ran = runtime(job, now)
-    stopped = job.status == job.secondary_status == "Stopped"  # and not by SageMaker, which says why
+    stopped = (
+        job.status == job.secondary_status == "Stopped"
+    )  # a stop by SageMaker has another secondary status
     if ran is None or not job.max_runtime or (job.ended and not stopped):
         return None
     return max(timedelta(seconds=job.max_runtime) - ran, timedelta(0))
@@ -93,7 +95,7 @@ def _basis(
         " each" if prices and any(count > 1 for _, count in instances) else "",
         "" if prices else "; no price is configured",
         "; billed time" if billed else "",
-        "; the full price, spot instances cost less" if at_most and prices else "",
+        "; at the full price, spot instances cost less" if at_most and prices else "",
     )
     return f"{' and '.join(each)}{''.join(notes)}"
 

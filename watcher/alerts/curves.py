@@ -1,4 +1,4 @@
-"""What an alert draws: the curves of what decided, and where on them the decision lies.
+"""The curves that an alert shows, and the points on them that decided.
 
 Each channel draws them in its own way, as a picture or as text.
 """
@@ -13,21 +13,21 @@ from watcher.model import AlertEvidence
 
 Point = tuple[int, float]
 """A global step, and the value there."""
-DECADES = 3
-"""From so many powers of ten on, a curve says more on a logarithmic scale."""
+LOG_SCALE_DECADES = 3
+"""A curve that spans this many powers of ten is drawn on a logarithmic scale."""
 
 
 class Compared(NamedTuple):
-    """Points of a curve that the rule compared, or held against a bound."""
+    """Points of a curve that the rule compared with each other, or with a bound."""
 
     curve: str
     points: list[Point]
     needed: float | None
-    """The value that the last point would have needed."""
+    """The value of the last point that would have satisfied the rule."""
 
 
 def curves(evidence: AlertEvidence) -> dict[str, list[Point]]:
-    """By their names."""
+    """By tensor name."""
     found: dict[str, list[Point]] = {}
     for reading in evidence.curve:
         found.setdefault(reading.tensor, []).append((reading.step, reading.value))
@@ -35,8 +35,8 @@ def curves(evidence: AlertEvidence) -> dict[str, list[Point]]:
 
 
 def compared(evidence: AlertEvidence) -> Iterator[Compared]:
-    """A number about a tensor that is none of its values, such as its variance, is on no curve, and what was
-    needed of it is not either."""
+    """What the rule compared, as far as it is on a curve. A number derived from a tensor, such as its
+    variance, is not, and neither is the value that it needed."""
     needed = {reading.tensor: reading.value for reading in evidence.needed}
     deciding: dict[str, list[Point]] = {}
     for reading in evidence.deciding:
@@ -49,7 +49,7 @@ def compared(evidence: AlertEvidence) -> Iterator[Compared]:
 
 
 def holds(curve: Iterable[Point], points: Sequence[Point]) -> bool:
-    """Whether all of these are on the curve, and can be drawn."""
+    """Whether all these points are on the curve, and finite."""
     values = dict(curve)
     return all(
         math.isfinite(value) and math.isclose(values.get(step, math.nan), value) for step, value in points
@@ -57,12 +57,12 @@ def holds(curve: Iterable[Point], points: Sequence[Point]) -> bool:
 
 
 def decided_at(evidence: AlertEvidence) -> int | None:
-    """As the curve counts its steps. None where nothing on it decided: the finding's own step may then be
-    another count, such as Debugger's beside CloudWatch's minutes."""
+    """The step that decided, as the curve counts steps. None if nothing on the curve decided: the finding's
+    own step may be counted differently, as with Debugger's steps and CloudWatch's minutes."""
     return max((reading.step for reading in evidence.deciding), default=None)
 
 
 def logarithmic(values: Iterable[float]) -> bool:
-    """Whether these are to be drawn by their powers of ten."""
+    """Whether to draw these values on a logarithmic scale."""
     finite = [value for value in values if math.isfinite(value)]
-    return bool(finite) and 0 < min(finite) <= max(finite) / 10**DECADES
+    return bool(finite) and 0 < min(finite) <= max(finite) / 10**LOG_SCALE_DECADES

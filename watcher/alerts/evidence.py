@@ -1,7 +1,6 @@
-"""What goes along with a finding: the log around the firing, and the numbers that decided it.
+"""Gathers the evidence for an alert: the end of the log, and the numbers that decided.
 
-Gathering is best effort. What cannot be had in a few seconds is named in the evidence, and the alert
-goes out without it.
+Gathering is best effort. The alert goes out without whatever cannot be read in a few seconds, and says so.
 """
 
 from __future__ import annotations
@@ -37,32 +36,34 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-PATIENCE = 4.0
-"""Seconds; an alert waits no longer for its evidence."""
-LINES_READ = 100
-OWN_LOG_COMES = (0.0, 0.2, 0.8, 2.0)
-"""Seconds between the looks for what Watcher itself is writing; all within PATIENCE."""
-CURVE = 40
-MOST_CURVES = 6
-MOST_STEPS = 2000
-"""Saved steps that are read to find the deciding one; beyond that, reading would cost more than it tells."""
+EVIDENCE_TIMEOUT_S = 4.0
+"""An alert waits no longer for its evidence."""
+LOG_LINES_READ = 100
+OWN_LOG_DELAYS_S = (0.0, 0.2, 0.8, 2.0)
+"""Pauses before each look for the log that Watcher itself is writing; together within EVIDENCE_TIMEOUT_S."""
+CURVE_POINTS = 40
+METRIC_CURVES_LIMIT = 6
+STEPS_READ_LIMIT = 2000
+"""Saved steps that are read to find the deciding one. More would take longer than an alert waits."""
 EVIDENCE_CACHE_SIZE = 64
 
-_MEANS = "Of tensors with several elements, the curve is the mean of their absolute values."
-_CLOUDWATCH = "From the job's metrics in CloudWatch"
+_CURVE_IS_MEAN = "Of tensors with several elements, the curve is the mean of their absolute values."
+_FROM_CLOUDWATCH = "From the job's metrics in CloudWatch"
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """What one place had to say: values for `AlertEvidence`, and what is missing there."""
+    """What was read from one place: fields of `AlertEvidence`, and what is missing."""
 
     values: dict[str, Any] = field(default_factory=dict)
     missing: tuple[str, ...] = ()
 
 
 class Gatherer:
-    """Safe to use from several threads. Remembers the last complete evidence, because a finding that
-    goes to two destinations, or that is tried again, needs it more than once."""
+    """Safe to use from several threads.
+
+    Keeps the last complete evidence: a finding with two destinations, or a retry, needs it again.
+    """
 
     def __init__(
         self,
@@ -78,7 +79,7 @@ class Gatherer:
         self._complete = LruCache[AlertEvidence](EVIDENCE_CACHE_SIZE)
 
     def gather(self, finding: Finding, job: JobSnapshot | None) -> AlertEvidence:
-        """Never raises for what AWS refuses, and takes at most about PATIENCE seconds."""
+        """Does not raise if AWS refuses, and takes at most about EVIDENCE_TIMEOUT_S."""
         if known := self._complete.get(finding.id):
             return known
         evidence = self._gather(finding, job)
@@ -88,7 +89,7 @@ class Gatherer:
 
     def _gather(self, finding: Finding, job: JobSnapshot | None) -> AlertEvidence:
         if job is None:
-            return AlertEvidence(missing=("everything: the job is no longer known",))
+            return AlertEvidence(missing=("all evidence: the store no longer has the job",))
         places: dict[str, Callable[[], Part]] = {}
         kind = KINDS[finding.kind]
         if kind.log is Log.RULE:
@@ -97,7 +98,7 @@ class Gatherer:
             places["log of the training job"] = lambda: self._training_log(job)
         if kind.has_values and finding.source is not RuleSource.PROFILER:
             places["values"] = lambda: self._values(finding, job)
-        parts = at_once(places, PATIENCE)
+        parts = at_once(places, EVIDENCE_TIMEOUT_S)
         values = {name: value for part in parts for name, value in part.values.items()}
         return AlertEvidence(**values, missing=tuple(sentence for part in parts for sentence in part.missing))
 
@@ -108,7 +109,7 @@ class Gatherer:
         if own and finding.rule and self._rules.log_group:
             return self._own_log(finding.rule, job)
         outcome = _processed(finding, job)
-        if outcome is None:  # no job of SageMaker's evaluates it, so there is no log to miss
+        if outcome is None:  # SageMaker has no job that evaluates it, so no log is missing
             return Part()
         if not outcome.evaluation_job_arn:
             return Part(missing=("log: the rule has no processing job yet",))
@@ -117,17 +118,17 @@ class Gatherer:
         return _excerpt(logs, PROCESSING_LOGS, stream)
 
     def _own_log(self, rule: str, job: JobSnapshot) -> Part:
-        """Of Watcher's own evaluation. Its last lines were handed over right before the finding was stored,
-        and are on their way."""
+        """The log of Watcher's own evaluation. Its last lines were sent just before the finding was stored,
+        and may take seconds to appear."""
         group, stream = self._rules.log_group, local_stream(job.arn, rule, job.created_at)
         logs = self._logs_of(self._accounts.home)
-        for pause in OWN_LOG_COMES:
+        for pause in OWN_LOG_DELAYS_S:
             time.sleep(pause)
             with suppress(NotFound):
-                lines = logs.tail(group, stream, LINES_READ)
+                lines = logs.tail(group, stream, LOG_LINES_READ)
                 if any(FAILED in line for line in lines):
                     return Part({"log_group": group, "log_stream": stream, "log_lines": excerpt(lines)})
-        return Part(missing=(f"log: Watcher's own is not in {group} yet",))
+        return Part(missing=(f"log: Watcher's own log is not in {group} yet",))
 
     def _training_log(self, job: JobSnapshot) -> Part:
         logs = self._logs_of(self._accounts.of(job.arn))
@@ -136,12 +137,12 @@ class Gatherer:
     # -- values -----------------------------------------------------------------------------------
 
     def _values(self, finding: Finding, job: JobSnapshot) -> Part:
-        import rules  # numpy comes with it: only where a rule has fired
+        import rules  # imports numpy, so only once a rule has fired
 
         evaluated = (*evaluated_rules.local_rules(job, self._rules), *job.rules)
         configured = next((rule for rule in evaluated if rule.name == finding.rule), None)
         if configured is None:
-            return Part(missing=("values: the job's record names no rule configuration",))
+            return Part(missing=("values: the job's record has no configuration of this rule",))
         try:
             rule = rules.load(configured.invokes, configured.parameters)
         except rules.RuleError as error:
@@ -149,7 +150,7 @@ class Gatherer:
         return self._of_tensors(finding, job, rule) or self._of_metrics(finding, job, rule)
 
     def _of_tensors(self, finding: Finding, job: JobSnapshot, rule: Rule) -> Part | None:
-        """None where there are no tensors."""
+        """None if the job has saved no tensors."""
         from watcher.debug_output.reader import DebugOutput
         from watcher.debug_output.storage import S3Prefix
 
@@ -160,14 +161,14 @@ class Gatherer:
         if collections is None:
             return None
         rule.learn(collections.by_name)
-        saved = output.steps(until=finding.step, last=MOST_STEPS, wanted=rule.wants)
+        saved = output.steps(until=finding.step, last=STEPS_READ_LIMIT, wanted=rule.wants)
         verdict, last = _replay(rule, saved)
         if verdict is None:
-            return Part(missing=("values: on the saved tensors Watcher does not see the rule fire",))
+            return Part(missing=("values: on the saved tensors the rule does not fire for Watcher",))
         return _decided(finding, verdict, last)
 
     def _of_metrics(self, finding: Finding, job: JobSnapshot, rule: Rule) -> Part:
-        """From CloudWatch: what decided, where the rule was evaluated on metrics, else a curve."""
+        """From CloudWatch: what decided, if the rule was evaluated on metrics; otherwise only a curve."""
         from watcher.aws.metrics import Metrics
         from watcher.evaluation import metric_steps
         from watcher.evaluation.steps import JobMetrics
@@ -180,12 +181,12 @@ class Gatherer:
         rule.learn(collections)
         on_metrics = finding.source is RuleSource.LOCAL and evaluated_rules.reads_metrics(job)
         if on_metrics:
-            steps = metrics.steps(until=finding.step, last=MOST_STEPS, wanted=rule.wants)
+            steps = metrics.steps(until=finding.step, last=STEPS_READ_LIMIT, wanted=rule.wants)
             verdict, last = _replay(rule, steps)
             if verdict is not None:
                 part = _decided(finding, verdict, last)
                 return replace(
-                    part, values={**part.values, "curve_from": f"{_CLOUDWATCH}: {metrics.note(rule)}"}
+                    part, values={**part.values, "curve_from": f"{_FROM_CLOUDWATCH}: {metrics.note(rule)}"}
                 )
         names = {name for name in metric_steps.names(job) if rule.wants(name)}
         part = _metric_curves(metrics, job, rule, names or collections["losses"].tensor_names)
@@ -195,13 +196,13 @@ class Gatherer:
 def _excerpt(logs: JobLogs, group: str, stream: str) -> Part:
     if not stream:
         return Part(missing=(f"log: no stream in {group} yet",))
-    lines = excerpt(logs.tail(group, stream, LINES_READ))
+    lines = excerpt(logs.tail(group, stream, LOG_LINES_READ))
     missing = () if lines else ("log: the stream is empty",)
     return Part({"log_stream": stream, "log_lines": lines}, missing)
 
 
 def _replay(rule: Rule, steps: Iterable[SavedStep | UnreadableStep]) -> tuple[Verdict | None, _Last]:
-    """The verdict, and the numbers at the last steps up to it."""
+    """The verdict, and the numbers of the last steps before it."""
     from rules import Mode, Step
     from watcher.debug_output.event_files import SavedStep
     from watcher.evaluation.steps import of_another_worker
@@ -210,7 +211,7 @@ def _replay(rule: Rule, steps: Iterable[SavedStep | UnreadableStep]) -> tuple[Ve
     newest: SavedStep | None = None
     for saved in steps:
         if not isinstance(saved, SavedStep) or (newest and of_another_worker(saved, newest)):
-            continue  # a rule reads the first worker's
+            continue  # a rule is shown each step once, as its first worker saved it
         if newest is None or saved.step != newest.step:
             last.steps.append({})
         newest = saved
@@ -224,13 +225,13 @@ def _replay(rule: Rule, steps: Iterable[SavedStep | UnreadableStep]) -> tuple[Ve
 
 @dataclass(slots=True)
 class _Last:
-    """What a curve shows of the tensors at the last steps."""
+    """The tensors of the last steps, as single numbers for a curve."""
 
-    steps: deque[dict[tuple[str, str], Reading]] = field(default_factory=lambda: deque(maxlen=CURVE))
+    steps: deque[dict[tuple[str, str], Reading]] = field(default_factory=lambda: deque(maxlen=CURVE_POINTS))
     modes: defaultdict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
-    """By tensor. In training and in validation, the same one is two curves."""
+    """By tensor: one that is saved in training and in validation is two curves."""
     means: set[str] = field(default_factory=set)
-    """Those with several elements, of which the curve is a mean."""
+    """Tensors with several elements: their curve is a mean."""
 
     def add(self, name: str, saved: SavedStep, value: Any) -> None:
         import numpy as np
@@ -263,21 +264,21 @@ def _decided(finding: Finding, verdict: Verdict, last: _Last) -> Part:
             Reading(row.tensor, row.step, row.needed) for row in verdict.evidence if row.needed is not None
         ),
         "curve": last.curve(tensors),
-        "curve_from": _MEANS if tensors & last.means else "",
+        "curve_from": _CURVE_IS_MEAN if tensors & last.means else "",
     }
     if verdict.step == finding.step:
         return Part(values)
-    return Part(values, (f"values: Watcher sees the rule fire at step {verdict.step} already",))
+    return Part(values, (f"values: for Watcher the rule fires at step {verdict.step} already",))
 
 
 def _metric_curves(metrics: JobMetrics, job: JobSnapshot, rule: Rule, names: Collection[str]) -> Part:
-    """The newest values of metrics, none of which decided; the job's record has the last ones, too."""
+    """The newest values of metrics that decided nothing; the last ones come from the job's record."""
     from watcher.evaluation.metric_steps import step_at
 
-    curves: defaultdict[str, deque[Reading]] = defaultdict(lambda: deque(maxlen=CURVE))
+    curves: defaultdict[str, deque[Reading]] = defaultdict(lambda: deque(maxlen=CURVE_POINTS))
     missing: tuple[str, ...] = ()
     try:
-        for saved in metrics.steps(last=MOST_STEPS, wanted=names.__contains__):
+        for saved in metrics.steps(last=STEPS_READ_LIMIT, wanted=names.__contains__):
             for name, value in saved.tensors.items():
                 curves[name].append(Reading(name, saved.step, float(value)))
     except WatcherError as error:
@@ -287,11 +288,11 @@ def _metric_curves(metrics: JobMetrics, job: JobSnapshot, rule: Rule, names: Col
             final = Reading(metric.name, step_at(metric.at, job.started_at), metric.value)
             if not curves[metric.name] or curves[metric.name][-1].step < final.step:
                 curves[metric.name].append(final)
-    shown = sorted(name for name, curve in curves.items() if curve)[:MOST_CURVES]
+    shown = sorted(name for name, curve in curves.items() if curve)[:METRIC_CURVES_LIMIT]
     if not shown:
         return Part(missing=missing or ("values: CloudWatch has no metrics of the job yet",))
     curve = tuple(reading for name in shown for reading in curves[name])
-    return Part({"curve": curve, "curve_from": f"{_CLOUDWATCH}: {metrics.note(rule)}"}, missing)
+    return Part({"curve": curve, "curve_from": f"{_FROM_CLOUDWATCH}: {metrics.note(rule)}"}, missing)
 
 
 def _deciding(verdict: Verdict) -> tuple[Reading, ...]:
@@ -304,15 +305,16 @@ def _deciding(verdict: Verdict) -> tuple[Reading, ...]:
 
 
 def _processed(finding: Finding, job: JobSnapshot) -> Outcome | None:
-    """The outcome of the rule's processing job: of Debugger's too, where Watcher found the issue itself."""
+    """The outcome of the rule's processing job, also if Watcher found the issue itself."""
     source = RuleSource.DEBUGGER if finding.source is RuleSource.LOCAL else finding.source
     return next((o for o in job.outcomes if (o.rule, o.source) == (finding.rule, source)), None)
 
 
-def at_once(places: dict[str, Callable[[], Part]], patience: float) -> list[Part]:
-    """Ask all places at the same time; one that refuses or is late is named as missing.
+def at_once(places: dict[str, Callable[[], Part]], timeout_s: float) -> list[Part]:
+    """Ask all places at the same time. One that refuses, or takes longer than `timeout_s`, is missing.
 
-    The threads are daemons: one that hangs in a request keeps neither the alert nor the process.
+    The threads are daemons, so one that hangs in a request delays neither the alert nor the end of the
+    process.
     """
     answers: queue.SimpleQueue[tuple[str, Part]] = queue.SimpleQueue()
 
@@ -323,12 +325,12 @@ def at_once(places: dict[str, Callable[[], Part]], patience: float) -> list[Part
             part = Part(missing=(f"{name}: {error}",))
         except Exception:
             log.exception("evidence_failed", place=name)
-            part = Part(missing=(f"{name}: Watcher failed to read it, its log says why",))
+            part = Part(missing=(f"{name}: Watcher failed to read it; its log says why",))
         answers.put((name, part))
 
     for name, place in places.items():
         threading.Thread(target=ask, args=(name, place), name="evidence", daemon=True).start()
-    until = time.monotonic() + patience
+    until = time.monotonic() + timeout_s
     got: dict[str, Part] = {}
     while len(got) < len(places):
         try:
@@ -336,4 +338,4 @@ def at_once(places: dict[str, Callable[[], Part]], patience: float) -> list[Part
         except queue.Empty:
             break
         got[name] = part
-    return [got.get(name, Part(missing=(f"{name}: no answer within {patience:.0f} s",))) for name in places]
+    return [got.get(name, Part(missing=(f"{name}: no answer within {timeout_s:.0f} s",))) for name in places]

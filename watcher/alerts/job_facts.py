@@ -1,4 +1,4 @@
-"""What a message tells of the training job itself, whatever was found on it."""
+"""What a message says about the training job, whatever the finding."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from itertools import islice
 
 from watcher.alerts.cost import Spend, remaining, runtime, spend
-from watcher.alerts.hyperparameters import public, telling
+from watcher.alerts.hyperparameters import shown_hyperparameters, without_secrets
 from watcher.model import JobSnapshot
 from watcher.text import duration, truncated
 
@@ -20,27 +20,27 @@ LISTED_TEXT_LIMIT = 40
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """As they were when the message was composed. What smells of a secret is left out."""
+    """The job when the message was composed. Possible secrets are left out."""
 
     status: str
     secondary_status: str
     ended: bool
     runtime: timedelta | None
-    """How long it has trained; None where it has not begun."""
+    """How long it has trained; None if it has not begun."""
     max_runtime: timedelta | None
-    """None where it has no such limit."""
+    """None if it has no such limit."""
     remaining: timedelta | None
-    """How much longer it can train, see `spend.remaining`."""
+    """How much longer it can train, see `cost.remaining`."""
     instances: tuple[tuple[str, int], ...]
     """Type and count of each group."""
     spot: bool
     spend: Spend | None
     hyperparameters: Mapping[str, str]
-    """Those that its owner chose, the most telling first."""
+    """Those that its owner chose, the most informative first."""
     experiment: str
     trial: str
     tags: Mapping[str, str] | None
-    """Its owner's, without AWS's own (`aws:…`); None where nobody has told them."""
+    """Its owner's, without AWS's (`aws:…`); None if they were not read."""
     debug_output: str
     """`s3://bucket/path`, or empty."""
 
@@ -57,7 +57,7 @@ def facts(job: JobSnapshot, prices: Mapping[str, float], now: datetime) -> Facts
         instances=job.instances,
         spot=job.spot,
         spend=spend(job, prices, now),
-        hyperparameters=telling(job.hyperparameters),
+        hyperparameters=shown_hyperparameters(job.hyperparameters),
         experiment=job.experiment,
         trial=job.trial,
         tags=None if job.tags is None else _own(job.tags),
@@ -66,7 +66,7 @@ def facts(job: JobSnapshot, prices: Mapping[str, float], now: datetime) -> Facts
 
 
 def cost(facts: Facts) -> Iterator[tuple[str, str]]:
-    """Label and value: how long, on what, for how much, and what stopping is worth."""
+    """Label and value: how long, on which instances, what it costs, and what stopping saves."""
     if facts.runtime is not None:
         yield "Ran for" if facts.ended else "Running for", duration(facts.runtime)
     if facts.instances:
@@ -74,17 +74,17 @@ def cost(facts: Facts) -> Iterator[tuple[str, str]]:
         yield "Instances", f"{groups} (spot)" if facts.spot else groups
     if (spend := facts.spend) is None:
         return
-    so_far = f"{'at most ' if spend.at_most else ''}{spend.said(spend.so_far)}"
-    rate = f", at {spend.said(spend.an_hour)} an hour" if spend.currency and not facts.ended else ""
+    so_far = f"{'at most ' if spend.at_most else ''}{spend.formatted(spend.so_far)}"
+    rate = f", at {spend.formatted(spend.an_hour)} an hour" if spend.currency and not facts.ended else ""
     yield "Cost" if facts.ended else "Spend so far", so_far + rate
     if spend.saved_by_stopping and facts.remaining:
         label = "Stopping saved" if facts.ended else "Stopping now saves"
         left = f"{duration(facts.remaining)} until MaxRuntimeInSeconds"
-        yield label, f"up to {spend.said(spend.saved_by_stopping)} ({left})"
+        yield label, f"up to {spend.formatted(spend.saved_by_stopping)} ({left})"
 
 
 def particulars(facts: Facts) -> Iterator[tuple[str, str]]:
-    """Label and value: what tells this run from another."""
+    """Label and value: what distinguishes this run from others."""
     if facts.hyperparameters:
         yield "Hyperparameters", _listed(facts.hyperparameters)
     if facts.experiment:
@@ -94,7 +94,7 @@ def particulars(facts: Facts) -> Iterator[tuple[str, str]]:
 
 
 def _own(tags: Mapping[str, str]) -> dict[str, str]:
-    return {key: value for key, value in sorted(public(tags).items()) if not key.startswith("aws:")}
+    return {key: value for key, value in sorted(without_secrets(tags).items()) if not key.startswith("aws:")}
 
 
 def _listed(named: Mapping[str, str]) -> str:

@@ -1,8 +1,8 @@
-"""A finding with its evidence becomes a message, free of any channel.
+"""Composes a message from a finding and its evidence, the same for every channel.
 
-`compose` is where text from outside (StatusDetails, log lines, tensor names) is made harmless: terminal
-escapes, control characters and characters that turn the direction of writing are taken out, so that no
-channel has to think of them. How a channel quotes the rest is its own business.
+`compose` sanitises text from outside (StatusDetails, log lines, tensor names): it removes terminal escapes,
+control characters and characters that change the direction of writing, so that no channel has to. Each
+channel quotes the rest in its own way.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ from watcher.model import (
 from watcher.text import printable, truncated
 
 TITLE_LIMIT = 140
-"""In characters; Slack's header takes 150, and a channel may put a sign before the title."""
+"""Characters. Slack's header takes 150, and a channel may put a sign before the title."""
 
 NO_PRICES: Mapping[str, float] = MappingProxyType({})
 
-REPEATED = "This may have been told before: Watcher was interrupted while it was telling it."
+POSSIBLE_DUPLICATE = "Possible duplicate: Watcher restarted while sending this alert."
 
 
 _EVALUATORS = {
@@ -58,22 +58,22 @@ class Message:
     title: str
     """At most `TITLE_LIMIT` characters, on one line."""
     text: str
-    """One plain line, for notifications and for those who see only one line."""
+    """One plain line, for notifications and other places that show only one."""
     fields: tuple[tuple[str, str], ...] = ()
     """Label and value, most important first."""
     advice: str = ""
     """What to do about it."""
     stop: str = ""
-    """What happens, or happened, to the job."""
+    """What Watcher does, or did, to the job."""
     evidence: AlertEvidence = field(default_factory=AlertEvidence)
     job: Facts | None = None
-    """The job itself, as data; None where it is forgotten."""
+    """The job itself, as data; None if the store no longer has it."""
     particulars: tuple[tuple[str, str], ...] = ()
-    """Label and value: what tells this run from another. Small print."""
+    """Label and value: what distinguishes this run from others. Small print."""
     links: tuple[tuple[str, str], ...] = ()
     """Label and URL."""
     repeat: bool = False
-    """It may have been told before: Watcher was interrupted, and this channel cannot be asked."""
+    """It may have been sent before: Watcher restarted, and this channel cannot be asked."""
 
     @property
     def is_update(self) -> bool:
@@ -94,11 +94,11 @@ def compose(
     *,
     prices: Mapping[str, float] = NO_PRICES,
 ) -> Message:
-    """The whole of what there is to say. `snapshot` is None where the job is forgotten; `prices` are US
+    """Everything there is to say. `snapshot` is None if the store no longer has the job; `prices` are US
     dollars an hour, by instance type.
 
-    An update carries all that the alert did, and what has become of the stop: a channel that can change
-    the alert puts the update in its place.
+    An update contains everything that the alert did, and what became of the stop: a channel that can edit
+    replaces the alert with it.
     """
     evidence = _printable_evidence(evidence)
     job = _printable_facts(facts(snapshot, prices, now)) if snapshot else None
@@ -127,12 +127,12 @@ def compose(
 
 
 def plain_text(message: Message, plot: str = "") -> str:
-    """The message for those who get nothing but text: a mail, a pipe, a file. `plot`: the curve as text, in
-    place of its short form."""
+    """The message as text alone, for an email, a pipe or a file. `plot`: the curve drawn as text, which
+    replaces the one-line curves."""
     evidence = message.evidence
     sections = (
         f"Update: {message.title}" if message.is_update else message.title,
-        REPEATED if message.repeat else "",
+        POSSIBLE_DUPLICATE if message.repeat else "",
         message.stop,
         evidence.explanation,
         _columns(message.fields),
@@ -153,12 +153,12 @@ def _columns(rows: Sequence[tuple[str, str]]) -> str:
 
 
 def missing_line(evidence: AlertEvidence) -> str:
-    return f"Could not be had: {'; '.join(evidence.missing)}." if evidence.missing else ""
+    return f"Not available: {'; '.join(evidence.missing)}." if evidence.missing else ""
 
 
 def values_table(evidence: AlertEvidence, *, curves: bool = True) -> str:
-    """The numbers that decided, one a line, what was needed instead, then the curve of each tensor in a line,
-    unless it is drawn elsewhere; empty without any."""
+    """The numbers that decided, one on each line; then those that were needed; then a one-line curve of each
+    tensor, unless `curves` is False because they are drawn elsewhere. Empty if there are none."""
     rows = [(reading.tensor, f"step {reading.step}", f"{reading.value:.6g}") for reading in evidence.deciding]
     rows += [(reading.tensor, "needed", f"{reading.value:.6g}") for reading in evidence.needed]
     by_name = sorted(evidence.curve if curves else (), key=lambda reading: (reading.tensor, reading.step))
@@ -172,7 +172,7 @@ def values_table(evidence: AlertEvidence, *, curves: bool = True) -> str:
 
 
 def sparkline(values: Sequence[float]) -> str:
-    """A curve in one line of text, a character a value; `!` where a value is no finite number."""
+    """A curve in one line of text, one character for each value; `!` for one that is not finite."""
     bars = "▁▂▃▄▅▆▇█"
     finite = [value for value in values if math.isfinite(value)]
     low, high = min(finite, default=0.0), max(finite, default=0.0)
@@ -182,7 +182,7 @@ def sparkline(values: Sequence[float]) -> str:
             return "!"
         if low == high:
             return bars[0]
-        # halves: the difference of two huge values would be infinite
+        # halved, because the difference of two huge values would be infinite
         return bars[round((value / 2 - low / 2) / (high / 2 - low / 2) * (len(bars) - 1))]
 
     return "".join(map(bar, values))
@@ -236,7 +236,7 @@ def _links(
 
 
 def _processing_job(finding: Finding, snapshot: JobSnapshot | None) -> str:
-    """Of Debugger's, too, where Watcher evaluated the rule itself; empty where there is none (yet)."""
+    """ARN of the rule's processing job, also if Watcher evaluated the rule itself; empty if there is none."""
     source = RuleSource.DEBUGGER if finding.source is RuleSource.LOCAL else finding.source
     outcomes = snapshot.outcomes if snapshot else ()
     arns = (o.evaluation_job_arn for o in outcomes if (o.rule, o.source) == (finding.rule, source))

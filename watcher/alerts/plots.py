@@ -1,4 +1,4 @@
-"""Pictures of tensors over the steps, and of what a rule compared there.
+"""Draws tensors over the steps, and what a rule compared on them.
 
 Importing this module imports matplotlib, which the extra `plot` installs.
 """
@@ -21,24 +21,24 @@ from watcher.alerts.curves import compared, curves, decided_at, holds, logarithm
 from watcher.debug_output.series import GLOBAL, Series, Summary, Value, curve
 from watcher.model import AlertEvidence, Finding
 
-LARGE, SMALL = (12.0, 5.5), (7.0, 4.2)
-"""Inches. Letters have the same size in both, so they are larger in a small picture, shown as wide."""
-MOST_CURVES = 10
-"""As many colours as can be told apart."""
-_DOTTED = 80
-"""Steps up to which each saved one is a dot of its own."""
-_CLOSE = 0.25
-"""Share of the steps below which what was compared is too small to be seen, and is drawn again, larger."""
-_ALARM = "#c0392b"
+LARGE_INCHES, SMALL_INCHES = (12.0, 5.5), (7.0, 4.2)
+"""The font size is the same, so text looks larger in the small picture when both are shown equally wide."""
+CURVES_LIMIT = 10
+"""As many as there are distinguishable colours."""
+_DOTS_LIMIT = 80
+"""Saved steps up to which each one is drawn as a dot."""
+_ZOOM_BELOW = 0.25
+"""If what was compared spans a smaller share of the steps, it is drawn a second time, enlarged."""
+_ALARM_COLOUR = "#c0392b"
 
 
 class _Comparison(NamedTuple):
-    """What a rule compared, where it is on a curve."""
+    """What a rule compared, on the curve that it lies on."""
 
     curve: Series
     points: list[tuple[int, float]]
     needed: float | None
-    """The value that the last point would have needed."""
+    """The value of the last point that would have satisfied the rule."""
 
 
 def of_tensors(series: Sequence[Series], title: str) -> Figure:
@@ -50,20 +50,20 @@ def of_tensors(series: Sequence[Series], title: str) -> Figure:
 
 
 def of_verdict(series: Sequence[Series], verdict: Verdict, rule: str, job: str) -> Figure:
-    """The tensors that the rule looked at; where it fired, the values that it compared, and what would have
-    satisfied it, if the evidence lets one say that."""
+    """The tensors that the rule read and, if it fired, the values that it compared and the value that would
+    have satisfied it, if the evidence has one."""
     fired_at = verdict.step if verdict.status is Status.ISSUES_FOUND else None
     at = "" if fired_at is None else f" at step {fired_at}"
     figure = _titled(f"{rule}: {verdict.status.replace('_', ' ')}{at} · {job}", verdict.explanation)
     deciding = {row.tensor for row in verdict.evidence}
     series = sorted(series, key=lambda one: one.tensor not in deciding)
-    _draw_comparisons(figure, series, list(_comparisons(verdict.evidence, series[:MOST_CURVES])), fired_at)
+    _draw_comparisons(figure, series, list(_comparisons(verdict.evidence, series[:CURVES_LIMIT])), fired_at)
     return figure
 
 
 def of_evidence(evidence: AlertEvidence, finding: Finding) -> Figure:
-    """What an alert tells in numbers: the last values of the tensors that decided, those that were compared,
-    and what would have satisfied the rule. Large letters: a chat shows it small."""
+    """The picture of an alert: the last values of the tensors that decided, what was compared, and what would
+    have satisfied the rule. In large letters, because a chat shows it small."""
     series = {name: Series(name, GLOBAL, "") for name in curves(evidence)}
     for name, points in curves(evidence).items():
         for step, value in points:
@@ -71,7 +71,7 @@ def of_evidence(evidence: AlertEvidence, finding: Finding) -> Figure:
     comparisons = [_Comparison(series[each.curve], each.points, each.needed) for each in compared(evidence)]
     at = "" if finding.step is None else f" at step {finding.step}"
     figure = _titled(
-        f"{finding.rule}{at} · {finding.job}", evidence.explanation, evidence.curve_from, size=SMALL
+        f"{finding.rule}{at} · {finding.job}", evidence.explanation, evidence.curve_from, size=SMALL_INCHES
     )
     _draw_comparisons(figure, list(series.values()), comparisons, decided_at(evidence))
     return figure
@@ -84,7 +84,7 @@ def png(figure: Figure) -> bytes:
 
 
 def save(figure: Figure, file: Path) -> None:
-    """The suffix says which format: `.png`, `.svg`, `.pdf`."""
+    """The suffix chooses the format: `.png`, `.svg`, `.pdf`."""
     figure.savefig(file, dpi=120)
 
 
@@ -94,16 +94,16 @@ def save(figure: Figure, file: Path) -> None:
 def _draw_comparisons(
     figure: Figure, series: Sequence[Series], comparisons: Sequence[_Comparison], fired_at: int | None
 ) -> None:
-    """The whole curves and, beside them, what was compared, where it is too small to be seen there."""
+    """The whole curves and, if what was compared is too small on them, a second, enlarged plot of it."""
     close = _window(comparisons, series)
     whole = _axes(figure, 1, 2 if close else 1)
     for axes in (whole, _axes(figure, 2, 2)) if close else (whole,):
         _draw(axes, series)
         if fired_at is not None:
-            axes.axvline(fired_at, color=_ALARM, linewidth=1, linestyle=":", label="the rule fires")
+            axes.axvline(fired_at, color=_ALARM_COLOUR, linewidth=1, linestyle=":", label="the rule fires")
         for each in comparisons:
             _mark(axes, each)
-    drawn = [height for one in series[:MOST_CURVES] for value in one.values for height in _extent(value)]
+    drawn = [height for one in series[:CURVES_LIMIT] for value in one.values for height in _extent(value)]
     if logarithmic([*drawn, *(each.needed for each in comparisons if each.needed is not None)]):
         whole.set_yscale("log")
     if close:
@@ -111,7 +111,7 @@ def _draw_comparisons(
     _add_legend(whole)
 
 
-def _titled(title: str, *sentences: str, size: tuple[float, float] = LARGE) -> Figure:
+def _titled(title: str, *sentences: str, size: tuple[float, float] = LARGE_INCHES) -> Figure:
     figure = Figure(figsize=size, layout="constrained")
     characters = round(11 * size[0])
     lines = [textwrap.shorten(title, characters, placeholder=" …")]
@@ -132,24 +132,24 @@ def _axes(figure: Figure, number: int = 1, of: int = 1) -> Axes:
 
 def _draw(axes: Axes, series: Sequence[Series]) -> None:
     several_workers = len({one.worker for one in series}) > 1
-    for number, one in enumerate(series[:MOST_CURVES]):
+    for number, one in enumerate(series[:CURVES_LIMIT]):
         words = [f" {one.tensor}" if one.tensor.startswith("_") else one.tensor]  # "_" hides it in legends
         if one.mode != GLOBAL:
             words.append(one.mode)
         if several_workers:
             words.append(one.worker)
         if any(isinstance(value, Summary) for value in one.values):
-            words.append("(mean, between least and greatest)")
+            words.append("(mean, shaded from min to max)")
         lows, middles, highs = zip(*map(_extent, one.values), strict=True)
-        colour, dots = f"C{number}", "." if len(middles) <= _DOTTED else ""
+        colour, dots = f"C{number}", "." if len(middles) <= _DOTS_LIMIT else ""
         axes.plot(one.steps, middles, color=colour, linewidth=1.5, marker=dots, label=" ".join(words))
         axes.fill_between(one.steps, lows, highs, color=colour, alpha=0.15, linewidth=0)
-    if len(series) > MOST_CURVES:
-        axes.plot([], [], linestyle="", label=f"and {len(series) - MOST_CURVES} more, not drawn")
+    if len(series) > CURVES_LIMIT:
+        axes.plot([], [], linestyle="", label=f"and {len(series) - CURVES_LIMIT} more, not drawn")
 
 
 def _extent(value: Value | None) -> tuple[float, float, float]:
-    """Least, mean, greatest; NaN, which leaves a gap, where there are no numbers."""
+    """Minimum, mean, maximum; NaN, which leaves a gap, if there are no numbers."""
     match value:
         case float() | int():
             return value, value, value
@@ -160,7 +160,8 @@ def _extent(value: Value | None) -> tuple[float, float, float]:
 
 
 def _comparisons(evidence: Sequence[Evidence], drawn: Sequence[Series]) -> Iterator[_Comparison]:
-    """A number about a tensor that is none of its values, such as its share of zeros, is on no curve."""
+    """What the rule compared, as far as it is on a drawn curve. A number derived from a tensor, such as its
+    share of zeros, is not."""
     for row in evidence:
         points = [(row.step, row.value)]
         if row.previous_step is not None and row.previous_value is not None:
@@ -172,7 +173,7 @@ def _comparisons(evidence: Sequence[Evidence], drawn: Sequence[Series]) -> Itera
 
 def _mark(axes: Axes, compared: _Comparison) -> None:
     steps, values = zip(*compared.points, strict=True)
-    axes.scatter(steps, values, s=90, facecolors="none", edgecolors=_ALARM, zorder=3, label="compared")
+    axes.scatter(steps, values, s=90, facecolors="none", edgecolors=_ALARM_COLOUR, zorder=3, label="compared")
     if compared.needed is None:
         return
     bound = len(compared.points) == 1
@@ -180,7 +181,7 @@ def _mark(axes: Axes, compared: _Comparison) -> None:
     axes.plot(
         [start[0], steps[-1]],
         [start[1], compared.needed],
-        color=_ALARM,
+        color=_ALARM_COLOUR,
         linewidth=1.2,
         linestyle="--",
         marker="_",
@@ -190,7 +191,7 @@ def _mark(axes: Axes, compared: _Comparison) -> None:
 
 
 def _window(comparisons: Sequence[_Comparison], series: Sequence[Series]) -> range | None:
-    """The steps around what was compared; None where they can be seen well enough already."""
+    """The steps around what was compared; None if they are large enough in the whole plot."""
     compared = [step for each in comparisons for step, _ in each.points]
     saved = sorted({step for one in series for step in one.steps})
     if not compared or len(saved) < 2:
@@ -198,11 +199,11 @@ def _window(comparisons: Sequence[_Comparison], series: Sequence[Series]) -> ran
     between = saved[1] - saved[0]
     margin = max(max(compared) - min(compared), 3 * between)
     window = range(min(compared) - margin, max(compared) + margin + 1)
-    return window if len(window) < _CLOSE * (saved[-1] - saved[0]) else None
+    return window if len(window) < _ZOOM_BELOW * (saved[-1] - saved[0]) else None
 
 
 def _zoom(axes: Axes, window: range, comparisons: Sequence[_Comparison]) -> None:
-    """As high as the compared curves are there, and what they needed."""
+    """Limit the axes to these steps, and to the compared values and those that were needed."""
     heights = [
         value
         for each in comparisons

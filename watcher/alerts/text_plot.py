@@ -1,6 +1,6 @@
-"""A curve as text, for a terminal or a log file.
+"""Draws curves as text, for a terminal or a log file.
 
-Importing this module imports uniplot, and numpy with it.
+Importing this module imports uniplot and numpy.
 """
 
 from __future__ import annotations
@@ -13,21 +13,20 @@ from watcher.alerts.curves import compared, curves, decided_at, logarithmic
 from watcher.model import AlertEvidence
 
 WIDTH, HEIGHT = 60, 10
-"""In characters, without the axes: a panel on a terminal of 80 columns holds it."""
-MOST_CURVES = 4
-LARGEST = 1e100
-"""Beyond it, uniplot's arithmetic overflows."""
+"""Characters, without the axes: fits into a panel on a terminal of 80 columns."""
+CURVES_LIMIT = 4
+VALUE_LIMIT = 1e100
+"""With larger values, and with smaller differences than its inverse, uniplot's arithmetic overflows."""
 
 
 def text_plot(evidence: AlertEvidence, *, colour: bool) -> str:
-    """The last values of the tensors that decided; a line across at what the rule wants, and one upwards at
-    the step where it fired. Empty where there are not two numbers to draw a line between, or none that
-    can be drawn."""
+    """The last values of the tensors that decided, with a horizontal line at the value that the rule wants
+    and a vertical one at the step where it fired. Empty if fewer than two values can be drawn."""
     finite = {
         name: [(step, value) for step, value in points if math.isfinite(value)]
         for name, points in curves(evidence).items()
     }
-    drawn = dict([(name, points) for name, points in finite.items() if len(points) > 1][:MOST_CURVES])
+    drawn = dict([(name, points) for name, points in finite.items() if len(points) > 1][:CURVES_LIMIT])
     if not drawn:
         return ""
     wanted = [
@@ -39,12 +38,12 @@ def text_plot(evidence: AlertEvidence, *, colour: bool) -> str:
     in_powers = logarithmic(values)
     low, high = _height(min(values), in_powers), _height(max(values), in_powers)
     margin = (high - low) / 20 or abs(high) / 20 or 1.0
-    if max(map(abs, values)) > LARGEST or margin < 1 / LARGEST:
+    if max(map(abs, values)) > VALUE_LIMIT or margin < 1 / VALUE_LIMIT:
         return ""
     fired_at = decided_at(evidence)
     steps = [step for points in drawn.values() for step, _ in points]
     steps += [] if fired_at is None else [fired_at]
-    beside = (max(steps) - min(steps)) / WIDTH or 1.0  # a line on the very edge would not be drawn
+    beside = (max(steps) - min(steps)) / WIDTH or 1.0  # a line on the edge itself would not be drawn
     text: str = plot_to_string(
         xs=[[step for step, _ in points] for points in drawn.values()],
         ys=[[_height(value, in_powers) for _, value in points] for points in drawn.values()],
@@ -75,7 +74,7 @@ def _height(value: float, in_powers: bool) -> float:
 
 
 def _labelled(line: str, row: int, value: float) -> str:
-    """With the value at every third row. uniplot's own labels are whole numbers where the step is half of
-    one."""
+    """The line with its value at every third row. uniplot rounds its own labels to whole numbers even when
+    they are half a unit apart."""
     line = line[: line.rindex("│") + 1]
     return f"{line} {value:.4g}" if row % 3 == 0 else line

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from watcher.alerts.message import REPEATED, Message, missing_line, values_table
+from watcher.alerts.message import POSSIBLE_DUPLICATE, Message, missing_line, values_table
 from watcher.model import Severity
 from watcher.text import truncated
 
@@ -44,7 +44,7 @@ def _blocks(message: Message) -> Iterator[Block]:
     evidence = message.evidence
     yield {"type": "header", "text": _plain(f"{_SIGNS[message.severity]} {message.title}")}
     if message.repeat:
-        yield {"type": "context", "elements": [_plain(REPEATED)]}
+        yield {"type": "context", "elements": [_plain(POSSIBLE_DUPLICATE)]}
     if message.stop:
         yield _rich(_section(_text(message.stop, bold=True)))
     if evidence.explanation:

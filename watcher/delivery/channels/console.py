@@ -12,7 +12,7 @@ from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
-from watcher.alerts.message import REPEATED, Message, missing_line, plain_text, values_table
+from watcher.alerts.message import POSSIBLE_DUPLICATE, Message, missing_line, plain_text, values_table
 from watcher.delivery.channels.base import OneWayChannel
 from watcher.errors import Undeliverable
 from watcher.model import Severity
@@ -71,7 +71,7 @@ def _sections(message: Message) -> Iterator[RenderableType]:
     """Text from outside goes through `Text`, which does not interpret markup."""
     evidence = message.evidence
     if message.repeat:
-        yield Text(REPEATED, style="italic")
+        yield Text(POSSIBLE_DUPLICATE, style="italic")
     if message.stop:
         yield Text(message.stop, style="bold")
     if evidence.explanation:
