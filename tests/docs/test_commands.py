@@ -59,7 +59,7 @@ def test_the_options_of_all_commands_are_where_the_page_says():
     with_config = {command for command in COMMANDS if {"--config", "--verbose"} <= options(command)}
 
     assert with_json == {"check", "status", "jobs", "show", "findings", "logs", "tensors", "evaluate", "stop"}
-    assert with_config == set(COMMANDS) - {"demo", "sandbox"}
+    assert with_config == set(COMMANDS) - {"init", "demo", "sandbox"}
     assert "`show`, `findings`, `logs`, `tensors`, `evaluate` and `stop` print JSON with `--json`" in PAGE
 
 

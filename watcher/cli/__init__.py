@@ -21,6 +21,7 @@ os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
 import typer
 
 from watcher import __version__
+from watcher.cli.init import init
 from watcher.cli.logs import logs
 from watcher.cli.run import check, run
 from watcher.cli.sandbox import demo, sandbox
@@ -35,7 +36,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for command in (run, check, status, jobs, show, findings, logs, tensors, evaluate, stop, demo, sandbox):
+for command in (init, check, run, status, jobs, show, findings, logs, tensors, evaluate, stop, demo, sandbox):
     app.command()(command)
 
 
