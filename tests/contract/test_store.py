@@ -417,7 +417,7 @@ def test_what_was_uncertain_stays_so_until_somebody_settles_it_otherwise(store: 
 
 
 def test_threads_that_claim_at_once_never_get_the_same_delivery(store: Store) -> None:
-    store.commit([alert(f"job-{n}", f"slack:#{n % 7}") for n in range(70)])
+    store.commit([alert(f"job-{n}", f"slack:#{n % 7}") for n in range(35)])
     start = threading.Barrier(4)
 
     def work(owner: str) -> list[str]:

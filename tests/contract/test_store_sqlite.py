@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import resource
 import sqlite3
-import subprocess
-import sys
 import tempfile
 import threading
 from collections import defaultdict
@@ -16,12 +14,21 @@ from pathlib import Path
 import pytest
 
 from tests.contract.samples import NOON, alert, arn, look
-from tests.contract.store_process import DESTINATIONS, LOOKS
+from tests.contract.store_process import (
+    DESTINATIONS,
+    LOOKS,
+    Process,
+    Program,
+    commit,
+    deliver,
+    open_as_nobody,
+    open_new,
+    process,
+    stop,
+)
 from watcher.errors import ConfigError, StoreError, StoreTooNew
 from watcher.store import open_store, schema
 from watcher.store.sqlite import SqliteStore
-
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -35,42 +42,17 @@ def opened(path: Path, busy_timeout: float = 5) -> Iterator[SqliteStore]:
         yield store
 
 
-@contextmanager
-def process(what: str, path: Path, name: str = "") -> Iterator[subprocess.Popen[str]]:
-    """One of the programs of `store_process`, up to its `ready`."""
-    with subprocess.Popen(
-        [sys.executable, "-m", "tests.contract.store_process", what, str(path), name],
-        cwd=ROOT,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as program:
-        try:
-            assert program.stdout is not None
-            assert program.stdout.readline() == "ready\n"
-            yield program
-        finally:
-            program.kill()
-
-
-def go(program: subprocess.Popen[str]) -> None:
-    assert program.stdin is not None
-    program.stdin.write("go\n")
-    program.stdin.flush()
-
-
-def lines(program: subprocess.Popen[str]) -> Iterator[str]:
-    assert program.stdout is not None
-    return (line.rstrip("\n") for line in program.stdout)
-
-
-def all_at_once(what: str, path: Path, processes: int) -> list[str]:
+def all_at_once(program: Program, path: Path, processes: int) -> list[str]:
     """What that many processes of one program say, all started in the same moment."""
     with ExitStack() as stack:
-        programs = [stack.enter_context(process(what, path, f"p{n}")) for n in range(processes)]
-        for program in programs:
-            go(program)
-        return [line for program in programs for line in lines(program)]
+        started = [Process(program, path, f"p{n}") for n in range(processes)]
+        for each in started:
+            stack.callback(each.close)
+        for each in started:
+            each.ready()
+        for each in started:
+            each.go()
+        return [line for each in started for line in each.lines()]
 
 
 # -- outliving its process ------------------------------------------------------------------------
@@ -91,9 +73,9 @@ def test_what_was_committed_is_there_when_the_file_is_opened_again(path: Path) -
 def test_a_commit_is_whole_or_absent_whenever_the_process_is_killed(path: Path) -> None:
     kills = 8
     for kill in range(kills):
-        with process("commit", path, f"run{kill}") as program:
-            go(program)
-            said = lines(program)
+        with process(commit, path, f"run{kill}") as program:
+            program.go()
+            said = program.lines()
             acknowledged = [next(said) for _ in range(kill + 1)]
             program.kill()  # somewhere in the batches that follow
             acknowledged += said
@@ -124,7 +106,7 @@ def test_processes_that_claim_at_once_never_get_the_same_delivery_and_keep_the_o
         store.commit([alert(f"job-{n}", *lanes) for n in range(40)])
         given = store.deliveries()
 
-    said = [line.split() for line in all_at_once("deliver", path, processes=3)]
+    said = [line.split() for line in all_at_once(deliver, path, processes=3)]
 
     assert {word for word, *_ in said} == {"claimed"}
     told = defaultdict(list)
@@ -136,13 +118,13 @@ def test_processes_that_claim_at_once_never_get_the_same_delivery_and_keep_the_o
 
 def test_processes_that_stop_jobs_at_once_stay_under_the_limit_of_all(path: Path) -> None:
     with opened(path):
-        said = all_at_once("stop", path, processes=3)
+        said = all_at_once(stop, path, processes=3)
 
     assert len(said) == 10
 
 
 def test_processes_that_make_the_file_at_once_all_open_it(path: Path) -> None:
-    said = all_at_once("open_new", path, processes=4)
+    said = all_at_once(open_new, path, processes=4)
 
     assert len(said) == 4
     assert all(line.startswith("opened SQLite ") for line in said)
@@ -287,7 +269,7 @@ def test_a_file_that_may_not_be_written_is_an_error_that_says_so() -> None:
         path.chmod(0o444)
         folder.chmod(0o555)
 
-        said = all_at_once("open_as_nobody", path, processes=1)
+        said = all_at_once(open_as_nobody, path, processes=1)
         folder.chmod(0o755)
 
     assert len(said) == 1

@@ -39,7 +39,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def loops(clock: Clock) -> Loops:
-    return Loops(clock)
+    return Loops(clock.monotonic)
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def store() -> Store:
 
 @pytest.fixture
 def heartbeat(pings: Pings, loops: Loops, store: Store, clock: Clock) -> Heartbeat:
-    readiness = Readiness(store, None, lambda: datetime.now(UTC), clock)
+    readiness = Readiness(store, None, lambda: datetime.now(UTC), clock.monotonic)
     return Heartbeat(pings.url, loops, readiness)
 
 
@@ -64,7 +64,7 @@ def test_a_loop_that_hangs_keeps_it_back_until_it_turns(
     heartbeat: Heartbeat, loops: Loops, clock: Clock, pings: Pings
 ):
     turned = loops.add("look-1", 300)
-    clock.seconds += 301
+    clock.turn(301)
 
     with capture_logs() as logged:
         heartbeat.beat()
@@ -84,7 +84,7 @@ def test_a_store_that_does_not_answer_keeps_it_back(
     assert pings.received == 0
 
     store.gone = False
-    clock.seconds += FRESH
+    clock.turn(FRESH)
     heartbeat.beat()
     assert pings.received == 1
 
@@ -108,7 +108,7 @@ def test_an_address_that_refuses_is_said_once_without_the_address_and_tried_agai
 def test_an_address_where_nobody_listens_ends_nothing(loops: Loops, store: Store, clock: Clock):
     with Pings() as gone:
         url = gone.url
-    heartbeat = Heartbeat(url, loops, Readiness(store, None, lambda: datetime.now(UTC), clock))
+    heartbeat = Heartbeat(url, loops, Readiness(store, None, lambda: datetime.now(UTC), clock.monotonic))
 
     with capture_logs() as logged:
         heartbeat.beat()

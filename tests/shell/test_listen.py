@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import cache
 from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
 
+from tests.doubles.clock import Clock
 from tests.jobs import a_job, an_outcome
+from tests.pipelines import a_pipeline
 from watcher.alerts.evidence import Gatherer
 from watcher.aws.accounts import Accounts
 from watcher.aws.refused_calls import RefusedCalls
 from watcher.aws.session import Aws
 from watcher.config.settings import Account, Config
-from watcher.instruments import Instruments
-from watcher.jobs.pipeline import Pipeline
 from watcher.jobs.reconcile import Reconciler
 from watcher.jobs.work import LookAgain, Pace
 from watcher.logs.listener import Listener
@@ -41,19 +41,6 @@ CONDITION_MET = (
 )
 
 
-class Clock:
-    """Runs with the sandbox's, until somebody turns it on."""
-
-    def __init__(self) -> None:
-        self.ahead = timedelta()
-
-    def __call__(self) -> datetime:
-        return datetime.now(UTC) + self.ahead
-
-    def turn(self, seconds: float) -> None:
-        self.ahead += timedelta(seconds=seconds)
-
-
 class Daemon:
     """What of the daemon listens, and what it listens for."""
 
@@ -64,17 +51,7 @@ class Daemon:
         refused = RefusedCalls(accounts)
         logs_of = cache(JobLogs)
         self.gather = Gatherer(accounts, config.rules, clock, logs_of).gather
-        self.pipeline = Pipeline(
-            accounts=accounts,
-            store=store,
-            config=config,
-            clock=clock,
-            spread=lambda: 0.5,
-            committed=lambda found: None,
-            owner="us",
-            wait=lambda seconds: None,
-            instruments=Instruments(),
-        )
+        self.pipeline = a_pipeline(store, accounts=accounts, config=config, clock=clock)
         self.reconciler = Reconciler(
             accounts=accounts,
             store=store,
@@ -124,7 +101,7 @@ class Daemon:
 
 @pytest.fixture
 def clock() -> Clock:
-    return Clock()
+    return Clock(datetime.now(UTC))  # as the sandbox's, which dates the log lines
 
 
 @pytest.fixture
@@ -254,7 +231,7 @@ def test_a_rule_that_writes_now_and_then_is_never_told(
 def test_a_rule_without_a_processing_job_is_told_although_the_logs_may_not_be_read(
     daemon: Daemon, place: Callable[..., None], sandbox: Sandbox
 ):
-    place()
+    place(TrainingStartTime=daemon.clock().timestamp())
     place(INFO + "Loading trial", name="another")
     daemon.look()
     sandbox.control.inject_fault("logs:*", "AccessDeniedException", "not authorized")

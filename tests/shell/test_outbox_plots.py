@@ -9,9 +9,10 @@ from datetime import timedelta
 import pytest
 from structlog.testing import capture_logs
 
+from tests.doubles.clock import Clock
 from tests.doubles.slack import SlackDouble
 from tests.jobs import NOON
-from tests.shell.test_outbox import Clock, Stops, an_outbox, attempt_due, find_issue, turn_until
+from tests.shell.test_outbox import Stops, an_outbox, attempt_due, find_issue, turn_until
 from watcher.delivery.channels.base import Channel
 from watcher.delivery.channels.console import ConsoleChannel
 from watcher.delivery.channels.slack import SlackChannel

@@ -7,11 +7,8 @@ from collections.abc import Sequence
 import pytest
 
 from tests.jobs import NOON, a_job, an_outcome
-from watcher.aws.accounts import Accounts
-from watcher.config.settings import Config
+from tests.pipelines import a_pipeline
 from watcher.errors import StoreError
-from watcher.instruments import Instruments
-from watcher.jobs.pipeline import Pipeline
 from watcher.model import Finding
 from watcher.store.base import Look
 from watcher.store.memory import MemoryStore
@@ -26,29 +23,15 @@ class Store(MemoryStore):
         return super().commit(looks, holder)
 
 
-def a_pipeline(store: Store, owner: str) -> Pipeline:
-    return Pipeline(
-        accounts=Accounts("us-east-1"),
-        store=store,
-        config=Config(),
-        clock=lambda: NOON,
-        spread=lambda: 0.5,
-        committed=lambda found: None,
-        owner=owner,
-        wait=lambda seconds: None,
-        instruments=Instruments(),
-    )
-
-
 def test_what_could_not_be_stored_is_free_for_others_at_once():
     store = Store()
     fired = a_job(outcomes=(an_outcome("IssuesFound"),))
     store.full = True
     with pytest.raises(StoreError):
-        a_pipeline(store, "us").found([fired], {})
+        a_pipeline(store).found([fired], {})
 
     store.full = False
-    a_pipeline(store, "them").found([fired], {})
+    a_pipeline(store, owner="them").found([fired], {})
 
     assert [finding.job for finding in store.findings()] == [fired.name]
 
@@ -58,6 +41,6 @@ def test_jobs_that_another_process_handles_are_left_to_it():
     fired = a_job(outcomes=(an_outcome("IssuesFound"),))
     store.hold([fired.arn], "them", NOON, 60)
 
-    a_pipeline(store, "us").found([fired], {})
+    a_pipeline(store).found([fired], {})
 
     assert store.findings() == []

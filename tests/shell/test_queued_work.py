@@ -43,13 +43,13 @@ def queue(sqs: Any) -> Queue:
 
 
 @pytest.fixture
-def monotonic() -> Clock:
+def clock() -> Clock:
     return Clock()
 
 
 @pytest.fixture
-def work(queue: Queue, monotonic: Clock) -> QueuedWork:
-    return QueuedWork(queue, lambda: datetime.now(UTC), monotonic)
+def work(queue: Queue, clock: Clock) -> QueuedWork:
+    return QueuedWork(queue, lambda: datetime.now(UTC), clock.monotonic)
 
 
 def receive(work: QueuedWork) -> None:
@@ -105,8 +105,8 @@ def test_an_event_that_comes_while_its_job_is_handled_is_a_look_of_its_own(queue
     assert depth(queue) == (0, 0)
 
 
-def test_what_is_put_reaches_another_replica(queue: Queue, work: QueuedWork, monotonic: Clock):
-    other = QueuedWork(queue, lambda: datetime.now(UTC), monotonic)
+def test_what_is_put_reaches_another_replica(queue: Queue, work: QueuedWork, clock: Clock):
+    other = QueuedWork(queue, lambda: datetime.now(UTC), clock.monotonic)
     for number in range(25):
         work.put(job(f"job-{number}"), Urgency.DUE)
     work.settle()
@@ -136,14 +136,14 @@ def test_what_is_no_hint_is_deleted_and_holds_up_nothing(queue: Queue, work: Que
 
 
 def test_work_goes_on_longer_than_the_visibility_timeout_without_anybody_else_getting_it(
-    queue: Queue, work: QueuedWork, monotonic: Clock, aws_environment: Sandbox
+    queue: Queue, work: QueuedWork, clock: Clock, aws_environment: Sandbox
 ):
     queue.send([event("churn")])
     receive(work)
     work.take()
     for _ in range(5):
         work.keep()
-        monotonic.seconds += HELD / 2 + 1
+        clock.turn(HELD / 2 + 1)
 
     assert aws_environment.control.calls()["sqs:ChangeMessageVisibilityBatch"] == 5
 
@@ -160,7 +160,7 @@ def test_nothing_is_extended_that_is_held_for_long_enough(
 
 
 def test_what_a_replica_has_not_begun_with_is_given_back_at_its_end(
-    queue: Queue, work: QueuedWork, monotonic: Clock
+    queue: Queue, work: QueuedWork, clock: Clock
 ):
     queue.send([event("churn"), event("fraud")])
     receive(work)
@@ -168,17 +168,15 @@ def test_what_a_replica_has_not_begun_with_is_given_back_at_its_end(
     work.close()
     work.give_back()
 
-    other = QueuedWork(queue, lambda: datetime.now(UTC), monotonic)
+    other = QueuedWork(queue, lambda: datetime.now(UTC), clock.monotonic)
     receive(other)
 
     assert {begun, other.take()} == {job("churn"), job("fraud")}
     assert work.take() is None
 
 
-def test_a_job_that_cannot_be_handled_comes_again_and_in_the_end_is_a_dead_letter(
-    queue: Queue, monotonic: Clock
-):
-    work = QueuedWork(queue, lambda: datetime.now(UTC), monotonic, pause=lambda receives: 0)
+def test_a_job_that_cannot_be_handled_comes_again_and_in_the_end_is_a_dead_letter(queue: Queue, clock: Clock):
+    work = QueuedWork(queue, lambda: datetime.now(UTC), clock.monotonic, pause=lambda receives: 0)
     queue.send([event("churn")])
     for _ in range(3):
         receive(work)
@@ -223,9 +221,9 @@ def test_a_queue_that_is_not_there_is_said_to_be_missing(aws_environment: Sandbo
         queue.receive(0)
 
 
-def test_the_age_of_the_oldest_message_is_known(queue: Queue, sqs: Any, monotonic: Clock):
+def test_the_age_of_the_oldest_message_is_known(queue: Queue, sqs: Any, clock: Clock):
     queue.send([event("churn")])
-    later = QueuedWork(queue, lambda: datetime(2100, 1, 1, tzinfo=UTC), monotonic)
+    later = QueuedWork(queue, lambda: datetime(2100, 1, 1, tzinfo=UTC), clock.monotonic)
     receive(later)
 
     assert later.oldest > 1e9

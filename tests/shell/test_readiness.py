@@ -56,7 +56,7 @@ def queue() -> Queue:
 
 @pytest.fixture
 def readiness(clock: Clock, queue: Queue) -> Readiness:
-    return Readiness(MemoryStore(), queue.depth, lambda: NOON, clock)
+    return Readiness(MemoryStore(), queue.depth, lambda: NOON, clock.monotonic)
 
 
 def test_where_both_answer_it_is_ready_and_tells_what_they_said(readiness: Readiness):
@@ -64,7 +64,7 @@ def test_where_both_answer_it_is_ready_and_tells_what_they_said(readiness: Readi
 
 
 def test_without_a_queue_only_the_store_is_asked(clock: Clock):
-    assert Readiness(MemoryStore(), None, lambda: NOON, clock).answer() == Answer((), 0.0, None)
+    assert Readiness(MemoryStore(), None, lambda: NOON, clock.monotonic).answer() == Answer((), 0.0, None)
 
 
 def test_they_are_asked_again_only_when_the_answer_is_not_fresh_any_more(
@@ -75,7 +75,7 @@ def test_they_are_asked_again_only_when_the_answer_is_not_fresh_any_more(
     assert queue.asked == 1
 
     queue.refuses = True
-    clock.seconds += FRESH
+    clock.turn(FRESH)
     assert readiness.answer().problems == ("sqs:GetQueueAttributes did not answer",)
     assert queue.asked == 2
 
@@ -84,7 +84,7 @@ def test_it_is_ready_again_when_they_answer_again(readiness: Readiness, clock: C
     queue.refuses = True
     assert not readiness.answer().ready
     queue.refuses = False
-    clock.seconds += FRESH
+    clock.turn(FRESH)
     assert readiness.answer().ready
 
 
@@ -94,13 +94,13 @@ def test_whoever_asks_while_another_waits_gets_the_last_answer_and_later_none(
     readiness.answer()
     queue.asking.clear()
     queue.hangs = True
-    clock.seconds += FRESH
+    clock.turn(FRESH)
     hanging = threading.Thread(target=readiness.answer)
     hanging.start()
     queue.asking.wait(10)
 
     assert readiness.answer().ready
-    clock.seconds += STALE
+    clock.turn(STALE)
     assert readiness.answer().problems == (f"store and queue have not answered for {STALE:.0f} s",)
 
     queue.released.set()
@@ -114,7 +114,7 @@ def test_of_two_who_ask_after_a_long_silence_neither_hears_that_nobody_answers(
     readiness.answer()
     queue.asking.clear()
     queue.hangs = True
-    clock.seconds += 10 * STALE
+    clock.turn(10 * STALE)
     first = threading.Thread(target=readiness.answer)
     first.start()
     queue.asking.wait(10)
@@ -143,12 +143,12 @@ def test_nothing_is_ready_before_store_and_queue_have_answered_for_the_first_tim
 def test_a_store_that_cannot_be_read_is_a_problem_with_a_sentence(tmp_path: Path, clock: Clock):
     file = tmp_path / "watcher.db"
     store = open_store(f"sqlite:///{file}")
-    readiness = Readiness(store, None, lambda: NOON, clock)
+    readiness = Readiness(store, None, lambda: NOON, clock.monotonic)
     assert readiness.answer().ready
 
     with closing(sqlite3.connect(file)) as connection:
         connection.execute("DROP TABLE deliveries")
-    clock.seconds += FRESH
+    clock.turn(FRESH)
 
     (problem,) = readiness.answer().problems
     assert str(file) in problem
@@ -165,4 +165,4 @@ def test_what_is_due_and_not_delivered_is_overdue(clock: Clock, due_in: float, o
     store = MemoryStore()
     store.commit([Look(job, "1", NOON, watching=True, findings=(finding,), deliveries=due)])
 
-    assert Readiness(store, None, lambda: NOON, clock).answer().overdue == overdue
+    assert Readiness(store, None, lambda: NOON, clock.monotonic).answer().overdue == overdue

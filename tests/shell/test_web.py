@@ -39,9 +39,9 @@ class Daemon:
     def __init__(self) -> None:
         self.clock = Clock()
         self.store = MemoryStore()
-        self.loops = Loops(self.clock)
+        self.loops = Loops(self.clock.monotonic)
         self.refused = False
-        self.readiness = Readiness(self.store, self.depth, lambda: NOON, self.clock)
+        self.readiness = Readiness(self.store, self.depth, lambda: NOON, self.clock.monotonic)
         self.instruments = Instruments()
         self.instruments.registry.register(Momentary(self.loops, self.readiness, None))
         page = StatusPage(
@@ -50,7 +50,7 @@ class Daemon:
             loops=self.loops,
             readiness=self.readiness,
             clock=lambda: NOON,
-            monotonic=self.clock,
+            monotonic=self.clock.monotonic,
         )
         self.application = application(self.loops, self.readiness, self.instruments.registry, page)
 
@@ -129,7 +129,7 @@ def test_a_loop_that_hangs_is_named_with_how_long_and_one_that_turns_is_not(
     assert client.get("/healthz").status_code == 200
     hanging.set()
     hung.wait(10)
-    daemon.clock.seconds += 301
+    daemon.clock.turn(301)
     turned["look-2"]()
 
     answer = client.get("/healthz")
@@ -146,7 +146,7 @@ def test_it_is_ready_while_store_and_queue_answer_and_says_which_does_not(
     assert client.get("/readyz").status_code == 200
 
     daemon.refused = True
-    daemon.clock.seconds += FRESH
+    daemon.clock.turn(FRESH)
 
     answer = client.get("/readyz")
     assert (answer.status_code, answer.text) == (503, "sqs:GetQueueAttributes did not answer\n")
@@ -210,7 +210,7 @@ def test_the_page_says_which_loop_hangs(daemon: Daemon, client: httpx.Client):
     daemon.loops.add("receive", 300)
     assert "all 1 turn" in client.get("/").text
 
-    daemon.clock.seconds += 600
+    daemon.clock.turn(600)
 
     assert "receive has not turned for 10 min" in client.get("/").text
 
@@ -232,7 +232,7 @@ def test_however_often_it_is_asked_for_the_store_is_read_once_in_a_while(
     daemon.find("churn")
 
     assert "churn" not in client.get("/").text
-    daemon.clock.seconds += FRESH
+    daemon.clock.turn(FRESH)
     assert "churn" in client.get("/").text
 
 
