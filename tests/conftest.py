@@ -6,6 +6,7 @@ emptied before each test.
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any
@@ -17,6 +18,10 @@ from watcher.sandbox.process import Sandbox
 
 SANDBOX_PACE_S = 0.05
 """Seconds a job of the sandbox spends in each step, instead of the minutes of a real one."""
+
+# A shell starts a background process with Ctrl-C ignored, and its children inherit that: the tests that send
+# one would wait for ever.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # How long an example takes says nothing on a busy machine, so it never fails a test. Each run tries the same
 # examples: a change is not blamed for a failure that it did not cause. `--hypothesis-profile=explore` looks

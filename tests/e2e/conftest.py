@@ -1,10 +1,10 @@
-"""A whole daemon in the test's process, with a real sandbox before it and a Slack behind it."""
+"""A whole daemon in the test's process, between a real sandbox and a double of Slack."""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,13 +12,14 @@ from typing import Any
 import pytest
 
 from tests.doubles.slack import SlackDouble
+from tests.e2e.daemon import Daemons
+from tests.waiting import WAIT_LIMIT_S
 from watcher.config.settings import Config
 from watcher.daemon.app import App
 from watcher.sandbox.process import Sandbox
 
-PATIENCE = 20.0
-SLOW = 0.02
-"""Seconds that a stalled Slack takes to answer at all, so that there is something to hit."""
+SLACK_ANSWER_S = 0.02
+"""How long Slack takes to answer behind a `Stall`: time enough to be killed in."""
 
 
 @pytest.fixture
@@ -29,7 +30,7 @@ def slack() -> Iterator[SlackDouble]:
 
 @pytest.fixture
 def config(aws_environment: Sandbox, slack: SlackDouble, tmp_path: Path) -> Config:
-    """Every finding goes to Slack, and SageMaker is asked each second."""
+    """Sends every finding to Slack, and polls SageMaker each second."""
     return Config.model_validate(
         {
             "watch": {"poll_interval": 1},
@@ -40,33 +41,29 @@ def config(aws_environment: Sandbox, slack: SlackDouble, tmp_path: Path) -> Conf
     )
 
 
+@pytest.fixture
+def daemons(sandbox: Sandbox) -> Iterator[Daemons]:
+    """Starts daemons as processes."""
+    daemons = Daemons(sandbox.env)
+    yield daemons
+    daemons.close()
+
+
 def arn(name: str) -> str:
-    """Of a job in the sandbox."""
+    """The ARN of a job in the sandbox."""
     return f"arn:aws:sagemaker:us-east-1:123456789012:training-job/{name}"
-
-
-def eventually(
-    condition: Callable[[], Any], what: str, patience: float = PATIENCE, every: float = 0.02
-) -> Any:
-    """Wait for another thread or process; the bound is only there so that a failure ends."""
-    until = time.monotonic() + patience
-    while not (found := condition()):
-        if time.monotonic() > until:
-            raise AssertionError(f"not within {patience:.0f} s: {what}")
-        time.sleep(every)
-    return found
 
 
 @contextmanager
 def running(app: App) -> Iterator[App]:
-    """The daemon, until the block ends; what made it end by itself fails the test."""
+    """Runs the daemon until the block ends. The test fails if the daemon ended by itself."""
     thread = threading.Thread(target=app.run, name="daemon")
     thread.start()
     try:
         yield app
     finally:
         app.stop()
-        thread.join(15)
+        thread.join(WAIT_LIMIT_S)
         app.close()
     assert not thread.is_alive()
     assert app.failure is None
@@ -96,7 +93,7 @@ def texts(slack: SlackDouble) -> list[str]:
 
 
 class Stall:
-    """Holds Slack's answers back once a message, or a file, is stored: the worst moment to be killed."""
+    """Holds back Slack's answer once a message or a file is stored: the worst moment to be killed."""
 
     def __init__(self, slack: SlackDouble, method: str = "chat.postMessage") -> None:
         self._method = method
@@ -107,12 +104,12 @@ class Stall:
         slack.call = self.call  # type: ignore[method-assign]
 
     def call(self, method: str, arguments: dict[str, object], token: str) -> dict[str, object]:
-        time.sleep(SLOW / 2)
+        time.sleep(SLACK_ANSWER_S / 2)
         answer = self._call(method, arguments, token)
         if self.on and method == self._method:
             self.stored.set()
-            self._released.wait(PATIENCE)
-        time.sleep(SLOW / 2)
+            self._released.wait(WAIT_LIMIT_S)
+        time.sleep(SLACK_ANSWER_S / 2)
         return answer
 
     def begin(self) -> None:

@@ -1,28 +1,79 @@
-"""A daemon as a process of a test's own: the whole of it, with a lease that ends soon after its death."""
+"""Daemons that a test starts and kills, each in a process of its own."""
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
+import sqlite3
 from collections.abc import Mapping
+from contextlib import closing
+from multiprocessing.process import BaseProcess
 
+# A daemon imports these when it first needs them. The fork server has them already, so no delivery waits.
 import watcher.alerts.plots
-
-# What a daemon imports late, its first delivery would wait for: the fork server has it already.
 import watcher.debug_output.reader
 import watcher.delivery.channels.slack
 import watcher.store.dynamodb.store
 import watcher.store.sqlite  # noqa: F401
+from tests.waiting import WAIT_LIMIT_S
 from watcher.config.settings import Config
 from watcher.daemon.app import App
+from watcher.delivery.outbox import LEASE
 
-LEASE = 1.0
+# The fork server imports the daemon once: each daemon is a real process and still starts in milliseconds.
+_processes = multiprocessing.get_context("forkserver")
+_processes.set_forkserver_preload([__name__])
 
 
-def run_daemon(config: Config, environment: Mapping[str, str], lease: float = LEASE) -> None:
+class Daemons:
+    """Starts daemons with `environment` added to their own."""
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self._environment = dict(environment)
+        self._started: list[BaseProcess] = []
+
+    def start(self, config: Config, lease_s: float = LEASE) -> BaseProcess:
+        process = _processes.Process(target=_run, args=(config, self._environment, lease_s))
+        process.start()
+        self._started.append(process)
+        return process
+
+    def close(self) -> None:
+        """Kills what still runs because a test failed: it would disturb the next one."""
+        for process in self._started:
+            process.kill()
+            process.join()
+
+
+def kill(process: BaseProcess) -> None:
+    """`kill -9`. The daemon must still be alive."""
+    assert process.pid is not None
+    os.kill(process.pid, signal.SIGKILL)
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+
+
+def end(*processes: BaseProcess) -> list[int | None]:
+    """Sends SIGTERM; returns the exit codes."""
+    for process in processes:
+        process.terminate()
+    for process in processes:
+        process.join(WAIT_LIMIT_S)
+    return [process.exitcode for process in processes]
+
+
+def end_leases(config: Config) -> None:
+    """Ends what dead daemons hold in the SQLite store, as the time of a lease would."""
+    with closing(sqlite3.connect(config.store.url.removeprefix("sqlite:///"))) as connection, connection:
+        connection.execute("UPDATE deliveries SET lease_until = due_at WHERE lease_until IS NOT NULL")
+        connection.execute("DELETE FROM leases")
+
+
+def _run(config: Config, environment: Mapping[str, str], lease_s: float) -> None:
     os.environ.update(environment)
-    app = App(config, lease=lease)
-    if app.queued:  # what another replica handles just now is not an outage
+    app = App(config, lease=lease_s)
+    if app.queued:  # a message that another replica handles just now is not an outage
         app.queued._pause = lambda receives: 1
     signal.signal(signal.SIGTERM, lambda *_: app.stop())
     app.run()

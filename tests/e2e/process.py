@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from tests.e2e.conftest import eventually
+from tests.waiting import eventually
 
 TIME_TO_END = 10.0
 """Seconds that a daemon may take after SIGTERM."""

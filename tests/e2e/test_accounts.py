@@ -12,9 +12,10 @@ import pytest
 from structlog.testing import capture_logs
 
 from tests.doubles.slack import SlackDouble
-from tests.e2e.conftest import changed, eventually, issue, running, texts
+from tests.e2e.conftest import changed, issue, running, texts
 from tests.e2e.user import User, judged
 from tests.stacks import create
+from tests.waiting import eventually
 from watcher.cli.preflight import State, preflight
 from watcher.config.settings import Config
 from watcher.daemon.app import App

@@ -10,7 +10,8 @@ from typing import Any
 
 from tests.doubles.block_kit import problems
 from tests.doubles.slack import SlackDouble
-from tests.e2e.conftest import eventually, issue, running
+from tests.e2e.conftest import issue, running
+from tests.waiting import eventually
 from watcher.config.settings import Config
 from watcher.daemon.app import App
 from watcher.sandbox.process import Sandbox

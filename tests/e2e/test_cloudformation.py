@@ -14,10 +14,11 @@ import pytest
 from cfnlint.decode.cfn_yaml import load as load_template
 
 from tests.doubles.slack import SlackDouble
-from tests.e2e.conftest import arn, eventually, issue, running
+from tests.e2e.conftest import arn, issue, running
 from tests.e2e.process import Watcher
 from tests.e2e.user import judged
 from tests.stacks import DEPLOY, Stack, create_service
+from tests.waiting import eventually
 from watcher.config.load import load
 from watcher.config.settings import Config
 from watcher.daemon.app import App

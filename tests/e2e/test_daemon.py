@@ -10,7 +10,8 @@ from structlog.testing import capture_logs
 
 from tests.doubles.slack import SlackDouble
 from tests.doubles.webhook import WebhookDouble
-from tests.e2e.conftest import arn, changed, eventually, issue, running, texts
+from tests.e2e.conftest import arn, changed, issue, running, texts
+from tests.waiting import eventually
 from watcher.config.settings import Config
 from watcher.daemon.app import App
 from watcher.daemon.shared import utc_now

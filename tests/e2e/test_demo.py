@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import eventually
+from tests.waiting import eventually
 
 PATIENCE = 180
 """Seconds: what the demo is allowed to take."""

@@ -14,8 +14,9 @@ from structlog.testing import capture_logs
 
 import rules
 from tests.doubles.slack import SlackDouble
-from tests.e2e.conftest import arn, changed, eventually, issue, running
+from tests.e2e.conftest import arn, changed, issue, running
 from tests.trials import save_trial, upload
+from tests.waiting import eventually
 from watcher.config.settings import Config
 from watcher.daemon.app import App
 from watcher.sandbox.cookbook import PARAMETERS

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from tests.doubles.slack import SlackDouble
-from tests.e2e.conftest import changed, eventually, issue, running
+from tests.e2e.conftest import changed, issue, running
 from tests.e2e.queues import Queues, create_queues, event
+from tests.waiting import eventually
 from watcher.config.settings import Config
 from watcher.daemon.app import App
 from watcher.sandbox.process import Sandbox

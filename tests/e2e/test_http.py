@@ -13,7 +13,8 @@ from structlog.testing import capture_logs
 from tests.contract.tables import TABLE, create_table
 from tests.doubles.pings import Pings
 from tests.doubles.slack import SlackDouble
-from tests.e2e.conftest import changed, eventually, issue, running
+from tests.e2e.conftest import changed, issue, running
+from tests.waiting import eventually
 from watcher.config.settings import Config
 from watcher.daemon.app import App
 from watcher.errors import ConfigError

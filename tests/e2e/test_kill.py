@@ -2,56 +2,31 @@
 
 Real daemons, each in a process of its own, share one SQLite file and are killed: at random moments, and
 at the worst ones, while Slack has the request and before its answer is read. Slack lives on and keeps
-count. WATCHER_KILLS sets how many kills; `make kills` asks for many.
+count. A lease is as long as in real life, so that no daemon loses one while it lives; once a daemon is dead
+the test ends its leases. WATCHER_KILLS sets how many kills; `make kills` asks for many.
 """
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import random
-import signal
 import time
 from collections import Counter
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-import pytest
-
 from tests.doubles.slack import Conversation, SlackDouble
-from tests.e2e.conftest import SLOW, Stall, changed, eventually, issue
-from tests.e2e.daemon import run_daemon
+from tests.e2e.conftest import SLACK_ANSWER_S, Stall, changed, issue
+from tests.e2e.daemon import Daemons, end, end_leases, kill
+from tests.waiting import eventually
 from watcher.config.settings import Config
 from watcher.model import DeliveryKind, DeliveryState
 from watcher.sandbox.process import Sandbox
 from watcher.store import open_store
 
-KILLS = int(os.environ.get("WATCHER_KILLS", "60"))
+KILLS = int(os.environ.get("WATCHER_KILLS", "30"))
 JOBS_A_KILL = 3
 LANES = 4
-"""What a dead daemon had in flight holds its lane up until its lease ends: the next kill takes another."""
-
-# A fork server imports the daemon once: each daemon is a real process, and starts in milliseconds.
-processes = multiprocessing.get_context("forkserver")
-processes.set_forkserver_preload(["tests.e2e.daemon"])
-
-
-def start(config: Config, environment: dict[str, str]) -> BaseProcess:
-    process = processes.Process(target=run_daemon, args=(config, environment))
-    process.start()
-    return process
-
-
-def kill(process: BaseProcess) -> None:
-    assert process.pid is not None
-    os.kill(process.pid, signal.SIGKILL)
-    process.join()
-    assert process.exitcode == -signal.SIGKILL
-
-
-@pytest.fixture
-def environment(sandbox: Sandbox) -> dict[str, str]:
-    return dict(sandbox.env)
+"""Slack channels, which take turns: what a dead daemon left in one is delivered while another is killed."""
 
 
 def told(slack: SlackDouble) -> Counter[str]:
@@ -59,7 +34,7 @@ def told(slack: SlackDouble) -> Counter[str]:
 
 
 def test_nothing_is_lost_and_nothing_told_twice_however_often_watcher_is_killed(
-    config: Config, sandbox: Sandbox, slack: SlackDouble, environment: dict[str, str]
+    config: Config, sandbox: Sandbox, slack: SlackDouble, daemons: Daemons
 ):
     chance = random.Random(20261121)
     slack.workspace.conversations += [
@@ -78,34 +53,34 @@ def test_nothing_is_lost_and_nothing_told_twice_however_often_watcher_is_killed(
         before = slack.calls["chat.postMessage"]
         if number % 3 == 0:
             stall.begin()
-            daemon = start(config, environment)
+            daemon = daemons.start(config)
             eventually(stall.stored.is_set, "a message that is stored and not answered")
         elif number % 3 == 1:
-            daemon = start(config, environment)
+            daemon = daemons.start(config)
             eventually(lambda before=before: slack.calls["chat.postMessage"] > before, "a request")
-            time.sleep(chance.uniform(0, 5 * SLOW))
+            time.sleep(chance.uniform(0, 5 * SLACK_ANSWER_S))
         else:
-            daemon = start(config, environment)
+            daemon = daemons.start(config)
             time.sleep(chance.uniform(0, 0.6))
         kill(daemon)
         stall.end()
-    last = start(config, environment)
+        end_leases(config)
+    last = daemons.start(config)
     store = open_store(config.store.url)
     try:
         eventually(lambda: len(store.findings()) == jobs and store.next_due() is None, "all delivered")
     finally:
-        last.terminate()
-        last.join(15)
+        ended = end(last)
     findings = {finding.id for finding in store.findings()}
     store.close()
     assert len(findings) == jobs
     assert told(slack) == Counter(dict.fromkeys(findings, 1))
-    assert last.exitcode == 0
+    assert ended == [0]
     assert slack.calls["conversations.history"] >= KILLS // 3
 
 
 def test_a_plot_that_slack_has_when_watcher_is_killed_is_found_in_its_thread_and_not_sent_again(
-    config: Config, sandbox: Sandbox, slack: SlackDouble, environment: dict[str, str]
+    config: Config, sandbox: Sandbox, slack: SlackDouble, daemons: Daemons
 ):
     began = time.time() // 60 * 60 - 1800
     sandbox.control.put_training_job(
@@ -121,17 +96,17 @@ def test_a_plot_that_slack_has_when_watcher_is_killed_is_found_in_its_thread_and
     config = changed(config, rules={"local": "attach", "attach": [{"rule": "LossNotDecreasing"}]})
     stall = Stall(slack, "files.completeUploadExternal")
     stall.begin()
-    first = start(config, environment)
+    first = daemons.start(config)
     eventually(stall.stored.is_set, "a plot that is stored and not answered")
     kill(first)
     stall.end()
-    last = start(config, environment)
+    end_leases(config)
+    last = daemons.start(config)
     store = open_store(config.store.url)
     try:
         eventually(lambda: store.next_due() is None, "all delivered")
     finally:
-        last.terminate()
-        last.join(15)
+        ended = end(last)
     kinds = {delivery.kind: delivery.state for delivery in store.deliveries()}
     store.close()
     assert kinds == {
@@ -142,13 +117,14 @@ def test_a_plot_that_slack_has_when_watcher_is_killed_is_found_in_its_thread_and
     assert slack.files[0]["content"].startswith(b"\x89PNG")
     assert slack.calls["files.completeUploadExternal"] == 1
     assert slack.calls["conversations.replies"] == 1
+    assert ended == [0]
 
 
 def test_two_daemons_on_one_file_tell_once(
-    config: Config, sandbox: Sandbox, slack: SlackDouble, environment: dict[str, str], tmp_path: Path
+    config: Config, sandbox: Sandbox, slack: SlackDouble, daemons: Daemons, tmp_path: Path
 ):
     jobs = 40
-    daemons = [start(config, environment) for _ in range(2)]
+    pair = [daemons.start(config) for _ in range(2)]
     sandbox.control.put_training_jobs(
         {"TrainingJobName": f"job-{number:04d}", "DebugRuleEvaluationStatuses": [issue()]}
         for number in range(jobs)
@@ -157,9 +133,6 @@ def test_two_daemons_on_one_file_tell_once(
     store = open_store(config.store.url)
     eventually(lambda: store.next_due() is None, "nothing left")
     store.close()
-    for daemon in daemons:
-        daemon.terminate()
-        daemon.join(15)
-    assert [daemon.exitcode for daemon in daemons] == [0, 0]
+    assert end(*pair) == [0, 0]
     assert set(told(slack).values()) == {1}
     assert len(told(slack)) == jobs

@@ -18,10 +18,11 @@ import pytest
 from structlog.testing import capture_logs
 
 from tests.doubles.slack import SlackDouble
-from tests.e2e.conftest import arn, changed, eventually, issue, running, texts
+from tests.e2e.conftest import arn, changed, issue, running, texts
 from tests.e2e.user import User, judged
 from tests.stacks import POLICY, Stack, create_service
 from tests.trials import save_trial, upload
+from tests.waiting import eventually
 from watcher.aws.session import Aws, translate
 from watcher.cli.preflight import Check, State, preflight
 from watcher.config.settings import Config

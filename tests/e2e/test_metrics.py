@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from tests.doubles.slack import SlackDouble
-from tests.e2e.conftest import arn, changed, eventually, issue, running
+from tests.e2e.conftest import arn, changed, issue, running
+from tests.waiting import eventually
 from watcher.config.settings import Config
 from watcher.daemon.app import App
 from watcher.daemon.shared import utc_now

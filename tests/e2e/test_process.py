@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 
 from tests.doubles.slack import SlackDouble
-from tests.e2e.conftest import Stall, eventually, issue, texts
+from tests.e2e.conftest import Stall, issue, texts
 from tests.e2e.process import TIME_TO_END, Watcher
+from tests.waiting import eventually
 from watcher.config.settings import Config
 from watcher.model import DeliveryState
 from watcher.sandbox.process import Sandbox

@@ -7,10 +7,8 @@ Slack lives on and keeps count. WATCHER_REPLICA_JOBS sets how many jobs; `make r
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import random
-import signal
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -22,9 +20,10 @@ import pytest
 
 from tests.contract.tables import TABLE, create_table
 from tests.doubles.slack import Conversation, SlackDouble
-from tests.e2e.conftest import Stall, arn, changed, eventually, issue
-from tests.e2e.daemon import run_daemon
+from tests.e2e.conftest import Stall, arn, changed, issue
+from tests.e2e.daemon import Daemons, end, kill
 from tests.e2e.queues import Queues, create_queues, event
+from tests.waiting import WAIT_LIMIT_S, eventually
 from watcher.config.settings import Config
 from watcher.model import FindingKind, RuleSource, finding_id
 from watcher.sandbox.process import Sandbox
@@ -34,22 +33,18 @@ JOBS = int(os.environ.get("WATCHER_REPLICA_JOBS", "40"))
 MANY = JOBS > 100
 REPLICAS = 4
 LANES = 16
-LEASE = 30.0 if MANY else 4.0
-"""Seconds after which what a dead replica had in hand goes to another."""
-AT_A_TIME = 50 if MANY else 20
-"""Changes of jobs between two looks at how far the replicas are."""
-BEHIND = 300 if MANY else 60
-"""Findings that may wait to be told, and messages in the queue, before more comes."""
+LEASE_S = 30.0 if MANY else 12.0
+"""After this, another replica takes what a dead one held. Long enough for a busy machine."""
+BATCH_SIZE = 50 if MANY else 20
+"""Changes of jobs between two checks of how far the replicas are."""
+BACKLOG_LIMIT = 300 if MANY else 60
+"""Findings not yet sent, or messages in the queue, at which the test waits before it changes more jobs."""
 THROTTLED_EVERY = 67
-"""Of the calls to DynamoDB and SQS each so many-th is throttled."""
-KILL = 0.3
-"""How likely a replica is killed after each lot of changes."""
-PATIENCE = 300.0 if MANY else 60.0
+"""Every 67th call to DynamoDB and SQS is throttled."""
+KILL_PROBABILITY = 0.3
+"""That a replica is killed after a batch of changes."""
+KEEP_UP_LIMIT_S = 600.0 if MANY else WAIT_LIMIT_S
 RULES = ("LossNotDecreasing", "VanishingGradient", "Overfit")
-
-# A fork server imports the daemon once: each daemon is a real process, and starts in milliseconds.
-processes = multiprocessing.get_context("forkserver")
-processes.set_forkserver_preload(["tests.e2e.daemon"])
 
 
 @dataclass
@@ -57,40 +52,30 @@ class Replicas:
     """`start` and `kill` say who lives; those that nobody killed must end well."""
 
     config: Config
-    environment: dict[str, str]
+    daemons: Daemons
     alive: list[BaseProcess] = field(default_factory=list)
     kills: int = 0
 
     def start(self) -> None:
-        replica = processes.Process(target=run_daemon, args=(self.config, self.environment, LEASE))
-        replica.start()
-        self.alive.append(replica)
+        self.alive.append(self.daemons.start(self.config, LEASE_S))
 
     def kill(self, number: int) -> None:
-        replica = self.alive.pop(number)
-        assert replica.pid is not None
-        assert replica.is_alive(), "a replica ended by itself"
-        os.kill(replica.pid, signal.SIGKILL)
-        replica.join()
+        kill(self.alive.pop(number))
         self.kills += 1
 
     def end(self) -> list[int | None]:
         """Exit codes."""
-        for replica in self.alive:
-            replica.terminate()
-        for replica in self.alive:
-            replica.join(15)
-        return [replica.exitcode for replica in self.alive]
+        return end(*self.alive)
 
 
 @pytest.fixture
 def queues(sandbox: Sandbox) -> Queues:
     create_table(sandbox)
-    return create_queues(sandbox, held=int(LEASE))
+    return create_queues(sandbox, held=int(LEASE_S))
 
 
 @pytest.fixture
-def replicas(config: Config, sandbox: Sandbox, slack: SlackDouble, queues: Queues) -> Iterator[Replicas]:
+def replicas(config: Config, daemons: Daemons, slack: SlackDouble, queues: Queues) -> Replicas:
     """None yet."""
     slack.workspace.conversations += [
         Conversation(f"C1000000{lane:03d}", f"lane-{lane}") for lane in range(LANES)
@@ -102,10 +87,7 @@ def replicas(config: Config, sandbox: Sandbox, slack: SlackDouble, queues: Queue
         rules={"local": "off", "stuck_after": 0},
         route=[{"job": f"lane-{lane}-*", "to": [f"slack:#lane-{lane}"]} for lane in range(LANES)],
     )
-    replicas = Replicas(config, dict(sandbox.env))
-    yield replicas
-    for replica in replicas.alive:
-        replica.kill()
+    return Replicas(config, daemons)
 
 
 def lives(chance: random.Random) -> Iterator[dict[str, Any]]:
@@ -143,9 +125,9 @@ def issues(job: dict[str, Any]) -> set[str]:
 
 def noise(names: list[str], chance: random.Random) -> list[str]:
     """Events again, of jobs of which there is nothing new, of jobs long gone, and what is no event."""
-    again = [event(name) for name in chance.choices(names, k=AT_A_TIME // 2)]
-    gone = [event(f"gone-{chance.randrange(10**6)}") for _ in range(AT_A_TIME // 5)]
-    bodies = [*again, *again[: AT_A_TIME // 5], *gone, "no JSON", '{"detail-type": "Something Else"}']
+    again = [event(name) for name in chance.choices(names, k=BATCH_SIZE // 2)]
+    gone = [event(f"gone-{chance.randrange(10**6)}") for _ in range(BATCH_SIZE // 5)]
+    bodies = [*again, *again[: BATCH_SIZE // 5], *gone, "no JSON", '{"detail-type": "Something Else"}']
     chance.shuffle(bodies)
     return bodies
 
@@ -167,10 +149,10 @@ def test_however_replicas_die_each_finding_is_told_once_and_none_is_lost(
     changes = list(lives(chance))
 
     def keep_up() -> bool:
-        return len(to_tell) - len(slack.messages) < BEHIND and sum(queues.depth()) < BEHIND
+        return len(to_tell) - len(slack.messages) < BACKLOG_LIMIT and sum(queues.depth()) < BACKLOG_LIMIT
 
-    for start in range(0, len(changes), AT_A_TIME):
-        lot = changes[start : start + AT_A_TIME]
+    for start in range(0, len(changes), BATCH_SIZE):
+        lot = changes[start : start + BATCH_SIZE]
         sandbox.control.put_training_jobs(lot)
         for job in lot:
             to_tell.update(issues(job))
@@ -178,18 +160,18 @@ def test_however_replicas_die_each_finding_is_told_once_and_none_is_lost(
         repeated += len(again)
         queues.send(*again)
         time.sleep(chance.uniform(0, 0.5))
-        if chance.random() < KILL:
+        if chance.random() < KILL_PROBABILITY:
             replicas.kill(chance.randrange(len(replicas.alive)))
         while len(replicas.alive) < chance.randrange(REPLICAS - 1, REPLICAS + 1):
             replicas.start()
-        eventually(keep_up, "the replicas keep up", PATIENCE, every=0.5)
+        eventually(keep_up, "the replicas keep up", limit_s=KEEP_UP_LIMIT_S, poll_s=0.5)
         if MANY:
             told = f"{len(slack.messages)} of {len(to_tell)} findings told"
             print(f"{time.monotonic() - began:6.0f} s  {told}, {replicas.kills} kills", flush=True)
     store = open_store(replicas.config.store.url)
-    eventually(lambda: len(slack.messages) >= len(to_tell), "all told", PATIENCE, every=0.1)
-    eventually(lambda: queues.depth() == (0, 0), "the queue is empty", PATIENCE, every=0.5)
-    eventually(lambda: store.next_due() is None, "nothing left", PATIENCE, every=0.5)
+    eventually(lambda: len(slack.messages) >= len(to_tell), "all told", limit_s=KEEP_UP_LIMIT_S, poll_s=0.1)
+    eventually(lambda: queues.depth() == (0, 0), "the queue is empty", limit_s=KEEP_UP_LIMIT_S, poll_s=0.5)
+    eventually(lambda: store.next_due() is None, "nothing left", limit_s=KEEP_UP_LIMIT_S, poll_s=0.5)
     seconds, calls = time.monotonic() - began, sandbox.control.calls()
     throttled = {
         service: sum(count for name, count in calls.items() if name.startswith(service)) // THROTTLED_EVERY

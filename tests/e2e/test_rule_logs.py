@@ -7,8 +7,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from tests.doubles.slack import SlackDouble
-from tests.e2e.conftest import changed, eventually, running, texts
-from tests.e2e.test_kill import kill, start
+from tests.e2e.conftest import changed, running, texts
+from tests.e2e.daemon import Daemons, end, end_leases, kill
+from tests.waiting import eventually
 from watcher.config.settings import Config
 from watcher.daemon.app import App
 from watcher.logs.stuck_rules import STATUS_FOLLOWS_ERROR_WITHIN
@@ -43,19 +44,18 @@ def readings(sandbox: Sandbox) -> int:
 
 
 def test_a_rule_whose_log_ends_with_a_traceback_is_told_once_however_often_watcher_is_killed(
-    config: Config, sandbox: Sandbox, slack: SlackDouble
+    config: Config, sandbox: Sandbox, slack: SlackDouble, daemons: Daemons
 ):
     place(sandbox, STARTED, *TRACEBACK, ago=STATUS_FOLLOWS_ERROR_WITHIN + timedelta(seconds=5))
-    daemon = start(config, dict(sandbox.env))
+    daemon = daemons.start(config)
     eventually(lambda: slack.messages, "an alert")
     for _ in range(2):
         kill(daemon)
+        end_leases(config)
         before = readings(sandbox)
-        daemon = start(config, dict(sandbox.env))
+        daemon = daemons.start(config)
         eventually(lambda before=before: readings(sandbox) >= before + 2, "the log was read again")
-    daemon.terminate()
-    daemon.join(15)
-    assert daemon.exitcode == 0
+    assert end(daemon) == [0]
     (message,) = slack.messages
     blocks = json.dumps(message["blocks"])
     assert message["text"].startswith(TITLE)

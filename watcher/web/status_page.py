@@ -14,7 +14,7 @@ from watcher.aws import links
 from watcher.model import Delivery, Finding
 from watcher.store import views
 from watcher.store.base import JobRecord, Store
-from watcher.text import ago, counts, duration, instances
+from watcher.text import ago, counts, instances, roughly
 from watcher.web.loops import Loops
 from watcher.web.readiness import Readiness
 
@@ -93,6 +93,6 @@ class StatusPage:
             lstrip_blocks=True,
         )
         environment.globals["training_job"] = links.training_job
-        environment.filters.update(ago=ago, counts=counts, duration=duration)
+        environment.filters.update(ago=ago, counts=counts, roughly=roughly)
         environment.globals["instances"] = instances
         return environment.get_template("status.html")
