@@ -13,14 +13,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from tests.waiting import eventually
-
-TIME_TO_END = 10.0
-"""Seconds that a daemon may take after SIGTERM."""
+from tests.waiting import WAIT_LIMIT_S, eventually
 
 
 class Watcher:
-    """A process, and what it has logged so far. `environment` is added to this process's own."""
+    """A process, and what it has logged so far. `environment` is added to that of the test."""
 
     def __init__(self, folder: Path, *arguments: str, environment: Mapping[str, str] | None = None) -> None:
         self.process = subprocess.Popen(
@@ -49,7 +46,7 @@ class Watcher:
     def end(self, number: int = signal.SIGTERM) -> int:
         """The exit code after this signal."""
         self.process.send_signal(number)
-        code = self.process.wait(TIME_TO_END)
+        code = self.process.wait(WAIT_LIMIT_S)
         self._reader.join()
         return code
 

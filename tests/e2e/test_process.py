@@ -14,8 +14,8 @@ import pytest
 
 from tests.doubles.slack import SlackDouble
 from tests.e2e.conftest import Stall, issue, texts
-from tests.e2e.process import TIME_TO_END, Watcher
-from tests.waiting import eventually
+from tests.e2e.process import Watcher
+from tests.waiting import WAIT_LIMIT_S, eventually
 from watcher.config.settings import Config
 from watcher.model import DeliveryState
 from watcher.sandbox.process import Sandbox
@@ -74,7 +74,7 @@ def test_sigterm_that_the_system_hands_to_another_thread_ends_it_too(start: Call
 
     assert ctypes.CDLL(None).tgkill(pid, max(threads), signal.SIGTERM) == 0
 
-    assert watcher.process.wait(TIME_TO_END) == 0
+    assert watcher.process.wait(WAIT_LIMIT_S) == 0
 
 
 def test_sigterm_while_slack_hangs_exits_0_in_time_and_leaves_the_alert_to_the_next(

@@ -15,6 +15,7 @@ import pytest
 
 from tests.contract.samples import delivery, finding, look
 from tests.shell.conftest import Ran
+from tests.waiting import WAIT_LIMIT_S, eventually
 from watcher.model import DeliveryState
 from watcher.store import open_store
 
@@ -273,18 +274,24 @@ def test_a_full_disk_below_stdout_is_one_line(known: Path):
     assert done.stderr == "watcher: [Errno 28] No space left on device\n"
 
 
+def opened_for_writing(fifo: Path) -> int | None:
+    """A file descriptor, once somebody reads the FIFO."""
+    try:
+        return os.open(fifo, os.O_WRONLY | os.O_NONBLOCK)
+    except OSError:
+        return None
+
+
 def test_ctrl_c_ends_with_130_and_without_a_word(tmp_path: Path):
     # A FIFO that nobody writes to: reading the settings waits until it is interrupted.
     os.mkfifo(tmp_path / "watcher.toml")
-    script = (
-        "import os, signal, threading; from watcher.cli import main;"
-        "threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start(); os._exit(main(['status']))"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=20
-    )
+    with process("status", cwd=tmp_path) as waiting:
+        writer = eventually(lambda: opened_for_writing(tmp_path / "watcher.toml"), "the settings are read")
+        waiting.send_signal(signal.SIGINT)
+        out, err = waiting.communicate(timeout=WAIT_LIMIT_S)
+    os.close(writer)
 
-    assert (done.returncode, done.stdout, done.stderr) == (128 + signal.SIGINT, "", "")
+    assert (waiting.returncode, out, err) == (128 + signal.SIGINT, "", "")
 
 
 # -- what it knows --------------------------------------------------------------------------------

@@ -21,6 +21,7 @@ import pytest
 from botocore.config import Config as ClientConfig
 
 from tests.shell.conftest import Ran
+from tests.waiting import WAIT_LIMIT_S
 from watcher.aws.accounts import Accounts
 from watcher.aws.links import TRAINING_LOGS
 from watcher.aws.session import PUBLISH_ONCE, Aws
@@ -347,9 +348,9 @@ def test_in_a_pipe_lines_come_at_once_and_ctrl_c_ends_with_130(
     command = [sys.executable, "-m", "watcher", "logs", "churn", "--follow", "--json"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as following:
         assert following.stdout
-        come, _, _ = select.select([following.stdout], [], [], 20)
+        come, _, _ = select.select([following.stdout], [], [], WAIT_LIMIT_S)
         following.send_signal(signal.SIGINT)
-        _, complaint = following.communicate(timeout=20)
+        _, complaint = following.communicate(timeout=WAIT_LIMIT_S)
 
     assert come
     assert (following.returncode, complaint) == (130, "")

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.waiting import WAIT_LIMIT_S
 from watcher.sandbox.process import Sandbox
 
 FIRED = {
@@ -36,7 +37,7 @@ def run(folder: Path, sandbox: Sandbox, *arguments: str) -> subprocess.Completed
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=WAIT_LIMIT_S,
     )
 
 

@@ -11,6 +11,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from tests.jobs import a_job
+from tests.waiting import WAIT_LIMIT_S
 from watcher.aws.accounts import Accounts
 from watcher.aws.refused_calls import RefusedCalls
 from watcher.aws.session import Aws
@@ -160,7 +161,7 @@ def test_writing_returns_at_once_and_keeps_no_more_than_it_can_hold(evaluations,
         target=lambda: [evaluations.write(job, RULE, LINES, NOW) for _ in range(100)], daemon=True
     )
     writer.start()
-    writer.join(5)
+    writer.join(WAIT_LIMIT_S)
 
     assert not writer.is_alive()
     assert evaluations.waiting() == 3

@@ -29,7 +29,7 @@ def slack() -> Iterator[SlackDouble]:
         yield double
 
 
-def channel(slack: SlackDouble, name: str = "#alerts", *, timeout: int = 10) -> SlackChannel:
+def channel(slack: SlackDouble, name: str = "#alerts", *, timeout: int = 60) -> SlackChannel:
     return SlackChannel(slack.token, name, slack.api_url, timeout)
 
 
@@ -38,11 +38,11 @@ def other(number: int) -> Message:
     return replace(alert(), id=f"other-{number}")
 
 
-def refusal(slack: SlackDouble, fault: str, name: str = "#alerts") -> DeliveryError:
+def refusal(slack: SlackDouble, fault: str, name: str = "#alerts", *, timeout_s: int = 60) -> DeliveryError:
     """What `send` raises when Slack answers with this."""
     slack.fail("chat.postMessage", fault, retry_after=7)
     with pytest.raises(DeliveryError) as raised:
-        channel(slack, name, timeout=1).send(alert())
+        channel(slack, name, timeout=timeout_s).send(alert())
     return raised.value
 
 
@@ -118,7 +118,7 @@ def test_a_connection_that_breaks_leaves_open_whether_the_message_arrived(
 
 
 def test_no_answer_in_time_leaves_open_whether_the_message_arrived(slack: SlackDouble) -> None:
-    error = refusal(slack, "hang")
+    error = refusal(slack, "hang", timeout_s=1)
     assert isinstance(error, Retry)
     assert error.uncertain
     assert "no answer in time" in str(error)

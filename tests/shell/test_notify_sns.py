@@ -22,7 +22,7 @@ TOPIC = f"arn:aws:sns:{REGION}:123456789012:training-alerts"
 
 def client(service: str, endpoint: str, **keys: str) -> Any:
     keys = keys or {"aws_access_key_id": "test", "aws_secret_access_key": "test"}
-    config = BotoConfig(retries={"total_max_attempts": 1}, read_timeout=1, connect_timeout=1)
+    config = BotoConfig(retries={"total_max_attempts": 1}, read_timeout=60, connect_timeout=60)
     return boto3.client(service, region_name=REGION, endpoint_url=endpoint, config=config, **keys)
 
 

@@ -25,11 +25,11 @@ def receiver() -> Iterator[WebhookDouble]:
         yield double
 
 
-def channel(receiver: WebhookDouble, timeout: float = 10.0) -> WebhookChannel:
+def channel(receiver: WebhookDouble, timeout: float = 60.0) -> WebhookChannel:
     return WebhookChannel(receiver.url, SECRET, timeout)
 
 
-def refusal(receiver: WebhookDouble, timeout: float = 10.0) -> DeliveryError:
+def refusal(receiver: WebhookDouble, timeout: float = 60.0) -> DeliveryError:
     with pytest.raises(DeliveryError) as raised:
         channel(receiver, timeout).send(alert())
     return raised.value

@@ -13,6 +13,7 @@ import pytest
 
 from tests.doubles.clock import Clock
 from tests.jobs import NOON, a_job
+from tests.waiting import WAIT_LIMIT_S
 from watcher.aws.queue import Depth
 from watcher.config.settings import Config
 from watcher.errors import Unavailable
@@ -38,7 +39,7 @@ class Queue:
         self.asked += 1
         self.asking.set()
         if self.hangs:
-            self.released.wait(10)
+            self.released.wait(WAIT_LIMIT_S)
         if self.refuses:
             raise Unavailable("sqs:GetQueueAttributes did not answer", operation="sqs:GetQueueAttributes")
         return Depth(3, 1, 0)
@@ -97,7 +98,7 @@ def test_whoever_asks_while_another_waits_gets_the_last_answer_and_later_none(
     clock.turn(FRESH)
     hanging = threading.Thread(target=readiness.answer)
     hanging.start()
-    queue.asking.wait(10)
+    assert queue.asking.wait(WAIT_LIMIT_S)
 
     assert readiness.answer().ready
     clock.turn(STALE)
@@ -117,7 +118,7 @@ def test_of_two_who_ask_after_a_long_silence_neither_hears_that_nobody_answers(
     clock.turn(10 * STALE)
     first = threading.Thread(target=readiness.answer)
     first.start()
-    queue.asking.wait(10)
+    assert queue.asking.wait(WAIT_LIMIT_S)
 
     assert readiness.answer().ready
 
@@ -131,7 +132,7 @@ def test_nothing_is_ready_before_store_and_queue_have_answered_for_the_first_tim
     queue.hangs = True
     hanging = threading.Thread(target=readiness.answer)
     hanging.start()
-    queue.asking.wait(10)
+    assert queue.asking.wait(WAIT_LIMIT_S)
 
     assert readiness.answer().problems == ("store and queue have not answered yet",)
 

@@ -16,6 +16,7 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
+from tests.waiting import WAIT_LIMIT_S
 from watcher.errors import UsageError
 from watcher.sandbox.process import Sandbox
 from watcher.sandbox.server import running
@@ -217,7 +218,7 @@ def test_a_sandbox_ends_with_the_process_that_started_it() -> None:
         assert parent.stdout is not None
         sandbox = psutil.Process(int(parent.stdout.readline()))
         parent.kill()
-    sandbox.wait(timeout=10)
+    sandbox.wait(timeout=WAIT_LIMIT_S)
 
 
 def test_a_sandbox_in_the_foreground_prints_what_to_export_and_ends_on_sigterm() -> None:
@@ -229,7 +230,7 @@ def test_a_sandbox_in_the_foreground_prints_what_to_export_and_ends_on_sigterm()
         assert process.stderr is not None
         advice = process.stderr.readline()
         process.send_signal(signal.SIGTERM)
-        exported, _ = process.communicate(timeout=10)
+        exported, _ = process.communicate(timeout=WAIT_LIMIT_S)
     assert process.returncode == 0
     variables = dict(line.removeprefix("export ").split("=", 1) for line in exported.splitlines())
     assert variables["AWS_ENDPOINT_URL"].startswith("http://127.0.0.1:")

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import psutil
@@ -12,10 +11,8 @@ from botocore.exceptions import ClientError
 
 from tests.doubles import containers
 from tests.doubles.training_requests import training_request, with_rule
+from tests.waiting import eventually
 from watcher.sandbox.process import Sandbox
-
-PATIENCE = 20.0
-"""Seconds after which a test gives up; nothing here takes a tenth of it."""
 
 
 @pytest.fixture(scope="module")
@@ -37,28 +34,24 @@ def sagemaker(sandbox: Sandbox) -> Any:
     return sandbox.client("sagemaker")
 
 
-def eventually(look: Callable[[], Any], wanted: Callable[[Any], bool]) -> Any:
-    deadline = time.monotonic() + PATIENCE
-    while not wanted(seen := look()):
-        assert time.monotonic() < deadline, f"still {seen}"
-        time.sleep(0.01)
-    return seen
-
-
 def job_when(sagemaker: Any, name: str, *secondary: str) -> dict[str, Any]:
-    found: dict[str, Any] = eventually(
-        lambda: sagemaker.describe_training_job(TrainingJobName=name),
-        lambda job: job["SecondaryStatus"] in secondary,
-    )
+    def job() -> dict[str, Any] | None:
+        found: dict[str, Any] = sagemaker.describe_training_job(TrainingJobName=name)
+        return found if found["SecondaryStatus"] in secondary else None
+
+    found: dict[str, Any] = eventually(job, f"{name} is {' or '.join(secondary)}")
     return found
 
 
 def rules_when_final(sagemaker: Any, name: str, kind: str = "Debug") -> list[dict[str, Any]]:
-    statuses: list[dict[str, Any]] = eventually(
-        lambda: sagemaker.describe_training_job(TrainingJobName=name)[f"{kind}RuleEvaluationStatuses"],
-        lambda rules: all(rule["RuleEvaluationStatus"] not in {"InProgress", "Stopping"} for rule in rules),
-    )
-    return statuses
+    def rules() -> list[dict[str, Any]] | None:
+        job = sagemaker.describe_training_job(TrainingJobName=name)
+        found: list[dict[str, Any]] = job[f"{kind}RuleEvaluationStatuses"]
+        final = all(rule["RuleEvaluationStatus"] not in {"InProgress", "Stopping"} for rule in found)
+        return found if final else None
+
+    found: list[dict[str, Any]] = eventually(rules, f"the rules of {name} have ended")
+    return found
 
 
 def log_lines(sandbox: Sandbox, group: str, stream: str) -> list[str]:
@@ -262,11 +255,12 @@ def test_a_rule_job_can_be_stopped_by_itself(sagemaker: Any) -> None:
     sagemaker.create_training_job(
         **training_request("patient", HyperParameters={"seconds": "600"}, **with_rule())
     )
-    status = eventually(
-        lambda: sagemaker.describe_training_job(TrainingJobName="patient")["DebugRuleEvaluationStatuses"][0],
-        lambda rule: "RuleEvaluationJobArn" in rule,
-    )
-    name = status["RuleEvaluationJobArn"].rpartition("/")[2]
+
+    def rule_job() -> str | None:
+        [rule] = sagemaker.describe_training_job(TrainingJobName="patient")["DebugRuleEvaluationStatuses"]
+        return rule.get("RuleEvaluationJobArn")
+
+    name = eventually(rule_job, "the rule has a job").rpartition("/")[2]
     sagemaker.stop_processing_job(ProcessingJobName=name)
     (rule,) = rules_when_final(sagemaker, "patient")
     assert rule["RuleEvaluationStatus"] == "Stopped"
@@ -293,7 +287,7 @@ def processes_of(sandbox: Sandbox) -> list[int]:
 def test_a_reset_ends_every_process_and_forgets_every_job(sandbox: Sandbox, sagemaker: Any) -> None:
     request = training_request("resident", HyperParameters={"seconds": "600"}, **with_rule())
     sagemaker.create_training_job(**request)
-    eventually(lambda: processes_of(sandbox), lambda found: len(found) == 2)
+    eventually(lambda: len(processes_of(sandbox)) == 2, "a trainer and a rule run")
     sandbox.control.reset()
     assert processes_of(sandbox) == []
     assert sandbox.control.training_jobs() == []
@@ -310,7 +304,7 @@ def test_a_job_that_follows_a_deleted_one_of_its_name_has_a_life_of_its_own(
     assert processes_of(sandbox) == []
     sagemaker.create_training_job(**request)
     job_when(sagemaker, "phoenix", "Training")
-    eventually(lambda: processes_of(sandbox), lambda found: len(found) == 2)
+    eventually(lambda: len(processes_of(sandbox)) == 2, "a trainer and a rule run")
 
 
 def test_placing_a_living_job_takes_it_out_of_its_own_hands(sandbox: Sandbox, sagemaker: Any) -> None:

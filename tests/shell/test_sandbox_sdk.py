@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from tests.doubles import containers
+from tests.waiting import WAIT_LIMIT_S
 from watcher.sandbox.process import Sandbox
 
 NOTEBOOK = """
@@ -51,7 +52,7 @@ estimator = Estimator(
 )
 estimator.fit({"train": "s3://notebook/train"}, wait=False)
 job = estimator.latest_training_job
-deadline = time.monotonic() + 30
+deadline = time.monotonic() + 100
 while any(r["RuleEvaluationStatus"] == "InProgress" for r in job.rule_job_summary()):
     assert time.monotonic() < deadline, job.rule_job_summary()
     time.sleep(0.05)
@@ -77,7 +78,7 @@ def seen() -> dict[str, Any]:
             env={**os.environ, **sandbox.env},
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=WAIT_LIMIT_S,
             check=False,
         )
     assert notebook.returncode == 0, notebook.stderr

@@ -14,6 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.doubles.clock import Clock
 from tests.jobs import NOON, a_job, an_outcome
+from tests.waiting import WAIT_LIMIT_S
 from watcher.aws.queue import Depth
 from watcher.config.settings import Config, Route
 from watcher.errors import ConfigError, Unavailable
@@ -84,7 +85,7 @@ def serving(daemon: Daemon, listen: str = "127.0.0.1:0") -> Iterator[httpx.Clien
             yield client
     finally:
         server.close()
-        thread.join(10)
+        thread.join(WAIT_LIMIT_S)
     assert not thread.is_alive()
 
 
@@ -122,13 +123,13 @@ def test_a_loop_that_hangs_is_named_with_how_long_and_one_that_turns_is_not(
             turned["look-1"]()
             if hanging.is_set():
                 hung.set()
-                released.wait(10)
+                released.wait(WAIT_LIMIT_S)
 
     thread = threading.Thread(target=loop)
     thread.start()
     assert client.get("/healthz").status_code == 200
     hanging.set()
-    hung.wait(10)
+    assert hung.wait(WAIT_LIMIT_S)
     daemon.clock.turn(301)
     turned["look-2"]()
 
@@ -137,7 +138,7 @@ def test_a_loop_that_hangs_is_named_with_how_long_and_one_that_turns_is_not(
     assert answer.status_code == 503
     assert answer.text == "the loop look-1 has not turned for 301 s (at most 300)\n"
     released.set()
-    thread.join(10)
+    thread.join(WAIT_LIMIT_S)
 
 
 def test_it_is_ready_while_store_and_queue_answer_and_says_which_does_not(

@@ -12,6 +12,7 @@ from typing import IO, Any
 
 import numpy as np
 
+from tests.waiting import WAIT_LIMIT_S
 from watcher.sandbox.process import Sandbox
 
 BUCKET = "watcher-tensors"
@@ -98,7 +99,7 @@ def run(
     """Run a container to its end."""
     process = start(sandbox, container, document, directory, subprocess.PIPE)
     try:
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=WAIT_LIMIT_S)
     finally:
         process.kill()
         process.wait()

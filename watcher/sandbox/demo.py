@@ -32,9 +32,9 @@ from watcher.logs.streams import JobLogs
 from watcher.sandbox.process import Sandbox
 from watcher.sandbox.webhook_receiver import WebhookReceiver
 
-PATIENCE = 120.0
-"""Seconds for the whole way; on two cores it takes about 25."""
-POLL = 0.25
+DEMO_TIMEOUT_S = 300.0
+"""On two cores with nothing else to do, the demo takes about 25 seconds."""
+POLL_S = 0.25
 
 CONFIGURATION = """\
 [watch]
@@ -102,7 +102,7 @@ class _Demo:
     console: Console
     folder: Path
     timeline: Timeline = field(default_factory=Timeline)
-    deadline: float = field(default_factory=lambda: time.monotonic() + PATIENCE)
+    deadline: float = field(default_factory=lambda: time.monotonic() + DEMO_TIMEOUT_S)
 
     def run(self) -> None:
         secret = secrets.token_hex(16)
@@ -233,7 +233,7 @@ class _Demo:
                 end = "\n".join(self._log().splitlines()[-10:])
                 _fail(f"{why}. The end of Watcher's log:\n{end}")
             meanwhile()
-            time.sleep(POLL)
+            time.sleep(POLL_S)
         return found
 
     def _doing(self, what: str) -> Status:
