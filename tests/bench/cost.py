@@ -37,7 +37,7 @@ from watcher.config.settings import Config
 from watcher.daemon.app import App
 from watcher.daemon.evaluation_worker import MAX_IDLE_S
 from watcher.delivery.outbox import LONGEST_WAIT
-from watcher.evaluation.evaluator import A_MINUTE, LONGEST
+from watcher.evaluation.pace import MAX_LOOK_INTERVAL_S, METRIC_INTERVAL_S
 from watcher.jobs.pipeline import fingerprint
 from watcher.model import Evaluation
 from watcher.store.base import Look
@@ -114,7 +114,7 @@ def of_a_day(jobs: int, reconcile_every: float, once: dict[str, Counter[str]]) -
         "idle evaluators": DAY / MAX_IDLE_S,
         "event": lives * EVENTS_A_JOB,
         "finding": lives / JOBS_A_FINDING,
-        "look at what a job saved": jobs * DAY / LONGEST,
+        "look at what a job saved": jobs * DAY / MAX_LOOK_INTERVAL_S,
     }
     total = Counter[str]({"GetObject": round(jobs * DAY / SAVE_EVERY)})
     for what, often in times.items():
@@ -134,7 +134,7 @@ def dollars(requests: dict[str, int]) -> dict[str, float]:
 
 def dollars_for_metrics(jobs: int) -> float:
     """What CloudWatch charges in a day where all jobs save no tensors, and are evaluated on their metrics."""
-    return jobs * METRICS_A_JOB * DAY / A_MINUTE * DOLLARS["GetMetricData metrics"]
+    return jobs * METRICS_A_JOB * DAY / METRIC_INTERVAL_S * DOLLARS["GetMetricData metrics"]
 
 
 class Counted:

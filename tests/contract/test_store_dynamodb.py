@@ -17,7 +17,7 @@ import pytest
 from tests.contract.samples import NOON, after, alert, arn, look, snapshot
 from tests.contract.tables import TABLE, create_table
 from watcher.errors import ConfigError, LeaseLost, StoreError
-from watcher.evaluation.evaluator import MOST_STATE
+from watcher.evaluation.rule_run import MAX_STATE_CHARS
 from watcher.model import (
     Delivery,
     DeliveryState,
@@ -134,7 +134,7 @@ def largest_snapshot(chance: random.Random) -> JobSnapshot:
 
 
 def largest_evaluation(chance: random.Random) -> Evaluation:
-    states = {rule: text(chance, MOST_STATE // 20) for rule in map(str, range(20))}
+    states = {rule: text(chance, MAX_STATE_CHARS // 20) for rule in map(str, range(20))}
     return Evaluation(due_at=NOON, cursor=text(chance, 2000), states=states)
 
 

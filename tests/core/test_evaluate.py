@@ -8,7 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.jobs import NOON
-from watcher.evaluation.evaluator import LONGEST, SHORTEST, next_interval, next_look, next_minute
+from watcher.evaluation.pace import (
+    MAX_LOOK_INTERVAL_S,
+    MIN_LOOK_INTERVAL_S,
+    next_interval,
+    next_look,
+    next_minute,
+)
 from watcher.model import Evaluation, Reads
 
 intervals = st.floats(0, 1000)
@@ -23,14 +29,14 @@ def test_a_job_that_saves_nothing_is_looked_at_less_and_less():
 
 
 def test_a_job_that_saves_often_is_looked_at_often():
-    assert next_interval(60, 60) == SHORTEST
+    assert next_interval(60, 60) == MIN_LOOK_INTERVAL_S
     assert next_interval(60, 5) == 60
-    assert next_interval(60, 1) == LONGEST
+    assert next_interval(60, 1) == MAX_LOOK_INTERVAL_S
 
 
 @given(intervals, st.integers(0, 100_000))
 def test_the_wait_is_bounded(last: float, steps: int):
-    assert SHORTEST <= next_interval(last, steps) <= LONGEST
+    assert MIN_LOOK_INTERVAL_S <= next_interval(last, steps) <= MAX_LOOK_INTERVAL_S
 
 
 @given(intervals, st.integers(1, 1000))

@@ -12,7 +12,7 @@ from tests.docs.shapes import shape
 from watcher.debug_output.reader import DebugOutput
 from watcher.debug_output.storage import Folder
 from watcher.evaluation import backtest
-from watcher.evaluation.saved_data import Saved
+from watcher.evaluation.saved_data import SavedData
 from watcher.store import views
 
 PAGE = read("docs/local-evaluation.md")
@@ -20,7 +20,7 @@ PAGE = read("docs/local-evaluation.md")
 
 def test_the_verdict_on_the_page_has_the_shape_of_a_real_one(tmp_path):
     [shown] = (json.loads(text) for text in code_blocks(PAGE, "json") if '"verdict"' in text)
-    saved = Saved("churn", DebugOutput(Folder(tmp_path)))
+    saved = SavedData("churn", DebugOutput(Folder(tmp_path)))
     run = backtest.backtest(saved, shown["rule"], [shown["parameters"]], lambda place: saved)
     row = Evidence("validation-logloss", 36, 0.04684, 34, 0.04921, 5.0, missed_by=0.19266, needed=0.04675)
     verdict = Verdict(Status.ISSUES_FOUND, "plateau", "", 36, 18, ("train", "validation"), (row,))
@@ -29,7 +29,7 @@ def test_the_verdict_on_the_page_has_the_shape_of_a_real_one(tmp_path):
 
 
 def test_the_rows_of_a_sweep_have_the_keys_that_the_page_names(tmp_path):
-    saved = Saved("churn", DebugOutput(Folder(tmp_path)))
+    saved = SavedData("churn", DebugOutput(Folder(tmp_path)))
     keys = ", ".join(f'"{key}"' for key in backtest.row(saved, {}, Verdict(Status.ERROR)))
 
     assert f"`{{{keys}}}`" in PAGE
@@ -41,4 +41,4 @@ def test_every_verdict_has_a_row(word):
 
 
 def test_the_largest_sweep_is_named():
-    assert f"at most {backtest.MOST_SETTINGS}" in PAGE
+    assert f"at most {backtest.MAX_SWEEP_COMBINATIONS}" in PAGE

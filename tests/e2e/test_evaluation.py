@@ -362,7 +362,7 @@ def test_a_rule_that_would_remember_too_much_ends_with_the_mend_and_the_others_g
     s3: Any,
     monkeypatch: pytest.MonkeyPatch,
 ):
-    monkeypatch.setattr("watcher.evaluation.evaluator.MOST_STATE", 1000)
+    monkeypatch.setattr("watcher.evaluation.rule_run.MAX_STATE_CHARS", 1000)
     upload(trial[0], s3, BUCKET, "churn")
     place(
         sandbox,

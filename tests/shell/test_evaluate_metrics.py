@@ -15,7 +15,7 @@ from tests.jobs import a_job
 from watcher.aws.accounts import Accounts
 from watcher.config.settings import Rules
 from watcher.errors import AccessDenied
-from watcher.evaluation.evaluator import A_LOOK_BACK, Evaluator
+from watcher.evaluation.evaluator import METRIC_VALUES_PER_LOOK, Evaluator
 from watcher.model import (
     Evaluation,
     HookConfiguration,
@@ -160,7 +160,7 @@ def test_all_jobs_are_looked_at_in_the_same_minute_and_quiet_ones_less_often(
 def test_a_job_that_has_trained_for_long_is_read_in_several_looks_one_right_after_the_other(
     watched: Callable[..., Watched], sandbox: Sandbox
 ):
-    hours = [1 / (minute + 1) for minute in range(A_LOOK_BACK + 50)]
+    hours = [1 / (minute + 1) for minute in range(METRIC_VALUES_PER_LOOK + 50)]
     sandbox.control.put_training_job("bare")
     began = NOW - len(hours) * MINUTE
     rows = [((began + minute * MINUTE).timestamp(), loss) for minute, loss in enumerate(hours)]
@@ -169,7 +169,7 @@ def test_a_job_that_has_trained_for_long_is_read_in_several_looks_one_right_afte
     jobs.know(job(started_at=began))
     behind = jobs.look()
     assert behind.due_at == NOW
-    assert f'"newest": {A_LOOK_BACK - 1}' in behind.states["LossNotDecreasing"]
+    assert f'"newest": {METRIC_VALUES_PER_LOOK - 1}' in behind.states["LossNotDecreasing"]
     after = jobs.look()
     assert after.due_at == NOW + MINUTE
     assert f'"newest": {len(hours) - 3}' in after.states["LossNotDecreasing"]

@@ -1,7 +1,7 @@
 """What to do about a particular rule, or a particular failure: a sentence or two for the alert's reader.
 
-Advice on a built-in rule says what usually makes it fire. Advice on a failure depends on the prefix that
-SageMaker gives to `FailureReason`.
+Advice on a rule is the rule's own, and says what usually makes it fire. Advice on a failure depends on the
+prefix that SageMaker gives to `FailureReason`.
 """
 
 from __future__ import annotations
@@ -10,41 +10,21 @@ from collections.abc import Iterable, Mapping
 
 from watcher.model import Finding, JobSnapshot
 
-_RULE_ISSUES: Mapping[str, str] = {
-    "AllZero": "Most values of these tensors are zero: look for a layer that got no input or no gradient.",
+_UNEVALUATED_RULES: Mapping[str, str] = {
     "BatchSize": "The GPU is underused with this batch size: raise it, or take a smaller instance.",
     "CPUBottleneck": "The GPU waits for the CPU: add data loader workers, or prepare the data beforehand.",
-    "CheckInputImages": "Normalise the input images: their mean is far from zero.",
-    "ClassImbalance": "Balance the classes: resample, or weight the loss.",
-    "Confusion": "The model mixes up classes: look at the labels and at the classes it confuses.",
     "CreateXgboostReport": "Read xgboost_report.html in the rule's output under the job's S3 output path.",
     "Dataloader": "Loading the data is slow: use as many workers as there are CPUs, and pin memory.",
-    "DeadRelu": "Many ReLU units never fire: lower the learning rate, or use a leaky ReLU.",
-    "ExplodingTensor": "NaN or infinity appeared: lower the learning rate, clip gradients, check the inputs.",
-    "FeatureImportanceOverweight": "A few features carry the model: check them for leakage from the label.",
     "GPUMemoryIncrease": "GPU memory keeps growing: look for tensors kept across steps.",
     "IOBottleneck": "The GPU waits for input: use Fast File or Pipe mode, prefetching, or larger files.",
     "LoadBalancing": "The GPUs are loaded unevenly: check how the batches are spread over them.",
-    "LossNotDecreasing": "The loss stopped falling: check the learning rate and the data, or stop and keep "
-    "the best model so far.",
     "LowGPUUtilization": "The GPU idles: check data loading and batch size, or take a smaller instance.",
     "MaxInitializationTime": "Starting took long: check the download and the work before the first step.",
-    "NLPSequenceRatio": "One token fills much of the sequences: shorten the padding, or sort by length.",
     "OverallSystemUsage": "Read profiler-report.html in the rule's output under the job's S3 output path.",
-    "Overfit": "The model learns the training data by heart: stop here, regularise, or add data.",
-    "Overtraining": "More training brings nothing: stop here and keep the best model so far.",
-    "PoorWeightInitialization": "The weights start badly: use Xavier or Kaiming initialisation.",
     "ProfilerReport": "Read profiler-report.html in the rule's output under the job's S3 output path.",
-    "SaturatedActivation": "Activations are saturated: lower the learning rate, or normalise the inputs.",
-    "SimilarAcrossRuns": "The tensors equal those of the other run: check that this run really differs.",
-    "StalledTrainingRule": "Nothing was saved for long: look for a hung data loader or a lost worker.",
     "StepOutlier": "Some steps take much longer than others: look for checkpoints and uneven batches there.",
-    "TensorVariance": "The variance left its bounds: check the initialisation and the learning rate.",
-    "TreeDepth": "The trees grow deep: lower max_depth, or raise min_child_weight and gamma.",
-    "UnchangedTensor": "These tensors no longer change: check that they are trained and not frozen.",
-    "VanishingGradient": "Gradients vanish: use other activations, normalisation or skip connections.",
-    "WeightUpdateRatio": "Weights change too much or too little a step: adjust the learning rate.",
 }
+"""Profiler rules and reports, which Watcher only relays. A rule that Watcher evaluates has its own advice."""
 
 _RULE_ERRORS = (
     (
@@ -111,8 +91,13 @@ _STOPS = {
 
 
 def rule_advice(name: str) -> str:
-    """What to do when this built-in rule fires; empty for a rule that is not known."""
-    return _RULE_ISSUES.get(name, "")
+    """What to do when this rule fires; empty for a rule that is not known."""
+    if name in _UNEVALUATED_RULES:
+        return _UNEVALUATED_RULES[name]
+    import rules  # numpy comes with it: only where a rule has fired
+
+    rule = rules.known(name)
+    return rule.advice if rule else ""
 
 
 def of_rule_issue(finding: Finding, job: JobSnapshot | None) -> str:

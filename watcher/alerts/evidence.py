@@ -202,23 +202,18 @@ def _excerpt(logs: JobLogs, group: str, stream: str) -> Part:
 
 
 def _replay(rule: Rule, steps: Iterable[SavedStep | UnreadableStep]) -> tuple[Verdict | None, _Last]:
-    """The verdict, and the numbers of the last steps before it."""
-    from rules import Mode, Step
-    from watcher.debug_output.event_files import SavedStep
-    from watcher.evaluation.steps import of_another_worker
+    """The verdict, and the numbers of the last steps up to it."""
+    from watcher.evaluation import feed
 
     last = _Last()
-    newest: SavedStep | None = None
-    for saved in steps:
-        if not isinstance(saved, SavedStep) or (newest and of_another_worker(saved, newest)):
-            continue  # a rule is shown each step once, as its first worker saved it
-        if newest is None or saved.step != newest.step:
+    newest: int | None = None
+    for saved in feed.for_rules(steps, unreadable=lambda _: None):
+        if saved.step != newest:
             last.steps.append({})
-        newest = saved
+        newest = saved.step
         for name, value in saved.tensors.items():
             last.add(name, saved, value)
-        step = Step(saved.step, Mode(saved.mode), saved.mode_step)
-        if verdict := rule.observe(step, saved.tensors):
+        if verdict := feed.observe(rule, saved):
             return verdict, last
     return None, last
 

@@ -1,7 +1,7 @@
-"""Runs a rule on what a job has saved, from its first step on: in one setting, or in many at once.
+"""Runs a rule on what a job has saved, from its first step on, with one set of parameters or with many.
 
-The tensors of a job are read once, and each step is shown to the rule in every setting before the next one
-is read.
+The tensors are read once: each step is shown to the rule with every set of parameters before the next one is
+read.
 """
 
 from __future__ import annotations
@@ -15,30 +15,28 @@ from pathlib import Path
 from typing import Any
 
 import rules
-from rules import Mode, Status, Step, Value, Verdict
-from rules.similar_across_runs import SimilarAcrossRuns
+from rules import Status, Value, Verdict
 from watcher.debug_output.event_files import SavedStep, UnreadableStep, Wanted
 from watcher.debug_output.reader import DebugOutput
 from watcher.errors import UsageError, install_extra
-from watcher.evaluation.saved_data import Saved
-from watcher.evaluation.steps import JobMetrics, of_another_worker
-from watcher.policy import evaluated_rules
+from watcher.evaluation import feed
+from watcher.evaluation.saved_data import SavedData
+from watcher.evaluation.steps import JobMetrics
 
-MOST_SETTINGS = 200
-"""Of one sweep."""
+MAX_SWEEP_COMBINATIONS = 200
 
 Parameters = Mapping[str, str]
 """RuleParameters, as SageMaker has them."""
 See = Callable[[SavedStep], object]
-Find = Callable[[str], Saved]
-"""`watcher.saved.find`, for the other trials that parameters name."""
+Find = Callable[[str], SavedData]
+"""`watcher.evaluation.saved_data.find`, for the other trials that parameters name."""
 
 
 def sweep(values: Mapping[str, Sequence[str]]) -> list[dict[str, str]]:
     """Every combination of the values; the last parameter's change fastest. Raises `UsageError`."""
     count = math.prod(map(len, values.values()))
-    if count > MOST_SETTINGS:
-        raise UsageError(f"--sweep makes {count:,} combinations, and {MOST_SETTINGS} are the most")
+    if count > MAX_SWEEP_COMBINATIONS:
+        raise UsageError(f"--sweep makes {count:,} combinations, and {MAX_SWEEP_COMBINATIONS} are the most")
     return [dict(zip(values, combination, strict=True)) for combination in product(*values.values())]
 
 
@@ -48,7 +46,7 @@ class Backtest(ABC):
     Making one raises `UsageError` for a rule or parameters that do not exist, before anything is read.
     """
 
-    def __init__(self, saved: Saved, rule: str, settings: Sequence[Parameters]) -> None:
+    def __init__(self, saved: SavedData, rule: str, settings: Sequence[Parameters]) -> None:
         """`settings` go over the parameters with which the job itself has the rule."""
         self.saved = saved
         own = saved.parameters(rule)
@@ -64,7 +62,7 @@ class Backtest(ABC):
         """
 
 
-def backtest(saved: Saved, rule: str, settings: Sequence[Parameters], find: Find) -> Backtest:
+def backtest(saved: SavedData, rule: str, settings: Sequence[Parameters], find: Find) -> Backtest:
     """`rule` is a name, or `FILE.py:CLASS` of a custom rule, a subclass of `smdebug.rules.rule.Rule`."""
     file, colon, name = rule.rpartition(":")
     if colon:
@@ -73,31 +71,26 @@ def backtest(saved: Saved, rule: str, settings: Sequence[Parameters], find: Find
 
 
 class _OfRule(Backtest):
-    def __init__(self, saved: Saved, rule: str, settings: Sequence[Parameters], find: Find) -> None:
+    def __init__(self, saved: SavedData, rule: str, settings: Sequence[Parameters], find: Find) -> None:
         super().__init__(saved, rule, settings)
         try:
             self._rules = [rules.load(self.rule, setting) for setting in self.settings]
         except rules.RuleError as error:
             raise UsageError(str(error)) from error
-        if isinstance(saved.output, JobMetrics) and self.rule not in evaluated_rules.JUDGE_METRICS:
-            suitable = ", ".join(sorted(evaluated_rules.JUDGE_METRICS))
+        if isinstance(saved.output, JobMetrics) and not rules.find(self.rule).judges_metrics:
             raise UsageError(
-                f"{self.rule} needs tensors, and {saved.name} saves none; on its metrics there are {suitable}"
+                f"{self.rule} needs tensors, and {saved.name} saves none; on its metrics there are "
+                f"{', '.join(_judging_metrics())}"
             )
-        comparing = [each for each in self._rules if isinstance(each, SimilarAcrossRuns)]
-        outputs = {name: find(name).tensors for name in {each.other_trial for each in comparing}}
-        self._others = {name: _OtherTrial(output, self._wanted) for name, output in outputs.items()}
+        names = {each.other_trial for each in self._rules if each.compares_runs}
+        self._others = {name: _OtherTrial(find(name).tensors, self._wanted) for name in names}
 
     def run(self, see: See, *, whole: bool = False) -> list[Verdict]:
         if (collections := self.saved.collections()) is not None:
             for rule in self._rules:
                 rule.learn(collections)
         fired: dict[int, Verdict] = {}
-        newest: SavedStep | None = None
-        for saved in self.saved.read(self._wanted):
-            if newest and of_another_worker(saved, newest):
-                continue  # a rule sees the first one's
-            newest = saved
+        for saved in feed.for_rules(self.saved.read(self._wanted)):
             see(saved)
             for number, rule in enumerate(self._rules):
                 if number not in fired and (verdict := self._observe(rule, saved)):
@@ -114,14 +107,18 @@ class _OfRule(Backtest):
         return replace(verdict, notes=(*verdict.notes, note)) if note else verdict
 
     def _observe(self, rule: rules.Rule, saved: SavedStep) -> Verdict | None:
-        if isinstance(rule, SimilarAcrossRuns):
+        if rule.compares_runs:
             other = self._others[rule.other_trial].at(saved.step)
             if other is not None:
                 rule.compare_with(saved.step, other)
-        return rule.observe(Step(saved.step, Mode(saved.mode), saved.mode_step), saved.tensors)
+        return feed.observe(rule, saved)
 
     def _wanted(self, tensor: str) -> bool:
         return any(rule.wants(tensor) for rule in self._rules)
+
+
+def _judging_metrics() -> list[str]:
+    return [name for name in rules.names() if (rule := rules.known(name)) and rule.judges_metrics]
 
 
 class _OtherTrial:
@@ -148,7 +145,7 @@ class _OfCustomRule(Backtest):
     """Reads anew for each setting: the rule itself asks for what it wants to see."""
 
     def __init__(
-        self, saved: Saved, file: Path, name: str, settings: Sequence[Parameters], find: Find
+        self, saved: SavedData, file: Path, name: str, settings: Sequence[Parameters], find: Find
     ) -> None:
         super().__init__(saved, name, settings)
         try:
@@ -198,7 +195,7 @@ def evaluation(run: Backtest, verdict: Verdict) -> dict[str, Any]:
     }
 
 
-def row(saved: Saved, setting: Parameters, verdict: Verdict) -> dict[str, Any]:
+def row(saved: SavedData, setting: Parameters, verdict: Verdict) -> dict[str, Any]:
     """One of those that `watcher evaluate --sweep --json` prints. `step`: where the rule fired."""
     return {
         "job": saved.name,

@@ -20,7 +20,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rules import Collection, Mode, Rule
-from rules.exploding_tensor import ExplodingTensor
 from rules.losses import Split, rises, split_in
 from watcher.aws.metrics import Average
 from watcher.debug_output.event_files import SavedStep
@@ -57,7 +56,7 @@ def meaning(period: int) -> str:
 
 def note(rule: Rule, period: int) -> str:
     """What belongs to a verdict on metrics."""
-    blind = ", which is never NaN or infinite" if isinstance(rule, ExplodingTensor) else ""
+    blind = ", which is never NaN or infinite" if rule.looks_for_non_finite else ""
     return f"{meaning(period)}{blind}"
 
 

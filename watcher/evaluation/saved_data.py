@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-import structlog
-
 from rules import Collection, Rule
 from watcher.arn import is_arn
 from watcher.aws.accounts import Accounts
@@ -18,16 +16,15 @@ from watcher.debug_output.event_files import SavedStep, UnreadableStep, Wanted
 from watcher.debug_output.reader import DebugOutput, Reader
 from watcher.debug_output.storage import Folder, S3Prefix, Storage
 from watcher.errors import UsageError
+from watcher.evaluation import feed
 from watcher.evaluation.steps import JobMetrics
 from watcher.jobs.find import find_job
 from watcher.model import JobSnapshot, RuleConfiguration, RuleSource
 from watcher.policy import evaluated_rules
 
-log = structlog.get_logger(__name__)
-
 
 @dataclass(frozen=True, slots=True)
-class Saved:
+class SavedData:
     name: str
     """The job's, or the place as it was given."""
     output: DebugOutput | JobMetrics
@@ -67,7 +64,7 @@ class Saved:
             return
         for one in Reader(self.output).read(wanted=wanted, ended=self.ended):
             if isinstance(one, UnreadableStep):
-                log.warning("unreadable_step", step=one.step, worker=one.worker, error=one.reason)
+                feed.log_unreadable(one)
             else:
                 yield one
 
@@ -85,22 +82,22 @@ def _listed(rules: list[RuleConfiguration]) -> str:
     return ", ".join(rule.name for rule in rules)
 
 
-def find(place: str, accounts: Accounts, clock: Callable[[], datetime]) -> Saved:
+def find(place: str, accounts: Accounts, clock: Callable[[], datetime]) -> SavedData:
     """A name with a slash in it, or of a folder that is there, is a place; any other is a job's.
 
     Raises `UsageError` where it leads nowhere. AWS is asked nothing for a folder.
     """
     if place.startswith("s3://"):
-        return Saved(place, DebugOutput(_checked(S3Prefix(accounts.home.s3, place))))
+        return SavedData(place, DebugOutput(_checked(S3Prefix(accounts.home.s3, place))))
     folder = Path(place)
     if folder.is_dir():
-        return Saved(place, DebugOutput(_checked(Folder(folder))))
+        return SavedData(place, DebugOutput(_checked(Folder(folder))))
     if "/" in place and not is_arn(place):
         raise UsageError(f"there is no folder {place}")
     return _of_job(place, accounts, clock)
 
 
-def _of_job(name: str, accounts: Accounts, clock: Callable[[], datetime]) -> Saved:
+def _of_job(name: str, accounts: Accounts, clock: Callable[[], datetime]) -> SavedData:
     try:
         job = find_job(accounts, name)
     except UsageError as error:
@@ -108,9 +105,9 @@ def _of_job(name: str, accounts: Accounts, clock: Callable[[], datetime]) -> Sav
     aws = accounts.of(job.arn)
     output = DebugOutput(S3Prefix(aws.s3, job.debug_output)) if job.debug_output else None
     if output and (not evaluated_rules.reads_metrics(job) or output.collections()):
-        return Saved(job.name, output, job)
+        return SavedData(job.name, output, job)
     if job.metrics or job.final_metrics:
-        return Saved(job.name, JobMetrics(Metrics(aws), job, clock), job)
+        return SavedData(job.name, JobMetrics(Metrics(aws), job, clock), job)
     raise UsageError(f"{_saves_nothing(name, job)}, and it has no metrics")
 
 

@@ -60,11 +60,6 @@ class Steps(Protocol):
         ...
 
 
-def of_another_worker(one: SavedStep, given: SavedStep) -> bool:
-    """Whether it is the same step as the one that was given before, as another worker saved it."""
-    return one.step == given.step and one.worker != given.worker
-
-
 class Incomplete(WatcherError):
     """Not all that was asked for was given. A gap would be a step that the rules never see."""
 

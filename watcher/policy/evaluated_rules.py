@@ -1,4 +1,4 @@
-"""Which rules Watcher evaluates itself on a job, and what they read. Pure."""
+"""Decides which rules Watcher evaluates itself on a job, and on what. Pure."""
 
 from __future__ import annotations
 
@@ -7,22 +7,17 @@ from fnmatch import fnmatchcase
 from watcher.config.settings import Rules
 from watcher.model import JobSnapshot, Reads, RuleConfiguration, RuleSource
 
-JUDGE_METRICS = frozenset(
-    {"LossNotDecreasing", "Overfit", "Overtraining", "ExplodingTensor", "StalledTrainingRule"}
-)
-"""The rules to which single numbers are enough: a job's metrics, where it saves no tensors."""
-
 
 def local_rules(job: JobSnapshot, settings: Rules) -> tuple[RuleConfiguration, ...]:
-    """The rules of a job that Watcher evaluates itself; none where there is nothing to look at.
+    """The rules of a job that Watcher evaluates itself; none if the job has neither tensors nor metrics.
 
-    A job's own rules are only ever evaluated on tensors, as Debugger does.
+    A job's own rules are evaluated on tensors only, as Debugger does.
     """
     if settings.local == "off" or not (job.debug_output or reads_metrics(job)):
         return ()
     own = _own(job)
     if own or settings.local == "mirror":
-        # A custom rule may bear the name of a built-in one, and is another.
+        # A custom rule may have the name of a built-in rule.
         return tuple(rule for rule in own if "source_s3_uri" not in rule.parameters)
     return tuple(
         RuleConfiguration(attached.rule, RuleSource.LOCAL, attached.parameters)
@@ -32,12 +27,12 @@ def local_rules(job: JobSnapshot, settings: Rules) -> tuple[RuleConfiguration, .
 
 
 def reads_metrics(job: JobSnapshot) -> bool:
-    """Whether rules may be evaluated on its metrics, where it turns out to save no tensors."""
+    """Whether rules may be evaluated on the job's metrics if it saves no tensors."""
     return not _own(job) and bool(job.metrics or job.final_metrics)
 
 
 def first_reads(job: JobSnapshot) -> Reads:
-    """What a new evaluation of the job looks for. That of a hook which saves nothing may change later."""
+    """What a new evaluation of the job reads. It turns to metrics later if the hook saves nothing."""
     return Reads.TENSORS if job.debug_output else Reads.METRICS
 
 

@@ -7,8 +7,8 @@ fires or the training ends. JOB.json:
      "S3OutputPath": "s3://…/JOB/debug-output", "TrainingJobEndedFile": "PATH"}
 
 The file at TrainingJobEndedFile appears when the training has ended. The log goes to stderr, in the form
-of Debugger's own (see `watcher.rule_log`); the last line of stdout is `{"status", "details", "step"}`, the
-first two as in DebugRuleEvaluationStatuses.
+of Debugger's own (see `watcher.logs.rule_log`); the last line of stdout is `{"status", "details", "step"}`,
+the first two as in DebugRuleEvaluationStatuses.
 """
 
 from __future__ import annotations
@@ -25,11 +25,12 @@ from pathlib import Path
 import boto3
 
 import rules
-from rules import Mode, Rule, RuleError, Status, Step, Verdict
+from rules import Rule, RuleError, Status, Verdict
 from watcher.debug_output.event_files import UnreadableStep
 from watcher.debug_output.reader import DebugOutput, Reader
 from watcher.debug_output.storage import S3Prefix
 from watcher.errors import WatcherError
+from watcher.evaluation import feed
 from watcher.logs import rule_log
 
 ROUND = 0.5
@@ -113,19 +114,19 @@ class Follower:
                 return None
             self._rule.learn(collections.by_name)
             self.started = True
-        for saved in self._reader.read(wanted=self._rule.wants, ended=ended):
-            if isinstance(saved, UnreadableStep):
-                self._say(rule_log.skipped(saved.reason))
-                continue
+        steps = self._reader.read(wanted=self._rule.wants, ended=ended)
+        for saved in feed.for_rules(steps, unreadable=self._skipped):
             if saved.step <= self._newest:
-                continue  # the same step of another worker, of which a rule reads the first; or a late one
+                continue  # another worker's file of a step that was shown at the last look
             if self._newest < 0:
                 self._say(rule_log.started(self._rule, saved.step))
             self._newest = saved.step
-            step = Step(saved.step, Mode(saved.mode), saved.mode_step)
-            if verdict := self._rule.observe(step, saved.tensors):
+            if verdict := feed.observe(self._rule, saved):
                 return verdict
         return None
+
+    def _skipped(self, step: UnreadableStep) -> None:
+        self._say(rule_log.skipped(step.reason))
 
 
 if __name__ == "__main__":
