@@ -12,7 +12,7 @@ from functools import lru_cache
 from importlib.metadata import EntryPoints, entry_points
 
 from rules.all_zero import AllZero
-from rules.base import Breach, Evidence, Mode, Rule, Status, Step, Value, Verdict
+from rules.base import Breach, Evidence, Mode, Rule, Status, Step, Value, Verdict, scalar
 from rules.check_input_images import CheckInputImages
 from rules.class_imbalance import ClassImbalance
 from rules.confusion import Confusion
@@ -76,6 +76,7 @@ __all__ = [
     "known",
     "load",
     "names",
+    "scalar",
 ]
 
 ENTRY_POINTS = "debugger_watcher.rules"
