@@ -427,7 +427,7 @@ def test_a_missing_log_group_is_said_and_costs_no_more_than_the_log(
     with capture_logs() as said, running(App(changed(config, rules={"log_group": GROUP}))):
         eventually(lambda: slack.messages, "an alert")
     assert "the rule wants 5 %" in blocks(slack)
-    assert "Watcher's own is not in /watcher/evaluations yet" in blocks(slack)
+    assert "Watcher's own log is not in /watcher/evaluations yet" in blocks(slack)
     refused = [str(entry["error"]) for entry in said if entry["event"] == "aws_refused"]
     assert len(refused) == 1
     assert "there is no log group /watcher/evaluations in us-east-1" in refused[0]
