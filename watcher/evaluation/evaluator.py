@@ -31,7 +31,7 @@ from watcher.evaluation.pace import next_look, next_minute
 from watcher.evaluation.rule_run import RuleRun
 from watcher.evaluation.steps import Incomplete, MetricSteps, Steps, TensorSteps
 from watcher.logs import rule_log
-from watcher.lru import Recent
+from watcher.lru import LruCache
 from watcher.model import (
     IN_PROGRESS,
     ISSUES_FOUND,
@@ -78,7 +78,7 @@ class Evaluator:
     ) -> None:
         """`write_log` gets the lines that a rule's processing job would write to its log."""
         self._accounts, self._settings, self._clock, self._write_log = accounts, settings, clock, write_log
-        self._collections = Recent[SavedCollections](COLLECTIONS_CACHE_SIZE)
+        self._collections = LruCache[SavedCollections](COLLECTIONS_CACHE_SIZE)
 
     def advance(self, record: JobRecord) -> Evaluation:
         """Continue the evaluation of a job that saves tensors, as it is in the store.
