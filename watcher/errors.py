@@ -1,21 +1,21 @@
 """Everything that Watcher raises on purpose.
 
     WatcherError
-    ├── ConfigError               exit code 2: the key, the value, the mend
-    ├── UsageError                exit code 2: a command's words are off
+    ├── ConfigError               exit code 2: the key, the value, how to fix it
+    ├── UsageError                exit code 2: wrong arguments of a command
     ├── StoreError                the store cannot be read or written
     │   ├── StoreTooNew           written by a later version
     │   └── LeaseLost             another process handles this job now
     ├── AwsError                  any refusal of an AWS API, translated at the edge
-    │   ├── NotFound              the thing is not there (any more)
+    │   ├── NotFound              it does not exist, or no longer
     │   ├── AccessDenied          a permission is missing; names the action
     │   ├── CredentialsError      none, expired or invalid credentials
-    │   └── Unavailable           asked too often, a 5xx, or no connection: may pass
+    │   └── Unavailable           throttled, a 5xx, or no connection: may pass
     └── DeliveryError             a destination did not take a message
-        ├── Retry                 may pass: says when to try again, and whether it may have arrived
+        ├── Retry                 may pass: when to try again, whether it may have arrived
         └── Undeliverable         will not pass: a dead letter
 
-Vendor errors (botocore's, slack_sdk's, sqlite3's) become these where they arise and go no further.
+Vendor errors (botocore's, slack_sdk's, sqlite3's) are translated into these where they arise.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class LeaseLost(StoreError):
 
 
 class AwsError(WatcherError):
-    """`operation` is the API's name (`sagemaker:Search`), so that a person knows what to allow."""
+    """`operation` is the API's name (`sagemaker:Search`), so that the message says what to allow."""
 
     def __init__(self, message: str, *, operation: str) -> None:
         super().__init__(message)
@@ -79,7 +79,7 @@ class DeliveryError(WatcherError):
 
 
 class Retry(DeliveryError):
-    """`after` is in seconds, None where the destination named no time. `uncertain`: it may have arrived."""
+    """`after`: seconds to wait, None if the destination did not say. `uncertain`: it may have arrived."""
 
     def __init__(self, message: str, *, after: float | None = None, uncertain: bool = False) -> None:
         super().__init__(message)

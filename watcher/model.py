@@ -1,7 +1,7 @@
-"""The values that flow through Watcher. All are frozen, none does I/O, times are aware and in UTC.
+"""The values that flow through Watcher. They are frozen and do no I/O; times are aware and in UTC.
 
-Statuses are plain strings, in SageMaker's own words: a status that a later API adds is kept and shown
-like any other, and only the sets below say which ones Watcher acts on.
+Statuses are plain strings, as SageMaker writes them: one that a later API adds is kept and shown like any
+other. The sets below say which ones Watcher acts on.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from watcher.arn import Arn
 
 IN_PROGRESS: Final = "InProgress"
 ENDED_STATUSES = frozenset({"Completed", "Failed", "Stopped"})
-"""A training job in one of these will not change any more (`Stopping` and `Deleting` still will)."""
+"""A training job in one of these no longer changes (`Stopping` and `Deleting` still do)."""
 
 ISSUES_FOUND: Final = "IssuesFound"
 RULE_ERROR: Final = "Error"
 NO_ISSUES_FOUND: Final = "NoIssuesFound"
 NOT_EVALUATED: Final = "NotEvaluated"
-"""Watcher's own word for a rule that had nothing to look at; SageMaker says NoIssuesFound there."""
+"""Watcher's status for a rule that had no data; SageMaker reports NoIssuesFound."""
 FINAL_RULE_STATUSES = frozenset({ISSUES_FOUND, NO_ISSUES_FOUND, RULE_ERROR, "Stopped", NOT_EVALUATED})
-"""A rule in one of these will not change any more."""
+"""A rule in one of these no longer changes."""
 
 KNOWN_STATUSES = ENDED_STATUSES | {IN_PROGRESS, "Stopping", "Deleting"}
 KNOWN_RULE_STATUSES = FINAL_RULE_STATUSES | {"InProgress", "Stopping"}
@@ -49,7 +49,7 @@ class RuleConfiguration:
 
     @property
     def invokes(self) -> str:
-        """The built-in rule behind the configuration's name, which its owner may have chosen freely."""
+        """The built-in rule behind the configuration's name, which the owner can choose freely."""
         return self.parameters.get("rule_to_invoke", self.name)
 
 
@@ -60,9 +60,9 @@ class HookConfiguration:
     output: str
     """`s3://bucket/path`; the job's own folder is below it."""
     parameters: Mapping[str, str] = field(default_factory=dict)
-    """Of the whole hook (`save_interval`, `train.save_interval` …)."""
+    """For all collections (`save_interval`, `train.save_interval` …)."""
     collections: tuple[tuple[str, Mapping[str, str]], ...] = ()
-    """Name and parameters of each; a name can stand twice."""
+    """Name and parameters of each; a name can occur twice."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,10 +74,10 @@ class Outcome:
     status: str
     details: str = ""
     evaluation_job_arn: str = ""
-    """The rule's processing job; lower case, and empty until the service has started it."""
+    """The rule's processing job, in lower case; empty until SageMaker has started it."""
     updated_at: datetime | None = None
     step: int | None = None
-    """The global step that decided; None where nobody says."""
+    """The global step that decided; None if unknown."""
 
     @property
     def final(self) -> bool:
@@ -113,28 +113,28 @@ class JobSnapshot:
     image: str = ""
     """The training image's URI, or the name of a marketplace algorithm."""
     tags: Mapping[str, str] | None = None
-    """None where the API that was asked does not tell them (only `Search` does)."""
+    """None if the snapshot's API does not return them: only `Search` does."""
     instance_type: str = ""
     instance_count: int = 1
     instance_groups: tuple[tuple[str, int], ...] = ()
     """Instance type and count of each group of a heterogeneous cluster, which has no single type."""
     spot: bool = False
-    """Managed spot training: cheaper than the list price by an amount that is known at the end."""
+    """Managed spot training: cheaper than the list price; by how much is known only at the end."""
     max_runtime: int = 0
-    """`MaxRuntimeInSeconds`; 0 where the job has no such limit."""
+    """`MaxRuntimeInSeconds`; 0 if the job has no such limit."""
     billable_time: int = 0
-    """`BillableTimeInSeconds`, of each instance; 0 until SageMaker tells it, at the end."""
+    """`BillableTimeInSeconds` of each instance; 0 until SageMaker reports it at the end."""
     experiment: str = ""
     trial: str = ""
-    """Of SageMaker Experiments: `ExperimentConfig`."""
+    """From `ExperimentConfig` (SageMaker Experiments)."""
     metrics: tuple[str, ...] = ()
-    """The names of its `MetricDefinitions`: what SageMaker reads from its log and puts into CloudWatch."""
+    """The names of its `MetricDefinitions`, which SageMaker reads from the log and puts into CloudWatch."""
     final_metrics: tuple[FinalMetric, ...] = ()
-    """The newest value of each, as `FinalMetricDataList` has it; moves while the job runs."""
+    """The newest value of each, from `FinalMetricDataList`; changes while the job runs."""
 
     @property
     def debug_output(self) -> str:
-        """`s3://bucket/path/JOB/debug-output`, or empty where the job has no hook configuration."""
+        """`s3://bucket/path/JOB/debug-output`; empty if the job has no hook configuration."""
         return f"{self.hook.output.rstrip('/')}/{self.name}/debug-output" if self.hook else ""
 
     @property
@@ -143,8 +143,8 @@ class JobSnapshot:
 
     @property
     def instances(self) -> tuple[tuple[str, int], ...]:
-        """Type and count of each group; a cluster of one type is one group. Empty where SageMaker has not
-        selected a type yet."""
+        """Type and count of each group; a cluster of one type is one group. Empty if SageMaker has not chosen
+        a type yet."""
         if self.instance_groups or not self.instance_type:
             return self.instance_groups
         return ((self.instance_type, self.instance_count),)
@@ -159,7 +159,7 @@ class JobSnapshot:
 
     @property
     def settled(self) -> bool:
-        """Ended, and each of its rules final: nothing more can be learnt of it from SageMaker."""
+        """Ended, and all its rules final: SageMaker has nothing new about it."""
         return self.ended and all(o.final for o in self.outcomes if o.source is not RuleSource.LOCAL)
 
     def rule(self, name: str, source: RuleSource) -> RuleConfiguration | None:
@@ -171,37 +171,37 @@ class Reads(StrEnum):
 
     TENSORS = "tensors"
     METRICS = "metrics"
-    """In CloudWatch, where the job saves no tensors. Many jobs' are read together."""
+    """From CloudWatch, if the job saves no tensors. Those of many jobs are read together."""
 
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """How far Watcher's own evaluation of a job's rules has come."""
+    """The progress of Watcher's own evaluation of a job's rules."""
 
     due_at: datetime | None
-    """When there is to be looked for more to read; None: it is over."""
+    """When to look for new data next; None once evaluation has ended."""
     reads: Reads = Reads.TENSORS
     interval: float = 0.0
-    """Seconds between the last two looks: follows how often the job saves."""
+    """Seconds between the last two looks; adapts to how often the job saves."""
     cursor: str = ""
     """Where reading goes on, as JSON (see `aws.tensors` and `metric_steps`); empty: at the beginning."""
     states: Mapping[str, str] = field(default_factory=dict)
-    """What each rule remembers, as JSON, by the name of its configuration."""
+    """The state of each rule, as JSON, by the name of its configuration."""
     outcomes: tuple[Outcome, ...] = ()
-    """With the source `local`."""
+    """Their source is `local`."""
 
 
 class FindingKind(StrEnum):
     RULE_ISSUE = "rule_issue"
     RULE_ERROR = "rule_error"
     RULE_UNEVALUATED = "rule_unevaluated"
-    """A rule had nothing to look at, although Debugger says NoIssuesFound or nothing."""
+    """A rule had no data, although Debugger reports NoIssuesFound or nothing."""
     DIVERGENCE = "divergence"
-    """Watcher's own verdict and Debugger's differ at the end."""
+    """Watcher's verdict and Debugger's differ at the end."""
     RULE_STUCK = "rule_stuck"
     """The log of a rule's processing job ends with an error, or the job has stopped logging."""
     RULE_DEFECT = "rule_defect"
-    """The job's record shows that a rule can never fire, always will, or reads nothing."""
+    """By the job's record, a rule can never fire, always fires, or reads nothing."""
     JOB_FAILED = "job_failed"
     JOB_STOPPED = "job_stopped"
     JOB_COMPLETED = "job_completed"
@@ -226,23 +226,23 @@ class Finding:
     job_arn: str
     job: str
     status: str
-    """SageMaker's word: the rule's status, or the job's."""
+    """The status of the rule, or of the job, as SageMaker writes it."""
     opened_at: datetime
     rule: str | None = None
     source: RuleSource | None = None
     step: int | None = None
     reason: str = ""
-    """SageMaker's own sentence: StatusDetails or FailureReason."""
+    """SageMaker's StatusDetails or FailureReason, or Watcher's explanation."""
 
 
 def finding_id(job_arn: str, kind: FindingKind, rule: str | None, source: RuleSource | None) -> str:
-    """The same thing always gets the same id, in every process: this is what 'told once' rests on."""
+    """The same finding gets the same id in every process, so that it is reported only once."""
     parts = "\n".join((job_arn, rule or "", source or "", kind))
     return hashlib.sha256(parts.encode()).hexdigest()[:16]
 
 
 class StopChoice(StrEnum):
-    """Whether a finding is to stop its job, and why."""
+    """Whether a finding stops its job, and why."""
 
     STOP = "stop"
     NOT_ASKED = "not_asked"
@@ -270,16 +270,16 @@ class Decision:
     routing: Routing
     stop: StopChoice
     route: str = ""
-    """The route that matched, in its own words (`job prod-*, rule LossNotDecreasing`)."""
+    """The route that matched (`job prod-*, rule LossNotDecreasing`)."""
 
 
 class DeliveryKind(StrEnum):
     ALERT = "alert"
     STOP = "stop"
     UPDATE = "update"
-    """What became of the stop, told where the alert was told."""
+    """What became of the stop, sent wherever the alert was sent."""
     PLOT = "plot"
-    """The curve of the tensors that decided, as a file in the alert's thread."""
+    """The curve of the values that decided, as a file in the alert's thread."""
 
 
 class DeliveryState(StrEnum):
@@ -287,7 +287,7 @@ class DeliveryState(StrEnum):
     IN_FLIGHT = "in_flight"
     DELIVERED = "delivered"
     DEAD = "dead"
-    """Given up: a dead letter. `error` says why."""
+    """A dead letter: it will not be retried. `error` says why."""
     SKIPPED = "skipped"
     """A stop that a guard refused. `error` says which."""
     CANCELLED = "cancelled"
@@ -298,7 +298,7 @@ STOP_DESTINATION = "stop"
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """One finding on its way to one destination: a row of the outbox."""
+    """One finding for one destination: a row of the outbox."""
 
     id: str
     finding_id: str
@@ -306,21 +306,21 @@ class Delivery:
     to: str
     """`slack:#channel`, `webhook:URL`, `sns:ARN`, `console`, or `stop`."""
     lane: str
-    """Deliveries of one lane go out one after the other, in the order in which they came."""
+    """Deliveries of one lane are sent one after the other, in the order in which they were created."""
     created_at: datetime
     due_at: datetime
     state: DeliveryState = DeliveryState.PENDING
     attempts: int = 0
     uncertain: bool = False
-    """An attempt may have arrived although nobody saw its answer: look it up before sending again."""
+    """An attempt may have arrived although its answer was lost: look it up before sending again."""
     receipt: str = ""
-    """What the destination gave back, so that the message can be found and updated."""
+    """What the destination returned, by which the message can be updated."""
     error: str = ""
     delivered_at: datetime | None = None
     text: str = ""
-    """Of an alert and of an update, what is said about the job's fate; of a stop, who asks for it."""
+    """Of an alert or an update: what it says about stopping the job. Of a stop: who asked for it."""
     follows: str = ""
-    """Of an update and of a plot, the id of the alert that it belongs to."""
+    """Of an update or a plot: the id of its alert."""
 
     @property
     def open(self) -> bool:
@@ -345,17 +345,17 @@ class AlertEvidence:
     """What goes with a finding into its alerts. `missing` says what could not be read, and why."""
 
     log_group: str = ""
-    """Where the stream is, if that is not SageMaker's own group."""
+    """The stream's log group, if it is not SageMaker's."""
     log_stream: str = ""
     log_lines: tuple[str, ...] = ()
     explanation: str = ""
-    """The numbers in a sentence: what fell by how much between which steps, and what the rule wants."""
+    """The numbers in a sentence: what fell by how much between which steps, and what the rule requires."""
     deciding: tuple[Reading, ...] = ()
     needed: tuple[Reading, ...] = ()
-    """What would just have satisfied the rule, where one number says it."""
+    """The value that would just have satisfied the rule, if it is a single number."""
     curve: tuple[Reading, ...] = ()
-    """The last values up to the deciding step, of the tensors that decided; of one with several elements, the
-    mean of their absolute values. One saved in several modes is several: "loss TRAIN", "loss EVAL"."""
+    """The last values up to the deciding step of the tensors that decided. One with several elements is shown
+    as the mean of their absolute values. One saved in several modes is several: "loss TRAIN", "loss EVAL"."""
     curve_from: str = ""
-    """Where the curve comes from, and what a step is there, if these are not saved tensors."""
+    """Where the curve comes from, and what a step is, if it does not show saved tensors as they are."""
     missing: tuple[str, ...] = ()

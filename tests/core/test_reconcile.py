@@ -9,7 +9,7 @@ import pytest
 
 from tests.jobs import NOON, a_job, an_ended_job, an_outcome
 from watcher.config.settings import Watch
-from watcher.jobs.pipeline import PROFILER_REFRESH, fingerprint, matches, schedule
+from watcher.jobs.pipeline import PROFILER_REFRESH_S, fingerprint, matches, schedule
 from watcher.jobs.reconcile import due
 from watcher.jobs.work import Urgency
 from watcher.model import FinalMetric, RuleConfiguration, RuleSource
@@ -48,7 +48,7 @@ def test_without_search_every_job_is_described():
 def test_profiler_rules_are_read_again_after_about_ten_minutes(spread, factor):
     watching, at = schedule(PROFILED, NOON, follow=1800, spread=spread)
     assert watching
-    assert at == NOON + timedelta(seconds=PROFILER_REFRESH * factor)
+    assert at == NOON + timedelta(seconds=PROFILER_REFRESH_S * factor)
 
 
 def test_a_running_job_without_profiler_rules_is_not_described_again():

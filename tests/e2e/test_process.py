@@ -98,7 +98,7 @@ def test_sigterm_ends_a_single_pass_too_and_the_exit_code_says_that_something_is
     slack.down()
     sandbox.control.put_training_job("churn", DebugRuleEvaluationStatuses=[issue()])
     watcher = start("--once")
-    eventually(lambda: watcher.events("delivery_later"), "an alert that cannot be delivered")
+    eventually(lambda: watcher.events("delivery_retry"), "an alert that cannot be delivered")
 
     assert watcher.end() == 1
     with closing(open_store(config.store.url)) as store:

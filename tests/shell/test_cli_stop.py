@@ -24,7 +24,7 @@ Watcher = Callable[..., Ran]
 @pytest.fixture(autouse=True)
 def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Jobs of the sandbox stop within a moment: no need to look every 3 seconds."""
-    monkeypatch.setattr(manual_stop, "VERIFY_EVERY", 0.05)
+    monkeypatch.setattr(manual_stop, "VERIFY_INTERVAL_S", 0.05)
 
 
 @pytest.fixture
@@ -225,7 +225,7 @@ def test_that_a_stop_was_cancelled_and_by_whom_is_told_where_the_alert_was(
     with closing(open_store(f"sqlite:///{tmp_path / 'watcher.db'}")) as store:
         [update] = [row for row in store.deliveries() if row.kind is DeliveryKind.UPDATE]
     assert update.to == "console"
-    assert update.text == f"Not stopped: {getpass.getuser()} cancelled it. The job goes on."
+    assert update.text == f"Not stopped: {getpass.getuser()} cancelled it. The job continues."
 
 
 def test_a_stop_that_sagemaker_was_asked_for_cannot_be_cancelled(

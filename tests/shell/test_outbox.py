@@ -21,7 +21,7 @@ from tests.jobs import FIRED, NOON, a_job, an_outcome
 from watcher.config.settings import Config, Route
 from watcher.delivery.channels.base import Channel
 from watcher.delivery.channels.slack import SlackChannel
-from watcher.delivery.outbox import GIVE_UP_AFTER, JUST_NOW, LONGEST_DELAY, Outbox, backoff
+from watcher.delivery.outbox import GIVE_UP_AFTER, RETRY_LIMIT_S, SNAPSHOT_MAX_AGE, Outbox, backoff
 from watcher.delivery.stop import StopResult, StopState
 from watcher.errors import AccessDenied, ConfigError, Unavailable
 from watcher.instruments import Instruments
@@ -292,9 +292,9 @@ def test_a_job_that_stops_is_said_in_the_alert_itself(
     ("answer", "state", "said"),
     [
         (
-            StopResult(StopState.REFUSED, "the brake holds", Refusal.BRAKE),
+            StopResult(StopState.REFUSED, "limit reached", Refusal.BRAKE),
             DeliveryState.SKIPPED,
-            "Not stopped: the brake holds.",
+            "Not stopped: limit reached.",
         ),
         (
             StopResult(StopState.ENDED_OTHERWISE, "churn Completed before"),
@@ -337,7 +337,7 @@ def test_a_stop_is_tried_again_while_sagemaker_does_not_answer(
 @given(st.integers(1, 10_000), st.floats(0, 1))
 def test_the_delay_grows_is_bounded_and_never_zero(attempts: int, random: float):
     delay = backoff(attempts, random)
-    assert 0.5 <= delay <= LONGEST_DELAY
+    assert 0.5 <= delay <= RETRY_LIMIT_S
     assert backoff(attempts + 1, random) >= delay
 
 
@@ -394,7 +394,7 @@ def test_a_delivery_on_which_watcher_itself_fails_holds_up_no_other(
         turn_until(outbox, clock, NOON + GIVE_UP_AFTER + timedelta(minutes=5))
     assert store.deliveries()[0].state is DeliveryState.DEAD
     assert "nobody foresaw this" in failed.error
-    assert "attempt_failed" in [entry["event"] for entry in logs]
+    assert "delivery_failed" in [entry["event"] for entry in logs]
 
 
 # -- what this process has found just now ---------------------------------------------------------
@@ -418,7 +418,7 @@ def test_what_was_found_just_now_is_told_as_it_was_found_and_later_as_it_is(
     slack.fail("chat.postMessage", "ratelimited", retry_after=1)
 
     attempt_due(outbox, clock)
-    clock.now += JUST_NOW
+    clock.now += SNAPSHOT_MAX_AGE
     attempt_due(outbox, clock)
 
     assert told == [job, ended]

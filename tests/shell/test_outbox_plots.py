@@ -177,7 +177,7 @@ def test_without_the_scope_the_plot_is_left_out_and_it_is_said_what_to_do(
     for plot in plots(store):
         assert "files:write" in plot.error
         assert "add it under OAuth" in plot.error
-    assert [entry["event"] for entry in said if entry["log_level"] != "info"] == ["plot_left_out"]
+    assert [entry["event"] for entry in said if entry["log_level"] != "info"] == ["plot_skipped"]
 
 
 def test_without_matplotlib_the_plot_is_left_out_and_the_extra_is_named(

@@ -76,9 +76,8 @@ def remaining(job: JobSnapshot, now: datetime) -> timedelta | None:
     None if it ended in another way, has not begun, or has no limit.
     """
     ran = runtime(job, now)
-    stopped = (
-        job.status == job.secondary_status == "Stopped"
-    )  # a stop by SageMaker has another secondary status
+    # SageMaker's own stops, such as MaxRuntimeExceeded, have another secondary status.
+    stopped = job.status == job.secondary_status == "Stopped"
     if ran is None or not job.max_runtime or (job.ended and not stopped):
         return None
     return max(timedelta(seconds=job.max_runtime) - ran, timedelta(0))

@@ -10,7 +10,7 @@ from datetime import datetime
 from watcher.aws.accounts import Accounts
 from watcher.aws.sagemaker import TrainingJobs
 from watcher.config.settings import Watch
-from watcher.delivery.stop import VERIFY_EVERY, Stopper, StopResult, StopState
+from watcher.delivery.stop import VERIFY_INTERVAL_S, Stopper, StopResult, StopState
 from watcher.errors import AwsError
 from watcher.model import DeliveryKind, JobSnapshot
 from watcher.policy import routing
@@ -70,7 +70,7 @@ def stop(
             yield attempt
     deadline = clock() + PATIENCE
     while stopping:
-        wait(VERIFY_EVERY)
+        wait(VERIFY_INTERVAL_S)
         still = []
         for job in stopping:
             attempt = _attempt(stopper, job, actor)
@@ -98,7 +98,7 @@ def cancel(store: Store, job_arn: str, user: str, now: datetime) -> int:
     cancelled = 0
     for finding in store.findings(job_arn):
         deliveries = store.deliveries(finding.id)
-        told = routing.updates(deliveries, f"Not stopped: {user} cancelled it. The job goes on.", now)
+        told = routing.updates(deliveries, f"Not stopped: {user} cancelled it. The job continues.", now)
         cancelled += sum(
             store.cancel(delivery.id, told) for delivery in deliveries if delivery.kind is DeliveryKind.STOP
         )

@@ -48,7 +48,7 @@ from watcher.daemon.shared import Shared, utc_now
 from watcher.daemon.single_pass import SinglePass
 from watcher.daemon.threads import DRAIN_TIMEOUT_S, MAX_PASS_S, MAX_TURN_S, Threads, join_until
 from watcher.delivery.channels import open_channel
-from watcher.delivery.outbox import LEASE, Outbox
+from watcher.delivery.outbox import LEASE_S, Outbox
 from watcher.delivery.stop import Stopper
 from watcher.jobs.pipeline import Pipeline
 from watcher.jobs.queued_work import QueuedWork
@@ -97,7 +97,7 @@ class App:
     """
 
     def __init__(
-        self, config: Config, arns: Sequence[str] = (), lease: float = LEASE, *, once: bool = False
+        self, config: Config, arns: Sequence[str] = (), lease: float = LEASE_S, *, once: bool = False
     ) -> None:
         if arns:
             only = config.watch.model_copy(update={"jobs": tuple(map(job_name, arns)), "tags": {}})

@@ -1,9 +1,9 @@
-"""Deliveries: each due one is attempted once, and how that ended is written down.
+"""Attempts each delivery that is due once, and records the result.
 
-Nothing is lost, because a delivery stays open in the store until its destination has it. Nothing is
-told twice, because a delivery that may have arrived (its process died, its answer was lost) is looked
-up at the destination before it is sent again. One broken destination delays no other: each has a lane
-of its own, in which messages stay in order.
+Nothing is lost, because a delivery stays open in the store until it has arrived. Nothing is sent twice,
+because a delivery that may have arrived (the process died, the answer was lost) is looked up at the
+destination before it is sent again. A broken destination delays no other: each destination has its own lane,
+in which messages stay in order.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import structlog
 from watcher.alerts.message import Message, compose
 from watcher.config.destination import public_url
 from watcher.delivery.channels.base import Channel, File, TakesFiles
-from watcher.delivery.stop import VERIFY_EVERY, Stopper, StopState
+from watcher.delivery.stop import VERIFY_INTERVAL_S, Stopper, StopState
 from watcher.errors import (
     AccessDenied,
     AwsError,
@@ -44,41 +44,41 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-LEASE = 60.0
-"""Seconds in which an attempt must be over: evidence and one request, each bounded far below."""
+LEASE_S = 60.0
+"""An attempt ends well within its lease: gathering evidence and one request have much lower limits."""
 WORKERS = 32
-"""More than a configuration has destinations: each that hangs holds one of them, and must delay no other."""
-FIRST_DELAY, LONGEST_DELAY = 1.0, 60.0
+"""More than a configuration has destinations. One that hangs occupies a worker, and must not delay others."""
+FIRST_RETRY_S, RETRY_LIMIT_S = 1.0, 60.0
 CLAIMS_PER_SECOND = 50
-"""At most: what is found within two hundredths of a second is claimed together."""
-LONGEST_WAIT = 30.0
-"""Seconds between two claims: other processes write to the store as well."""
-STORE_PAUSE = 5.0
-JUST_NOW = timedelta(seconds=5)
-"""What was found so lately is told with the job as it was then."""
+"""A limit: deliveries that come within 20 ms of each other are claimed together."""
+CLAIM_INTERVAL_S = 30.0
+"""The longest pause between two claims, because other processes add deliveries to the store too."""
+STORE_RETRY_S = 5.0
+SNAPSHOT_MAX_AGE = timedelta(seconds=5)
+"""A finding that is younger is sent with the job's state from when it was found, without asking the store."""
 FINDING_CACHE_SIZE = 64
 GIVE_UP_AFTER = timedelta(hours=24)
-"""What is still undelivered then becomes a dead letter."""
+"""A delivery that has not arrived by then becomes a dead letter."""
 
 
 @dataclass
 class Outbox:
-    """`owner` is this process's name in the store; `random` gives numbers from 0 to 1; `prices` are US
+    """`owner` is this process's name in the store; `random` returns numbers from 0 to 1; `prices` are US
     dollars an hour, by instance type."""
 
     store: Store
     open_channel: Callable[[str], Channel]
-    """Raises `ConfigError` where a destination in the store is not configured any more."""
+    """Raises `ConfigError` if a destination in the store is no longer configured."""
     stopper: Stopper
     gather: Callable[[Finding, JobSnapshot | None], AlertEvidence]
     owner: str
     clock: Callable[[], datetime]
     random: Callable[[], float]
     instruments: Instruments
-    lease: float = LEASE
+    lease: float = LEASE_S
     prices: Mapping[str, float] = field(default_factory=dict)
     _channels: dict[str, Channel] = field(default_factory=dict)
-    _left_out: set[tuple[str, str]] = field(default_factory=set)
+    _skipped_plots: set[tuple[str, str]] = field(default_factory=set)
     _found: LruCache[tuple[Finding, JobSnapshot]] = field(
         default_factory=lambda: LruCache(FINDING_CACHE_SIZE)
     )
@@ -87,13 +87,13 @@ class Outbox:
     _stopping: threading.Event = field(default_factory=threading.Event)
 
     def wake(self, found: Iterable[tuple[Finding, JobSnapshot]] = ()) -> None:
-        """There may be something to deliver, such as what this process has found just now."""
+        """Look for deliveries now. `found`: what this process has just found."""
         for finding, job in found:
             self._found.put(finding.id, (finding, job))
         self._wake.set()
 
     def stop(self) -> None:
-        """Begin nothing new; `run` returns when what is under way has ended."""
+        """Start no more attempts; `run` returns once those in progress have ended."""
         self._stopping.set()
         self._wake.set()
 
@@ -106,9 +106,9 @@ class Outbox:
 
         self._deliver_while(wanted)
 
-    def run_until_empty(self, patience: float) -> bool:
-        """Deliver until nothing is open, for at most `patience` seconds; False where something is left."""
-        until = self.clock() + timedelta(seconds=patience)
+    def run_until_empty(self, timeout_s: float) -> bool:
+        """Deliver until nothing is open, for at most `timeout_s`; False if something is left."""
+        until = self.clock() + timedelta(seconds=timeout_s)
         self._deliver_while(
             lambda: not self._stopping.is_set() and self.store.next_due() is not None and self.clock() < until
         )
@@ -122,8 +122,8 @@ class Outbox:
                 self._wake.clear()
                 for attempt in [attempt for attempt in under_way if attempt.done()]:
                     under_way.remove(attempt)
-                    attempt.result()  # what an attempt did not foresee ends the loop, and the process
-                pause = LONGEST_WAIT  # with every worker busy, the end of an attempt is what to wait for
+                    attempt.result()  # what `attempt` itself does not catch ends the loop, and the process
+                pause = CLAIM_INTERVAL_S  # the end of an attempt cuts it short
                 try:
                     if idle := WORKERS - len(under_way):
                         claimed = self.store.claim(self.owner, self.clock(), self.lease, idle)
@@ -133,8 +133,8 @@ class Outbox:
                             attempt.add_done_callback(lambda _: self._wake.set())
                         pause = self._seconds_to(claimed.next_due)
                 except StoreError as error:
-                    log.error("store_failed", error=str(error), consequence="nothing is lost; trying again")
-                    pause = STORE_PAUSE
+                    log.error("store_failed", error=str(error), consequence="nothing is lost; retrying")
+                    pause = STORE_RETRY_S
                 self._wake.wait(pause)
                 pace.keep()
         for attempt in under_way:
@@ -142,13 +142,13 @@ class Outbox:
 
     def _seconds_to(self, due: datetime | None) -> float:
         if due is None:
-            return LONGEST_WAIT
-        return min(max((due - self.clock()).total_seconds(), 0.0), LONGEST_WAIT)
+            return CLAIM_INTERVAL_S
+        return min(max((due - self.clock()).total_seconds(), 0.0), CLAIM_INTERVAL_S)
 
     # -- one attempt ------------------------------------------------------------------------------
 
     def attempt(self, delivery: Delivery) -> None:
-        """Try once to deliver what was claimed just now, and write down how it ended."""
+        """Try once to deliver what was just claimed, and record the result."""
         begun = self.clock()
         with structlog.contextvars.bound_contextvars(delivery=delivery.id, to=public_url(delivery.to)):
             try:
@@ -160,22 +160,22 @@ class Outbox:
                         case DeliveryKind.STOP:
                             self._stop(delivery, finding)
                         case DeliveryKind.PLOT:
-                            self._show(delivery, finding)
+                            self._attach_plot(delivery, finding)
                         case DeliveryKind.ALERT | DeliveryKind.UPDATE:
-                            self._tell(delivery, finding, begun)
+                            self._deliver(delivery, finding, begun)
             except StoreError as error:
-                # The claim's lease ends, and the delivery is looked up before it is sent again.
-                log.error("store_failed", error=str(error), consequence="the delivery is tried again")
+                # The claim's lease will end, and the delivery is looked up before it is sent again.
+                log.error("store_failed", error=str(error), consequence="the delivery is retried")
             except Exception as error:
-                # What nobody foresaw lies in this one delivery. It must hold up no other, and not for ever.
-                log.exception("attempt_failed")
-                with suppress(StoreError):  # then the claim's lease ends, as above
+                # A bug that concerns this delivery must not block the others, nor be retried for ever.
+                log.exception("delivery_failed")
+                with suppress(StoreError):  # then the claim's lease will end, as above
                     self._retry(delivery, f"{type(error).__name__}: {error}", None, uncertain=True)
 
-    def _tell(self, delivery: Delivery, finding: Finding, begun: datetime) -> None:
+    def _deliver(self, delivery: Delivery, finding: Finding, begun: datetime) -> None:
         job = self._job(finding)
         alert = self._alert_of(delivery, finding)
-        if alert:  # an update takes the place of the alert, which may be another finding's
+        if alert:  # an update replaces the alert, which may be about another finding
             finding = self._finding(alert.finding_id) or finding
         evidence = self.gather(finding, job)
         message = compose(delivery, finding, job, evidence, self.clock(), prices=self.prices)
@@ -191,19 +191,19 @@ class Outbox:
             then = [routing.plot(delivery, self.clock())] if shown else []
             self._settle(delivery, DeliveryState.DELIVERED, receipt=receipt, then=then)
 
-    def _show(self, delivery: Delivery, finding: Finding) -> None:
-        """Put the plot beside the alert that was told. One that cannot be drawn or taken is left out: the
-        alert has the numbers."""
+    def _attach_plot(self, delivery: Delivery, finding: Finding) -> None:
+        """Attach the plot to the alert. If it cannot be drawn or uploaded, it is skipped: the alert has the
+        numbers."""
         evidence = self.gather(finding, self._job(finding))
         alert = self._alert_of(delivery, finding)
         try:
             channel = self._channel(delivery.to)
             if not (alert and alert.receipt and evidence.curve and isinstance(channel, TakesFiles)):
-                raise Undeliverable("there is nothing to draw any more")
+                raise Undeliverable("there is no longer anything to draw")
             file = File(
                 name=f"{finding.rule}-{delivery.id}.png",
                 title=f"{finding.rule} on {finding.job}",
-                alt_text=evidence.explanation or evidence.curve_from or "The curve of what decided",
+                alt_text=evidence.explanation or evidence.curve_from or "The values that decided, as a curve",
                 content=_picture(finding, evidence),
             )
             if not (delivery.uncertain and channel.has(file, alert.receipt)):
@@ -211,7 +211,7 @@ class Outbox:
         except Retry as error:
             self._retry(delivery, str(error), error.after, uncertain=error.uncertain)
         except (Undeliverable, ConfigError) as error:
-            self._say_left_out(delivery.to, str(error))
+            self._log_skipped_plot(delivery.to, str(error))
             self._settle(delivery, DeliveryState.SKIPPED, error=str(error))
         else:
             self._settle(delivery, DeliveryState.DELIVERED)
@@ -222,19 +222,19 @@ class Outbox:
 
     def _job(self, finding: Finding) -> JobSnapshot | None:
         found = self._found.get(finding.id)
-        if found and self.clock() - finding.opened_at < JUST_NOW:
+        if found and self.clock() - finding.opened_at < SNAPSHOT_MAX_AGE:
             return found[1]
         record = self.store.job(finding.job_arn)
         return record.snapshot if record else None
 
-    def _say_left_out(self, to: str, why: str) -> None:
-        """Once: what one plot lacks, such as a scope, the next ones do, too. Each delivery keeps its own."""
-        if (to, why) not in self._left_out:
-            self._left_out.add((to, why))
-            log.warning("plot_left_out", error=why, consequence="the alert has the numbers; said once")
+    def _log_skipped_plot(self, to: str, why: str) -> None:
+        """Log each reason once: a missing scope, say, concerns all plots. Each delivery has its own error."""
+        if (to, why) not in self._skipped_plots:
+            self._skipped_plots.add((to, why))
+            log.warning("plot_skipped", error=why, consequence="the alert has the numbers; logged once")
 
     def _alert_of(self, delivery: Delivery, finding: Finding) -> Delivery | None:
-        """Of an update and of a plot, the alert that it follows."""
+        """The alert that an update or a plot follows."""
         if not delivery.follows:
             return None
         twin = routing.twin(finding)
@@ -249,13 +249,13 @@ class Outbox:
             except Retry as error:
                 raise Retry(str(error), after=error.after, uncertain=True) from error
             if receipt is not None:
-                log.info("arrived_before")
+                log.info("delivery_already_arrived")
                 return receipt
             message = replace(message, repeat=not channel.can_find)
         spent = (self.clock() - begun).total_seconds()
         if spent > self.lease / 2:
-            # Soon another process may look for this message, not find it, and send it as well.
-            raise Retry(f"it took {spent:.0f} s to prepare", uncertain=delivery.uncertain)
+            # Once the lease ends, another process may look for this message, not find it, and send it too.
+            raise Retry(f"preparing it took {spent:.0f} s", uncertain=delivery.uncertain)
         if delivery.kind is DeliveryKind.UPDATE:
             return channel.update(message, alert.receipt if alert else "")
         return channel.send(message)
@@ -269,20 +269,20 @@ class Outbox:
         try:
             result = self.stopper.attempt(finding.job_arn, actor=delivery.text)
         except AccessDenied as error:
-            self._give_up(delivery, str(error), tell=f"The job was NOT stopped, it goes on: {error}")
+            self._give_up(delivery, str(error), report=f"The job was NOT stopped and continues: {error}")
         except AwsError as error:
             self._retry(delivery, str(error), None, uncertain=False)
         else:
             match result.state:
                 case StopState.STOPPING:
-                    self._retry(delivery, result.sentence, VERIFY_EVERY, uncertain=False)
+                    self._retry(delivery, result.sentence, VERIFY_INTERVAL_S, uncertain=False)
                 case StopState.REFUSED | StopState.ENDED_OTHERWISE:
-                    tell = f"Not stopped: {result.sentence}."
-                    self._settle(delivery, DeliveryState.SKIPPED, error=result.sentence, tell=tell)
+                    report = f"Not stopped: {result.sentence}."
+                    self._settle(delivery, DeliveryState.SKIPPED, error=result.sentence, report=report)
                 case StopState.STOPPED:
-                    self._settle(delivery, DeliveryState.DELIVERED, tell=result.sentence)
+                    self._settle(delivery, DeliveryState.DELIVERED, report=result.sentence)
 
-    # -- how it ended -----------------------------------------------------------------------------
+    # -- the result ---------------------------------------------------------------------------------
 
     def _retry(self, delivery: Delivery, error: str, after: float | None, *, uncertain: bool) -> None:
         now = self.clock()
@@ -290,7 +290,7 @@ class Outbox:
             self._give_up(delivery, f"given up after {GIVE_UP_AFTER.days} day: {error}")
             return
         delay = backoff(delivery.attempts, self.random()) if after is None else after
-        log.info("delivery_later", error=error, attempts=delivery.attempts, seconds=round(delay, 1))
+        log.info("delivery_retry", error=error, attempts=delivery.attempts, seconds=round(delay, 1))
         later = replace(
             delivery,
             state=DeliveryState.PENDING,
@@ -300,9 +300,9 @@ class Outbox:
         )
         self._write(later)
 
-    def _give_up(self, delivery: Delivery, error: str, tell: str = "") -> None:
+    def _give_up(self, delivery: Delivery, error: str, report: str = "") -> None:
         log.error("dead_letter", error=error, finding=delivery.finding_id, attempts=delivery.attempts)
-        self._settle(delivery, DeliveryState.DEAD, error=error, tell=tell)
+        self._settle(delivery, DeliveryState.DEAD, error=error, report=report)
 
     def _settle(
         self,
@@ -311,10 +311,10 @@ class Outbox:
         *,
         receipt: str = "",
         error: str = "",
-        tell: str = "",
+        report: str = "",
         then: Sequence[Delivery] = (),
     ) -> None:
-        """`tell`: what is to be said of it wherever the alert was told. `then`: what follows from it."""
+        """`report`: what to add wherever the alert was sent. `then`: deliveries that follow from this one."""
         now = self.clock()
         done = replace(
             delivery,
@@ -323,11 +323,11 @@ class Outbox:
             error=error,
             delivered_at=now if state is DeliveryState.DELIVERED else None,
         )
-        told = routing.updates(self.store.deliveries(delivery.finding_id), tell, now) if tell else []
-        if self._write(done, [*told, *then]) and state is DeliveryState.DELIVERED:
+        updates = routing.updates(self.store.deliveries(delivery.finding_id), report, now) if report else []
+        if self._write(done, [*updates, *then]) and state is DeliveryState.DELIVERED:
             seconds = _age(delivery, now)
             log.info("delivered", finding=delivery.finding_id, kind=delivery.kind, seconds=round(seconds, 3))
-        if told or then:
+        if updates or then:
             self.wake()
 
     def _write(self, delivery: Delivery, then: Sequence[Delivery] = ()) -> bool:
@@ -335,7 +335,7 @@ class Outbox:
         if held:
             self.instruments.attempted(delivery, _age(delivery, self.clock()))
         else:
-            log.warning("lease_lost", consequence="another process has taken this delivery over")
+            log.warning("lease_lost", consequence="another process has taken over this delivery")
         return held
 
 
@@ -346,16 +346,16 @@ def _age(delivery: Delivery, now: datetime) -> float:
 
 def _picture(finding: Finding, evidence: AlertEvidence) -> bytes:
     try:
-        from watcher.alerts import plots  # matplotlib comes with it: not before there is something to draw
+        from watcher.alerts import plots  # imports matplotlib, so only once there is something to draw
     except ModuleNotFoundError as error:
         raise Undeliverable(f"{error.name} is missing, which draws plots; {install_extra('plot')}") from error
     picture = plots.png(plots.of_evidence(evidence, finding))
-    # A figure is a ring of references with some MB in it: without this, fifty of them pile up.
+    # A figure of some MB is a reference cycle. Without this, about fifty of them pile up.
     gc.collect()
     return picture
 
 
 def backoff(attempts: int, random: float) -> float:
-    """Seconds until the next attempt: doubling, up to a minute, and never all at the same moment."""
-    longest = min(FIRST_DELAY * 2.0 ** (min(attempts, 10) - 1), LONGEST_DELAY)
+    """Seconds until the next attempt: doubling up to a minute, with jitter."""
+    longest = min(FIRST_RETRY_S * 2.0 ** (min(attempts, 10) - 1), RETRY_LIMIT_S)
     return longest * (0.5 + 0.5 * random)

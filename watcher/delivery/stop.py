@@ -1,7 +1,7 @@
-"""Stopping a training job, with the same guards whoever asks for it.
+"""Stops a training job, with the same guards for a route and for a person.
 
-Reads the job anew, stops exactly the ARN it was asked to stop, only while that is InProgress, and says
-so only when SageMaker does.
+Reads the job again, stops exactly the ARN that was asked for, only while it is InProgress, and reports it as
+stopped only once SageMaker does.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from watcher.store.base import StopRecord, Store
 
 log = structlog.get_logger(__name__)
 
-VERIFY_EVERY = 3.0
-"""Seconds between two looks at a job that is stopping."""
+VERIFY_INTERVAL_S = 3.0
+"""Between two checks of a job that is stopping."""
 
 
 class StopState(StrEnum):
     STOPPED = "stopped"
-    """SageMaker says so."""
+    """SageMaker confirms it."""
     STOPPING = "stopping"
-    """Asked for; SageMaker is at it. Ask again later."""
+    """SageMaker has been asked, and is not done. Call `attempt` again later."""
     ENDED_OTHERWISE = "ended_otherwise"
-    """The stop was asked for, but the job completed or failed first."""
+    """SageMaker was asked, but the job completed or failed first."""
     REFUSED = "refused"
 
 
@@ -54,14 +54,14 @@ class Stopper:
     clock: Callable[[], datetime]
 
     def attempt(self, arn: str, actor: str) -> StopResult:
-        """Take the stop of this job as far as it goes now. Calling it again is safe, and is how a stop
-        is verified. Raises `AwsError` and `StoreError`.
+        """Ask SageMaker to stop this job, or check whether it has. Safe to call again, which is how a stop is
+        verified. Raises `AwsError` and `StoreError`.
         """
         name, jobs = job_name(arn), TrainingJobs(self.accounts.of(arn))
         try:
             job = jobs.describe(name)
         except NotFound:
-            return _refused(Refusal.GONE, f"{name} does not exist (any more)")
+            return _refused(Refusal.GONE, f"{name} no longer exists")
         asked = self.store.stop_of(arn)
         if asked and job.arn == arn and not job.in_progress:
             return _progress(job, asked)
@@ -70,7 +70,7 @@ class Stopper:
         if not self.store.permit_stop(arn, actor, self.clock(), self.settings.max_per_hour):
             return _refused(Refusal.BRAKE, _explain(Refusal.BRAKE, job, arn, self.settings))
         jobs.stop(name)
-        log.info("stop_asked", job=name, arn=arn, actor=actor)
+        log.info("stop_requested", job=name, arn=arn, actor=actor)
         return StopResult(StopState.STOPPING, f"{name} is stopping")
 
 
@@ -83,7 +83,7 @@ def _progress(job: JobSnapshot, asked: StopRecord) -> StopResult:
     at = f"{job.ended_at or job.modified_at:%H:%M:%S} UTC"
     return StopResult(
         StopState.STOPPED,
-        f"Stopped by Watcher ({asked.actor}) at {at}, {max(took, 0):.0f} s after it was asked; "
+        f"Stopped by Watcher ({asked.actor}) at {at}, {max(took, 0):.0f} s after the request; "
         "SageMaker confirms it.",
     )
 
@@ -105,8 +105,8 @@ def _explain(reason: Refusal, job: JobSnapshot, arn: str, settings: Stop) -> str
             return f"{job.name} is younger than stop.min_runtime ({settings.min_runtime:.0f} s)"
         case Refusal.BRAKE:
             return (
-                f"the brake holds: stop.max_per_hour ({settings.max_per_hour}) jobs were stopped in the "
-                f"last hour, so {job.name} goes on"
+                f"limit reached: stop.max_per_hour ({settings.max_per_hour}) jobs were stopped in the last "
+                f"hour, so {job.name} continues"
             )
         case Refusal.GONE:
-            return f"{job.name} does not exist (any more)"
+            return f"{job.name} no longer exists"

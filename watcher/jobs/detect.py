@@ -1,4 +1,4 @@
-"""What changed on a job that a person should know: snapshots become findings. Pure."""
+"""Compares two snapshots of a job, and returns findings for what a person should know. Pure."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ _RULE_FINDINGS = {ISSUES_FOUND: FindingKind.RULE_ISSUE, RULE_ERROR: FindingKind.
 def detect(
     before: JobSnapshot | None, after: JobSnapshot, *, now: datetime, stopped_by_us: bool
 ) -> list[Finding]:
-    """The findings of `after` that `before` did not show yet.
+    """The findings of `after` that `before` did not have.
 
-    Rules are matched by source and name: their order changes between two answers, and two rules may
-    share a name across sources. `before` is None for a job that was never seen.
+    Rules are matched by source and name: their order changes between answers, and rules of different
+    sources may share a name. `before` is None for a job that is new.
     """
     return [
         *_rule_findings(before, after, now),
@@ -42,7 +42,7 @@ def detect(
 
 
 def news(before: JobSnapshot | None, after: JobSnapshot) -> list[Outcome]:
-    """The outcomes of `after` with a status that `before` did not show."""
+    """The outcomes of `after` with a status that `before` did not have."""
     known = {(old.source, old.rule, old.status) for old in before.outcomes} if before else set()
     return [new for new in after.outcomes if (new.source, new.rule, new.status) not in known]
 
@@ -50,11 +50,11 @@ def news(before: JobSnapshot | None, after: JobSnapshot) -> list[Outcome]:
 def stuck_rule(job: JobSnapshot, rule: Outcome, reason: str, now: datetime) -> Finding:
     """The finding that a rule's processing job is stuck."""
     finding = _rule_finding(FindingKind.RULE_STUCK, job, replace(rule, details=reason), now)
-    return replace(finding, step=None)  # the reason may quote a line that names one, which decided nothing
+    return replace(finding, step=None)  # a log line in the reason may mention a step, which decided nothing
 
 
 def parse_step(details: str) -> int | None:
-    """The global step in the StatusDetails of a rule that fired; None where they name none."""
+    """The global step in the StatusDetails of a rule that fired; None if they have none."""
     match = _STEP.search(details)
     return int(match.group(1)) if match else None
 
@@ -83,7 +83,7 @@ def _rule_finding(kind: FindingKind, job: JobSnapshot, outcome: Outcome, now: da
 
 
 def _local_findings(before: JobSnapshot | None, after: JobSnapshot, now: datetime) -> Iterator[Finding]:
-    """What only a second opinion tells."""
+    """Findings that only Watcher's own evaluation makes possible."""
     for judge, kind in (
         (_divergences, FindingKind.DIVERGENCE),
         (_unevaluated, FindingKind.RULE_UNEVALUATED),
@@ -109,12 +109,12 @@ def _divergences(job: JobSnapshot) -> dict[str, Outcome]:
 
 def _contradiction(outcome: Outcome) -> str:
     if outcome.status == ISSUES_FOUND:
-        return f"Debugger says NoIssuesFound, and Watcher sees the rule fire: {outcome.details}"
-    return "Debugger says IssuesFound, and on the saved tensors Watcher does not see the rule fire"
+        return f"Debugger says NoIssuesFound, but for Watcher the rule fires: {outcome.details}"
+    return "Debugger says IssuesFound, but on the saved tensors the rule does not fire for Watcher"
 
 
 def _unevaluated(job: JobSnapshot) -> dict[str, Outcome]:
-    """The local outcomes of rules that had nothing to look at, where Debugger does not say so."""
+    """The local outcomes of rules that had no data, if Debugger does not report that."""
     debugger = {o.rule: o.status for o in job.outcomes if o.source is RuleSource.DEBUGGER}
     return {
         outcome.rule: outcome
@@ -134,8 +134,8 @@ def _job_findings(
         case "Failed":
             kind, reason = FindingKind.JOB_FAILED, after.failure_reason
         case "Stopped" if not stopped_by_us:
-            # MaxRuntimeExceeded, MaxWaitTimeExceeded and Interrupted are stops by a limit or by the
-            # service; all SageMaker tells of them is the secondary status.
+            # MaxRuntimeExceeded, MaxWaitTimeExceeded and Interrupted: SageMaker stopped it itself, which
+            # only the secondary status says.
             limit = after.secondary_status if after.secondary_status != "Stopped" else ""
             kind, reason = FindingKind.JOB_STOPPED, limit
         case "Completed":

@@ -1,4 +1,4 @@
-"""One job, end to end: fetch its snapshot, detect, decide, commit."""
+"""Handles one job end to end: fetch its snapshot, detect, decide, commit."""
 
 from __future__ import annotations
 
@@ -41,45 +41,44 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-PROFILER_REFRESH = 600.0
-"""Seconds between two looks at a running job's profiler rules, which only Describe tells."""
-
-JOB_LEASE = 60.0
-"""Seconds in which a job is handled: one request or two, each bounded, and a write to the store."""
-HOLD_AGAIN = (0.1, 0.2, 0.4, 0.8, 1.6, 2.0)
-"""Seconds between two attempts to hold a job that somebody else handles. Each is a write to the store, and
-of a job that is much spoken of, many wait at the same time."""
+PROFILER_REFRESH_S = 600.0
+"""Between two looks at a running job's profiler rules, which only Describe returns."""
+JOB_LEASE_S = 60.0
+"""Enough to handle a job: one or two requests with timeouts, and a write to the store."""
+HOLD_RETRY_DELAYS_S = (0.1, 0.2, 0.4, 0.8, 1.6, 2.0)
+"""Pauses before another attempt to hold a job that is being handled elsewhere. They grow, because each
+attempt writes to the store, and a job with many events has many waiting at the same time."""
 
 
 @dataclass(slots=True)
 class _Lease:
     over: bool = False
-    """The commit has let go of the job: a write to the store less."""
+    """The commit has released the job already, which saves a write to the store."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pipeline:
-    """The same for every source of work. Safe to use from several threads, for different jobs."""
+    """The same for every source of work. Safe to use from several threads at once, for different jobs."""
 
     accounts: Accounts
     store: Store
     config: Config
     clock: Callable[[], datetime]
     spread: Callable[[], float]
-    """A random number from 0 to 1: keeps the jobs' refreshes from falling together."""
+    """A random number from 0 to 1, which spreads the jobs' refreshes over time."""
     committed: Callable[[Sequence[tuple[Finding, JobSnapshot]]], None]
-    """Called when there is something to deliver, or to evaluate, with what was found and in which job."""
+    """Called with the new findings and their jobs, if there is something to deliver or to evaluate."""
     owner: str
     """This process's name in the store."""
     wait: Callable[[float], object]
-    """Of so many seconds; returns early when the process is to end."""
+    """Waits for this many seconds; returns early when the process is shutting down."""
     instruments: Instruments
-    lease: float = JOB_LEASE
+    lease: float = JOB_LEASE_S
 
     def found(self, snapshots: Iterable[JobSnapshot], known: Mapping[str, WatchedJob]) -> None:
-        """Handle the jobs that `Search` found in progress; what has not changed costs nothing.
+        """Handle the jobs that `Search` found in progress, skipping those that have not changed.
 
-        A job that somebody else handles right now is left to them: they read it later than this.
+        Skips a job that is being handled elsewhere, too: a newer snapshot is read there.
         """
         now = self.clock()
         changed = {
@@ -98,17 +97,17 @@ class Pipeline:
                 looks.append(replace(look, describe_at=record.describe_at if record else now))
             self._commit(looks)
         except StoreError:
-            with suppress(StoreError):  # then their leases end
+            with suppress(StoreError):  # then their leases will end
                 self.store.release(held, self._holder)
             raise
 
     def look_again(self, arn: str) -> JobSnapshot | None:
-        """Read one job anew and handle it; None where it has vanished."""
+        """Read one job again and handle it; None if it no longer exists."""
         with self._held(arn) as lease:
             snapshot = self._describe(arn)
             if snapshot is None:
                 if self.store.job(arn):
-                    log.info("job_vanished", arn=arn)
+                    log.info("job_vanished", job=job_name(arn), arn=arn)
                     self.store.unwatch(arn)
                 return None
             known = self.store.job(arn)
@@ -126,7 +125,7 @@ class Pipeline:
         return snapshot
 
     def _describe(self, arn: str) -> JobSnapshot | None:
-        """None where there is no such job, or another has its name now."""
+        """None if the job does not exist, or if another one has its name now."""
         try:
             snapshot = TrainingJobs(self.accounts.of(arn)).describe(job_name(arn))
         except NotFound:
@@ -134,11 +133,11 @@ class Pipeline:
         return snapshot if snapshot.arn == arn else None
 
     def evaluated(self, arn: str, evaluation: Evaluation) -> None:
-        """Handle what Watcher's own evaluation of a job's rules has come to."""
+        """Handle the progress of Watcher's own evaluation of a job's rules."""
         with self._held(arn) as lease:
             record = self.store.job(arn)
             if record is None:
-                raise StoreError(f"{arn} was evaluated and is not known: the store was edited by hand")
+                raise StoreError(f"{arn} was evaluated but is not in the store: it was edited by hand")
             look = self._look(replace(record, evaluation=evaluation), record.snapshot, self.clock())
             self._commit([replace(_as_scheduled(look, record), evaluation=evaluation)], lease)
 
@@ -166,18 +165,18 @@ class Pipeline:
 
     @property
     def _holder(self) -> str:
-        """Two threads of one process do not handle a job at the same time either."""
+        """Different for each thread: threads of one process must not handle a job at the same time either."""
         return f"{self.owner}/{threading.get_ident()}"
 
     @contextmanager
     def _held(self, arn: str) -> Iterator[_Lease]:
-        """Nobody else handles this job meanwhile. Waits a little for whoever does, and raises `LeaseLost`
-        where they go on; a commit lets go of the job."""
+        """Hold this job, so that it is not handled elsewhere at the same time. Waits a little if it is, then
+        raises `LeaseLost`. A commit releases the job."""
         holder = self._holder
-        waits = iter(HOLD_AGAIN)
+        waits = iter(HOLD_RETRY_DELAYS_S)
         while not self.store.hold([arn], holder, self.clock(), self.lease):
             if (seconds := next(waits, None)) is None:
-                raise LeaseLost(f"{job_name(arn)} is handled by another process just now")
+                raise LeaseLost(f"{job_name(arn)} is being handled by another process")
             self.wait(seconds)
         lease = _Lease()
         try:
@@ -189,7 +188,7 @@ class Pipeline:
     def _look(
         self, record: JobRecord | None, snapshot: JobSnapshot, now: datetime, also: Sequence[Finding] = ()
     ) -> Look:
-        """What a snapshot yields beside what is known of its job. Reads the store, and nothing else."""
+        """What follows from a snapshot and the job's record. Reads the store, and does no other I/O."""
         evaluation = record.evaluation if record else None
         begins = evaluation is None and evaluated_rules.local_rules(snapshot, self.config.rules)
         before = record.snapshot if record else None
@@ -225,13 +224,14 @@ class Pipeline:
         return rows
 
     def _rows_of(self, finding: str | None, rows: Sequence[Delivery]) -> list[Delivery]:
-        """The deliveries of a finding, be they in the store or about to be."""
+        """The deliveries of a finding: those in the store, or else those about to be stored."""
         if finding is None:
             return []
         return self.store.deliveries(finding) or [row for row in rows if row.finding_id == finding]
 
     def _tags(self, snapshot: JobSnapshot, known: JobRecord | None) -> Mapping[str, str] | None:
-        """Describe does not tell them: those that are known, or asked for where they decide."""
+        """The job's tags, which Describe does not return: from the store, or requested if the configuration
+        selects jobs by them."""
         if known and known.snapshot.tags is not None:
             return known.snapshot.tags
         jobs = TrainingJobs(self.accounts.of(snapshot.arn))
@@ -249,7 +249,7 @@ class Pipeline:
         for finding in new:
             log.info(
                 "finding",
-                id=finding.id,
+                finding=finding.id,
                 kind=finding.kind,
                 job=finding.job,
                 rule=finding.rule,
@@ -261,17 +261,13 @@ class Pipeline:
             self.committed([(finding, jobs[finding.job_arn]) for finding in new])
 
 
-def _begun(job: JobSnapshot, now: datetime) -> Evaluation:
-    return Evaluation(due_at=now, reads=evaluated_rules.first_reads(job))
-
-
 def _as_scheduled(look: Look, record: JobRecord) -> Look:
-    """A look that came from elsewhere than SageMaker's API changes nothing of when that is asked."""
+    """A look that does not come from SageMaker's API leaves the schedule of API calls as it is."""
     return replace(look, watching=record.watching, describe_at=record.describe_at)
 
 
 def defects(job: JobSnapshot, now: datetime) -> list[Finding]:
-    """What the job's record shows of rules that cannot do their work: one finding a rule."""
+    """One finding for each rule that cannot work, by the job's record."""
     by_rule: dict[str, list[str]] = {}
     for defect in _lint(job):
         by_rule.setdefault(defect.rule, []).append(f"{defect.sentence}: {defect.fix}.")
@@ -293,7 +289,7 @@ def defects(job: JobSnapshot, now: datetime) -> list[Finding]:
 
 
 def _lint(job: JobSnapshot) -> list[Defect]:
-    """It asks the rules themselves for their parameters, and a rule may be anybody's."""
+    """Lints the job. This calls rules, which may come from another distribution and raise anything."""
     try:
         return lint(job)
     except Exception:
@@ -307,7 +303,7 @@ def matches(job: JobSnapshot, watch: Watch) -> bool:
 
 
 def _with_unsearchable(snapshot: JobSnapshot, record: JobRecord | None) -> JobSnapshot:
-    """`Search` leaves out what belongs to profiler rules: as it was when the job was last described."""
+    """Adds what `Search` leaves out, profiler rules, as they were when the job was last described."""
     if record is None:
         return snapshot
     profiler = RuleSource.PROFILER
@@ -319,18 +315,18 @@ def _with_unsearchable(snapshot: JobSnapshot, record: JobRecord | None) -> JobSn
 
 
 def _with_outcomes(snapshot: JobSnapshot, local: tuple[Outcome, ...]) -> JobSnapshot:
-    """SageMaker's outcomes, and our own."""
+    """SageMaker's outcomes, and Watcher's."""
     theirs = tuple(o for o in snapshot.outcomes if o.source is not RuleSource.LOCAL)
     return replace(snapshot, outcomes=theirs + local)
 
 
 def fingerprint(job: JobSnapshot) -> str:
-    """Changes when anything does that both `Search` and Describe tell of a job."""
+    """Changes with anything that both `Search` and Describe return about a job."""
     shared = replace(
         job,
         tags=None,
-        modified_at=job.created_at,  # moves without anything else having changed
-        final_metrics=(),  # so do these, with every line of the training's log
+        modified_at=job.created_at,  # changes by itself
+        final_metrics=(),  # change with every line of the training log
         outcomes=tuple(o for o in job.outcomes if o.source is RuleSource.DEBUGGER),
         rules=tuple(r for r in job.rules if r.source is RuleSource.DEBUGGER),
     )
@@ -338,16 +334,15 @@ def fingerprint(job: JobSnapshot) -> str:
 
 
 def schedule(job: JobSnapshot, now: datetime, follow: float, spread: float) -> tuple[bool, datetime | None]:
-    """Whether to go on watching a job that was just described, and when Describe is due next. Pure.
+    """Whether to keep watching a job that was just described, and when Describe is due next. Pure.
 
-    Every ten minutes while it runs with profiler rules (`spread`, from 0 to 1, keeps jobs apart); in
-    each pass once it is not in progress, until all of its rules are final, or for `follow` seconds
-    after its end.
+    While it runs with profiler rules: every ten minutes (`spread`, from 0 to 1, spreads jobs over time).
+    Once it is not in progress: in each pass, until all its rules are final or `follow` seconds after its end.
     """
     if job.in_progress:
         sources = {rule.source for rule in job.rules} | {outcome.source for outcome in job.outcomes}
         profiled = RuleSource.PROFILER in sources
-        return True, now + timedelta(seconds=PROFILER_REFRESH * (0.9 + 0.2 * spread)) if profiled else None
+        return True, now + timedelta(seconds=PROFILER_REFRESH_S * (0.9 + 0.2 * spread)) if profiled else None
     ended_at = job.ended_at or job.modified_at
     over = job.ended and (now - ended_at).total_seconds() > follow
     if job.settled or over:
@@ -356,7 +351,7 @@ def schedule(job: JobSnapshot, now: datetime, follow: float, spread: float) -> t
 
 
 def _log_unknown_statuses(before: JobSnapshot | None, after: JobSnapshot) -> None:
-    """A status from a later API is kept and shown; the log says that Watcher does not know it."""
+    """Log each status that this version does not know. It is kept and shown like any other."""
     known = {before.status, *(o.status for o in before.outcomes)} if before else set()
     unknown = {after.status} - KNOWN_STATUSES
     unknown |= {outcome.status for outcome in after.outcomes} - KNOWN_RULE_STATUSES

@@ -1,4 +1,4 @@
-"""Where a finding goes, and whether its job is to be stopped: findings become rows of the outbox. Pure."""
+"""Decides where a finding goes and whether its job is stopped, and makes the deliveries. Pure."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from watcher.model import (
 
 
 def wanted(finding: Finding, config: Config) -> bool:
-    """Whether anybody asked to be told this."""
+    """Whether the configuration asks for this finding."""
     return finding.kind is not FindingKind.JOB_COMPLETED or config.watch.report_completed
 
 
 def decide(finding: Finding, job: JobSnapshot, config: Config) -> Decision:
-    """Where a finding goes, and whether its job is to be stopped."""
+    """Where a finding goes, and whether its job is stopped."""
     route = next((r for r in config.route if r.matches(finding.job, finding.rule)), None)
     if route and route.to:
         to, routing = route.to, Routing.ROUTE
@@ -57,7 +57,7 @@ def _stop_choice(finding: Finding, job: JobSnapshot, *, asked: bool) -> StopChoi
 
 
 def deliveries(finding: Finding, decision: Decision, settings: Stop, now: datetime) -> list[Delivery]:
-    """The outbox's rows for a decision: one alert a destination, and the stop."""
+    """The deliveries of a decision: an alert for each destination, and the stop."""
     sentence = stop_sentence(finding, decision, settings, now)
     rows = [
         Delivery(
@@ -79,7 +79,7 @@ def deliveries(finding: Finding, decision: Decision, settings: Stop, now: dateti
                 finding_id=finding.id,
                 kind=DeliveryKind.STOP,
                 to=STOP_DESTINATION,
-                # A lane of its own for each job: one that will not stop holds up no other.
+                # Each job has its own lane: one that does not stop delays no other.
                 lane=f"{STOP_DESTINATION}:{finding.job_arn}",
                 created_at=now,
                 due_at=now + timedelta(seconds=settings.grace),
@@ -90,13 +90,12 @@ def deliveries(finding: Finding, decision: Decision, settings: Stop, now: dateti
 
 
 def updates(rows: Sequence[Delivery], text: str, now: datetime) -> list[Delivery]:
-    """Say what became of a stop wherever the alert was told. `rows`: all deliveries of the finding."""
+    """Report what became of a stop wherever the alert was sent. `rows`: all deliveries of the finding."""
     return [_update(alert, alert.finding_id, text, now) for alert in rows if _is_alert(alert)]
 
 
 def plot(alert: Delivery, now: datetime) -> Delivery:
-    """The picture that goes with an alert which was told. In a lane of its own: drawing and uploading it
-    holds up no other alert."""
+    """The picture for an alert that was sent. It has its own lane: drawing and uploading delay no alert."""
     id_ = delivery_id(alert.finding_id, DeliveryKind.PLOT, alert.to)
     return Delivery(
         id=id_,
@@ -111,41 +110,43 @@ def plot(alert: Delivery, now: datetime) -> Delivery:
 
 
 def twin(finding: Finding) -> str | None:
-    """The id of the same issue as the other evaluator would find it; None where there is no other.
+    """The id of the same issue when the other evaluator finds it; None if there is no other evaluator.
 
-    Debugger's rule and Watcher's own evaluation of it are one finding to the reader.
+    For a reader, Debugger's rule and Watcher's own evaluation of it are one finding.
     """
-    if finding.kind is not FindingKind.RULE_ISSUE or finding.source not in _OTHER:
+    if finding.kind is not FindingKind.RULE_ISSUE or finding.source not in _OTHER_EVALUATOR:
         return None
-    return finding_id(finding.job_arn, finding.kind, finding.rule, _OTHER[finding.source])
+    return finding_id(finding.job_arn, finding.kind, finding.rule, _OTHER_EVALUATOR[finding.source])
 
 
 def judged_twice(finding: Finding, job: JobSnapshot) -> bool:
-    """Whether the other evaluator, too, has come to an end with the finding's rule: before that, it has found
-    nothing."""
-    other = _OTHER.get(finding.source) if finding.source else None
+    """Whether the other evaluator has finished the finding's rule too. Until then it cannot have found it."""
+    other = _OTHER_EVALUATOR.get(finding.source) if finding.source else None
     return any(
         outcome.final for outcome in job.outcomes if (outcome.source, outcome.rule) == (other, finding.rule)
     )
 
 
 def agreement(finding: Finding, twins_rows: Sequence[Delivery], now: datetime) -> list[Delivery]:
-    """Add to the alerts of a finding's twin that the other evaluator has found the same."""
-    who = {RuleSource.DEBUGGER: "Debugger's own rule job", RuleSource.LOCAL: "Watcher's own evaluation"}
+    """Add to the alerts of the finding's twin that the other evaluator found the same."""
+    who = {
+        RuleSource.DEBUGGER: "Debugger's own rule job",
+        RuleSource.LOCAL: "Watcher's own evaluation",
+    }
     step = f" at step {finding.step}" if finding.step is not None else ""
-    agrees = f"{who[finding.source or RuleSource.DEBUGGER]} found the same{step}."
-    latest = {row.to: row.text for row in twins_rows if row.kind in _TOLD}
+    sentence = f"{who[finding.source or RuleSource.DEBUGGER]} found the same{step}."
+    latest = {row.to: row.text for row in twins_rows if row.kind in _MESSAGES}
     return [
-        _update(alert, finding.id, f"{latest[alert.to]}\n{agrees}".strip(), now)
+        _update(alert, finding.id, f"{latest[alert.to]}\n{sentence}".strip(), now)
         for alert in twins_rows
         if _is_alert(alert)
     ]
 
 
-_TOLD = frozenset({DeliveryKind.ALERT, DeliveryKind.UPDATE})
+_MESSAGES = frozenset({DeliveryKind.ALERT, DeliveryKind.UPDATE})
 
 
-_OTHER = {RuleSource.DEBUGGER: RuleSource.LOCAL, RuleSource.LOCAL: RuleSource.DEBUGGER}
+_OTHER_EVALUATOR = {RuleSource.DEBUGGER: RuleSource.LOCAL, RuleSource.LOCAL: RuleSource.DEBUGGER}
 
 
 def _is_alert(row: Delivery) -> bool:
@@ -167,7 +168,7 @@ def _update(alert: Delivery, finding: str, text: str, now: datetime) -> Delivery
 
 
 def stop_sentence(finding: Finding, decision: Decision, settings: Stop, now: datetime) -> str:
-    """What the alert says about the job's fate."""
+    """What the alert says about stopping the job."""
     match decision.stop:
         case StopChoice.STOP if settings.dry_run:
             return f"Dry run: Watcher checks whether it would stop this job (route {decision.route})."
@@ -180,8 +181,8 @@ def stop_sentence(finding: Finding, decision: Decision, settings: Stop, now: dat
         case StopChoice.STOP:
             return f"Watcher is stopping this job (route {decision.route})."
         case StopChoice.NOT_ASKED:
-            return f"The job goes on: no route asks to stop it. To stop it: watcher stop {finding.job}"
+            return f"The job continues: no route says to stop it. To stop it: watcher stop {finding.job}"
         case StopChoice.PROFILER:
-            return "The job goes on: profiler rules never stop a job."
+            return "The job continues: profiler rules never stop a job."
         case StopChoice.NOT_AN_ISSUE | StopChoice.NOT_RUNNING:
             return ""

@@ -1,4 +1,4 @@
-"""The guards that a job must pass before it is stopped, whoever asks. Pure."""
+"""The guards that a job must pass before it is stopped, by a route or by a person. Pure."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from watcher.model import JobSnapshot
 
 
 class Refusal(StrEnum):
-    """Why a job that somebody asked to stop is not stopped."""
+    """Why a job is not stopped, although a route or a person asked for it."""
 
     GONE = "gone"
     ANOTHER_JOB = "another_job"
@@ -21,9 +21,9 @@ class Refusal(StrEnum):
 
 
 def refusal(job: JobSnapshot, arn: str, settings: Stop, now: datetime) -> Refusal | None:
-    """The first guard that forbids to stop `job`, as SageMaker shows it right now; None: go ahead.
+    """The first guard that forbids stopping `job`, as SageMaker shows it now; None if it may be stopped.
 
-    The hourly brake is not among them: it counts over all processes, so the store keeps it.
+    The hourly limit is not checked here: it counts the stops of all processes, so the store does.
     """
     if job.arn != arn:
         return Refusal.ANOTHER_JOB
