@@ -1,9 +1,8 @@
-"""What Prometheus is told of this process.
+"""The Prometheus metrics of this process. Counters count its own work: sum them over all processes.
 
-The names are a contract with dashboards and alert rules (`deploy/grafana.json`, `deploy/alerts.yml`), and
-each label has few values: a rule is told by what it invokes, as its owner may have made up a name for each
-job, and a destination by its kind, as its address may be a secret. Counters count what this process did; of
-several on one store, sum them.
+The names are a contract with dashboards and alert rules (`deploy/grafana.json`, `deploy/alerts.yml`). Labels
+have few values. So a rule's label is the rule that it invokes, since its own name may differ with each job,
+and a destination's is its kind, since its address may be a secret.
 """
 
 from __future__ import annotations
@@ -26,14 +25,16 @@ from watcher.model import (
     Outcome,
 )
 
-UNNAMED = "custom"
-"""A rule whose configuration does not say what it invokes."""
-LATENCIES = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 7200, 86400)
-"""Seconds: an alert takes less than one, and is given up after a day."""
-
-
-ENDS = (DeliveryState.DELIVERED, DeliveryState.PENDING, DeliveryState.SKIPPED, DeliveryState.DEAD)
-"""How an attempt may end."""
+CUSTOM_RULE = "custom"
+"""Label of a rule whose configuration does not say what it invokes."""
+LATENCY_BUCKETS_S = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 7200, 86400)
+"""An alert usually takes less than a second, and is given up after a day."""
+STATES_AFTER_AN_ATTEMPT = (
+    DeliveryState.DELIVERED,
+    DeliveryState.PENDING,
+    DeliveryState.SKIPPED,
+    DeliveryState.DEAD,
+)
 
 
 class Instruments:
@@ -41,55 +42,53 @@ class Instruments:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        Info("watcher_build", "The version that runs.", registry=self.registry).info({"version": __version__})
+        Info("watcher_build", "Version of Watcher.", registry=self.registry).info({"version": __version__})
         ProcessCollector(registry=self.registry)
         self._watched_jobs = Gauge(
             "watcher_watched_jobs",
-            "Training jobs that are watched, as the last reconciliation left them; absent in a process that "
-            "another has relieved of it.",
+            "Watched training jobs by status, after the last reconciliation. Absent if another process "
+            "made it.",
             ["status"],
             registry=self.registry,
         )
         self._reconciled = Gauge(
             "watcher_last_reconcile_timestamp_seconds",
-            "When this process last looked at all jobs in progress without being refused; 0 before it has.",
+            "When this process last completed a reconciliation, as a Unix time; 0 if it has not yet.",
             registry=self.registry,
         )
         self._outcomes = Counter(
             "watcher_rule_outcomes",
-            "Rules of training jobs that came to this status.",
+            "Rules of training jobs that reached this status.",
             ["rule", "source", "status"],
             registry=self.registry,
         )
-        self._findings = Counter(
-            "watcher_findings", "What was found and is told.", ["kind"], registry=self.registry
-        )
+        self._findings = Counter("watcher_findings", "Findings, by kind.", ["kind"], registry=self.registry)
         self._deliveries = Counter(
             "watcher_deliveries",
-            "Attempts of deliveries, by the state that they ended in: pending ones are tried again.",
+            "Attempts to deliver, by the state of the delivery afterwards. Pending ones are tried again.",
             ["kind", "destination", "state"],
             registry=self.registry,
         )
         self._latency = Histogram(
             "watcher_delivery_latency_seconds",
-            "From the detection of a finding until its destination has the alert.",
+            "Time from the detection of a finding to the delivery of its alert.",
             ["destination"],
-            buckets=LATENCIES,
+            buckets=LATENCY_BUCKETS_S,
             registry=self.registry,
         )
         self._requests = Counter(
             "watcher_aws_requests",
-            "Requests to AWS, each repetition of the SDK's counted; result is ok or the code of the error.",
+            "Requests to AWS, retries included. The result is ok or the error code.",
             ["service", "operation", "result"],
             registry=self.registry,
         )
         self._begin_at_zero()
 
     def _begin_at_zero(self) -> None:
-        """A counter that appears with its first event shows no increase to Prometheus."""
+        """Prometheus sees no increase in a counter that appears with its first event."""
         for kind in FindingKind:
             self._findings.labels(kind)
-        for state in ENDS:
+        for state in STATES_AFTER_AN_ATTEMPT:
             self._deliveries.labels(DeliveryKind.STOP, STOP_DESTINATION, state)
             for destination in DestinationKind:
                 self._deliveries.labels(DeliveryKind.ALERT, destination, state)
@@ -98,7 +97,7 @@ class Instruments:
         self._reconciled.set(at.timestamp())
 
     def watched(self, statuses: Iterable[str]) -> None:
-        """One status for each job; none at all where another process knows."""
+        """One status for each watched job; none if another process reconciles."""
         self._watched_jobs.clear()
         for status in statuses:
             self._watched_jobs.labels(status).inc()
@@ -112,7 +111,7 @@ class Instruments:
             self._findings.labels(finding.kind).inc()
 
     def attempted(self, delivery: Delivery, seconds: float) -> None:
-        """`delivery` as the attempt left it, `seconds` after its finding was detected."""
+        """`delivery` as it is after the attempt, `seconds` after its finding was detected."""
         destination = (
             STOP_DESTINATION if delivery.kind is DeliveryKind.STOP else delivery.to.partition(":")[0]
         )
@@ -125,6 +124,6 @@ class Instruments:
 
 
 def _invoked(job: JobSnapshot, outcome: Outcome) -> str:
-    """A rule that Watcher's own settings attach has no configuration in the job, and a built-in name."""
+    """The rule's label. The job has no configuration of a rule that Watcher's settings attach."""
     configured = next((rule for rule in job.rules if rule.name == outcome.rule), None)
-    return configured.parameters.get("rule_to_invoke", UNNAMED) if configured else outcome.rule
+    return configured.parameters.get("rule_to_invoke", CUSTOM_RULE) if configured else outcome.rule

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import threading
 
-from watcher.jobs.work import LookAgain, Pace, Urgency
+from watcher.jobs.work import LocalWork, Pace, Urgency
 
 
 def test_what_has_ended_is_looked_at_first():
-    work = LookAgain()
+    work = LocalWork()
     work.put("due", Urgency.DUE)
     work.put("ended", Urgency.ENDED)
     assert [work.take(), work.take()] == ["ended", "due"]
 
 
 def test_a_job_waits_only_once_however_often_it_is_put():
-    work = LookAgain()
+    work = LocalWork()
     for urgency in (Urgency.DUE, Urgency.DUE, Urgency.ENDED, Urgency.DUE):
         work.put("job", urgency)
     work.put("other", Urgency.DUE)
@@ -23,7 +23,7 @@ def test_a_job_waits_only_once_however_often_it_is_put():
 
 
 def test_a_job_that_one_worker_has_is_given_to_no_other():
-    work = LookAgain()
+    work = LocalWork()
     work.put("job", Urgency.ENDED)
     assert work.take() == "job"
     work.put("job", Urgency.ENDED)  # it changed again meanwhile
@@ -34,7 +34,7 @@ def test_a_job_that_one_worker_has_is_given_to_no_other():
 
 
 def test_a_worker_that_waits_gets_what_comes():
-    work, taken = LookAgain(), []
+    work, taken = LocalWork(), []
     worker = threading.Thread(target=lambda: taken.append(work.take()))
     worker.start()
     work.put("job", Urgency.DUE)
@@ -43,7 +43,7 @@ def test_a_worker_that_waits_gets_what_comes():
 
 
 def test_closing_the_queue_sends_the_workers_home():
-    work, taken = LookAgain(), []
+    work, taken = LocalWork(), []
     workers = [threading.Thread(target=lambda: taken.append(work.take())) for _ in range(3)]
     for worker in workers:
         worker.start()
@@ -54,7 +54,7 @@ def test_closing_the_queue_sends_the_workers_home():
 
 
 def test_waiting_for_an_empty_queue_includes_what_is_being_handled():
-    work = LookAgain()
+    work = LocalWork()
     work.put("job", Urgency.DUE)
     name = work.take()
     assert name is not None

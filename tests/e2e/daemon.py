@@ -74,7 +74,7 @@ def _run(config: Config, environment: Mapping[str, str], lease_s: float) -> None
     os.environ.update(environment)
     app = App(config, lease=lease_s)
     if app.queued:  # a message that another replica handles just now is not an outage
-        app.queued._pause = lambda receives: 1
+        app.queued._retry_delay = lambda receives: 1
     signal.signal(signal.SIGTERM, lambda *_: app.stop())
     app.run()
     app.close()

@@ -77,7 +77,7 @@ def test_an_event_is_not_lost_when_sagemaker_refuses(
     sandbox.control.inject_fault("sagemaker:*", "InternalFailure", "down", status=500)
     app = App(evented)
     assert app.queued
-    app.queued._pause = lambda receives: 0
+    app.queued._retry_delay = lambda receives: 0
     with running(app):
         eventually(lambda: sandbox.control.calls().get("sagemaker:DescribeTrainingJob", 0) > 2, "tries")
         assert queue.depth() != (0, 0)

@@ -48,8 +48,8 @@ def test_a_daemon_is_alive_and_ready_and_each_of_its_loops_turns(listening: Conf
     config = changed(listening, rules={"log_group": "/watcher"})
 
     with running(App(config)) as app:
-        assert get(app, "/healthz").text == "every loop turns\n"
-        assert get(app, "/readyz").text == "store and queue answer\n"
+        assert get(app, "/healthz").text == "every loop runs\n"
+        assert get(app, "/readyz").text == "store and queue are reachable\n"
         assert loops(app) == {
             *("reconcile", "look-1", "look-2", "evaluate-1", "evaluate-2"),
             *("logs", "evaluation_log", "outbox"),
@@ -88,7 +88,7 @@ def test_each_request_to_aws_is_counted_with_what_came_of_it(listening: Config, 
 def test_a_store_and_a_queue_that_are_gone_are_named_and_the_daemon_lives_on(
     listening: Config, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("watcher.web.readiness.FRESH", 0.0)
+    monkeypatch.setattr("watcher.web.readiness.CHECK_INTERVAL_S", 0.0)
     dynamodb, sqs = create_table(sandbox), sandbox.client("sqs")
     queue = sqs.create_queue(QueueName="watcher")["QueueUrl"]
     config = changed(listening, store={"url": f"dynamodb://{TABLE}"}, watch={"queue_url": queue})

@@ -16,7 +16,7 @@ from prometheus_client import CollectorRegistry
 from watcher.aws.queue import Depth
 from watcher.instruments import Instruments
 from watcher.store.memory import MemoryStore
-from watcher.web.gauges import Momentary
+from watcher.web.gauges import Gauges
 from watcher.web.loops import Loops
 from watcher.web.readiness import Readiness
 
@@ -36,12 +36,12 @@ def exported() -> dict[str, set[str]]:
     loops = Loops(lambda: 0)
     loops.add("reconcile", 1)
     readiness = Readiness(MemoryStore(), lambda: Depth(0, 0, 0), lambda: None, lambda: 100)  # type: ignore[arg-type,return-value]
-    instruments.registry.register(Momentary(loops, readiness, Queued()))  # type: ignore[arg-type]
+    instruments.registry.register(Gauges(loops, readiness, Queued()))  # type: ignore[arg-type]
     return dict(_samples(instruments.registry))
 
 
 class Queued:
-    oldest = 0.0
+    oldest_s = 0.0
 
 
 SUFFIXES = {"counter": ("_total",), "info": ("_info",), "histogram": ("_bucket", "_sum", "_count")}

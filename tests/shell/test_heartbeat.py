@@ -14,7 +14,7 @@ from watcher.errors import StoreError
 from watcher.store.memory import MemoryStore
 from watcher.web.heartbeat import Heartbeat
 from watcher.web.loops import Loops
-from watcher.web.readiness import FRESH, Readiness
+from watcher.web.readiness import CHECK_INTERVAL_S, Readiness
 
 
 class Store(MemoryStore):
@@ -84,7 +84,7 @@ def test_a_store_that_does_not_answer_keeps_it_back(
     assert pings.received == 0
 
     store.gone = False
-    clock.turn(FRESH)
+    clock.turn(CHECK_INTERVAL_S)
     heartbeat.beat()
     assert pings.received == 1
 
@@ -99,7 +99,7 @@ def test_an_address_that_refuses_is_said_once_without_the_address_and_tried_agai
     pings.status = 200
     heartbeat.beat()
 
-    assert [line["event"] for line in logged] == ["heartbeat_not_told"]
+    assert [line["event"] for line in logged] == ["heartbeat_failed"]
     assert logged[0]["error"] == "it answers 404"
     assert pings.secret not in str(logged)
     assert pings.received == 3
@@ -113,5 +113,5 @@ def test_an_address_where_nobody_listens_ends_nothing(loops: Loops, store: Store
     with capture_logs() as logged:
         heartbeat.beat()
 
-    assert logged[0]["event"] == "heartbeat_not_told"
+    assert logged[0]["event"] == "heartbeat_failed"
     assert gone.secret not in str(logged)

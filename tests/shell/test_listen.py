@@ -20,7 +20,7 @@ from watcher.aws.refused_calls import RefusedCalls
 from watcher.aws.session import Aws
 from watcher.config.settings import Account, Config
 from watcher.jobs.reconcile import Reconciler
-from watcher.jobs.work import LookAgain, Pace
+from watcher.jobs.work import LocalWork, Pace
 from watcher.logs.listener import Listener
 from watcher.logs.rule_logs import LOOKED_FOR, RuleLogs
 from watcher.logs.streams import JobLogs
@@ -46,7 +46,7 @@ class Daemon:
 
     def __init__(self, store: MemoryStore, clock: Clock, *members: Account) -> None:
         self.store, self.clock = store, clock
-        self.work = LookAgain()
+        self.work = LocalWork()
         accounts, config = Accounts(members=members), Config()
         refused = RefusedCalls(accounts)
         logs_of = cache(JobLogs)

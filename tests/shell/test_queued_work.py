@@ -12,7 +12,13 @@ from tests.doubles.clock import Clock
 from watcher.aws.queue import Queue
 from watcher.aws.session import Aws
 from watcher.errors import NotFound, Unavailable
-from watcher.jobs.queued_work import FIRST_PAUSE, HELD, LONGEST_PAUSE, QueuedWork, pause_after
+from watcher.jobs.queued_work import (
+    FIRST_RETRY_DELAY_S,
+    MAX_RETRY_DELAY_S,
+    VISIBILITY_TIMEOUT_S,
+    QueuedWork,
+    retry_delay_s,
+)
 from watcher.jobs.work import Urgency
 from watcher.sandbox.process import Sandbox
 
@@ -143,7 +149,7 @@ def test_work_goes_on_longer_than_the_visibility_timeout_without_anybody_else_ge
     work.take()
     for _ in range(5):
         work.keep()
-        clock.turn(HELD / 2 + 1)
+        clock.turn(VISIBILITY_TIMEOUT_S / 2 + 1)
 
     assert aws_environment.control.calls()["sqs:ChangeMessageVisibilityBatch"] == 5
 
@@ -176,7 +182,7 @@ def test_what_a_replica_has_not_begun_with_is_given_back_at_its_end(
 
 
 def test_a_job_that_cannot_be_handled_comes_again_and_in_the_end_is_a_dead_letter(queue: Queue, clock: Clock):
-    work = QueuedWork(queue, lambda: datetime.now(UTC), clock.monotonic, pause=lambda receives: 0)
+    work = QueuedWork(queue, lambda: datetime.now(UTC), clock.monotonic, retry_delay=lambda receives: 0)
     queue.send([event("churn")])
     for _ in range(3):
         receive(work)
@@ -190,8 +196,8 @@ def test_a_job_that_cannot_be_handled_comes_again_and_in_the_end_is_a_dead_lette
 
 
 def test_the_pause_before_the_next_try_grows_up_to_a_quarter_of_an_hour():
-    assert [pause_after(times) for times in (1, 2, 3)] == [FIRST_PAUSE, 2 * FIRST_PAUSE, 4 * FIRST_PAUSE]
-    assert pause_after(50) == LONGEST_PAUSE
+    assert [retry_delay_s(times) / FIRST_RETRY_DELAY_S for times in (1, 2, 3)] == [1, 2, 4]
+    assert retry_delay_s(50) == MAX_RETRY_DELAY_S
 
 
 def test_what_sqs_refused_to_delete_or_to_send_is_tried_again(
@@ -226,4 +232,4 @@ def test_the_age_of_the_oldest_message_is_known(queue: Queue, sqs: Any, clock: C
     later = QueuedWork(queue, lambda: datetime(2100, 1, 1, tzinfo=UTC), clock.monotonic)
     receive(later)
 
-    assert later.oldest > 1e9
+    assert later.oldest_s > 1e9

@@ -22,7 +22,7 @@ from watcher.policy import routing
 from watcher.store import open_store
 from watcher.store.base import Look
 from watcher.store.memory import MemoryStore
-from watcher.web.readiness import FRESH, STALE, Answer, Readiness
+from watcher.web.readiness import CHECK_INTERVAL_S, CHECK_TIMEOUT_S, Answer, Readiness
 
 
 class Queue:
@@ -76,7 +76,7 @@ def test_they_are_asked_again_only_when_the_answer_is_not_fresh_any_more(
     assert queue.asked == 1
 
     queue.refuses = True
-    clock.turn(FRESH)
+    clock.turn(CHECK_INTERVAL_S)
     assert readiness.answer().problems == ("sqs:GetQueueAttributes did not answer",)
     assert queue.asked == 2
 
@@ -85,7 +85,7 @@ def test_it_is_ready_again_when_they_answer_again(readiness: Readiness, clock: C
     queue.refuses = True
     assert not readiness.answer().ready
     queue.refuses = False
-    clock.turn(FRESH)
+    clock.turn(CHECK_INTERVAL_S)
     assert readiness.answer().ready
 
 
@@ -95,14 +95,14 @@ def test_whoever_asks_while_another_waits_gets_the_last_answer_and_later_none(
     readiness.answer()
     queue.asking.clear()
     queue.hangs = True
-    clock.turn(FRESH)
+    clock.turn(CHECK_INTERVAL_S)
     hanging = threading.Thread(target=readiness.answer)
     hanging.start()
     assert queue.asking.wait(WAIT_LIMIT_S)
 
     assert readiness.answer().ready
-    clock.turn(STALE)
-    assert readiness.answer().problems == (f"store and queue have not answered for {STALE:.0f} s",)
+    clock.turn(CHECK_TIMEOUT_S)
+    assert readiness.answer().problems == (f"store and queue have not answered for {CHECK_TIMEOUT_S:.0f} s",)
 
     queue.released.set()
     hanging.join()
@@ -115,7 +115,7 @@ def test_of_two_who_ask_after_a_long_silence_neither_hears_that_nobody_answers(
     readiness.answer()
     queue.asking.clear()
     queue.hangs = True
-    clock.turn(10 * STALE)
+    clock.turn(10 * CHECK_TIMEOUT_S)
     first = threading.Thread(target=readiness.answer)
     first.start()
     assert queue.asking.wait(WAIT_LIMIT_S)
@@ -149,7 +149,7 @@ def test_a_store_that_cannot_be_read_is_a_problem_with_a_sentence(tmp_path: Path
 
     with closing(sqlite3.connect(file)) as connection:
         connection.execute("DROP TABLE deliveries")
-    clock.turn(FRESH)
+    clock.turn(CHECK_INTERVAL_S)
 
     (problem,) = readiness.answer().problems
     assert str(file) in problem

@@ -14,11 +14,10 @@ from typing import Any
 import pytest
 from apscheduler.schedulers.background import BackgroundScheduler
 
+from tests.waiting import WAIT_LIMIT_S
 from watcher.daemon.schedule import Schedule
 
 INTERVAL_S = 0.05
-PATIENCE_S = 10.0
-"""Only bounds how long a failure takes."""
 
 
 class TurnedByHand:
@@ -46,7 +45,7 @@ class Pass:
 
     def __call__(self) -> None:
         self.begun.release()
-        assert self.may_end.acquire(timeout=PATIENCE_S)
+        assert self.may_end.acquire(timeout=WAIT_LIMIT_S)
 
 
 @contextmanager
@@ -60,7 +59,7 @@ def running(scheduler: Any, work: Callable[[], None]) -> Iterator[Schedule]:
         yield schedule
     finally:
         schedule.close()
-        thread.join(PATIENCE_S)
+        thread.join(WAIT_LIMIT_S)
     assert not thread.is_alive()
 
 
@@ -69,7 +68,7 @@ def test_the_first_pass_begins_at_once_and_each_further_one_at_a_tick():
     one_pass.may_end.release(2)
 
     with running(scheduler, one_pass):
-        assert one_pass.begun.acquire(timeout=PATIENCE_S)
+        assert one_pass.begun.acquire(timeout=WAIT_LIMIT_S)
         assert not one_pass.begun.acquire(timeout=2 * INTERVAL_S)
         tick_until_begun(scheduler, one_pass)
 
@@ -78,7 +77,7 @@ def test_ticks_during_a_pass_are_skipped_and_the_next_one_after_it_starts_a_pass
     scheduler, one_pass = TurnedByHand(), Pass()
 
     with running(scheduler, one_pass):
-        assert one_pass.begun.acquire(timeout=PATIENCE_S)
+        assert one_pass.begun.acquire(timeout=WAIT_LIMIT_S)
         for _ in range(3):
             scheduler.tick()
         one_pass.may_end.release(2)
@@ -88,7 +87,7 @@ def test_ticks_during_a_pass_are_skipped_and_the_next_one_after_it_starts_a_pass
 
 def tick_until_begun(scheduler: TurnedByHand, one_pass: Pass) -> None:
     """More than one tick is needed only if the thread of the pass before it is slow to end its turn."""
-    until = time.monotonic() + PATIENCE_S
+    until = time.monotonic() + WAIT_LIMIT_S
     while not one_pass.begun.acquire(timeout=INTERVAL_S):
         assert time.monotonic() < until
         scheduler.tick()
@@ -108,7 +107,7 @@ def test_passes_longer_than_the_interval_follow_each_other_and_apscheduler_has_n
         time.sleep(3 * INTERVAL_S)
 
     with running(BackgroundScheduler(timezone=UTC), long_pass):
-        assert several.wait(PATIENCE_S)
+        assert several.wait(WAIT_LIMIT_S)
 
     assert [record.getMessage() for record in caplog.records] == []
     gaps = [after - before for before, after in pairwise(started)]
@@ -126,7 +125,7 @@ def test_passes_shorter_than_the_interval_come_once_an_interval():
 
     begin = time.monotonic()
     with running(BackgroundScheduler(timezone=UTC), short_pass):
-        assert several.wait(PATIENCE_S)
+        assert several.wait(WAIT_LIMIT_S)
 
     # However late a busy machine is, the fifth pass needs the fifth tick, which is four intervals after the
     # first. APScheduler goes by another clock than this test, hence the hundredth of a second.
@@ -137,7 +136,7 @@ def test_a_schedule_that_closes_lets_the_pass_under_way_end_and_starts_no_other(
     scheduler, one_pass = TurnedByHand(), Pass()
 
     with running(scheduler, one_pass) as schedule:
-        assert one_pass.begun.acquire(timeout=PATIENCE_S)
+        assert one_pass.begun.acquire(timeout=WAIT_LIMIT_S)
         schedule.close()
         one_pass.may_end.release(2)
 

@@ -25,9 +25,9 @@ from watcher.policy import routing
 from watcher.store.base import Look
 from watcher.store.memory import MemoryStore
 from watcher.web.application import application
-from watcher.web.gauges import Momentary
+from watcher.web.gauges import Gauges
 from watcher.web.loops import Loops
-from watcher.web.readiness import FRESH, Readiness
+from watcher.web.readiness import CHECK_INTERVAL_S, Readiness
 from watcher.web.server import Server
 from watcher.web.status_page import StatusPage
 
@@ -44,7 +44,7 @@ class Daemon:
         self.refused = False
         self.readiness = Readiness(self.store, self.depth, lambda: NOON, self.clock.monotonic)
         self.instruments = Instruments()
-        self.instruments.registry.register(Momentary(self.loops, self.readiness, None))
+        self.instruments.registry.register(Gauges(self.loops, self.readiness, None))
         page = StatusPage(
             store=self.store,
             url="sqlite:///watcher.db",
@@ -108,7 +108,7 @@ def test_it_is_alive_while_every_loop_turns(daemon: Daemon, client: httpx.Client
 
     answer = client.get("/healthz")
 
-    assert (answer.status_code, answer.text) == (200, "every loop turns\n")
+    assert (answer.status_code, answer.text) == (200, "every loop runs\n")
 
 
 def test_a_loop_that_hangs_is_named_with_how_long_and_one_that_turns_is_not(
@@ -147,7 +147,7 @@ def test_it_is_ready_while_store_and_queue_answer_and_says_which_does_not(
     assert client.get("/readyz").status_code == 200
 
     daemon.refused = True
-    daemon.clock.turn(FRESH)
+    daemon.clock.turn(CHECK_INTERVAL_S)
 
     answer = client.get("/readyz")
     assert (answer.status_code, answer.text) == (503, "sqs:GetQueueAttributes did not answer\n")
@@ -209,7 +209,7 @@ def test_the_page_shows_jobs_findings_and_where_they_were_told(daemon: Daemon, c
 
 def test_the_page_says_which_loop_hangs(daemon: Daemon, client: httpx.Client):
     daemon.loops.add("receive", 300)
-    assert "all 1 turn" in client.get("/").text
+    assert "all 1 run" in client.get("/").text
 
     daemon.clock.turn(600)
 
@@ -233,7 +233,7 @@ def test_however_often_it_is_asked_for_the_store_is_read_once_in_a_while(
     daemon.find("churn")
 
     assert "churn" not in client.get("/").text
-    daemon.clock.turn(FRESH)
+    daemon.clock.turn(CHECK_INTERVAL_S)
     assert "churn" in client.get("/").text
 
 

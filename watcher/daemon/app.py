@@ -53,14 +53,13 @@ from watcher.delivery.stop import Stopper
 from watcher.jobs.pipeline import Pipeline
 from watcher.jobs.queued_work import QueuedWork
 from watcher.jobs.reconcile import Reconciler
-from watcher.jobs.work import LookAgain, Work
+from watcher.jobs.work import LocalWork, Work
 from watcher.logs.evaluation_log import EvaluationLog
 from watcher.logs.listener import Listener
 from watcher.logs.streams import JobLogs
 from watcher.model import Finding, JobSnapshot
-from watcher.web.gauges import Momentary
-from watcher.web.heartbeat import EVERY as HEARTBEAT_INTERVAL_S
-from watcher.web.heartbeat import Heartbeat
+from watcher.web.gauges import Gauges
+from watcher.web.heartbeat import HEARTBEAT_INTERVAL_S, Heartbeat
 from watcher.web.loops import Loops
 from watcher.web.readiness import Readiness
 
@@ -107,7 +106,7 @@ class App:
         self.store, self.accounts, self.instruments = shared.store, shared.accounts, shared.instruments
         self.stopping = shared.stopping
         self.queued = _queued_work(shared) if config.watch.queue_url and not (arns or once) else None
-        self.work: Work = self.queued or LookAgain()
+        self.work: Work = self.queued or LocalWork()
         logs_of = cache(JobLogs)  # evidence is read from the streams that the listener has found
         self.outbox = _outbox(shared, logs_of)
         self.pipeline = _pipeline(shared, self._committed)
@@ -120,7 +119,7 @@ class App:
         self.threads = Threads(self.loops, self.stopping, self.stop)
         depth = self.queued.queue.depth if self.queued else None
         self.readiness = Readiness(self.store, depth, utc_now, time.monotonic)
-        self.instruments.registry.register(Momentary(self.loops, self.readiness, self.queued))
+        self.instruments.registry.register(Gauges(self.loops, self.readiness, self.queued))
         self.server: Server | None = None
         self.drained = True
 
@@ -153,7 +152,7 @@ class App:
 
     def run_once(self) -> bool:
         """One pass over everything, deliveries included; False if AWS refused it or something is left."""
-        assert isinstance(self.work, LookAgain)  # noqa: S101 - `once`: there is no queue
+        assert isinstance(self.work, LocalWork)  # noqa: S101 - `once`: there is no queue
         single_pass = SinglePass(
             reconciler=self.reconciler,
             work=self.work,
@@ -246,7 +245,7 @@ class App:
 
 def _queued_work(shared: Shared) -> QueuedWork:
     queue = Queue(shared.accounts.home, shared.config.watch.queue_url)
-    return QueuedWork(queue, utc_now, time.monotonic, held=ceil(shared.lease_s))
+    return QueuedWork(queue, utc_now, time.monotonic, visibility_timeout_s=ceil(shared.lease_s))
 
 
 def _queue_consumer(shared: Shared, queued: QueuedWork) -> QueueConsumer:

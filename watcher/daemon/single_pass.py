@@ -11,7 +11,7 @@ from watcher.daemon.evaluation_worker import EvaluationWorker
 from watcher.daemon.expected_errors import expected_errors
 from watcher.delivery.outbox import Outbox
 from watcher.jobs.reconcile import Reconciler
-from watcher.jobs.work import LookAgain
+from watcher.jobs.work import LocalWork
 
 DELIVERY_TIMEOUT_S = 60.0
 """How long destinations and stops have to settle."""
@@ -20,7 +20,7 @@ DELIVERY_TIMEOUT_S = 60.0
 @dataclass(frozen=True, slots=True)
 class SinglePass:
     reconciler: Reconciler
-    work: LookAgain
+    work: LocalWork
     evaluations: EvaluationWorker
     outbox: Outbox
     refused: RefusedCalls

@@ -1,7 +1,7 @@
-"""What EventBridge says of SageMaker's jobs, as hints: which training job to look at again. Pure.
+"""Reads from an event of EventBridge which training job to look at. Pure.
 
-Nothing else is taken from an event. SageMaker sends several for one change, they come late and out of
-order, and the documented one may lack the rule statuses; the job itself is always read anew.
+Nothing else is taken from it. SageMaker sends several events for one change, late and out of order, and
+without the statuses of rules. The job itself is always read again.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ PROCESSING_JOB = "SageMaker Processing Job State Change"
 
 
 class Unreadable(ValueError):
-    """A body that no sender of ours writes."""
+    """The body of a message that none of our senders writes."""
 
 
 def hint(body: str) -> str | None:
-    """The ARN of the training job that a message is about; None where it is about something else.
+    """The ARN of the training job that a message is about; None if it is about something else.
 
-    Takes an event as EventBridge puts it on a queue, the same in an SNS envelope, and what `look_again`
-    writes. A processing job that evaluates a rule names its training job. Raises `Unreadable`.
+    Reads an event as EventBridge sends it to a queue, the same in an SNS envelope, and what `look_again`
+    writes. The event of a rule's processing job contains the ARN of its training job. Raises `Unreadable`.
     """
     document = _parsed(body)
     if document.get("Type") == "Notification" and isinstance(document.get("Message"), str):
@@ -37,12 +37,12 @@ def hint(body: str) -> str | None:
     if arn is None:
         return None
     if not (isinstance(arn, str) and TRAINING_JOB_ARN.fullmatch(arn)):
-        raise Unreadable(f"{arn!r} is no training job's ARN")
+        raise Unreadable(f"{arn!r} is not the ARN of a training job")
     return arn
 
 
 def look_again(arn: str) -> str:
-    """The body by which one replica asks whichever comes first to look at a job."""
+    """The body of a message that asks any of the processes to look at a job."""
     return json.dumps({"look_again": arn})
 
 
@@ -50,7 +50,7 @@ def _parsed(body: str) -> dict[str, Any]:
     try:
         document = json.loads(body)
     except ValueError as error:
-        raise Unreadable(f"no JSON: {error}") from error
+        raise Unreadable(f"not JSON: {error}") from error
     if not isinstance(document, dict):
-        raise Unreadable("no JSON object")
+        raise Unreadable("not a JSON object")
     return document

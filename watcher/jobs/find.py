@@ -1,4 +1,4 @@
-"""Training jobs that a person names on the command line."""
+"""Finds training jobs by the names or ARNs that a command is given."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from watcher.model import JobSnapshot
 
 
 def find_job(accounts: Accounts, name: str) -> JobSnapshot:
-    """A name, which is looked for in every account and region, or an ARN.
+    """The job of this name or ARN. A name is looked for in every account and region.
 
-    Raises `UsageError` where there is no such job, or more than one, and `AwsError`.
+    Raises `UsageError` if there is no such job or more than one, and `AwsError`.
     """
     if is_arn(name):
         return _by_arn(accounts, name)
@@ -31,16 +31,17 @@ def find_job(accounts: Accounts, name: str) -> JobSnapshot:
             where = ", ".join(place.name for place in accounts.places)
             raise UsageError(f"there is no training job {name} in {where}: check the name and the region")
         case _:
-            raise UsageError(f"several are named {name}: say which, {' or '.join(job.arn for job in found)}")
+            arns = " or ".join(job.arn for job in found)
+            raise UsageError(f"several training jobs are named {name}: give the ARN, {arns}")
 
 
 def _by_arn(accounts: Accounts, arn: str) -> JobSnapshot:
     if not TRAINING_JOB_ARN.fullmatch(arn):
-        raise UsageError(f"there is no training job {arn}: this is no training job's ARN")
+        raise UsageError(f"there is no training job {arn}: this is not the ARN of a training job")
     try:
         job = TrainingJobs(accounts.of(arn)).describe(job_name(arn))
     except NotFound as error:
-        raise UsageError(f"there is no training job {arn}: check it") from error
+        raise UsageError(f"there is no training job {arn}: check the ARN") from error
     if job.arn != arn:
         raise UsageError(
             f"{arn} is not in this account and region: here it is {job.arn}. "
@@ -50,5 +51,5 @@ def _by_arn(accounts: Accounts, arn: str) -> JobSnapshot:
 
 
 def find_jobs(accounts: Accounts, names: Sequence[str]) -> list[JobSnapshot]:
-    """Each once. A mistake in one of the names finds none, so that a typo does nothing at all."""
+    """The jobs of these names or ARNs, each once. Raises as `find_job` does, if any of them is wrong."""
     return [find_job(accounts, name) for name in dict.fromkeys(names)]

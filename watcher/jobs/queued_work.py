@@ -1,7 +1,7 @@
-"""The jobs that wait to be looked at again, when several processes share the work through SQS.
+"""The queue of jobs to look at, when several processes share the work through SQS.
 
-A message is deleted when its job was handled and what that found is stored, never before: a replica that
-dies gives its messages back by the queue's visibility timeout, and what nobody can handle ends in the
+A message is deleted only after its job was handled and the findings are stored. If a process dies, the
+visibility timeout gives its messages to the others. A message that no process can handle ends in the
 dead-letter queue.
 """
 
@@ -19,32 +19,32 @@ import structlog
 from watcher.aws.queue import BATCH, LONG_POLL, Queue, QueueMessage
 from watcher.errors import AwsError
 from watcher.jobs import events
-from watcher.jobs.work import PATIENCE, LookAgain, Urgency
+from watcher.jobs.work import TAKE_TIMEOUT_S, LocalWork, Urgency
 
 log = structlog.get_logger(__name__)
 
-HELD = 60
-"""Seconds for which a message is kept from the others; extended for as long as its job is not handled."""
-KEEP_EVERY = 1.0
-"""Seconds between two rounds of deleting, sending and extending."""
-MOST_HELD = 200
-"""Jobs that this process keeps waiting: what it cannot get to soon is better left to others."""
-FIRST_PAUSE, LONGEST_PAUSE = 15, 900
-"""Seconds until a message whose job could not be handled comes again: doubled with each time, so that an
-hour's outage at SageMaker fills no dead-letter queue."""
+VISIBILITY_TIMEOUT_S = 60
+"""Other processes do not see a message for this long. `keep` extends it until the job is handled."""
+KEEP_INTERVAL_S = 1.0
+"""Time between two rounds of `keep`."""
+MAX_WAITING_JOBS = 200
+"""A process with so many jobs waiting receives no more: others may get to them sooner."""
+FIRST_RETRY_DELAY_S, MAX_RETRY_DELAY_S = 15, 900
+"""When a message whose job could not be handled becomes visible again. Doubles with each attempt, so that an
+outage of an hour does not fill the dead-letter queue."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Held:
     message: QueueMessage
     until: float
-    """On the monotonic clock."""
+    """When its visibility timeout ends, on the monotonic clock."""
 
 
 class QueuedWork:
-    """A `work.Work` in front of an SQS queue. `receive` and `keep` are loops, to be run by threads.
+    """A `work.Work` in front of an SQS queue. Threads call `receive` and `keep` again and again.
 
-    Messages about one job that come together are one look at it.
+    Several messages about one job that wait here lead to one look at it.
     """
 
     def __init__(
@@ -52,14 +52,14 @@ class QueuedWork:
         queue: Queue,
         clock: Callable[[], datetime],
         monotonic: Callable[[], float],
-        pause: Callable[[int], int] | None = None,
-        held: int = HELD,
+        retry_delay: Callable[[int], int] | None = None,
+        visibility_timeout_s: int = VISIBILITY_TIMEOUT_S,
     ) -> None:
         self.queue = queue
         self._clock, self._monotonic = clock, monotonic
-        self._pause = pause or pause_after
-        self._hold_for = held
-        self._local = LookAgain()
+        self._retry_delay = retry_delay or retry_delay_s
+        self._visibility_timeout_s = visibility_timeout_s
+        self._local = LocalWork()
         self._lock = threading.Lock()
         self._waiting: defaultdict[str, list[_Held]] = defaultdict(list)
         self._handling: dict[str, list[_Held]] = {}
@@ -69,13 +69,13 @@ class QueuedWork:
         self._room = threading.Event()
         self._room.set()
         self._something_to_settle = threading.Event()
-        self.oldest = 0.0
-        """Age in seconds of the oldest message of the last receive; 0 where that brought none."""
+        self.oldest_s = 0.0
+        """Age in seconds of the oldest message of the last receive; 0 if that brought none."""
 
     # -- work.Work --------------------------------------------------------------------------------
 
-    def put(self, arn: str, urgency: Urgency) -> None:  # noqa: ARG002 - a queue has no urgency
-        """Ask whichever replica comes first to look at this job."""
+    def put(self, arn: str, urgency: Urgency) -> None:  # noqa: ARG002 - SQS has no priorities
+        """Send a message that asks for a look at this job. Any process may receive it."""
         with self._lock:
             self._to_send[events.look_again(arn)] = None
             full = len(self._to_send) >= BATCH
@@ -86,8 +86,8 @@ class QueuedWork:
     def closed(self) -> bool:
         return self._local.closed
 
-    def take(self, patience: float = PATIENCE) -> str | None:
-        arn = self._local.take(patience)
+    def take(self, timeout_s: float = TAKE_TIMEOUT_S) -> str | None:
+        arn = self._local.take(timeout_s)
         if arn is not None:
             with self._lock:
                 self._handling[arn] = self._waiting.pop(arn, [])
@@ -102,46 +102,47 @@ class QueuedWork:
             self._something_to_settle.set()
 
     def failed(self, arn: str) -> None:
-        """It could not be handled: its messages come again, here or elsewhere, after a pause."""
+        """The job could not be handled now. Its messages become visible again after a delay."""
         with self._lock:
             held = self._handling.pop(arn, [])
         self._finished(arn)
         for each in held:
-            with suppress(AwsError):  # then they come when their visibility timeout ends
-                self.queue.hold([each.message.receipt], self._pause(each.message.receives))
+            with suppress(AwsError):  # then they become visible when their visibility timeout ends
+                self.queue.hold([each.message.receipt], self._retry_delay(each.message.receives))
 
     def waiting(self) -> int:
         return self._local.waiting()
 
     def close(self) -> None:
-        """Take nothing more, and give back what nobody has begun with."""
+        """Receive no more, and hand out no more jobs."""
         self._closed.set()
         self._room.set()
         self._something_to_settle.set()
         self._local.close()
 
-    # -- loops ------------------------------------------------------------------------------------
+    # -- called by threads ------------------------------------------------------------------------
 
     def receive(self, wait: int = LONG_POLL) -> None:
-        """Receive once, for at most `wait` seconds; returns at once where enough is waiting here."""
+        """Receive once, waiting at most `wait` seconds. Receives nothing while `MAX_WAITING_JOBS` wait."""
         if not self._room.wait(1.0) or self._closed.is_set():
             return
         messages = self.queue.receive(wait)
         now = self._clock()
-        self.oldest = max(((now - message.sent_at).total_seconds() for message in messages), default=0.0)
+        self.oldest_s = max(((now - message.sent_at).total_seconds() for message in messages), default=0.0)
         for message in messages:
             self._accept(message)
         if self._closed.is_set():
             self.give_back()
 
     def keep(self) -> None:
-        """Delete what was handled, send what was put, and hold on to what waits; once, after a moment."""
-        self._something_to_settle.wait(KEEP_EVERY)
+        """One round, after at most `KEEP_INTERVAL_S`: `settle`, then extend the messages that are held."""
+        self._something_to_settle.wait(KEEP_INTERVAL_S)
         self._something_to_settle.clear()
         self.settle()
         self._extend()
 
     def settle(self) -> None:
+        """Delete the messages of handled jobs, and send those that `put` has asked for."""
         with self._lock:
             deletable, self._to_delete = self._to_delete, []
             sendable, self._to_send = list(self._to_send), {}
@@ -149,13 +150,13 @@ class QueuedWork:
             self.queue.delete(deletable)
             deletable = []
             sendable = self.queue.send(sendable)
-        finally:  # what was not done is done in the next round
+        finally:  # the next round does what is left
             with self._lock:
                 self._to_delete += deletable
                 self._to_send |= dict.fromkeys(sendable)
 
     def give_back(self) -> None:
-        """What waits here, and was not begun with, is visible to the others at once."""
+        """Make the messages of jobs that only wait here visible to other processes at once."""
         with self._lock:
             receipts = [held.message.receipt for each in self._waiting.values() for held in each]
             self._waiting.clear()
@@ -173,34 +174,33 @@ class QueuedWork:
             if arn is None:
                 self._to_delete.append(message.receipt)
                 return
-            # The queue's own timeout is not known here; the first round of `keep` sets ours.
+            # The queue's own timeout is not known here, so the first round of `keep` sets ours.
             self._waiting[arn].append(_Held(message, self._monotonic()))
-            if len(self._waiting) >= MOST_HELD:
+            if len(self._waiting) >= MAX_WAITING_JOBS:
                 self._room.clear()
         self._local.put(arn, Urgency.DUE)
 
     def _finished(self, arn: str) -> None:
         self._local.done(arn)
         with self._lock:
-            if len(self._waiting) < MOST_HELD:
+            if len(self._waiting) < MAX_WAITING_JOBS:
                 self._room.set()
 
     def _extend(self) -> None:
         now = self._monotonic()
+        timeout = self._visibility_timeout_s
+        extended: list[str] = []
         with self._lock:
-            due = []
             for jobs in (self._waiting, self._handling):
                 for arn, held in jobs.items():
-                    due += [each.message.receipt for each in held if each.until - now < self._hold_for / 2]
+                    ending = [each for each in held if each.until - now < timeout / 2]
+                    extended += [each.message.receipt for each in ending]
                     jobs[arn] = [
-                        each
-                        if each.until - now >= self._hold_for / 2
-                        else _Held(each.message, now + self._hold_for)
-                        for each in held
+                        _Held(each.message, now + timeout) if each in ending else each for each in held
                     ]
-        self.queue.hold(due, self._hold_for)
+        self.queue.hold(extended, timeout)
 
 
-def pause_after(receives: int) -> int:
-    """Seconds until a message comes again that was received so often, and could not be handled."""
-    return int(min(FIRST_PAUSE * 2 ** min(receives - 1, 10), LONGEST_PAUSE))
+def retry_delay_s(receives: int) -> int:
+    """Seconds until a message becomes visible again that could not be handled `receives` times."""
+    return int(min(FIRST_RETRY_DELAY_S * 2 ** min(receives - 1, 10), MAX_RETRY_DELAY_S))

@@ -1,4 +1,4 @@
-"""The jobs that wait to be looked at again: what any such queue does, and the one for a single process."""
+"""The queue of jobs to look at: the protocol, and the queue of a single process."""
 
 from __future__ import annotations
 
@@ -8,16 +8,18 @@ from collections.abc import Callable
 from enum import IntEnum
 from typing import Protocol
 
-PATIENCE = 30.0
-"""Seconds that a worker waits for a job before it turns: one that waits can be told from one that hangs."""
+TAKE_TIMEOUT_S = 30.0
+"""A worker waits no longer for a job before its next turn, so that `/healthz` can tell it from one that
+hangs."""
 
 
 class Urgency(IntEnum):
-    """What is looked at first."""
+    """Lower values are looked at first."""
 
     ENDED = 0
-    """Gone from the jobs in progress, or followed after its end: an outcome may be waiting."""
+    """The job or one of its rules may just have ended."""
     DUE = 1
+    """Time for its regular look."""
 
 
 class Work(Protocol):
@@ -32,36 +34,38 @@ class Work(Protocol):
     @property
     def closed(self) -> bool: ...
 
-    def take(self, patience: float = PATIENCE) -> str | None:
-        """Wait for the next job; None where `patience` seconds brought none, or the queue is closed. Call
-        `done` or `failed` afterwards."""
+    def take(self, timeout_s: float = TAKE_TIMEOUT_S) -> str | None:
+        """Wait for the next job; None after `timeout_s` without one, or once the queue is closed.
+
+        Call `done` or `failed` afterwards.
+        """
         ...
 
     def done(self, arn: str) -> None:
-        """It was handled, and what that found is stored."""
+        """The job was handled, and the findings are stored."""
         ...
 
     def failed(self, arn: str) -> None:
-        """It could not be handled now."""
+        """The job could not be handled now."""
         ...
 
     def waiting(self) -> int:
-        """How many jobs wait in this process."""
+        """Number of jobs that wait in this process."""
         ...
 
     def close(self) -> None: ...
 
 
-class LookAgain:
-    """All of the work is in this process.
+class LocalWork:
+    """The queue of a process that does all of the work itself.
 
-    A job waits in it once however often it is put. One that failed is put again by the next pass.
+    A job waits in it once, however often it is put. One that failed is put again by the next pass.
     """
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
         self._ready = threading.Condition(self._lock)
-        """One more can be taken: wakes one worker."""
+        """Wakes one worker when another job can be taken."""
         self._settled = threading.Condition(self._lock)
         self._heap: list[tuple[Urgency, int, str]] = []
         self._waiting: dict[str, Urgency] = {}
@@ -82,9 +86,9 @@ class LookAgain:
     def closed(self) -> bool:
         return self._closed
 
-    def take(self, patience: float = PATIENCE) -> str | None:
+    def take(self, timeout_s: float = TAKE_TIMEOUT_S) -> str | None:
         with self._ready:
-            found = self._ready.wait_for(lambda: self._closed or self._next(), patience)
+            found = self._ready.wait_for(lambda: self._closed or self._next(), timeout_s)
             if not isinstance(found, str):
                 return None
             self._busy.add(found)
@@ -93,7 +97,7 @@ class LookAgain:
     def done(self, arn: str) -> None:
         with self._lock:
             self._busy.discard(arn)
-            if arn in self._waiting:  # whoever was woken for it could not have it
+            if arn in self._waiting:  # the worker that `put` woke for it could not take it
                 self._ready.notify()
             self._settled.notify_all()
 
@@ -105,7 +109,7 @@ class LookAgain:
             return len(self._waiting)
 
     def wait_until_empty(self, stop: Callable[[], bool], interval: float = 0.2) -> None:
-        """Return when nothing waits and nothing is being handled, or when `stop` says so."""
+        """Return when no job waits or is being handled, or when `stop` returns True."""
         with self._settled:
             while (self._waiting or self._busy) and not self._closed and not stop():
                 self._settled.wait(interval)
@@ -123,7 +127,7 @@ class LookAgain:
             entry = heapq.heappop(self._heap)
             urgency, _, arn = entry
             if self._waiting.get(arn) != urgency:
-                continue  # it was put again with more urgency, and that entry has been taken
+                continue  # an entry with more urgency has been taken already
             if arn in self._busy:
                 held_back.append(entry)
                 continue
@@ -135,7 +139,7 @@ class LookAgain:
 
 
 class Pace:
-    """Lets calls through at a steady rate, so that a sweep never uses up an API's quota."""
+    """Spaces calls evenly, so that a pass over many jobs does not use up an API's quota."""
 
     def __init__(
         self, per_second: float, clock: Callable[[], float], wait: Callable[[float], object]
@@ -147,7 +151,7 @@ class Pace:
         self._next = 0.0
 
     def keep(self) -> None:
-        """Return when the next call is due."""
+        """Wait until the next call may be made."""
         with self._lock:
             now = self._clock()
             due = max(self._next, now)

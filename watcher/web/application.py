@@ -1,11 +1,11 @@
-"""What is answered at which path.
+"""The paths that the daemon serves.
 
-    /          what Watcher knows, for people
-    /healthz   200 while every loop turns: else whoever runs the process should start it anew
-    /readyz    200 while store and queue answer
+    /          the status page
+    /healthz   200 while every loop runs; else the process should be restarted
+    /readyz    200 while store and queue are reachable
     /metrics   for Prometheus
 
-`/healthz` says nothing of store and queue: a new process would not reach them either.
+`/healthz` ignores store and queue, since a restart would not make them reachable.
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ SECURE = {
 def application(
     loops: Loops, readiness: Readiness, registry: CollectorRegistry, status_page: Callable[[], str]
 ) -> Starlette:
-    # Plain functions, which may have to wait, are run in threads by Starlette; /healthz waits for nobody.
+    # Starlette runs plain functions, which may have to wait, in threads. /healthz never waits.
 
     async def healthz(_: Request) -> Response:
         late = loops.late()
         lines = [f"{lag} (at most {lag.bound:.0f})" for lag in late]
-        return _answer(lines or ["every loop turns"], well=not late)
+        return _answer(lines or ["every loop runs"], well=not late)
 
     def readyz(_: Request) -> Response:
         problems = readiness.answer().problems
-        return _answer(problems or ["store and queue answer"], well=not problems)
+        return _answer(problems or ["store and queue are reachable"], well=not problems)
 
     def metrics(request: Request) -> Response:
         encode, content_type = choose_encoder(request.headers.get("Accept", ""))

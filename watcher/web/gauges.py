@@ -1,4 +1,4 @@
-"""What Prometheus is told of the moment in which it asks: loops, queue, and what is to be delivered."""
+"""Prometheus gauges that are read at the moment of the scrape: loops, queue, due deliveries."""
 
 from __future__ import annotations
 
@@ -12,37 +12,29 @@ from watcher.web.loops import Loops
 from watcher.web.readiness import Readiness
 
 
-class Momentary(Collector):
-    """Of what does not answer there is no sample."""
+class Gauges(Collector):
+    """Has no sample of a store or queue that is not reachable."""
 
     def __init__(self, loops: Loops, readiness: Readiness, queued: QueuedWork | None) -> None:
         self._loops, self._readiness, self._queued = loops, readiness, queued
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        lag = GaugeMetricFamily(
-            "watcher_loop_lag_seconds", "Since a loop of the daemon turned last.", labels=["loop"]
-        )
-        bound = GaugeMetricFamily(
-            "watcher_loop_bound_seconds",
-            "What its longest turn may take before it counts as hanging.",
-            labels=["loop"],
-        )
-        for one in self._loops.lags():
-            lag.add_metric([one.loop], one.seconds)
-            bound.add_metric([one.loop], one.bound)
-        yield from (lag, bound)
+        yield from self._loop_gauges()
         answer = self._readiness.answer()
-        yield GaugeMetricFamily("watcher_ready", "Whether store and queue answer.", value=float(answer.ready))
+        yield GaugeMetricFamily(
+            "watcher_ready", "1 while store and queue are reachable, else 0.", value=float(answer.ready)
+        )
         if answer.overdue is not None:
             yield GaugeMetricFamily(
                 "watcher_delivery_overdue_seconds",
-                "For how long the delivery that is due next has been waiting, whichever process takes it.",
+                "How long the next delivery has been due, whichever process makes it; 0 if none is due.",
                 value=answer.overdue,
             )
         if answer.queue:
             messages = GaugeMetricFamily(
                 "watcher_queue_messages",
-                "SQS's approximate counts: waiting, in flight, or dead (in the dead-letter queue).",
+                "Messages in the SQS queue (waiting, in flight) and in its dead-letter queue (dead), "
+                "as SQS estimates them.",
                 labels=["state"],
             )
             messages.add_metric(["waiting"], answer.queue.waiting)
@@ -53,6 +45,20 @@ class Momentary(Collector):
         if self._queued:
             yield GaugeMetricFamily(
                 "watcher_queue_oldest_message_age_seconds",
-                "Of the oldest message that this process received last; 0 where there was none.",
-                value=self._queued.oldest,
+                "Age of the oldest message in this process's last receive; 0 if it brought none.",
+                value=self._queued.oldest_s,
             )
+
+    def _loop_gauges(self) -> Iterator[GaugeMetricFamily]:
+        lag = GaugeMetricFamily(
+            "watcher_loop_lag_seconds", "Time since the last turn of a loop.", labels=["loop"]
+        )
+        bound = GaugeMetricFamily(
+            "watcher_loop_bound_seconds",
+            "Longest time between two turns before a loop counts as hanging.",
+            labels=["loop"],
+        )
+        for one in self._loops.lags():
+            lag.add_metric([one.loop], one.seconds)
+            bound.add_metric([one.loop], one.bound)
+        yield from (lag, bound)

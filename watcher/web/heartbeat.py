@@ -1,5 +1,4 @@
-"""A dead man's switch: an address is told that all is well, and whoever keeps it raises the alarm when that
-ends."""
+"""Requests an address while all is well, so that a dead man's switch raises an alarm when that stops."""
 
 from __future__ import annotations
 
@@ -10,43 +9,37 @@ from watcher.web.readiness import Readiness
 
 log = structlog.get_logger(__name__)
 
-EVERY = 60.0
-"""Seconds between two beats."""
-TIMEOUT = 10.0
+HEARTBEAT_INTERVAL_S = 60.0
+HEARTBEAT_TIMEOUT_S = 10.0
 
 
 class Heartbeat:
-    """`url` may let anybody speak for this daemon, so it is in no log line."""
+    """`url` is a secret, since anyone who knows it can send heartbeats. No log line contains it."""
 
     def __init__(self, url: str, loops: Loops, readiness: Readiness) -> None:
         self._url, self._loops, self._readiness = url, loops, readiness
-        self._refused = False
+        self._failing = False
 
     def beat(self) -> None:
-        """Tell it, where every loop turns, and store and queue answer."""
+        """Request the address, if no loop hangs and store and queue are reachable."""
         if problems := [*map(str, self._loops.late()), *self._readiness.answer().problems]:
             log.error("heartbeat_withheld", problems=problems)
             return
-        import httpx  # not before there is somebody to tell
+        import httpx  # only a daemon with a heartbeat needs it here
 
         try:
-            httpx.get(self._url, timeout=TIMEOUT).raise_for_status()
+            httpx.get(self._url, timeout=HEARTBEAT_TIMEOUT_S).raise_for_status()
+        except httpx.HTTPStatusError as error:  # its text contains the address
+            self._log_failure(f"it answers {error.response.status_code}")
         except httpx.HTTPError as error:
-            self._say(error)
+            self._log_failure(repr(error))
         else:
-            self._refused = False
+            self._failing = False
 
-    def _say(self, error: Exception) -> None:
-        """Once: it is tried again each minute. An HTTPStatusError's own words would tell the address."""
-        from httpx import HTTPStatusError
-
-        if not self._refused:
-            answer = (
-                f"it answers {error.response.status_code}"
-                if isinstance(error, HTTPStatusError)
-                else repr(error)
-            )
+    def _log_failure(self, error: str) -> None:
+        """Once, until a heartbeat succeeds."""
+        if not self._failing:
             log.warning(
-                "heartbeat_not_told", error=answer, consequence="whoever waits for it may raise the alarm"
+                "heartbeat_failed", error=error, consequence="the service behind it may raise an alarm"
             )
-        self._refused = True
+        self._failing = True

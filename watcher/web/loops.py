@@ -1,4 +1,4 @@
-"""Whether every loop of the daemon still turns."""
+"""Tells a loop of the daemon that hangs from one that waits for work."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Lag:
-    """How long ago a loop turned."""
+    """How long ago a loop had its last turn."""
 
     loop: str
     seconds: float
     bound: float
-    """What the longest turn may take, waiting for work included."""
+    """Seconds that a turn may take, waiting for work included."""
 
     def __str__(self) -> str:
         return f"the loop {self.loop} has not turned for {self.seconds:.0f} s"
@@ -34,7 +34,7 @@ class Loops:
         self._bounds: dict[str, float] = {}
 
     def add(self, name: str, bound: float) -> Callable[[], None]:
-        """What this loop has to call in each of its turns, from now on at least every `bound` seconds."""
+        """Register a loop. It calls the returned function in each turn, at least every `bound` seconds."""
 
         def turned() -> None:
             with self._lock:
@@ -51,4 +51,5 @@ class Loops:
         return [Lag(name, now - then, self._bounds[name]) for name, then in turned.items()]
 
     def late(self) -> list[Lag]:
+        """The loops that hang."""
         return [lag for lag in self.lags() if lag.late]

@@ -1,4 +1,4 @@
-"""Whether what the daemon cannot do without answers: its store and its queue."""
+"""Checks that the store and the queue are reachable."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from watcher.aws.queue import Depth
 from watcher.errors import WatcherError
 from watcher.store.base import Store
 
-FRESH = 10.0
-"""Seconds for which an answer is good: however many ask, store and queue are asked no more often."""
-STALE = 60.0
-"""Seconds after which the last answer counts no more: whoever asks for the next one hangs."""
+CHECK_INTERVAL_S = 10.0
+"""Store and queue are asked at most this often, however many requests there are."""
+CHECK_TIMEOUT_S = 60.0
+"""A check that takes longer counts as failed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
     problems: tuple[str, ...] = ()
-    """A sentence for each of the two that does not answer."""
+    """One sentence for each of the two that is not reachable."""
     overdue: float | None = None
-    """Seconds for which the delivery that is due next has waited; None where the store does not answer."""
+    """Seconds for which the next delivery has been due, 0 if none is; None if the store is not reachable."""
     queue: Depth | None = None
-    """None where there is no queue, or it does not answer."""
+    """None if there is no queue, or it is not reachable."""
 
     @property
     def ready(self) -> bool:
@@ -32,7 +32,7 @@ class Answer:
 
 
 class Readiness:
-    """`depth` asks the queue, where there is one. Safe to use from several threads."""
+    """`depth` asks the queue; None if there is none. Safe to use from several threads."""
 
     def __init__(
         self,
@@ -45,12 +45,15 @@ class Readiness:
         self._clock, self._monotonic = clock, monotonic
         self._asking = threading.Lock()
         self._answer = Answer(problems=("store and queue have not answered yet",))
-        self._answered_at = self._asked_at = monotonic() - FRESH
+        self._answered_at = self._asked_at = monotonic() - CHECK_INTERVAL_S
 
     def answer(self) -> Answer:
-        """Asks, unless the last answer is fresh. While another thread asks, that answer is given again."""
+        """The last answer, or a new one if it is older than `CHECK_INTERVAL_S`.
+
+        Only one thread asks for a new one. Until it has it, the others get the last answer.
+        """
         age = self._monotonic() - self._answered_at
-        if age >= FRESH and self._asking.acquire(blocking=False):
+        if age >= CHECK_INTERVAL_S and self._asking.acquire(blocking=False):
             try:
                 self._asked_at = self._monotonic()
                 self._answer = self._ask()
@@ -58,7 +61,7 @@ class Readiness:
             finally:
                 self._asking.release()
         waited = self._monotonic() - self._asked_at
-        if self._asked_at > self._answered_at and waited >= STALE:
+        if self._asked_at > self._answered_at and waited >= CHECK_TIMEOUT_S:
             return Answer(problems=(f"store and queue have not answered for {waited:.0f} s",))
         return self._answer
 

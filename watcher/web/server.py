@@ -1,4 +1,4 @@
-"""Listens for HTTP, and serves it from one thread."""
+"""An HTTP server that runs in one thread."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from watcher.errors import ConfigError
 if TYPE_CHECKING:
     from starlette.applications import Starlette
 
-LONGEST_SHUTDOWN = 2
-"""Seconds in which an answer that is under way may end."""
+SHUTDOWN_TIMEOUT_S = 2
+"""How long a response may take to finish once the server closes."""
 
 
 class Server:
-    """`listen` is HOST:PORT, an IPv6 address in brackets; port 0 takes a free one.
+    """`listen` is HOST:PORT, an IPv6 address in brackets; port 0 picks a free one.
 
-    Raises `ConfigError` where it cannot listen there.
+    Raises `ConfigError` if it cannot listen there.
     """
 
     def __init__(self, listen: str, application: Starlette) -> None:
@@ -32,12 +32,12 @@ class Server:
                 log_config=None,
                 access_log=False,
                 server_header=False,
-                timeout_graceful_shutdown=LONGEST_SHUTDOWN,
+                timeout_graceful_shutdown=SHUTDOWN_TIMEOUT_S,
             )
         )
 
     def run(self) -> None:
-        """Until `close` is called."""
+        """Serve until `close` is called."""
         self._server.run(sockets=[self._socket])
 
     def close(self) -> None:

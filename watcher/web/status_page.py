@@ -1,4 +1,4 @@
-"""What Watcher knows as a page for people: the same as `watcher status`, `jobs` and `findings`."""
+"""The status page: the content of `watcher status`, `jobs` and `findings` as HTML."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from watcher.text import ago, counts, instances, roughly
 from watcher.web.loops import Loops
 from watcher.web.readiness import Readiness
 
-FRESH = 10.0
-"""Seconds for which a page is shown again: making one reads the whole store."""
-MOST_ROWS = 50
-"""The newest; `watcher jobs` and `watcher findings` list all."""
+PAGE_LIFETIME_S = 10.0
+"""A page is served again for this long, since making one reads the whole store."""
+MAX_ROWS = 50
+"""Of each table, newest first; `watcher jobs` and `watcher findings` list all."""
 
 
 class _ReadOnce:
-    """What the store knows at one time, for all that a page shows."""
+    """The store at one moment, read once for all tables of a page."""
 
     def __init__(self, store: Store) -> None:
         self._jobs, self._findings, self._deliveries = store.jobs(), store.findings(), store.deliveries()
@@ -57,12 +57,12 @@ class StatusPage:
         self._clock, self._monotonic = clock, monotonic
         self._making = threading.Lock()
         self._page = ""
-        self._made_at = monotonic() - FRESH
+        self._made_at = monotonic() - PAGE_LIFETIME_S
 
     def __call__(self) -> str:
         """The page as HTML. Raises `StoreError`."""
         with self._making:
-            if self._monotonic() - self._made_at >= FRESH:
+            if self._monotonic() - self._made_at >= PAGE_LIFETIME_S:
                 self._page = self._make()
                 self._made_at = self._monotonic()
             return self._page
@@ -70,17 +70,17 @@ class StatusPage:
     def _make(self) -> str:
         now, known = self._clock(), _ReadOnce(self._store)
         jobs = views.jobs(known)
-        # What is still going on is what people look for; each of the two newest first.
+        # Jobs in progress first, since people look for these. The sort keeps each group newest first.
         jobs.sort(key=lambda job: not job["watching"])
         return self._template.render(
             version=__version__,
             now=now,
             status=views.status(known, self._url),
-            jobs=jobs[:MOST_ROWS],
-            findings=views.findings(known)[:MOST_ROWS],
+            jobs=jobs[:MAX_ROWS],
+            findings=views.findings(known)[:MAX_ROWS],
             lags=self._loops.lags(),
             problems=self._readiness.answer().problems,
-            most_rows=MOST_ROWS,
+            max_rows=MAX_ROWS,
         )
 
     @cached_property
