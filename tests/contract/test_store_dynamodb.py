@@ -44,7 +44,7 @@ def test_the_url_names_the_table(aws_environment: Sandbox) -> None:
 
 
 def test_a_table_that_is_not_there_is_said_to_be_missing(aws_environment: Sandbox) -> None:
-    with pytest.raises(StoreError, match="is not there; create it"):
+    with pytest.raises(StoreError, match="does not exist; create it"):
         open_store("dynamodb://nowhere").watching()
 
 
@@ -52,7 +52,7 @@ def test_the_table_is_looked_for_in_the_configured_region(
     aws_environment: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     create_table(aws_environment, region_name="eu-central-1")
-    with pytest.raises(StoreError, match="is not there"):
+    with pytest.raises(StoreError, match="does not exist"):
         open_store(f"dynamodb://{TABLE}").watching()
     assert open_store(f"dynamodb://{TABLE}", region="eu-central-1").watching() == []
 
@@ -246,6 +246,33 @@ def test_a_job_that_was_changed_since_it_was_read_is_read_again(store: DynamoSto
     assert store.next_evaluation() == after(300), "what the other has written stays"
 
 
+def test_a_late_answer_to_another_thread_does_not_disturb_the_one_that_holds_the_job(
+    store: DynamoStore,
+) -> None:
+    """A thread that only reads gets the job as it was before the last commit, and after the holder has read
+    it again."""
+    store.commit([look("job")])
+    store.hold([arn("job")], "us", NOON, 60)
+    events = store._table._dynamodb.meta.events
+    evaluation = Evaluation(due_at=NOON, reads=Reads.TENSORS)
+
+    def overtake(**_: Any) -> None:
+        events.unregister("after-call.dynamodb.GetItem", overtake)
+        store.commit([look("job", evaluation=evaluation)], "us")
+        store.hold([arn("job")], "us", NOON, 60)
+        store.job(arn("job"))
+
+    events.register("after-call.dynamodb.GetItem", overtake)
+    late = store.job(arn("job"))
+    store.commit([look("job", fingerprint="changed")], "us")
+
+    assert late is not None
+    assert late.evaluation is None
+    record = store.job(arn("job"))
+    assert record is not None
+    assert record.evaluation == evaluation, "what was committed in between stays"
+
+
 def test_a_finding_that_is_known_already_is_not_told_again_by_who_has_not_looked_for_it(
     store: DynamoStore,
 ) -> None:
@@ -301,7 +328,7 @@ def one_is_slow(store: DynamoStore) -> Iterator[threading.Event]:
             under_way.set()
             go_on.wait(60)
 
-    store._table._writes._patience = 60
+    store._table._writes._max_wait = 60
     store._table._dynamodb.meta.events.register("before-call.dynamodb.TransactWriteItems", wait)
     slow = threading.Thread(target=store.commit, args=([look("slow")],))
     slow.start()

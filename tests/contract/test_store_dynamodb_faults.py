@@ -21,7 +21,7 @@ from watcher.sandbox.process import Sandbox
 from watcher.store import open_store
 from watcher.store.base import Look, Store
 from watcher.store.dynamodb.store import DynamoStore
-from watcher.store.dynamodb.writes import MOST_ITEMS
+from watcher.store.dynamodb.writes import MAX_TRANSACTION_ITEMS
 
 LEASE = 60.0
 ONCE = Config(retries={"total_max_attempts": 1})
@@ -109,7 +109,7 @@ def test_a_throttled_call_has_done_nothing_and_can_be_made_again(
         try:
             assert call(store) == answer
         except StoreError as error:
-            assert "asked too often" in str(error)
+            assert "throttled" in str(error)
             assert contents(store) == before
             assert call(store) == answer
         was_asked_that_often = not sandbox.control.faults()
@@ -157,9 +157,9 @@ def test_the_daemons_own_client_sees_to_throttling(aws_environment: Sandbox) -> 
 def test_what_was_taken_before_a_throttle_is_not_lost_until_its_lease_ends(sandbox: Sandbox) -> None:
     store = a_store(sandbox)
     prepared(store)
-    many = [arn(f"job-{number}") for number in range(MOST_ITEMS + 1)]
+    many = [arn(f"job-{number}") for number in range(MAX_TRANSACTION_ITEMS + 1)]
     sandbox.control.inject_fault("dynamodb:PutItem", THROTTLED)  # the last one is written by itself
-    assert store.hold(many, "us", NOON, LEASE) == set(many[:MOST_ITEMS])
+    assert store.hold(many, "us", NOON, LEASE) == set(many[:MAX_TRANSACTION_ITEMS])
     cancel_transactions(sandbox, "TransactionConflict", times=1)  # so that they are claimed one by one
     sandbox.control.inject_fault("dynamodb:TransactWriteItems", THROTTLED, after=1)
     assert len(store.claim("us", NOON, LEASE, 10).deliveries) == 1

@@ -84,6 +84,10 @@ def settled(held: Delivery, attempt: Delivery) -> Delivery:
     )
 
 
+JOB_TAKEN_OVER = "another process has taken this job over"
+"""What `LeaseLost` says."""
+
+
 @dataclass(frozen=True, slots=True)
 class StopRecord:
     """A stop that Watcher asked SageMaker for; written before it asks."""

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 
 from watcher.errors import LeaseLost, StoreError
 from watcher.model import Delivery, DeliveryState, Finding, Reads
-from watcher.store.base import Claimed, JobRecord, Look, StopRecord, WatchedJob, settled
+from watcher.store.base import JOB_TAKEN_OVER, Claimed, JobRecord, Look, StopRecord, WatchedJob, settled
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ class MemoryStore:
             if holder:
                 arns = {look.snapshot.arn for look in looks}
                 if any(self._held.get(arn, _NOBODY).owner != holder for arn in arns):
-                    raise LeaseLost("another process has taken this job over, and handles it")
+                    raise LeaseLost(JOB_TAKEN_OVER)
                 self._release(arns, holder)
             return tuple(finding for look in looks for finding in self._remember(look))
 

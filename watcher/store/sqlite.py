@@ -21,7 +21,7 @@ from pydantic import ValidationError
 from watcher.errors import LeaseLost, StoreError
 from watcher.model import Delivery, Finding, Reads
 from watcher.store import schema
-from watcher.store.base import Claimed, JobRecord, Look, StopRecord, WatchedJob
+from watcher.store.base import JOB_TAKEN_OVER, Claimed, JobRecord, Look, StopRecord, WatchedJob
 from watcher.store.documents import (
     DELIVERY,
     EVALUATION,
@@ -136,7 +136,7 @@ class SqliteStore:
             if holder:
                 arns = {look.snapshot.arn for look in looks}
                 if _release(connection, sorted(arns), holder) < len(arns):
-                    raise LeaseLost("another process has taken this job over, and handles it")
+                    raise LeaseLost(JOB_TAKEN_OVER)
             return tuple(finding for look in looks for finding in _remember(connection, look))
 
     def watching(self) -> list[WatchedJob]:

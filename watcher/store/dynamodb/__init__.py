@@ -1,1 +1,1 @@
-"""The store in one DynamoDB table: what stands in it, the requests, and the promises kept with them."""
+"""The store in one DynamoDB table. `store` is where to start, and `items` lists what the table holds."""

@@ -1,4 +1,4 @@
-"""Requests that several threads make at the same time, as one: group commit, as databases call it."""
+"""Group commit, as databases call it: requests of several threads go out together as one."""
 
 from __future__ import annotations
 
@@ -14,32 +14,63 @@ from typing import Generic, TypeVar
 A = TypeVar("A")
 B = TypeVar("B")
 
+# A request, from the call of `ask` to its return. The thread that asked does the work; there is no other.
+#
+#                      no request is under way,
+#             ask      or the one that was has ended            linger, then send
+#     ┌─────┐      ┌─────────┐              ┌─────────────┐              ┌──────┐    do    ┌──────────┐
+#     │ new │ ───► │ waiting │ ───────────► │ has a turn  │ ───────────► │ sent │ ───────► │ answered │
+#     └─────┘      └─────────┘              └─────────────┘              └──────┘          └──────────┘
+#                       │      or after `max_wait`                          ▲
+#                       └───────────────────────────────────────────────────┘
+#                            another thread has a turn and sends it, too
+#
+# A turn is the duty to send what waits at its end, as much as fits. It ends with the answer; then the first
+# that still waits is given the next turn. So at most one request is under way, unless it hangs: each thread
+# that has waited for `max_wait` takes a turn of its own.
+#
+# For example, four threads ask, and `do` takes 5 ms:
+#
+#     ms         0        3              8        11             16
+#     thread A   ask ···· sends A, B ··· answer
+#     thread B     ask ················· answer
+#     thread C                ask ······ turn ··· sends C, D ··· answer
+#     thread D                  ask ···························· answer
+#     turns      A lingers, is under way C lingers, is under way
+#
+# A sends its own request and B's, because B asked while A lingered. C and D ask while that request is under
+# way. When it ends, A gives C the turn.
+#
+# A thread may have a turn although its request has been sent: it waited for too long, took a turn, and
+# another thread was faster. Then it sends what else waits, perhaps nothing, and waits for its answer again.
 
-class _News(Enum):
-    """What whoever asked is told: nobody is woken for the news of others."""
+
+class _Signal(Enum):
+    """What a waiting thread is woken for."""
 
     YOUR_TURN = auto()
-    """To send what waits."""
     ANSWERED = auto()
 
 
 @dataclass(slots=True, eq=False)
 class _Asked(Generic[A, B]):
     request: A
-    waits: bool = True
-    """Until somebody sends it."""
+    waiting: bool = True
+    """Until a thread sends it."""
     has_turn: bool = False
     answer: B | BaseException | None = None
-    news: SimpleQueue[_News] = field(default_factory=SimpleQueue)
+    signals: SimpleQueue[_Signal] = field(default_factory=SimpleQueue)
+    """Each request has its own, so that no thread wakes up for another's answer."""
 
 
 class Coalesced(Generic[A, B]):
-    """A request goes when `linger` returns, with what others ask meanwhile. What is asked while one is under
-    way goes together in the next one: the busier it gets, the fewer requests it takes. One that takes longer
-    than `patience` seconds is not waited for.
+    """Sends a request when `linger` returns, together with what other threads have asked by then. What they
+    ask while a request is under way goes together in the next one: the busier it gets, the fewer requests it
+    takes.
 
     `do` answers several requests, each with a value or with the exception that its thread is to raise.
-    `fitting` tells how many of those that wait, from the first on, can go together: at least one.
+    `fitting` says how many of the waiting requests, from the first on, can go together: at least one.
+    `max_wait` is how many seconds a request waits for one that is under way.
     """
 
     def __init__(
@@ -47,62 +78,66 @@ class Coalesced(Generic[A, B]):
         do: Callable[[Sequence[A]], Sequence[B | Exception]],
         fitting: Callable[[Sequence[A]], int],
         linger: Callable[[], object],
-        patience: float,
+        max_wait: float,
     ) -> None:
-        self._do, self._fitting, self._linger, self._patience = do, fitting, linger, patience
-        self._under_way = 0
-        self._queue: deque[_Asked[A, B]] = deque()
+        self._do, self._fitting, self._linger, self._max_wait = do, fitting, linger, max_wait
         self._lock = threading.Lock()
+        """Guards the turns, the queue, and what stands in the requests except their answers."""
+        self._turns = 0
+        """Those that have been given and have not ended."""
+        self._queue: deque[_Asked[A, B]] = deque()
+        """The waiting requests, oldest first."""
 
     def ask(self, request: A) -> B:
         """Raises what `do` answers, or raises, for this request."""
         mine: _Asked[A, B] = _Asked(request)
         with self._lock:
             self._queue.append(mine)
-            if not self._under_way:
+            if not self._turns:
                 self._give_turn(mine)
-        while self._news(mine) is _News.YOUR_TURN:
+        while self._signal(mine) is _Signal.YOUR_TURN:
             self._linger()
-            self._go(self._together(mine))
+            self._send(self._take_waiting(mine))
         if isinstance(mine.answer, BaseException):
             raise mine.answer
-        return mine.answer  # type: ignore[return-value]  # it is done
+        return mine.answer  # type: ignore[return-value]  # `do` has answered it
 
     def _give_turn(self, asked: _Asked[A, B]) -> None:
         if not asked.has_turn:
             asked.has_turn = True
-            self._under_way += 1
-            asked.news.put(_News.YOUR_TURN)
+            self._turns += 1
+            asked.signals.put(_Signal.YOUR_TURN)
 
-    def _news(self, mine: _Asked[A, B]) -> _News:
-        """Whoever still waits when its patience is over takes a turn beside the one that is under way."""
+    def _signal(self, mine: _Asked[A, B]) -> _Signal:
+        """Wait for a signal; after `max_wait`, take a turn next to the one that is under way."""
         with suppress(Empty):
-            return mine.news.get(timeout=self._patience)
+            return mine.signals.get(timeout=self._max_wait)
         with self._lock:
-            if mine.waits:
+            if mine.waiting:
                 self._give_turn(mine)
-        return mine.news.get()
+        # Either there is a turn now, or the request has been sent and will be answered.
+        return mine.signals.get()
 
-    def _together(self, mine: _Asked[A, B]) -> list[_Asked[A, B]]:
-        """What goes now: perhaps without mine, which may have gone with another's."""
+    def _take_waiting(self, mine: _Asked[A, B]) -> list[_Asked[A, B]]:
+        """What goes in this turn."""
         with self._lock:
             mine.has_turn = False
             fitting = self._fitting([asked.request for asked in self._queue])
             together = [self._queue.popleft() for _ in range(min(fitting, len(self._queue)))]
             for asked in together:
-                asked.waits = False
+                asked.waiting = False
             return together
 
-    def _go(self, together: Sequence[_Asked[A, B]]) -> None:
+    def _send(self, together: Sequence[_Asked[A, B]]) -> None:
         answers: Sequence[B | BaseException]
         try:
             answers = self._do([asked.request for asked in together]) if together else []
-        except BaseException as error:
+        except BaseException as error:  # each of these threads is waiting: none may be left without an answer
             answers = [error] * len(together)
         with self._lock:
-            self._under_way -= 1
-            if self._queue and not self._under_way:
+            self._turns -= 1
+            if self._queue and not self._turns:
                 self._give_turn(self._queue[0])
         for asked, answer in zip(together, answers, strict=True):
             asked.answer = answer
-            asked.news.put(_News.ANSWERED)
+            asked.signals.put(_Signal.ANSWERED)

@@ -1,52 +1,103 @@
-"""What stands in the table, and the writes that put it there.
+"""What the table holds: its keys, its items, and the writes that put them there.
 
 Every item has a partition key `pk` and a sort key `sk`, both strings. No index is needed: what is asked for
-often stands in a partition of its own.
+often has a partition of its own.
 
     pk                  sk                item
-    JOB#<arn>           JOB               snapshot, evaluation, and all that `job` tells; `version` guards it
+    JOB#<arn>           JOB               a job: snapshot, evaluation, and the rest of its `JobRecord`;
+                                          `version` guards it
     JOB#<arn>           <document>#<n>    a part of a snapshot or evaluation that is too large for its item
     JOB#<arn>           FINDING#<id>      a finding, for `findings(job)`
-    JOB#<arn>           LEASE             who handles the job
+    JOB#<arn>           LEASE             who handles the job, and until when
     WATCHING            <arn>             what a pass needs to know of a watched job
     EVALUATIONS#<reads> <due>#<arn>       an evaluation that is due
     FINDING#<id>        FINDING           the same finding, by its id
     FINDING#<id>        DELIVERY#<id>     a delivery
-    DELIVERY#<id>       POINTER           whose finding it belongs to
-    OPEN                <position>        a delivery that is open: its lane, and when it may be handed out
-    STOP#<arn>, STOPS   …                 stops, and those of the last hour
+    DELIVERY#<id>       POINTER           the finding that a delivery belongs to
+    OPEN                <position>        an open delivery: its lane, and when it may be handed out
+    STOP#<arn>          STOP              a stop
+    STOPS               AT#<time>#<arn>   the same stop, by its time
+    STOPS               COUNTED           its `version` changes with each stop, so that two do not count alike
     TURNS               <what>            the last turn of some periodic work
-    PROBE               …
+    PROBE               <random>          what `check` writes, reads and deletes
 
-A position is a time, for which no two processes have to agree: by the clock of whoever adds the delivery,
-and later than all positions that it has read.
+A position is a time, but no two processes need to agree on the time: it comes from the clock of the process
+that adds the delivery, and is later than all positions that this process has read.
 
-`claim` and `next_due` read what is open: as much as is open right now, however much has been closed.
-`jobs()`, `findings()` and `deliveries()` without an argument are for people, and read the whole table.
+`claim` and `next_due` read what is open, however much has been closed. `jobs()`, `findings()` and
+`deliveries()` without an argument read the whole table: they are for people.
 
-`expires_at` is the table's time to live: a finding goes half a year after it was opened, and a delivery half
-a year after it came, if it is closed.
+`expires_at` is the table's time to live. A finding expires half a year after it was opened, and a delivery
+half a year after it was created, if it is closed.
 """
 
 from __future__ import annotations
 
 import time
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Any
 
+from pydantic import ValidationError
+
+from watcher.errors import StoreError
 from watcher.model import Delivery, Finding
 from watcher.store.documents import DELIVERY, FINDING, as_text
-from watcher.store.dynamodb.writes import Item, delete, put
+from watcher.store.dynamodb.writes import Item, ItemKey, delete, keyed, put
 
 EXPIRES_AT = "expires_at"
-KEPT = timedelta(days=180)
-"""Longer than any training job may run, so that a finding is known for as long as it may be found again."""
-MOST_IN_ITEM = 190_000
-"""Bytes of each of the two documents that a job's item holds, of the 400 KB that an item may have. Nearly all
-are of a few kB; but SageMaker allows a job 2 MB of rule parameters."""
-PART = 380_000
-"""Bytes of a part of a larger one."""
+RETENTION = timedelta(days=180)
+"""Longer than any training job may run, so a finding is known for as long as it can be found again."""
+MAX_INLINE_BYTES = 190_000
+"""Of each of the two documents in a job's item; DynamoDB allows an item 400 KB. Nearly all documents have a
+few kB, but SageMaker allows a job 2 MB of rule parameters."""
+PART_BYTES = 380_000
+"""Size of the parts of a larger document."""
+
+OPEN = "OPEN"
+WATCHING = "WATCHING"
+STOPS_COUNTED_KEY = ("STOPS", "COUNTED")
+
+
+# -- keys -----------------------------------------------------------------------------------------
+
+
+def job_key(arn: str) -> ItemKey:
+    return f"JOB#{arn}", "JOB"
+
+
+def job_arn(item: Item) -> str:
+    """The ARN in the key of a job's item."""
+    return str(item["pk"]).removeprefix("JOB#")
+
+
+def lease_key(arn: str) -> ItemKey:
+    return f"JOB#{arn}", "LEASE"
+
+
+def watched_key(arn: str) -> ItemKey:
+    return WATCHING, arn
+
+
+def finding_key(finding_id: str) -> ItemKey:
+    return f"FINDING#{finding_id}", "FINDING"
+
+
+def delivery_key(finding_id: str, delivery_id: str) -> ItemKey:
+    return f"FINDING#{finding_id}", f"DELIVERY#{delivery_id}"
+
+
+def pointer_key(delivery_id: str) -> ItemKey:
+    return f"DELIVERY#{delivery_id}", "POINTER"
+
+
+def stop_key(arn: str) -> ItemKey:
+    return f"STOP#{arn}", "STOP"
+
+
+# -- findings and deliveries ----------------------------------------------------------------------
 
 
 def finding_writes(finding: Finding) -> list[Item]:
@@ -56,35 +107,54 @@ def finding_writes(finding: Finding) -> list[Item]:
         "position": time.time_ns(),
         EXPIRES_AT: expiry_after(finding.opened_at),
     }
-    by_id = {"pk": f"FINDING#{finding.id}", "sk": "FINDING", **item}
-    by_job = {"pk": job_key(finding.job_arn), "sk": f"FINDING#{finding.id}", **item}
-    return [put(by_id, "attribute_not_exists(pk)"), put(by_job)]
+    by_job = (job_key(finding.job_arn)[0], f"FINDING#{finding.id}")
+    return [
+        put(keyed(finding_key(finding.id), **item), "attribute_not_exists(pk)"),
+        put(keyed(by_job, **item)),
+    ]
 
 
 def delivery_item(delivery: Delivery) -> Item:
-    """What of the item changes with the delivery. One that is open never expires."""
+    """The attributes that change with the delivery. An open one never expires."""
     expiry = None if delivery.open else expiry_after(delivery.created_at)
     return {"delivery": pack(DELIVERY.dump_json(delivery)), EXPIRES_AT: expiry}
 
 
-def opened(item: Item, delivery: Delivery) -> Item:
-    """The entry among what is open, which goes when the delivery is closed."""
+def new_delivery_writes(delivery: Delivery, position: str) -> list[Item]:
+    key = delivery_key(delivery.finding_id, delivery.id)
+    item = keyed(key, position=position, version=1) | delivery_item(delivery)
+    pointer = keyed(
+        pointer_key(delivery.id),
+        finding_id=delivery.finding_id,
+        **{EXPIRES_AT: expiry_after(delivery.created_at)},
+    )
+    writes = [put(item), put(pointer, "attribute_not_exists(pk)")]
+    return [*writes, open_write(item, delivery)] if delivery.open else writes
+
+
+def open_write(item: Item, delivery: Delivery) -> Item:
+    """Puts the entry among the open deliveries, or deletes it if the delivery is closed. `item` is the
+    delivery's own, with its position."""
+    key = (OPEN, item["position"])
     if not delivery.open:
-        return delete(("OPEN", item["position"]))
+        return delete(key)
     return put(
-        {
-            "pk": "OPEN",
-            "sk": item["position"],
-            "id": delivery.id,
-            "finding_id": delivery.finding_id,
-            "lane": delivery.lane,
-            "ready_at": as_text(delivery.due_at),
-        }
+        keyed(
+            key,
+            id=delivery.id,
+            finding_id=delivery.finding_id,
+            lane=delivery.lane,
+            ready_at=as_text(delivery.due_at),
+        )
     )
 
 
+# -- evaluations, and documents of any size -------------------------------------------------------
+
+
 def due_writes(arn: str, before: str | None, after: str | None) -> list[Item]:
-    """Move a job's entry among the due evaluations from `before` to `after`: what it reads, and when."""
+    """Move a job's entry among the due evaluations. `before` and `after` are what it reads and when it is
+    due, with a space between."""
     if before == after:
         return []
     writes = []
@@ -93,34 +163,32 @@ def due_writes(arn: str, before: str | None, after: str | None) -> list[Item]:
         writes.append(delete((f"EVALUATIONS#{reads}", f"{due}#{arn}")))
     if after:
         reads, due = after.split(" ", 1)
-        writes.append(put({"pk": f"EVALUATIONS#{reads}", "sk": f"{due}#{arn}"}))
+        writes.append(put(keyed((f"EVALUATIONS#{reads}", f"{due}#{arn}"))))
     return writes
 
 
 def document_writes(item: Item, before: Item | None, name: str, document: bytes) -> list[Item]:
-    """Puts a document into its item or, where it is too large, beside it; takes away what was beside it."""
+    """Set a document in its item. One that is too large goes into items of its own, and what `before` had in
+    items of its own is deleted."""
     writes = [delete((item["pk"], part)) for part in parts((before or {}).get(name))]
     packed = pack(document)
-    if len(packed) <= MOST_IN_ITEM:
+    if len(packed) <= MAX_INLINE_BYTES:
         item[name] = packed
         return writes
-    chunks = [packed[start : start + PART] for start in range(0, len(packed), PART)]
+    chunks = [packed[start : start + PART_BYTES] for start in range(0, len(packed), PART_BYTES)]
+    # The parts are named by the version, so that no reader mixes those of two.
     item[name] = f"{name}#{item['version']}#{len(chunks)}"
     for part, chunk in zip(parts(item[name]), chunks, strict=True):
-        writes.append(put({"pk": item["pk"], "sk": part, "part": chunk}))
+        writes.append(put(keyed((item["pk"], part), part=chunk)))
     return writes
 
 
-def parts(kept: Any) -> list[str]:
-    """The sort keys of the parts of a document that is kept beside its item."""
-    if not isinstance(kept, str):
+def parts(stored: Any) -> list[str]:
+    """The sort keys of a document's parts; none if it is in its item."""
+    if not isinstance(stored, str):
         return []
-    prefix, _, count = kept.rpartition("#")
+    prefix, _, count = stored.rpartition("#")
     return [f"{prefix}#{number}" for number in range(int(count))]
-
-
-def job_key(arn: str) -> str:
-    return f"JOB#{arn}"
 
 
 def pack(document: bytes) -> bytes:
@@ -132,5 +200,17 @@ def unpack(packed: bytes) -> bytes:
     return zlib.decompress(packed)
 
 
+@contextmanager
+def parsing(table: str) -> Iterator[None]:
+    """Turns the errors of `unpack` and of pydantic into `StoreError`."""
+    try:
+        yield
+    except (ValidationError, zlib.error) as error:
+        raise StoreError(
+            f"table {table}: an item cannot be parsed ({error}); restore a backup, "
+            "or name another table in store.url (then alerts may be sent again)"
+        ) from error
+
+
 def expiry_after(moment: datetime) -> int:
-    return int((moment + KEPT).timestamp())
+    return int((moment + RETENTION).timestamp())

@@ -20,92 +20,97 @@ if TYPE_CHECKING:
     from types_boto3_dynamodb import DynamoDBClient
 
 KEYS = {"pk": "HASH", "sk": "RANGE"}
-MOST_READ = 100
-"""Of one BatchGetItem."""
-LINGER = 0.003
-"""Seconds that a request waits for others to come along: less than DynamoDB takes to answer, and enough for
-what a handful of events bring about."""
-PATIENCE = 0.1
-"""Seconds that requests wait for one that is under way: several times what DynamoDB takes to answer, so that
+MAX_KEYS_READ_TOGETHER = 100
+"""DynamoDB's limit for one `BatchGetItem`."""
+LINGER_S = 0.003
+"""How long a request waits for others to go with it: less than DynamoDB takes to answer, and long enough for
+what a handful of events lead to."""
+MAX_WAIT_S = 0.1
+"""How long a request waits for one that is under way: several times what DynamoDB takes to answer, so that
 one that hangs does not hold up all others."""
-ATTEMPTS = 20
+MAX_ATTEMPTS = 20
+MAX_BACKOFF_S = 1.0
 
 T = TypeVar("T")
 
 
-class Outrun(Exception):
-    """Another process came first, or the table was asked too often in the middle: work it out anew."""
+class Conflict(Exception):
+    """Nothing was written, because another process came first or DynamoDB throttled one of the items: read
+    again, and try again."""
 
     def __init__(self, reasons: Sequence[str]) -> None:
-        """Why each write was refused, or `None`, as DynamoDB writes it."""
+        """DynamoDB's reason for each write; the string `None` for those that it would have made."""
         super().__init__()
         self.reasons = reasons
 
-    def of(self, sizes: Sequence[int]) -> list[Outrun | None]:
-        """The same of parts with so many writes each; None for those that were not refused."""
+    def of(self, sizes: Sequence[int]) -> list[Conflict | None]:
+        """The conflict of each transaction, if transactions of these sizes were sent as one; None for those
+        that were not refused."""
         if len(self.reasons) != sum(sizes) or set(self.reasons) == {"None"}:
             return [self] * len(sizes)
         parts = [self.reasons[end - size : end] for size, end in zip(sizes, accumulate(sizes), strict=True)]
-        return [Outrun(part) if set(part) != {"None"} else None for part in parts]
+        return [Conflict(part) if set(part) != {"None"} else None for part in parts]
 
 
 class Table:
-    """`dynamodb` is a client whose own retries see to throttling. Every method raises `StoreError` where the
+    """`dynamodb` is a client that itself retries what is throttled. Every method raises `StoreError` if the
     table cannot be read or written. Safe to use from several threads."""
 
     def __init__(self, dynamodb: DynamoDBClient, name: str, wait: Callable[[float], object]) -> None:
         self._dynamodb, self.name, self._wait = dynamodb, name, wait
-        linger = partial(time.sleep, LINGER)
-        self._reads = Coalesced(self._read_together, lambda _: MOST_READ, linger, PATIENCE)
-        self._writes = Coalesced(self.write_each, fitting, linger, PATIENCE)
+        linger = partial(time.sleep, LINGER_S)
+        self._reads = Coalesced(self._read_together, lambda _: MAX_KEYS_READ_TOGETHER, linger, MAX_WAIT_S)
+        self._writes = Coalesced(self.write_each, fitting, linger, MAX_WAIT_S)
 
     def retried(self, attempt: Callable[[], T]) -> T:
-        """The attempt's answer, however often it is outrun; `StoreError` where that does not end."""
-        for number in range(ATTEMPTS):
+        """Repeats the attempt after each `Conflict`. Raises `StoreError` if they do not end."""
+        for number in range(MAX_ATTEMPTS):
             try:
                 return attempt()
-            except Outrun:
-                self._wait(random.uniform(0, min(0.02 * 2**number, 1.0)))  # noqa: S311 - no secret
+            except Conflict:
+                self._wait(random.uniform(0, min(0.02 * 2**number, MAX_BACKOFF_S)))  # noqa: S311 - no secret
         raise StoreError(
-            f"table {self.name}: other processes write the same items all the time; trying later"
+            f"table {self.name}: other processes keep changing the same items; trying again later"
         )
 
     # -- writes -----------------------------------------------------------------------------------
 
     def write(self, writes: Sequence[Item]) -> None:
-        """All or nothing. Raises `Outrun` where a condition does not hold (any more)."""
+        """All or nothing. Raises `Conflict` if a condition does not hold."""
         self._writes.ask(writes)
 
     def written(self, write: Item) -> bool:
-        """False where its condition does not hold."""
+        """Make one write. False if its condition does not hold."""
 
         def attempt() -> bool:
             try:
                 self.write([write])
-            except Outrun as outrun:
-                if set(outrun.reasons) & _REFUSED:
+            except Conflict as conflict:
+                if set(conflict.reasons) & _REFUSED:
                     return False
                 raise
             return True
 
         return self.retried(attempt)
 
-    def write_each(self, transactions: Sequence[Sequence[Item]]) -> list[Outrun | None]:
-        """Several transactions as one. Where some of them are refused, those are told so, and the others go
-        without them."""
-        refused: dict[int, Outrun] = {}
+    def write_each(self, transactions: Sequence[Sequence[Item]]) -> list[Conflict | None]:
+        """Several transactions as one. If some are refused, the others are sent again without them.
+
+        Returns the conflict of each; None for those that were written.
+        """
+        refused: dict[int, Conflict] = {}
         while left := [number for number in range(len(transactions)) if number not in refused]:
             try:
                 self._write([write for number in left for write in transactions[number]])
-            except Outrun as outrun:
-                of_these = outrun.of([len(transactions[number]) for number in left])
+            except Conflict as conflict:
+                of_these = conflict.of([len(transactions[number]) for number in left])
                 refused |= {number: why for number, why in zip(left, of_these, strict=True) if why}
             else:
                 break
         return [refused.get(number) for number in range(len(transactions))]
 
     def _write(self, writes: Sequence[Item]) -> None:
-        """One by itself is billed half of what it is in a transaction."""
+        """A single write is not sent as a transaction, which is billed twice."""
         named: list[Any] = [
             {action: {"TableName": self.name, **members} for action, members in write.items()}
             for write in writes
@@ -125,11 +130,11 @@ class Table:
         return self._reads.ask(key)
 
     def get_many(self, keys: Iterable[ItemKey]) -> dict[ItemKey, Item]:
-        """Those that are there."""
+        """Those that exist."""
         wanted = list(dict.fromkeys(keys))
         found: dict[ItemKey, Item] = {}
         while wanted:
-            batch, wanted = wanted[:MOST_READ], wanted[MOST_READ:]
+            batch, wanted = wanted[:MAX_KEYS_READ_TOGETHER], wanted[MAX_KEYS_READ_TOGETHER:]
             asked: Any = {"Keys": [key_attributes(key) for key in batch], "ConsistentRead": True}
             with self._translated():
                 answer = self._dynamodb.batch_get_item(RequestItems={self.name: asked})
@@ -144,7 +149,8 @@ class Table:
     def _read_together(self, keys: Sequence[ItemKey]) -> list[Item | None]:
         if len(keys) > 1:
             found = self.get_many(keys)
-            return [dict(found[key]) if key in found else None for key in keys]  # to each its own
+            # A copy for each thread, which may change it.
+            return [dict(found[key]) if key in found else None for key in keys]
         key = key_attributes(keys[0])
         with self._translated():
             answer = self._dynamodb.get_item(TableName=self.name, Key=key, ConsistentRead=True)
@@ -196,39 +202,60 @@ class Table:
                 return
             arguments["ExclusiveStartKey"] = answer["LastEvaluatedKey"]
 
-    # -- what is wrong ----------------------------------------------------------------------------
+    # -- errors -----------------------------------------------------------------------------------
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
-        """DynamoDB's errors as ours; a condition that does not hold is `Outrun`."""
+        """Raises DynamoDB's errors as ours; a condition that does not hold as `Conflict`."""
         try:
             yield
         except ClientError as error:
             code = error.response.get("Error", {}).get("Code", "")
             reasons = [reason["Code"] for reason in error.response.get("CancellationReasons", [])] or [code]
-            if code in _OUTRUN or set(reasons) & _OUTRUN:
-                raise Outrun(reasons) from error
-            raise StoreError(f"table {self.name}: {_mend(code, error)}") from error
+            if code in _CONFLICTS or set(reasons) & _CONFLICTS:
+                raise Conflict(reasons) from error
+            raise StoreError(f"table {self.name}: {_explained(code, error)}") from error
         except BotoCoreError as error:
             raise StoreError(f"table {self.name} cannot be reached: {error}") from error
 
 
 _REFUSED = frozenset({"ConditionalCheckFailedException", "ConditionalCheckFailed"})
-_OUTRUN = _REFUSED | {"TransactionConflict", "TransactionConflictException", "TransactionInProgressException"}
-# Reasons for which a transaction is cancelled; the client tries again only what was refused as a whole.
-_OUTRUN |= {"ThrottlingError", "ProvisionedThroughputExceeded"}
+_CONFLICTS = _REFUSED | {
+    "TransactionConflict",
+    "TransactionConflictException",
+    "TransactionInProgressException",
+    # Why a transaction is cancelled if one of its items is throttled. The client does not retry that: it
+    # retries only requests that are throttled as a whole.
+    "ThrottlingError",
+    "ProvisionedThroughputExceeded",
+}
 
 
-def _mend(code: str, error: ClientError) -> str:
+def _explained(code: str, error: ClientError) -> str:
     said = error.response.get("Error", {}).get("Message", "")
     match code:
         case "ResourceNotFoundException":
-            return "is not there; create it (deploy/ecs.yaml does), or name another in store.url"
+            return "does not exist; create it (deploy/ecs.yaml does), or name another in store.url"
         case "AccessDeniedException":
             return (
-                f"no permission for dynamodb:{error.operation_name} ({said}). Allow it in the role's policy"
+                f"no permission for dynamodb:{error.operation_name} ({said}); allow it in the role's policy"
             )
         case "ProvisionedThroughputExceededException" | "ThrottlingException" | "RequestLimitExceeded":
-            return f"asked too often ({said}); nothing is lost, it is tried again"
+            return f"throttled ({said}); nothing is lost, it is tried again"
         case _:
             return f"{code}: {said}"
+
+
+def until_refused(results: Iterable[T]) -> list[T]:
+    """The results up to the first `StoreError`, which is raised only if there are none.
+
+    What was taken before must be handed out: otherwise nobody would work on it until its lease ends.
+    """
+    taken: list[T] = []
+    try:
+        for result in results:
+            taken.append(result)
+    except StoreError:
+        if not taken:
+            raise
+    return taken

@@ -1,29 +1,33 @@
-"""Items, and writes of them, as DynamoDB's API has them, and how much one request takes."""
+"""Items, and writes of items, in the form of DynamoDB's API; and how many fit into one transaction."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-MOST_ITEMS = 100
-"""Of one transaction."""
-MOST_BYTES = 3_500_000
-"""Of one transaction, which takes 4 MB; a little is left for what DynamoDB counts besides."""
+MAX_TRANSACTION_ITEMS = 100
+MAX_TRANSACTION_BYTES = 3_500_000
+"""DynamoDB's limit is 4 MB, and it counts a little more than `_size` does."""
 
 Item = dict[str, Any]
 """Attributes that are strings, whole numbers or bytes; or a write, as `TransactWriteItems` takes it."""
 ItemKey = tuple[str, str]
+"""Partition key and sort key."""
+
+
+def keyed(key: ItemKey, **attributes: Any) -> Item:
+    return {"pk": key[0], "sk": key[1], **attributes}
 
 
 def put_if_version(item: Item, version: int | None) -> Item:
-    """`version` None: if there is no such item yet."""
+    """Write the item if the table has it in this version, or if `version` is None and the table has none."""
     if version is None:
         return put(item, "attribute_not_exists(pk)")
     return put(item, "#version = :expected", {"expected": version})
 
 
 def put(item: Item, condition: str = "", values: Mapping[str, Any] | None = None) -> Item:
-    """A condition may name attributes as `#name`, and the item's own values as `:name`."""
+    """A condition may use attributes as `#name`, and the item's own values as `:name`."""
     members: Item = {"Item": attributes(item)}
     return {"Put": members | _condition(condition, {**item, **(values or {})})}
 
@@ -46,21 +50,25 @@ def _condition(condition: str, values: Mapping[str, Any]) -> Item:
 
 
 def fitting(transactions: Sequence[Sequence[Item]]) -> int:
-    """How many of these one can hold, from the first on; it takes an item once."""
+    """How many of these transactions, from the first on, can be sent as one: at least one.
+
+    A transaction may not name an item twice, so two that write the same item never go together.
+    """
     keys: set[ItemKey] = set()
     size = 0
     for number, writes in enumerate(transactions):
         size += sum(map(_size, writes))
         before = len(keys)
         keys.update(map(written_key, writes))
-        alone = len(keys) == before + len(writes)
-        if number and not (alone and len(keys) <= MOST_ITEMS and size <= MOST_BYTES):
+        distinct = len(keys) == before + len(writes)
+        fit = distinct and len(keys) <= MAX_TRANSACTION_ITEMS and size <= MAX_TRANSACTION_BYTES
+        if number and not fit:
             return number
     return len(transactions)
 
 
 def fits(writes: Sequence[Item]) -> bool:
-    return len(writes) <= MOST_ITEMS and sum(map(_size, writes)) <= MOST_BYTES
+    return len(writes) <= MAX_TRANSACTION_ITEMS and sum(map(_size, writes)) <= MAX_TRANSACTION_BYTES
 
 
 def written_key(write: Item) -> ItemKey:
@@ -79,7 +87,7 @@ def _size(write: Item) -> int:
 
 
 def attributes(item: Mapping[str, Any]) -> dict[str, Any]:
-    """As DynamoDB's API writes them; what is None is left out."""
+    """In the form of DynamoDB's API, without those that are None."""
     kinds = {str: "S", int: "N", bytes: "B"}
     return {
         name: {kinds[type(value)]: str(value) if isinstance(value, int) else value}
@@ -89,6 +97,7 @@ def attributes(item: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def plain(attributes: Mapping[str, Any]) -> Item:
+    """The item behind DynamoDB's form of it."""
     return {
         name: int(value["N"]) if "N" in value else value.get("S", value.get("B"))
         for name, value in attributes.items()
@@ -96,4 +105,4 @@ def plain(attributes: Mapping[str, Any]) -> Item:
 
 
 def key_attributes(key: ItemKey) -> dict[str, Any]:
-    return attributes({"pk": key[0], "sk": key[1]})
+    return attributes(keyed(key))

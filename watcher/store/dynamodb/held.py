@@ -1,0 +1,68 @@
+"""What this process has read of the jobs that it holds, so that a commit need not read it again."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Sequence
+
+from watcher.store.dynamodb.writes import Item
+
+# What is remembered of one job:
+#
+#                  add (hold)                  read (job)
+#     ┌─────────┐ ───────────► ┌────────────┐ ────────────► ┌──────┐ ──┐
+#     │ nothing │              │ "not read" │               │ item │   │ read (job)
+#     └─────────┘ ◄─────────── └────────────┘ ◄──────────── └──────┘ ◄─┘
+#          ▲     take (commit)                 add (hold)       │
+#          │     drop (release)                                 │
+#          └────────────────────────────────────────────────────┘
+#                       take (commit), drop (release)
+#
+# For example, an event says that job `churn` has changed, and the table has its item in version 7:
+#
+#     hold      writes the lease                                     churn: not read
+#     job       reads the item                                       churn: version 7
+#     commit    writes version 8 if the item is still version 7,
+#               and removes the lease if it is still ours            nothing
+#
+# That is one read and two writes. Without this memory, the commit would read the item and the lease again.
+#
+# The memory may be wrong, and nothing depends on it being right. All threads of a process share it. The one
+# that holds a job adds and takes; but any thread may read the job meanwhile, such as the outbox for an alert,
+# and so replace what is remembered by an older version, if its answer was late. Another process may write the
+# item, or take over the lease. In each of these cases a condition of the commit does not hold, nothing is
+# written, and the next attempt reads everything from the table.
+#
+# The lock has one purpose: an entry is replaced only while it is there. Otherwise a late reader could put it
+# back after the commit has taken it, and it would stay until the process ends.
+
+
+class HeldJobs:
+    """By the job's ARN. Safe to use from several threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._items: dict[str, list[Item] | None] = {}
+        """The job's item, or an empty list if it has none; None: not read."""
+
+    def add(self, arns: Iterable[str]) -> None:
+        with self._lock:
+            self._items |= dict.fromkeys(arns)
+
+    def read(self, arn: str, item: Item | None) -> None:
+        """Remember the item of a job, if the job is held."""
+        with self._lock:
+            if arn in self._items:
+                self._items[arn] = [item] if item else []
+
+    def take(self, arns: Sequence[str]) -> list[Item] | None:
+        """Forget these jobs; returns the items that they have, or None if any of the jobs was not read."""
+        with self._lock:
+            taken = [self._items.pop(arn, None) for arn in arns]
+        if None in taken:
+            return None
+        return [item for items in taken for item in items or ()]
+
+    def drop(self, arn: str) -> None:
+        with self._lock:
+            self._items.pop(arn, None)
