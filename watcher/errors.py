@@ -8,7 +8,7 @@
     │   └── LeaseLost             another process handles this job now
     ├── AwsError                  any refusal of an AWS API, translated at the edge
     │   ├── NotFound              it does not exist, or no longer
-    │   ├── AccessDenied          a permission is missing; names the action
+    │   ├── AccessDenied          a permission is missing: which action
     │   ├── CredentialsError      none, expired or invalid credentials
     │   └── Unavailable           throttled, a 5xx, or no connection: may pass
     └── DeliveryError             a destination did not take a message

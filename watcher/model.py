@@ -184,7 +184,7 @@ class Evaluation:
     interval: float = 0.0
     """Seconds between the last two looks; adapts to how often the job saves."""
     cursor: str = ""
-    """Where reading goes on, as JSON (see `aws.tensors` and `metric_steps`); empty: at the beginning."""
+    """Where reading continues, as JSON (`debug_output.position`, `metric_steps`); empty at the start."""
     states: Mapping[str, str] = field(default_factory=dict)
     """The state of each rule, as JSON, by the name of its configuration."""
     outcomes: tuple[Outcome, ...] = ()
@@ -255,7 +255,7 @@ class StopChoice(StrEnum):
 
 
 class Routing(StrEnum):
-    """Why a finding goes where it goes."""
+    """What decided a finding's destinations."""
 
     ROUTE = "route"
     SLACK_CHANNEL = "slack_channel"

@@ -1,4 +1,4 @@
-"""How text, times and numbers are written for people."""
+"""Writes text, times and numbers for people."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\u202a-\u20
 
 
 def printable(text: str) -> str:
-    """Without what a terminal would obey and what no reader sees; line ends and tabs stay."""
+    """Removes terminal escapes and invisible characters; line ends and tabs stay."""
     if text.isprintable():
         return text
     lines = _ESCAPE_SEQUENCE.sub("", text).replace("\r\n", "\n").replace("\r", "\n")
@@ -23,7 +23,7 @@ def truncated(text: str, limit: int, end: str = "…") -> str:
 
 
 def ago(then: datetime | None, now: datetime) -> str:
-    """How long ago, in the unit people would use. A moment to come (a clock that lags) is just now."""
+    """How long ago, in a suitable unit. A time in the future (from another clock) is just now."""
     if then is None:
         return ""
     seconds = max((now - then).total_seconds(), 0)

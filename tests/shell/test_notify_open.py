@@ -60,7 +60,7 @@ def test_a_destination_whose_secret_is_gone_is_refused_with_the_key(to: str, key
 
 
 def test_a_destination_that_makes_no_sense_is_refused() -> None:
-    with pytest.raises(ConfigError, match="no destination"):
+    with pytest.raises(ConfigError, match="not a destination"):
         open_channel("pigeon:coop", CONFIG, Regions())
 
 

@@ -39,18 +39,18 @@ Version = tuple[str, datetime | None]
 class _Job:
     snapshot: JobSnapshot
     version: Version
-    """Of its record in the store."""
+    """The version of its record in the store."""
     training_since: datetime | None
     rules: dict[RuleKey, Outcome]
     """Those in progress, of Debugger and its profiler."""
     fired: set[RuleKey] = field(default_factory=set)
-    """The job was looked at again after these said that they fire."""
+    """Rules that logged that they fire, after which the job was looked at again."""
     reported: set[RuleKey] = field(default_factory=set)
     """Those that are stuck, and for which there is a finding."""
 
 
 class Listener:
-    """Knows the jobs in progress, and nothing of those that have ended. Not for several threads."""
+    """Keeps the jobs in progress, and drops those that have ended. Not thread-safe."""
 
     def __init__(
         self,
@@ -75,7 +75,7 @@ class Listener:
         self._logs: dict[Aws, RuleLogs] = {}
 
     def cycle(self) -> None:
-        """Read what is new in all logs, and act on it.
+        """Read the new lines of all logs, and act on them.
 
         A call that AWS refuses is logged, and does not hold up the logs of other accounts. The next cycle
         does what was left undone. Raises `StoreError`.
@@ -91,7 +91,7 @@ class Listener:
                 self._act_on(job)
 
     def _follow_jobs(self) -> None:
-        """Take up what has begun, and let go of what is over. Reads of the store only what has changed."""
+        """Follow new jobs, and drop those that have ended. Reads only changed jobs from the store."""
         watching = {job.arn: job for job in self._store.watching() if job.status == IN_PROGRESS}
         for arn in self._jobs.keys() - watching.keys():
             self._follow_rules(arn, self._jobs.pop(arn).rules, {})
@@ -152,13 +152,14 @@ class Listener:
 
 
 def _training_since(job: JobSnapshot, now: datetime, known: _Job | None) -> datetime | None:
-    """A break, such as the loss of a spot instance, begins it anew; one before this process came is not
-    known."""
+    """An interruption, such as the loss of a spot instance, restarts it. An interruption before the start of
+    this process is unknown."""
     if job.secondary_status != "Training":
         return None
     return (known.training_since or now) if known else (job.started_at or now)
 
 
 def _version(job: WatchedJob) -> Version:
-    """Changes with all that a look finds: with what only Describe tells, too, as it sets the next one."""
+    """Changes with everything that a look finds, also with what only Describe returns: that sets the time of
+    the next Describe."""
     return job.fingerprint, job.describe_at

@@ -1,7 +1,7 @@
-"""How a webhook's request is signed: `X-Watcher-Signature: t=<unix seconds>,v1=<hex>`.
+"""Signs a webhook's request: `X-Watcher-Signature: t=<unix seconds>,v1=<hex>`.
 
-`v1` is the HMAC-SHA256 of `<t>.<body>` under the shared secret. The time is part of what is signed, so that
-a request that somebody recorded cannot be sent again later. Receivers written in Python can use `verify`.
+`v1` is the HMAC-SHA256 of `<t>.<body>` under the shared secret. The signature includes the time, so that
+a recorded request cannot be sent again later. Receivers written in Python can use `verify`.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ _HEADER = re.compile(r"t=(\d{1,12}),v1=([0-9a-f]{64})")
 
 
 def sign(secret: str, body: bytes, now: datetime) -> str:
-    """The header's value."""
+    """The value of the header."""
     timestamp = int(now.timestamp())
     return f"t={timestamp},v1={_digest(secret, timestamp, body)}"
 
 
 def verify(secret: str, header: str, body: bytes, now: datetime, tolerance: timedelta = TOLERANCE) -> bool:
-    """Whether this body was signed with this secret, not longer than `tolerance` ago (or ahead)."""
+    """Whether this body was signed with this secret, within `tolerance` of `now`."""
     match = _HEADER.fullmatch(header)
     if not match:
         return False
