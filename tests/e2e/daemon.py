@@ -19,7 +19,7 @@ import watcher.store.sqlite  # noqa: F401
 from tests.waiting import WAIT_LIMIT_S
 from watcher.config.settings import Config
 from watcher.daemon.app import App
-from watcher.delivery.outbox import LEASE
+from watcher.delivery.outbox import LEASE_S
 
 # The fork server imports the daemon once: each daemon is a real process and still starts in milliseconds.
 _processes = multiprocessing.get_context("forkserver")
@@ -33,7 +33,7 @@ class Daemons:
         self._environment = dict(environment)
         self._started: list[BaseProcess] = []
 
-    def start(self, config: Config, lease_s: float = LEASE) -> BaseProcess:
+    def start(self, config: Config, lease_s: float = LEASE_S) -> BaseProcess:
         process = _processes.Process(target=_run, args=(config, self._environment, lease_s))
         process.start()
         self._started.append(process)
