@@ -6,14 +6,17 @@ emptied before each test.
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.trials import save_trial
 from watcher.sandbox.process import Sandbox
 
 SANDBOX_PACE_S = 0.05
@@ -64,3 +67,15 @@ def start_sandbox() -> Iterator[Callable[..., Sandbox]]:
             return running.enter_context(Sandbox.start(**{"pace": SANDBOX_PACE_S, **settings}))
 
         yield start
+
+
+@pytest.fixture(scope="session")
+def trial(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int]:
+    """Debug output of the cookbook's training, and the step at which its rule fires. Not to be changed: all
+    workers share it."""
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+    folder /= "trial"
+    folder.mkdir(exist_ok=True)
+    return save_trial(folder)

@@ -1,4 +1,4 @@
-"""Debug output as smdebug's own hook writes it, of the cookbook's training.
+"""Debug output of the cookbook's training, written by smdebug's own hook.
 
     python -m tests.trials FOLDER
 
@@ -8,6 +8,7 @@ output is and at which step the cookbook's rule fires.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import subprocess
 import sys
@@ -24,12 +25,17 @@ SAVE_INTERVAL = 2
 
 
 def save_trial(folder: Path) -> tuple[Path, int]:
-    """Train in a process of its own; returns the debug output, and the step at which the rule fires."""
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.trials", str(folder)], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    output, step = json.loads(done.stdout.splitlines()[-1])
+    """The debug output, and the step at which the rule fires. Of several processes that want the trial in one
+    folder, the first trains and the others wait for it."""
+    result = folder / "result.json"
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not result.exists():
+            command = [sys.executable, "-m", "tests.trials", str(folder)]
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            assert done.returncode == 0, done.stderr
+            result.write_text(done.stdout.splitlines()[-1])
+    output, step = json.loads(result.read_text())
     return Path(output), step
 
 
@@ -75,7 +81,8 @@ def upload(trial: Path, s3: Any, bucket: str, job: str) -> None:
     """Put a debug output where a job with `S3OutputPath` s3://BUCKET/debug would have written it."""
     for path in sorted(trial.rglob("*")):
         if path.is_file():
-            s3.upload_file(str(path), bucket, f"debug/{job}/debug-output/{path.relative_to(trial)}")
+            key = f"debug/{job}/debug-output/{path.relative_to(trial)}"
+            s3.put_object(Bucket=bucket, Key=key, Body=path.read_bytes())
 
 
 if __name__ == "__main__":

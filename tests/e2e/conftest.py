@@ -30,11 +30,15 @@ def slack() -> Iterator[SlackDouble]:
 
 @pytest.fixture
 def config(aws_environment: Sandbox, slack: SlackDouble, tmp_path: Path) -> Config:
+    return configured(slack, tmp_path)
+
+
+def configured(slack: SlackDouble, folder: Path) -> Config:
     """Sends every finding to Slack, and polls SageMaker each second."""
     return Config.model_validate(
         {
             "watch": {"poll_interval": 1},
-            "store": {"url": f"sqlite:///{tmp_path}/watcher.db"},
+            "store": {"url": f"sqlite:///{folder}/watcher.db"},
             "http": {"listen": ""},
             "slack": {"bot_token": slack.token, "channel": "#alerts", "api_url": slack.api_url},
         }

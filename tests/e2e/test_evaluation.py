@@ -15,7 +15,7 @@ from structlog.testing import capture_logs
 import rules
 from tests.doubles.slack import SlackDouble
 from tests.e2e.conftest import arn, changed, issue, running
-from tests.trials import save_trial, upload
+from tests.trials import upload
 from tests.waiting import eventually
 from watcher.config.settings import Config
 from watcher.daemon.app import App
@@ -23,11 +23,6 @@ from watcher.sandbox.cookbook import PARAMETERS
 from watcher.sandbox.process import Sandbox
 
 BUCKET = "team"
-
-
-@pytest.fixture(scope="module")
-def trial(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int]:
-    return save_trial(tmp_path_factory.mktemp("trial"))
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 import sys
+import warnings
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -14,7 +15,7 @@ import pytest
 
 from tests.doubles.debug_output import SavedJob
 from tests.shell.conftest import Ran
-from tests.trials import save_trial, upload
+from tests.trials import upload
 from watcher.sandbox.cookbook import PARAMETERS
 from watcher.sandbox.process import Sandbox
 
@@ -31,11 +32,18 @@ RULE = ("--rule", "LossNotDecreasing")
 COOKBOOK = tuple(word for name, text in PARAMETERS.items() for word in ("--param", f"{name}={text}"))
 
 
-@pytest.fixture(scope="module")
-def trial(tmp_path_factory: pytest.TempPathFactory) -> Trial:
-    """The folder, and the step at which the rule of the cookbook fires."""
-    folder, step = save_trial(tmp_path_factory.mktemp("trial"))
-    return str(folder), step
+@pytest.fixture(scope="module", autouse=True)
+def _smdebug_is_imported() -> None:
+    """smdebug logs a line to stderr, and warns, when a process first imports it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import watcher.evaluation.custom_rule  # noqa: F401
+
+
+@pytest.fixture
+def trial(trial: tuple[Path, int]) -> Trial:
+    """The folder as a word of a command, and the step at which the rule of the cookbook fires."""
+    return str(trial[0]), trial[1]
 
 
 @pytest.fixture

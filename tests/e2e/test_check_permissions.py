@@ -1,0 +1,119 @@
+"""`watcher check` names each action of `deploy/policy.json` that is missing, so none of them is spare.
+
+The sandbox's IAM judges each request by the policies of whoever signed it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.doubles.slack import SlackDouble
+from tests.e2e.conftest import arn, changed, configured
+from tests.e2e.deployment import Deployment, actions, deploy
+from tests.e2e.user import judged
+from tests.stacks import POLICY
+from watcher.aws.session import Aws, translate
+from watcher.cli.preflight import Check, State, preflight
+from watcher.config.settings import Config
+from watcher.errors import AccessDenied
+from watcher.sandbox.process import Sandbox
+
+ELSEWHERE = {"sagemaker:StopTrainingJob", "sts:AssumeRole"}
+"""In tests of their own: the sandbox's IAM, unlike AWS's, does not tell whether a stop is allowed, and a role
+is only assumed where there is a member account."""
+GRANTED = [(statement["Sid"], action) for statement in POLICY["Statement"] for action in actions(statement)]
+
+
+@pytest.fixture(scope="module")
+def deployment(
+    _shared_sandbox: Sandbox, trial: tuple[Path, int], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Deployment]:
+    """One for all tests of this module, which change nothing in it."""
+    sandbox = _shared_sandbox
+    sandbox.control.reset()
+    with SlackDouble() as slack, pytest.MonkeyPatch.context() as environment:
+        for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN"):
+            environment.delenv(name, raising=False)
+        for name, value in sandbox.env.items():
+            environment.setenv(name, value)
+        config = configured(slack, tmp_path_factory.mktemp("deployment"))
+        deployment = deploy(sandbox, config, trial[0])
+        with judged(sandbox):
+            yield deployment
+
+
+def checked(config: Config) -> dict[str, Check]:
+    return {check.name: check for check in preflight(config, "watcher.toml")}
+
+
+def test_check_misses_nothing(deployment: Deployment):
+    deployment.act()
+
+    found = checked(deployment.config)
+
+    not_ok = {name for name, check in found.items() if check.state is not State.OK}
+    assert not_ok - {"configuration"} == {"stopping jobs"}
+
+
+@pytest.mark.parametrize(
+    ("statement", "action"), [granted for granted in GRANTED if granted[1] not in ELSEWHERE]
+)
+def test_check_names_the_action_that_is_missing(deployment: Deployment, statement: str, action: str):
+    deployment.act((statement, action))
+
+    missed = [check for check in checked(deployment.config).values() if action in check.mend + check.found]
+
+    assert missed
+    assert all(check.state is not State.OK for check in missed)
+
+
+def test_check_says_of_a_stop_that_it_cannot_be_tried(deployment: Deployment):
+    deployment.act()
+
+    found = checked(deployment.config)["stopping jobs"]
+
+    assert found.state is State.WARNING
+    assert "cannot be tried without stopping a job" in found.found
+    assert "sagemaker:StopTrainingJob" in found.mend
+
+
+def test_check_names_the_role_that_may_not_be_assumed(deployment: Deployment):
+    deployment.act(("ActInMemberAccounts", "sts:AssumeRole"))
+    role = "arn:aws:iam::444455556666:role/watcher"
+
+    refused = checked(changed(deployment.config, account=[{"role_arn": role}]))[
+        f"credentials (us-east-1 as {role})"
+    ]
+
+    assert refused.state is State.FAILED
+    assert refused.mend == "allow sts:AssumeRole"
+
+
+@pytest.mark.parametrize(
+    ("operation", "call"),
+    [
+        (
+            "sagemaker:DeleteTags",
+            lambda aws: aws.sagemaker.delete_tags(ResourceArn=arn("churn"), TagKeys=["team"]),
+        ),
+        ("s3:ListBucket", lambda aws: aws.s3.list_objects_v2(Bucket="somebody-elses")),
+        ("logs:GetLogEvents", lambda aws: aws.logs.get_log_events(logGroupName="/app", logStreamName="1")),
+        ("sqs:PurgeQueue", lambda aws: aws.sqs("us-east-1").purge_queue(QueueUrl="http://localhost/1/other")),
+        (
+            "sqs:ReceiveMessage",
+            lambda aws: aws.sqs("us-east-1").receive_message(QueueUrl="http://localhost/1/o"),
+        ),
+        ("iam:ListUsers", lambda aws: aws.client("iam").list_users()),
+    ],
+)
+def test_what_the_policy_does_not_speak_of_is_denied(
+    deployment: Deployment, operation: str, call: Callable[[Aws], Any]
+):
+    deployment.act()
+
+    with pytest.raises(AccessDenied), translate(operation):
+        call(Aws("us-east-1"))
