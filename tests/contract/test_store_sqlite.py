@@ -254,7 +254,7 @@ def test_a_full_disk_is_named_as_such(path: Path) -> None:
     with opened(path) as store:
         # SQLite's own limit gives the very error of a full disk.
         store._connection.execute("PRAGMA max_page_count = 30")
-        with pytest.raises(StoreError, match=r"watcher\.db: no space left.*move store\.url"):
+        with pytest.raises(StoreError, match=r"watcher\.db: its disk is full.*move store\.url"):
             store.commit([alert(f"job-{n}", "console") for n in range(500)])
 
         assert store.jobs() == []
@@ -282,7 +282,7 @@ def test_a_missing_folder_is_named(tmp_path: Path) -> None:
 
 
 def test_a_folder_in_the_place_of_the_file_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match="cannot be opened; see that it is a file"):
+    with pytest.raises(StoreError, match="cannot be opened; check that it is a file"):
         SqliteStore(tmp_path)
 
 
@@ -299,7 +299,7 @@ def test_a_database_of_another_program_is_refused_and_left_alone(path: Path) -> 
         connection.execute("CREATE TABLE experiments (name)")
     before = path.read_bytes()
 
-    with pytest.raises(StoreError, match="is a database of another program"):
+    with pytest.raises(StoreError, match="belongs to another program"):
         SqliteStore(path)
     assert path.read_bytes() == before
 
@@ -310,7 +310,7 @@ def test_a_damaged_file_is_an_error_that_says_how_to_start_anew(path: Path) -> N
     healthy = path.read_bytes()
     path.write_bytes(healthy[:8192] + b"\xa5" * (len(healthy) - 8192))
 
-    with pytest.raises(StoreError, match=r"watcher\.db: is damaged; .* start anew"), opened(path) as store:
+    with pytest.raises(StoreError, match=r"watcher\.db: is damaged; .* start over"), opened(path) as store:
         store.jobs()
 
 
@@ -320,7 +320,7 @@ def test_a_record_that_cannot_be_understood_is_an_error_that_names_what_it_is(pa
         connection.execute("UPDATE jobs SET snapshot = '{}'")
         connection.commit()
 
-        with pytest.raises(StoreError, match="a JobSnapshot in it cannot be understood"):
+        with pytest.raises(StoreError, match="a JobSnapshot in it cannot be parsed"):
             store.jobs()
 
 

@@ -146,9 +146,9 @@ def test_a_job_can_be_named_by_its_arn_and_must_be_where_two_have_its_name(store
 
 
 def test_a_job_that_is_not_known_is_refused_with_the_nearest_name(store):
-    with pytest.raises(UsageError, match=r"the store knows no job chrun; did you mean churn\?"):
+    with pytest.raises(UsageError, match=r"the store has no job chrun; did you mean churn\?"):
         views.show(store, "chrun")
-    with pytest.raises(UsageError, match="`watcher jobs` lists those that are known"):
+    with pytest.raises(UsageError, match="`watcher jobs` lists the known jobs"):
         views.show(store, "something else entirely")
 
 

@@ -114,7 +114,7 @@ def test_asking_where_nothing_was_ever_watched_says_so_and_makes_no_store(
     ran = watcher(*command)
 
     assert ran.code == 1
-    assert ran.err.startswith("watcher: there is no store at watcher.db yet: `watcher run` makes it")
+    assert ran.err.startswith("watcher: there is no store at watcher.db yet: `watcher run` creates it")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -343,4 +343,4 @@ def test_a_job_that_is_not_known_is_a_usage_error_with_the_nearest_name(watcher:
     ran = watcher("show", "churn-xbg")
 
     assert ran.code == 2
-    assert ran.err == "watcher: the store knows no job churn-xbg; did you mean churn-xgb?\n"
+    assert ran.err == "watcher: the store has no job churn-xbg; did you mean churn-xgb?\n"

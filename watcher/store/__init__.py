@@ -1,4 +1,4 @@
-"""What Watcher remembers: the protocol (`base`), and where it can be kept."""
+"""What Watcher stores: the protocol in `base`, and a module or folder for each kind of store."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _USER_AND_PASSWORD = re.compile(r"//[^/]*@")
 def open_store(
     url: str, *, create: bool = True, region: str = "", on_response: Callable[..., None] | None = None
 ) -> Store:
-    """Open what `store.url` names: `sqlite:///FILE`, with four slashes where FILE is absolute, or
-    `dynamodb://TABLE` in `region`, or in that of the usual AWS chain.
+    """Open the store that `store.url` names: `sqlite:///FILE`, with four slashes if FILE is absolute; or
+    `dynamodb://TABLE` in `region`, which by default comes from the usual AWS chain.
 
-    `on_response` is a handler of botocore's event `response-received`, told of each request to DynamoDB.
-    Raises `ConfigError` for any other URL, and `StoreError` where the store cannot be used or, unless it
-    may be created, is not there yet.
+    `on_response` handles botocore's event `response-received` for each request to DynamoDB. Raises
+    `ConfigError` for any other URL, and `StoreError` if the store cannot be used, or if it does not exist and
+    `create` is False.
     """
     if table := _TABLE.fullmatch(url):
         return _open_table(table[1], region, on_response)
@@ -31,13 +31,13 @@ def open_store(
     if scheme != "sqlite" or not found or not file:
         shown = _USER_AND_PASSWORD.sub("//…@", url)
         raise ConfigError(
-            f'store.url = "{shown}": is not a store of this version; '
+            f'store.url = "{shown}": this version has no such store; '
             "write sqlite:///FILE, sqlite:////FOLDER/FILE for an absolute path, or dynamodb://TABLE"
         )
     if not create and not Path(file).exists():
         raise StoreError(
-            f"there is no store at {file} yet: `watcher run` makes it; "
-            "start in the same folder, or name the same configuration with -c"
+            f"there is no store at {file} yet: `watcher run` creates it. "
+            "Use the folder in which it runs, or name its configuration with -c"
         )
     from watcher.store.sqlite import SqliteStore
 
@@ -51,15 +51,15 @@ def _open_table(table: str, region: str, on_response: Callable[..., None] | None
 
     from watcher.store.dynamodb.store import DynamoStore
 
-    # Not adaptive: a partition that is asked too often would slow down every call of this process, and
-    # those that hold jobs and deliveries are in a hurry.
+    # Not adaptive: then one throttled partition would slow down every call of this process, and those that
+    # hold jobs and deliveries must be fast.
     retries = Config(
         retries={"mode": "standard", "total_max_attempts": 6},
         connect_timeout=3,
         read_timeout=5,
         max_pool_connections=64,
         user_agent=USER_AGENT,
-        parameter_validation=False,  # a third of what a transaction costs, and the store writes them itself
+        parameter_validation=False,  # takes a third of a transaction's time, and would never find anything
     )
     session = botocore.session.get_session()
     if on_response:

@@ -1,10 +1,11 @@
-"""What Watcher remembers, and the promises every store keeps.
+"""What Watcher stores, and the promises that every store keeps.
 
-- One `commit` is atomic: a look at a job is remembered with all that it yields, or not at all.
-- A finding is stored once, by id, and its deliveries with it: committing it again changes nothing.
-- Deliveries of one lane are handed out one at a time, oldest first, to one owner, until a lease ends.
+- One `commit` is atomic: a look at a job is stored with everything that it found, or not at all.
+- A finding is stored once, by its id, together with its deliveries: committing it again changes nothing.
+- The deliveries of a lane are handed out one at a time, oldest first. Each has one owner until it is settled
+  or its lease ends.
 - Several processes may use one store at the same time.
-- Every method raises `StoreError` where the store cannot be read or written, and has then changed nothing.
+- Every method raises `StoreError` if the store cannot be read or written, and has then changed nothing.
 """
 
 from __future__ import annotations
@@ -19,22 +20,22 @@ from watcher.model import Delivery, Evaluation, Finding, JobSnapshot, Outcome, R
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """All that one look at a job yields."""
+    """Everything that one look at a job leads to."""
 
     snapshot: JobSnapshot
     fingerprint: str
     """Changes when anything in the snapshot does."""
     seen_at: datetime
     watching: bool
-    """False when nothing more can be learnt from the job."""
+    """False when nothing more will happen to the job."""
     describe_at: datetime | None = None
-    """When `DescribeTrainingJob` is due next; None: not before something changes."""
+    """When `DescribeTrainingJob` is due next; None: only after something has changed."""
     findings: tuple[Finding, ...] = ()
     deliveries: tuple[Delivery, ...] = ()
     evaluation: Evaluation | None = None
-    """None: as it was."""
+    """None: unchanged."""
     news: tuple[Outcome, ...] = ()
-    """Those whose status was not known before: counted, once the rest is stored."""
+    """Outcomes whose status is new. They are counted in the metrics once the rest is stored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,29 +51,29 @@ class WatchedJob:
 
 @dataclass(frozen=True, slots=True)
 class JobRecord:
-    """One job as the store knows it, for people to read."""
+    """One job as it is stored."""
 
     snapshot: JobSnapshot
     first_seen_at: datetime
     changed_at: datetime
-    """When a look last found something new."""
+    """When a look last found a change."""
     watching: bool
     describe_at: datetime | None = None
     evaluation: Evaluation | None = None
-    """None where Watcher evaluates no rule of this job."""
+    """None if Watcher does not evaluate rules of this job."""
 
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """What `claim` took."""
+    """The result of `claim`."""
 
     deliveries: list[Delivery]
     next_due: datetime | None
-    """When there may be more: as `next_due` tells."""
+    """When there may be more: what `next_due` returns after the claim."""
 
 
 def settled(held: Delivery, attempt: Delivery) -> Delivery:
-    """What was held, as `settle` leaves it: what an attempt may not change stays as it was."""
+    """The stored delivery after `settle`. Only what an attempt may change is taken from `attempt`."""
     return replace(
         held,
         state=attempt.state,
@@ -90,7 +91,7 @@ JOB_TAKEN_OVER = "another process has taken this job over"
 
 @dataclass(frozen=True, slots=True)
 class StopRecord:
-    """A stop that Watcher asked SageMaker for; written before it asks."""
+    """A stop that Watcher requests from SageMaker; stored before the request."""
 
     job_arn: str
     actor: str
@@ -102,50 +103,51 @@ class Store(Protocol):
     # -- jobs -------------------------------------------------------------------------------------
 
     def hold(self, job_arns: Sequence[str], owner: str, now: datetime, lease: float) -> set[str]:
-        """Which of these jobs `owner` may handle for `lease` seconds from now: those that nobody else holds.
+        """The jobs that `owner` may handle for `lease` seconds from now: those that no other owner holds.
 
-        What `owner` holds already, it holds for longer. What only one process is to do at a time has a name
-        that is no ARN, and is held in the same way.
+        The leases that `owner` has already are extended. Other work that only one process may do at a time is
+        held in the same way, by a name that is not an ARN.
         """
         ...
 
     def release(self, job_arns: Sequence[str], owner: str) -> None:
-        """Let go of those that `owner` holds."""
+        """Release those that `owner` holds."""
         ...
 
     def commit(self, looks: Sequence[Look], holder: str = "") -> tuple[Finding, ...]:
-        """Remember these looks in one atomic write; returns the findings that were not known before.
+        """Store these looks in one atomic write. Returns the findings that are new.
 
-        The deliveries of a finding that was known before are not stored: it has been told already. With a
-        `holder`, every job must still be held by it, and is let go of in the same write: `LeaseLost` where
-        another took one over.
+        The deliveries of a finding that is known already are not stored, because it has been reported. With a
+        `holder`, each job must still be held by it, and is released in the same write; raises `LeaseLost` if
+        another owner has taken one over.
         """
         ...
 
     def watching(self) -> list[WatchedJob]:
-        """Every job of which more may be learnt."""
+        """Every job to which more may happen."""
         ...
 
     def job(self, arn: str) -> JobRecord | None: ...
 
     def jobs(self, name: str | None = None) -> list[JobRecord]:
-        """All jobs, newest (by creation) first; or those of exactly this name."""
+        """All jobs, or those with exactly this name; the most recently created first."""
         ...
 
     def unwatch(self, arn: str) -> None:
-        """The job is gone at SageMaker: keep what is known, look no more."""
+        """Keep what is stored, but stop looking at this job: it no longer exists in SageMaker, or it does not
+        match any more."""
         ...
 
     def claim_evaluations(self, now: datetime, lease: float, limit: int, reads: Reads) -> list[str]:
-        """The ARNs of jobs whose evaluation is due, of those that read `reads`; longest waiting first.
+        """The ARNs of jobs that read `reads` and whose evaluation is due; longest waiting first.
 
-        They are due again `lease` seconds from now, unless a commit says otherwise: what another process
-        would do meanwhile would only be done twice.
+        They are due again `lease` seconds from now, unless a commit says otherwise. Until then, no other
+        process evaluates them.
         """
         ...
 
     def next_evaluation(self) -> datetime | None:
-        """When `claim_evaluations` next has something, whatever it reads."""
+        """When the next evaluation is due, whatever it reads."""
         ...
 
     # -- findings ---------------------------------------------------------------------------------
@@ -159,24 +161,24 @@ class Store(Protocol):
     # -- deliveries -------------------------------------------------------------------------------
 
     def claim(self, owner: str, now: datetime, lease: float, limit: int) -> Claimed:
-        """Take what is due: of each lane the oldest open delivery, at most `limit` in all.
+        """Take what is due: the oldest open delivery of each lane, at most `limit` in all.
 
-        It is `IN_FLIGHT` for `lease` seconds and its attempt is counted. One whose lease has ended
-        (its owner died) is handed out again with `uncertain` set.
+        A claimed delivery is `IN_FLIGHT` for `lease` seconds, and its attempt is counted. If its lease ends
+        before it is settled, because its owner died, it is handed out again with `uncertain` set.
         """
         ...
 
     def settle(self, owner: str, delivery: Delivery, then: Sequence[Delivery] = ()) -> bool:
-        """Write down how an attempt ended, together with the deliveries that follow from it.
+        """Store how an attempt ended, together with the deliveries that follow from it.
 
         The delivery's state, due_at, uncertain, receipt, error and delivered_at are taken from the
-        argument. False, and nothing written, where `owner` no longer holds it.
+        argument. False, and nothing is written, if `owner` no longer holds it.
         """
         ...
 
     def next_due(self) -> datetime | None:
-        """When `claim` may next hand something out: the earliest due time or lease end of any lane's
-        oldest open delivery."""
+        """When `claim` may next hand something out: the earliest due time or end of a lease among the oldest
+        open deliveries of the lanes."""
         ...
 
     def deliveries(self, finding_id: str | None = None) -> list[Delivery]:
@@ -186,24 +188,24 @@ class Store(Protocol):
     def cancel(self, delivery_id: str, then: Sequence[Delivery] = ()) -> bool:
         """Cancel a delivery that is still `PENDING`, together with the deliveries that follow from it.
 
-        False, and nothing written, where it is not.
+        False, and nothing is written, if it is not.
         """
         ...
 
     # -- turns ------------------------------------------------------------------------------------
 
     def take_turn(self, what: str, turn: int) -> bool:
-        """Whether the caller is the one to do this periodic work: exactly one is told so of each turn, and
-        nobody of a turn that is past. Turns are counted upwards, by time.
+        """Whether the caller is to do this periodic work. Each turn is given to exactly one caller, and never
+        after a later turn. Turns are numbers that grow with time.
         """
         ...
 
     # -- stops ------------------------------------------------------------------------------------
 
     def permit_stop(self, job_arn: str, actor: str, now: datetime, max_per_hour: int) -> bool:
-        """Record that this job is being stopped, unless `max_per_hour` others were in the last hour.
+        """Record that this job is being stopped, unless `max_per_hour` jobs were in the last hour.
 
-        True, and nothing new recorded, where this job's stop is recorded already.
+        True, and nothing new is recorded, if this job's stop is recorded already.
         """
         ...
 
@@ -212,7 +214,7 @@ class Store(Protocol):
     # ---------------------------------------------------------------------------------------------
 
     def check(self) -> str:
-        """Write and read back; returns what the store is in a few words, or raises `StoreError`."""
+        """Write and read back. Returns a short description of the store, or raises `StoreError`."""
         ...
 
     def close(self) -> None: ...

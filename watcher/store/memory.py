@@ -1,4 +1,4 @@
-"""The store in memory, for tests and benchmarks: keeps every promise but to outlive its process."""
+"""The store in memory, for tests and benchmarks. It keeps every promise, as long as its process lives."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _NOBODY = _Lease("", datetime.min.replace(tzinfo=UTC))
 
 
 class MemoryStore:
-    """Safe for threads. Dictionaries keep the order in which things came."""
+    """Safe to use from several threads. The dictionaries keep the order in which things came."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -88,9 +88,9 @@ class MemoryStore:
             if finding.id not in self._findings:
                 self._findings[finding.id] = finding
                 new.append(finding)
-        told = {finding.id for finding in new}
+        new_ids = {finding.id for finding in new}
         for delivery in look.deliveries:
-            if delivery.finding_id in told:
+            if delivery.finding_id in new_ids:
                 self._deliveries.setdefault(delivery.id, delivery)
         return new
 
@@ -105,8 +105,8 @@ class MemoryStore:
     def jobs(self, name: str | None = None) -> list[JobRecord]:
         with self._lock:
             records = [self._jobs[arn] for arn in sorted(self._jobs)]
-        named = [record for record in records if name is None or record.snapshot.name == name]
-        return sorted(named, key=lambda record: record.snapshot.created_at, reverse=True)
+        wanted = [record for record in records if name is None or record.snapshot.name == name]
+        return sorted(wanted, key=lambda record: record.snapshot.created_at, reverse=True)
 
     def unwatch(self, arn: str) -> None:
         with self._lock:
@@ -169,14 +169,14 @@ class MemoryStore:
     def _refuse_unknown(self, deliveries: Sequence[Delivery]) -> None:
         for delivery in deliveries:
             if delivery.finding_id not in self._findings:
-                raise StoreError(f"delivery {delivery.id} is of no finding that the store knows")
+                raise StoreError(f"the finding of delivery {delivery.id} is unknown")
 
     def _add(self, deliveries: Sequence[Delivery]) -> None:
         for delivery in deliveries:
             self._deliveries.setdefault(delivery.id, delivery)
 
     def _heads(self) -> Iterator[Delivery]:
-        """Of each lane the oldest open delivery."""
+        """The oldest open delivery of each lane."""
         lanes = set()
         for delivery in self._deliveries.values():
             if delivery.open and delivery.lane not in lanes:
@@ -191,7 +191,8 @@ class MemoryStore:
         with self._lock:
             held = self._deliveries.get(delivery.id)
             lease = self._leases.get(delivery.id)
-            # A later claim counts another attempt, so an owner that comes late cannot pass for itself.
+            # A later claim counts another attempt, so an owner whose lease has ended cannot settle it even
+            # if it claimed the delivery again itself.
             if not held or not lease or lease.owner != owner or held.attempts != delivery.attempts:
                 return False
             self._refuse_unknown(then)
@@ -253,4 +254,4 @@ class MemoryStore:
         return f"in memory, forgotten when the process ends, jobs: {len(self._jobs)}"
 
     def close(self) -> None:
-        """Nothing to let go."""
+        """There is nothing to close."""

@@ -1,8 +1,8 @@
-"""The tables of the SQLite file, and how a file of an earlier version comes up to date.
+"""The tables of the SQLite file, and the migrations that bring a file of an earlier version up to date.
 
-What queries look at has a column; the rest of a snapshot or a finding is JSON beside it. Times are ISO 8601
-in UTC, always with microseconds and so of one length: in the order of their text they are in the order of
-time, and `sqlite3 watcher.db` shows them readably.
+What queries use has a column of its own; the rest of a snapshot or a finding is JSON. Times are ISO 8601 in
+UTC, always with microseconds: all have the same length, so they sort as text, and `sqlite3 watcher.db` shows
+them in a readable form.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from pathlib import Path
 from watcher.errors import StoreError, StoreTooNew
 
 APPLICATION_ID = 0x57544348
-"""`WTCH`, in the file's header: tells Watcher's files from those of other programs."""
+"""`WTCH` in the file's header: marks Watcher's files."""
 
 Script = tuple[str, ...]
-"""Statements; not one text, because sqlite3's `executescript` commits before it begins."""
+"""Statements. They are not one text, because sqlite3's `executescript` commits before it begins."""
 
 MIGRATIONS: tuple[Script, ...] = (
     (
@@ -36,8 +36,8 @@ MIGRATIONS: tuple[Script, ...] = (
             snapshot TEXT NOT NULL
         )
         """,
-        # Holds all that a pass over the watched jobs reads (and the column of its WHERE, or SQLite reads the
-        # table for it), so that the pass need not touch the snapshots.
+        # Has all columns that a pass over the watched jobs reads, so that it does not read the snapshots.
+        # `watching` is one of them: without it, SQLite would read the table for the condition.
         """
         CREATE INDEX watched_jobs ON jobs (arn, name, status, fingerprint, describe_at, watching)
         WHERE watching
@@ -75,12 +75,12 @@ MIGRATIONS: tuple[Script, ...] = (
         )
         """,
         "CREATE INDEX deliveries_by_finding ON deliveries (finding_id)",
-        # Only what is still open: stays small however many deliveries have been made.
+        # Only the open ones: stays small, however many deliveries there have been.
         """
         CREATE INDEX open_deliveries ON deliveries (lane, position, state)
         WHERE state IN ('pending', 'in_flight')
         """,
-        # Of each lane the oldest open delivery, and when it may be handed out.
+        # The oldest open delivery of each lane, and when it may be handed out.
         """
         CREATE VIEW heads AS
         SELECT position, coalesce(lease_until, due_at) AS ready_at FROM deliveries
@@ -116,26 +116,26 @@ MIGRATIONS: tuple[Script, ...] = (
         "CREATE TABLE turns (what TEXT PRIMARY KEY, turn INTEGER NOT NULL)",
     ),
 )
-"""Script N brings a file from version N to N + 1. Add to the end; never change what was released."""
+"""Script N brings a file from version N to N + 1. Append new scripts; never change a released one."""
 
 
 def refuse_foreign(connection: sqlite3.Connection, path: Path) -> None:
-    """Raise `StoreError` where the file is a database of another program; touches nothing."""
+    """Raises `StoreError` if the file is a database of another program. Changes nothing."""
     (tables,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
     (application,) = connection.execute("PRAGMA application_id").fetchone()
     if tables and application != APPLICATION_ID:
-        raise StoreError(f"store {path}: is a database of another program; name another file in store.url")
+        raise StoreError(f"store {path}: belongs to another program; name another file in store.url")
 
 
 def migrate(connection: sqlite3.Connection, path: Path, migrations: Sequence[Script]) -> None:
     """Bring the file up to date. The caller holds the write lock and commits.
 
-    Raises `StoreTooNew` where a later version of Watcher wrote the file.
+    Raises `StoreTooNew` if a later version of Watcher wrote the file.
     """
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     if version > len(migrations):
         raise StoreTooNew(
-            f"store {path}: has schema version {version}, and this Watcher knows only up to "
+            f"store {path}: has schema version {version}, but this version of Watcher supports only up to "
             f"{len(migrations)}; update Watcher, or name another file in store.url"
         )
     for script in migrations[version:]:

@@ -1,8 +1,8 @@
-"""The store in one SQLite file: for one machine, and as many processes on it as one likes.
+"""The store in one SQLite file, for one machine and any number of processes on it.
 
-Write-ahead log, so that reading waits for nobody; `synchronous = FULL`, so that what `commit` returned from
-is still there after a power cut. One connection serves all threads, one at a time: SQLite has a single
-writer anyway, and the calls are short.
+With a write-ahead log, reading never waits for a writer. With `synchronous = FULL`, what `commit` has stored
+is still there after a power cut. One connection serves all threads, one at a time: SQLite has a single writer
+anyway, and the calls are short.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _JOBS = "SELECT * FROM jobs LEFT JOIN evaluations ON job_arn = arn"
 
 
 class SqliteStore:
-    """`path` is created where it does not exist, but not its folder.
+    """`path` is created if it does not exist, but its folder is not.
 
     `busy_timeout` is how many seconds a call waits while another process writes.
     """
@@ -51,8 +51,8 @@ class SqliteStore:
             self._connection = sqlite3.connect(
                 self._path,
                 timeout=busy_timeout,
-                isolation_level=None,  # transactions are begun below, where one can see them
-                check_same_thread=False,  # the lock sees to that
+                isolation_level=None,  # `_transaction` begins them, so that they are visible
+                check_same_thread=False,  # the lock lets one thread in at a time
             )
             try:
                 self._prepare()
@@ -70,8 +70,8 @@ class SqliteStore:
             schema.migrate(self._connection, self._path, schema.MIGRATIONS)
 
     def _use_write_ahead_log(self) -> None:
-        """A no-op except for a new file, where SQLite does not wait by itself: several processes that
-        open it in the same moment would get "database is locked" at once."""
+        """Changes only a new file. SQLite does not wait for a lock here: several processes that open a new
+        file at the same time would get "database is locked" at once."""
         deadline = time.monotonic() + self._busy_timeout
         while True:
             try:
@@ -92,7 +92,7 @@ class SqliteStore:
             raise StoreError(f"store {self._path}: {problem}") from error
         except ValidationError as error:
             raise StoreError(
-                f"store {self._path}: a {error.title} in it cannot be understood; {_START_ANEW}"
+                f"store {self._path}: a {error.title} in it cannot be parsed; {_START_OVER}"
             ) from error
 
     @contextmanager
@@ -217,7 +217,7 @@ class SqliteStore:
                     owner = :owner, lease_until = :until
                 WHERE position IN (
                     SELECT position FROM heads WHERE ready_at <= :now
-                    ORDER BY ready_at, position LIMIT :limit  -- so that a noisy lane starves no other
+                    ORDER BY ready_at, position LIMIT :limit  -- no lane starves
                 )
                 RETURNING *
                 """,
@@ -233,7 +233,8 @@ class SqliteStore:
 
     def settle(self, owner: str, delivery: Delivery, then: Sequence[Delivery] = ()) -> bool:
         with self._writing() as connection:
-            # A later claim counts another attempt, so an owner that comes late cannot pass for itself.
+            # A later claim counts another attempt, so an owner whose lease has ended cannot settle it even if
+            # it claimed the delivery again itself.
             settled = connection.execute(
                 """
                 UPDATE deliveries
@@ -331,19 +332,19 @@ class SqliteStore:
 
 @contextmanager
 def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    """All or nothing. IMMEDIATE: waits for other writers here, and never in the middle."""
+    """All or nothing. IMMEDIATE: it waits for other writers at its begin, and never later."""
     connection.execute("BEGIN IMMEDIATE")
     try:
         yield
         connection.execute("COMMIT")
     except BaseException:
-        if connection.in_transaction:  # a full disk makes SQLite roll back by itself
+        if connection.in_transaction:  # SQLite itself rolls back when the disk is full
             connection.execute("ROLLBACK")
         raise
 
 
 def _release(connection: sqlite3.Connection, job_arns: Sequence[str], owner: str) -> int:
-    """Returns how many it held."""
+    """Returns how many of them `owner` held."""
     return sum(
         connection.execute("DELETE FROM leases WHERE job_arn = ? AND owner = ?", (arn, owner)).rowcount
         for arn in job_arns
@@ -392,13 +393,13 @@ def _remember(connection: sqlite3.Connection, look: Look) -> list[Finding]:
             ),
         )
     new = [finding for finding in look.findings if _add_finding(connection, finding)]
-    told = {finding.id for finding in new}
-    _add_deliveries(connection, [delivery for delivery in look.deliveries if delivery.finding_id in told])
+    new_ids = {finding.id for finding in new}
+    _add_deliveries(connection, [delivery for delivery in look.deliveries if delivery.finding_id in new_ids])
     return new
 
 
 def _add_finding(connection: sqlite3.Connection, finding: Finding) -> bool:
-    """False where it was known already."""
+    """False if it is known already."""
     added = connection.execute(
         """
         INSERT INTO findings (id, job_arn, opened_at, finding) VALUES (?, ?, ?, ?)
@@ -443,24 +444,24 @@ def _job_record(row: sqlite3.Row) -> JobRecord:
     return job_record(dict(row), row["snapshot"], row["evaluation"])
 
 
-# -- what is wrong, and how to mend it --------------------------------------------------------------
+# -- errors ----------------------------------------------------------------------------------------
 
-_START_ANEW = "restore a backup, or move the file away to start anew (what was told may be told again)"
+_START_OVER = "restore a backup, or move the file away to start over (then alerts may be sent again)"
 
-_MENDS: Mapping[int, str] = {
-    sqlite3.SQLITE_FULL: "no space left on its disk; free some, or move store.url to another disk",
-    sqlite3.SQLITE_IOERR: "its disk failed to read or write; see whether it is full or broken, "
+_PROBLEMS: Mapping[int, str] = {
+    sqlite3.SQLITE_FULL: "its disk is full; free some space, or move store.url to another disk",
+    sqlite3.SQLITE_IOERR: "its disk failed to read or write; check whether it is full or broken, "
     "or move store.url to another disk",
-    sqlite3.SQLITE_READONLY: "cannot be written; allow this user to write the file and its folder",
+    sqlite3.SQLITE_READONLY: "cannot be written; allow this user to write to the file and its folder",
     sqlite3.SQLITE_NOTADB: "is not a SQLite file; name another file in store.url",
-    sqlite3.SQLITE_CORRUPT: f"is damaged; {_START_ANEW}",
+    sqlite3.SQLITE_CORRUPT: f"is damaged; {_START_OVER}",
 }
 
 
 def _problem(error: sqlite3.Error, path: Path, busy_timeout: float) -> str:
-    """SQLite's error as a sentence: what is wrong with the file, and what to do about it."""
-    # Errors that Python's module raises by itself, as on a closed connection, have no code.
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # without the extension that says where it arose
+    """What is wrong with the file, and how to fix it."""
+    # Errors of Python's module itself, such as that the connection is closed, have no code.
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # without the part that says where it arose
     if code == sqlite3.SQLITE_BUSY:
         return (
             f"another process has been writing to it for longer than {busy_timeout:g} s; "
@@ -469,5 +470,5 @@ def _problem(error: sqlite3.Error, path: Path, busy_timeout: float) -> str:
     if code == sqlite3.SQLITE_CANTOPEN:
         if not path.parent.is_dir():
             return f"there is no folder {path.parent}; create it, or name another file in store.url"
-        return "cannot be opened; see that it is a file, and that this user may read and write it"
-    return f"{_MENDS[code]} ({error})" if code in _MENDS else str(error)
+        return "cannot be opened; check that it is a file, and that this user may read and write it"
+    return f"{_PROBLEMS[code]} ({error})" if code in _PROBLEMS else str(error)

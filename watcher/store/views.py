@@ -1,6 +1,6 @@
-"""What the store knows, as the documents that `--json` prints; people get the same as `watcher.cli.tables`.
+"""What is stored, as the documents that `--json` prints and that the tables and the status page show.
 
-The keys are a contract: scripts read them. Times are aware and in UTC, and ISO 8601 in JSON.
+Scripts rely on the keys, so they do not change. Times are aware and in UTC; in JSON they are ISO 8601.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from watcher.model import STOP_DESTINATION, Delivery, DeliveryKind, DeliveryStat
 from watcher.store.base import JobRecord, Store
 
 
-class Known(Protocol):
-    """What a store knows of everything. A page that shows several documents reads it once for all of them."""
+class Records(Protocol):
+    """Everything that is stored: a store itself, or what was read from one once for several documents."""
 
     def jobs(self) -> list[JobRecord]: ...
 
@@ -48,8 +48,7 @@ class FindingView(TypedDict):
     step: int | None
     opened_at: datetime
     deliveries: list[DeliveryView]
-    """Its alerts, and the stop if there is one; not what is told later in an alert's place, or shown beside
-    it."""
+    """Its alerts, and the stop if there is one; without the updates and plots that follow an alert."""
 
 
 class JobView(TypedDict):
@@ -64,7 +63,7 @@ class JobView(TypedDict):
     watching: bool
     changed_at: datetime
     rules: dict[str, int]
-    """How many rules there are in each status."""
+    """The number of rules in each status."""
     findings: int
 
 
@@ -125,19 +124,19 @@ class DeadLetter(TypedDict):
 class StatusView(TypedDict):
     store: str
     jobs: dict[str, int]
-    """How many jobs there are in each status."""
+    """The number of jobs in each status."""
     watching: int
     findings: int
     undelivered: int
-    """Findings of which an alert is still on its way."""
+    """The number of findings with an alert that is still open."""
     deliveries: dict[str, int]
     dead_letters: list[DeadLetter]
     changed_at: datetime | None
-    """When a look at any job last found something new."""
+    """When a look at any job last found a change."""
 
 
 def to_json(document: Any) -> str:
-    """NaN and infinities become the strings `nan`, `inf` and `-inf`: JSON has no numbers for them."""
+    """NaN and infinities become the strings `nan`, `inf` and `-inf`, because JSON has no such numbers."""
     try:
         return json.dumps(document, indent=2, default=datetime.isoformat, allow_nan=False)
     except ValueError:
@@ -152,7 +151,7 @@ def _in_words(document: Any) -> Any:
     return str(document) if isinstance(document, float) and not math.isfinite(document) else document
 
 
-def status(store: Known, url: str) -> StatusView:
+def status(store: Records, url: str) -> StatusView:
     records = store.jobs()
     findings = {finding.id: finding for finding in store.findings()}
     deliveries = store.deliveries()
@@ -172,7 +171,7 @@ def status(store: Known, url: str) -> StatusView:
     }
 
 
-def jobs(store: Known, pattern: str = "*") -> list[JobView]:
+def jobs(store: Records, pattern: str = "*") -> list[JobView]:
     """The jobs whose name matches, newest first."""
     findings = Counter(finding.job_arn for finding in store.findings())
     return [
@@ -183,7 +182,7 @@ def jobs(store: Known, pattern: str = "*") -> list[JobView]:
 
 
 def show(store: Store, job: str) -> ShownJob:
-    """One job by its name or ARN, with all that happened to it. Raises `UsageError`."""
+    """One job by its name or ARN, with everything that happened to it. Raises `UsageError`."""
     record = find(store, job)
     snapshot = record.snapshot
     findings = store.findings(snapshot.arn)
@@ -200,7 +199,7 @@ def show(store: Store, job: str) -> ShownJob:
 
 
 def find(store: Store, job: str) -> JobRecord:
-    """The one job of this name or ARN. Raises `UsageError` where there is none, or more than one."""
+    """The job with this name or ARN. Raises `UsageError` if there is none, or more than one."""
     records = store.jobs(job_name(job))
     if is_arn(job):
         records = [record for record in records if record.snapshot.arn == job]
@@ -209,12 +208,12 @@ def find(store: Store, job: str) -> JobRecord:
         raise UsageError(f"there are {len(records)} jobs named {job}; name one by its ARN: {arns}")
     if not records:
         close = get_close_matches(job, [record.snapshot.name for record in store.jobs()], n=1)
-        mend = f"did you mean {close[0]}?" if close else "`watcher jobs` lists those that are known"
-        raise UsageError(f"the store knows no job {job}; {mend}")
+        hint = f"did you mean {close[0]}?" if close else "`watcher jobs` lists the known jobs"
+        raise UsageError(f"the store has no job {job}; {hint}")
     return records[0]
 
 
-def findings(store: Known, pattern: str = "*") -> list[FindingView]:
+def findings(store: Records, pattern: str = "*") -> list[FindingView]:
     """The findings on jobs whose name matches, newest first."""
     deliveries: dict[str, list[Delivery]] = defaultdict(list)
     for delivery in store.deliveries():
@@ -324,10 +323,10 @@ def _dead_letter(delivery: Delivery, finding: Finding | None) -> DeadLetter:
 
 
 def _shown(to: str) -> str:
-    """A destination without what may be secret in it."""
+    """The destination without what may be secret."""
     if to == STOP_DESTINATION:
         return to
     try:
         return str(Destination.parse(to))
-    except ConfigError:  # written by a version that knew another kind of destination
+    except ConfigError:  # stored by a version that has another kind of destination
         return to.partition(":")[0]
