@@ -30,7 +30,7 @@ from rules.parameters import REGEX, Kind, number, parameter, parse, whole
 from rules.reductions import WithReductions, arrays
 from rules.worst import worst
 
-_MOST_CHANNELS = 1024
+_MAX_CHANNELS = 1024
 """More than any image has; a state that holds a sum for each stays small."""
 
 
@@ -87,7 +87,7 @@ class CheckInputImages(Rule):
     def _add(self, tensor: str, array: NDArray[Any]) -> _Seen | None:
         """All that was seen of this tensor, these images among them; None where they are no images."""
         axis = self.parameters.channel
-        if not -array.ndim <= axis < array.ndim or array.shape[axis] > _MOST_CHANNELS:
+        if not -array.ndim <= axis < array.ndim or array.shape[axis] > _MAX_CHANNELS:
             because = f"they have no axis {axis}, or one too long to be of channels (the parameter channel)"
             self._left_out.add(tensor, "no_channels", because)
             return None

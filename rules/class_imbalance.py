@@ -29,7 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rules.base import Breach, Evidence, Rule, Step, Value
-from rules.classes import MOST_CLASSES, NotClasses, NotFinite, labelled, predicted
+from rules.classes import MAX_CLASSES, NotClasses, NotFinite, labelled, predicted
 from rules.needs import FixedOutcome, Forest, ModelKind
 from rules.parameters import FLAG, REGEX, between, number, parameter, parse, whole
 from rules.reductions import reduction
@@ -164,8 +164,8 @@ class ClassImbalance(Rule):
                 self._left_out.add(error.tensor, error.reason, error.because)
         tally = self._tallies.setdefault(labels, _Tally())
         tally.add(actual, guessed)
-        if len(tally.classes) > MOST_CLASSES:
-            raise NotClasses(labels, "too_many_classes", f"they have more than {MOST_CLASSES} classes")
+        if len(tally.classes) > MAX_CLASSES:
+            raise NotClasses(labels, "too_many_classes", f"they have more than {MAX_CLASSES} classes")
         return tally
 
     def _imbalance(self, step: int, labels: str, tally: _Tally) -> Iterator[Breach]:

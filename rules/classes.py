@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from rules.base import Breach, Evidence, Value
 from rules.values import numbers
 
-MOST_CLASSES = 5_000
+MAX_CLASSES = 5_000
 """Labels of more are taken for something else (a regression's targets, row numbers); counting them would
 make a rule's state large."""
 

@@ -31,7 +31,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rules.base import Breach, Evidence, Rule, Step, Value
-from rules.classes import MOST_CLASSES, NotClasses, NotFinite, labelled, predicted
+from rules.classes import MAX_CLASSES, NotClasses, NotFinite, labelled, predicted
 from rules.needs import ModelKind
 from rules.parameters import TEXT, Kind, between, choice, parameter, parse
 from rules.reductions import reduction
@@ -41,14 +41,14 @@ from rules.worst import worst
 
 def _category_no(text: str) -> int:
     number = int(text)
-    if not 2 <= number <= MOST_CLASSES:
+    if not 2 <= number <= MAX_CLASSES:
         raise ValueError
     return number
 
 
 @dataclass(frozen=True, slots=True)
 class Parameters:
-    category_no: int | None = parameter(None, Kind(f"a whole number from 2 to {MOST_CLASSES}", _category_no))
+    category_no: int | None = parameter(None, Kind(f"a whole number from 2 to {MAX_CLASSES}", _category_no))
     labels: str = parameter("labels", TEXT)
     predictions: str = parameter("predictions", TEXT)
     labels_collection: str = parameter("labels", TEXT)
@@ -120,8 +120,8 @@ class Confusion(Rule):
         categories, category_no = int(classes.max()) + 1, self.parameters.category_no
         if category_no and categories > category_no:
             raise NotClasses(tensor, "category_no", f"they have more classes than category_no, {category_no}")
-        if categories > MOST_CLASSES:
-            raise NotClasses(tensor, "too_many_classes", f"they have more than {MOST_CLASSES} classes")
+        if categories > MAX_CLASSES:
+            raise NotClasses(tensor, "too_many_classes", f"they have more than {MAX_CLASSES} classes")
         return categories
 
     def _on_diagonal(self, step: int, predictions: str, matrix: _Matrix) -> Iterator[Breach]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-_MOST = 10
+_MAX_NAMES_SHOWN = 10
 """How many names a sentence holds."""
 
 
@@ -39,5 +39,5 @@ class LeftOut:
 
 
 def _names(tensors: set[str]) -> str:
-    more = f" and {len(tensors) - _MOST} more" if len(tensors) > _MOST else ""
-    return ", ".join(sorted(tensors)[:_MOST]) + more
+    more = f" and {len(tensors) - _MAX_NAMES_SHOWN} more" if len(tensors) > _MAX_NAMES_SHOWN else ""
+    return ", ".join(sorted(tensors)[:_MAX_NAMES_SHOWN]) + more

@@ -35,7 +35,7 @@ from rules.reductions import WithReductions, arrays
 from rules.worst import worst
 
 _TRAINING = (Mode.TRAIN, Mode.GLOBAL)
-_GRAIN = 8
+_HELD_STEPS = 8
 """Into how many parts `num_steps` is divided; of each part one step is held."""
 
 
@@ -110,7 +110,7 @@ class WeightUpdateRatio(Rule):
         held, num_steps = self._held[tensor], self.parameters.num_steps
         if num_steps is None:
             held.clear()
-        elif held and count < held[-1].count + num_steps / _GRAIN:
+        elif held and count < held[-1].count + num_steps / _HELD_STEPS:
             return
         # A copy: the array may be a window on the bytes of a whole file.
         held.append(_Held(count, step, weights.copy()))

@@ -25,8 +25,8 @@ import numpy as np
 
 from tests.doubles.debug_output import SavedJob
 from watcher.debug_output.event_files import of_all_steps
-from watcher.debug_output.position import OVERLAP, Position
-from watcher.debug_output.reader import THREADS, DebugOutput, Reader
+from watcher.debug_output.position import LIST_OVERLAP_FILES, Position
+from watcher.debug_output.reader import FETCH_THREADS, DebugOutput, Reader
 from watcher.debug_output.storage import Folder, S3Prefix
 from watcher.debug_output.tfevents import decode
 from watcher.sandbox.process import Sandbox
@@ -73,7 +73,7 @@ class Bench:
                 Bucket=BUCKET, Key=f"{prefix}/{path.relative_to(root)}", Body=path.read_bytes()
             )
 
-        with ThreadPoolExecutor(THREADS) as threads:
+        with ThreadPoolExecutor(FETCH_THREADS) as threads:
             list(threads.map(put, files))
 
     def output(self, prefix: str = RUN) -> DebugOutput:
@@ -103,7 +103,7 @@ class Bench:
             data: bytes = self.s3.get_object(Bucket=BUCKET, Key=key)["Body"].read()
             return data
 
-        with ThreadPoolExecutor(THREADS) as threads:
+        with ThreadPoolExecutor(FETCH_THREADS) as threads:
             for _ in threads.map(get, keys):
                 pass
 
@@ -151,7 +151,7 @@ class Bench:
     def _cursor(self) -> dict[str, Any]:
         position = Position(workers=1)
         for file in position.due(
-            of_all_steps(Folder(self.job.folder), self.steps - 2 * OVERLAP), ended=False
+            of_all_steps(Folder(self.job.folder), self.steps - 2 * LIST_OVERLAP_FILES), ended=False
         ):
             position.give(file)
         return position.to_json()
@@ -262,7 +262,7 @@ def rows(figures: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder, Sandbox.start(pace=0.05) as sandbox:
         os.environ.update(sandbox.env, SMDEBUG_LOG_LEVEL="error")
-        print(json.dumps({"threads": THREADS, **dict(measured(Bench(sandbox, Path(folder))))}))
+        print(json.dumps({"threads": FETCH_THREADS, **dict(measured(Bench(sandbox, Path(folder))))}))
 
 
 if __name__ == "__main__":

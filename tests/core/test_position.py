@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from watcher.debug_output.event_files import EventFile
-from watcher.debug_output.position import OVERLAP, WAITING, Position
+from watcher.debug_output.position import LIST_OVERLAP_FILES, MAX_WAITING_FILES, Position
 
 
 def file(step: int, worker: int = 0) -> EventFile:
@@ -75,9 +75,9 @@ def test_when_the_job_has_ended_nothing_is_waited_for() -> None:
 
 def test_a_silent_worker_is_waited_for_only_so_long() -> None:
     position = Position(workers=2)
-    assert take(position, files(w0=range(WAITING))) == []
-    assert len(take(position, files(w0=range(WAITING + 1)))) == WAITING // 2 + 1
-    assert take(position, files(w0=range(WAITING + 1))) == []
+    assert take(position, files(w0=range(MAX_WAITING_FILES))) == []
+    assert len(take(position, files(w0=range(MAX_WAITING_FILES + 1)))) == MAX_WAITING_FILES // 2 + 1
+    assert take(position, files(w0=range(MAX_WAITING_FILES + 1))) == []
 
 
 def test_a_file_that_comes_late_is_given_out_and_marked() -> None:
@@ -99,12 +99,12 @@ def test_what_is_listed_again_stays_bounded() -> None:
     stored = files(w0=range(1000), w1=range(1000))
     take(position, stored)
     again = [one for one in stored if one.step > position.floor]
-    assert OVERLAP - 2 <= len(again) <= OVERLAP
+    assert LIST_OVERLAP_FILES - 2 <= len(again) <= LIST_OVERLAP_FILES
     assert len(json.dumps(position.to_json())) < 1000
 
 
 def test_one_step_of_more_workers_than_are_listed_again_is_not_cut_in_two() -> None:
-    many = {f"w{worker}": [7, 8] for worker in range(OVERLAP + 20)}
+    many = {f"w{worker}": [7, 8] for worker in range(LIST_OVERLAP_FILES + 20)}
     position = Position(workers=len(many))
     due = position.due(files(**many), ended=False)
     for one in due[: len(due) // 2 - 1]:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.jobs import NOON, a_job, an_ended_job
-from watcher.aws.metrics import Average, Query, Series, period
+from watcher.aws.metrics import Average, MetricSeries, Query, period
 from watcher.evaluation.steps import Incomplete, MetricSteps
 from watcher.model import JobSnapshot
 
@@ -28,10 +28,12 @@ def asked(job: JobSnapshot, now: datetime, cursor: str = "") -> tuple[datetime, 
     return query.since, query.until, query.period
 
 
-def answered(queries: Sequence[Query], values: dict[datetime, float]) -> dict[Query, Series]:
+def answered(queries: Sequence[Query], values: dict[datetime, float]) -> dict[Query, MetricSeries]:
     """What CloudWatch says, where it has these."""
     return {
-        query: Series([Average(at, values[at]) for at in sorted(values) if query.since <= at < query.until])
+        query: MetricSeries(
+            [Average(at, values[at]) for at in sorted(values) if query.since <= at < query.until]
+        )
         for query in queries
     }
 
@@ -121,4 +123,4 @@ def test_a_series_that_is_not_whole_is_not_fed_to_a_rule():
     steps = MetricSteps(a_job(metrics=("loss",)), "", NOON)
     (query,) = steps.queries(everything)
     with pytest.raises(Incomplete, match=r"a part of loss of churn.* \(InternalError\)"):
-        steps.take({query: Series([], problem="InternalError")})
+        steps.take({query: MetricSeries([], problem="InternalError")})

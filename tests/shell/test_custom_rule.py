@@ -306,7 +306,7 @@ def test_an_installed_distribution_offers_a_rule_by_its_entry_point(
 def test_a_value_that_is_no_longer_kept_is_read_again(job: SavedJob, monkeypatch: pytest.MonkeyPatch) -> None:
     from watcher.evaluation import trial
 
-    monkeypatch.setattr(trial, "KEPT_BYTES", 3000)
+    monkeypatch.setattr(trial, "VALUE_CACHE_BYTES", 3000)
     job.collections()
     for step in range(10):
         job.step(step, {"weight": np.full(200, step)})

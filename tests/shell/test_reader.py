@@ -16,7 +16,7 @@ from tests.doubles.debug_output import SavedJob, reduced
 from watcher.debug_output import event_files, reader
 from watcher.debug_output.collections import SaveConfig
 from watcher.debug_output.event_files import SavedStep, UnreadableStep
-from watcher.debug_output.reader import AHEAD, DebugOutput, Reader
+from watcher.debug_output.reader import MAX_FILES_AHEAD, DebugOutput, Reader
 from watcher.debug_output.storage import Folder, Storage, Stored
 from watcher.errors import Unavailable, WatcherError
 
@@ -61,7 +61,7 @@ def three(tmp_path: Path) -> SavedJob:
 @pytest.fixture
 def small_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     """Event files of more than 4 kB count as large."""
-    monkeypatch.setattr(event_files, "WHOLE", 4096)
+    monkeypatch.setattr(event_files, "FETCH_WHOLE_BYTES", 4096)
 
 
 def reader_of(job: SavedJob, cursor: Any = None) -> Reader:
@@ -139,25 +139,25 @@ def test_a_cursor_goes_on_where_the_last_step_was_taken(job: SavedJob) -> None:
 
 def test_only_a_few_files_are_fetched_ahead_and_threads_end_with_the_reading(job: SavedJob) -> None:
     job.collections()
-    for step in range(2 * AHEAD):
+    for step in range(2 * MAX_FILES_AHEAD):
         job.step(step, LOSS)
     storage, reader = counted(job)
     taken = reader.read()
     next(taken)
-    assert storage.asked.count("GET events") <= AHEAD + 1
+    assert storage.asked.count("GET events") <= MAX_FILES_AHEAD + 1
     taken.close()
     for thread in threading.enumerate():
         if str(thread.name).startswith("tensors"):
             thread.join(5)
             assert not thread.is_alive()
-    assert storage.asked.count("GET events") <= AHEAD + 1
+    assert storage.asked.count("GET events") <= MAX_FILES_AHEAD + 1
 
 
 def test_a_long_job_of_large_tensors_takes_no_more_memory_than_what_is_fetched_ahead(
     job: SavedJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     megabyte = 1 << 20
-    monkeypatch.setattr(reader, "AHEAD_BYTES", 4 * megabyte)
+    monkeypatch.setattr(reader, "MAX_BYTES_AHEAD", 4 * megabyte)
     job.collections()
     for step in range(40):
         job.step(step, {"weight": np.zeros(megabyte // 8)})

@@ -62,7 +62,7 @@ class Average(NamedTuple):
 
 
 @dataclass(slots=True)
-class Series:
+class MetricSeries:
     """The averages over each period in which there were values; ascending."""
 
     averages: list[Average] = field(default_factory=list)
@@ -76,18 +76,18 @@ class Metrics:
     def __init__(self, aws: Aws) -> None:
         self._aws = aws
 
-    def read(self, queries: Iterable[Query]) -> dict[Query, Series]:
+    def read(self, queries: Iterable[Query]) -> dict[Query, MetricSeries]:
         """A series for each of the queries whose time is not empty, also of many jobs: up to 500 with one
         request, and one more for each further page. Raises an `AwsError` that names the API.
         """
-        answers: dict[Query, Series] = {}
+        answers: dict[Query, MetricSeries] = {}
         for together in _together(queries):
             answers |= self._read(together)
         return answers
 
-    def _read(self, queries: Sequence[Query]) -> dict[Query, Series]:
+    def _read(self, queries: Sequence[Query]) -> dict[Query, MetricSeries]:
         by_id = {f"q{number}": query for number, query in enumerate(queries)}
-        found: defaultdict[str, Series] = defaultdict(Series)
+        found: defaultdict[str, MetricSeries] = defaultdict(MetricSeries)
         for result in self._results(by_id):
             series = found[result["Id"]]
             for at, value in zip(result["Timestamps"], result["Values"], strict=True):

@@ -22,7 +22,7 @@ from watcher.debug_output.collections import worker_name
 from watcher.debug_output.storage import Storage
 from watcher.debug_output.tfevents import MODES, Damaged, SavedTensor, decode
 
-WHOLE = 1 << 20
+FETCH_WHOLE_BYTES = 1 << 20
 """Bytes up to which an event file is fetched whole, and up to which a gap between two wanted tensors is
 fetched along: about what S3 sends in the time in which it answers another request (20 to 30 ms at
 50 MB/s and connection). On the sandbox, one tensor out of 64 is faster by the index from 4 MiB on."""
@@ -110,7 +110,7 @@ def read(storage: Storage, file: EventFile, wanted: Wanted | None = None) -> Sav
     try:
         if file.size is None:
             return _listed_by_index(storage, file, wanted)
-        if file.size > WHOLE and wanted is not None:
+        if file.size > FETCH_WHOLE_BYTES and wanted is not None:
             try:
                 return _parts(storage, file, _index(storage, file), wanted)
             except (Damaged, NotYet):  # or the index is not written yet
@@ -125,7 +125,7 @@ def _listed_by_index(storage: Storage, file: EventFile, wanted: Wanted | None) -
     size = max((span.stop for span in index.spans.values()), default=0)
     if not index.spans:
         saved = SavedStep(file.step, file.worker, index.mode, index.mode_step, {}, ())
-    elif size > WHOLE and wanted is not None:
+    elif size > FETCH_WHOLE_BYTES and wanted is not None:
         saved = _parts(storage, file, index, wanted)
     else:
         saved = _whole(storage, file, wanted)
@@ -219,7 +219,7 @@ def _neighbours(spans: Sequence[tuple[range, str]]) -> Iterator[list[tuple[range
     """Those that are cheaper fetched together."""
     together: list[tuple[range, str]] = []
     for span, name in spans:
-        if together and not 0 <= span.start - together[-1][0].stop <= WHOLE:
+        if together and not 0 <= span.start - together[-1][0].stop <= FETCH_WHOLE_BYTES:
             yield together
             together = []
         together.append((span, name))

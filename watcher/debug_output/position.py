@@ -3,13 +3,13 @@
 The steps of a job with several workers are given out as smdebug counts them as complete:
 
 - when each worker has saved the step, or a later one: a worker saves in order, so it will not come back;
-- the older half of what waits, when a worker has been silent for `WAITING` files of the others (smdebug
+- the older half of what waits, when a worker has been silent for `MAX_WAITING_FILES` files of the others (smdebug
   does the same at 1,000 steps);
 - all of them, when the job has ended.
 
 How many workers there are stands in the collections files; where the hook did not know, it is as many as
 were seen. A file that arrives after a later step was given out, as uploads may overtake one another, is
-not missed: each listing begins some `OVERLAP` files before the newest one that was given out.
+not missed: each listing begins some `LIST_OVERLAP_FILES` files before the newest one that was given out.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from typing import Any, Self
 
 from watcher.debug_output.event_files import EventFile
 
-OVERLAP = 50
+LIST_OVERLAP_FILES = 50
 """Files that a listing shows again. With those that wait they are fewer than the 1,000 of a page, so that
 a refresh is one request."""
-WAITING = 400
+MAX_WAITING_FILES = 400
 
 
 @dataclass(slots=True)
@@ -56,7 +56,7 @@ class Position:
             return fresh
         until = max(self._saved_by_all(), self.last)
         waiting = [file.step for file in fresh if file.step > until]
-        if len(waiting) > WAITING:
+        if len(waiting) > MAX_WAITING_FILES:
             until = waiting[len(waiting) // 2]
         return [file for file in fresh if file.step <= until]
 
@@ -70,7 +70,7 @@ class Position:
         late = file.step < self.last
         self.given.setdefault(file.step, set()).add(file.worker)
         kept = sum(map(len, self.given.values()))
-        while kept > OVERLAP and (oldest := min(self.given)) < file.step:
+        while kept > LIST_OVERLAP_FILES and (oldest := min(self.given)) < file.step:
             kept -= len(self.given.pop(oldest))
             self.floor = oldest
         return late

@@ -20,10 +20,10 @@ from watcher.debug_output.event_files import EventFile, NotYet, SavedStep, Unrea
 from watcher.debug_output.position import Position
 from watcher.debug_output.storage import Storage
 
-THREADS = 8
-AHEAD = 8 * THREADS
+FETCH_THREADS = 8
+MAX_FILES_AHEAD = 8 * FETCH_THREADS
 """Files that are fetched before they are asked for: enough that one slow answer holds up nobody."""
-AHEAD_BYTES = 64 << 20
+MAX_BYTES_AHEAD = 64 << 20
 """The same, by the size of the files; one is always fetched."""
 
 _END_OF_JOB = "training_job_end.ts"
@@ -138,17 +138,17 @@ Fetched = SavedStep | UnreadableStep | NotYet
 def fetch(
     storage: Storage, files: Sequence[EventFile], wanted: Wanted | None
 ) -> Iterator[tuple[EventFile, Fetched]]:
-    """The files in the order given, fetched by a few threads and no further ahead than `AHEAD`."""
+    """The files in the order given, fetched by a few threads and no further ahead than `MAX_FILES_AHEAD`."""
     if len(files) < 2:
         for file in files:
             yield file, _fetch(storage, file, wanted)
         return
-    threads = ThreadPoolExecutor(min(THREADS, len(files)), thread_name_prefix="tensors")
+    threads = ThreadPoolExecutor(min(FETCH_THREADS, len(files)), thread_name_prefix="tensors")
     try:
         ahead: deque[tuple[EventFile, Future[Fetched]]] = deque()
         size = 0
         for file in files:
-            while ahead and (len(ahead) == AHEAD or size + (file.size or 0) > AHEAD_BYTES):
+            while ahead and (len(ahead) == MAX_FILES_AHEAD or size + (file.size or 0) > MAX_BYTES_AHEAD):
                 first, future = ahead.popleft()
                 size -= first.size or 0
                 yield first, future.result()

@@ -12,7 +12,7 @@ from typing import Protocol
 
 from rules import Collection, Rule
 from watcher.aws import metrics
-from watcher.aws.metrics import Metrics, Query, Series
+from watcher.aws.metrics import Metrics, MetricSeries, Query
 from watcher.debug_output.collections import SavedCollections
 from watcher.debug_output.event_files import SavedStep, UnreadableStep, Wanted
 from watcher.debug_output.reader import DebugOutput, Reader
@@ -21,7 +21,7 @@ from watcher.evaluation import metric_steps
 from watcher.evaluation.metric_steps import STEP, minute_of
 from watcher.model import JobSnapshot
 
-SETTLED = timedelta(minutes=2)
+METRICS_SETTLE_TIME = timedelta(minutes=2)
 """So old has a minute to be before its values are taken for all of its values: SageMaker puts them into
 CloudWatch late, and an average that was shown to a rule must not change any more."""
 
@@ -117,8 +117,10 @@ class MetricSteps:
         self._period = metrics.period(now - self._since)
         self._since = _full(self._since, self._period, up="until" in known)
         over = ended_at(job)
-        self.ended = over is not None and over <= now - SETTLED
-        self._until = _full(over if over and self.ended else now - SETTLED, self._period, up=self.ended)
+        self.ended = over is not None and over <= now - METRICS_SETTLE_TIME
+        self._until = _full(
+            over if over and self.ended else now - METRICS_SETTLE_TIME, self._period, up=self.ended
+        )
         self._until = max(self._until, self._since)
         enough = self._since + timedelta(seconds=self._period * most) if most else self._until
         self.behind = enough < self._until
@@ -145,7 +147,7 @@ class MetricSteps:
             ]
         return self._asked
 
-    def take(self, answers: Mapping[Query, Series]) -> None:
+    def take(self, answers: Mapping[Query, MetricSeries]) -> None:
         """The answers to its queries, among others. Raises `Incomplete`."""
         series = {query.metric: answers[query] for query in self._asked}
         for name, one in series.items():

@@ -30,7 +30,7 @@ with redirect_stdout(sys.stderr):  # there smdebug would log from now on; a comm
     from smdebug.exceptions import NoMoreData, StepNotYetAvailable, StepUnavailable, TensorUnavailableForStep
     from smdebug.trials.trial import Trial
 
-KEPT_BYTES = 64 << 20
+VALUE_CACHE_BYTES = 64 << 20
 """Of values, for a rule that looks back."""
 
 
@@ -38,7 +38,7 @@ class SavedTrial(Trial):  # type: ignore[misc] # smdebug is not typed
     """What `follow` has come to so far; all of its steps are complete ones.
 
     It remembers for each tensor at each step that it is there, as smdebug does, and of the values no more
-    than `KEPT_BYTES`.
+    than `VALUE_CACHE_BYTES`.
     """
 
     def __init__(self, output: DebugOutput, name: str = "") -> None:
@@ -153,5 +153,5 @@ class _Values:
             if key not in self._kept:
                 self._kept[key] = value.copy()  # a view would keep the whole file
                 self._size += value.nbytes
-        while self._size > KEPT_BYTES and len(self._kept) > 1:
+        while self._size > VALUE_CACHE_BYTES and len(self._kept) > 1:
             self._size -= self._kept.popitem(last=False)[1].nbytes
