@@ -1,14 +1,14 @@
-"""What DeadRelu and SaturatedActivation have in common: they count the inactive units of a layer.
+"""What DeadRelu and SaturatedActivation share: they count the inactive units of a layer.
 
-- The first axis of a saved tensor is the batch, a unit is each place in the others: for images, one channel
-  at one place. A tensor of one axis is a single sample, and each of its values a unit.
+- The first axis of a saved tensor is the batch; each position in the other axes is a unit: for images, one
+  channel at one place. A tensor with one axis is a single sample, and each of its values is a unit.
 - A unit is inactive when it is active in less than `threshold_inactivity` % of the step's samples: at the
   default of 1 %, and in a batch of at most 100, when it is active in none.
-- The rule fires when more than `threshold_layer` % of a layer's units are inactive. Each step, of every mode,
-  is judged by itself.
-- NaN in a layer fires, for the reason `non_finite`: of such a unit nobody can say whether it is active.
-- Text and what was saved only as reductions is left out, and the verdict says so.
-- When several layers fire at one step, the five that missed by most are the evidence.
+- The rule fires when more than `threshold_layer` % of a layer's units are inactive. Each step, of every
+  mode, is judged by itself.
+- NaN in a layer fires, for the reason `non_finite`: such a unit is neither active nor inactive.
+- Text, and tensors of which only reductions were saved, are left out, and the verdict says so.
+- When several layers fire at one step, the five worst are the evidence.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from rules.worst import worst
 
 
 class ActivityRule(Rule):
-    """A subclass has `_active`, and calls `_select` when it is made."""
+    """A subclass has `_active`, and calls `_select` in `__init__`."""
 
     reason: ClassVar[str]
     """What its inactive units are, in one word."""
@@ -49,7 +49,7 @@ class ActivityRule(Rule):
 
     @abstractmethod
     def _active(self, tensor: str, values: NDArray[Any]) -> NDArray[np.bool_] | None:
-        """Where the layer is active; None, and a word in `_left_out`, where that cannot be told."""
+        """Where the layer is active; None, with an entry in `_left_out`, if that cannot be known."""
 
     def _judge(self, step: Step, tensors: Mapping[str, Value]) -> Sequence[Breach] | None:
         judged = False

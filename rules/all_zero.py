@@ -1,11 +1,11 @@
 """AllZero: a tensor consists of zeros.
 
-AWS describes the rule and keeps its code to itself. Where the description is silent, these are the
-readings taken here, besides those in `rules.tensor_rule`:
+AWS documents the rule but not its code. If the documentation leaves something open, this rule works as
+follows, in addition to `rules.tensor_rule`:
 
 - The rule fires when the share of zeros reaches `threshold`, so at 100 % for the default.
 - A scalar is a tensor of one element: a loss of 0 is all zero.
-- NaN and infinity are not zero: a tensor of NaN is no issue here, but is one for ExplodingTensor.
+- NaN and infinity are not zero: a tensor of NaN is an issue for ExplodingTensor, not for this rule.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ from rules.needs import FixedOutcome, Forest, ModelKind, MxnetNames, RisingMetri
 from rules.selection import Collection, Selection
 
 Value = float | NDArray[Any]
-"""A tensor's value. A saved scalar may come as a 0-d array or as one of a single element."""
+"""A tensor's value. A saved scalar may be a 0-d array, or an array of one element."""
 
 
 class Mode(StrEnum):
@@ -47,12 +47,12 @@ class Mode(StrEnum):
 
 
 class Step(NamedTuple):
-    """A saved step. SageMaker's StatusDetails name the global one, `number`."""
+    """A saved step. SageMaker's StatusDetails name the global step, `number`."""
 
     number: int
     mode: Mode = Mode.GLOBAL
     mode_step: int | None = None
-    """The step as its own mode counts; None where that is the global count."""
+    """The step in the count of its own mode; None if that is the global count."""
 
     def counted_in(self, mode: Mode) -> int:
         return self.number if mode is Mode.GLOBAL or self.mode_step is None else self.mode_step

@@ -1,18 +1,19 @@
 """CheckInputImages: the images that a model is given are not normalised around zero.
 
-AWS describes the rule and keeps its code to itself. Where the description is silent, these are the
-readings taken here:
+AWS documents the rule but not its code. If the documentation leaves something open, this rule works as
+follows:
 
 - The mean is taken for each colour channel by itself, since the rule has a parameter `channel`; it fires
   when the mean of any channel is further than `threshold_mean` from 0. `channel` is the axis of the
   channels, negative to count from the last, as in numpy: 1 for NCHW, 3 or -1 for NHWC.
 - Axis 0 counts the images, unless it is the one of the channels: then the tensor is a single image.
-- Means run over all saved steps, whatever their mode, each image counting as much as any other. Each
-  tensor is looked at by itself: after `threshold_samples` images of it, at every step that has it.
-- NaN or infinity among the images fires at once, for the reason `non_finite`: no further image mends it.
-- Left out, and said so: text and empty tensors, those of which only reductions were saved (they do not
-  tell how many images there were), those that have no such axis or one of more than 1,024, and steps at
-  which the number of channels is another.
+- Means run over all saved steps, whatever their mode, each image counting as much as any other. Each tensor
+  is judged by itself: after `threshold_samples` images of it, at every step that has it.
+- NaN or infinity among the images fires at once, for the reason `non_finite`: no later image can change
+  that.
+- Text, empty tensors, tensors of which only reductions were saved (these do not say how many images there
+  were), tensors without such an axis or with more than 1,024 channels, and steps with another number of
+  channels are left out, and the verdict says so.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from rules.reductions import WithReductions, arrays
 from rules.worst import worst
 
 _MAX_CHANNELS = 1024
-"""More than any image has; a state that holds a sum for each stays small."""
+"""More than any image has. The state holds a sum for each channel, and so stays small."""
 
 
 _DEFAULT_REGEX = ".*hybridsequential0_input_0"
@@ -50,7 +51,7 @@ class Parameters:
 class _Seen:
     images: int
     sums: NDArray[np.float64]
-    """For each channel, of the images' means."""
+    """For each channel, the sum of the images' means."""
 
 
 class CheckInputImages(Rule):
@@ -85,7 +86,7 @@ class CheckInputImages(Rule):
         return breaches
 
     def _add(self, tensor: str, array: NDArray[Any]) -> _Seen | None:
-        """All that was seen of this tensor, these images among them; None where they are no images."""
+        """Adds these images to what was seen of the tensor; None if they are not images."""
         axis = self.parameters.channel
         if not -array.ndim <= axis < array.ndim or array.shape[axis] > _MAX_CHANNELS:
             because = f"they have no axis {axis}, or one too long to be of channels (the parameter channel)"
@@ -94,7 +95,7 @@ class CheckInputImages(Rule):
         axis %= array.ndim
         images = 1 if axis == 0 else len(array)
         others = tuple(other for other in range(array.ndim) if other != axis)
-        with np.errstate(all="ignore"):  # what is not finite is told by the breach
+        with np.errstate(all="ignore"):  # the breach reports NaN and infinity
             sums = array.mean(axis=others, dtype=np.float64) * images
             seen = self._seen.setdefault(tensor, _Seen(0, np.zeros_like(sums)))
             if sums.shape != seen.sums.shape:

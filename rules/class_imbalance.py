@@ -1,22 +1,23 @@
 """ClassImbalance: some classes occur much more often than others, or a class is mostly mispredicted.
 
-AWS describes the rule and keeps its code to itself. Where the description is silent, these are the
-readings taken here:
+AWS documents the rule but not its code. If the documentation leaves something open, this rule works as
+follows:
 
-- Labels are counted per class over all saved steps, whatever their mode, and go on being counted after
-  `samples` of them have been seen. From then on every step with labels is judged. XGBoost saves the same
-  validation labels at each step, so there `samples` counts some of them several times.
+- Labels are counted per class over all saved steps of any mode. Once `samples` of them were counted, every
+  step with labels is judged, and counting continues. XGBoost saves the same validation labels at each step,
+  so `samples` counts them several times.
 - The rule fires when the largest class occurs more than `threshold_imbalance` times as often as the
-  smallest. A class that never occurs among the labels is not known to exist.
+  smallest. A class that never occurs among the labels is not counted.
 - It also fires when more than `threshold_misprediction` of a class's labels, of those seen so far, were
-  predicted wrongly. `rules.classes` says how labels and predictions are read; `argmax` lets vectors be.
-- Labels and predictions are paired at the step at which both are saved. Where the regexes find several of
-  them, they are paired in the order of their names, and each pair is judged by itself. Where that does not
-  fit, only the labels are judged, and the verdict says so.
-- NaN or infinity among labels or predictions fires at once, for the reason `non_finite`. Among vectors
-  only NaN does: logarithms of probabilities may be infinite.
-- Left out, and said so: reductions, labels that are no whole numbers or of more than 5,000 classes, and
-  tensors that both regexes find.
+  predicted wrongly. `rules.classes` says how labels and predictions are read; with `argmax`, predictions
+  may be vectors.
+- Labels and predictions are paired at the step at which both are saved. If the regexes find several of
+  them, they are paired in the order of their names, and each pair is judged by itself. If they do not pair
+  up, only the labels are judged, and the verdict says so.
+- NaN or infinity among labels or predictions fires at once, for the reason `non_finite`. In vectors only
+  NaN does: logarithms of probabilities may be infinite.
+- Reductions, labels that are not whole numbers or have more than 5,000 classes, and tensors that both
+  regexes find are left out, and the verdict says so.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ class Parameters:
 
 @dataclass(slots=True)
 class _Tally:
-    """What was counted of one tensor of labels; the four arrays go along with each other."""
+    """The counts of one tensor of labels. The arrays have one row for each class."""
 
     classes: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
     """Ascending."""
@@ -127,7 +128,7 @@ class ClassImbalance(Rule):
         return breaches if judged else None
 
     def _pairs(self, tensors: Mapping[str, Value]) -> Iterator[tuple[str, str | None]]:
-        """The tensors of labels that are not known to be something else, each with its predictions."""
+        """The tensors that may be labels, each with its predictions."""
         labels, predictions = self._find(self._labels, tensors), self._find(self._predictions, tensors)
         for tensor in set(labels).intersection(predictions):
             self._left_out.add(tensor, "ambiguous", "labels_regex and predictions_regex both find them")
@@ -153,7 +154,7 @@ class ClassImbalance(Rule):
         return found
 
     def _count(self, labels: str, predictions: str | None, tensors: Mapping[str, Value]) -> _Tally:
-        """Raises `NotClasses` where the labels are none, and `NotFinite`."""
+        """Raises `NotClasses` if the labels are not classes, and `NotFinite`."""
         actual = labelled(labels, tensors[labels])
         guessed = None
         if predictions is not None:

@@ -1,12 +1,12 @@
 """A classifier's labels and predictions as class numbers.
 
-Frameworks save them in several forms; what is read here:
+Frameworks save them in several forms. Of these, the following are read:
 
 - Labels: whole numbers of any shape, one for each sample, or one-hot rows (each a single 1 among zeros).
-- Predictions, where there are as many as labels: whole numbers are classes. Numbers from 0 to 1 of which
-  some are not whole are probabilities of class 1, as XGBoost's `binary:logistic` saves them: above 0.5
-  counts as 1, as in XGBoost's metric `error`.
-- Predictions, where there are more: vectors along the last axis, of which the largest element is the class.
+- Predictions, if there are as many as labels: whole numbers are classes. Numbers from 0 to 1 of which some
+  are not whole are probabilities of class 1, as XGBoost's `binary:logistic` saves them: above 0.5 counts as
+  1, as in XGBoost's metric `error`.
+- Predictions, if there are more: vectors along the last axis, of which the largest element is the class.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from rules.base import Breach, Evidence, Value
 from rules.values import numbers
 
 MAX_CLASSES = 5_000
-"""Labels of more are taken for something else (a regression's targets, row numbers); counting them would
+"""Labels with more classes are something else (a regression's targets, row numbers), and counting them would
 make a rule's state large."""
 
 _LARGEST = 2**53
-"""Beyond it floats leave out whole numbers."""
+"""Above this, not every whole number is a float."""
 
 
 class NotClasses(ValueError):
-    """A tensor holds no class numbers: `reason` is a word, `because` goes with "left out, because"."""
+    """A tensor holds no class numbers: `reason` is a word, `because` completes "left out, because"."""
 
     def __init__(self, tensor: str, reason: str, because: str) -> None:
         super().__init__(f"{tensor}: {because}")
@@ -36,7 +36,7 @@ class NotClasses(ValueError):
 
 
 class NotFinite(ValueError):
-    """There is NaN or infinity in a tensor, this `value` first of all."""
+    """A tensor holds NaN or infinity; `value` is the first."""
 
     def __init__(self, tensor: str, value: float) -> None:
         super().__init__(f"{tensor} holds {value:g}")
@@ -60,13 +60,13 @@ def labelled(tensor: str, labels: Value) -> NDArray[np.int64]:
 
 
 def predicted(tensor: str, predictions: Value, samples: int, *, vectors: bool) -> NDArray[np.int64]:
-    """The predicted class of each of so many samples, 1-d; `vectors` lets vectors be read as such.
+    """The predicted class of each of `samples` samples, 1-d. `vectors`: each may be a vector of scores.
 
     Raises `NotClasses`, `NotFinite`.
     """
     array = _numbers(tensor, predictions)
     if vectors and array.size > samples and array.ndim:
-        if np.isnan(array).any():  # infinities belong among logits and logarithms of probabilities
+        if np.isnan(array).any():  # logits and logarithms of probabilities may be infinite
             raise NotFinite(tensor, np.nan)
         array = array.argmax(axis=-1)
     array = array.ravel()

@@ -1,23 +1,23 @@
-"""Confusion: the confusion matrix of a classifier has too little on its diagonal, or too much beside it.
+"""Confusion: the confusion matrix of a classifier has too little on its diagonal, or too much off it.
 
-AWS describes the rule and keeps its code to itself. Where the description is silent, these are the
-readings taken here:
+AWS documents the rule but not its code. If the documentation leaves something open, this rule works as
+follows:
 
-- The matrix counts the pairs of one step, confusion[label][prediction], and is made anew at each: XGBoost's
+- The matrix counts the pairs of one step, confusion[label][prediction], and starts again at each: XGBoost's
   hook saves the predictions for the whole validation set every time. `rules.classes` says how labels and
-  predictions are read; vectors are taken for probabilities of the classes, since there is no `argmax`.
+  predictions are read; vectors are probabilities of the classes, since there is no `argmax`.
 - By AWS's formula for `min_diag`, confusion[i][i] / sum_j(confusion[j][j]), the shares of all classes sum
   to 1, so that nearly every model would fall below 0.9. Here the share is of the predictions of the class:
-  confusion[i][i] / sum_j(confusion[j][i]), which goes with AWS's formula for `max_off_diag`. A parameter of
-  ours, `formula = aws`, has AWS's. The explanation says which of the two was used.
+  confusion[i][i] / sum_j(confusion[j][i]), which matches AWS's formula for `max_off_diag`. Watcher's own
+  parameter `formula = aws` uses AWS's. The explanation says which of the two was used.
 - A class that occurs among the labels and is never predicted has a share of 0. One that occurs in neither
   is not judged; by AWS's formula it has a share of 0.
 - `category_no` is the number of classes from 0 on, at most 5,000; without it, it is taken from the largest
-  class at the step. A step with other classes, or with more, is not judged, and the verdict says so.
-- The tensor named `labels` is read, whether in `labels_collection` or not; if there is none of that name,
-  the only one of the collection is. The same goes for predictions.
+  class at the step. A step with other or more classes is not judged, and the verdict says so.
+- The tensor named `labels` is read, in `labels_collection` or not; if there is none, the only tensor of the
+  collection is read. The same goes for predictions.
 - NaN or infinity among them fires, for the reason `non_finite` (among vectors only NaN).
-- The five worst cells on the diagonal and the five worst beside it are told.
+- The verdict names the five worst cells on the diagonal and the five worst off it.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Parameters:
     min_diag: float = parameter(0.9, between(0, 1))
     max_off_diag: float = parameter(0.1, between(0, 1))
     formula: str = parameter("PREDICTIONS", choice("PREDICTIONS", "AWS"))
-    """Of what `min_diag` is a share. Not a parameter of Debugger's."""
+    """What `min_diag` is a share of. Debugger does not have this parameter."""
 
 
 class Confusion(Rule):
@@ -73,10 +73,10 @@ class Confusion(Rule):
         self._predictions = _named(wanted.predictions, wanted.predictions_collection)
         self.selections = (self._labels, self._predictions)
         self._seen: set[str] = set()
-        """Of labels and predictions, what was saved at all."""
+        """Which of labels and predictions were saved."""
 
     def required_collections(self, kind: ModelKind | None) -> tuple[str, ...]:
-        """Deep learning may save the tensors of these names in any other collection, too."""
+        """A deep-learning job may save tensors with these names in any collection."""
         return super().required_collections(kind) if kind is ModelKind.TREES else ()
 
     def _judge(self, step: Step, tensors: Mapping[str, Value]) -> Sequence[Breach] | None:
@@ -114,7 +114,7 @@ class Confusion(Rule):
         return None
 
     def _categories(self, tensor: str, classes: NDArray[np.int64]) -> int:
-        """How many classes there must be at least. Raises `NotClasses` where they cannot be so many."""
+        """The number of classes that there are at least. Raises `NotClasses` if they are too many."""
         if classes.min() < 0:
             raise NotClasses(tensor, "no_categories", "their classes do not count from 0")
         categories, category_no = int(classes.max()) + 1, self.parameters.category_no
@@ -175,7 +175,7 @@ class Confusion(Rule):
 
 
 class _Matrix:
-    """confusion[label][prediction] at one step: its sums, and its cells beside the diagonal but for zeros."""
+    """confusion[label][prediction] at one step: its sums, and its non-zero cells off the diagonal."""
 
     def __init__(self, labels: NDArray[np.int64], predictions: NDArray[np.int64], categories: int) -> None:
         right = labels == predictions

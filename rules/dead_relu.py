@@ -1,7 +1,7 @@
 """DeadRelu: too many ReLUs of a layer are never active.
 
-AWS describes the rule and keeps its code to itself. A ReLU is active where its output is > 0. The other
-readings taken where the description is silent are those of `rules.activity_rule`.
+AWS documents the rule but not its code. A ReLU is active where its output is > 0. If the documentation
+leaves something else open, this rule works as `rules.activity_rule` says.
 """
 
 from __future__ import annotations

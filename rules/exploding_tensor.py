@@ -1,15 +1,16 @@
 """ExplodingTensor: a tensor holds NaN or infinity.
 
-AWS describes the rule and keeps its code to itself. Where the description is silent, these are the
-readings taken here:
+AWS documents the rule but not its code. If the documentation leaves something open, this rule works as
+follows:
 
-- Without `collection_names` and `tensor_regex` every saved tensor is read.
+- Without `collection_names` and `tensor_regex`, every saved tensor is read.
 - One value is enough. The reason is `nan` where a tensor has any NaN, else `infinity`; with `only_nan`
   infinities are no issue.
-- Where only reductions of a tensor were saved, these are judged in its stead. `prod` is not: the product of
-  many ordinary numbers overflows. The `std` of infinities is NaN, so fires with `only_nan` too.
-- When several tensors fire at one step, the first by name gives the reason, the first five are the evidence.
-- Text and complex numbers are left out, and the verdict says so; so are XGBoost's `trees/…`, in which NaN
+- If only reductions of a tensor were saved, these are judged instead, except `prod`: the product of many
+  ordinary numbers overflows. The `std` of infinities is NaN, so fires with `only_nan` too.
+- When several tensors fire at one step, the first by name gives the reason, the first five are the
+  evidence.
+- Text, complex numbers and XGBoost's `trees/…` are left out, and the verdict says so. In `trees/…`, NaN
   stands for what a leaf does not have, such as a split.
 """
 
@@ -64,7 +65,7 @@ class ExplodingTensor(Rule):
 
     def _exploded(self, value: NDArray[Any]) -> bool:
         only_nan = self.parameters.only_nan
-        if value.size == 1:  # numpy takes ten times as long
+        if value.size == 1:  # ten times as fast as numpy
             number = value.item()
             return math.isnan(number) if only_nan else not math.isfinite(number)
         return bool(np.isnan(value).any()) if only_nan else not np.isfinite(value).all()

@@ -1,16 +1,16 @@
 """FeatureImportanceOverweight: a few features decide nearly all of an XGBoost model.
 
-AWS describes the rule and keeps its code to itself. Where the description is silent, these are the
-readings taken here:
+AWS documents the rule but not its code. If the documentation leaves something open, this rule works as
+follows:
 
-- The importances of one type (`feature_importance/weight/…`, `…/gain/…`) are summed by themselves:
-  smdebug's hook has normalised each type to 1. A regex that finds several types has each one judged, and
-  the rule fires when one of them is overweight. Other names are one type up to their last slash.
+- The importances of one type (`feature_importance/weight/…`, `…/gain/…`) are summed separately: smdebug's
+  hook normalises each type to 1. If a regex finds several types, each is judged, and one overweight type is
+  enough to fire. The type of any other name is the part before its last slash.
 - The rule fires when the sum of the `nfeatures` largest is greater than `threshold`. A model that uses no
   more than `nfeatures` features always fires; the sentence says how many it uses.
 - The hook saves only features that the model uses. A step without any is not judged.
 - NaN or infinity among the importances fires, for the reason `non_finite`.
-- Tensors of more than one element, text and reductions are left out, and the verdict says so.
+- Tensors with several elements, text and reductions are left out, and the verdict says so.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""The tensors that a rule selects and cannot judge, and why: said beside its verdict, and remembered."""
+"""The tensors that a rule selects but cannot judge, and why. The verdict says so."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
 _MAX_NAMES_SHOWN = 10
-"""How many names a sentence holds."""
+"""In one sentence."""
 
 
 class LeftOut:
@@ -13,8 +13,8 @@ class LeftOut:
         self._tensors: dict[tuple[str, str], set[str]] = {}
 
     def add(self, tensor: str, reason: str, because: str) -> None:
-        """`reason` is the word for a verdict without any judgement, `because` completes "left out, because".
-        Neither may hold a value that changes with the step."""
+        """`reason` is the verdict's word if nothing else is judged, `because` completes "left out, because".
+        Neither may hold a value that changes from step to step."""
         self._tensors.setdefault((reason, because), set()).add(tensor)
 
     def __contains__(self, tensor: str) -> bool:
@@ -29,7 +29,7 @@ class LeftOut:
     def unjudged(self) -> Iterator[tuple[bool, str, str]]:
         """For a rule's `_unjudged`."""
         for (reason, because), tensors in sorted(self._tensors.items()):
-            yield True, reason, f"nothing could be judged of {_names(tensors)}, because {because}"
+            yield True, reason, f"{_names(tensors)} could not be judged, because {because}"
 
     def state(self) -> list[list[str]]:
         return sorted([*key, *sorted(tensors)] for key, tensors in self._tensors.items())

@@ -1,19 +1,19 @@
 """LossNotDecreasing: the loss does not fall as fast as it should.
 
-AWS describes the rule and keeps its code to itself. Where the description is silent, these are the
-readings taken here:
+AWS documents the rule but not its code. If the documentation leaves something open, this rule works as
+follows:
 
-- With p = (previous - current) / max(|previous|, 1e-12) * 100, the rule fires when p < `diff_percent`.
-  The reason is `increase` when the loss rose by more than `increase_threshold_percent`, else `plateau`.
-- Each tensor is looked at by itself. Its first saved step starts the count; the next check is at the
-  first saved step >= last check + `num_steps`, against the newest saved step <= step - `num_steps`.
-  So with every third step saved and num_steps 10, a check at 21 compares with 9, the next comes at 33.
+- With p = (previous - current) / max(|previous|, 1e-12) * 100, the rule fires when p < `diff_percent`. The
+  reason is `increase` when the loss rose by more than `increase_threshold_percent`, else `plateau`.
+- Each tensor is judged by itself. Its first saved step starts the count; the next check is at the first
+  saved step >= last check + `num_steps`, against the newest saved step <= step - `num_steps`. So with every
+  third step saved and num_steps 10, a check at 21 compares with 9, the next comes at 33.
 - When several tensors fire at one step, the first by name gives the reason, all go into the evidence.
 - NaN or infinity on either side of a check fires, for the reason `non_finite`.
-- Without `mode`: EVAL from where it first has values, until then TRAIN, until then GLOBAL. `GLOBAL`
-  takes every mode's values, at their global steps; the others count steps as their mode does.
-- XGBoost's `losses` collection takes in metrics that ought to rise (auc, map, ndcg …). These are left
-  out, and the verdict says so; so are tensors of more than one element.
+- Without `mode`, EVAL is read from its first value on, before that TRAIN, before that GLOBAL. The parameter
+  `GLOBAL` takes the values of every mode, at their global steps; the other modes have their own step count.
+- XGBoost's `losses` collection includes metrics that should rise (auc, map, ndcg …). These are left out,
+  and so are tensors with several elements; the verdict says so.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from rules.selection import Selection
 
 _PREFERENCE = (Mode.EVAL, Mode.TRAIN, Mode.GLOBAL)
 _TINY = 1e-12
-"""Keeps a loss of zero from dividing by it."""
+"""Avoids a division by a loss of zero."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class Parameters:
     collection_names: tuple[str, ...] = parameter((), NAMES)
     tensor_regex: tuple[str, ...] = parameter((), REGEXES)
     use_losses_collection: bool = parameter(True, FLAG)
-    """Also read the collection `losses`, where the job has it."""
+    """Also read the collection `losses`, if the job has it."""
     num_steps: int = parameter(10, whole(at_least=1))
     diff_percent: float = parameter(0.1, number(above=0, below=100))
     increase_threshold_percent: float = parameter(5.0, number(above=0, below=100))
@@ -49,15 +49,15 @@ class Parameters:
 
 @dataclass(slots=True)
 class _Track:
-    """What is remembered of one tensor: the saved steps that a later check may need."""
+    """The saved steps of one tensor that a later check may need."""
 
     last_check: int
-    """In the mode's own count."""
+    """In the count of its mode."""
     saved: deque[tuple[int, int, float]] = field(default_factory=deque)
     """Step in the mode's count, global step, value; oldest first."""
 
     def forget_before(self, oldest: int) -> None:
-        """Keep the newest step <= `oldest`, and all after it: no later check looks further back."""
+        """Keep the newest step <= `oldest`, and all after it: no later check goes further back."""
         while len(self.saved) > 1 and self.saved[1][0] <= oldest:
             self.saved.popleft()
 
@@ -149,7 +149,7 @@ class LossNotDecreasing(Rule):
         return losses
 
     def _takes(self, mode: Mode) -> bool:
-        """Whether values of this mode count; a mode that is preferred to the present one takes over."""
+        """Whether values of this mode count. A mode that is preferred to the current one replaces it."""
         if self.parameters.mode == Mode.GLOBAL or mode is self._mode:
             return True
         if self.parameters.mode or mode not in _PREFERENCE:
@@ -162,7 +162,7 @@ class LossNotDecreasing(Rule):
         return False
 
     def _remember(self, tensor: str, count: int, step: int, loss: float) -> tuple[int, float] | None:
-        """Take in a saved value. Returns what it is to be compared with, if a check is due here."""
+        """Take in a saved value. Returns the step and value to compare it with, if a check is due."""
         track = self._tracks.setdefault(tensor, _Track(last_check=count))
         num_steps = self.parameters.num_steps
         track.saved.append((count, step, loss))
@@ -202,7 +202,7 @@ class LossNotDecreasing(Rule):
         yield (
             bool(self._tracks),
             "too_few_steps",
-            f"no loss has saved steps that lie {num_steps} apart (num_steps)",
+            f"no loss has saved steps that are {num_steps} apart (num_steps)",
         )
         yield (
             bool(self._other_modes),

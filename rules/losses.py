@@ -1,10 +1,10 @@
 """Which of the saved scalars are losses, and whether they are of training or of validation.
 
-Where the framework has modes, TRAIN and EVAL say it. XGBoost saves everything in mode GLOBAL and says it
-in the name: `train-<metric>` and `validation-<metric>`, after the channels of SageMaker's container.
+In frameworks with modes, the mode is TRAIN or EVAL. XGBoost saves everything in mode GLOBAL, and the name
+says it: `train-<metric>` and `validation-<metric>`, after the channels of SageMaker's container.
 
-Training and validation values of one loss bear one name, or names that differ only in the word for the data
-that they begin with: `train:error` and `validation:error`, `loss` and `val_loss`.
+Training and validation values of one loss have the same name, or names that differ only in the word for the
+data at their beginning: `train:error` and `validation:error`, `loss` and `val_loss`.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ _RISING = re.compile(
     r"(?:@[\d.]+)?-?$",
     re.IGNORECASE,
 )
-"""How the names of XGBoost's and SageMaker's rising metrics end (`validation-ndcg@5-`, `train-auc`)."""
+"""The end of a name of XGBoost's or SageMaker's rising metrics (`validation-ndcg@5-`, `train-auc`)."""
 
 _TRAIN, _VALIDATION = "train-", "validation-"
 
 _DATA = re.compile(
     r"(?:(?P<training>train(?:ing)?)|val(?:id(?:ation)?)?|eval(?:uation)?|test)[-_:./ ]", re.IGNORECASE
 )
-"""How names begin that say on which data a metric was computed (`train:error`, `valid_mae`)."""
+"""The beginning of a name that says on which data a metric was computed (`train:error`, `valid_mae`)."""
 
 T = TypeVar("T")
 
 
 def rises(tensor: str) -> bool:
-    """Whether it is a metric that ought to rise, and so no loss. XGBoost's `losses` collection has some."""
+    """Whether it is a metric that should rise, and so not a loss. XGBoost's `losses` collection has some."""
     return _RISING.search(tensor) is not None
 
 
@@ -49,7 +49,7 @@ class Split(StrEnum):
 
 
 def split_in(name: str) -> tuple[Split | None, str]:
-    """The data that a name begins with, and the rest of it; None, and the whole name, where it does not."""
+    """The data that the name begins with, and the rest of it; None and the whole name if there is none."""
     data = _DATA.match(name)
     if data is None or data.end() == len(name):
         return None, name
@@ -57,8 +57,8 @@ def split_in(name: str) -> tuple[Split | None, str]:
 
 
 def of_training(validation: str, training: Mapping[str, T]) -> T | None:
-    """What there is of the training values of the loss with this validation name: under the same name or, if
-    there is nothing, under one that says the same of other data."""
+    """The training values for the loss with this validation name: those with the same name or, if there are
+    none, those whose name differs only in the word for the data."""
     if validation in training:
         return training[validation]
     _, loss = split_in(validation)
@@ -72,7 +72,7 @@ class Loss(NamedTuple):
 
 
 class Losses:
-    """Reads them, and says what it had to leave out, for a rule that compares training and validation."""
+    """Reads the losses for a rule that compares training and validation; leaves out what is not a loss."""
 
     def __init__(self, selection: Selection, left_out: LeftOut) -> None:
         self._selection = selection

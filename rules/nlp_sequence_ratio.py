@@ -1,16 +1,16 @@
 """NLPSequenceRatio: a token, such as padding or "unknown", takes up too much of the input sequences.
 
-AWS describes the rule and keeps its code to itself. Where the description is silent, these are the
-readings taken here:
+AWS documents the rule but not its code. If the documentation leaves something open, this rule works as
+follows:
 
-- The share of a token is that in the whole tensor saved at a step, all sequences of the batch together,
-  in percent. It fires when the share is greater than the token's threshold. Steps are judged by themselves.
-- `token_thresholds_percent` goes along with `token_values` by position, and there must be as many; a
-  single one, as is the default, counts for every token.
-- Tokens saved as floats, as MXNet does, equal the numbers of `token_values`.
-- NaN and infinity are no tokens: they do not count as part of the sequence, and the verdict says so. A
-  tensor that holds nothing else is not judged.
-- Left out, and said so: text and empty tensors, and those of which only reductions were saved.
+- The share of a token is that in the whole tensor saved at a step, all sequences of the batch together, in
+  percent. It fires when the share is greater than the token's threshold. Steps are judged by themselves.
+- Each of `token_thresholds_percent` belongs to one of `token_values`, by position. A single threshold, as
+  the default, holds for every token.
+- Tokens may be saved as floats, as MXNet does.
+- NaN and infinity are not tokens: they do not count as part of the sequence, and the verdict says so. A
+  tensor with nothing else is not judged.
+- Text, empty tensors and tensors of which only reductions were saved are left out, and the verdict says so.
 """
 
 from __future__ import annotations

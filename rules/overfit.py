@@ -1,20 +1,19 @@
 """Overfit: the validation loss is much higher than the training loss.
 
-AWS describes the rule and keeps its code to itself. Where the description is silent, these are the
-readings taken here:
+AWS documents the rule but not its code. If the documentation leaves something open, this rule works as
+follows:
 
 - Means run over all values since `start_step` (a global step), for training and validation apart. With
-  ratio = (mean of validation - mean of training) / |mean of training|, an evaluation is a step that saves
-  a validation value. `patience` evaluations in a row with a ratio above `ratio_threshold` fire.
-- Training and validation are the modes TRAIN and EVAL of one tensor, or of two whose names say the same of
-  other data (`loss` and `val_loss`); in XGBoost, which has no modes, the tensors `train-<metric>` and
-  `validation-<metric>`.
-- Without `tensor_regex`, the collection `losses` is read. Metrics that ought to rise, text, reductions and
-  what has several elements are left out, and the verdict says so.
+  ratio = (mean of validation - mean of training) / |mean of training|, an evaluation is a step that saves a
+  validation value. `patience` evaluations in a row with a ratio above `ratio_threshold` fire.
+- Training and validation are the modes TRAIN and EVAL of one tensor, or of two whose names differ only in
+  the word for the data (`loss` and `val_loss`); in XGBoost, which has no modes, the tensors
+  `train-<metric>` and `validation-<metric>`.
+- Without `tensor_regex`, the collection `losses` is read. Metrics that should rise, text, reductions and
+  tensors with several elements are left out, and the verdict says so.
 - When several losses fire at one step, the first by name gives the reason, all go into the evidence.
-- NaN and infinity would spoil the means for good. Such a value is left out of them and makes no
-  evaluation, and the verdict says which tensors had some: rules about NaN are LossNotDecreasing and
-  ExplodingTensor.
+- NaN and infinity would make every later mean useless. Such a value is left out and makes no evaluation,
+  and the verdict says which tensors had one. LossNotDecreasing and ExplodingTensor look for NaN.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ from rules.parameters import REGEXES, number, parameter, parse, whole
 from rules.selection import Selection
 
 _TINY = 1e-12
-"""Keeps a mean of zero from dividing by it."""
+"""Avoids a division by a mean of zero."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +58,7 @@ class _Mean:
 @dataclass(slots=True)
 class _Validation(_Mean):
     above: int = 0
-    """How many evaluations in a row had a ratio above the threshold."""
+    """The number of evaluations in a row with a ratio above the threshold."""
 
 
 class Overfit(Rule):

@@ -1,20 +1,20 @@
 """Overtraining: training goes on although the validation loss has long ceased to improve.
 
-AWS describes the rule and keeps its code to itself. Where the description is silent, these are the
-readings taken here:
+AWS documents the rule but not its code. If the documentation leaves something open, this rule works as
+follows:
 
 - Patience is counted in saved values of a loss since its optimum, not in training steps: at the default
   interval of 500 steps, the default patience of 5 would be over before the next value is there.
 - A value is a new optimum when it is lower than the last one by at least `delta`, absolutely. A slow fall
   therefore counts as soon as it adds up to `delta`.
-- The rule fires when `patience_validation` is exhausted. Whether `patience_train` is too, decides nothing;
-  the sentence tells it, because a training loss that still falls points to overfitting.
-- Training and validation are the modes TRAIN and EVAL of one tensor, or of two whose names say the same of
-  other data (`loss` and `val_loss`); in XGBoost, which has no modes, the tensors `train-<metric>` and
-  `validation-<metric>`. The collection `losses` is read. Metrics that ought to rise, text, reductions and
-  what has several elements are left out, and the verdict says so.
+- The rule fires when `patience_validation` is exhausted. Whether `patience_train` is exhausted too has no
+  effect, but the verdict says so: a training loss that still falls points to overfitting.
+- Training and validation are the modes TRAIN and EVAL of one tensor, or of two whose names differ only in
+  the word for the data (`loss` and `val_loss`); in XGBoost, which has no modes, the tensors
+  `train-<metric>` and `validation-<metric>`. The collection `losses` is read. Metrics that should rise,
+  text, reductions and tensors with several elements are left out, and the verdict says so.
 - When several losses fire at one step, the first by name gives the reason, all go into the evidence.
-- NaN and infinity are no optimum, so they use up the patience.
+- NaN and infinity are never an optimum, so they use up the patience.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ class Parameters:
 
 @dataclass(slots=True)
 class _Track:
-    """What is remembered of one loss."""
+    """The state of one loss."""
 
     step: int
-    """The optimum's, or that of the first value as long as there is no optimum."""
+    """Of the optimum, or of the first value while there is no optimum."""
     best: float | None = None
     waited: int = -1
-    """How many values were saved since; the first one follows none."""
+    """The number of values saved since that step."""
 
     def take(self, step: int, value: float, delta: float) -> None:
         self.waited += 1
@@ -137,5 +137,5 @@ class Overtraining(Rule):
         yield (
             True,
             "too_few_steps",
-            "one validation value was saved: there is no earlier one to be better than",
+            "only one validation value was saved: there is no earlier one to compare it with",
         )

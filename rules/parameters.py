@@ -1,4 +1,4 @@
-"""A rule's parameters: SageMaker hands them over as strings, the rule wants values.
+"""Reads a rule's parameters: SageMaker has them as strings, the rule needs values.
 
 A rule declares them as a frozen dataclass, each field made by `parameter`:
 
@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 
 class RuleError(ValueError):
-    """A rule cannot be set up; the sentence says what to change."""
+    """A rule cannot be loaded; the message says what to change."""
 
 
 class ParameterError(RuleError):
@@ -31,7 +31,7 @@ class ParameterError(RuleError):
 
 @dataclass(frozen=True, slots=True)
 class Kind(Generic[T]):
-    """How a parameter is read; `valid` completes "must be …". `read` raises ValueError for the rest."""
+    """How a parameter is read. `valid` completes "must be …"; `read` raises ValueError for anything else."""
 
     valid: str
     read: Callable[[str], T]
@@ -130,10 +130,10 @@ REGEXES = Kind("regular expressions separated by commas", _regexes)
 
 
 def parse(parameters: type[T], given: Mapping[str, str], rule: str) -> T:
-    """Values for a dataclass of parameters. An empty string stands for the default, as at SageMaker."""
+    """The values for a dataclass of parameters. As in SageMaker, an empty string is the default."""
     kinds: dict[str, Kind[Any]] = {
         field.name: field.metadata["kind"]
-        for field in fields(parameters)  # type: ignore[arg-type] # T is a dataclass; typing cannot say so
+        for field in fields(parameters)  # type: ignore[arg-type] # T is a dataclass, which typing cannot express
     }
     for name in given:
         if name not in kinds:
@@ -148,7 +148,7 @@ def parse(parameters: type[T], given: Mapping[str, str], rule: str) -> T:
 
 
 def require_one_of(parameters: object, rule: str, *names: str) -> None:
-    """Raises `ParameterError` where none of these parameters is given."""
+    """Raises `ParameterError` if none of these parameters is given."""
     if not any(getattr(parameters, name) for name in names):
         raise ParameterError(f"{rule} needs {' or '.join(names)}")
 

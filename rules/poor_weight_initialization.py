@@ -1,22 +1,22 @@
 """PoorWeightInitialization: the first steps look as if the weights had been initialized badly.
 
-AWS describes the rule and keeps its code to itself: it names three checks, any of which fires. Where the
-description is silent, these are the readings taken here:
+AWS documents the rule but not its code. There are three checks, and each of them can fire. If the
+documentation leaves something open, this rule works as follows:
 
-- `steps` and `patience` count the training's own steps, from its step 0: with `steps` 10 the steps 0 to 9 are
-  looked at, as far as they were saved. Steps of EVAL and PREDICT are none of these.
-- `variance_ratio`: of the tensors that `activation_inputs_regex` finds, each is a layer. The largest variance
-  divided by the smallest is > `threshold`. That takes two layers; but one whose inputs are all the same
-  fires by itself.
-- `narrow_gradients`: of a tensor of the collection `gradients`, the 95th percentile less the 5th is
-  < `distribution_range`. One with NaN or infinity, as is normal at first under mixed precision, is not judged
-  at that step.
-- `loss_not_falling`: a loss of the collection `losses` has had no new lowest value for `patience` steps. Of
-  a loss with a value for each sample the mean counts.
+- `steps` and `patience` count the training's own steps, from its step 0: with `steps` 10 the saved ones of
+  the steps 0 to 9 are judged. Steps of EVAL and PREDICT do not count.
+- `variance_ratio`: of the tensors that `activation_inputs_regex` finds, each is a layer. The largest
+  variance divided by the smallest is > `threshold`. That takes two layers, except that a layer with equal
+  inputs fires by itself.
+- `narrow_gradients`: of a tensor of the collection `gradients`, the 95th percentile less the 5th is <
+  `distribution_range`. A gradient with NaN or infinity, which is normal at first with mixed precision, is
+  not judged at that step.
+- `loss_not_falling`: a loss of the collection `losses` has had no new lowest value for `patience` steps.
+  For a loss with a value for each sample, the mean counts.
 - NaN or infinity in activation inputs or a loss fires, for the reason `non_finite`.
 - A check for which nothing was saved is not made, and the verdict says which.
-- Activation inputs and gradients of one element have neither variance nor distribution. They, text, and what
-  was saved only as reductions are left out, and the verdict says so.
+- Activation inputs and gradients with one element (which have no variance and no distribution), text, and
+  tensors of which only reductions were saved are left out, and the verdict says so.
 """
 
 from __future__ import annotations
@@ -72,9 +72,9 @@ class PoorWeightInitialization(Rule):
         self._losses = WithReductions(optional=["losses"])
         self.selections = (self._inputs, self._gradients, self._losses)
         self._lowest: dict[str, tuple[int, int, float]] = {}
-        """Of each loss: when it was lowest, as the mode counts and globally, and how low."""
+        """For each loss, its lowest value: step in the count of its mode, global step, value."""
         self._done: set[str] = set()
-        """Which of the checks had something to look at."""
+        """The checks that had something to judge."""
         self._first_too_late: int | None = None
         self._other_modes: set[Mode] = set()
 
@@ -102,7 +102,7 @@ class PoorWeightInitialization(Rule):
     def _check_variances(self, step: int, tensors: Mapping[str, Value]) -> list[Breach] | None:
         variances: dict[str, float] = {}
         for layer, values in self._distributions(self._inputs, tensors):
-            with np.errstate(all="ignore"):  # what is not finite makes a variance that is not
+            with np.errstate(all="ignore"):  # NaN and infinity make the variance NaN
                 variances[layer] = float(values.var(dtype=np.float64))
         if broken := [layer for layer in variances if not math.isfinite(variances[layer])]:
             return [_non_finite(step, layer, math.nan) for layer in broken]
@@ -160,7 +160,7 @@ class PoorWeightInitialization(Rule):
         breaches: list[Breach] | None = None
         for tensor, values in arrays(self._losses, tensors, self._left_out):
             self._read.add(tensor)
-            with np.errstate(all="ignore"):  # what is not finite makes a mean that is not
+            with np.errstate(all="ignore"):  # NaN and infinity carry over to the mean
                 loss = float(values.mean(dtype=np.float64))
             if not math.isfinite(loss):
                 breaches = [*(breaches or ()), _non_finite(step, tensor, loss)]

@@ -1,7 +1,7 @@
-"""The reductions that smdebug saves of a tensor, beside the tensor or instead of it.
+"""The reductions that smdebug saves of a tensor, in addition to the tensor or instead of it.
 
 Their names are those of `smdebug.core.reductions`: `smdebug/reductions/abs_mean/gradient/fc.weight` is the
-mean of the absolute values of `gradient/fc.weight`. A job's collections and regexes speak of the tensor.
+mean of the absolute values of `gradient/fc.weight`. A job's collections and regexes name the tensor.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ _PREFIX = "smdebug/reductions/"
 
 class Reduction(NamedTuple):
     name: str
-    """`min`, `mean`, `l2` …, with `abs_` before it where it was taken of the absolute values."""
+    """`min`, `mean`, `l2` …; with the prefix `abs_` if it is of the absolute values."""
     tensor: str
 
 
 def reduction(saved: str) -> Reduction | None:
-    """Which reduction of which tensor bears this name; None for a tensor itself."""
+    """The reduction with this name, and its tensor; None for a name of a tensor itself."""
     if not saved.startswith(_PREFIX):
         return None
     name, _, tensor = saved.removeprefix(_PREFIX).partition("/")
@@ -34,7 +34,7 @@ def reduction(saved: str) -> Reduction | None:
 
 
 class WithReductions(Selection):
-    """Selects the reductions of a tensor along with it."""
+    """Selects a tensor together with its reductions."""
 
     def __contains__(self, tensor: str) -> bool:
         reduced = reduction(tensor)
@@ -44,7 +44,7 @@ class WithReductions(Selection):
 def arrays(
     selection: WithReductions, tensors: Mapping[str, Value], left_out: LeftOut
 ) -> Iterator[tuple[str, NDArray[Any]]]:
-    """The selected tensors by name, for a rule that needs all their numbers. None of them is empty."""
+    """The selected tensors in the order of their names, for a rule that needs all numbers. None is empty."""
     for tensor, value in sorted(selection.of(tensors), key=lambda item: item[0]):
         if reduced := reduction(tensor):
             if reduced.tensor not in tensors:

@@ -1,13 +1,14 @@
 """SaturatedActivation: too many tanh or sigmoid units of a layer are driven to their limits.
 
-AWS describes the rule and keeps its code to itself. Where the description is silent, these are the
-readings taken here, besides those of `rules.activity_rule`:
+AWS documents the rule but not its code. If the documentation leaves something open, this rule works as
+follows, in addition to `rules.activity_rule`:
 
-- A unit is active in a sample where its input lies within the two thresholds of its function, ends included.
-- The tensor's name says which function it is: the last of `tanh` and `sigmoid` in it, in capitals or not. A
-  tensor with neither is left out, and the verdict says so.
-- The tensors of `collection_names` and those that `tensor_regex` finds are read, together; `tensor_regex` has
-  its default also where only `collection_names` is given.
+- A unit is active in a sample where its input lies within the two thresholds of its function, both
+  included.
+- The tensor's name says which function it is: the last of `tanh` and `sigmoid` in it, in upper or lower
+  case. A tensor with neither is left out, and the verdict says so.
+- The tensors of `collection_names` and those that `tensor_regex` finds are read, together; `tensor_regex`
+  has its default even if only `collection_names` is given.
 """
 
 from __future__ import annotations

@@ -57,5 +57,5 @@ class Selection:
         return known
 
     def of(self, tensors: Mapping[str, T]) -> Iterator[tuple[str, T]]:
-        """The selected ones of these tensors, in their order."""
+        """Those of these tensors that are selected, in their order."""
         return (item for item in tensors.items() if item[0] in self)

@@ -1,13 +1,13 @@
 """SimilarAcrossRuns: a tensor is the same as in another training job.
 
-AWS says no more than that two trials are compared, and keeps its code to itself. These are the readings
-taken here, besides those in `rules.tensor_rule`:
+AWS documents only that two trials are compared, and does not publish the code. This rule works as follows,
+in addition to `rules.tensor_rule`:
 
 - A tensor that both trials have is compared at every step that both saved, as `numpy.allclose(value, the
   other trial's, rtol, atol)`. The rule fires when it is close at all of them; so it fires at the end of the
-  job, never before. `rtol` and `atol` are not AWS's, and have numpy's defaults.
-- A tensor is out of the comparison for good with the first step at which it differs; it is read no more.
-- A different shape differs. NaN equals NaN here: two runs that break in the same way are the same.
+  job, never before. `rtol` and `atol` are additions of Watcher, with numpy's defaults.
+- After the first step at which a tensor differs, it is not read or compared any more.
+- A different shape differs. NaN equals NaN: two runs that break in the same way are the same.
 - Without `collection_names` and `tensor_regex` all tensors are compared.
 
 The other trial comes in step by step, so neither has to fit into memory:
@@ -35,7 +35,7 @@ from rules.worst import worst
 @dataclass(frozen=True, slots=True)
 class Parameters:
     other_trials: str = parameter("", TEXT)
-    """The name of one training job, in spite of its own."""
+    """The name of one training job, although the name is plural."""
     collection_names: tuple[str, ...] = parameter((), NAMES)
     tensor_regex: tuple[str, ...] = parameter((), REGEXES)
     rtol: float = parameter(1e-05, number(at_least=0))
@@ -44,7 +44,7 @@ class Parameters:
 
 @dataclass(slots=True)
 class _Track:
-    """What is remembered of a tensor that was close at all common steps so far."""
+    """The state of a tensor that was close at all common steps so far."""
 
     steps: int
     nearest_step: int
@@ -68,7 +68,7 @@ class SimilarAcrossRuns(TensorRule):
         self._different: set[str] = set()
         self._handed: tuple[int, dict[str, Value]] | None = None
         self._other: Mapping[str, Value] = {}
-        """What the other trial has at the step that is being judged."""
+        """What the other trial saved at the step that is being judged."""
         self._common = False
         """Whether the other trial has any of the job's steps."""
 
@@ -80,8 +80,7 @@ class SimilarAcrossRuns(TensorRule):
         return tensor not in self._different and super().wants(tensor)
 
     def compare_with(self, step: int, tensors: Mapping[str, Value]) -> None:
-        """What the other trial saved at this global step. To be called just before `observe` of the same
-        step, and not at all where that trial has no such step. Kept until that `observe` and no longer."""
+        """Kept until the `observe` of the same step, and no longer."""
         self._handed = step, dict(self._values(tensors))
 
     def verdict(self, *, ended: bool) -> Verdict:

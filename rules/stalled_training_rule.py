@@ -1,17 +1,18 @@
 """StalledTrainingRule: the job is training, and yet saves nothing new.
 
-AWS describes the rule and keeps its code to itself. Where the description is silent, these are the
-readings taken here:
+AWS documents the rule but not its code. If the documentation leaves something open, this rule works as
+follows:
 
 - The rule fires when no step was saved for `threshold` seconds while the job's secondary status was
   `Training`. A job that has saved nothing at all stalls like any other.
-- It has no clock and does not know the status. Whoever runs it hands over new steps first, then calls
-  `tick(now)`, and ticks only while the status is `Training`: downloading data, a spot interruption or the
-  upload of the model are no stall. `training_began` tells it when that status began, as `DescribeTrainingJob`
-  has it (SecondaryStatusTransitions), so that neither an interruption nor a late look is counted wrongly.
-- A step counts as saved when the first tick after it comes, so a rare look makes the alert late, never early.
-- `stop_training_on_fire` and `training_job_name_prefix` are read, and change nothing here: whether a job is
-  stopped is not for a rule to say. AWS stops nothing either when several jobs have the prefix.
+- It has no clock and does not know the status. The caller observes new steps first and then calls
+  `tick(now)`, only while the status is `Training`: downloading data, a spot interruption or the upload of
+  the model are not a stall. `training_began` gives the start of that status (SecondaryStatusTransitions of
+  `DescribeTrainingJob`), so that an interruption or a late look does not count as a wait.
+- A step counts as saved when the first tick after it comes, so with rare ticks the alert comes later, never
+  earlier.
+- `stop_training_on_fire` and `training_job_name_prefix` are accepted and have no effect: a rule does not
+  decide whether a job is stopped. AWS stops nothing either when several jobs have the prefix.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from rules.base import Breach, Evidence, Rule, Status, Step, Value, Verdict
 from rules.parameters import FLAG, TEXT, parameter, parse, whole
 
 ANY_TENSOR = "*"
-"""What the evidence names: the wait is for whichever tensor comes next."""
+"""The name in the evidence: the rule waits for any tensor."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,22 +47,18 @@ class StalledTrainingRule(Rule):
         super().__init__(parameters)
         self.parameters = parse(Parameters, parameters, self.name)
         self._since: float | None = None
-        """From when the wait counts (seconds since the epoch); None until a tick or `training_began` says."""
+        """The time from which the wait counts (seconds since the epoch); None until the first tick."""
         self._new_step = False
         """Whether a step was saved since the last tick."""
 
     def wants(self, tensor: str) -> bool:  # noqa: ARG002
-        """That a step was saved is all it has to know: it can be handed over without its tensors."""
+        """The rule has to know that a step was saved, but needs none of its tensors."""
         return False
 
     def training_began(self, at: float) -> None:
-        """The secondary status turned to `Training` at this time (seconds since the epoch). May be told
-        again and again, and has to be after an interruption."""
         self._since = at if self._since is None else max(self._since, at)
 
     def tick(self, now: float) -> Verdict | None:
-        """To be called only while the job's secondary status is `Training`, and after all that is new was
-        observed."""
         if self._new_step:
             self._checked += 1
         if self._new_step or self._since is None:
@@ -94,7 +91,7 @@ class StalledTrainingRule(Rule):
         yield (
             True,
             "not_watched",
-            "a stall shows only while a job is training, and nobody watched the time then",
+            "a stall can be seen only while the job trains, and the job was not watched then",
         )
 
 

@@ -1,11 +1,10 @@
-"""What the rules that look at whole tensors, one by one, have in common. For all of these:
+"""What the rules that judge each tensor by itself share:
 
 - The tensors of `collection_names` and those that `tensor_regex` finds are read, together.
 - Steps of every mode count, at their global number.
-- What holds no numbers (XGBoost's `trees/ID` is text) or no element, and reductions, which are numbers about
-  a tensor rather than the tensor, are left out, and the verdict says so.
-- When several tensors fire at one step, those that missed by most are the evidence, and the first of them
-  gives the reason.
+- Tensors without numbers (XGBoost's `trees/ID` is text) or without elements, and reductions, are left out,
+  and the verdict says so.
+- When several tensors fire at one step, the worst are the evidence, and the first of them gives the reason.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from rules.worst import worst
 
 
 class TensorRule(Rule):
-    """A subclass has `_judge_tensor`, and calls `_select` when it is made."""
+    """A subclass has `_judge_tensor`, and calls `_select` in `__init__`."""
 
     def _select(self, collection_names: Sequence[str], tensor_regex: Sequence[str]) -> None:
         self._selection = Selection(collection_names, tensor_regex)
@@ -30,8 +29,8 @@ class TensorRule(Rule):
 
     @abstractmethod
     def _judge_tensor(self, step: int, tensor: str, value: Value) -> Sequence[Breach] | None:
-        """What is wrong with it at this step; empty where all is well, None where nothing was judged.
-        `value` is a float where the tensor has one element, else an array of numbers."""
+        """What is wrong with it at this step; empty if nothing is, None if nothing was judged. `value` is a
+        float if the tensor has one element, else an array of numbers."""
 
     def _judge(self, step: Step, tensors: Mapping[str, Value]) -> Sequence[Breach] | None:
         judgements = []

@@ -1,13 +1,13 @@
 """TensorVariance: the elements of a tensor vary too much or too little.
 
-AWS describes the rule and keeps its code to itself. Where the description is silent, these are the
-readings taken here, besides those in `rules.tensor_rule`:
+AWS documents the rule but not its code. If the documentation leaves something open, this rule works as
+follows, in addition to `rules.tensor_rule`:
 
-- It is the variance of all elements at one step, divided by their number, as numpy and smdebug have it.
-  Above `max_threshold` and below `min_threshold` the rule fires; without either it can judge nothing.
-- Where the tensor was not saved whole, smdebug's reductions `variance` and `std` say the same.
-- A tensor of one element has no variance, and is left out. It would be 0, and below any `min_threshold`.
-- A variance that is NaN or infinite, mostly because an element is, fires for the reason `non_finite`.
+- The variance is that of all elements at one step, divided by their number, as in numpy and smdebug. The
+  rule fires above `max_threshold` and below `min_threshold`; without either, it never fires.
+- If the tensor was not saved itself, smdebug's reductions `variance` and `std` are used.
+- A tensor with one element is left out: its variance, 0, would be below any `min_threshold`.
+- A variance that is NaN or infinite, usually because an element is, fires for the reason `non_finite`.
 """
 
 from __future__ import annotations
@@ -64,13 +64,13 @@ class TensorVariance(TensorRule):
         return super().wants(reduced["tensor"] if reduced else tensor)
 
     def _values(self, tensors: Mapping[str, Value]) -> Iterator[tuple[str, Value]]:
-        """The variances, by the name of the tensor that was saved whole or reduced."""
+        """The variances, by the name of the saved tensor or reduction."""
         whole = {name: value for name, value in tensors.items() if not reduction(name)}
         for tensor, value in super()._values(whole):
             if isinstance(value, float):
                 self._left_out.add(tensor, "no_variance", "a single number has no variance")
             else:
-                with np.errstate(all="ignore"):  # NaN and infinity make it NaN, which is judged
+                with np.errstate(all="ignore"):  # NaN and infinity make it NaN, which is judged below
                     yield tensor, float(value.var(dtype=np.float64))
         yield from self._reduced({name: value for name, value in tensors.items() if name not in whole}, whole)
 

@@ -1,17 +1,17 @@
 """TreeDepth: a tree of an XGBoost model is deeper than it should be.
 
-AWS describes the rule and keeps its code to itself. Where the description is silent, these are the
-readings taken here:
+AWS documents the rule but not its code. If the documentation leaves something open, this rule works as
+follows:
 
-- AWS takes the depth from the "base 2 logarithm of the largest node ID", which is nearly one too many for
-  a full tree. Here depth = floor(log2(id + 1)), and the rule fires when that is greater than `depth`.
+- AWS takes the depth from the "base 2 logarithm of the largest node ID", which is nearly one too many for a
+  full tree. Here depth = floor(log2(id + 1)), and the rule fires when that is greater than `depth`.
 - This is exact for a full tree. XGBoost numbers nodes in the order in which it makes them, so a lopsided
-  tree is deeper than its ids say; where it prunes afterwards (`tree_method` exact, `gamma`), the ids left
-  may be those of a deeper tree. AWS's formula shares both.
-- smdebug's hook saves one tree a step, the one whose number is the step's. Where a round grows several
+  tree is deeper than its ids say; if it prunes afterwards (`tree_method` exact, `gamma`), the remaining ids
+  may be those of a deeper tree. AWS's formula has the same faults.
+- smdebug's hook saves one tree at each step, the one with the step's number. If a round grows several trees
   (one for each class, or a forest), the rule sees only a part of the model.
-- Node ids that are no whole numbers from 0 on (NaN, text) come from no hook of smdebug: they are left
-  out, and the verdict says so. A step without a tree is not judged.
+- Node ids that are not whole numbers from 0 on (NaN, text), which smdebug's hook never saves, are left out,
+  and the verdict says so. A step without a tree is not judged.
 """
 
 from __future__ import annotations

@@ -1,15 +1,16 @@
 """UnchangedTensor: a tensor stays the same from step to step.
 
-AWS describes the rule and keeps its code to itself. Where the description is silent, these are the
-readings taken here, besides those in `rules.tensor_rule`:
+AWS documents the rule but not its code. If the documentation leaves something open, this rule works as
+follows, in addition to `rules.tensor_rule`:
 
-- At each step that saves the tensor, its value is compared with each of the `num_steps` - 1 saved before, as
-  `numpy.allclose(value, earlier value, rtol, atol, equal_nan)`. The rule fires when all of them are close.
-- A tensor that changes its shape changes.
-- NaN differs from all, even NaN, unless `equal_nan`: a tensor with NaN can never be unchanged, and the
-  verdict says which had some. Infinity is close to the same infinity.
-- An earlier value that cannot be read again after a restart takes part in no comparison; the rule waits for
-  `num_steps` values that it has.
+- At each step that saves the tensor, its value is compared with each of the `num_steps` - 1 saved before,
+  as `numpy.allclose(value, earlier value, rtol, atol, equal_nan)`. The rule fires when all of them are
+  close.
+- A tensor that changes its shape has changed.
+- NaN differs from everything, even NaN, unless `equal_nan`: a tensor with NaN is never unchanged, and the
+  verdict says which tensors have some. Infinity is close to the same infinity.
+- An earlier value that cannot be read again after a restart is not compared; the rule waits until it has
+  `num_steps` values.
 """
 
 from __future__ import annotations
@@ -50,8 +51,8 @@ class UnchangedTensor(TensorRule):
         require_one_of(self.parameters, self.name, "collection_names", "tensor_regex")
         self._select(self.parameters.collection_names, self.parameters.tensor_regex)
         self._earlier: dict[str, deque[tuple[int, Value | None]]] = {}
-        """The steps that the next one is compared with, oldest first; None where the value was too large
-        for the state and has not been seen again."""
+        """The steps to compare the next one with, oldest first; None if the value was too large for the state
+        and was not recalled yet."""
         self._with_nan: set[str] = set()
 
     def steps_needed(self) -> StepsNeeded:
@@ -68,7 +69,7 @@ class UnchangedTensor(TensorRule):
         earlier.append((step, _keep(value)))
         if len(known) < wanted:
             return None
-        # The step before is the likeliest to differ.
+        # The last step is the most likely to differ.
         unchanged = all(self._close(value, before) for _, before in reversed(known))
         return (self._unchanged(step, tensor, value, known),) if unchanged else ()
 
@@ -124,7 +125,7 @@ class UnchangedTensor(TensorRule):
 
 
 def _keep(value: Value) -> Value:
-    """A copy: an array may be a window on the bytes of a whole file."""
+    """A copy: the array may be a view of a whole file."""
     return value if isinstance(value, float) else value.copy()
 
 

@@ -11,6 +11,6 @@ from rules.base import Value
 
 
 def numbers(value: Value) -> NDArray[Any] | None:
-    """The value as an array; None where it holds text or complex numbers."""
+    """The value as an array; None if it holds text or complex numbers."""
     array = np.asarray(value)
     return array if array.dtype.kind in "biuf" else None

@@ -1,15 +1,15 @@
 """VanishingGradient: a gradient becomes too small to learn from.
 
-AWS describes the rule and keeps its code to itself. Where the description is silent, these are the
-readings taken here:
+AWS documents the rule but not its code. If the documentation leaves something open, this rule works as
+follows:
 
-- Each tensor of the collection `gradients` is looked at by itself; one that vanishes is enough. It need not
+- Each tensor of the collection `gradients` is judged by itself; one that vanishes is enough. It need not
   have been larger before: a gradient of zero at the first step fires.
 - The mean is taken in double precision, because in half precision it would be zero below 6e-8.
-- Where only reductions were saved, `abs_mean` is judged; others cannot tell, and the verdict says so.
-- NaN and infinity are no vanishing, and under mixed precision they are a normal event, after which the
-  scale of the loss is lowered. Such a gradient is not judged at that step, and the verdict says so; it is
-  ExplodingTensor that looks for them.
+- If only reductions were saved, `abs_mean` is judged; with other reductions the tensor is left out, and the
+  verdict says so.
+- NaN and infinity are normal with mixed precision, which then lowers the scale of the loss. Such a gradient
+  is not judged at that step, and the verdict says so. ExplodingTensor looks for NaN.
 - When several gradients fire at one step, the smallest five are the evidence.
 """
 
@@ -72,7 +72,7 @@ class VanishingGradient(Rule):
         )
 
     def _means(self, tensors: Mapping[str, Value]) -> Iterator[tuple[str, float]]:
-        """The mean of the absolute values of each gradient, by the name of what it was read from."""
+        """The mean absolute value of each gradient, by the name of the tensor that it was read from."""
         for tensor, value in self._gradients.of(tensors):
             array = numbers(value)
             reduced = reduction(tensor)
@@ -89,14 +89,14 @@ class VanishingGradient(Rule):
         wanted = self.parameters.threshold
         reduced = reduction(tensor)
         explanation = (
-            f"the absolute values of {reduced.tensor if reduced else tensor} are {mean:.3g} in the mean at "
-            f"step {step}; the rule wants at least {wanted:g}"
+            f"the mean absolute value of {reduced.tensor if reduced else tensor} is {mean:.3g} at step "
+            f"{step}; the rule wants at least {wanted:g}"
         )
         evidence = Evidence(tensor, step, mean, threshold=wanted, missed_by=wanted - mean, needed=wanted)
         return Breach("vanishing", explanation, evidence)
 
 
 def _mean_of_absolutes(values: NDArray[Any]) -> float:
-    if values.size == 1:  # as every saved reduction: a tenth of numpy's time
+    if values.size == 1:  # every saved reduction is one; ten times as fast as numpy
         return abs(float(values.item()))
     return float(np.abs(values).mean(dtype=np.float64))

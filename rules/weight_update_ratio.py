@@ -1,20 +1,20 @@
 """WeightUpdateRatio: weights change too much, or hardly at all, from one saved step to another.
 
-AWS describes the rule and keeps its code to itself. Where the description is silent, these are the
-readings taken here:
+AWS documents the rule but not its code. If the documentation leaves something open, this rule works as
+follows:
 
 - The ratio is mean(|current - previous|) / (mean(|previous|) + `epsilon`), of each tensor of the collection
-  `weights` by itself. The rule fires when it is > `large_threshold` or
-  < `small_threshold`; weights that are frozen fire.
+  `weights` by itself. The rule fires when it is > `large_threshold` or < `small_threshold`; weights that
+  are frozen fire.
 - Without `num_steps` the previous step is the tensor's previous saved one. With it, it is the oldest saved
-  step >= step - `num_steps`; where there is none, nothing is judged. So that memory is bounded, of steps that
-  lie closer together than an eighth of `num_steps` only the first is held for comparison.
-- Only steps of the modes TRAIN and GLOBAL are read, as their mode counts them: in the others no weight is
+  step >= step - `num_steps`; if there is none, nothing is judged. To bound the memory, only one step in
+  each eighth of `num_steps` is held for comparison.
+- Only steps of the modes TRAIN and GLOBAL are read, as their mode counts them: in other modes no weight is
   updated, and every ratio would be zero.
 - NaN or infinity in a weight of either step fires, for the reason `non_finite`.
-- A tensor is compared only with steps at which it had the same shape. Text and what was saved only as
-  reductions is left out, and the verdict says so.
-- When several weights fire at one step, the five that missed by most are the evidence.
+- A tensor is compared only with steps at which it had the same shape. Text, and tensors of which only
+  reductions were saved, are left out, and the verdict says so.
+- When several weights fire at one step, the five worst are the evidence.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from rules.worst import worst
 
 _TRAINING = (Mode.TRAIN, Mode.GLOBAL)
 _HELD_STEPS = 8
-"""Into how many parts `num_steps` is divided; of each part one step is held."""
+"""At most about so many steps are held for comparison: one for each eighth of `num_steps`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +52,10 @@ class _Held:
     """A saved step of one tensor, for later comparison."""
 
     count: int
-    """As the mode counts."""
+    """In the count of its mode."""
     step: int
     weights: NDArray[Any] | None = None
-    """None after a restore, until the step was recalled."""
+    """None after a restore, until the step is recalled."""
 
 
 class WeightUpdateRatio(Rule):
@@ -96,7 +96,7 @@ class WeightUpdateRatio(Rule):
         return worst(breaches) if judged else None
 
     def _previous(self, tensor: str, count: int, shape: tuple[int, ...]) -> tuple[int, NDArray[Any]] | None:
-        """The step and the weights to compare with, if any. Forgets what no later step can need."""
+        """The step and the weights to compare with, if any. Drops what no later step can need."""
         held = self._held.setdefault(tensor, deque())
         if self.parameters.num_steps is not None:
             while held and held[0].count < count - self.parameters.num_steps:
@@ -112,15 +112,15 @@ class WeightUpdateRatio(Rule):
             held.clear()
         elif held and count < held[-1].count + num_steps / _HELD_STEPS:
             return
-        # A copy: the array may be a window on the bytes of a whole file.
+        # A copy: the array may be a view of a whole file.
         held.append(_Held(count, step, weights.copy()))
 
     def _compare(
         self, tensor: str, step: int, weights: NDArray[Any], previous_step: int, previous: NDArray[Any]
     ) -> Breach | None:
         p = self.parameters
-        with np.errstate(all="ignore"):  # what is not finite makes a ratio that is not
-            # In half precision a difference overflows; to double all would take five times as long.
+        with np.errstate(all="ignore"):  # NaN and infinity carry over to the ratio
+            # In half precision the difference may overflow; double precision would take five times as long.
             update = np.subtract(weights, previous, dtype=np.result_type(weights, previous, np.float32))
             ratio = float(_size(update) / (_size(previous) + p.epsilon))
         between = f"between step {previous_step} and step {step}"
@@ -165,7 +165,7 @@ class WeightUpdateRatio(Rule):
 
     def _unjudged(self) -> Iterator[tuple[bool, str, str]]:
         num_steps = self.parameters.num_steps
-        within = "" if num_steps is None else f" that lie at most {num_steps} apart (num_steps)"
+        within = "" if num_steps is None else f" at most {num_steps} apart (num_steps)"
         yield bool(self._read), "too_few_steps", f"no weight was saved at two steps{within}"
         yield from super()._unjudged()
         modes = ", ".join(sorted(self._other_modes))

@@ -1,4 +1,4 @@
-"""Of many breaches at one step, those that a person has to see."""
+"""Picks the breaches that a person should see, of many at one step."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from rules.base import Breach
 
 
 def worst(breaches: Iterable[Breach], most: int = 5) -> list[Breach]:
-    """The `most` that missed their threshold by most, the worst first; the last tells how many more."""
+    """The `most` breaches that miss their threshold by most, worst first. The last one says how many more
+    there are."""
     ranked = sorted(breaches, key=lambda breach: -(breach.evidence.missed_by or 0.0))
     more = len(ranked) - most
     if more > 0:

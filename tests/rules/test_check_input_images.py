@@ -153,7 +153,7 @@ def test_pixels_beyond_all_bounds_fire_as_infinite() -> None:
         (
             [{f"smdebug/reductions/mean/{INPUT}": 9.0}],
             "only_reductions",
-            f"of {INPUT}, because only reductions",
+            f"{INPUT} could not be judged, because only reductions",
         ),
     ],
 )

@@ -120,7 +120,7 @@ def test_what_is_no_number_does_not_count_as_part_of_the_sequence_and_is_said(ba
         (
             [{f"smdebug/reductions/min/{INPUT}": 0.0}],
             "only_reductions",
-            f"of {INPUT}, because only reductions",
+            f"{INPUT} could not be judged, because only reductions",
         ),
     ],
 )

@@ -95,7 +95,7 @@ def test_no_tensor_has_to_be_read_for_it() -> None:
 
 @pytest.mark.parametrize(
     ("steps", "reason", "word"),
-    [([], "nothing_saved", "no step"), ([Step(0)], "not_watched", "nobody watched")],
+    [([], "nothing_saved", "no step"), ([Step(0)], "not_watched", "was not watched")],
 )
 def test_a_rule_that_judged_nothing_says_why(steps: list[Step], reason: str, word: str) -> None:
     evaluation = rule()

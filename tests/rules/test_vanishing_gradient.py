@@ -34,7 +34,7 @@ def test_awss_example_fires_when_the_mean_of_the_absolute_values_drops_below_the
     verdict = judge({GRADIENT: healthy}, {GRADIENT: vanishing}, threshold="0.0000001")
     assert (verdict.status, verdict.reason, verdict.step) == (Status.ISSUES_FOUND, "vanishing", 500)
     assert verdict.explanation == (
-        f"the absolute values of {GRADIENT} are 4e-08 in the mean at step 500; the rule wants at least 1e-07"
+        f"the mean absolute value of {GRADIENT} is 4e-08 at step 500; the rule wants at least 1e-07"
     )
     assert verdict.evidence == (
         Evidence(
@@ -64,7 +64,7 @@ def test_a_gradient_of_zero_at_the_first_step_fires() -> None:
 
 def test_a_mean_that_half_precision_cannot_hold_is_still_told_from_zero() -> None:
     sparse = np.zeros(1000, np.float16)
-    sparse[0] = 2e-5  # in the mean 2e-8: zero as a float16
+    sparse[0] = 2e-5  # the mean is 2e-8, which is zero as a float16
     assert judge({GRADIENT: sparse}, threshold="1e-8").status is Status.NO_ISSUES_FOUND
 
 
@@ -82,7 +82,7 @@ def test_the_smallest_gradients_are_the_evidence() -> None:
 def test_the_saved_mean_of_absolute_values_is_judged_where_the_gradient_was_not_saved() -> None:
     verdict = judge({ABS_MEAN: np.array(1e-9)})
     assert (verdict.status, verdict.evidence[0].tensor) == (Status.ISSUES_FOUND, ABS_MEAN)
-    assert verdict.explanation.startswith(f"the absolute values of {GRADIENT} are 1e-09 in the mean")
+    assert verdict.explanation.startswith(f"the mean absolute value of {GRADIENT} is 1e-09")
     assert judge({ABS_MEAN: 1e-9, GRADIENT: np.ones(2)}).status is Status.NO_ISSUES_FOUND
 
 

@@ -188,7 +188,7 @@ def test_nothing_saved_is_said(watcher: Watcher, tmp_path: Path):
         (["debug-output", "--full"], "--full is for --json alone"),
         (["no/such/folder"], "there is no folder no/such/folder"),
         (["./debug-outptu"], "there is no folder ./debug-outptu"),
-        (["s3://"], "'s3://' is no place on S3: it should look like s3://BUCKET/PATH/JOB/debug-output"),
+        (["s3://"], "'s3://' is not a place on S3: it should look like s3://BUCKET/PATH/JOB/debug-output"),
         (["."], "the tensors lie one folder deeper: ./debug-output"),
     ],
 )

@@ -327,7 +327,7 @@ def test_a_rule_has_evaluated_nothing_where_the_save_interval_is_longer_than_the
     assert run(aws, "xgboost", document, tmp_path).returncode == 0
     result, log = evaluate("seldom")
     assert result == {"status": "NoIssuesFound", "details": "", "step": 0}
-    assert "has evaluated nothing: no loss has saved steps that lie 2 apart (num_steps)" in log
+    assert "has evaluated nothing: no loss has saved steps that are 2 apart (num_steps)" in log
 
 
 @pytest.mark.parametrize(

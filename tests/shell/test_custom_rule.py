@@ -294,7 +294,7 @@ def test_an_installed_distribution_offers_a_rule_by_its_entry_point(
     )
     monkeypatch.syspath_prepend(str(tmp_path))
     assert load("LooksBack").__name__ == "LooksBack"
-    with pytest.raises(RuleError, match="my_rules:invoked is no subclass of smdebug"):
+    with pytest.raises(RuleError, match="my_rules:invoked is not a subclass of smdebug"):
         load("Wrong")
     with pytest.raises(RuleError, match="offers a custom rule 'Other'; there are: LooksBack, Wrong"):
         load("Other")

@@ -229,7 +229,7 @@ def test_a_short_job_says_why_it_was_not_judged(watched: Callable[..., Watched],
     found = outcome(jobs.look())
     assert (found.status, found.details.partition(";")[0]) == (
         "NotEvaluated",
-        "no loss has saved steps that lie 10 apart (num_steps)",
+        "no loss has saved steps that are 10 apart (num_steps)",
     )
 
 

@@ -466,7 +466,7 @@ def test_damaged_and_deleted_files_are_reported_once_and_the_rest_is_read(job: S
     found = list(reader.read())
     assert [isinstance(step, SavedStep) for step in found] == [True, False, True, False, True]
     assert isinstance(found[3], UnreadableStep)
-    assert found[3].reason == f"{job.event_file(3)}: a tensor of step 4 lies in it"
+    assert found[3].reason == f"{job.event_file(3)}: it holds a tensor of step 4"
     assert steps(reader) == []
 
 

@@ -173,7 +173,7 @@ def test_more_files_than_a_page_lists_are_all_read(trained: Sandbox) -> None:
 
 @pytest.mark.parametrize("uri", ["", "debug-output", "/tmp/out", "s3:/bucket/x", "https://bucket/x", "s3://"])
 def test_a_place_that_is_not_on_s3_is_refused(uri: str) -> None:
-    with pytest.raises(UsageError, match="is no place on S3: it should look like s3://"):
+    with pytest.raises(UsageError, match="is not a place on S3: it should look like s3://"):
         on_s3(None, uri)  # it is never asked
 
 

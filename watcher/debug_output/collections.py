@@ -1,4 +1,4 @@
-"""The collections files, in which smdebug's hook writes down what it saves, and how often.
+"""Reads the collections files, in which smdebug's hook describes what it saves and how often.
 
 collections/000000000/<worker>_collections.json      one for each worker, after its first saved step
 """
@@ -20,7 +20,7 @@ _FILE = re.compile(re.escape(PREFIX) + r"(.+)_collections\.json")
 
 
 class NoCollectionsFile(WatcherError):
-    """There are files in their place, and none is one."""
+    """There are files where collections files belong, but none of them is one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +30,9 @@ class SaveConfig:
     save_interval: int
     start_step: int = 0
     end_step: int | None = None
-    """The first that is no longer saved."""
+    """The first step that is not saved any more."""
     save_steps: tuple[int, ...] = ()
-    """Where there are any, exactly these are saved."""
+    """If there are any, exactly these steps are saved."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,17 +47,17 @@ class SavedCollection(Collection):
 
 @dataclass(frozen=True, slots=True)
 class SavedCollections:
-    """What the workers' files say together."""
+    """The files of all workers, merged."""
 
     by_name: Mapping[str, SavedCollection]
     num_workers: int
-    """As the hook knew it; 1 where it did not know."""
+    """As the hook wrote it; 1 if it did not know."""
     workers: tuple[str, ...]
-    """Those whose files were read."""
+    """The workers whose files were read."""
     damaged: tuple[str, ...]
     """Files that could not be read: where, and what is wrong."""
     document: Mapping[str, Any]
-    """The same as one file of smdebug's."""
+    """The same in the form of one of smdebug's files."""
 
     @property
     def complete(self) -> bool:
@@ -65,14 +65,14 @@ class SavedCollections:
 
     @property
     def save_shapes(self) -> bool:
-        """Whether shapes are saved on their own; they stand in the index files only."""
+        """Whether shapes are saved without their tensors. Only index files hold these."""
         return any(collection.save_shape for collection in self.by_name.values())
 
 
 def read(storage: Storage) -> SavedCollections | None:
-    """None while there are none, which is until after the first saved step.
+    """None while there are no files, which is until after the first saved step.
 
-    Raises `NoCollectionsFile` where none of the files that are there can be read.
+    Raises `NoCollectionsFile` if there are files and none can be read.
     """
     documents: dict[str, Any] = {}
     damaged: dict[str, str] = {}
@@ -100,13 +100,13 @@ def read(storage: Storage) -> SavedCollections | None:
 
 
 def worker_name(part: str) -> str:
-    """The worker of whom a file's name holds this part. There, TensorFlow's device
-    `/replica:0/task:1/device:GPU:0` is `_replica-0_task-1_device-GPU-0`."""
+    """The name of the worker from this part of a file's name. There, TensorFlow's device
+    `/replica:0/task:1/device:GPU:0` is written as `_replica-0_task-1_device-GPU-0`."""
     return part.replace("_", "/").replace("-", ":") if part.startswith("_") else part
 
 
 def _checked(document: Any) -> Any:
-    """The document, if it has the shape that the others here rely on."""
+    """The document, if it has the structure that the rest of this module needs; else raises."""
     int(document["_meta"]["num_workers"])
     for collection in document["collections"].values():
         _collection(collection)
@@ -114,7 +114,7 @@ def _checked(document: Any) -> Any:
 
 
 def _merged(documents: Iterable[Any]) -> dict[str, Any]:
-    """Workers may hold other tensors of one collection; how it is saved is the same for all."""
+    """Workers may have different tensors in a collection, but save it in the same way."""
     merged: dict[str, Any] = {}
     workers = 1
     for document in documents:

@@ -1,11 +1,11 @@
-"""The files of one step of one worker, as smdebug 1.0 writes them, in this order:
+"""Reads the files of one step of one worker. smdebug 1.0 writes them in this order:
 
     events/<step:012>/<step:012>_<worker>.tfevents              its tensors
-    index/<step // 1000:09>/<step:012>_<worker>.json            where in the former each of them lies
+    index/<step // 1000:09>/<step:012>_<worker>.json            where in that file each of them is
 
-A small event file is fetched whole, which is one request instead of two. Of a large one only the wanted
-tensors are, by the index. Where that does not fit, the event file is read whole after all: the index is
-never trusted over it.
+A small event file is fetched whole, which is one request instead of two. From a large one, only the wanted
+tensors are fetched, with the help of the index. If the index does not match, the event file is fetched whole
+after all: what it says is what counts.
 """
 
 from __future__ import annotations
@@ -23,12 +23,13 @@ from watcher.debug_output.storage import Storage
 from watcher.debug_output.tfevents import MODES, Damaged, SavedTensor, decode
 
 FETCH_WHOLE_BYTES = 1 << 20
-"""Bytes up to which an event file is fetched whole, and up to which a gap between two wanted tensors is
-fetched along: about what S3 sends in the time in which it answers another request (20 to 30 ms at
-50 MB/s and connection). On the sandbox, one tensor out of 64 is faster by the index from 4 MiB on."""
+"""An event file up to this size is fetched whole, and a gap up to this size between two wanted tensors is
+fetched with them. S3 sends about so much in the time that it takes to answer another request (20 to 30
+ms at 50 MB/s and connection). On the sandbox, fetching one tensor out of 64 by the index is faster from
+4 MiB on."""
 
 Wanted = Callable[[str], bool]
-"""Whether a tensor of this name is to be fetched and decoded. Asked from several threads."""
+"""Whether to fetch and decode the tensor of this name. Called from several threads."""
 
 _EVENT_FILE = re.compile(r"events/\d+/((\d+)_(.+))\.tfevents")
 _INDEX_FILE = re.compile(r"index/\d+/((\d+)_(.+))\.json")
@@ -39,7 +40,7 @@ class EventFile(NamedTuple):
     worker: str
     stem: str
     size: int | None
-    """In bytes; None where only the index file was listed."""
+    """In bytes; None if only the index file was listed."""
 
     @property
     def key(self) -> str:
@@ -55,24 +56,24 @@ class SavedStep:
     """What one worker saved at one step."""
 
     step: int
-    """The global one."""
+    """The global step."""
     worker: str
     mode: str
     mode_step: int
     tensors: Mapping[str, NDArray[Any]]
-    """The wanted ones, under the names that smdebug saved them by. Reductions stand among them, as
+    """The wanted tensors, with the names by which smdebug saved them. A reduction is
     `smdebug/reductions/<reduction>/<tensor>`."""
     names: tuple[str, ...]
-    """Of all that the file holds, wanted or not."""
+    """The names of all tensors in the file, wanted or not."""
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
-    """Shapes that were saved on their own (`save_shape`), by tensor."""
+    """Shapes that were saved without the tensor (`save_shape`), by name."""
     late: bool = False
-    """Whether a later step was given out before this one."""
+    """Whether a later step was read before this one."""
 
 
 @dataclass(frozen=True, slots=True)
 class UnreadableStep:
-    """A step of one worker that is passed over."""
+    """A step of one worker that is skipped."""
 
     step: int
     worker: str
@@ -81,12 +82,12 @@ class UnreadableStep:
 
 
 class NotYet(Exception):
-    """The index file is there and its event file is not, or neither is."""
+    """The event file is missing, or both files are."""
 
 
 def of_all_steps(storage: Storage, after: int = -1, *, by_index: bool = False) -> Iterator[EventFile]:
-    """The files beyond the step `after`, in one listing."""
-    # Steps are padded with zeros, so keys sort as steps do, and "~" sorts behind every file of a step.
+    """The files after the step `after`, in one listing."""
+    # Steps are padded with zeros, so keys sort like steps, and "~" sorts after every file of a step.
     if by_index:
         start = f"index/{after // 1000:09}/{after:012}_~" if after >= 0 else ""
         return _listed(storage, "index/", start, _INDEX_FILE)
@@ -106,14 +107,14 @@ def _listed(storage: Storage, prefix: str, start: str, pattern: re.Pattern[str])
 
 
 def read(storage: Storage, file: EventFile, wanted: Wanted | None = None) -> SavedStep | UnreadableStep:
-    """Raises `NotYet` where a file is not there."""
+    """Raises `NotYet` if a file is missing."""
     try:
         if file.size is None:
             return _listed_by_index(storage, file, wanted)
         if file.size > FETCH_WHOLE_BYTES and wanted is not None:
             try:
                 return _parts(storage, file, _index(storage, file), wanted)
-            except (Damaged, NotYet):  # or the index is not written yet
+            except (Damaged, NotYet):  # NotYet: the index is not written yet
                 pass
         return _whole(storage, file, wanted)
     except Damaged as error:
@@ -152,7 +153,7 @@ def _decode(
         tensors = decode(data, wanted)
         for tensor in tensors:
             if tensor.step != file.step:
-                raise Damaged(f"a tensor of step {tensor.step} lies in it")
+                raise Damaged(f"it holds a tensor of step {tensor.step}")
     except Damaged as error:
         raise Damaged(f"{storage.uri}/{file.key}: {error}") from error
     return tensors
@@ -216,7 +217,7 @@ def _parts(storage: Storage, file: EventFile, index: _Index, wanted: Wanted) -> 
 
 
 def _neighbours(spans: Sequence[tuple[range, str]]) -> Iterator[list[tuple[range, str]]]:
-    """Those that are cheaper fetched together."""
+    """Groups of tensors that are faster to fetch in one request."""
     together: list[tuple[range, str]] = []
     for span, name in spans:
         if together and not 0 <= span.start - together[-1][0].stop <= FETCH_WHOLE_BYTES:

@@ -1,15 +1,18 @@
-"""How far the debug output of a job has been read, and which of its files are due.
+"""How far the debug output of a job has been read, and which of its files to read now.
 
-The steps of a job with several workers are given out as smdebug counts them as complete:
+In a job with several workers, a step is read when smdebug would count it as complete:
 
-- when each worker has saved the step, or a later one: a worker saves in order, so it will not come back;
-- the older half of what waits, when a worker has been silent for `MAX_WAITING_FILES` files of the others (smdebug
-  does the same at 1,000 steps);
-- all of them, when the job has ended.
+- when each worker has saved the step or a later one: a worker saves its steps in order;
+- if a worker has saved nothing while more than `MAX_WAITING_FILES` files of the others wait: the older half
+  of these (smdebug does the same at 1,000 steps);
+- when the job has ended: all steps.
 
-How many workers there are stands in the collections files; where the hook did not know, it is as many as
-were seen. A file that arrives after a later step was given out, as uploads may overtake one another, is
-not missed: each listing begins some `LIST_OVERLAP_FILES` files before the newest one that was given out.
+The collections files say how many workers there are; if the hook did not know, all workers seen so far
+count. Uploads may overtake one another, so a file may arrive after a later step was read. It is not missed:
+each listing begins about `LIST_OVERLAP_FILES` files before the newest one that was read.
+
+Example with two workers, which have saved the steps 0, 10, 20 and 0, 10: 0 and 10 are read, 20 waits. Now w1
+saves 20 and 30: 20 is read (both have it), 30 waits for w0.
 """
 
 from __future__ import annotations
@@ -21,31 +24,32 @@ from typing import Any, Self
 from watcher.debug_output.event_files import EventFile
 
 LIST_OVERLAP_FILES = 50
-"""Files that a listing shows again. With those that wait they are fewer than the 1,000 of a page, so that
-a refresh is one request."""
+"""A listing shows about so many files again. With those that wait they fit into one page (1,000), so that a
+refresh is one request."""
 MAX_WAITING_FILES = 400
+"""Files that wait for a worker which saves nothing."""
 
 
 @dataclass(slots=True)
 class Position:
     workers: int = 0
-    """How many there are, as the hook knew it; 0 while its collections file is not read."""
+    """The number of workers according to the hook; 0 until its collections file is read."""
     by_index: bool = False
-    """Whether the job saves shapes, which only index files hold: then these are listed."""
+    """Whether to list index files: only these hold the shapes that the job saves."""
     floor: int = -1
-    """Of the steps up to this one nothing is looked for any more."""
+    """Files of steps up to this one are not looked for any more."""
     given: dict[int, set[str]] = field(default_factory=dict)
-    """The workers whose files beyond `floor` were given out, by step."""
+    """The workers whose files were read, by step after `floor`."""
     newest: dict[str, int] = field(default_factory=dict)
-    """The newest step that was seen of each worker, given out or not."""
+    """The newest step that each worker has saved, read or not."""
 
     @property
     def last(self) -> int:
-        """The newest step of which anything was given out."""
+        """The newest step of which a file was read."""
         return max(self.given, default=self.floor)
 
     def due(self, listed: Iterable[EventFile], *, ended: bool) -> list[EventFile]:
-        """What is to be given out now, in order of step and worker."""
+        """The files to read now, in order of step and worker."""
         fresh = []
         for file in listed:
             self.newest[file.worker] = max(file.step, self.newest.get(file.worker, -1))
@@ -61,12 +65,12 @@ class Position:
         return [file for file in fresh if file.step <= until]
 
     def awaits(self, file: EventFile) -> bool:
-        """Whether the event file may follow the index that was listed, as uploads overtake one another:
-        not where the worker has saved a later step (as smdebug), nor where the event file was listed."""
+        """Whether to wait for the event file of an index file that was listed, because uploads may overtake
+        one another. As in smdebug, not if the worker has saved a later step."""
         return self.by_index and file.step == self.newest[file.worker]
 
     def give(self, file: EventFile) -> bool:
-        """Count this file as given out. Says whether it is late: a later step was given out before."""
+        """Count this file as read. Returns whether it is late: a later step was read before."""
         late = file.step < self.last
         self.given.setdefault(file.step, set()).add(file.worker)
         kept = sum(map(len, self.given.values()))

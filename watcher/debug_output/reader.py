@@ -1,9 +1,8 @@
 """Reads what smdebug's hook saved of a job, from its debug output on S3 or in a folder.
 
-Nothing here waits: where nothing is saved yet, nothing is given out. A refresh lists what is new since the
-last one and fetches each new file once, a few at a time and a little ahead of whoever takes the steps.
-smdebug's own reader lists all files again for each value it is asked for, and waits for as long as there
-is nothing to read.
+Nothing here waits: if nothing is saved yet, nothing is returned. A refresh lists the new files since the
+last one and fetches each of them once, a few at a time and a little ahead of the caller. smdebug's own
+reader lists all files again for each value, and waits while there is nothing to read.
 """
 
 from __future__ import annotations
@@ -22,9 +21,9 @@ from watcher.debug_output.storage import Storage
 
 FETCH_THREADS = 8
 MAX_FILES_AHEAD = 8 * FETCH_THREADS
-"""Files that are fetched before they are asked for: enough that one slow answer holds up nobody."""
+"""Files that are fetched before the caller asks: enough that one slow answer does not hold up the others."""
 MAX_BYTES_AHEAD = 64 << 20
-"""The same, by the size of the files; one is always fetched."""
+"""The same limit in bytes. One file is always fetched."""
 
 _END_OF_JOB = "training_job_end.ts"
 
@@ -32,8 +31,8 @@ _END_OF_JOB = "training_job_end.ts"
 class DebugOutput:
     """The debug output of one job. Keeps nothing between two calls.
 
-    Every step comes as `SavedStep`, or as `UnreadableStep` where a file of it is damaged or has gone.
-    Raises `WatcherError` where the place cannot be read.
+    A step is a `SavedStep`, or an `UnreadableStep` if its file is damaged or was deleted. Raises
+    `WatcherError` if the place cannot be read.
     """
 
     def __init__(self, storage: Storage) -> None:
@@ -44,20 +43,20 @@ class DebugOutput:
         return self.storage.uri
 
     def collections(self) -> SavedCollections | None:
-        """What is saved, and how often; None while it is not written, which is until after the first
-        step. Raises `NoCollectionsFile`."""
+        """What the job saves, and how often; None until after the first saved step. Raises
+        `NoCollectionsFile`."""
         return collections.read(self.storage)
 
     def ended(self) -> bool:
-        """Whether smdebug's hook says that training ended. It does not say so in SageMaker's own jobs, nor
-        when it was killed."""
+        """Whether smdebug's hook says that training ended. It does not say so in SageMaker's own algorithms,
+        or when it was killed."""
         return any(True for _ in self.storage.list(_END_OF_JOB))
 
     def steps(
         self, *, until: int | None = None, last: int | None = None, wanted: Wanted | None = None
     ) -> Iterator[SavedStep | UnreadableStep]:
-        """All that is there up to and including `until`, and of these the `last` (at least 1) steps; in
-        order of step, then worker, incomplete steps too."""
+        """The saved steps up to and including `until`, or only the `last` (at least 1) of these; in order of
+        step, then worker. Includes steps that not all workers have saved."""
         files = sorted(
             file for file in event_files.of_all_steps(self.storage) if until is None or file.step <= until
         )
@@ -67,7 +66,7 @@ class DebugOutput:
         return self._all(files, wanted)
 
     def at(self, step: int, wanted: Wanted | None = None) -> Iterator[SavedStep | UnreadableStep]:
-        """One step of all workers, for who has to see it again."""
+        """One step of all workers, again."""
         return self._all(sorted(event_files.of_step(self.storage, step)), wanted)
 
     def _all(self, files: Sequence[EventFile], wanted: Wanted | None) -> Iterator[SavedStep | UnreadableStep]:
@@ -75,25 +74,24 @@ class DebugOutput:
 
 
 class Reader:
-    """Follows one job: each `read` gives out what is new. Not for several threads.
+    """Follows one job: each `read` returns what is new. Not for use from several threads.
 
-    What a step with several workers waits for is said in `watcher.aws.position`.
+    `watcher.debug_output.position` says when a step of several workers is read.
     """
 
     def __init__(self, output: DebugOutput, cursor: Mapping[str, Any] | None = None) -> None:
-        """Goes on at the `cursor` of an earlier reader, or begins with the first step."""
+        """Continues at the `cursor` of an earlier reader, or begins with the first step."""
         self._output = output
         self._position = Position() if cursor is None else Position.from_json(cursor)
         self._collections: SavedCollections | None = None
 
     @property
     def cursor(self) -> dict[str, Any]:
-        """Where it stands, for `json.dumps`: behind the last step that was given out, also while `read`
-        is still at work."""
+        """The position after the last step that was read, for `json.dumps`. Also right while `read` runs."""
         return self._position.to_json()
 
     def collections(self) -> SavedCollections | None:
-        """As `DebugOutput.collections`, but read no more often than it can change."""
+        """As `DebugOutput.collections`, but kept once it is complete."""
         if self._collections is None or not self._collections.complete:
             self._collections = self._output.collections()
         return self._collections
@@ -101,10 +99,11 @@ class Reader:
     def read(
         self, *, wanted: Wanted | None = None, ended: bool = False
     ) -> Iterator[SavedStep | UnreadableStep]:
-        """What was saved since the last call, in order of step, then worker. One that is `late` comes
-        behind steps of an earlier call.
+        """What was saved since the last call, in order of step, then worker. A step is `late` if an earlier
+        call has read later ones.
 
-        `ended`: the job has, so nothing is waited for any more. What is not taken is given out next time.
+        `ended`: the job has ended, so nothing is waited for. The next call continues after the last step that
+        was taken from this one.
         """
         if not self._prepared(ended):
             return
@@ -118,12 +117,12 @@ class Reader:
             yield replace(one, late=True) if late and isinstance(one, SavedStep) else one
 
     def _prepared(self, ended: bool) -> bool:
-        """Whether it is known how many workers there are, or is no more to be known."""
+        """Whether the number of workers is known, or will not be known any more."""
         position = self._position
         if not position.workers:
             try:
                 found = self.collections()
-            except NoCollectionsFile:  # it stays so; as many workers as are seen
+            except NoCollectionsFile:  # it will not change: the workers that are seen count
                 position.workers = 1
             else:
                 if found is None:
@@ -138,7 +137,7 @@ Fetched = SavedStep | UnreadableStep | NotYet
 def fetch(
     storage: Storage, files: Sequence[EventFile], wanted: Wanted | None
 ) -> Iterator[tuple[EventFile, Fetched]]:
-    """The files in the order given, fetched by a few threads and no further ahead than `MAX_FILES_AHEAD`."""
+    """The files in the order given, fetched by a few threads, at most `MAX_FILES_AHEAD` ahead."""
     if len(files) < 2:
         for file in files:
             yield file, _fetch(storage, file, wanted)

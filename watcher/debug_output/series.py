@@ -1,6 +1,6 @@
-"""What was saved of each tensor over the steps.
+"""The values of each tensor over the steps.
 
-Numbers are kept; of a larger tensor only its shape and three numbers about it, so that memory does not
+Single numbers are kept; of a larger tensor only its shape and three numbers about it, so that memory does not
 grow with the size of a model.
 """
 
@@ -21,8 +21,8 @@ GLOBAL = "GLOBAL"
 
 
 class Summary(NamedTuple):
-    """Of a tensor with more elements than one, or none. The numbers are None where it holds no numbers, or
-    only its shape was saved."""
+    """A tensor with no element or more than one. The numbers are None if it holds no numbers, or if only its
+    shape was saved."""
 
     shape: tuple[int, ...]
     min: float | None = None
@@ -31,7 +31,7 @@ class Summary(NamedTuple):
 
 
 Value = float | int | str | Summary | NDArray[Any]
-"""A number, or the text, of one element; a whole array only where it was asked for."""
+"""The number or text of one element, a summary, or a whole array if that was asked for."""
 
 
 @dataclass(slots=True)
@@ -42,11 +42,11 @@ class Series:
     mode: str
     worker: str
     steps: array[int] = field(default_factory=lambda: array("q"))
-    """Global ones."""
+    """Global steps."""
     mode_steps: array[int] = field(default_factory=lambda: array("q"))
-    """The same, as the mode counts them."""
+    """The same steps in the count of the mode."""
     values: list[Value | None] = field(default_factory=list)
-    """None where the value was not read."""
+    """None for a value that was not read."""
 
     def add(self, step: int, mode_step: int, value: Value | None) -> None:
         self.steps.append(step)
@@ -55,7 +55,7 @@ class Series:
 
     @property
     def shape(self) -> tuple[int, ...] | None:
-        """The first that is known; () for a single element. None where none was read."""
+        """The first known shape; () for a single element, None if no value was read."""
         for value in self.values:
             if isinstance(value, Summary | np.ndarray):
                 return value.shape
@@ -65,10 +65,10 @@ class Series:
 
 
 class Collector:
-    """Takes steps in, in their order, and holds what they say of the tensors whose name fits."""
+    """Collects the series of the tensors whose names fit, from steps in their order."""
 
     def __init__(self, fits: Wanted = bool, *, full: bool = False) -> None:
-        """Takes those in whose name `fits`: all by default. `full`: keeps whole tensors."""
+        """`fits` selects tensors by name; all by default. `full`: keep whole tensors."""
         self._fits, self._full = fits, full
         self._series: dict[tuple[str, str, str], Series] = {}
 
@@ -94,7 +94,7 @@ def kept(value: NDArray[Any], *, full: bool = False) -> Value:
     if value.size == 1:
         return _element(value.item())
     if full:
-        return value.copy()  # a view would keep the whole file
+        return value.copy()  # a view would keep the whole file in memory
     if not value.size or value.dtype.kind not in "biuf":
         return Summary(value.shape)
     with np.errstate(invalid="ignore", over="ignore"):
@@ -109,7 +109,7 @@ def _element(item: Any) -> float | int | str:
 
 
 def once(fits: Wanted) -> Wanted:
-    """Wants each tensor the first time only: enough to know its shape."""
+    """Wants each tensor only once, which is enough to know its shape."""
     seen = set()
 
     def wanted(name: str) -> bool:
@@ -127,9 +127,9 @@ def once(fits: Wanted) -> Wanted:
 def document(series: Iterable[Series]) -> dict[str, Any]:
     """`{NAME: {MODE: {WORKER: {"steps": […], "values": […]}}}}`, which `watcher tensors --json` prints.
 
-    Steps are those of smdebug's `Tensor.steps(mode=MODE)`: `GLOBAL` has all of the tensor's, at their global
-    numbers, and each mode its own as it counts them. A reduction stands under the name by which smdebug
-    saved it (`smdebug/reductions/…`).
+    Steps are those of smdebug's `Tensor.steps(mode=MODE)`: `GLOBAL` has all steps of the tensor with their
+    global numbers, each other mode has its own steps in its own count. A reduction has the name by which
+    smdebug saved it (`smdebug/reductions/…`).
     """
     named: dict[str, Any] = {}
     for tensor, of_tensor in groupby(series, key=lambda one: one.tensor):
@@ -165,7 +165,7 @@ def _nested(array: NDArray[Any]) -> Any:
 
 
 def curve(series: Series) -> Iterator[tuple[int, float]]:
-    """Global steps and numbers of a tensor of one element."""
+    """The global steps and the numbers of a tensor with one element."""
     for step, value in zip(series.steps, series.values, strict=True):
         if isinstance(value, int | float):
             yield step, float(value)

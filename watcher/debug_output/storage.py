@@ -1,6 +1,6 @@
-"""Where debug output lies: below a prefix on S3, or in a folder. Both are read in the same way.
+"""Access to debug output below a prefix on S3 or in a folder, in the same way for both.
 
-Keys are relative to the place, with `/` between their parts, and are listed in S3's order.
+Keys are relative to that place, with `/` between their parts, and are listed in S3's order.
 """
 
 from __future__ import annotations
@@ -31,13 +31,14 @@ class Storage(Protocol):
 
     @property
     def uri(self) -> str:
-        """The place, for people; keys can be put behind it with a `/`."""
+        """The place, for people. A `/` and a key can be appended."""
 
     def list(self, prefix: str, after: str = "") -> Iterator[Stored]:
-        """What lies below `prefix` and comes after the key `after`. Nothing there is nothing listed."""
+        """The objects whose keys begin with `prefix` and come after the key `after`; none if there is no such
+        place."""
 
     def get(self, key: str, span: range | None = None) -> bytes | None:
-        """The object, or these bytes of it: fewer where it is shorter. None where it is not there."""
+        """The object, or these bytes of it (fewer if it is shorter); None if it does not exist."""
 
 
 class S3Prefix:
@@ -46,7 +47,7 @@ class S3Prefix:
         matched = re.fullmatch(r"s3://([^/]+)/*(.*?)/*", uri)
         if not matched:
             raise UsageError(
-                f"{uri!r} is no place on S3: it should look like s3://BUCKET/PATH/JOB/debug-output"
+                f"{uri!r} is not a place on S3: it should look like s3://BUCKET/PATH/JOB/debug-output"
             )
         path = re.sub("/+", "/", matched[2])  # as smdebug does when it writes
         self._s3 = s3
@@ -75,7 +76,7 @@ class S3Prefix:
         except WatcherError as error:
             answer = error.__cause__
             if isinstance(answer, ClientError) and answer.response["Error"]["Code"] == "InvalidRange":
-                return b""  # the span begins behind the object's end
+                return b""  # the span begins after the object's end
             raise
 
 

@@ -1,15 +1,15 @@
 """Decodes the event files (`.tfevents`) in which smdebug's hook saves tensors.
 
-A file is a row of TFRecords, each an `Event` message of protocol buffers that holds one tensor. The few
-fields that matter are read by hand: that takes about a tenth of the time of smdebug's own reader and needs
+A file is a sequence of TFRecords. Each is an `Event` message of protocol buffers with one tensor. This module
+reads the few fields that matter itself: that takes about a tenth of the time of smdebug's reader and needs
 neither smdebug nor protobuf. Field numbers are those of TensorFlow's event.proto, summary.proto and
-tensor.proto; other than there, `plugin_data` repeats in smdebug's.
+tensor.proto; unlike there, `plugin_data` is a repeated field in smdebug's.
 
     record  = length (u64)  masked crc32c of the length (u32)  event  masked crc32c of the event (u32)
 
-smdebug writes the second checksum over a constant instead of the event, so damage inside an event
-shows only where its structure no longer fits. A file cut off between two records looks like a shorter
-one: its tensors are right, and some are missing. On S3 that cannot be: an object is there whole or not.
+smdebug writes the second checksum of a constant instead of the event, so damage inside an event is found only
+if its structure is broken. A file that is cut off between two records looks like a shorter one: some of its
+tensors are missing. That cannot happen on S3, where an object exists whole or not at all.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ from numpy.typing import NDArray
 
 
 class Damaged(ValueError):
-    """The bytes are no whole event file."""
+    """The bytes are not a complete event file."""
 
 
 class SavedTensor(NamedTuple):
     name: str
     step: int
-    """The global one."""
+    """The global step."""
     mode: str
     """smdebug's `ModeKeys`, by name."""
     mode_step: int
     value: NDArray[Any] | None
-    """None where it was not wanted."""
+    """None for a tensor that was not wanted."""
 
 
 MODES = {1: "TRAIN", 2: "EVAL", 3: "PREDICT", 4: "GLOBAL"}
@@ -60,16 +60,16 @@ DTYPES: dict[int, np.dtype[Any]] = {
         23: "<u8",
     }.items()
 }
-"""Those of TensorFlow's `DataType` that smdebug writes. Its own reader takes int8 (6) for uint8 and
-knows none of int16, uint16, uint32, uint64 and complex64."""
+"""The values of TensorFlow's `DataType` that smdebug writes. smdebug's own reader takes int8 (6) for uint8
+and does not know int16, uint16, uint32, uint64 and complex64."""
 
 _HEADER = struct.Struct("<QI")
 _CRC = struct.Struct("<I")
 
 
 def decode(data: bytes | memoryview, wanted: Callable[[str], bool] | None = None) -> list[SavedTensor]:
-    """The tensors of one event file, or of some of its records, in the order of saving; of those not
-    `wanted` by name there is no value.
+    """The tensors of one event file, or of some of its records, in the order of saving; without values for
+    those that are not `wanted` by name.
 
     Raises `Damaged`. The values are read-only views of `data`.
     """
@@ -105,7 +105,7 @@ def _events(data: bytes | memoryview) -> Iterator[memoryview]:
 
 
 def _tensors(event: memoryview, wanted: Callable[[str], bool] | None) -> Iterator[SavedTensor]:
-    step = 0  # proto3 leaves out what is zero
+    step = 0  # proto3 omits fields that are zero
     summaries: list[memoryview] = []
     for number, value in _fields(event):
         if number == 2:
@@ -163,7 +163,7 @@ def _array(tensor: memoryview) -> NDArray[Any]:
             content = _message(field)
         elif number == 8:
             strings.append(_text(field))
-    if dtype == 0:  # smdebug leaves the type out for text
+    if dtype == 0:  # smdebug omits the type of text
         if len(strings) != math.prod(shape):
             raise Damaged(f"{len(strings)} strings do not fill the shape {shape}")
         return np.array(strings, dtype=str).reshape(shape)
@@ -192,7 +192,7 @@ Field = int | memoryview
 
 
 def _fields(message: memoryview) -> Iterator[tuple[int, Field]]:
-    """Number and value of each field; a varint comes as int, all else as bytes."""
+    """Number and value of each field; a varint is an int, anything else bytes."""
     position, end = 0, len(message)
     while position < end:
         key, position = _varint(message, position)
@@ -272,4 +272,4 @@ def masked_crc32c(data: bytes | memoryview) -> int:
 
 
 _CONSTANT_CRC = masked_crc32c(b"0x12345678")
-"""What smdebug writes in place of an event's checksum."""
+"""What smdebug writes instead of the checksum of an event."""

@@ -1,1 +1,1 @@
-"""Runs rules on what a job saved: while it trains, or afterwards."""
+"""Runs rules on what a job saves, while it trains or afterwards."""

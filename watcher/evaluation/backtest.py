@@ -29,11 +29,11 @@ Parameters = Mapping[str, str]
 """RuleParameters, as SageMaker has them."""
 See = Callable[[SavedStep], object]
 Find = Callable[[str], SavedData]
-"""`watcher.evaluation.saved_data.find`, for the other trials that parameters name."""
+"""`watcher.evaluation.saved_data.find`, for the other trials that the parameters name."""
 
 
 def sweep(values: Mapping[str, Sequence[str]]) -> list[dict[str, str]]:
-    """Every combination of the values; the last parameter's change fastest. Raises `UsageError`."""
+    """All combinations of the values; the last parameter changes fastest. Raises `UsageError`."""
     count = math.prod(map(len, values.values()))
     if count > MAX_SWEEP_COMBINATIONS:
         raise UsageError(f"--sweep makes {count:,} combinations, and {MAX_SWEEP_COMBINATIONS} are the most")
@@ -41,13 +41,13 @@ def sweep(values: Mapping[str, Sequence[str]]) -> list[dict[str, str]]:
 
 
 class Backtest(ABC):
-    """One job, and a rule in the settings that are tried on it; for one run.
+    """One job, one rule and the parameter settings to try; for one run.
 
-    Making one raises `UsageError` for a rule or parameters that do not exist, before anything is read.
+    The constructor raises `UsageError` for a rule or parameters that do not exist, before anything is read.
     """
 
     def __init__(self, saved: SavedData, rule: str, settings: Sequence[Parameters]) -> None:
-        """`settings` go over the parameters with which the job itself has the rule."""
+        """`settings` override the parameters of the job's own rule."""
         self.saved = saved
         own = saved.parameters(rule)
         self.rule = own.get("rule_to_invoke", rule)
@@ -56,9 +56,9 @@ class Backtest(ABC):
 
     @abstractmethod
     def run(self, see: See, *, whole: bool = False) -> list[Verdict]:
-        """A verdict for each of the settings. `see` gets each step that the rule sees, as it comes.
+        """A verdict for each of the settings. `see` is called with each step that the rule is shown.
 
-        `whole`: goes on to the end when the rule has fired in every setting.
+        `whole`: continue to the end even when the rule has fired in every setting.
         """
 
 
@@ -122,7 +122,7 @@ def _judging_metrics() -> list[str]:
 
 
 class _OtherTrial:
-    """The tensors of another job, step by step beside the job's own."""
+    """The tensors of the other job, in step with those of the job."""
 
     def __init__(self, output: DebugOutput, wanted: Wanted) -> None:
         self._output, self._wanted = output, wanted
@@ -130,7 +130,7 @@ class _OtherTrial:
         self._next: SavedStep | UnreadableStep | None = None
 
     def at(self, step: int) -> Mapping[str, Value] | None:
-        """None where it has not saved the step. Steps are asked for in their order."""
+        """None if it did not save the step. Must be called with ascending steps."""
         if self._steps is None:
             self._steps = self._output.steps(wanted=self._wanted)
             self._next = next(self._steps, None)
@@ -142,7 +142,7 @@ class _OtherTrial:
 
 
 class _OfCustomRule(Backtest):
-    """Reads anew for each setting: the rule itself asks for what it wants to see."""
+    """Reads again for each setting, because a custom rule asks for values itself."""
 
     def __init__(
         self, saved: SavedData, file: Path, name: str, settings: Sequence[Parameters], find: Find
@@ -173,7 +173,7 @@ class _OfCustomRule(Backtest):
 
 
 def _other_trials(setting: Parameters, find: Find) -> list[DebugOutput]:
-    """Debugger hands them over as RuleParameters `other_trial_0` and so on."""
+    """Debugger passes them as the RuleParameters `other_trial_0` and so on."""
     named = sorted(name for name in setting if name.startswith("other_trial_"))
     return [find(setting[name]).tensors for name in named]
 
@@ -182,7 +182,7 @@ def _other_trials(setting: Parameters, find: Find) -> list[DebugOutput]:
 
 
 def evaluation(run: Backtest, verdict: Verdict) -> dict[str, Any]:
-    """What `watcher evaluate --json` prints of a single setting."""
+    """What `watcher evaluate --json` prints for a single setting."""
     return {
         "rule": run.rule,
         "parameters": run.settings[0],
@@ -196,7 +196,7 @@ def evaluation(run: Backtest, verdict: Verdict) -> dict[str, Any]:
 
 
 def row(saved: SavedData, setting: Parameters, verdict: Verdict) -> dict[str, Any]:
-    """One of those that `watcher evaluate --sweep --json` prints. `step`: where the rule fired."""
+    """A row of `watcher evaluate --sweep --json`. `step` is where the rule fired."""
     return {
         "job": saved.name,
         "parameters": setting,

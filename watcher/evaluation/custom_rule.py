@@ -5,9 +5,8 @@ them, on what a job has saved.
     while not (verdict := rule.look(ended=has_ended())):
         …
 
-The rule is invoked at each saved step in turn, as by smdebug's `invoke_rule`, and never waits. What it
-remembers is its own, so that it cannot be carried across a restart: a new evaluation begins with the job's
-first step.
+The rule is invoked at each saved step in turn, as by smdebug's `invoke_rule`, and never waits. Its state
+cannot be saved, so after a restart a new evaluation begins with the job's first step.
 
 Importing this module imports smdebug, which the extra `sandbox` installs.
 """
@@ -28,7 +27,7 @@ from rules import RuleError, Status, Verdict
 from watcher.debug_output.reader import DebugOutput
 from watcher.evaluation.trial import SavedTrial
 
-with redirect_stdout(sys.stderr):  # as in watcher.trial
+with redirect_stdout(sys.stderr):  # as in watcher.evaluation.trial
     from smdebug.exceptions import (
         NoMoreData,
         RuleEvaluationConditionMet,
@@ -40,13 +39,13 @@ with redirect_stdout(sys.stderr):  # as in watcher.trial
     from smdebug.rules.rule import Rule
 
 ENTRY_POINTS = "debugger_watcher.custom_rules"
-"""The group in which an installed distribution offers custom rules, by `rule_to_invoke`."""
+"""The entry point group in which an installed distribution offers custom rules, by `rule_to_invoke`."""
 
 _FOR_THE_SERVICE = re.compile(r"rule_to_invoke|source_s3_uri|base_trial|action_json|other_trial_\d+")
-"""RuleParameters that tell SageMaker what to start on what, and then to do. The rule gets all others."""
+"""RuleParameters for SageMaker. The rule gets all others."""
 
-# AWS's examples, and rules written after them, call `super().__init__(base_trial)`. Debugger's container
-# takes that; release 1.0.34 wants an action as well.
+# AWS's examples, and rules based on them, call `super().__init__(base_trial)`. That works in Debugger's
+# container, but release 1.0.34 requires the second argument, an action.
 Rule.__init__.__defaults__ = ("", None)
 
 
@@ -62,7 +61,7 @@ def load(name: str, source: Path | None = None) -> type[Rule]:
             raise RuleError(f"no installed distribution offers a custom rule {name!r}; there are: {offered}")
         found = entries[name].load()
         if not _is_rule(found):
-            raise RuleError(f"{entries[name].value} is no subclass of smdebug.rules.rule.Rule")
+            raise RuleError(f"{entries[name].value} is not a subclass of smdebug.rules.rule.Rule")
         return found  # type: ignore[no-any-return]
     found_in: dict[str, type[Rule]] = {
         key: thing for key, thing in vars(_module(source)).items() if _is_rule(thing)
@@ -76,7 +75,7 @@ def load(name: str, source: Path | None = None) -> type[Rule]:
 def _module(source: Path) -> Any:
     spec = importlib.util.spec_from_file_location(source.stem, source)
     if spec is None or spec.loader is None:
-        raise RuleError(f"{source} is no Python file")
+        raise RuleError(f"{source} is not a Python file")
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
@@ -90,7 +89,7 @@ def _is_rule(thing: Any) -> bool:
 
 
 class CustomRule:
-    """One evaluation. A new one needs a new object."""
+    """One evaluation. A new evaluation needs a new object."""
 
     def __init__(
         self,
@@ -99,8 +98,8 @@ class CustomRule:
         output: DebugOutput,
         other_trials: Sequence[DebugOutput] = (),
     ) -> None:
-        """`parameters` are RuleParameters, as a job has them. `other_trials` are those that they name as
-        `other_trial_0` …, of jobs that have ended."""
+        """`parameters` are RuleParameters, as a job has them. `other_trials` are those that the parameters
+        `other_trial_0` … name; their jobs have ended."""
         self._class = rule
         self._parameters = {
             key: text for key, text in parameters.items() if not _FOR_THE_SERVICE.fullmatch(key)
@@ -109,16 +108,16 @@ class CustomRule:
         self._other_trials = [SavedTrial(other) for other in other_trials]
         self._rule: Rule | None = None
         self._due: deque[int] = deque()
-        """Steps at which the rule is still to be invoked: the first of them asks for a later one."""
+        """Steps at which the rule was not invoked yet, because at the first of them it needs a later step."""
         self._newest: int | None = None
         self._checked = 0
         self._unchecked = ""
-        """Why the rule had nothing to look at, the last time that it had not."""
+        """Why the rule could not judge the last step that it could not judge."""
         self._verdict: Verdict | None = None
 
     def look(self, *, ended: bool = False) -> Verdict | None:
-        """Take in what was saved since the last look. A verdict is final: the rule fired or failed, or
-        the job has `ended`."""
+        """Evaluate what was saved since the last look. A verdict is final: the rule fired or failed, or the
+        job has `ended`."""
         if self._verdict is None:
             try:
                 self._verdict = self._look(ended)
@@ -135,7 +134,7 @@ class CustomRule:
                 self._due.append(step)
                 if verdict := self._invoke(self._rule):
                     return verdict
-            if verdict := self._invoke(self._rule):  # those that waited for a step that will not come
+            if verdict := self._invoke(self._rule):  # steps that waited for one that will not come
                 return verdict
         if not ended:
             return None
@@ -159,7 +158,7 @@ class CustomRule:
             raise _RuleFailed(f"it could not be made with these parameters: {_said(error)}") from error
 
     def _invoke(self, rule: Rule) -> Verdict | None:
-        """Smdebug's `invoke_rule`, but up to the first step at which it would wait."""
+        """smdebug's `invoke_rule`, up to the first step at which it would wait."""
         while self._due:
             step = self._due[0]
             try:

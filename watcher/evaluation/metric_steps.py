@@ -1,12 +1,12 @@
-"""The metrics of a training job as steps for rules to look at. Pure.
+"""The metrics of a training job as steps for rules. Pure.
 
-- Step N is the N-th minute of training, from the minute in which it began. That is so, too, where CloudWatch
-  has only averages over more than a minute: these have the minute in which they begin.
-- On which data a metric was computed stands at the beginning of its name: `train:error` has the mode TRAIN,
-  `validation:error` (`valid_…`, `val_…`, `eval-…`, `test:…`) EVAL. Any other has GLOBAL; but `loss` has TRAIN
-  where there is a `val_loss`.
-- The collection `metrics` holds all of them, `losses` those whose name says that they ought to fall.
-- CloudWatch keeps neither NaN nor infinity: a metric that becomes one just ends.
+- Step N is the N-th minute of training, from the minute in which it began. If CloudWatch has only averages
+  over more than a minute, the step is the minute in which that period begins.
+- The beginning of a metric's name says on which data it was computed: `train:error` has the mode TRAIN,
+  `validation:error` (`valid_…`, `val_…`, `eval-…`, `test:…`) EVAL. Any other name has GLOBAL, but `loss`
+  has TRAIN if there is a `val_loss`.
+- The collection `metrics` holds all metrics, `losses` those whose name says that they should fall.
+- CloudWatch stores neither NaN nor infinity: a metric that becomes one just ends.
 """
 
 from __future__ import annotations
@@ -29,33 +29,34 @@ STEP = timedelta(minutes=1)
 WORKER = "cloudwatch"
 
 _ORDER = (Mode.TRAIN, Mode.EVAL, Mode.GLOBAL)
-"""In which the metrics of one minute come."""
+"""The order of the metrics of one minute."""
 
 _FALLS = re.compile(
     r"loss|error|entropy|perplexity|deviance|divergence|nloglik"
     r"|(?:^|[^a-z])(?:r?mse|rmsle|s?mape|mae|mspe|msd|ssd|nll|ppl|wer|cer)(?:[^a-z]|$)",
     re.IGNORECASE,
 )
-"""What metrics that ought to fall are called: those of SageMaker's built-in algorithms, and of people."""
+"""Names of metrics that should fall: those of SageMaker's built-in algorithms, and common ones."""
 
 
 def names(job: JobSnapshot) -> tuple[str, ...]:
-    """Of all its metrics that CloudWatch can have: as its record defines them, and as they have been seen.
+    """The names of all metrics that CloudWatch can have: those that the job's record defines or has values
+    of.
 
-    CloudWatch takes no name that is not ASCII ("MetricName must not contain Non-ASCII characters"), which a
-    job's record may hold; asked for one, it would refuse the request for all the others, too.
+    CloudWatch refuses names that are not ASCII ("MetricName must not contain Non-ASCII characters"). A
+    job's record may hold one, and then CloudWatch would refuse the whole request.
     """
     named = dict.fromkeys((*job.metrics, *(metric.name for metric in job.final_metrics)))
     return tuple(name for name in named if name.isascii())
 
 
 def meaning(period: int) -> str:
-    """What a step is, and its value, in words. The period is in seconds."""
+    """A sentence that says what a step and its value are. The period is in seconds."""
     return f"a step is a minute of training, its value CloudWatch's average over {period} s"
 
 
 def note(rule: Rule, period: int) -> str:
-    """What belongs to a verdict on metrics."""
+    """What to add to a verdict on metrics."""
     blind = ", which is never NaN or infinite" if rule.looks_for_non_finite else ""
     return f"{meaning(period)}{blind}"
 
@@ -87,7 +88,7 @@ def minute_of(at: datetime) -> datetime:
 
 
 def step_at(at: datetime, began: datetime) -> int:
-    """A longer period may have begun before the job did."""
+    """0 for a time before the job began, because a longer period may have begun before it."""
     return max((minute_of(at) - minute_of(began)) // STEP, 0)
 
 
@@ -98,7 +99,7 @@ def time_of(step: int, began: datetime) -> datetime:
 def steps(
     averages: Mapping[str, Sequence[Average]], mode_of: Mapping[str, Mode], began: datetime
 ) -> Iterator[SavedStep]:
-    """In their order. A minute in which metrics of several modes have values is a step in each of them."""
+    """The steps in order. A minute with metrics of several modes is a step in each of these modes."""
     saved: defaultdict[tuple[int, int], dict[str, NDArray[np.float64]]] = defaultdict(dict)
     for name, series in averages.items():
         for at, value in series:

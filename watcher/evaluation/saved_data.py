@@ -1,5 +1,7 @@
-"""What a person calls a job's tensors: the job's name or ARN, a place on S3, or a folder. Of a job that saves
-none, its metrics in CloudWatch take their place."""
+"""Finds the data that a command is about: by a job's name or ARN, a place on S3, or a folder.
+
+The data are the job's tensors or, if it saves none, its metrics in CloudWatch.
+"""
 
 from __future__ import annotations
 
@@ -26,39 +28,39 @@ from watcher.policy import evaluated_rules
 @dataclass(frozen=True, slots=True)
 class SavedData:
     name: str
-    """The job's, or the place as it was given."""
+    """The job's name, or the place as it was given."""
     output: DebugOutput | JobMetrics
     job: JobSnapshot | None = None
-    """None where only the place is known."""
+    """None if only the place is known."""
 
     @property
     def tensors(self) -> DebugOutput:
-        """Raises `UsageError` where there are none."""
+        """Raises `UsageError` if there are none."""
         if isinstance(self.output, JobMetrics):
             raise UsageError(_saves_nothing(self.name, self.job))
         return self.output
 
     @property
     def ended(self) -> bool:
-        """Whether no step will follow. Of a mere place nobody knows; what is there is all there is."""
+        """Whether no step will follow. A place without a known job counts as complete."""
         if isinstance(self.output, JobMetrics):
             return self.output.ended
         return self.job is None or self.job.ended
 
     def collections(self) -> Mapping[str, Collection] | None:
-        """What is saved; None while nothing is."""
+        """The collections that are saved; None while nothing is."""
         if isinstance(self.output, JobMetrics):
             return self.output.collections()
         found = self.output.collections()
         return found.by_name if found else None
 
     def note(self, rule: Rule) -> str:
-        """What belongs to a verdict on what `read` has given, where these are no tensors; else empty."""
+        """What to add to a verdict on metrics, after `read`; empty for tensors."""
         return self.output.note(rule) if isinstance(self.output, JobMetrics) else ""
 
     def read(self, wanted: Wanted | None = None) -> Iterator[SavedStep]:
-        """All that is saved, in order of step, then worker; of a job in progress only the complete steps.
-        What cannot be read is logged, and passed over."""
+        """All saved steps in order of step, then worker; of a job in progress, only the complete steps. A
+        step that cannot be read is logged and skipped."""
         if isinstance(self.output, JobMetrics):
             yield from self.output.steps(wanted=wanted or bool)
             return
@@ -69,8 +71,8 @@ class SavedData:
                 yield one
 
     def parameters(self, rule: str) -> Mapping[str, str]:
-        """Those with which the job itself has the rule, by the name of its configuration or of the rule;
-        none where it has not. Raises `UsageError` where it has the rule more than once."""
+        """The parameters of the job's own rule, by the name of its configuration or of the rule; empty if the
+        job does not have it. Raises `UsageError` if the job has the rule more than once."""
         own = [each for each in self.job.rules if each.source is RuleSource.DEBUGGER] if self.job else []
         found = [each for each in own if each.name == rule] or [each for each in own if each.invokes == rule]
         if len(found) > 1:
@@ -83,9 +85,9 @@ def _listed(rules: list[RuleConfiguration]) -> str:
 
 
 def find(place: str, accounts: Accounts, clock: Callable[[], datetime]) -> SavedData:
-    """A name with a slash in it, or of a folder that is there, is a place; any other is a job's.
+    """A name with a slash, or of an existing folder, is a place; any other is that of a job.
 
-    Raises `UsageError` where it leads nowhere. AWS is asked nothing for a folder.
+    Raises `UsageError` if there is nothing. A folder needs no request to AWS.
     """
     if place.startswith("s3://"):
         return SavedData(place, DebugOutput(_checked(S3Prefix(accounts.home.s3, place))))
@@ -118,7 +120,7 @@ def _saves_nothing(name: str, job: JobSnapshot | None) -> str:
 
 
 def _checked(storage: Storage) -> Storage:
-    """A place above the one that is meant looks like a job that saved nothing."""
+    """Refuses the folder above the debug output, which would look like a job that saved nothing."""
     if any(True for _ in storage.list("debug-output/")):
         raise UsageError(f"the tensors lie one folder deeper: {storage.uri}/debug-output")
     return storage

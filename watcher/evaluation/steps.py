@@ -1,6 +1,6 @@
-"""What a job's rules are fed: the tensors that it saves or, where it saves none, its metrics in CloudWatch.
+"""The steps that rules judge: the tensors that a job saves or, if it saves none, its metrics in CloudWatch.
 
-Each goes on where an earlier one of the same job was, in whatever process that may have been.
+Each source continues at the cursor of an earlier one of the same job, also in another process.
 """
 
 from __future__ import annotations
@@ -22,25 +22,25 @@ from watcher.evaluation.metric_steps import STEP, minute_of
 from watcher.model import JobSnapshot
 
 METRICS_SETTLE_TIME = timedelta(minutes=2)
-"""So old has a minute to be before its values are taken for all of its values: SageMaker puts them into
-CloudWatch late, and an average that was shown to a rule must not change any more."""
+"""A minute is read only when it is so old. SageMaker puts values into CloudWatch late, and an average must
+not change after a rule has seen it."""
 
 
 class Steps(Protocol):
-    """The steps of one job. Those of one number are of several workers, or of several modes."""
+    """The steps of one job. Several steps with the same number are of different workers or modes."""
 
     place: str
-    """Where they lie, in words."""
+    """Where they are, for people."""
     ended: bool
     """Whether no step will follow those that `read` gives."""
 
     @property
     def cursor(self) -> str:
-        """Where the next one goes on, as JSON."""
+        """Where the next source continues, as JSON."""
         ...
 
     def note(self, rule: Rule) -> str:
-        """What belongs to a verdict on steps that are not smdebug's; else empty."""
+        """What to add to a verdict on steps that are not smdebug's; empty for those that are."""
         ...
 
     def collections(self) -> Mapping[str, Collection] | None:
@@ -56,16 +56,16 @@ class Steps(Protocol):
         ...
 
     def known_until(self, now: datetime) -> datetime:
-        """Up to when nothing was saved that `read` does not give."""
+        """The time up to which `read` returns everything that was saved."""
         ...
 
 
 class Incomplete(WatcherError):
-    """Not all that was asked for was given. A gap would be a step that the rules never see."""
+    """CloudWatch returned only a part of the values. A gap would be a step that the rules never see."""
 
 
 class TensorSteps:
-    """Raises `WatcherError` where the place cannot be read."""
+    """Raises `WatcherError` if the place cannot be read."""
 
     def __init__(
         self,
@@ -101,17 +101,17 @@ class TensorSteps:
 
 
 class MetricSteps:
-    """Does no I/O, because many jobs are read together: gives `queries` to ask, and `take`s the answers."""
+    """Does no I/O, because many jobs are read in one request: returns `queries`, and `take`s the answers."""
 
     def __init__(self, job: JobSnapshot, cursor: str, now: datetime, most: int | None = None) -> None:
-        """`most` periods are read; the next one goes on from there."""
+        """Reads at most `most` periods; the next source continues after these."""
         self._names = metric_steps.names(job)
         self._job = job.name
         self._asked: list[Query] = []
         self._averages: dict[str, list[metrics.Average]] = {}
         self.place = place(job)
         known = {key: datetime.fromtimestamp(at, UTC) for key, at in json.loads(cursor or "{}").items()}
-        # Steps count from here on, whatever becomes of TrainingStartTime when a spot instance is lost.
+        # Steps count from this time, even if TrainingStartTime changes because a spot instance is lost.
         self.began = known.get("began") or (job.started_at and minute_of(job.started_at))
         self._since = known.get("until") or self.began or now
         self._period = metrics.period(now - self._since)
@@ -124,7 +124,7 @@ class MetricSteps:
         self._until = max(self._until, self._since)
         enough = self._since + timedelta(seconds=self._period * most) if most else self._until
         self.behind = enough < self._until
-        """Whether there is more to be read right now."""
+        """Whether there is more to read right now."""
         if self.behind:
             self._until, self.ended = enough, False
 
@@ -138,7 +138,7 @@ class MetricSteps:
         return metric_steps.note(rule, self._period)
 
     def queries(self, wanted: Wanted) -> list[Query]:
-        """None where there is nothing new."""
+        """Empty if there is nothing new."""
         if self.began is not None and self._since < self._until:
             self._asked = [
                 Query(self._job, name, self._period, self._since, self._until)
@@ -148,12 +148,13 @@ class MetricSteps:
         return self._asked
 
     def take(self, answers: Mapping[Query, MetricSeries]) -> None:
-        """The answers to its queries, among others. Raises `Incomplete`."""
+        """Take the answers to its queries out of all `answers`. Raises `Incomplete`."""
         series = {query.metric: answers[query] for query in self._asked}
         for name, one in series.items():
             if one.problem:
                 raise Incomplete(
-                    f"CloudWatch gave only a part of {name} of {self._job} ({one.problem}): it may pass"
+                    f"CloudWatch returned only a part of {name} of {self._job} ({one.problem}); "
+                    "the next attempt may succeed"
                 )
         self._averages = {name: one.averages for name, one in series.items()}
 
@@ -165,7 +166,7 @@ class MetricSteps:
             yield from metric_steps.steps(self._averages, metric_steps.modes(self._names), self.began)
 
     def at(self, step: int, wanted: Wanted) -> Iterator[SavedStep]:
-        """Only rules on large tensors see a step again."""
+        """Not used in practice: only rules about large tensors need to see a step again."""
         return (one for one in self.read(wanted) if one.step == step)
 
     def known_until(self, now: datetime) -> datetime:  # noqa: ARG002
@@ -173,7 +174,7 @@ class MetricSteps:
 
 
 class JobMetrics:
-    """The metrics of one job in the place of its debug output, read whenever they are asked for."""
+    """The metrics of one job, with the methods of its debug output. Each call of `steps` reads them again."""
 
     def __init__(self, source: Metrics, job: JobSnapshot, clock: Callable[[], datetime]) -> None:
         self._source, self._job, self._clock = source, job, clock
@@ -186,7 +187,7 @@ class JobMetrics:
         return MetricSteps(self._job, "", self._clock()).ended
 
     def note(self, rule: Rule) -> str:
-        """What belongs to a verdict; known when `steps` was called."""
+        """What to add to a verdict; empty until `steps` was called."""
         return self._steps.note(rule) if self._steps else ""
 
     def collections(self) -> Mapping[str, Collection]:
@@ -195,7 +196,7 @@ class JobMetrics:
     def steps(
         self, *, wanted: Wanted, until: int | None = None, last: int | None = None
     ) -> Iterator[SavedStep]:
-        """All that there is up to and including `until`, and of that the `last` minutes.
+        """All steps up to and including `until`, or only the `last` minutes of these.
 
         Raises `WatcherError`.
         """
@@ -219,11 +220,11 @@ def _cursor(began: datetime, until: datetime) -> str:
 
 
 def ended_at(job: JobSnapshot) -> datetime | None:
-    """When its last value may have been put; None while it goes on."""
+    """The time at which its last value may have been written; None while the job goes on."""
     return (job.ended_at or job.modified_at) + STEP if job.ended else None
 
 
 def _full(at: datetime, period: int, *, up: bool) -> datetime:
-    """The end of the last full period, or of the one that has begun."""
+    """The end of the last full period or, with `up`, of the period that contains `at`."""
     seconds = at.timestamp()
     return datetime.fromtimestamp((seconds // period + (1 if up and seconds % period else 0)) * period, UTC)

@@ -1,8 +1,7 @@
-"""smdebug's `Trial`, fed by Watcher's reader instead of smdebug's own.
+"""smdebug's `Trial` on top of Watcher's reader instead of smdebug's own.
 
-It has the same names, steps, modes, workers, reductions and values as what `create_trial` gives, but it
-never waits: what is not there yet is not there. A value that is asked for again comes from memory or in
-one request.
+It has the same names, steps, modes, workers, reductions and values as the result of `create_trial`, but never
+waits for what is not saved yet. A value that is asked for again comes from memory, or takes one request.
 
 Importing this module imports smdebug, which the extra `sandbox` installs.
 """
@@ -22,7 +21,7 @@ from numpy.typing import NDArray
 from watcher.debug_output.event_files import SavedStep
 from watcher.debug_output.reader import DebugOutput, Reader
 
-with redirect_stdout(sys.stderr):  # there smdebug would log from now on; a command's data belongs there
+with redirect_stdout(sys.stderr):  # smdebug logs to what is stdout now, and stdout is for data
     from smdebug.core.collection_manager import CollectionManager
     from smdebug.core.locations import TensorLocation, TensorShape
     from smdebug.core.modes import ModeKeys
@@ -31,14 +30,14 @@ with redirect_stdout(sys.stderr):  # there smdebug would log from now on; a comm
     from smdebug.trials.trial import Trial
 
 VALUE_CACHE_BYTES = 64 << 20
-"""Of values, for a rule that looks back."""
+"""The size of the values that are kept in memory, for a rule that looks back."""
 
 
 class SavedTrial(Trial):  # type: ignore[misc] # smdebug is not typed
-    """What `follow` has come to so far; all of its steps are complete ones.
+    """The steps that `follow` has read so far, all of them complete.
 
-    It remembers for each tensor at each step that it is there, as smdebug does, and of the values no more
-    than `VALUE_CACHE_BYTES`.
+    Like smdebug it remembers which tensors exist at each step, but of their values no more than
+    `VALUE_CACHE_BYTES`.
     """
 
     def __init__(self, output: DebugOutput, name: str = "") -> None:
@@ -60,10 +59,10 @@ class SavedTrial(Trial):  # type: ignore[misc] # smdebug is not typed
         return self._known
 
     def follow(self, *, ended: bool) -> Iterator[int]:
-        """Takes in what is new, and yields each new step (the global one) before it goes on to the next.
-        One that arrives behind a later one is taken in and not yielded.
+        """Reads what is new, and yields each new global step before it reads the next one. A step that
+        arrives after a later one is read but not yielded.
 
-        `ended`: the job has, and no more steps will follow.
+        `ended`: the job has ended, and no more steps will follow.
         """
         newest = max(self._global_to_mode, default=-1)
         wanted = self.index_reader.asked.__contains__
@@ -100,7 +99,7 @@ class SavedTrial(Trial):  # type: ignore[misc] # smdebug is not typed
         return StepState.UNAVAILABLE if passed else StepState.NOT_YET_AVAILABLE
 
     def wait_for_steps(self, required_steps: Sequence[int], mode: ModeKeys = ModeKeys.GLOBAL) -> None:
-        """Raises where smdebug would wait: `StepNotYetAvailable`."""
+        """Raises `StepNotYetAvailable` where smdebug would wait."""
         for step in required_steps:
             state = self.has_passed_step(step, mode)
             if state is StepState.NOT_YET_AVAILABLE:
@@ -117,7 +116,7 @@ class SavedTrial(Trial):  # type: ignore[misc] # smdebug is not typed
 
 
 class _Location(TensorLocation):  # type: ignore[misc] # smdebug is not typed
-    """Where smdebug has a file and a span in it, the step is enough."""
+    """smdebug stores a file and a span in it. Here the step is enough."""
 
     def __init__(self, name: str, mode: ModeKeys, mode_step: int, step: int, worker: str) -> None:
         super().__init__(name, mode, mode_step, "", 0, 0, worker)
@@ -125,15 +124,14 @@ class _Location(TensorLocation):  # type: ignore[misc] # smdebug is not typed
 
 
 class _Values:
-    """What smdebug's `Tensor` asks for values. Values are copies, which a rule may change."""
+    """Where smdebug's `Tensor` gets its values. Each is a copy, which a rule may change."""
 
     def __init__(self, output: DebugOutput) -> None:
         self._output = output
         self._kept: OrderedDict[tuple[int, str, str], NDArray[Any]] = OrderedDict()
         self._size = 0
         self.asked: set[str] = set()
-        """The names, as they were saved, of which a value was ever asked for: from then on they are
-        fetched along with each step."""
+        """The saved names of which a value was asked for. From then on they are fetched with each step."""
 
     def fetch_tensor_value(self, location: _Location) -> NDArray[Any]:
         self.asked.add(location.tensorname)
@@ -147,11 +145,11 @@ class _Values:
         return self._kept[key].copy()
 
     def keep(self, saved: SavedStep) -> None:
-        """The newest value is always kept, however large."""
+        """Always keeps the newest value, however large."""
         for name, value in saved.tensors.items():
             key = (saved.step, saved.worker, name)
             if key not in self._kept:
-                self._kept[key] = value.copy()  # a view would keep the whole file
+                self._kept[key] = value.copy()  # a view would keep the whole file in memory
                 self._size += value.nbytes
         while self._size > VALUE_CACHE_BYTES and len(self._kept) > 1:
             self._size -= self._kept.popitem(last=False)[1].nbytes

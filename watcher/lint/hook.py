@@ -1,7 +1,7 @@
-"""What smdebug's hook saves and at which steps, as a job's record configures it. Pure.
+"""Which collections smdebug's hook saves at which steps, according to a job's record. Pure.
 
-Read from smdebug 1.0.34: `core/json_config.py`, `core/save_config.py`, `core/hook.py` and each framework's
-`hook.py` and `collection.py`. Tests hold the steps and the collections against smdebug itself.
+The rules are those of smdebug 1.0.34: `core/json_config.py`, `core/save_config.py`, `core/hook.py` and each
+framework's `hook.py` and `collection.py`. Tests compare the steps and the collections with smdebug itself.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from itertools import groupby
 from watcher.model import HookConfiguration
 
 UNSTATED_INTERVAL = 500
-"""Of a collection that is configured without `save_interval`; what the SageMaker SDK's rules send, too."""
+"""For a collection without `save_interval`. The SageMaker SDK's rules send the same value."""
 _XGBOOST_INTERVAL = 10
-"""XGBoost's hook has another one for what it saves without being asked."""
+"""For collections that XGBoost's hook saves without being configured."""
 
 
 class Framework(StrEnum):
@@ -41,7 +41,7 @@ _REPOSITORIES = {
     "mxnet-training": Framework.MXNET,
     "sagemaker-mxnet": Framework.MXNET,
 }
-"""AWS's training images, by the repository's name."""
+"""AWS's training images, by repository name."""
 
 _DEEP_LEARNING = frozenset({"all", "default", "weights", "biases", "gradients", "losses"})
 BUILT_IN: Mapping[Framework, frozenset[str]] = {
@@ -55,7 +55,7 @@ BUILT_IN: Mapping[Framework, frozenset[str]] = {
     Framework.PYTORCH: _DEEP_LEARNING,
     Framework.MXNET: _DEEP_LEARNING,
 }
-"""The collections that each hook makes by itself."""
+"""The collections that each hook defines itself."""
 
 _SCALARS = frozenset({"losses", "metrics", "sm_metrics"})
 _ALWAYS_SAVED = {
@@ -65,17 +65,17 @@ _ALWAYS_SAVED = {
     Framework.MXNET: frozenset({"losses"}),
 }
 _OVERLAPPING = (_SCALARS, frozenset({"inputs", "outputs", "layers"}))
-"""Built-in collections that hold some of the same tensors."""
+"""Built-in collections that have tensors in common."""
 
 XGBOOST_REGEXES = {
     "metrics": "^[a-zA-z]+-[a-zA-z0-9]+$",
     "losses": "^[a-zA-z]+-.+(?<!(auc|map))$",
 }
-"""By which XGBoost's hook sorts the values of `eval_metric`, `train-logloss` and the like."""
+"""How XGBoost's hook assigns the values of `eval_metric` (`train-logloss` …) to collections."""
 
 
 def framework(image: str) -> Framework | None:
-    """Of AWS's own training images; None for every other, which may hold anything."""
+    """The framework of one of AWS's training images; None for any other image."""
     repository = re.split("[:@]", image.rpartition("/")[2])[0]
     return _REPOSITORIES.get(repository)
 
@@ -91,7 +91,7 @@ class HookMode(StrEnum):
 
 
 class Unreadable(ValueError):
-    """A parameter of the hook that smdebug cannot read; names it."""
+    """A parameter of the hook that smdebug cannot read. The message names it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,17 +101,17 @@ class Schedule:
     interval: int = UNSTATED_INTERVAL
     start: int = 0
     end: int | None = None
-    """The first step that is no longer saved."""
+    """The first step that is not saved any more."""
     steps: tuple[int, ...] = ()
-    """`save_steps`: these too, whatever the rest says."""
+    """`save_steps`: these are saved in addition."""
 
     def saved(self, length: int) -> Iterator[int]:
-        """The saved ones of the steps 0 to `length` - 1, ascending."""
+        """The saved steps among 0 to `length` - 1, ascending."""
         steps = sorted(step for step in set(self.steps) if 0 <= step < length)
         return heapq.merge(self._regular(length), steps)
 
     def last(self, length: int) -> int | None:
-        """The last that `saved` gives."""
+        """The last step of `saved`."""
         steps = (step for step in self.steps if 0 <= step < length)
         return max((*self._regular(length)[-1:], *steps), default=None)
 
@@ -133,7 +133,7 @@ def schedule(parameters: Mapping[str, str], default_interval: int) -> Schedule:
         raise Unreadable("save_interval is 0")
     steps = parameters["save_steps"].split(",") if "save_steps" in parameters else []
     return Schedule(
-        interval=abs(interval),  # smdebug asks for a remainder of 0, to which the sign is nothing
+        interval=abs(interval),  # smdebug tests for a remainder of 0, which ignores the sign
         start=_whole(parameters, "start_step", 0),
         end=_whole(parameters, "end_step", 0) if "end_step" in parameters else None,
         steps=tuple(_whole({"save_steps": step}, "save_steps", 0) for step in steps),
@@ -149,12 +149,12 @@ def _whole(parameters: Mapping[str, str], name: str, default: int) -> int:
 
 
 class Hook:
-    """A hook as `DebugHookConfig` describes it. A script can make another one in code; that is not seen."""
+    """A hook as `DebugHookConfig` describes it. A hook that a script makes in code is not seen."""
 
     def __init__(self, configuration: HookConfiguration, framework: Framework | None) -> None:
         self.framework = framework
         self._parameters = configuration.parameters
-        # Of a collection that stands twice, the later one says when it is saved.
+        # If a collection is configured twice, the last one says when it is saved.
         self.configured = dict(configuration.collections)
         self._regexes: dict[str, list[str]] = {}
         for name, parameters in configuration.collections:
@@ -169,12 +169,12 @@ class Hook:
 
     @cached_property
     def built_in(self) -> frozenset[str]:
-        """Of every framework where it is not known which one it is."""
+        """The framework's own collections; those of all frameworks if it is not known."""
         return BUILT_IN[self.framework] if self.framework else frozenset().union(*BUILT_IN.values())
 
     @cached_property
     def saves_everything(self) -> bool:
-        """With the collection `all`, every other one is saved too, each at its own interval."""
+        """With the collection `all`, every other collection is saved too, each at its own interval."""
         return self._save_all or "all" in self.configured
 
     @property
@@ -189,7 +189,7 @@ class Hook:
         return always | asked_for | (self.built_in if self.saves_everything else frozenset())
 
     def regexes(self, collection: str) -> tuple[str, ...]:
-        """What the configuration adds to the collection's own."""
+        """The regexes that the configuration adds to the collection."""
         return tuple(self._regexes.get(collection, ()))
 
     def fault(self) -> tuple[str, str] | None:
@@ -214,9 +214,9 @@ class Hook:
         return None
 
     def may_save(self, collection: str) -> bool:
-        """Whether some tensor of the collection may be saved, be it by way of another collection."""
+        """Whether a tensor of the collection may be saved, possibly as part of another collection."""
         if self.framework is Framework.XGBOOST and collection not in _SCALARS:
-            # It looks for trees, importances and so on only where their own collection asks for it.
+            # It computes trees, importances and so on only if their own collection is configured.
             return collection in self.saved
         return any(self._may_share(saved, collection) for saved in self.saved)
 
@@ -225,7 +225,7 @@ class Hook:
         return any(self._may_share(saved, "layers") for saved in self.saved)
 
     def schedules(self, collections: Iterable[str], modes: Iterable[HookMode] = HookMode) -> set[Schedule]:
-        """When tensors of these collections may be saved; of any collection, where none is given."""
+        """When tensors of these collections may be saved; of any collection if none is given."""
         wanted = tuple(collections)
         sources = [
             saved
@@ -240,7 +240,7 @@ class Hook:
         return any(re.search(regex, tensor) for name in self.saved for regex in self.all_regexes(name))
 
     def all_regexes(self, collection: str) -> tuple[str, ...]:
-        """Those of a collection of XGBoost's, as far as they are about metrics."""
+        """All regexes for metrics of one of XGBoost's collections."""
         everything = (".*",) if collection == "all" and self._save_all else ()
         own = (XGBOOST_REGEXES[collection],) if collection in XGBOOST_REGEXES else ()
         return everything + own + self.regexes(collection)
