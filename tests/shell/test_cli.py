@@ -16,6 +16,7 @@ import pytest
 from tests.contract.samples import delivery, finding, look
 from tests.shell.conftest import Ran
 from tests.waiting import WAIT_LIMIT_S, eventually
+from watcher.cli.sandbox import missing_for_sandbox
 from watcher.model import DeliveryState
 from watcher.store import open_store
 
@@ -66,7 +67,7 @@ def process(*arguments: str, cwd: Path, **options: object) -> subprocess.Popen[s
         (["run", "--often"], "watcher: No such option: --often"),
         (["shwo"], "watcher: No such command 'shwo'"),
         (["show"], "watcher: Missing argument 'job'"),
-        (["sandbox", "--port", "x"], "watcher: Invalid value for '--port': "),
+        (["sandbox", "--port", "x"], "watcher: Invalid value for '--port'"),
         (["status", "-c", "nowhere.toml"], "watcher: nowhere.toml: no such file"),
         (["stop"], "watcher: name the jobs to stop, or say --all-in-progress"),
         (["stop", "a", "--all-in-progress"], "watcher: name the jobs to stop, or say --all-in-progress"),
@@ -224,6 +225,21 @@ def test_the_sandbox_without_its_extra_says_what_to_install(watcher: Watcher, mo
         f"watcher: {module} is missing, which the sandbox needs; in a checkout of Watcher"
     )
     assert "pip install '.[sandbox]'" in ran.err
+
+
+def test_where_smdebug_does_not_run_the_sandbox_is_one_sentence():
+    newer = missing_for_sandbox((3, 13), lambda module: True)
+    without_distutils = missing_for_sandbox((3, 12), lambda module: module != "distutils")
+
+    assert newer.startswith("the sandbox needs Python 3.11 or 3.12")
+    assert without_distutils.startswith("distutils is missing")
+    assert missing_for_sandbox((3, 12), lambda module: True) == ""
+
+
+def test_the_environment_of_any_free_port_cannot_be_asked_for(watcher: Watcher):
+    ran = watcher("sandbox", "--print-env", "--port", "0")
+
+    assert (ran.code, ran.out) == (2, "")
 
 
 # -- as a process ---------------------------------------------------------------------------------

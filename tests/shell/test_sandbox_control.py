@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -17,7 +22,8 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from tests.waiting import WAIT_LIMIT_S
-from watcher.errors import UsageError
+from watcher.errors import UsageError, WatcherError
+from watcher.sandbox.environment import of_running
 from watcher.sandbox.process import Sandbox
 from watcher.sandbox.server import running
 from watcher.sandbox.settings import Settings
@@ -236,6 +242,55 @@ def test_a_sandbox_in_the_foreground_prints_what_to_export_and_ends_on_sigterm()
     assert variables["AWS_ENDPOINT_URL"].startswith("http://127.0.0.1:")
     assert {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION"} <= variables.keys()
     assert f"{variables['AWS_ENDPOINT_URL']}/sandbox" in advice
+
+
+def test_a_second_terminal_gets_the_environment_of_the_running_sandbox(sandbox: Sandbox) -> None:
+    port = sandbox.endpoint.rpartition(":")[2]
+    script = 'eval "$(watcher sandbox --print-env)"; env -0'
+    shell = subprocess.run(
+        ["bash", "-c", script],
+        env={
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "WATCHER_SANDBOX_PORT": port,
+            "http_proxy": "http://127.0.0.1:9",
+        },
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    assert shell.stderr == ""
+    exported = dict(line.split("=", 1) for line in shell.stdout.split("\0") if line)
+    assert exported.items() >= sandbox.env.items()
+
+
+def test_the_environment_of_a_sandbox_that_is_only_starting_is_waited_for() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    with ThreadPoolExecutor() as threads:
+        variables = threads.submit(of_running, port)
+        with running(Settings(), port) as (endpoint, _):
+            assert variables.result(10)["AWS_ENDPOINT_URL"] == endpoint
+
+
+def test_without_a_sandbox_there_is_nothing_to_export() -> None:
+    class Other(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b"[]")
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Other) as other:
+        threading.Thread(target=other.serve_forever, args=(0.01,), daemon=True).start()
+        port = other.server_port
+        with pytest.raises(WatcherError, match=f"no sandbox answers on port {port}: start `watcher sandbox`"):
+            of_running(port, timeout_s=0.2)
+        other.shutdown()
+    with pytest.raises(WatcherError, match=f"no sandbox answers on port {port}"):
+        of_running(port, timeout_s=0)
 
 
 def test_a_port_that_is_taken_is_named_with_the_mend() -> None:

@@ -1,6 +1,7 @@
 """The control API, beside the AWS APIs on the same port: plain JSON, for tests and for the page.
 
     GET    /sandbox                                a page to look at and press buttons on
+    GET    /sandbox/environment                    the variables to export: {"AWS_ENDPOINT_URL": …, …}
     GET    /sandbox/training-jobs                  every job as `DescribeTrainingJob` shows it, with `Tags`
     PUT    /sandbox/training-jobs                  {"TrainingJobs": [{"TrainingJobName": …, …}, …]}
     PUT    /sandbox/training-jobs/NAME             {"TrainingJobStatus": …, "DebugRuleEvaluationStatuses": …}
@@ -28,7 +29,7 @@ A mistake is answered with 400 and {"message": …}.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
@@ -61,13 +62,17 @@ PREFIX = "/sandbox"
 
 
 class ControlApi:
-    def __init__(self, faults: Faults, publisher: Publisher, region: str) -> None:
+    def __init__(
+        self, faults: Faults, publisher: Publisher, region: str, environment: Mapping[str, str]
+    ) -> None:
         self._faults, self._publisher, self._region = faults, publisher, region
+        self._environment = environment
         self._routes = Map(
             [
                 Rule(PREFIX + path, methods=[method], endpoint=endpoint)
                 for method, path, endpoint in (
                     ("GET", "", self.page),
+                    ("GET", "/environment", self.environment),
                     ("GET", "/training-jobs", self.training_jobs),
                     ("PUT", "/training-jobs", self.place_many),
                     ("PUT", "/training-jobs/<name>", self.place),
@@ -108,6 +113,9 @@ class ControlApi:
     def page(self, _: Request) -> Response:
         html = files("watcher.sandbox").joinpath("page.html").read_text()
         return Response(html, mimetype="text/html")
+
+    def environment(self, _: Request) -> Any:
+        return dict(self._environment)
 
     def training_jobs(self, _: Request) -> Any:
         return [{**job.record, "Tags": job.searchable["Tags"]} for job in self._backend.jobs.all()]

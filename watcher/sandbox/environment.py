@@ -1,8 +1,18 @@
-"""What a shell, or a container, exports to work with a sandbox instead of AWS."""
+"""The environment variables with which a shell or a container works on a sandbox instead of AWS."""
 
 from __future__ import annotations
 
+import shlex
+import time
+from collections.abc import Mapping
 from pathlib import Path
+
+import httpx
+
+from watcher.errors import WatcherError
+
+START_TIMEOUT_S = 10.0
+"""How long `of_running` waits for a sandbox that is only starting."""
 
 ACCESS_KEY = SECRET_KEY = "sandbox"  # noqa: S105 - moto takes anything
 SDK_CONFIG = """\
@@ -16,7 +26,7 @@ SageMaker:
 
 
 def variables(endpoint: str, region: str, directory: Path) -> dict[str, str]:
-    """`directory` holds the settings file of the SageMaker Python SDK; see `write_sdk_config`."""
+    """`directory` holds the configuration file of the SageMaker Python SDK; see `write_sdk_config`."""
     return {
         "AWS_ENDPOINT_URL": endpoint,
         "AWS_ACCESS_KEY_ID": ACCESS_KEY,
@@ -30,3 +40,27 @@ def variables(endpoint: str, region: str, directory: Path) -> dict[str, str]:
 
 def write_sdk_config(directory: Path) -> None:
     (directory / "sagemaker.yaml").write_text(SDK_CONFIG)
+
+
+def exports(variables: Mapping[str, str]) -> str:
+    """Lines for the `eval` of a shell."""
+    return "\n".join(f"export {name}={shlex.quote(value)}" for name, value in variables.items())
+
+
+def of_running(port: int, timeout_s: float = START_TIMEOUT_S) -> dict[str, str]:
+    """The variables of the sandbox that listens on this port of the machine.
+
+    Raises `WatcherError` if none answers within the timeout.
+    """
+    deadline = time.monotonic() + timeout_s
+    with httpx.Client(trust_env=False, timeout=timeout_s) as client:
+        while True:
+            try:
+                answer = client.get(f"http://127.0.0.1:{port}/sandbox/environment").raise_for_status().json()
+                return {str(name): str(value) for name, value in answer.items()}
+            except (httpx.HTTPError, ValueError, AttributeError):  # nothing, or something else, listens there
+                if time.monotonic() > deadline:
+                    raise WatcherError(
+                        f"no sandbox answers on port {port}: start `watcher sandbox` in another terminal"
+                    ) from None
+            time.sleep(0.1)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shlex
 import signal
 import socket
 import sys
@@ -25,18 +24,22 @@ HOST = "127.0.0.1"
 
 
 def serve(port: int = 0, pace: float = 1.0) -> None:
-    """Run a sandbox in the foreground until SIGINT or SIGTERM; prints what a shell has to export.
+    """Run a sandbox in the foreground until SIGINT or SIGTERM; print the environment to export.
 
-    `port` 0 takes a free one. Raises `UsageError` where it cannot have the port.
+    Port 0 means any free port. Raises `UsageError` if the port is taken.
     """
     ending = threading.Event()
     end_on_signals(ending)
     settings = Settings(pace=pace)
     with running(settings, port) as (endpoint, directory):
-        for name, value in environment.variables(endpoint, settings.region, directory).items():
-            print(f"export {name}={shlex.quote(value)}")  # noqa: T201
-        print(f"# look at it on {endpoint}/sandbox; end it with Ctrl-C", file=sys.stderr, flush=True)  # noqa: T201
-        sys.stdout.flush()
+        print(environment.exports(environment.variables(endpoint, settings.region, directory)), flush=True)  # noqa: T201
+        port = int(endpoint.rpartition(":")[2])
+        print(  # noqa: T201
+            f"# The sandbox is ready: {endpoint}/sandbox shows its jobs, and Ctrl-C ends it.\n"
+            f'# In another terminal: eval "$(watcher sandbox --print-env --port {port})"',
+            file=sys.stderr,
+            flush=True,
+        )
         ending.wait()
 
 
@@ -70,7 +73,9 @@ def running(settings: Settings, port: int) -> Iterator[tuple[str, Path]]:
         directory = Path(temporary)
         publisher = Publisher()
         faults = Faults(DomainDispatcherApplication(create_backend_app))
-        control = ControlApi(faults, publisher, settings.region)
+        endpoint = f"http://{HOST}:{listening.getsockname()[1]}"
+        variables = environment.variables(endpoint, settings.region, directory)
+        control = ControlApi(faults, publisher, settings.region, variables)
         environment.write_sdk_config(directory)
         server = make_server(
             HOST,
@@ -80,7 +85,6 @@ def running(settings: Settings, port: int) -> Iterator[tuple[str, Path]]:
             request_handler=MotoRequestHandler,
             fd=listening.fileno(),
         )
-        endpoint = f"http://{HOST}:{server.port}"
         dispatch.install()
         dynamodb.install()
         iam.install()
