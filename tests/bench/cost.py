@@ -31,7 +31,7 @@ from typing import Any
 
 from tests.bench.stubbed import calls, cloud
 from tests.doubles.slack import SlackDouble
-from watcher.aws.queue import LONG_POLL
+from watcher.aws.queue import LONG_POLL_S
 from watcher.aws.sagemaker import TrainingJobs
 from watcher.config.settings import Config
 from watcher.daemon.app import App
@@ -109,7 +109,7 @@ def of_a_day(jobs: int, reconcile_every: float, once: dict[str, Counter[str]]) -
     lives = jobs * 24 / JOB_HOURS
     times = {
         "pass": DAY / reconcile_every,
-        "long poll": DAY / LONG_POLL,
+        "long poll": DAY / LONG_POLL_S,
         "idle outbox": DAY / CLAIM_INTERVAL_S,
         "idle evaluators": DAY / MAX_IDLE_S,
         "event": lives * EVENTS_A_JOB,

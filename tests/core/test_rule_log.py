@@ -13,7 +13,7 @@ import rules
 from rules import Evidence, Status, Verdict
 from tests.jobs import ARN, NOON
 from watcher.logs import rule_log
-from watcher.logs.rule_log import LINES_SHOWN, LONGEST, RuleLog, excerpt, local_stream
+from watcher.logs.rule_log import LINES_SHOWN, MAX_LINE_CHARACTERS, RuleLog, excerpt, local_stream
 
 
 def record(said: str, level: str = "INFO", place: str = "loss_decrease.py:305") -> str:
@@ -167,8 +167,8 @@ def test_no_text_breaks_the_reading_and_what_is_kept_of_it_is_small(lines):
     for seconds, line in lines:
         log = log.after(NOON + timedelta(seconds=seconds), line)
 
-    assert len(log.last_line) <= LONGEST
-    assert len(log.error) <= LONGEST
+    assert len(log.last_line) <= MAX_LINE_CHARACTERS
+    assert len(log.error) <= MAX_LINE_CHARACTERS
     seen = [NOON + timedelta(seconds=seconds) for seconds, line in lines if line.strip()]
     assert log.last_at == max(seen, default=None)
 

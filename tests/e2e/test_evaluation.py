@@ -425,4 +425,4 @@ def test_a_missing_log_group_is_said_and_costs_no_more_than_the_log(
     assert "Watcher's own log is not in /watcher/evaluations yet" in blocks(slack)
     refused = [str(entry["error"]) for entry in said if entry["event"] == "aws_refused"]
     assert len(refused) == 1
-    assert "there is no log group /watcher/evaluations in us-east-1" in refused[0]
+    assert "log group /watcher/evaluations does not exist in us-east-1" in refused[0]

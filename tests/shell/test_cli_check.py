@@ -268,7 +268,7 @@ def test_a_log_group_for_evaluations_that_is_missing_fails_with_the_command_that
     check = found(watcher("check", "--json"), "evaluation log")
 
     assert check["state"] == "failed"
-    assert check["found"] == f"rules.log_group: there is no log group {LOG_GROUP} in us-east-1"
+    assert check["found"] == f"rules.log_group: log group {LOG_GROUP} does not exist in us-east-1"
     assert f"aws logs create-log-group --region us-east-1 --log-group-name {LOG_GROUP}" in check["mend"]
 
 

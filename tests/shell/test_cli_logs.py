@@ -28,7 +28,7 @@ from watcher.aws.session import PUBLISH_ONCE, Aws
 from watcher.config.settings import Rules
 from watcher.errors import AccessDenied
 from watcher.jobs.find import find_job
-from watcher.logs.follow import EVERY, LAST_LINES, Line, RulesLog, follow
+from watcher.logs.follow import LAST_LINES_TIMEOUT_S, READ_INTERVAL_S, Line, RulesLog, follow
 from watcher.logs.rule_log import local_stream
 from watcher.sandbox.process import Sandbox
 
@@ -463,12 +463,12 @@ def test_following_ends_by_itself_when_the_job_is_over_and_its_last_line_is_in(c
 
     assert told[2:] == ["during", "the last line"]
     assert complaints == []
-    assert clock.now <= 10 * EVERY + 2 * LAST_LINES
+    assert clock.now <= 10 * READ_INTERVAL_S + 2 * LAST_LINES_TIMEOUT_S
 
 
 def test_following_goes_on_while_late_lines_come_in(churn: Sandbox):
     clock = Turned()
-    just_in_time = int(LAST_LINES / EVERY) - 1
+    just_in_time = int(LAST_LINES_TIMEOUT_S / READ_INTERVAL_S) - 1
     clock.then = {1: lambda: end(churn)} | {
         number * just_in_time: lambda: churn.control.write_logs("churn", ["late"], "LossNotDecreasing")
         for number in range(2, 6)
@@ -504,7 +504,7 @@ def test_a_clock_that_is_behind_makes_nobody_wait_for_long(churn: Sandbox):
 
     followed(clock)
 
-    assert clock.now <= LAST_LINES + EVERY
+    assert clock.now <= LAST_LINES_TIMEOUT_S + READ_INTERVAL_S
 
 
 def test_a_stream_that_appears_later_is_followed_from_its_beginning(churn: Sandbox):

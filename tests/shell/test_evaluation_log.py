@@ -156,7 +156,7 @@ def test_what_is_refused_is_lost_and_what_follows_is_written(evaluations, job, a
 
 
 def test_writing_returns_at_once_and_keeps_no_more_than_it_can_hold(evaluations, job, monkeypatch):
-    monkeypatch.setattr(evaluation_log, "WAITING", 3)
+    monkeypatch.setattr(evaluation_log, "MAX_WAITING_ENTRIES", 3)
     writer = threading.Thread(
         target=lambda: [evaluations.write(job, RULE, LINES, NOW) for _ in range(100)], daemon=True
     )

@@ -19,7 +19,7 @@ from structlog.testing import capture_logs
 from watcher.aws.links import PROCESSING_LOGS, TRAINING_LOGS
 from watcher.aws.session import PUBLISH_ONCE, Aws
 from watcher.errors import AccessDenied, AwsError, CredentialsError, Unavailable
-from watcher.logs.streams import OVERLAP, JobLogs, Tail
+from watcher.logs.streams import OVERLAP_S, JobLogs, Tail
 from watcher.sandbox.process import Sandbox
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ ARN = (
 STREAM = "Churn-XGB-2026-11-18-09-30-LossNotDecreasing-ee3df9a4/algo-1-1763458480000"
 
 
-WINDOW = int(OVERLAP * 1000)
+WINDOW = int(OVERLAP_S * 1000)
 LONG = "." * 300_000
 """Three lines that end so fill a page."""
 
@@ -454,7 +454,7 @@ def test_each_instance_of_a_training_job_has_its_stream(aws_environment: Sandbox
 def test_a_rule_whose_stream_is_not_there_never_has_all_streams_listed(
     logs: Logs, aws_environment: Sandbox, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("watcher.logs.streams.PAGES_LOOKED_THROUGH", 2)
+    monkeypatch.setattr("watcher.logs.streams.MAX_PAGES_SEARCHED", 2)
     logs.create(*(f"{JOB[:26]}-Other-{number:08x}/algo-1-1763458480000" for number in range(120)))
     aws_environment.control.forget_calls()
 

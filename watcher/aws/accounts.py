@@ -1,4 +1,4 @@
-"""Every account and region in which training jobs are watched."""
+"""The accounts and regions in which training jobs are watched."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from watcher.config.settings import Account
 
 
 class Accounts:
-    """`home` is where Watcher itself lives: its queue, its store, its topics. Its jobs are watched too.
+    """`home` is the account and region of Watcher itself: of its queue and its store. Its jobs are watched,
+    too.
 
     Safe to use from several threads.
     """
@@ -33,7 +34,7 @@ class Accounts:
         return list(dict.fromkeys([self.home, *listed]))
 
     def of(self, arn: str) -> Aws:
-        """The account and region of a thing, by its ARN."""
+        """The account and region in an ARN."""
         thing = Arn.parse(arn)
         member = next((m for m in self._members if m.role_arn and m.account == thing.account), None)
         return self._place(member or Account(), thing.region)
@@ -49,6 +50,6 @@ class Accounts:
         key = (member.role_arn, region)
         if key not in self._places:
             role = Role(member.role_arn, member.external_id.get_secret_value(), self.home)
-            # Two threads may both come here first: the one that is kept serves both.
+            # If two threads get here at the same time, both use the one that is set first.
             self._places.setdefault(key, Aws(region, role if member.role_arn else None, self._answered))
         return self._places[key]

@@ -1,4 +1,4 @@
-"""Pages of the AWS console, from ARNs.
+"""Links to the AWS console, made from ARNs.
 
 CloudWatch's page takes its path percent-encoded twice, with `$` for the `%` of the outer encoding, so the
 `/` of a log group becomes `$252F`; query parameters inside the fragment are `$3F` and `$3D`.
@@ -29,7 +29,7 @@ def processing_job(job_arn: str) -> str:
 
 
 def log_stream(job_arn: str, group: str, stream: str) -> str:
-    """`job_arn` tells the partition and region; so it does below."""
+    """`job_arn` is used for its partition and region, here and below."""
     return f"{_log_group(job_arn, group)}/log-events/{_twice(stream)}"
 
 

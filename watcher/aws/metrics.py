@@ -1,9 +1,9 @@
 """The metrics of training jobs in CloudWatch.
 
-SageMaker matches the lines of a job's log with the regexes of its `MetricDefinitions`, and puts the numbers
-that they find into the namespace below, under the dimension `TrainingJobName`. It does so once a minute.
+SageMaker matches the lines of a job's log with the regexes of its `MetricDefinitions`. Once a minute, it puts
+the numbers into the namespace below, with the dimension `TrainingJobName`.
 
-Reading is paid by the series and request (0.01 US dollars for 1,000), however long the series are.
+CloudWatch charges each series of each request (0.01 US dollars for 1,000), however long it is.
 """
 
 from __future__ import annotations
@@ -29,24 +29,24 @@ if TYPE_CHECKING:
 NAMESPACE = "/aws/sagemaker/TrainingJobs"
 DIMENSION = "TrainingJobName"
 OPERATION = "cloudwatch:GetMetricData"
-SERIES = 500
-"""The most that one `GetMetricData` takes."""
-PAGE = 100_800
-"""The most values in one answer; the rest is on further pages."""
+MAX_SERIES_PER_REQUEST = 500
+"""The limit of `GetMetricData`."""
+VALUES_PER_PAGE = 100_800
+"""The limit of one answer; more values are on further pages."""
 
 _KEPT = ((timedelta(days=15), 60), (timedelta(days=63), 300))
-"""For how long CloudWatch keeps values of which period, in seconds; beyond that, only an hour's."""
+"""How long CloudWatch keeps the values of each period (in seconds). After that, it has only hourly ones."""
 _EARLY = timedelta(hours=1)
-"""A coarser period is asked for a little before the finer one is gone."""
+"""Changes to a coarser period this long before the finer values are deleted."""
 
 
 def period(age: timedelta) -> int:
-    """The finest period, in seconds, of which CloudWatch still has values of this age."""
+    """The finest period, in seconds, for which CloudWatch still has values of this age."""
     return next((seconds for kept, seconds in _KEPT if age < kept - _EARLY), 3600)
 
 
 class Query(NamedTuple):
-    """One metric of one job, in [since, until). Both are at full periods."""
+    """One metric of one job, in [since, until). Both times are multiples of the period."""
 
     job: str
     metric: str
@@ -57,28 +57,29 @@ class Query(NamedTuple):
 
 class Average(NamedTuple):
     at: datetime
-    """When its period begins."""
+    """The start of its period."""
     value: float
 
 
 @dataclass(slots=True)
 class MetricSeries:
-    """The averages over each period in which there were values; ascending."""
+    """The average of each period that has values, in the order of time."""
 
     averages: list[Average] = field(default_factory=list)
     problem: str = ""
-    """Why it is not all of them, in CloudWatch's words; empty where it is."""
+    """Why values are missing, in CloudWatch's words; empty if none are."""
 
 
 class Metrics:
-    """Those of one account and region. Keeps nothing between two calls."""
+    """The metrics of one account and region. Keeps nothing between calls."""
 
     def __init__(self, aws: Aws) -> None:
         self._aws = aws
 
     def read(self, queries: Iterable[Query]) -> dict[Query, MetricSeries]:
-        """A series for each of the queries whose time is not empty, also of many jobs: up to 500 with one
-        request, and one more for each further page. Raises an `AwsError` that names the API.
+        """A series for each query whose time range is not empty. The queries may be about many jobs: a
+        request reads up to 500 series, and each further page is one more. Raises an `AwsError` that names the
+        API.
         """
         answers: dict[Query, MetricSeries] = {}
         for together in _together(queries):
@@ -92,10 +93,10 @@ class Metrics:
             series = found[result["Id"]]
             for at, value in zip(result["Timestamps"], result["Values"], strict=True):
                 query = by_id[result["Id"]]
-                # The request's time is the same for all series of it, and wider than some of them.
+                # A request has one time range for all of its series, wider than that of some.
                 if query.since <= at < query.until and math.isfinite(value):
                     series.averages.append(Average(at.astimezone(UTC), value))
-            # Until the last page, it is normal that a series is in parts.
+            # Only the last page counts: before it, a series is always incomplete.
             series.problem = _problem(result)
         return {query: found[name] for name, query in by_id.items()}
 
@@ -121,9 +122,10 @@ class Metrics:
 
 
 def _together(queries: Iterable[Query]) -> Iterator[list[Query]]:
-    """Those of one request. A request has one start, which also decides which periods it may ask for; so
-    those of a period are apart. It is answered for the whole time of all its series, so that one which
-    reaches far back is not with hundreds that do not: their old values would be read, and thrown away."""
+    """Groups of queries, one for each request. All queries of a group have the same period, because the start
+    of a request decides which periods it may ask for. A query that reaches far back is not grouped with
+    hundreds that do not: a request reads the time range of all its series, and their old values would be read
+    for nothing."""
     asked = sorted((one for one in queries if one.since < one.until), key=lambda one: (one.period, one.since))
     for _, of_period in groupby(asked, key=lambda one: one.period):
         first, *others = of_period
@@ -131,7 +133,7 @@ def _together(queries: Iterable[Query]) -> Iterator[list[Query]]:
         for query in others:
             until = max(until, query.until)
             values = (len(together) + 1) * (until - together[0].since).total_seconds() / query.period
-            if len(together) == SERIES or values > PAGE:
+            if len(together) == MAX_SERIES_PER_REQUEST or values > VALUES_PER_PAGE:
                 yield together
                 together, until = [], query.until
             together.append(query)

@@ -20,17 +20,17 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-BATCH = 10
-"""The most that SQS takes or gives in one request."""
-LONG_POLL = 5
-"""Seconds that a receive waits for a message. SQS allows 20, but a process that is to end waits for it; an
-idle queue costs less than a cent a day either way."""
+MAX_MESSAGES_PER_REQUEST = 10
+"""SQS's limit."""
+LONG_POLL_S = 5
+"""How long a receive waits for a message. SQS allows 20, but a process that is told to end has to wait for
+it. An idle queue costs less than a cent a day either way."""
 
 _HOST = re.compile(r"https://sqs\.([a-z0-9-]+)\.amazonaws\.com")
 
 NO_SUCH_RECEIPT = "watcher-check-there-is-no-such-receipt"
-TOO_LONG = 901
-"""Seconds; SQS delays a message by 900 at most."""
+REFUSED_DELAY_S = 901
+"""SQS delays a message by at most 900 seconds."""
 
 T = TypeVar("T")
 
@@ -38,7 +38,7 @@ T = TypeVar("T")
 @dataclass(frozen=True, slots=True)
 class QueueMessage:
     receipt: str
-    """By which this delivery of the message is held and deleted."""
+    """Needed to hold or delete this delivery of the message."""
     body: str
     sent_at: datetime
     receives: int
@@ -52,7 +52,7 @@ class Depth:
     waiting: int
     in_flight: int
     dead: int | None
-    """In the dead-letter queue; None where there is none, or it may not be asked."""
+    """In the dead-letter queue; None if there is none, or it cannot be found."""
 
 
 class Queue:
@@ -62,12 +62,12 @@ class Queue:
         self.url = url
         self._home = home
 
-    def receive(self, wait: int = LONG_POLL) -> list[QueueMessage]:
-        """Up to 10 messages; none when `wait` seconds brought none."""
+    def receive(self, wait: int = LONG_POLL_S) -> list[QueueMessage]:
+        """Up to 10 messages; an empty list if none comes within `wait` seconds."""
         with translate("sqs:ReceiveMessage"):
             answer = self._sqs.receive_message(
                 QueueUrl=self.url,
-                MaxNumberOfMessages=BATCH,
+                MaxNumberOfMessages=MAX_MESSAGES_PER_REQUEST,
                 WaitTimeSeconds=wait,
                 MessageSystemAttributeNames=["SentTimestamp", "ApproximateReceiveCount"],
             )
@@ -82,7 +82,7 @@ class Queue:
             ]
 
     def delete(self, receipts: Sequence[str]) -> None:
-        """One that SQS does not delete comes again, which does no harm."""
+        """A message that SQS does not delete is delivered again, which does no harm."""
         for batch in _batches(receipts):
             with translate("sqs:DeleteMessage"):
                 answer = self._sqs.delete_message_batch(
@@ -90,12 +90,12 @@ class Queue:
                     Entries=[{"Id": str(i), "ReceiptHandle": receipt} for i, receipt in enumerate(batch)],
                 )
             if failed := answer.get("Failed"):
-                log.warning("not_deleted", messages=len(failed), error=failed[0].get("Message", ""))
+                log.warning("messages_not_deleted", messages=len(failed), error=failed[0].get("Message", ""))
 
     def hold(self, receipts: Sequence[str], seconds: int) -> None:
-        """Keep these from everybody else for `seconds` from now; 0 gives them back at once.
+        """Hide these messages from other consumers for `seconds` from now; 0 makes them visible at once.
 
-        One that SQS gave to somebody else meanwhile, or that is deleted, is passed over.
+        Skips messages that were deleted, or that another consumer has received since.
         """
         for batch in _batches(receipts):
             with translate("sqs:ChangeMessageVisibility"):
@@ -108,7 +108,7 @@ class Queue:
                 )
 
     def send(self, bodies: Sequence[str]) -> list[str]:
-        """Returns those that SQS did not take."""
+        """Returns the bodies that SQS did not accept."""
         refused: list[str] = []
         for batch in _batches(bodies):
             with translate("sqs:SendMessage"):
@@ -120,22 +120,23 @@ class Queue:
         return refused
 
     def try_calls(self) -> None:
-        """Raises what refuses to let messages be received, held, deleted or sent, and does none of it.
+        """Check the permissions to receive, hold, delete and send messages, without doing so. Raises
+        `AwsError`.
 
-        One message may be looked at, which SQS counts as a receive; it is visible to all the while.
+        One message may be read, which SQS counts as a receive; it stays visible to all consumers.
         """
         with translate("sqs:ReceiveMessage"):
             self._sqs.receive_message(QueueUrl=self.url, VisibilityTimeout=0)
-        # That there is no such receipt is said of each entry, and only to those who may hold and delete.
+        # Callers with the permission get an error for the entry, because there is no such receipt.
         self.hold([NO_SUCH_RECEIPT], 0)
         with translate("sqs:DeleteMessage"):
             self._sqs.delete_message_batch(
                 QueueUrl=self.url, Entries=[{"Id": "0", "ReceiptHandle": NO_SUCH_RECEIPT}]
             )
-        # A delay that is too long is refused of each entry, too.
+        # The same: the delay is too long, so the entry is refused.
         with translate("sqs:SendMessage"):
             self._sqs.send_message_batch(
-                QueueUrl=self.url, Entries=[{"Id": "0", "MessageBody": "{}", "DelaySeconds": TOO_LONG}]
+                QueueUrl=self.url, Entries=[{"Id": "0", "MessageBody": "{}", "DelaySeconds": REFUSED_DELAY_S}]
             )
 
     def depth(self) -> Depth:
@@ -178,4 +179,7 @@ class Queue:
 
 
 def _batches(items: Sequence[T]) -> Iterator[Sequence[T]]:
-    return (items[start : start + BATCH] for start in range(0, len(items), BATCH))
+    return (
+        items[start : start + MAX_MESSAGES_PER_REQUEST]
+        for start in range(0, len(items), MAX_MESSAGES_PER_REQUEST)
+    )

@@ -19,11 +19,11 @@ from watcher.model import (
     RuleSource,
 )
 
-PAGE = 100
-"""The most records that `Search` and `ListTrainingJobs` give at once."""
+RECORDS_PER_PAGE = 100
+"""The limit of `Search` and `ListTrainingJobs`."""
 
 _JOB_NAME = re.compile(r"[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}")
-"""As the API's reference has it."""
+"""From the API reference."""
 
 _EVALUATIONS = {
     RuleSource.DEBUGGER: ("DebugRuleConfigurations", "DebugRuleEvaluationStatuses"),
@@ -32,7 +32,7 @@ _EVALUATIONS = {
 
 
 class TrainingJobs:
-    """Those of one account and region. Every method raises an `AwsError` that names the API."""
+    """The training jobs of one account and region. Every method raises an `AwsError` that names the API."""
 
     def __init__(self, aws: Aws) -> None:
         self._aws = aws
@@ -40,7 +40,7 @@ class TrainingJobs:
     def in_progress(self, tags: Mapping[str, str]) -> Iterator[list[JobSnapshot]]:
         """The jobs in progress that carry all of `tags`, a page at a time, through `Search`.
 
-        Search gives whole records, but nothing about profiler rules.
+        Search returns whole records, but nothing about profiler rules.
         """
         filters = [{"Name": "TrainingJobStatus", "Operator": "Equals", "Value": IN_PROGRESS}]
         filters += [
@@ -53,26 +53,28 @@ class TrainingJobs:
                 SortBy="CreationTime",
                 # Oldest first: a job that starts during the sweep comes on the last page.
                 SortOrder="Ascending",
-                PaginationConfig={"PageSize": PAGE},
+                PaginationConfig={"PageSize": RECORDS_PER_PAGE},
             )
             for page in pages:
                 yield [parse_job(result["TrainingJob"]) for result in page["Results"]]
 
     def arns_in_progress(self) -> Iterator[list[str]]:
-        """The same through `ListTrainingJobs`, which tells little but needs a permission more people have.
+        """The same through `ListTrainingJobs`, which returns less but needs a more common permission.
 
-        Pages may be empty although more follow: SageMaker filters after it has fetched them.
+        A page may be empty although more follow: SageMaker filters its pages after fetching them.
         """
         with translate("sagemaker:ListTrainingJobs"):
             pages = self._aws.sagemaker.get_paginator("list_training_jobs").paginate(
-                StatusEquals=IN_PROGRESS, SortBy="CreationTime", PaginationConfig={"PageSize": PAGE}
+                StatusEquals=IN_PROGRESS,
+                SortBy="CreationTime",
+                PaginationConfig={"PageSize": RECORDS_PER_PAGE},
             )
             for page in pages:
                 yield [summary["TrainingJobArn"] for summary in page["TrainingJobSummaries"]]
 
     def describe(self, name: str) -> JobSnapshot:
-        """Everything but the tags. `NotFound` where there is no such job."""
-        if not _JOB_NAME.fullmatch(name):  # the API would call it invalid, each endpoint in its own words
+        """Everything except the tags. Raises `NotFound` if there is no such job."""
+        if not _JOB_NAME.fullmatch(name):  # the API calls it invalid, in words that differ
             raise NotFound(
                 f"{name!r} cannot be a training job's name", operation="sagemaker:DescribeTrainingJob"
             )
@@ -110,7 +112,7 @@ def parse_job(record: Mapping[str, Any]) -> JobSnapshot:
         hyperparameters=record.get("HyperParameters", {}),
         image=algorithm.get("TrainingImage") or algorithm.get("AlgorithmName", ""),
         tags={tag["Key"]: tag["Value"] for tag in record["Tags"]} if "Tags" in record else None,
-        # Of several `InstancePreferences`, the one that SageMaker selected is what the job is billed for.
+        # The job is billed for the type that SageMaker selected among the `InstancePreferences`.
         instance_type=resources.get("SelectedInstanceType") or resources.get("InstanceType", ""),
         instance_count=resources.get("SelectedInstanceCount") or resources.get("InstanceCount", 1),
         instance_groups=tuple(
@@ -129,7 +131,7 @@ def parse_job(record: Mapping[str, Any]) -> JobSnapshot:
 def _final_metrics(record: Mapping[str, Any]) -> Iterator[FinalMetric]:
     for metric in record.get("FinalMetricDataList", ()):
         value = float(metric["Value"])
-        if math.isfinite(value):  # CloudWatch has no others, and the store keeps snapshots as JSON
+        if math.isfinite(value):  # CloudWatch has only finite values, and JSON has no others
             yield FinalMetric(metric["MetricName"], value, metric["Timestamp"])
 
 

@@ -1,7 +1,7 @@
-"""Clients for one account and region, and AWS's refusals in Watcher's own errors.
+"""AWS clients for one account and region, and AWS's errors as Watcher's own.
 
-They are botocore's: boto3 would add nothing to them but the time and the memory that its S3 transfers take
-to import.
+The clients are botocore's. boto3 would add nothing but the time and memory that importing its S3 transfers
+takes.
 """
 
 from __future__ import annotations
@@ -57,22 +57,22 @@ ASSUME_ROLE = "sts:AssumeRole"
 
 
 Answered = Callable[[str, str, str], None]
-"""Called after each request, repetitions included, with service, operation and result (`ok`, or the code of
-the error)."""
+"""Called after each request, retries included, with the service, the operation and the result: `ok`, or the
+code of the error."""
 
 
 @dataclass(frozen=True, slots=True)
 class Role:
-    """A role to act as; `external_id` as its trust policy wants it, or empty."""
+    """A role to assume. `external_id` is what its trust policy requires, or empty."""
 
     arn: str
     external_id: str
     source: Aws
-    """With whose credentials it is assumed."""
+    """Its credentials are used to assume the role."""
 
 
 class Aws:
-    """Makes each client once, when it is first used. Safe to use from several threads."""
+    """Creates each client when it is first used. Safe to use from several threads."""
 
     def __init__(self, region: str = "", role: Role | None = None, answered: Answered | None = None) -> None:
         self._region = region
@@ -84,7 +84,7 @@ class Aws:
 
     @property
     def name(self) -> str:
-        """For people: the region, and the role where it is another account's."""
+        """For people: the region, and the role if it is in another account."""
         return f"{self.region} as {self._role.arn}" if self._role else self.region
 
     @property
@@ -119,7 +119,7 @@ class Aws:
         return self.client("sqs", region)  # type: ignore[no-any-return]
 
     def sns(self, region: str) -> SNSClient:
-        """Publishes once: the outbox tries again, and knows when a message may have arrived."""
+        """Does not retry: the outbox does, because it tracks whether a message may have arrived."""
         return self.client("sns", region, PUBLISH_ONCE)  # type: ignore[no-any-return]
 
     def client(self, service: str, region: str = "", config: ClientConfig = CLIENT_CONFIG) -> Any:
@@ -130,8 +130,8 @@ class Aws:
             return self._clients[key]
 
     def renew(self) -> None:
-        """Go through the credential chain again, which botocore does only once for a session: a person
-        may have signed in again. A role is assumed again, with renewed credentials."""
+        """Go through the credential chain again, for example because a person has signed in again: botocore
+        does so only once for a session. A role is assumed again, with the renewed credentials."""
         if self._role:
             self._role.source.renew()
         with self._lock:
@@ -142,10 +142,10 @@ class Aws:
         try:
             with translate(f"{service} client"):
                 return self._botocore().create_client(service, region_name=region, config=config)
-        except ValueError as error:  # botocore's for an address that is none
+        except ValueError as error:  # how botocore reports an invalid address
             endpoint = public_url(os.environ.get("AWS_ENDPOINT_URL", ""))
             raise ConfigError(
-                f"AWS_ENDPOINT_URL={endpoint!r} is no address for {service}: {error}"
+                f"AWS_ENDPOINT_URL={endpoint!r} is not an address for {service}: {error}"
             ) from error
 
     def _botocore(self) -> botocore.session.Session:
@@ -160,7 +160,8 @@ class Aws:
 
 
 def _moment(value: Any) -> datetime:
-    """As botocore's parser, which asks for the machine's time zone at each of a record's dozen times."""
+    """Faster than botocore's parser, which looks up the machine's time zone for each of a record's dozen
+    times."""
     return datetime.fromtimestamp(value, UTC) if isinstance(value, int | float) else parse_timestamp(value)
 
 
@@ -184,7 +185,7 @@ def _acting_as(role: Role) -> botocore.session.Session:
 
 
 class _AssumedRole(CredentialProvider):
-    """Credentials that are asked for when first used, and again before they expire."""
+    """Credentials that are requested when they are first used, and again before they expire."""
 
     METHOD = "assume-role"
 
@@ -245,7 +246,7 @@ _MISSING = {
 
 @contextmanager
 def translate(operation: str) -> Iterator[None]:
-    """Raise botocore's errors as `AwsError`s that name `operation` (`sagemaker:Search`)."""
+    """Turns botocore's errors into `AwsError`s that name `operation`, such as `sagemaker:Search`."""
     try:
         yield
     except ClientError as error:
@@ -262,7 +263,7 @@ def translate(operation: str) -> Iterator[None]:
     except (AwsConnectionError, ConnectionClosedError, HTTPClientError) as error:
         raise Unavailable(f"{operation} could not be reached: {error}", operation=operation) from error
     except (ResponseParserError, KeyError) as error:
-        # What is in every answer of AWS is not in this one: a proxy's page, for instance.
+        # The answer lacks what every answer of AWS has. It may be a proxy's page.
         raise Unavailable(
             f"{operation} was not answered by AWS ({error!r}): is a proxy in between?", operation=operation
         ) from error

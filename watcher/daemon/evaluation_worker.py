@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import structlog
 
 from watcher.aws.accounts import Accounts
+from watcher.aws.metrics import MAX_SERIES_PER_REQUEST
 from watcher.aws.metrics import OPERATION as GET_METRIC_DATA
-from watcher.aws.metrics import SERIES
 from watcher.aws.refused_calls import RefusedCalls
 from watcher.aws.session import Aws
 from watcher.config.settings import Rules
@@ -81,7 +81,9 @@ class EvaluationWorker:
         return any([self._evaluate_metrics(), self._evaluate_tensors()])
 
     def _evaluate_metrics(self) -> bool:
-        claimed = self._store.claim_evaluations(self._clock(), EVALUATION_LEASE_S, SERIES, Reads.METRICS)
+        claimed = self._store.claim_evaluations(
+            self._clock(), EVALUATION_LEASE_S, MAX_SERIES_PER_REQUEST, Reads.METRICS
+        )
         by_place: defaultdict[Aws, list[JobRecord]] = defaultdict(list)
         for arn in claimed:
             if record := self._store.job(arn):

@@ -16,7 +16,7 @@ from datetime import datetime
 
 import structlog
 
-from watcher.aws.queue import BATCH, LONG_POLL, Queue, QueueMessage
+from watcher.aws.queue import LONG_POLL_S, MAX_MESSAGES_PER_REQUEST, Queue, QueueMessage
 from watcher.errors import AwsError
 from watcher.jobs import events
 from watcher.jobs.work import TAKE_TIMEOUT_S, LocalWork, Urgency
@@ -78,7 +78,7 @@ class QueuedWork:
         """Send a message that asks for a look at this job. Any process may receive it."""
         with self._lock:
             self._to_send[events.look_again(arn)] = None
-            full = len(self._to_send) >= BATCH
+            full = len(self._to_send) >= MAX_MESSAGES_PER_REQUEST
         if full:
             self._something_to_settle.set()
 
@@ -96,7 +96,7 @@ class QueuedWork:
     def done(self, arn: str) -> None:
         with self._lock:
             self._to_delete += [held.message.receipt for held in self._handling.pop(arn, [])]
-            full = len(self._to_delete) >= BATCH
+            full = len(self._to_delete) >= MAX_MESSAGES_PER_REQUEST
         self._finished(arn)
         if full:
             self._something_to_settle.set()
@@ -122,7 +122,7 @@ class QueuedWork:
 
     # -- called by threads ------------------------------------------------------------------------
 
-    def receive(self, wait: int = LONG_POLL) -> None:
+    def receive(self, wait: int = LONG_POLL_S) -> None:
         """Receive once, waiting at most `wait` seconds. Receives nothing while `MAX_WAITING_JOBS` wait."""
         if not self._room.wait(1.0) or self._closed.is_set():
             return

@@ -1,7 +1,7 @@
-"""The log of Watcher's own evaluations, in CloudWatch beside those of rules' processing jobs.
+"""Writes the log of Watcher's own evaluations to CloudWatch.
 
-Best effort: a line that cannot be written is lost, and neither delays nor fails an evaluation. The log group
-is not Watcher's to create, since its retention and its encryption are somebody's decision.
+Best effort: a line that cannot be written is lost, and neither delays nor fails an evaluation. Watcher does
+not create the log group, because its retention and encryption are for the owner of the account to decide.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from watcher.model import JobSnapshot
 
 log = structlog.get_logger(__name__)
 
-WAITING = 10_000
-"""Entries that wait to be written, at most: CloudWatch may be out of reach for long."""
-PATIENCE = 30.0
-"""Seconds that it waits for an entry before it turns."""
-LONGEST_LINE = 10_000
-"""In characters; CloudWatch's own limit is far beyond."""
+MAX_WAITING_ENTRIES = 10_000
+"""Further entries are dropped: CloudWatch may be unreachable for long."""
+MAX_IDLE_S = 30.0
+"""How long `run` waits for an entry before it reports that it is alive."""
+MAX_LINE_CHARACTERS = 10_000
+"""Far below CloudWatch's own limit."""
 CONSEQUENCE = "evaluations go on, and their log lines are lost"
 
 
@@ -38,29 +38,29 @@ class _Entry(NamedTuple):
 
 
 class EvaluationLog:
-    """`write` may be called from any thread; one thread is in `run`. `host` stands in each line."""
+    """`write` may be called from any thread; one thread calls `run`. `host` is part of each line."""
 
     def __init__(self, aws: Aws, group: str, host: str, refused: RefusedCalls) -> None:
         self._aws, self._group, self._host, self._refused = aws, group, host, refused
         self._waiting: queue.SimpleQueue[_Entry | None] = queue.SimpleQueue()
 
     def write(self, job: JobSnapshot, rule: str, lines: Sequence[Line], at: datetime) -> None:
-        """Have these lines of one rule's evaluation written; returns at once."""
-        if self.waiting() >= WAITING:
+        """Queue these lines of one rule's evaluation to be written. Returns at once."""
+        if self.waiting() >= MAX_WAITING_ENTRIES:
             log.debug("evaluation_log_dropped", job=job.name, rule=rule)
             return
-        texts = tuple(record(line, at, self._host, rule)[:LONGEST_LINE] for line in lines)
+        texts = tuple(record(line, at, self._host, rule)[:MAX_LINE_CHARACTERS] for line in lines)
         self._waiting.put(_Entry(local_stream(job.arn, rule, job.created_at), at, texts))
 
     def run(self, turned: Callable[[], None]) -> None:
-        """Write what comes, until `close` is called and all that came before it is written.
+        """Write what is queued, until `close` is called and everything before it is written.
 
         `turned` is called after each entry, and at least every half minute.
         """
         while True:
             turned()
             try:
-                entry = self._waiting.get(timeout=PATIENCE)
+                entry = self._waiting.get(timeout=MAX_IDLE_S)
             except queue.Empty:
                 continue
             if entry is None:
@@ -74,7 +74,7 @@ class EvaluationLog:
             self._refused.resolved("logs:PutLogEvents", self._aws)
 
     def waiting(self) -> int:
-        """How many entries wait to be written."""
+        """The number of entries that wait to be written."""
         return self._waiting.qsize()
 
     def close(self) -> None:
@@ -83,7 +83,7 @@ class EvaluationLog:
     def _put(self, entry: _Entry) -> None:
         try:
             self._put_events(entry)
-        except NotFound:  # the stream, or the group: creating the stream tells
+        except NotFound:  # the stream or the group is missing: creating the stream shows which
             self._create_stream(entry.stream)
             self._put_events(entry)
 
@@ -99,37 +99,37 @@ class EvaluationLog:
     def _create_stream(self, stream: str) -> None:
         logs = self._aws.logs
         try:
-            # Another process may evaluate another rule of the job, and write its first line right now.
+            # Another thread or process may create it at the same time.
             with (
                 translate("logs:CreateLogStream"),
                 suppress(logs.exceptions.ResourceAlreadyExistsException),
             ):
                 logs.create_log_stream(logGroupName=self._group, logStreamName=stream)
         except NotFound as error:
-            problem, mend = missing_group(self._group, self._aws.region)
-            raise NotFound(f"{problem}: {mend}", operation=error.operation) from error
+            problem, fix = missing_group(self._group, self._aws.region)
+            raise NotFound(f"{problem}: {fix}", operation=error.operation) from error
 
 
 def missing_group(group: str, region: str) -> tuple[str, str]:
-    """What is wrong, and the mend."""
+    """What is wrong, and how to fix it."""
     create = f"aws logs create-log-group --region {region} --log-group-name {group}"
     return (
-        f"rules.log_group: there is no log group {group} in {region}",
+        f"rules.log_group: log group {group} does not exist in {region}",
         f"create it ({create}), or leave rules.log_group empty",
     )
 
 
 def local_streams(aws: Aws, group: str, job: JobSnapshot, rules: Iterable[str]) -> dict[str, str]:
-    """The log streams of Watcher's own evaluations of these rules of a job, by the rule's name; of those
-    that are there. Raises `AwsError`."""
+    """The existing log streams of Watcher's own evaluations of a job, by the name of the rule. Raises
+    `AwsError`."""
     return {
         rule: stream
         for rule in rules
-        if _is_there(aws, group, stream := local_stream(job.arn, rule, job.created_at))
+        if _exists(aws, group, stream := local_stream(job.arn, rule, job.created_at))
     }
 
 
-def _is_there(aws: Aws, group: str, stream: str) -> bool:
+def _exists(aws: Aws, group: str, stream: str) -> bool:
     with suppress(NotFound), translate("logs:DescribeLogStreams"):
         answer = aws.logs.describe_log_streams(logGroupName=group, logStreamNamePrefix=stream, limit=1)
         return bool(answer["logStreams"])

@@ -1,5 +1,5 @@
-"""The logs of one job's rules, or of its training, as they are written: all streams together, in the order
-of time, until the job is over and its last line is in.
+"""Follows the logs of one job's rules, or of its training: all streams together, in the order of time, until
+the job has ended and its last line has come.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from watcher.config.settings import Rules
 from watcher.errors import AwsError, NotFound, Unavailable, UsageError
 from watcher.jobs.find import find_job
 from watcher.logs.evaluation_log import local_streams
-from watcher.logs.streams import STREAMS, JobLogs, Tail
+from watcher.logs.streams import MAX_STREAMS_PER_REQUEST, JobLogs, Tail
 from watcher.model import JobSnapshot, Outcome, RuleSource
 from watcher.policy import evaluated_rules
 
-EVERY = 2.0
-"""Seconds between two looks at the logs."""
-LOOK_AGAIN = 10.0
-"""Seconds between two looks at the job, and for streams that are not there yet."""
-LAST_LINES = 10.0
-"""Seconds without a line, after the end, in which one may still come in."""
+READ_INTERVAL_S = 2.0
+"""Between two reads of the logs."""
+LOOK_INTERVAL_S = 10.0
+"""Between two looks at the job, and two searches for new streams."""
+LAST_LINES_TIMEOUT_S = 10.0
+"""How long to wait for late lines after the end."""
 
 TRAINING = "training"
 
@@ -38,14 +38,14 @@ class Line(NamedTuple):
     timestamp: int
     """Milliseconds since 1970."""
     label: str
-    """Whose line it is: `RULE`, `RULE (Watcher)` for Watcher's own evaluation of it, or `training`."""
+    """Where the line comes from: `RULE`, `RULE (Watcher)` for Watcher's own evaluation, or `training`."""
     rule: str | None
     stream: str
     text: str
 
 
 class JobLog(ABC):
-    """Log streams of one job, read together. Each method raises `AwsError` from what it asks."""
+    """Log streams of one job, read together. Every method raises `AwsError`."""
 
     def __init__(self, since: datetime | None) -> None:
         self._since = since
@@ -56,26 +56,27 @@ class JobLog(ABC):
     @property
     @abstractmethod
     def labels(self) -> Sequence[str]:
-        """All that lines may bear, so that they can be aligned."""
+        """All labels that lines may have, so that they can be aligned."""
 
     @abstractmethod
     def look(self) -> None:
-        """Find the streams that are not known yet."""
+        """Search for new streams."""
 
     @abstractmethod
     def look_again(self) -> None:
-        """Read the job anew, too. One that has been deleted is as it was."""
+        """Describe the job again, too. If it was deleted, it stays as it was."""
 
     @property
     @abstractmethod
     def ended_at(self) -> datetime | None:
-        """Since when no more lines are written; some may still be under way. None: not yet."""
+        """Since when no more lines are written, although some may still arrive; None while lines are
+        written."""
 
     @abstractmethod
     def _why_no_stream(self) -> str: ...
 
     def read(self) -> Iterator[Line]:
-        """What is new, in the order of time; what AWS refuses is raised behind all that it gave."""
+        """What is new, in the order of time. An `AwsError` is raised after all lines that could be read."""
         refusals: list[AwsError] = []
         tails = (tail for tails in self._tails.values() for tail in tails)
         yield from heapq.merge(*(self._lines(tail, refusals) for tail in tails))
@@ -83,7 +84,7 @@ class JobLog(ABC):
             raise refusals[0]
 
     def why_empty(self) -> str:
-        """In a sentence."""
+        """Why there are no lines, in a sentence."""
         if not self._whose:
             return self._why_no_stream()
         since = self._since
@@ -93,13 +94,15 @@ class JobLog(ABC):
         if stream not in self._whose:
             self._whose[stream] = (label, rule)
             tails = self._tails.setdefault((aws, group), [])
-            # What one request takes comes in the order of time: more streams are tails to be merged.
-            if not tails or len(tails[-1].streams) >= STREAMS:
+            # One request returns events in the order of time. More streams need several tails, which are
+            # merged.
+            if not tails or len(tails[-1].streams) >= MAX_STREAMS_PER_REQUEST:
                 tails.append(Tail(aws, group))
             tails[-1].follow(stream, self._since)
 
     def _lines(self, tail: Tail, refusals: list[AwsError]) -> Iterator[Line]:
-        # A tail gives each line once. An error that came through the merge would lose those of the others.
+        # An error that passed through the merge would lose lines of the other tails, which return each line
+        # once.
         try:
             for page in tail.read():
                 for event in page:
@@ -110,19 +113,19 @@ class JobLog(ABC):
 
 
 class TrainingLog(JobLog):
-    """What a training job itself writes, one stream for each instance."""
+    """The training job's own log, one stream for each instance."""
 
     labels = (TRAINING,)
 
     def __init__(self, accounts: Accounts, name: str, since: datetime | None) -> None:
-        """`name`: the job's, or its ARN."""
+        """`name` is the job's name or its ARN."""
         super().__init__(since)
         self._accounts, self._name = accounts, name
         self._job: JobSnapshot | None = None
 
     def look(self) -> None:
-        """The job itself is asked for only where it has no stream: a stream bears the job's name. Raises
-        `UsageError` where there is no such job."""
+        """Describes the job only if it has no stream, because streams are found by the job's name. Raises
+        `UsageError` if there is no such job."""
         arn = self._name if is_arn(self._name) else ""
         for place in [self._accounts.of(arn)] if arn else self._accounts.places:
             for stream in JobLogs(place).training_streams(job_name(self._name)):
@@ -131,7 +134,7 @@ class TrainingLog(JobLog):
             self._job = find_job(self._accounts, self._name)
 
     def look_again(self) -> None:
-        self._job = _read_anew(self._accounts, self._job or find_job(self._accounts, self._name))
+        self._job = _described_again(self._accounts, self._job or find_job(self._accounts, self._name))
         self.look()
 
     @property
@@ -144,8 +147,8 @@ class TrainingLog(JobLog):
 
 
 class RulesLog(JobLog):
-    """What the processing jobs of a job's rules write, and Watcher's own evaluations where
-    `rules.log_group` has them written."""
+    """The logs of the processing jobs of a job's rules, and of Watcher's own evaluations if `rules.log_group`
+    is set."""
 
     def __init__(
         self,
@@ -155,7 +158,7 @@ class RulesLog(JobLog):
         rule: str | None,
         since: datetime | None,
     ) -> None:
-        """`rule` None: all. Raises `UsageError` where the job has no such rule."""
+        """`rule` None: all. Raises `UsageError` if the job has no such rule."""
         super().__init__(since)
         self._accounts, self._job, self._settings, self._rule = accounts, job, settings, rule
         self._aws = accounts.of(job.arn)
@@ -179,13 +182,13 @@ class RulesLog(JobLog):
                 self._follow(home, group, stream, _local_label(name), name)
 
     def look_again(self) -> None:
-        self._job = _read_anew(self._accounts, self._job)
+        self._job = _described_again(self._accounts, self._job)
         self.look()
 
     @property
     def ended_at(self) -> datetime | None:
-        """Of the job and its rules at SageMaker. Watcher's own evaluation is not waited for: it may look at
-        a job two minutes after its end."""
+        """When the job and its rules at SageMaker ended. Does not wait for Watcher's own evaluation, which
+        may look at the job two minutes after its end."""
         job, rules = self._job, self._outcomes()
         if not (job.ended and all(rule.final for rule in rules)):
             return None
@@ -214,7 +217,7 @@ def follow(
     clock: Callable[[], float],
     wait: Callable[[float], object],
 ) -> None:
-    """Hand on what is written until the log is over, and nothing has come for `LAST_LINES`.
+    """Hand on what is written until the log is over, and nothing has come for `LAST_LINES_TIMEOUT_S`.
 
     `tell` answers how many lines it was given. What AWS does not answer is said once, by `complain`, and
     asked again. `clock` is in seconds.
@@ -223,7 +226,7 @@ def follow(
     followed = False
     unanswered: set[str] = set()
     while True:
-        looks = clock() - looked_at >= LOOK_AGAIN
+        looks = clock() - looked_at >= LOOK_INTERVAL_S
         try:
             if looks:
                 looked_at = clock()
@@ -243,12 +246,12 @@ def follow(
             elif heard or not ended_at:
                 quiet_since = clock()
             followed = True
-            if clock() - quiet_since >= LAST_LINES:
+            if clock() - quiet_since >= LAST_LINES_TIMEOUT_S:
                 return
-        wait(EVERY)
+        wait(READ_INTERVAL_S)
 
 
-def _read_anew(accounts: Accounts, job: JobSnapshot) -> JobSnapshot:
+def _described_again(accounts: Accounts, job: JobSnapshot) -> JobSnapshot:
     try:
         return TrainingJobs(accounts.of(job.arn)).describe(job.name)
     except NotFound:

@@ -1,10 +1,10 @@
-"""The log of a rule's evaluation, in Debugger's own form: read line by line, and written. Pure.
+"""Reads and writes the log of a rule's evaluation, in Debugger's own format. Pure.
 
     [2026-11-20 09:59:59.345 ip-10-0-1-7:1 INFO loss_decrease.py:305] Loss is not decreasing over the last
     10 steps at step 140
 
-is one line as smdebug's logger writes it (`smdebug/core/logger.py`). Between such records stands what goes
-past the logger: tracebacks, and whatever a container prints while it boots.
+is one line as smdebug's logger writes it (`smdebug/core/logger.py`). Between such records is what does not go
+through the logger: tracebacks, and what a container prints while it starts.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from watcher.arn import job_name
 if TYPE_CHECKING:
     from rules import Rule, Verdict
 
-LONGEST = 300
-"""Characters of a line that are kept; a custom rule may print a tensor."""
+MAX_LINE_CHARACTERS = 300
+"""Longer lines are cut: a custom rule may print a tensor."""
 
 _TRACEBACK = "Traceback (most recent call last)"
 _RECORD = re.compile(
@@ -31,7 +31,7 @@ _RECORD = re.compile(
 )
 _ERRORS = ("ERROR", "CRITICAL")
 FAILED = "Exception during rule evaluation: "
-"""Debugger's last words on a rule that fired as well as on one that could not run."""
+"""The last line of Debugger's log, both when a rule fired and when it could not run."""
 _FIRED = re.compile(
     r"RuleEvaluationConditionMet\b|resulted in the condition being met|over the last \d+ steps at step \d"
 )
@@ -43,27 +43,27 @@ _STEP = re.compile(r"\bstep[ :=]+(\d{1,18})", re.IGNORECASE)
 
 @dataclass(frozen=True, slots=True)
 class RuleLog:
-    """What a rule's log has said so far. Small, however long the log is."""
+    """What a rule's log says so far. Small, however long the log is."""
 
     last_at: datetime | None = None
     """The time of the newest line that is not blank; None before the first."""
     last_line: str = ""
-    """What it says, without the time and place of a record."""
+    """Its text, without the time and place of a record."""
     step: int | None = None
-    """The newest step that it has named."""
+    """The highest step that the log mentions."""
     fired: bool = False
-    """It has said that the rule's condition is met."""
+    """The log says that the rule's condition is met."""
     error: str = ""
-    """The error that nothing has followed: its record, or the exception at a traceback's end."""
+    """The last error, unless the rule went on after it: its record, or the exception at a traceback's end."""
     error_at: datetime | None = None
     in_traceback: bool = False
 
     def after(self, at: datetime, message: str) -> RuleLog:
-        """The log with one more event, which CloudWatch may deliver late: then it is older than the last.
+        """The log with one more event. CloudWatch may deliver an event late: then it is older than the last.
 
-        An error is forgotten when the rule goes on: with the next record that is none, or with a line
-        that names a newer step. What else is printed (the rest of a long message, a container's farewell)
-        does not show that.
+        An error is cleared when the rule goes on: with the next record that is not an error, or with a line
+        that mentions a higher step. Other lines (the rest of a long message, a container's last line) do not
+        show that the rule goes on.
         """
         log = self
         for line in message.splitlines():
@@ -72,23 +72,27 @@ class RuleLog:
         return log
 
     def _late(self, line: str) -> RuleLog:
-        """A late line can still tell of a step and of the firing; what came after it is known already."""
+        """A late line can still mention a step, or say that the rule fired; the rest is known from later
+        lines."""
         return replace(self, step=self._newest(line), fired=self.fired or bool(_FIRED.search(line)))
 
     def _next(self, at: datetime, line: str) -> RuleLog:
         record = _RECORD.match(line)
         said = line[record.end() :] if record else line
-        # One new value a line: a process that begins reads every log from its start.
+        # A single new value for each line: a new process reads every log from its start.
         return replace(
-            self, last_at=at, last_line=said.strip()[:LONGEST], **self._changes(at, line, said, record)
+            self,
+            last_at=at,
+            last_line=said.strip()[:MAX_LINE_CHARACTERS],
+            **self._changes(at, line, said, record),
         )
 
     def _changes(self, at: datetime, line: str, said: str, record: re.Match[str] | None) -> dict[str, Any]:
-        """What a line tells, beside that there was one."""
+        """The fields that change with the content of a line."""
         if record is None and self.in_traceback:
             return {} if line[0].isspace() else self._failed(at, line)
         if _TRACEBACK in line:
-            return {"in_traceback": True, "error": line.strip()[:LONGEST], "error_at": at}
+            return {"in_traceback": True, "error": line.strip()[:MAX_LINE_CHARACTERS], "error_at": at}
         if record is None:
             return self._failed(at, line) if line.startswith(FAILED) else self._said(line, goes_on=False)
         if (record["smdebug"] or record["logging"]) in _ERRORS:
@@ -96,10 +100,10 @@ class RuleLog:
         return self._said(said, goes_on=True)
 
     def _failed(self, at: datetime, said: str) -> dict[str, Any]:
-        """A rule that fires ends with an exception, too, which is none of its errors."""
+        """A rule that fires ends with an exception, too, but that is not an error."""
         if _FIRED.search(said):
             return self._said(said, goes_on=True)
-        return {"in_traceback": False, "error": said.strip()[:LONGEST], "error_at": at}
+        return {"in_traceback": False, "error": said.strip()[:MAX_LINE_CHARACTERS], "error_at": at}
 
     def _said(self, said: str, *, goes_on: bool) -> dict[str, Any]:
         step = self._newest(said)
@@ -133,9 +137,9 @@ _NOISE = re.compile(
 
 
 def excerpt(lines: Sequence[str]) -> tuple[str, ...]:
-    """The lines that matter, without boot noise and at most `LINES_SHOWN`: the last firing or error, what
-    led to it, and a little after it; of a long traceback the first line and the last ones. Where the log
-    says nothing of the kind, its end."""
+    """The lines that matter, without start-up noise and at most `LINES_SHOWN`: the last firing or error, the
+    lines before it, and a few after it. Of a long traceback, the first line and the last ones. If the log has
+    no firing and no error: its end."""
     lines = [line for line in lines if not _NOISE.match(line)] or lines
     if not lines:
         return ()
@@ -149,7 +153,8 @@ def excerpt(lines: Sequence[str]) -> tuple[str, ...]:
 
 
 def _traceback_around(lines: Sequence[str], index: int) -> tuple[int, int]:
-    """The first and the last line of the traceback to which a line belongs; else the line itself."""
+    """The first and last line of the traceback that a line belongs to; or the line itself, if there is
+    none."""
     first = last = index
     if _TRACEBACK not in lines[index]:  # an exception at its end
         first = next((at for at in range(index - 1, -1, -1) if not lines[at][:1].isspace()), index)
@@ -171,7 +176,7 @@ class Line(NamedTuple):
 
 
 def loading(place: str) -> Line:
-    """`place`: where the rule's input lies, such as `s3://bucket/JOB/debug-output`."""
+    """`place` is where the rule's input is, such as `s3://bucket/JOB/debug-output`."""
     return Line("INFO", f"Loading trial base_trial at path {place}")
 
 
@@ -196,7 +201,7 @@ def condition_met(rule: str, step: int | None) -> str:
 
 
 def concluded(rule: Rule, configuration: str, verdict: Verdict) -> tuple[Line, ...]:
-    """How an evaluation ended; nothing while it goes on."""
+    """How an evaluation ended; empty while it goes on."""
     match verdict.status:
         case "issues_found":
             complaint = f"{rule.complaint}{_span(verdict)} at step {verdict.step}. {verdict.explanation}"
@@ -208,13 +213,13 @@ def concluded(rule: Rule, configuration: str, verdict: Verdict) -> tuple[Line, .
     checked = f"Training job has ended. The rule {rule.name} has checked {verdict.steps_checked} steps"
     if verdict.status == "no_issues_found":
         return (Line("INFO", checked),)
-    # Debugger has no such status, and says NoIssuesFound
+    # Debugger has no such status, and reports NoIssuesFound
     nothing = f"The rule {rule.name} has evaluated nothing: {verdict.explanation}"
     return Line("INFO", checked), Line("WARNING", nothing)
 
 
 def _span(verdict: Verdict) -> str:
-    """Over how many steps the deciding comparison went, where it was one between two steps."""
+    """The number of steps between the two that were compared, if the verdict comes from such a comparison."""
     decided = verdict.evidence[0] if verdict.evidence else None
     if decided is None or decided.previous_step is None:
         return ""
@@ -222,8 +227,8 @@ def _span(verdict: Verdict) -> str:
 
 
 def record(line: Line, at: datetime, host: str, rule: str) -> str:
-    """The line as it stands in the log. `host` is its name and the process id (`ip-10-0-1-7:1`); where
-    smdebug has the place in its code, the rule stands."""
+    """The line as it is in the log. `host` is the host's name and the process id (`ip-10-0-1-7:1`). The rule
+    takes the place of smdebug's file and line."""
     return f"[{at:%Y-%m-%d %H:%M:%S}.{at.microsecond // 1000:03d} {host} {line.level} {rule}] {line.said}"
 
 
@@ -231,8 +236,8 @@ def record(line: Line, at: datetime, host: str, rule: str) -> str:
 
 
 def local_stream(job_arn: str, rule: str, created_at: datetime) -> str:
-    """The log stream of Watcher's own evaluation, named as SageMaker names that of a rule's processing
-    job: `<job[:26]>-<rule[:26]>-<8 hex>/local-<ms>`. Every process gives it the same name."""
+    """The log stream of Watcher's own evaluation, named like that of a rule's processing job:
+    `<job[:26]>-<rule[:26]>-<8 hex>/local-<ms>`. Every process computes the same name."""
     job = job_name(job_arn)
     suffix = hashlib.sha256(f"{job_arn}\n{rule}".encode()).hexdigest()[:8]
     name = f"{job[:26]}-{rule[:26]}-{suffix}/local-{int(created_at.timestamp() * 1000)}"
@@ -240,4 +245,4 @@ def local_stream(job_arn: str, rule: str, created_at: datetime) -> str:
 
 
 _NOT_IN_A_STREAM = str.maketrans(":*", "--")
-"""CloudWatch's pattern for a stream's name is `[^:*]*`; a rule may be called anything."""
+"""CloudWatch's pattern for a stream's name is `[^:*]*`, but a rule may have any name."""

@@ -1,4 +1,4 @@
-"""What the logs of rules' processing jobs say, of one account and region, read together."""
+"""The logs of rules' processing jobs in one account and region, read together."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from watcher.jobs.work import Pace
 from watcher.logs.streams import JobLogs, LogEvent, Tail
 from watcher.logs.stuck_rules import RuleActivity
 
-LOOKED_FOR = 200
-"""Rules whose streams one update looks for, at most: the logs that are there wait for it."""
+MAX_RULES_LOOKED_FOR = 200
+"""Per update: reading the logs that exist has to wait for it."""
 FIRST_PAUSE, LONGEST_PAUSE = timedelta(seconds=30), timedelta(minutes=10)
-"""Between two looks for a stream that is not there yet: a rule's container takes minutes to start."""
+"""Between two searches for a stream that does not exist yet: a rule's container takes minutes to start."""
 
 
 @dataclass(slots=True, eq=False)
@@ -24,15 +24,15 @@ class _Followed:
     rule: str
     evaluation_job_arn: str
     look_at: datetime
-    """When its streams are to be looked for, while it has none."""
+    """When to search for its streams next, while it has none."""
     pause: timedelta = FIRST_PAUSE
     streams: Sequence[str] = ()
     activity: RuleActivity = field(default_factory=RuleActivity)
 
 
 class RuleLogs:
-    """Remembers a few hundred bytes of each rule that it follows, however long the logs are. Not for
-    several threads."""
+    """Keeps a few hundred bytes for each rule that it follows, however long the logs are. Not safe to use
+    from several threads."""
 
     def __init__(
         self,
@@ -51,7 +51,7 @@ class RuleLogs:
         self._by_stream: dict[str, _Followed] = {}
 
     def follow(self, job: str, rule: str, evaluation_job_arn: str) -> None:
-        """Read this log from its beginning on; following it again changes nothing."""
+        """Read this log from its beginning. Does nothing if it is followed already."""
         if evaluation_job_arn not in self._followed:
             followed = _Followed(job, rule, evaluation_job_arn, look_at=self._clock())
             self._followed[evaluation_job_arn] = followed
@@ -67,15 +67,15 @@ class RuleLogs:
         return followed.activity if followed else RuleActivity()
 
     def update(self) -> None:
-        """Read what is new. Raises `AwsError`; what was read until then is known."""
+        """Read what is new. Raises `AwsError`, and keeps what was read until then."""
         self._look_for_streams()
         self._read()
 
     def _look_for_streams(self) -> None:
-        """Whoever waits longest comes first; what is not there is looked for more and more seldom."""
+        """Longest waiting first. The pause between two searches for the same streams doubles each time."""
         now = self._clock()
         due = [one for one in self._followed.values() if not one.streams and one.look_at <= now]
-        for one in sorted(due, key=lambda one: one.look_at)[:LOOKED_FOR]:
+        for one in sorted(due, key=lambda one: one.look_at)[:MAX_RULES_LOOKED_FOR]:
             self._looks.keep()
             if self._stopping():
                 return
@@ -103,7 +103,7 @@ class RuleLogs:
         for stream, one in list(self._by_stream.items()):
             if stream in there:
                 one.activity = replace(one.activity, read_until=began)
-            else:  # somebody deleted it
+            else:  # it was deleted
                 del self._by_stream[stream]
                 one.streams, one.look_at = (), began + LONGEST_PAUSE
 

@@ -1,4 +1,4 @@
-"""Jobs' logs in CloudWatch: which streams are a job's, the end of one, and many followed together."""
+"""Logs in CloudWatch: find the streams of a job, read the end of one, and follow many together."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-STREAMS = 100
-"""The most that one `FilterLogEvents` takes."""
-OVERLAP = 30.0
-"""Seconds that each cycle reads again: CloudWatch shows events late, and not in the order of their times.
-What collects lines holds them back for some seconds, too: CloudWatch's own agent for 5, if not told else."""
-PAGES_LOOKED_THROUGH = 10
-"""Of 50 streams each, where a rule's stream does not have the name that it should have."""
+MAX_STREAMS_PER_REQUEST = 100
+"""The limit of `FilterLogEvents`."""
+OVERLAP_S = 30.0
+"""Each cycle reads this much again, because CloudWatch shows events late and not in the order of their times.
+Agents that collect lines delay them as well: CloudWatch's own by 5 seconds, by default."""
+MAX_PAGES_SEARCHED = 10
+"""Pages of 50 streams that are searched if a rule's stream does not have the expected name."""
 
-_PREFIX = 26
-"""So many characters of the training job's and of the rule's name stand in a rule job's stream."""
+_NAME_PREFIX_LENGTH = 26
+"""A rule's log stream has this many characters of the training job's name, and of the rule's."""
 LOG_STREAM_CACHE_SIZE = 10_000
 """Rules whose log streams are remembered."""
 
@@ -37,44 +37,45 @@ LOG_STREAM_CACHE_SIZE = 10_000
 class LogEvent(NamedTuple):
     stream: str
     timestamp: int
-    """Milliseconds since 1970, as its writer has it."""
+    """Milliseconds since 1970, by the clock of its writer."""
     message: str
-    """Without its line end."""
+    """Without the line end."""
 
 
 class JobLogs:
-    """Every method raises an `AwsError` that names the API. A rule's stream that was found is remembered: its
-    processing job has one instance, and so one stream. Safe to use from several threads."""
+    """Every method raises an `AwsError` that names the API. A rule's streams are cached once they are found:
+    its processing job has one instance, so no other stream follows. Safe to use from several threads."""
 
     def __init__(self, aws: Aws) -> None:
         self._aws = aws
         self._found = LruCache[list[str]](LOG_STREAM_CACHE_SIZE)
-        """By the rule's processing job."""
+        """By the ARN of the rule's processing job."""
 
     def training_stream(self, job: str) -> str:
-        """The first stream of a training job; empty where it has none yet."""
+        """The first stream of a training job; empty if it has none yet."""
         return next(iter(self.training_streams(job)), "")
 
     def training_streams(self, job: str) -> list[str]:
-        """One for each instance (`JOB/algo-1-<ms>`, `JOB/algo-2-<ms>`), by name; none before it logs."""
+        """One for each instance (`JOB/algo-1-<ms>`, `JOB/algo-2-<ms>`), sorted; none before the job logs."""
         return self._streams(TRAINING_LOGS, f"{job}/")
 
     def rule_stream(self, job: str, rule: str, evaluation_job_arn: str) -> str:
-        """The first stream of a rule's processing job; empty where it has none yet."""
+        """The first stream of a rule's processing job; empty if it has none yet."""
         return next(iter(self.rule_streams(job, rule, evaluation_job_arn)), "")
 
     def rule_streams(self, job: str, rule: str, evaluation_job_arn: str) -> list[str]:
-        """Those of a rule's processing job, sorted; none where there are none yet.
+        """The streams of a rule's processing job, sorted; none if there are none yet.
 
-        A name is `<job[:26]>-<rule[:26]>-<8 hex>/algo-1-<ms>` in the case in which people wrote it, while
-        the ARN is lower case: only the 8 hex digits at its end are common to both. They decide, wherever
-        the pattern does not hold, among the first streams that begin like the job: thousands of runs may.
+        A stream is named `<job[:26]>-<rule[:26]>-<8 hex>/algo-1-<ms>`. It keeps upper and lower case, but the
+        ARN is lower case, so only the 8 hex digits identify the job. If no stream has the expected name,
+        those that begin with the job's name are searched for the digits; not all, because thousands of runs
+        may share that beginning.
         """
         suffix = evaluation_job_arn.rpartition("-")[2].lower()
         if found := self._found.get(evaluation_job_arn):
             return found
-        expected = f"{job[:_PREFIX]}-{rule[:_PREFIX]}-{suffix}/"
-        for prefix, pages in ((expected, None), (f"{job[:_PREFIX]}-", PAGES_LOOKED_THROUGH)):
+        expected = f"{job[:_NAME_PREFIX_LENGTH]}-{rule[:_NAME_PREFIX_LENGTH]}-{suffix}/"
+        for prefix, pages in ((expected, None), (f"{job[:_NAME_PREFIX_LENGTH]}-", MAX_PAGES_SEARCHED)):
             streams = [
                 stream
                 for stream in self._streams(PROCESSING_LOGS, prefix, pages)
@@ -94,7 +95,7 @@ class JobLogs:
         return tuple(event["message"].rstrip() for event in answer["events"])
 
     def _streams(self, group: str, prefix: str, pages: int | None = None) -> list[str]:
-        """`pages`: how many are read at most."""
+        """Reads at most `pages` pages."""
         try:
             with translate("logs:DescribeLogStreams"):
                 answers = self._aws.logs.get_paginator("describe_log_streams").paginate(
@@ -113,13 +114,13 @@ class _Position:
 
     def __init__(self, since: int) -> None:
         self.since = since
-        """What is older is told, or was not asked for. In milliseconds."""
+        """Older events were returned, or were not asked for. In milliseconds."""
         self.told: dict[int, set[int]] = {}
-        """The events since then that were told: hashes of their ids (AWS's have 56 digits), by the second."""
+        """The later events that were returned: hashes of their ids (which have 56 digits), by the second."""
         self.caught_up = False
 
     def is_new(self, event_id: str, timestamp: int) -> bool:
-        """Whether this event is to be told; remembers that it was."""
+        """Whether this event is to be returned. Remembers it."""
         if timestamp < self.since:
             return False
         told = self.told.setdefault(timestamp // 1000, set())
@@ -135,15 +136,15 @@ class _Position:
 
 
 class Tail:
-    """Follows any number of streams of one log group together. Not for several threads.
+    """Follows any number of streams of one log group. Not safe to use from several threads.
 
-    A cycle costs one `FilterLogEvents` for each 100 streams, however long the logs are: it goes on where
-    the last one ended, less `overlap` seconds, and what was told of these is remembered. An event is told
-    once. One is missed where CloudWatch shows it later than `overlap` seconds after its own timestamp, in a
-    stream that has been read up to then.
+    A cycle takes one `FilterLogEvents` for each 100 streams, however long the logs are. It starts `overlap`
+    seconds before the end of the last cycle, and skips the events of that time that were returned already, so
+    each event is returned once. An event is missed if CloudWatch shows it more than `overlap` seconds after
+    its own timestamp, in a stream that has been read further.
     """
 
-    def __init__(self, aws: Aws, group: str, overlap: float = OVERLAP) -> None:
+    def __init__(self, aws: Aws, group: str, overlap: float = OVERLAP_S) -> None:
         self._aws, self._group = aws, group
         self._overlap = int(overlap * 1000)
         self._positions: dict[str, _Position] = {}
@@ -153,7 +154,7 @@ class Tail:
         return self._positions.keys()
 
     def follow(self, stream: str, since: datetime | None = None) -> None:
-        """From `since` on, or from its beginning. Following it again changes nothing."""
+        """Follow a stream from `since`, or from its beginning. Does nothing if it is followed already."""
         if stream not in self._positions:
             self._positions[stream] = _Position(int(since.timestamp() * 1000) if since else 0)
 
@@ -161,19 +162,19 @@ class Tail:
         self._positions.pop(stream, None)
 
     def read(self) -> Iterator[list[LogEvent]]:
-        """One cycle: what is new in each answer of CloudWatch, in the order of time. Often that is nothing;
-        it is given out all the same, so that who reads can keep a pace, or stop, between two requests.
+        """One cycle: the new events of each answer of CloudWatch, in the order of time. A list may be empty.
+        It is returned nevertheless, so that the caller can pause or stop between two requests.
 
-        Raises `AwsError`; the next cycle goes on behind what was given out. A stream that has vanished is
+        Raises `AwsError`; the next cycle continues after what was returned. A stream that no longer exists is
         no longer followed.
         """
-        # One call looks at all of its streams from the same time on: a stream that still reads its past
-        # would make those that are up to date read theirs again, and keep them waiting.
+        # A request reads all of its streams from the same time on. So streams that still read their past are
+        # separate: otherwise those that are up to date would read theirs again, and have to wait.
         for caught_up in (True, False):
             streams = [name for name, position in self._positions.items() if position.caught_up is caught_up]
             streams.sort(key=lambda name: self._positions[name].since)
-            for start in range(0, len(streams), STREAMS):
-                yield from self._read(streams[start : start + STREAMS])
+            for start in range(0, len(streams), MAX_STREAMS_PER_REQUEST):
+                yield from self._read(streams[start : start + MAX_STREAMS_PER_REQUEST])
 
     def _read(self, streams: Sequence[str]) -> Iterator[list[LogEvent]]:
         followed = {stream: self._positions[stream] for stream in streams if stream in self._positions}
@@ -198,9 +199,10 @@ class Tail:
             token = answer.get("nextToken", "")
             if not token:
                 break
-            if events:  # There may be more behind a page without any.
-                # Pages come in the order of time: less has to be remembered, and where a cycle breaks off
-                # here, the next one goes on here. A writer's clock may be ahead: that moves nobody else.
+            if events:  # a page may be empty although more follow
+                # Pages come in the order of time. Advancing with each page saves memory, and if the cycle
+                # fails here, the next one continues here. `asked_at` is the limit because a writer's clock
+                # may be ahead: that must not move other streams.
                 for position in followed.values():
                     position.advance(min(events[-1]["timestamp"], asked_at) - self._overlap)
         for position in followed.values():
@@ -210,7 +212,7 @@ class Tail:
     def _filter(
         self, streams: list[str], since: int, token: str
     ) -> tuple[FilterLogEventsResponseTypeDef, int]:
-        """The answer, and its time by AWS's clock: a workstation's may be minutes off."""
+        """The answer, and its time by AWS's clock, because a workstation's may be wrong by minutes."""
         further = {"nextToken": token} if token else {}
         with translate("logs:FilterLogEvents"):
             answer = self._aws.logs.filter_log_events(
@@ -223,9 +225,10 @@ class Tail:
         return answer, int(date.timestamp() * 1000)
 
     def _without_the_vanished(self, streams: list[str], error: NotFound) -> Iterator[list[LogEvent]]:
-        """One stream that is not there makes CloudWatch refuse the whole call: halve until it is found."""
+        """CloudWatch refuses the whole request if one stream does not exist: halve it until that one is
+        found."""
         if "log stream" not in str(error):
-            return  # the group is not there: nothing has been logged yet
+            return  # the group does not exist: nothing has been logged yet
         if len(streams) == 1:
             log.warning("log_stream_vanished", group=self._group, stream=streams[0])
             self.forget(streams[0])
