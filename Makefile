@@ -1,10 +1,14 @@
 # Every target sets up what it needs; the second time that is quick.
 .DEFAULT_GOAL := help
-PYTHON ?= python3.11
+# The newest Python on which smdebug runs, which the sandbox and so the tests need. A pyenv shim may be on the
+# PATH and not run. The daemon and the commands also run on Python 3.13: see `make pythons`.
+PYTHON ?= $(shell for python in python3.12 python3.11 python3 python; do \
+    $$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' 2>/dev/null \
+    && echo $$python && break; done)
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help setup demo test test-fast lint kills replicas bench bench-memory parity-torch image image-check lock clean
+.PHONY: help setup demo test test-fast lint kills replicas pythons bench bench-memory parity-torch image image-check lock clean
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -12,6 +16,8 @@ help: ## what can be made
 setup: $(READY) ## a virtual environment in .venv with the locked dependencies
 
 $(READY): requirements.lock pyproject.toml
+	@test -n "$(PYTHON)" || { echo "no Python 3.12 or 3.11 on the PATH: install one, or name it with" \
+	    "make PYTHON=/path/to/python" >&2; exit 1; }
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements.lock
 	$(BIN)/pip install --quiet --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
@@ -68,6 +74,9 @@ image: ## the container image; TAG=, PLATFORM=, ENGINE=, IMAGE_FLAGS=
 	BUILDAH_FORMAT=docker $(ENGINE) build --tag $(TAG) $(if $(PLATFORM),--platform $(PLATFORM)) \
 	    --build-arg VERSION=$(VERSION) --build-arg REVISION=`git rev-parse HEAD 2>/dev/null || echo unknown` \
 	    $(IMAGE_FLAGS) .
+
+pythons: $(READY) ## install the wheel on each Python of this machine, from 3.11 to 3.13, and try it
+	$(BIN)/pytest tests/pythons/check.py -s
 
 image-check: $(READY) ## build the image without a container engine, and try it (as root)
 	$(BIN)/pytest tests/image/check.py -s

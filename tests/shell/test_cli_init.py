@@ -108,7 +108,7 @@ def test_a_file_that_exists_is_kept_unless_forced(watcher: Watcher):
     [
         (["--region", "Frankfurt"], 'region = "Frankfurt": is not an AWS region'),
         (["--job", ""], 'watch.jobs[0] = ""'),
-        (["--slack-channel", "Training Alerts"], "is no Slack channel: write slack:#training-alerts"),
+        (["--slack-channel", "Training Alerts"], "is not a Slack channel: write slack:#training-alerts"),
         (["--slack-channel", "${NOWHERE}"], "the variable NOWHERE is not set"),
     ],
 )

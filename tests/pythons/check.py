@@ -1,0 +1,91 @@
+"""`make pythons`: the wheel with its locked dependencies, on each Python of this machine.
+
+A few minutes, most of them pip's, so not part of `make test`. That tests/shell/test_pythons.py is.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.pythons import VERSIONS, pythons
+from watcher import __version__
+from watcher.sandbox.process import Sandbox
+
+ROOT = Path(__file__).parents[2]
+FOUND = pythons()
+
+
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    source = tmp_path_factory.mktemp("source")
+    for name in ("pyproject.toml", "LICENSE", "docs/package.md", "rules", "watcher"):
+        target = source / name
+        target.parent.mkdir(exist_ok=True)
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, target, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(ROOT / name, target)
+    build = "import setuptools.build_meta as build; build.build_wheel('dist')"
+    subprocess.run([sys.executable, "-c", build], cwd=source, capture_output=True, check=True)
+    [built] = (source / "dist").glob("*.whl")
+    return built
+
+
+@pytest.fixture(scope="session", params=FOUND)
+def watcher(request: pytest.FixtureRequest, wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The script `watcher`, installed as in the image."""
+    folder = tmp_path_factory.mktemp(f"python{request.param}")
+    pip = folder / "bin" / "pip"
+    quiet = ("install", "--quiet", "--disable-pip-version-check", "--no-deps")
+    subprocess.run([FOUND[request.param], "-m", "venv", folder], check=True)
+    subprocess.run([pip, *quiet, "--require-hashes", "-r", ROOT / "requirements-image.lock"], check=True)
+    subprocess.run([pip, *quiet, "--no-index", wheel], check=True)
+    subprocess.run([pip, "check"], check=True)
+    return folder / "bin" / "watcher"
+
+
+def run(watcher: Path, *arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(
+        [watcher, *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == code, done.stderr
+    assert "Traceback" not in done.stderr
+    return done
+
+
+def test_more_than_one_python_is_here() -> None:
+    if len(FOUND) < len(VERSIONS):
+        pytest.skip(f"only {', '.join(FOUND)}")
+
+
+def test_it_says_its_version_and_its_commands(watcher: Path) -> None:
+    assert run(watcher, "--version").stdout == f"watcher {__version__}\n"
+    assert "\n  run " in run(watcher, "--help").stdout
+
+
+def test_the_sandbox_without_its_extra_is_one_sentence(watcher: Path) -> None:
+    assert run(watcher, "demo", code=2).stderr.count("\n") == 1
+
+
+@pytest.mark.usefixtures("aws_environment")
+def test_it_checks_watches_and_shows(
+    watcher: Path, sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    sandbox.control.put_training_job("churn", TrainingJobStatus="InProgress")
+    (tmp_path / "watcher.toml").write_text('[http]\nlisten = ""\n')
+
+    checked = run(watcher, "check")
+    run(watcher, "run", "--once")
+
+    assert "failed" not in checked.stdout
+    assert "churn" in run(watcher, "jobs").stdout
