@@ -17,11 +17,13 @@ from structlog.testing import capture_logs
 
 from tests.doubles.clock import Clock
 from tests.doubles.slack import SlackDouble
+from tests.doubles.webhook import WebhookDouble
 from tests.jobs import FIRED, NOON, a_job, an_outcome
 from watcher.config.settings import Config, Route
 from watcher.delivery.channels.base import Channel
 from watcher.delivery.channels.slack import SlackChannel
-from watcher.delivery.outbox import GIVE_UP_AFTER, RETRY_LIMIT_S, SNAPSHOT_MAX_AGE, Outbox, backoff
+from watcher.delivery.channels.webhook import WebhookChannel
+from watcher.delivery.outbox import GIVE_UP_AFTER, MAX_RETRY_DELAY_S, SNAPSHOT_MAX_AGE, Outbox, backoff
 from watcher.delivery.stop import StopResult, StopState
 from watcher.errors import AccessDenied, ConfigError, Unavailable
 from watcher.instruments import Instruments
@@ -130,7 +132,7 @@ def jobs_told(slack: SlackDouble) -> list[str]:
 def test_what_is_told_to_stop_while_it_keeps_its_pace_claims_nothing_more(
     outbox: Outbox, store: Store, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("watcher.delivery.outbox.CLAIMS_PER_SECOND", 0.01)
+    monkeypatch.setattr("watcher.delivery.outbox.MAX_CLAIMS_PER_SECOND", 0.01)
     claim, claims = store.claim, []
 
     def claim_and_wake(*asked: Any) -> Claimed:
@@ -203,6 +205,16 @@ def test_while_the_look_up_fails_nothing_is_sent(
     turn_until(outbox, clock, NOON + timedelta(minutes=10))
     assert len(slack.messages) == 1
     assert store.deliveries()[0].state is DeliveryState.DELIVERED
+
+
+def test_a_webhook_that_may_have_it_already_is_warned_in_each_later_attempt(store: Store, clock: Clock):
+    find_issue(store, clock())
+    with WebhookDouble("a shared secret", clock) as receiver:
+        outbox = an_outbox(store, clock, lambda _: WebhookChannel(receiver.url, receiver.secret))
+        receiver.close_connection()
+        receiver.answer(429)
+        turn_until(outbox, clock, NOON + timedelta(minutes=5))
+    assert [body["repeat"] for body in receiver.bodies] == [False, True, True]
 
 
 def test_what_a_dead_process_had_in_flight_is_looked_up_before_it_is_sent_again(
@@ -337,7 +349,7 @@ def test_a_stop_is_tried_again_while_sagemaker_does_not_answer(
 @given(st.integers(1, 10_000), st.floats(0, 1))
 def test_the_delay_grows_is_bounded_and_never_zero(attempts: int, random: float):
     delay = backoff(attempts, random)
-    assert 0.5 <= delay <= RETRY_LIMIT_S
+    assert 0.5 <= delay <= MAX_RETRY_DELAY_S
     assert backoff(attempts + 1, random) >= delay
 
 

@@ -1,9 +1,20 @@
 """Attempts each delivery that is due once, and records the result.
 
-Nothing is lost, because a delivery stays open in the store until it has arrived. Nothing is sent twice,
-because a delivery that may have arrived (the process died, the answer was lost) is looked up at the
-destination before it is sent again. A broken destination delays no other: each destination has its own lane,
-in which messages stay in order.
+    pending ──claim──► in flight ──arrived──────────► delivered
+       ▲                   │     ├─will not pass────► dead (a dead letter)
+       └─────may pass──────┘     └─a guard refused──► skipped
+
+Nothing is lost: a delivery stays open in the store until it has arrived or is given up.
+
+Nothing is sent twice: an attempt that may have arrived leaves its delivery `uncertain`, either because its
+answer was lost or because its process died and the lease of its claim ended. The next attempt looks the
+message up at the destination and sends it only if it is not there. If the destination cannot be asked, the
+message says that it may be a duplicate.
+
+A request starts only in the first half of the lease, so that it ends before the lease does. Otherwise another
+process could look the message up while it is on its way, not find it, and send it too.
+
+A broken destination delays no other: each destination has its own lane, in which messages stay in order.
 """
 
 from __future__ import annotations
@@ -47,24 +58,27 @@ log = structlog.get_logger(__name__)
 LEASE_S = 60.0
 """An attempt ends well within its lease: gathering evidence and one request have much lower limits."""
 WORKERS = 32
-"""More than a configuration has destinations. One that hangs occupies a worker, and must not delay others."""
-FIRST_RETRY_S, RETRY_LIMIT_S = 1.0, 60.0
-CLAIMS_PER_SECOND = 50
-"""A limit: deliveries that come within 20 ms of each other are claimed together."""
-CLAIM_INTERVAL_S = 30.0
+"""More than the destinations of most configurations: one that hangs occupies a worker, and must not delay the
+others."""
+FIRST_RETRY_DELAY_S, MAX_RETRY_DELAY_S = 1.0, 60.0
+MAX_CLAIMS_PER_SECOND = 50
+"""Deliveries that become due within 20 ms of each other are claimed together."""
+MAX_CLAIM_INTERVAL_S = 30.0
 """The longest pause between two claims, because other processes add deliveries to the store too."""
-STORE_RETRY_S = 5.0
+STORE_RETRY_DELAY_S = 5.0
 SNAPSHOT_MAX_AGE = timedelta(seconds=5)
-"""A finding that is younger is sent with the job's state from when it was found, without asking the store."""
+"""The alert of a younger finding shows the job as it was when the finding was made, which saves a read of the
+store."""
 FINDING_CACHE_SIZE = 64
+"""New findings whose alerts need no read of the store."""
 GIVE_UP_AFTER = timedelta(hours=24)
 """A delivery that has not arrived by then becomes a dead letter."""
 
 
 @dataclass
 class Outbox:
-    """`owner` is this process's name in the store; `random` returns numbers from 0 to 1; `prices` are US
-    dollars an hour, by instance type."""
+    """`owner` is this process's name in the store. `random` returns numbers from 0 to 1. `lease` is in
+    seconds. `prices` are US dollars an hour, by instance type."""
 
     store: Store
     open_channel: Callable[[str], Channel]
@@ -87,7 +101,7 @@ class Outbox:
     _stopping: threading.Event = field(default_factory=threading.Event)
 
     def wake(self, found: Iterable[tuple[Finding, JobSnapshot]] = ()) -> None:
-        """Look for deliveries now. `found`: what this process has just found."""
+        """Claim due deliveries now. `found`: findings that this process has just stored."""
         for finding, job in found:
             self._found.put(finding.id, (finding, job))
         self._wake.set()
@@ -116,14 +130,14 @@ class Outbox:
 
     def _deliver_while(self, wanted: Callable[[], bool]) -> None:
         under_way: set[Future[None]] = set()
-        pace = Pace(CLAIMS_PER_SECOND, time.monotonic, self._stopping.wait)
+        pace = Pace(MAX_CLAIMS_PER_SECOND, time.monotonic, self._stopping.wait)
         with ThreadPoolExecutor(WORKERS, thread_name_prefix="deliver") as pool:
             while wanted():
                 self._wake.clear()
                 for attempt in [attempt for attempt in under_way if attempt.done()]:
                     under_way.remove(attempt)
                     attempt.result()  # what `attempt` itself does not catch ends the loop, and the process
-                pause = CLAIM_INTERVAL_S  # the end of an attempt cuts it short
+                pause = MAX_CLAIM_INTERVAL_S  # the end of an attempt ends the pause as well
                 try:
                     if idle := WORKERS - len(under_way):
                         claimed = self.store.claim(self.owner, self.clock(), self.lease, idle)
@@ -134,7 +148,7 @@ class Outbox:
                         pause = self._seconds_to(claimed.next_due)
                 except StoreError as error:
                     log.error("store_failed", error=str(error), consequence="nothing is lost; retrying")
-                    pause = STORE_RETRY_S
+                    pause = STORE_RETRY_DELAY_S
                 self._wake.wait(pause)
                 pace.keep()
         for attempt in under_way:
@@ -142,13 +156,13 @@ class Outbox:
 
     def _seconds_to(self, due: datetime | None) -> float:
         if due is None:
-            return CLAIM_INTERVAL_S
-        return min(max((due - self.clock()).total_seconds(), 0.0), CLAIM_INTERVAL_S)
+            return MAX_CLAIM_INTERVAL_S
+        return min(max((due - self.clock()).total_seconds(), 0.0), MAX_CLAIM_INTERVAL_S)
 
     # -- one attempt ------------------------------------------------------------------------------
 
     def attempt(self, delivery: Delivery) -> None:
-        """Try once to deliver what was just claimed, and record the result."""
+        """Try once to carry out a claimed delivery, and record the result."""
         begun = self.clock()
         with structlog.contextvars.bound_contextvars(delivery=delivery.id, to=public_url(delivery.to)):
             try:
@@ -164,12 +178,12 @@ class Outbox:
                         case DeliveryKind.ALERT | DeliveryKind.UPDATE:
                             self._deliver(delivery, finding, begun)
             except StoreError as error:
-                # The claim's lease will end, and the delivery is looked up before it is sent again.
+                # The result is not recorded. Once the lease ends, another attempt looks the message up.
                 log.error("store_failed", error=str(error), consequence="the delivery is retried")
             except Exception as error:
-                # A bug that concerns this delivery must not block the others, nor be retried for ever.
+                # A bug that concerns one delivery must not block the others, nor be retried for ever.
                 log.exception("delivery_failed")
-                with suppress(StoreError):  # then the claim's lease will end, as above
+                with suppress(StoreError):  # then the lease ends, as above
                     self._retry(delivery, f"{type(error).__name__}: {error}", None, uncertain=True)
 
     def _deliver(self, delivery: Delivery, finding: Finding, begun: datetime) -> None:
@@ -186,20 +200,20 @@ class Outbox:
         except (Undeliverable, ConfigError) as error:
             self._give_up(delivery, str(error))
         else:
-            to_show = delivery.kind is DeliveryKind.ALERT and evidence.curve and receipt
-            shown = to_show and isinstance(self._channel(delivery.to), TakesFiles)
-            then = [routing.plot(delivery, self.clock())] if shown else []
+            has_curve = delivery.kind is DeliveryKind.ALERT and evidence.curve and receipt
+            plotted = has_curve and isinstance(self._channel(delivery.to), TakesFiles)
+            then = [routing.plot(delivery, self.clock())] if plotted else []
             self._settle(delivery, DeliveryState.DELIVERED, receipt=receipt, then=then)
 
     def _attach_plot(self, delivery: Delivery, finding: Finding) -> None:
-        """Attach the plot to the alert. If it cannot be drawn or uploaded, it is skipped: the alert has the
-        numbers."""
+        """Attach the plot to the alert. A plot that cannot be drawn or uploaded is skipped, since the alert
+        has the numbers."""
         evidence = self.gather(finding, self._job(finding))
         alert = self._alert_of(delivery, finding)
         try:
             channel = self._channel(delivery.to)
             if not (alert and alert.receipt and evidence.curve and isinstance(channel, TakesFiles)):
-                raise Undeliverable("there is no longer anything to draw")
+                raise Undeliverable("the alert or its curve is no longer available")
             file = File(
                 name=f"{finding.rule}-{delivery.id}.png",
                 title=f"{finding.rule} on {finding.job}",
@@ -228,7 +242,7 @@ class Outbox:
         return record.snapshot if record else None
 
     def _log_skipped_plot(self, to: str, why: str) -> None:
-        """Log each reason once: a missing scope, say, concerns all plots. Each delivery has its own error."""
+        """Log each reason once, because a missing scope concerns all plots. Each delivery keeps its error."""
         if (to, why) not in self._skipped_plots:
             self._skipped_plots.add((to, why))
             log.warning("plot_skipped", error=why, consequence="the alert has the numbers; logged once")
@@ -243,22 +257,25 @@ class Outbox:
 
     def _send(self, delivery: Delivery, message: Message, alert: Delivery | None, begun: datetime) -> str:
         channel = self._channel(delivery.to)
-        if delivery.uncertain:
-            try:
+        unknown = delivery.uncertain  # whether an earlier attempt arrived
+        try:
+            if delivery.uncertain:
                 receipt = channel.find(message)
-            except Retry as error:
-                raise Retry(str(error), after=error.after, uncertain=True) from error
-            if receipt is not None:
-                log.info("delivery_already_arrived")
-                return receipt
-            message = replace(message, repeat=not channel.can_find)
-        spent = (self.clock() - begun).total_seconds()
-        if spent > self.lease / 2:
-            # Once the lease ends, another process may look for this message, not find it, and send it too.
-            raise Retry(f"preparing it took {spent:.0f} s", uncertain=delivery.uncertain)
-        if delivery.kind is DeliveryKind.UPDATE:
-            return channel.update(message, alert.receipt if alert else "")
-        return channel.send(message)
+                if receipt is not None:
+                    log.info("delivery_already_arrived")
+                    return receipt
+                unknown = not channel.can_find
+                message = replace(message, repeat=unknown)
+            spent = (self.clock() - begun).total_seconds()
+            if spent > self.lease / 2:
+                raise Retry(f"preparing it took {spent:.0f} s, more than half of the lease")
+            if delivery.kind is DeliveryKind.UPDATE:
+                return channel.update(message, alert.receipt if alert else "")
+            return channel.send(message)
+        except Retry as error:
+            # That this attempt did not arrive says nothing about an earlier one.
+            error.uncertain = error.uncertain or unknown
+            raise
 
     def _channel(self, to: str) -> Channel:
         if to not in self._channels:
@@ -282,7 +299,7 @@ class Outbox:
                 case StopState.STOPPED:
                     self._settle(delivery, DeliveryState.DELIVERED, report=result.sentence)
 
-    # -- the result ---------------------------------------------------------------------------------
+    # -- the result -------------------------------------------------------------------------------
 
     def _retry(self, delivery: Delivery, error: str, after: float | None, *, uncertain: bool) -> None:
         now = self.clock()
@@ -314,7 +331,8 @@ class Outbox:
         report: str = "",
         then: Sequence[Delivery] = (),
     ) -> None:
-        """`report`: what to add wherever the alert was sent. `then`: deliveries that follow from this one."""
+        """`report`: what to add to the alert, wherever it was sent. `then`: deliveries that follow from this
+        one."""
         now = self.clock()
         done = replace(
             delivery,
@@ -350,12 +368,12 @@ def _picture(finding: Finding, evidence: AlertEvidence) -> bytes:
     except ModuleNotFoundError as error:
         raise Undeliverable(f"{error.name} is missing, which draws plots; {install_extra('plot')}") from error
     picture = plots.png(plots.of_evidence(evidence, finding))
-    # A figure of some MB is a reference cycle. Without this, about fifty of them pile up.
+    # A figure takes some MB and is a reference cycle. Without this, about fifty of them pile up in memory.
     gc.collect()
     return picture
 
 
 def backoff(attempts: int, random: float) -> float:
-    """Seconds until the next attempt: doubling up to a minute, with jitter."""
-    longest = min(FIRST_RETRY_S * 2.0 ** (min(attempts, 10) - 1), RETRY_LIMIT_S)
+    """Seconds until the next attempt. They double up to a minute, with jitter."""
+    longest = min(FIRST_RETRY_DELAY_S * 2.0 ** (min(attempts, 10) - 1), MAX_RETRY_DELAY_S)
     return longest * (0.5 + 0.5 * random)
