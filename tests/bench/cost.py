@@ -36,7 +36,7 @@ from watcher.aws.sagemaker import TrainingJobs
 from watcher.config.settings import Config
 from watcher.daemon.app import App
 from watcher.daemon.evaluation_worker import MAX_IDLE_S
-from watcher.delivery.outbox import CLAIM_INTERVAL_S
+from watcher.delivery.outbox import MAX_CLAIM_INTERVAL_S
 from watcher.evaluation.pace import MAX_LOOK_INTERVAL_S, METRIC_INTERVAL_S
 from watcher.jobs.pipeline import fingerprint
 from watcher.model import Evaluation
@@ -110,7 +110,7 @@ def of_a_day(jobs: int, reconcile_every: float, once: dict[str, Counter[str]]) -
     times = {
         "pass": DAY / reconcile_every,
         "long poll": DAY / LONG_POLL_S,
-        "idle outbox": DAY / CLAIM_INTERVAL_S,
+        "idle outbox": DAY / MAX_CLAIM_INTERVAL_S,
         "idle evaluators": DAY / MAX_IDLE_S,
         "event": lives * EVENTS_A_JOB,
         "finding": lives / JOBS_A_FINDING,

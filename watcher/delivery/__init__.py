@@ -1,1 +1,1 @@
-"""Brings each destination up to date, and stops jobs."""
+"""Carries out what was decided: sends alerts (`outbox`, `channels`) and stops jobs (`stop`)."""

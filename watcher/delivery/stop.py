@@ -1,7 +1,7 @@
 """Stops a training job, with the same guards for a route and for a person.
 
-Reads the job again, stops exactly the ARN that was asked for, only while it is InProgress, and reports it as
-stopped only once SageMaker does.
+Each attempt reads the job again. It stops exactly the ARN that was asked for, only while the job is
+InProgress, and reports the job as stopped only once SageMaker does.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class StopState(StrEnum):
     STOPPED = "stopped"
     """SageMaker confirms it."""
     STOPPING = "stopping"
-    """SageMaker has been asked, and is not done. Call `attempt` again later."""
+    """SageMaker was asked, and the job has not ended yet. Call `attempt` again later."""
     ENDED_OTHERWISE = "ended_otherwise"
     """SageMaker was asked, but the job completed or failed first."""
     REFUSED = "refused"

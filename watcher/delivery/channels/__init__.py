@@ -1,4 +1,4 @@
-"""The channels that deliver alerts to people. `base.Channel` is what each of them can do."""
+"""The channels that deliver alerts to people, one module each. `base.Channel` is their protocol."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 def open_channel(to: str, config: Config, sns: Callable[[str], SNSClient]) -> Channel:
     """The channel of a destination; `sns` makes a client for a region.
 
-    Raises `ConfigError` if the destination is invalid or its secret is no longer configured: a delivery
-    outlives the configuration under which it was made. A channel's SDK is imported when it is first used.
+    Raises `ConfigError` if the destination is invalid or its secret is not configured. Loading the
+    configuration checks both, but a delivery in the store may be older than the configuration. The SDK of a
+    channel is imported when it is first used.
     """
     destination = Destination.parse(to)
     if problem := missing_secret(destination, config):

@@ -1,6 +1,7 @@
-"""What every channel can do.
+"""The protocol that every channel implements.
 
-A new one is a module here, a case in `open_channel`, and a `DestinationKind` with the form of its address.
+To add a channel, write a module here, a case in `open_channel`, and a `DestinationKind` with the form of its
+address.
 """
 
 from __future__ import annotations
@@ -19,12 +20,13 @@ class Channel(Protocol):
     """
 
     def send(self, message: Message) -> str:
-        """Deliver; returns a receipt by which `update` finds the message again (may be empty)."""
+        """Deliver the message. Returns a receipt by which `update` finds it again (may be empty)."""
         ...
 
     @property
     def can_find(self) -> bool:
-        """Whether `find` can tell; if it cannot, a message that may be a duplicate says so."""
+        """Whether `find` can tell if a message has arrived. If not, a message that is sent again says that it
+        may be a duplicate."""
         ...
 
     def find(self, message: Message) -> str | None:
@@ -33,12 +35,12 @@ class Channel(Protocol):
         ...
 
     def update(self, message: Message, receipt: str) -> str:
-        """Report what became of a finding whose alert has this receipt."""
+        """Replace the alert that has this receipt with `message`, or add `message` to it."""
         ...
 
 
 class OneWayChannel(ABC):
-    """A destination that takes messages, and can neither be asked for one nor change one.
+    """A destination that accepts messages but can neither look one up nor change one.
 
     An update is therefore a message of its own.
     """
@@ -71,9 +73,9 @@ class TakesFiles(Protocol):
     """A channel that can show a file next to an alert. Raises as a `Channel` does."""
 
     def attach(self, file: File, receipt: str) -> None:
-        """Put it next to the alert that has this receipt."""
+        """Put the file next to the alert that has this receipt."""
         ...
 
     def has(self, file: File, receipt: str) -> bool:
-        """Whether it is there already; False if the channel may not be asked."""
+        """Whether the file is there already; False if the channel may not look."""
         ...

@@ -1,7 +1,7 @@
 """Lays out a message in Slack's Block Kit.
 
-The first screen of a phone says what happened, what it costs, what becomes of the job, and where to look;
-numbers, log and small print follow.
+The first screen on a phone shows what happened, what Watcher does about the job, what the job costs, and the
+links; numbers, log and small print follow.
 
 Text from outside goes only into `plain_text` and rich text, which Slack shows literally: it cannot ping a
 channel, end a code block or become a link. Only the notification's text is mrkdwn, and it is escaped.
@@ -35,7 +35,7 @@ def blocks(message: Message) -> list[Block]:
 
 
 def notification(message: Message) -> str:
-    """The line that a phone's notification shows, in mrkdwn."""
+    """The text of a phone's notification, as one line of mrkdwn."""
     text = truncated(message.text, NOTIFICATION_LIMIT)
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
@@ -53,7 +53,7 @@ def _blocks(message: Message) -> Iterator[Block]:
         yield _rich(_section(*_lines(message.fields)))
     if message.advice:
         yield _rich(_section(_text(message.advice)))
-    # A truncated URL leads nowhere.
+    # A URL that is too long is left out, since a truncated one would lead nowhere.
     if links := [link for link in message.links if len(link[1]) <= TEXT_LIMIT]:
         yield _rich(_section(*_link_line(links)))
     if table := values_table(evidence):

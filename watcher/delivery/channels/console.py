@@ -1,4 +1,4 @@
-"""Standard output: a panel on a terminal, plain text anywhere else."""
+"""Prints alerts on standard output: a panel on a terminal, plain text anywhere else."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class ConsoleChannel(OneWayChannel):
 def _plot(message: Message, *, colour: bool) -> str:
     if not message.evidence.curve:
         return ""
-    # Late, because it imports numpy; the evidence that there is to draw has loaded that already.
+    # Imported here because it imports numpy, which gathering a curve has loaded already.
     from watcher.alerts.text_plot import text_plot
 
     return text_plot(message.evidence, colour=colour)

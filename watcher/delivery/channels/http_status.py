@@ -1,4 +1,4 @@
-"""Which HTTP answers are worth another attempt, and when: one rule for every channel."""
+"""Decides which HTTP answers are worth another attempt, and when, for every channel."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ RETRY_AFTER_LIMIT_S = 3600.0
 
 
 def retry(error: str, status: int, retry_after: str | None, now: datetime) -> Retry | None:
-    """What to raise for an answer that may be another one later; None if it will stay the same.
+    """The error to raise if another attempt may succeed; None if the answer will stay the same.
 
-    `retry_after` is the header of that name. After a 5xx the message may have arrived all the same.
+    `retry_after` is the header of that name. After a 5xx the message may have arrived nevertheless.
     """
     if status in _NOT_PROCESSED or status >= 500:
         return Retry(error, after=retry_after_s(retry_after, now), uncertain=status >= 500)
@@ -26,7 +26,7 @@ def retry(error: str, status: int, retry_after: str | None, now: datetime) -> Re
 
 
 def retry_after_s(header: str | None, now: datetime) -> float | None:
-    """Seconds to wait, by a header that holds seconds or a date; None if it is absent or invalid."""
+    """Seconds to wait, from a header that holds seconds or a date; None if it is absent or invalid."""
     if not header:
         return None
     if header.strip().isdecimal():

@@ -1,4 +1,4 @@
-"""Slack through its Web API, with the SDK's `WebClient`.
+"""Posts alerts in Slack through its Web API, with the SDK's `WebClient`.
 
 An update edits the alert itself (`chat.update`), so the alert always shows what became of the job, and
 repeating an update changes nothing. If the workspace forbids editing, the update is a reply in the alert's
@@ -36,9 +36,10 @@ log = structlog.get_logger(__name__)
 
 TIMEOUT_S = 10
 PAGE_SIZE = 200
-LOOK_UP_PAGES = 10
-CLOCK_SKEW = timedelta(minutes=5)
-"""How far Slack's clock may be from Watcher's."""
+"""Messages or channels in one answer; Slack recommends at most 200."""
+MAX_LOOK_UP_PAGES = 10
+MAX_CLOCK_SKEW = timedelta(minutes=5)
+"""How far Slack's clock may differ from Watcher's."""
 
 SCOPES = {
     "chat:write": "alerts cannot be posted",
@@ -46,9 +47,10 @@ SCOPES = {
     "channels:read": "an alert may be sent twice if Watcher restarts while sending it",
     "channels:history": "an alert may be sent twice if Watcher restarts while sending it",
 }
-"""What happens without each of them."""
+"""By scope, what does not work without it."""
 
 EVENT_TYPE = "watcher_finding"
+"""Of the metadata by which `find` recognises a message."""
 
 _MAY_PASS = frozenset(
     {
@@ -60,8 +62,11 @@ _MAY_PASS = frozenset(
         "team_added_to_org",
     }
 )
+"""Slack's error codes after which another attempt may succeed."""
 _MAY_HAVE_ARRIVED = frozenset({"fatal_error", "internal_error", "request_timeout"})
+"""Those of them after which Slack may have posted the message nevertheless."""
 _NOT_SENT = (ConnectionRefusedError, socket.gaierror, ssl.SSLCertVerificationError)
+"""The reasons of a failed connection after which Slack cannot have received the request."""
 _CANNOT_EDIT = frozenset({"cant_update_message", "edit_window_closed"})
 _CANNOT_LOOK_UP = frozenset({"missing_scope", "channel_not_found", "not_in_channel", "no_permission"})
 
@@ -88,7 +93,7 @@ _FIXES = {
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """The bot that a token belongs to."""
+    """The bot to which a token belongs."""
 
     team: str
     bot: str
@@ -169,7 +174,7 @@ class SlackChannel:
             self._client.conversations_history,
             "messages",
             channel=self._id,
-            oldest=f"{(message.finding.opened_at - CLOCK_SKEW).timestamp():.6f}",
+            oldest=f"{(message.finding.opened_at - MAX_CLOCK_SKEW).timestamp():.6f}",
             include_all_metadata=True,
         ):
             payload = (posted.get("metadata") or {}).get("event_payload") or {}
@@ -178,7 +183,8 @@ class SlackChannel:
         return None
 
     def _resolve(self) -> str:
-        """The id of the channel's name, among the channels that the bot is in: it can read no other."""
+        """The id of the channel with this name. Only channels with the bot in them are searched, since it can
+        read no other."""
         channels = self._pages(
             self._client.users_conversations,
             "channels",
@@ -192,14 +198,14 @@ class SlackChannel:
 
     def _pages(self, method: Callable[..., SlackResponse], key: str, **arguments: Any) -> Iterator[Any]:
         cursor = ""
-        for _ in range(LOOK_UP_PAGES):
+        for _ in range(MAX_LOOK_UP_PAGES):
             answer = _call(self._name, method, limit=PAGE_SIZE, cursor=cursor, **arguments)
             yield from answer[key]
             cursor = (answer.get("response_metadata") or {}).get("next_cursor", "")
             if not cursor:
                 return
         self._can_find = False
-        looked_at = f"{PAGE_SIZE * LOOK_UP_PAGES} {key}"
+        looked_at = f"{PAGE_SIZE * MAX_LOOK_UP_PAGES} {key}"
         log.warning("slack_look_up_incomplete", channel=self._channel, looked_at=looked_at)
 
     def update(self, message: Message, receipt: str) -> str:
@@ -208,7 +214,7 @@ class SlackChannel:
         posted = json.loads(receipt)
         alert: dict[str, str] = {"channel": posted["channel"], "ts": posted["ts"]}
         try:
-            # Without `metadata`, Slack keeps the alert's, by which `find` finds it.
+            # The argument `metadata` is left out, so Slack keeps the alert's, by which `find` finds it.
             _call(
                 self._name,
                 self._client.chat_update,
@@ -262,7 +268,7 @@ class SlackChannel:
 
 
 class _SlackRefusal(Undeliverable):
-    """Slack answered with an error that will stay."""
+    """Slack answered with an error that will not pass."""
 
     def __init__(self, name: str, code: str, needed: str = "", details: str = "") -> None:
         fix = _FIXES.get(code, "see the method's errors in Slack's API reference")
@@ -273,7 +279,7 @@ class _SlackRefusal(Undeliverable):
 
 
 def _client(token: str, api_url: str, timeout_s: int) -> WebClient:
-    # Without the SDK's own retries: only the outbox retries.
+    # The SDK's own retries are off, because only the outbox retries.
     return WebClient(token, base_url=api_url.rstrip("/") + "/", timeout=timeout_s, retry_handlers=[])
 
 
@@ -282,16 +288,16 @@ def _receipt(channel: str, ts: str) -> str:
 
 
 def _call(name: str, method: Callable[..., SlackResponse], **arguments: Any) -> SlackResponse:
-    """One request; the SDK's and urllib's errors become ours."""
+    """Makes one request, and translates the errors of the SDK and of urllib."""
     try:
         return method(**arguments)
     except SlackApiError as error:
         raise _translated(name, error.response) from error
-    except HTTPError as error:  # from the upload of a file; the SDK turns those of its API into SlackApiError
+    except HTTPError as error:  # only from the upload of a file: an error of the API is a SlackApiError
         error.close()
-        # Whatever the status: the next attempt uploads to a new address.
+        # Retried with any status, because the next attempt uploads to a new address.
         raise Retry(f"{name}: the file could not be uploaded: {error}") from error
-    except SlackRequestError as error:  # from the upload too: a success other than 200
+    except SlackRequestError as error:  # also from the upload: a 2xx other than 200
         raise Retry(f"{name}: the file could not be uploaded: {error}") from error
     except URLError as error:  # while connecting or sending
         certain = isinstance(error.reason, _NOT_SENT)

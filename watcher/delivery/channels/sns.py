@@ -1,4 +1,4 @@
-"""Amazon SNS: email, SMS, chat, and anything else that subscribes to a topic.
+"""Sends alerts to an Amazon SNS topic, for email, SMS, chat, and anything else that subscribes to it.
 
 A FIFO topic gets the delivery's id as deduplication id, so SNS drops a duplicate within five minutes. A
 standard topic delivers it again.
@@ -76,10 +76,10 @@ class SnsChannel(OneWayChannel):
     def _translated(self, error: ClientError) -> DeliveryError:
         code = error.response["Error"]["Code"]
         status = error.response["ResponseMetadata"]["HTTPStatusCode"]
-        if "Throttl" in code:  # which comes with 400
+        if "Throttl" in code:  # SNS sends it with status 400
             status = http_status.TOO_MANY_REQUESTS
         said = f"{self._name} refused: {code}"
-        if code in _CREDENTIALS:  # everything else needs them too, so they will be renewed
+        if code in _CREDENTIALS:  # will pass: the loops need the same credentials and renew them
             return Retry(f"{said}: renew Watcher's AWS credentials")
         if retry := http_status.retry(said, status, None, datetime.now(UTC)):
             return retry
@@ -91,7 +91,7 @@ class SnsChannel(OneWayChannel):
 
         if isinstance(error, ParamValidationError):
             return Undeliverable(f"{self._name}: {error}")
-        # A refused connection or missing credentials are not an HTTPClientError, so nothing was sent.
+        # Only with an HTTPClientError can the request have been sent. A refused connection is not one.
         return Retry(f"{self._name}: {error}", uncertain=isinstance(error, HTTPClientError))
 
 
@@ -103,7 +103,7 @@ def subject(message: Message) -> str:
 
 
 def _attributes(message: Message) -> dict[str, MessageAttributeValueTypeDef]:
-    """What the filter policy of a subscription can match."""
+    """Message attributes, which the filter policy of a subscription can match."""
     finding = message.finding
     values = {"kind": finding.kind, "job": finding.job, "rule": finding.rule or ""}
     return {name: {"DataType": "String", "StringValue": value} for name, value in values.items() if value}

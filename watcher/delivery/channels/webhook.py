@@ -1,6 +1,6 @@
-"""A signed HTTP POST to any address, for programs that act on findings.
+"""Sends alerts as signed HTTP POSTs to any address, for programs that act on findings.
 
-The body is JSON, and keys are only ever added to it:
+The body is JSON. Later versions may add keys, but never remove any:
 
     {"version": 1,
      "id": "…",                    the delivery's id, the same for each attempt, as in `Idempotency-Key`
@@ -17,13 +17,14 @@ The body is JSON, and keys are only ever added to it:
                   "curve_from", "log": {"stream", "lines": ["…"]}, "missing": ["…"]},
      "links": [{"label", "url"}]}
 
-docs/webhooks.md shows a whole one. What is absent is null or empty: `job` is null if the store no longer
-has the job, `tags` if its tags are unknown. Amounts are in `currency` or, if that is null, in instance-hours.
+docs/webhooks.md shows a complete example. Missing values are null or empty: `job` is null if the store no
+longer has the job, `tags` if its tags are unknown. Amounts are in `currency` or, if that is null, in
+instance-hours.
 Values that JSON cannot express are the strings "nan", "inf" and "-inf". For the signature, see
 `watcher.delivery.channels.signature`.
 
-Only the status of the answer counts: 2xx means delivered, `http_status` says what is retried, and any other
-is a refusal.
+Only the status of the answer counts: 2xx means delivered, `http_status` decides which are retried, and any
+other is a refusal.
 """
 
 from __future__ import annotations
