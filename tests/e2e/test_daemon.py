@@ -14,7 +14,7 @@ from tests.e2e.conftest import arn, changed, issue, running, texts
 from tests.waiting import eventually
 from watcher.config.settings import Config
 from watcher.daemon.app import App
-from watcher.daemon.shared import utc_now
+from watcher.daemon.context import utc_now
 from watcher.model import DeliveryState
 from watcher.sandbox.process import Sandbox
 

@@ -1,1 +1,1 @@
-"""`watcher run`: wiring, threads and the bodies of the loops."""
+"""`watcher run`: `app` wires the daemon, `threads` starts its loops, and each other module is one of them."""

@@ -1,18 +1,18 @@
 """Wires the daemon together. These are its named loops:
 
-    reconcile       finds the jobs in progress, every poll_interval; of several processes, one does
+    reconcile       finds the jobs in progress, every watch.poll_interval; with a queue, in one process
     receive         takes messages from the SQS queue, if there is one
     keep            holds these messages until their jobs are handled, then deletes them
     look-N          describe one job at a time
     evaluate-N      evaluate rules on what jobs have saved, one job at a time
-    logs            reads the logs of rules in progress; of several processes, one does
+    logs            reads the logs of rules in progress; in one process of those that share a store
     evaluation_log  writes the log of Watcher's own evaluations, if rules.log_group is set
     outbox          gives due deliveries to its workers (deliver_N)
-    heartbeat       requests an address each minute while all is well, if one is set
+    heartbeat       requests http.heartbeat_url each minute while all is well, if it is set
     http            serves /healthz, /readyz, /metrics and the status page
 
-The first loop that ends with an error ends the process, and whatever runs it (ECS, systemd) starts it again.
-`/healthz` reports a loop whose turn takes too long.
+If a loop ends with an error, the process ends, and ECS or systemd starts it again. `/healthz` reports a loop
+that makes no progress.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ from watcher.arn import job_name
 from watcher.aws.queue import Queue
 from watcher.aws.session import Aws
 from watcher.config.settings import Config
+from watcher.daemon.context import Context, utc_now
 from watcher.daemon.evaluation_worker import EvaluationWorker
 from watcher.daemon.http_server import open_server
 from watcher.daemon.job_worker import JobWorker
@@ -44,7 +45,6 @@ from watcher.daemon.log_reader import LogReader
 from watcher.daemon.queue_consumer import QueueConsumer
 from watcher.daemon.reconcile_pass import ReconcilePass
 from watcher.daemon.schedule import Schedule
-from watcher.daemon.shared import Shared, utc_now
 from watcher.daemon.single_pass import SinglePass
 from watcher.daemon.threads import DRAIN_TIMEOUT_S, MAX_PASS_S, MAX_TURN_S, Threads, join_until
 from watcher.delivery.channels import open_channel
@@ -70,29 +70,29 @@ log = structlog.get_logger(__name__)
 
 JOB_WORKERS = 2
 JOB_WORKERS_ON_A_QUEUE = 8
-"""Events are answered at once, and a worker mostly waits for SageMaker."""
+"""More, because events come in bursts and are handled at once. A worker mostly waits for SageMaker."""
 EVALUATION_WORKERS = 2
-RECEIVES_PER_SECOND = 20.0
-"""Messages that arrive in between come in one request, and several about one job are one look at it."""
-DESCRIBES_PER_SECOND = 5.0
-"""SageMaker's quotas are shared by everyone in the account; people's own calls come first."""
+MAX_RECEIVES_PER_SECOND = 20.0
+"""The limit lets messages collect: one request returns several, and a job with several is described once."""
+MAX_DESCRIBES_PER_SECOND = 5.0
+"""Everyone in the account shares SageMaker's quotas, so most of them is left to people."""
 LOG_READ_INTERVAL_S = 30.0
-"""Between two readings of the rules' logs; less if reconciliations are closer together."""
-LOG_READS_PER_SECOND = 3.0
+"""Between two reads of the rules' logs; `watch.poll_interval` if that is shorter."""
+MAX_LOG_READS_PER_SECOND = 3.0
 """`FilterLogEvents` has a quota of 5 calls a second for the account and region."""
-LOG_STREAM_SEARCHES_PER_SECOND = 10.0
-"""`DescribeLogStreams` has one of 25. A stream found ahead need not be looked for when an alert is due."""
+MAX_LOG_STREAM_SEARCHES_PER_SECOND = 10.0
+"""`DescribeLogStreams` has a quota of 25 calls a second. A stream that is found now need not be searched for
+when an alert is due."""
 SIGNAL_CHECK_INTERVAL_S = 1.0
-"""Python handles signals in the main thread, which does not wake when the system hands one to another thread,
-such as while a debugger or a profiler looks at the main one."""
+"""How often the main thread wakes up. Python runs signal handlers in it, but the system may deliver a signal
+to another thread (for example while a profiler is attached), which does not wake it."""
 
 
 class App:
-    """One daemon: `run` or `run_once`, then `close`.
+    """One daemon. Call `run` or `run_once`, then `close`.
 
-    `arns`: the jobs to watch; if there are none, all that the configuration matches. `lease`: seconds until
-    other processes take over the work of this one, should it die. `once`: for `run_once`, which leaves the
-    queue to others.
+    `arns`: the jobs to watch; empty for all that the configuration matches. `lease`: if this process dies,
+    others take over its work after so many seconds. `once`: for `run_once`, which does not use the queue.
     """
 
     def __init__(
@@ -101,20 +101,20 @@ class App:
         if arns:
             only = config.watch.model_copy(update={"jobs": tuple(map(job_name, arns)), "tags": {}})
             config = config.model_copy(update={"watch": only})
-        shared = Shared.open(config, lease)
-        self.shared, self.config = shared, config
-        self.store, self.accounts, self.instruments = shared.store, shared.accounts, shared.instruments
-        self.stopping = shared.stopping
-        self.queued = _queued_work(shared) if config.watch.queue_url and not (arns or once) else None
+        context = Context.open(config, lease)
+        self.context, self.config = context, config
+        self.store, self.accounts, self.instruments = context.store, context.accounts, context.instruments
+        self.stopping = context.stopping
+        self.queued = _queued_work(context) if config.watch.queue_url and not (arns or once) else None
         self.work: Work = self.queued or LocalWork()
         logs_of = cache(JobLogs)  # evidence is read from the streams that the listener has found
-        self.outbox = _outbox(shared, logs_of)
-        self.pipeline = _pipeline(shared, self._committed)
-        self.reconciler = _reconciler(shared, self.pipeline, self.work, arns)
-        self.evaluation_log = _evaluation_log(shared)
-        self.evaluations = _evaluation_worker(shared, self.pipeline, self.evaluation_log)
-        self.log_reader = _log_reader(shared, self.pipeline, self.work, logs_of)
-        self.consumer = _queue_consumer(shared, self.queued) if self.queued else None
+        self.outbox = _outbox(context, logs_of)
+        self.pipeline = _pipeline(context, self._committed)
+        self.reconciler = _reconciler(context, self.pipeline, self.work, arns)
+        self.evaluation_log = _evaluation_log(context)
+        self.evaluations = _evaluation_worker(context, self.pipeline, self.evaluation_log)
+        self.log_reader = _log_reader(context, self.pipeline, self.work, logs_of)
+        self.consumer = _queue_consumer(context, self.queued) if self.queued else None
         self.loops = Loops(time.monotonic)
         self.threads = Threads(self.loops, self.stopping, self.stop)
         depth = self.queued.queue.depth if self.queued else None
@@ -125,13 +125,13 @@ class App:
 
     @property
     def failure(self) -> BaseException | None:
-        """What ended a loop, and so the daemon."""
+        """The error that ended a loop, and so the daemon."""
         return self.threads.failure
 
     def run(self) -> None:
-        """Run until `stop` is called or, if jobs were named, until they need no more watching.
+        """Run until `stop` is called or, with `arns`, until these jobs are finished.
 
-        Raises `ConfigError` if it cannot listen where the settings say.
+        Raises `ConfigError` if it cannot listen at `http.listen`.
         """
         registry = self.instruments.registry
         self.server = open_server(self.config, self.store, self.loops, self.readiness, registry)
@@ -151,14 +151,15 @@ class App:
         log.info("stopped", drained=self.drained)
 
     def run_once(self) -> bool:
-        """One pass over everything, deliveries included; False if AWS refused it or something is left."""
-        assert isinstance(self.work, LocalWork)  # noqa: S101 - `once`: there is no queue
+        """Make one pass over everything, deliveries included. False if AWS refused a call or a delivery is
+        still open."""
+        assert isinstance(self.work, LocalWork)  # noqa: S101 - with `once`, there is no queue
         single_pass = SinglePass(
             reconciler=self.reconciler,
             work=self.work,
             evaluations=self.evaluations,
             outbox=self.outbox,
-            refused=self.shared.refused,
+            refused=self.context.refused,
             start_job_workers=self._start_job_workers,
             stopping=self.stopping.is_set,
         )
@@ -198,15 +199,15 @@ class App:
         return workers
 
     def _start_job_workers(self) -> list[threading.Thread]:
-        # What events ask for is as many requests as there are changes: only polling needs a limit.
-        pace = None if self.queued else self.shared.pace(DESCRIBES_PER_SECOND)
-        worker = JobWorker(self.work, self.pipeline, self.accounts, self.shared.refused, pace)
+        # With a queue, there is one request for each change. Only polling could exceed SageMaker's quota.
+        pace = None if self.queued else self.context.pace(MAX_DESCRIBES_PER_SECOND)
+        worker = JobWorker(self.work, self.pipeline, self.accounts, self.context.refused, pace)
         count = JOB_WORKERS_ON_A_QUEUE if self.queued else JOB_WORKERS
         return [self.threads.start_loop(f"look-{number}", worker.run) for number in range(1, count + 1)]
 
     def _start_periodic(self, schedule: Schedule) -> list[threading.Thread]:
         start, interval = self.threads.start_loop, self.config.watch.reconcile_every
-        reconcile = _reconcile_pass(self.shared, self.reconciler, self.stop, on_a_queue=bool(self.queued))
+        reconcile = _reconcile_pass(self.context, self.reconciler, self.stop, on_a_queue=bool(self.queued))
         loops = [start("reconcile", schedule.every(interval, reconcile.run), interval + MAX_PASS_S)]
         if url := self.config.http.heartbeat_url.get_secret_value():
             beat = Heartbeat(url, self.loops, self.readiness).beat
@@ -223,7 +224,10 @@ class App:
             pass
 
     def _drain(self, workers: Sequence[threading.Thread], log_writer: threading.Thread | None) -> None:
-        """Start nothing new, and let what is under way finish within `DRAIN_TIMEOUT_S`; log lines last."""
+        """Start nothing new, and let current work finish within `DRAIN_TIMEOUT_S`.
+
+        The evaluation log ends last, because the evaluations that are finishing still write to it.
+        """
         self.work.close()
         self.outbox.stop()
         deadline = time.monotonic() + DRAIN_TIMEOUT_S
@@ -240,124 +244,126 @@ class App:
         self.evaluations.wake()
 
 
-# -- the parts, each given what it works with -----------------------------------------------------
+# -- construction of the parts --------------------------------------------------------------------
 
 
-def _queued_work(shared: Shared) -> QueuedWork:
-    queue = Queue(shared.accounts.home, shared.config.watch.queue_url)
-    return QueuedWork(queue, utc_now, time.monotonic, visibility_timeout_s=ceil(shared.lease_s))
+def _queued_work(context: Context) -> QueuedWork:
+    queue = Queue(context.accounts.home, context.config.watch.queue_url)
+    return QueuedWork(queue, utc_now, time.monotonic, visibility_timeout_s=ceil(context.lease_s))
 
 
-def _queue_consumer(shared: Shared, queued: QueuedWork) -> QueueConsumer:
-    pace = shared.pace(RECEIVES_PER_SECOND)
-    return QueueConsumer(queued, shared.accounts, shared.refused, pace, shared.stopping)
+def _queue_consumer(context: Context, queued: QueuedWork) -> QueueConsumer:
+    pace = context.pace(MAX_RECEIVES_PER_SECOND)
+    return QueueConsumer(queued, context.accounts, context.refused, pace, context.stopping)
 
 
-def _outbox(shared: Shared, logs_of: Callable[[Aws], JobLogs]) -> Outbox:
-    config, accounts = shared.config, shared.accounts
+def _outbox(context: Context, logs_of: Callable[[Aws], JobLogs]) -> Outbox:
+    config, accounts = context.config, context.accounts
     return Outbox(
-        store=shared.store,
+        store=context.store,
         open_channel=lambda to: open_channel(to, config, accounts.home.sns),
-        stopper=Stopper(accounts, shared.store, config.stop, utc_now),
+        stopper=Stopper(accounts, context.store, config.stop, utc_now),
         gather=Gatherer(accounts, config.rules, utc_now, logs_of).gather,
-        owner=shared.owner,
+        owner=context.owner,
         clock=utc_now,
         random=random.random,
-        instruments=shared.instruments,
-        lease=shared.lease_s,
+        instruments=context.instruments,
+        lease=context.lease_s,
         prices=config.prices,
     )
 
 
-def _pipeline(shared: Shared, committed: Callable[[Sequence[tuple[Finding, JobSnapshot]]], None]) -> Pipeline:
+def _pipeline(
+    context: Context, committed: Callable[[Sequence[tuple[Finding, JobSnapshot]]], None]
+) -> Pipeline:
     return Pipeline(
-        accounts=shared.accounts,
-        store=shared.store,
-        config=shared.config,
+        accounts=context.accounts,
+        store=context.store,
+        config=context.config,
         clock=utc_now,
         spread=random.random,
         committed=committed,
-        owner=shared.owner,
-        wait=shared.stopping.wait,
-        instruments=shared.instruments,
-        lease=shared.lease_s,
+        owner=context.owner,
+        wait=context.stopping.wait,
+        instruments=context.instruments,
+        lease=context.lease_s,
     )
 
 
-def _reconciler(shared: Shared, pipeline: Pipeline, work: Work, arns: Sequence[str]) -> Reconciler:
+def _reconciler(context: Context, pipeline: Pipeline, work: Work, arns: Sequence[str]) -> Reconciler:
     return Reconciler(
-        accounts=shared.accounts,
-        store=shared.store,
+        accounts=context.accounts,
+        store=context.store,
         pipeline=pipeline,
-        watch=shared.config.watch,
+        watch=context.config.watch,
         work=work,
-        refused=shared.refused,
+        refused=context.refused,
         clock=utc_now,
-        stopping=shared.stopping.is_set,
+        stopping=context.stopping.is_set,
         only=tuple(arns),
     )
 
 
 def _reconcile_pass(
-    shared: Shared, reconciler: Reconciler, stop: Callable[[], None], *, on_a_queue: bool
+    context: Context, reconciler: Reconciler, stop: Callable[[], None], *, on_a_queue: bool
 ) -> ReconcilePass:
     return ReconcilePass(
         reconciler=reconciler,
-        store=shared.store,
-        instruments=shared.instruments,
-        refused=shared.refused,
+        store=context.store,
+        instruments=context.instruments,
+        refused=context.refused,
         clock=utc_now,
-        interval_s=shared.config.watch.reconcile_every,
+        interval_s=context.config.watch.reconcile_every,
         on_a_queue=on_a_queue,
         stop=stop,
     )
 
 
-def _evaluation_log(shared: Shared) -> EvaluationLog | None:
-    if not (group := shared.config.rules.log_group):
+def _evaluation_log(context: Context) -> EvaluationLog | None:
+    if not (group := context.config.rules.log_group):
         return None
     host = f"{socket.gethostname()}:{os.getpid()}"
-    return EvaluationLog(shared.accounts.home, group, host, shared.refused)
+    return EvaluationLog(context.accounts.home, group, host, context.refused)
 
 
 def _evaluation_worker(
-    shared: Shared, pipeline: Pipeline, evaluation_log: EvaluationLog | None
+    context: Context, pipeline: Pipeline, evaluation_log: EvaluationLog | None
 ) -> EvaluationWorker:
     return EvaluationWorker(
-        accounts=shared.accounts,
-        store=shared.store,
+        accounts=context.accounts,
+        store=context.store,
         pipeline=pipeline,
-        rules=shared.config.rules,
+        rules=context.config.rules,
         evaluation_log=evaluation_log,
-        refused=shared.refused,
+        refused=context.refused,
         clock=utc_now,
-        stopping=shared.stopping.is_set,
+        stopping=context.stopping.is_set,
     )
 
 
 def _log_reader(
-    shared: Shared, pipeline: Pipeline, work: Work, logs_of: Callable[[Aws], JobLogs]
+    context: Context, pipeline: Pipeline, work: Work, logs_of: Callable[[Aws], JobLogs]
 ) -> LogReader:
     listener = Listener(
-        accounts=shared.accounts,
+        accounts=context.accounts,
         logs_of=logs_of,
-        store=shared.store,
+        store=context.store,
         pipeline=pipeline,
         work=work,
-        stuck_after=shared.config.rules.stuck_after,
-        refused=shared.refused,
-        reads=shared.pace(LOG_READS_PER_SECOND),
-        looks=shared.pace(LOG_STREAM_SEARCHES_PER_SECOND),
+        stuck_after=context.config.rules.stuck_after,
+        refused=context.refused,
+        reads=context.pace(MAX_LOG_READS_PER_SECOND),
+        looks=context.pace(MAX_LOG_STREAM_SEARCHES_PER_SECOND),
         clock=utc_now,
-        stopping=shared.stopping.is_set,
+        stopping=context.stopping.is_set,
     )
     return LogReader(
         listener=listener,
-        store=shared.store,
-        owner=shared.owner,
-        lease_s=shared.lease_s,
-        pace=shared.pace(1 / min(LOG_READ_INTERVAL_S, shared.config.watch.poll_interval)),
-        refused=shared.refused,
+        store=context.store,
+        owner=context.owner,
+        lease_s=context.lease_s,
+        pace=context.pace(1 / min(LOG_READ_INTERVAL_S, context.config.watch.poll_interval)),
+        refused=context.refused,
         clock=utc_now,
-        stopping=shared.stopping.is_set,
+        stopping=context.stopping.is_set,
     )

@@ -1,4 +1,4 @@
-"""What all parts of one daemon share: its settings, store, clients, clock and stop flag."""
+"""The context in which all parts of one daemon work: settings, store, AWS clients, clock and stop event."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ def _unique_name() -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Shared:
+class Context:
     config: Config
     lease_s: float
-    """After so long other processes take over the work of this one, should it die."""
+    """If this process dies, others take over its work after so many seconds."""
     instruments: Instruments
     accounts: Accounts
     refused: RefusedCalls
@@ -41,7 +41,7 @@ class Shared:
     """This process's name in the store."""
 
     @classmethod
-    def open(cls, config: Config, lease_s: float) -> Shared:
+    def open(cls, config: Config, lease_s: float) -> Context:
         instruments = Instruments()
         accounts = Accounts(config.region, config.account, instruments.aws_answered)
         on_response = telling(instruments.aws_answered)
@@ -49,5 +49,5 @@ class Shared:
         return cls(config, lease_s, instruments, accounts, RefusedCalls(accounts), store)
 
     def pace(self, per_second: float) -> Pace:
-        """Limits calls to so many a second. Its waits end early when the daemon stops."""
+        """A limit of so many calls a second. A wait for it ends early when the daemon stops."""
         return Pace(per_second, time.monotonic, self.stopping.wait)

@@ -31,7 +31,7 @@ EVALUATION_LEASE_S = 300.0
 MAX_IDLE_S = 30.0
 """The store is asked for due evaluations at least this often: other processes write to it as well."""
 ERROR_PAUSE_S = 5.0
-"""Pause after a refusal of AWS or of the store."""
+"""Pause after AWS or the store has refused a call."""
 
 
 class EvaluationWorker:
@@ -55,7 +55,7 @@ class EvaluationWorker:
         self._wake = threading.Event()
 
     def run(self, turned: Callable[[], None]) -> None:
-        """Evaluate until the daemon stops and `wake` is called."""
+        """Evaluate until the daemon stops, which must then call `wake`."""
         while not self._stopping():
             turned()
             self._wake.clear()
@@ -68,16 +68,16 @@ class EvaluationWorker:
             self._wake.wait(min(max(wait, 0.1), MAX_IDLE_S))
 
     def wake(self) -> None:
-        """Look for due evaluations now: there may be new ones, or the daemon stops."""
+        """Look for due evaluations now, because there may be new ones or the daemon stops."""
         self._wake.set()
 
     def evaluate_due(self) -> bool:
-        """Continue the evaluations that are due: all that read metrics, and of those that read tensors the
-        one that has waited longest. False if none is due.
+        """Continue the evaluations that are due: all that read metrics, and the one that reads tensors and
+        has waited longest. False if none is due.
 
         Raises `AwsError` and `StoreError`.
         """
-        # Metrics first: tensors that cannot be read end this with an error.
+        # Metrics first, because tensors that cannot be read raise an error here.
         return any([self._evaluate_metrics(), self._evaluate_tensors()])
 
     def _evaluate_metrics(self) -> bool:
@@ -91,7 +91,7 @@ class EvaluationWorker:
         for place, records in by_place.items():
             with expected_errors(self._refused, place) as errors:
                 for record, evaluation in self.evaluator.advance_together(place, records):
-                    with lost_lease():  # of this job alone: the others are still to be done
+                    with lost_lease():  # it concerns this job only, so the others go on
                         self._pipeline.evaluated(record.snapshot.arn, evaluation)
             if not errors:
                 self._refused.resolved(GET_METRIC_DATA, place)
@@ -107,7 +107,7 @@ class EvaluationWorker:
 
     @cached_property
     def evaluator(self) -> Evaluator:
-        # It imports numpy, which a daemon without rules to evaluate does not need.
+        # Imported here because it imports numpy, which a daemon without rules to evaluate does not need.
         from watcher.evaluation.evaluator import Evaluator
 
         write_log = self._evaluation_log.write if self._evaluation_log else None

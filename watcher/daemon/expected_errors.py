@@ -16,10 +16,10 @@ log = structlog.get_logger(__name__)
 
 @contextmanager
 def expected_errors(refused: RefusedCalls, place: Aws | None = None) -> Iterator[list[WatcherError]]:
-    """Log an `AwsError` or a `StoreError` that is raised in the block, and raise it no further.
+    """Log and suppress an `AwsError` or a `StoreError` from the block.
 
-    `place` is the account and region that the block asks, or None if it asks several. The block is given a
-    list, which holds the error afterwards.
+    `place` is the account and region that the block asks, or None if it asks several. Yields a list that
+    holds the error after the block, and is empty if there was none.
     """
     errors: list[WatcherError] = []
     try:
@@ -33,7 +33,7 @@ def expected_errors(refused: RefusedCalls, place: Aws | None = None) -> Iterator
 
 @contextmanager
 def lost_lease() -> Iterator[list[LeaseLost]]:
-    """Log that another process handles the job now, instead of raising `LeaseLost`."""
+    """Log and suppress a `LeaseLost` from the block. Yields a list that holds the error after the block."""
     lost: list[LeaseLost] = []
     try:
         yield lost

@@ -1,4 +1,4 @@
-"""Opens the server of the status page, `/healthz`, `/readyz` and `/metrics`, which the thread `http` runs."""
+"""Opens the server that the thread `http` runs: the status page, `/healthz`, `/readyz` and `/metrics`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import structlog
 from prometheus_client import CollectorRegistry
 
 from watcher.config.settings import Config
-from watcher.daemon.shared import utc_now
+from watcher.daemon.context import utc_now
 from watcher.errors import ConfigError
 from watcher.store.base import Store
 from watcher.web.loops import Loops
@@ -24,10 +24,10 @@ log = structlog.get_logger(__name__)
 def open_server(
     config: Config, store: Store, loops: Loops, readiness: Readiness, registry: CollectorRegistry
 ) -> Server | None:
-    """A server that listens where `http.listen` says; None if that is empty.
+    """A server that listens at `http.listen`; None if that is empty.
 
-    Raises `ConfigError` if it cannot listen there. At the default address, which another daemon on the
-    machine may use, it returns None instead.
+    Raises `ConfigError` if it cannot listen at an address from the settings. If it cannot listen at the
+    default address, which another daemon on the machine may use, it returns None.
     """
     if not config.http.listen:
         return None

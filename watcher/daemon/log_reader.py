@@ -1,4 +1,4 @@
-"""The loop `logs`: reads the logs of rules in progress. One process at a time does."""
+"""The loop `logs`: reads the logs of rules in progress, in one process at a time."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from watcher.logs.listener import Listener
 from watcher.store.base import Store
 
 LEASE_NAME = "rule logs"
-"""Held in the store by the process that reads them. If it dies, another takes over; what both find while
-they overlap is sent once."""
+"""The process that reads them holds this lease in the store. If it dies, another takes over. Should both read
+for a moment, a finding of both is still sent once, because it has the same id."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class LogReader:
     stopping: Callable[[], bool]
 
     def run(self, turned: Callable[[], None]) -> None:
-        self.pace.keep()  # the first turn is free
+        self.pace.keep()  # returns at once, and starts the interval before the second turn
         while not self.stopping():
             turned()
             with expected_errors(self.refused):

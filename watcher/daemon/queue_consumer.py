@@ -13,11 +13,13 @@ from watcher.jobs.queued_work import QueuedWork
 from watcher.jobs.work import Pace
 
 ERROR_PAUSE_S = 5.0
-"""Pause after the queue has refused a request."""
+"""Pause after SQS has refused a request."""
 
 
 @dataclass(frozen=True, slots=True)
 class QueueConsumer:
+    """`receive` and `keep` are loops, each for a thread of its own."""
+
     queued: QueuedWork
     accounts: Accounts
     refused: RefusedCalls

@@ -1,7 +1,7 @@
 """The loop `reconcile`: a pass over all jobs in progress.
 
-Each process makes its own passes, unless several share a queue: then one pass in each interval serves them
-all, and the store says who makes it.
+Without a queue, each process makes its own passes. Processes that share a queue need only one pass in each
+interval, since it puts the jobs into the queue; the store decides which process makes it.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class ReconcilePass:
     interval_s: float
     on_a_queue: bool
     stop: Callable[[], None]
-    """Called when the jobs that the command line named need no more watching."""
+    """Called when the jobs that the command line names are finished."""
 
     def run(self) -> None:
         with expected_errors(self.refused):
@@ -41,7 +41,7 @@ class ReconcilePass:
                     self.instruments.reconciled(self.clock())
                     self.instruments.watched(job.status for job in done.watched)
             else:
-                self.instruments.watched(())
+                self.instruments.watched(())  # the process that makes the pass reports the jobs
             if self.reconciler.finished() and self.store.next_due() is None:
                 log.info("finished", jobs=self.reconciler.only)
                 self.stop()

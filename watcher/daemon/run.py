@@ -14,9 +14,9 @@ from watcher.jobs.find import find_jobs
 
 
 def run(config: Config, names: Sequence[str] = (), once: bool = False) -> int:
-    """Returns the exit code. Raises `UsageError` for a named job that does not exist."""
+    """Returns the exit code. Raises `UsageError` if one of the named jobs does not exist."""
     accounts = Accounts(config.region, config.account)
-    _ = accounts.home.region  # raises ConfigError if there is none: every loop would fail without
+    _ = accounts.home.region  # raises ConfigError if there is none, instead of an error in every loop
     app = App(config, [job.arn for job in find_jobs(accounts, names)], once=once)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: app.stop())
@@ -28,8 +28,8 @@ def run(config: Config, names: Sequence[str] = (), once: bool = False) -> int:
     app.close()
     code = 0 if done and app.failure is None else 1
     if not app.drained:
-        # A request that hangs would keep the interpreter from ending. Its delivery is in flight in the
-        # store, and will be looked up before it is sent again.
+        # The interpreter would wait for the threads of the outbox, and one of them hangs in a request. Its
+        # delivery is in flight in the store, so it is looked up before it is sent again.
         sys.stdout.flush()
         os._exit(code)
     return code

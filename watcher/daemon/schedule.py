@@ -1,8 +1,8 @@
-"""Periodic work: APScheduler gives the ticks, and a named thread of its own does the work.
+"""Periodic work: APScheduler gives the ticks, and a named thread does the work.
 
-A tick only wakes the thread, so APScheduler never finds an earlier run in progress, however long it takes. A
-tick during the work is skipped: the next run starts at the first tick after the work has ended. With ticks
-every 30 s and a pass of 70 s, passes start at 0, 90 and 180 s.
+A tick only wakes the thread. So APScheduler never finds an earlier run in progress, about which it would warn
+at each tick. A tick during the work is skipped: the next run starts at the first tick after the work has
+ended. With ticks every 30 s and a pass of 70 s, passes start at 0, 90 and 180 s.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Schedule:
             seconds=interval_s,
             next_run_time=datetime.now(UTC),
             coalesce=True,
-            misfire_grace_time=None,  # on a busy machine a tick may come late: the work is still to be done
+            misfire_grace_time=None,  # a tick that comes late, on a busy machine, still counts
         )
 
         def loop(turned: Callable[[], None]) -> None:
@@ -47,7 +47,7 @@ class Schedule:
         self._scheduler.start()
 
     def close(self) -> None:
-        """End the loops, each after the work that it is doing."""
+        """End the loops, each after its current work."""
         self._scheduler.shutdown(wait=False)
         self._closed = True
         for tick in self._ticks:

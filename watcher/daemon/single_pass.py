@@ -1,4 +1,4 @@
-"""`watcher run --once`: one pass over everything, in one thread after the other."""
+"""`watcher run --once`: does what the daemon's loops do, once and one after the other."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from watcher.jobs.reconcile import Reconciler
 from watcher.jobs.work import LocalWork
 
 DELIVERY_TIMEOUT_S = 60.0
-"""How long destinations and stops have to settle."""
+"""How long deliveries and stops may take, retries included."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class SinglePass:
     stopping: Callable[[], bool]
 
     def run(self) -> bool:
-        """True if every account and region answered and everything is delivered."""
+        """True if every account and region answered and no delivery is open."""
         complete = delivered = False
         job_workers = self.start_job_workers()
         with expected_errors(self.refused):

@@ -1,4 +1,4 @@
-"""Starts the daemon's named threads, and waits for them to end."""
+"""Starts the daemon's named threads, stops the daemon if one fails, and waits for them to end."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from watcher.web.loops import Loops
 log = structlog.get_logger(__name__)
 
 Loop = Callable[[Callable[[], None]], None]
-"""Works until the daemon stops. Its argument is to be called once in each of its turns."""
+"""Works until the daemon stops, and calls its argument once in each turn (iteration)."""
 
 MAX_TURN_S = 300.0
-"""The longest turn of a loop before `/healthz` reports it. A request that AWS does not answer is given up,
-retries included, in half of that."""
+"""`/healthz` reports a loop after a longer turn. A request that AWS does not answer ends in half that time,
+retries included."""
 MAX_PASS_S = 900.0
-"""The same for a loop that goes through all jobs or all logs, which AWS may slow down."""
+"""The same limit for a loop whose turn goes through all jobs or all logs, because AWS may throttle it."""
 DRAIN_TIMEOUT_S = 8.0
-"""How long work may take to finish after SIGTERM. ECS waits 30 seconds before it kills."""
+"""How long current work may take to finish after SIGTERM. Docker kills after 10 seconds, ECS after 30."""
 
 
 class Threads:
-    """The first thread that ends with an error stops the daemon, which keeps the error in `failure`."""
+    """When a thread ends with an error, the daemon stops, and `failure` holds the error."""
 
     def __init__(self, loops: Loops, stopping: threading.Event, stop: Callable[[], None]) -> None:
         self.failure: BaseException | None = None
@@ -45,7 +45,7 @@ class Threads:
         try:
             work()
         except BaseException as error:
-            if self._stopping.is_set():  # such as a request that outlasted the drain: the store is closed
+            if self._stopping.is_set():  # such as a request that outlasted the drain, with the store closed
                 log.debug("loop_interrupted", loop=name, error=str(error))
                 return
             log.exception("loop_failed", loop=name)
