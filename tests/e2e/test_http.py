@@ -139,7 +139,7 @@ def test_a_heartbeat_that_no_longer_turns_is_reported_like_any_other_loop(
             answer = eventually(lambda: unhealthy(app), "/healthz reports a loop")
             silent.close()
 
-    assert answer.text.startswith("the loop heartbeat has not turned for ")
+    assert answer.text.startswith("the loop heartbeat has made no progress for ")
 
 
 def unhealthy(app: App) -> httpx.Response | None:

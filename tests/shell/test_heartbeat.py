@@ -70,7 +70,7 @@ def test_a_loop_that_hangs_keeps_it_back_until_it_turns(
         heartbeat.beat()
 
     assert pings.received == 0
-    assert logged[0]["problems"] == ["the loop look-1 has not turned for 301 s"]
+    assert logged[0]["problems"] == ["the loop look-1 has made no progress for 301 s"]
     turned()
     heartbeat.beat()
     assert pings.received == 1

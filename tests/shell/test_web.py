@@ -136,7 +136,7 @@ def test_a_loop_that_hangs_is_named_with_how_long_and_one_that_turns_is_not(
     answer = client.get("/healthz")
 
     assert answer.status_code == 503
-    assert answer.text == "the loop look-1 has not turned for 301 s (at most 300)\n"
+    assert answer.text == "the loop look-1 has made no progress for 301 s (limit 300 s)\n"
     released.set()
     thread.join(WAIT_LIMIT_S)
 
@@ -213,7 +213,7 @@ def test_the_page_says_which_loop_hangs(daemon: Daemon, client: httpx.Client):
 
     daemon.clock.turn(600)
 
-    assert "receive has not turned for 10 min" in client.get("/").text
+    assert "receive has made no progress for 10 min" in client.get("/").text
 
 
 def test_nothing_that_a_job_says_becomes_part_of_the_page(daemon: Daemon, client: httpx.Client):

@@ -1,8 +1,8 @@
-"""The paths that the daemon serves.
+"""The pages that the daemon serves.
 
     /          the status page
-    /healthz   200 while every loop runs; else the process should be restarted
-    /readyz    200 while store and queue are reachable
+    /healthz   200 while every loop runs, else 503: restart the process
+    /readyz    200 while store and queue are reachable, else 503
     /metrics   for Prometheus
 
 `/healthz` ignores store and queue, since a restart would not make them reachable.
@@ -33,11 +33,12 @@ SECURE = {
 def application(
     loops: Loops, readiness: Readiness, registry: CollectorRegistry, status_page: Callable[[], str]
 ) -> Starlette:
-    # Starlette runs plain functions, which may have to wait, in threads. /healthz never waits.
+    # Starlette runs plain functions in threads, because they may wait. /healthz never waits, so it is async,
+    # and answers even if all threads are busy.
 
     async def healthz(_: Request) -> Response:
         late = loops.late()
-        lines = [f"{lag} (at most {lag.bound:.0f})" for lag in late]
+        lines = [f"{lag} (limit {lag.bound:.0f} s)" for lag in late]
         return _answer(lines or ["every loop runs"], well=not late)
 
     def readyz(_: Request) -> Response:

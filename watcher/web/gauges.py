@@ -1,4 +1,4 @@
-"""Prometheus gauges that are read at the moment of the scrape: loops, queue, due deliveries."""
+"""Prometheus gauges whose values are read at each scrape: loops, queue, due deliveries."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from watcher.web.readiness import Readiness
 
 
 class Gauges(Collector):
-    """Has no sample of a store or queue that is not reachable."""
+    """Leaves out the gauges of a store or queue that is not reachable."""
 
     def __init__(self, loops: Loops, readiness: Readiness, queued: QueuedWork | None) -> None:
         self._loops, self._readiness, self._queued = loops, readiness, queued
@@ -27,7 +27,7 @@ class Gauges(Collector):
         if answer.overdue is not None:
             yield GaugeMetricFamily(
                 "watcher_delivery_overdue_seconds",
-                "How long the next delivery has been due, whichever process makes it; 0 if none is due.",
+                "How long the next delivery of any process has been due; 0 if none is due.",
                 value=answer.overdue,
             )
         if answer.queue:
@@ -45,17 +45,17 @@ class Gauges(Collector):
         if self._queued:
             yield GaugeMetricFamily(
                 "watcher_queue_oldest_message_age_seconds",
-                "Age of the oldest message in this process's last receive; 0 if it brought none.",
+                "Age of the oldest message in this process's last receive; 0 if it returned none.",
                 value=self._queued.oldest_s,
             )
 
     def _loop_gauges(self) -> Iterator[GaugeMetricFamily]:
         lag = GaugeMetricFamily(
-            "watcher_loop_lag_seconds", "Time since the last turn of a loop.", labels=["loop"]
+            "watcher_loop_lag_seconds", "Time since a loop last made progress.", labels=["loop"]
         )
         bound = GaugeMetricFamily(
             "watcher_loop_bound_seconds",
-            "Longest time between two turns before a loop counts as hanging.",
+            "A loop that makes no progress for longer than this counts as hanging.",
             labels=["loop"],
         )
         for one in self._loops.lags():

@@ -1,4 +1,4 @@
-"""Requests an address while all is well, so that a dead man's switch raises an alarm when that stops."""
+"""Requests an address while all is well. The dead man's switch behind it raises an alarm when that stops."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Heartbeat:
         if problems := [*map(str, self._loops.late()), *self._readiness.answer().problems]:
             log.error("heartbeat_withheld", problems=problems)
             return
-        import httpx  # only a daemon with a heartbeat needs it here
+        import httpx  # imported here because only a daemon with a heartbeat needs it
 
         try:
             httpx.get(self._url, timeout=HEARTBEAT_TIMEOUT_S).raise_for_status()
@@ -37,7 +37,7 @@ class Heartbeat:
             self._failing = False
 
     def _log_failure(self, error: str) -> None:
-        """Once, until a heartbeat succeeds."""
+        """Log a failure once, until a heartbeat succeeds again."""
         if not self._failing:
             log.warning(
                 "heartbeat_failed", error=error, consequence="the service behind it may raise an alarm"

@@ -1,4 +1,7 @@
-"""Tells a loop of the daemon that hangs from one that waits for work."""
+"""Tells a loop of the daemon that hangs from one that waits for work.
+
+A turn is one iteration of a loop. A loop that waits for work also makes a turn, at least every half minute.
+"""
 
 from __future__ import annotations
 
@@ -9,15 +12,15 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Lag:
-    """How long ago a loop had its last turn."""
+    """How long ago a loop began its last turn."""
 
     loop: str
     seconds: float
     bound: float
-    """Seconds that a turn may take, waiting for work included."""
+    """How many seconds a turn may take, waiting for work included."""
 
     def __str__(self) -> str:
-        return f"the loop {self.loop} has not turned for {self.seconds:.0f} s"
+        return f"the loop {self.loop} has made no progress for {self.seconds:.0f} s"
 
     @property
     def late(self) -> bool:

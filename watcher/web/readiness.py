@@ -1,4 +1,4 @@
-"""Checks that the store and the queue are reachable."""
+"""Checks that the store and the queue are reachable, for `/readyz`, the metrics and the heartbeat."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from watcher.errors import WatcherError
 from watcher.store.base import Store
 
 CHECK_INTERVAL_S = 10.0
-"""Store and queue are asked at most this often, however many requests there are."""
+"""The shortest time between two checks, however many requests arrive."""
 CHECK_TIMEOUT_S = 60.0
 """A check that takes longer counts as failed."""
 
@@ -20,7 +20,7 @@ CHECK_TIMEOUT_S = 60.0
 @dataclass(frozen=True, slots=True)
 class Answer:
     problems: tuple[str, ...] = ()
-    """One sentence for each of the two that is not reachable."""
+    """One sentence for each of store and queue that is not reachable."""
     overdue: float | None = None
     """Seconds for which the next delivery has been due, 0 if none is; None if the store is not reachable."""
     queue: Depth | None = None
@@ -48,9 +48,9 @@ class Readiness:
         self._answered_at = self._asked_at = monotonic() - CHECK_INTERVAL_S
 
     def answer(self) -> Answer:
-        """The last answer, or a new one if it is older than `CHECK_INTERVAL_S`.
+        """The last answer, or a new one if the last is older than `CHECK_INTERVAL_S`.
 
-        Only one thread asks for a new one. Until it has it, the others get the last answer.
+        Only one thread at a time asks store and queue. Meanwhile, the others get the last answer.
         """
         age = self._monotonic() - self._answered_at
         if age >= CHECK_INTERVAL_S and self._asking.acquire(blocking=False):

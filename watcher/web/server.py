@@ -17,7 +17,7 @@ SHUTDOWN_TIMEOUT_S = 2
 
 
 class Server:
-    """`listen` is HOST:PORT, an IPv6 address in brackets; port 0 picks a free one.
+    """`listen` is HOST:PORT, with an IPv6 address in brackets. Port 0 picks a free one.
 
     Raises `ConfigError` if it cannot listen there.
     """

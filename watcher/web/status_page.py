@@ -21,11 +21,11 @@ from watcher.web.readiness import Readiness
 PAGE_LIFETIME_S = 10.0
 """A page is served again for this long, since making one reads the whole store."""
 MAX_ROWS = 50
-"""Of each table, newest first; `watcher jobs` and `watcher findings` list all."""
+"""Rows of each table, newest first. `watcher jobs` and `watcher findings` list all."""
 
 
 class _ReadOnce:
-    """The store at one moment, read once for all tables of a page."""
+    """The content of the store, read once for all tables of a page."""
 
     def __init__(self, store: Store) -> None:
         self._jobs, self._findings, self._deliveries = store.jobs(), store.findings(), store.deliveries()
@@ -68,16 +68,16 @@ class StatusPage:
             return self._page
 
     def _make(self) -> str:
-        now, known = self._clock(), _ReadOnce(self._store)
-        jobs = views.jobs(known)
-        # Jobs in progress first, since people look for these. The sort keeps each group newest first.
+        now, content = self._clock(), _ReadOnce(self._store)
+        jobs = views.jobs(content)
+        # Watched jobs first, since people look for these. The sort keeps each group newest first.
         jobs.sort(key=lambda job: not job["watching"])
         return self._template.render(
             version=__version__,
             now=now,
-            status=views.status(known, self._url),
+            status=views.status(content, self._url),
             jobs=jobs[:MAX_ROWS],
-            findings=views.findings(known)[:MAX_ROWS],
+            findings=views.findings(content)[:MAX_ROWS],
             lags=self._loops.lags(),
             problems=self._readiness.answer().problems,
             max_rows=MAX_ROWS,
