@@ -312,6 +312,13 @@ class Broken(rules.Rule):
         raise ZeroDivisionError("nobody foresaw this")
 
 
+class Choosy(Broken):
+    name = "Choosy"
+
+    def wants(self, tensor: str) -> bool:
+        raise ZeroDivisionError(f"cannot choose {tensor}")
+
+
 class Unmakable(Broken):
     name = "Unmakable"
 
@@ -327,12 +334,15 @@ def test_a_rule_that_fails_ends_its_own_evaluation_and_no_other(
     s3: Any,
     monkeypatch: pytest.MonkeyPatch,
 ):
-    monkeypatch.setattr(rules, "RULES", {**rules.RULES, "Broken": Broken, "Unmakable": Unmakable})
+    monkeypatch.setattr(
+        rules, "RULES", {**rules.RULES, **{rule.name: rule for rule in (Broken, Choosy, Unmakable)}}
+    )
     upload(trial[0], s3, BUCKET, "churn")
     place(
         sandbox,
         "churn",
         DebugRuleConfigurations=[
+            a_rule("Choosy"),
             a_rule("Broken"),
             a_rule("Unmakable"),
             a_rule("LossNotDecreasing", **PARAMETERS),
@@ -344,9 +354,13 @@ def test_a_rule_that_fails_ends_its_own_evaluation_and_no_other(
         app.run_once()
     assert {"lint_failed", "rule_failed"} <= {entry["event"] for entry in logs}
     found = {(finding.rule, finding.kind.value) for finding in app.store.findings()}
-    assert found == {("Broken", "rule_error"), ("LossNotDecreasing", "rule_issue")}
-    assert any("nobody foresaw this" in blocks(slack, number) for number in range(2))
-    assert len(slack.messages) == 2
+    assert found == {
+        ("Broken", "rule_error"),
+        ("Choosy", "rule_error"),
+        ("LossNotDecreasing", "rule_issue"),
+    }
+    assert len(slack.messages) == 3
+    assert any("nobody foresaw this" in blocks(slack, number) for number in range(3))
     app.close()
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
+import rules
 from tests.doubles.cloudwatch import CloudWatchDouble
 from tests.jobs import a_job
 from watcher.aws.accounts import Accounts
@@ -59,9 +60,9 @@ class Watched:
     """Jobs as the store has them, looked at whenever the test says that it is time."""
 
     def __init__(self, *attached: str | dict[str, Any], now: datetime = NOW) -> None:
-        rules = [{"rule": one} if isinstance(one, str) else one for one in attached]
+        attach = [{"rule": one} if isinstance(one, str) else one for one in attached]
         self.now = now
-        self.settings = Rules.model_validate({"local": "attach", "attach": rules})
+        self.settings = Rules.model_validate({"local": "attach", "attach": attach})
         self.accounts = Accounts()
         self.evaluator = Evaluator(self.accounts, self.settings, lambda: self.now)
         self.records: dict[str, JobRecord] = {}
@@ -275,6 +276,55 @@ def test_many_jobs_are_one_request_and_each_has_its_own_verdict(
         "stalls": "IssuesFound",
         "learns": "InProgress",
     }
+
+
+class FailsToChoose(rules.Rule):
+    """A rule of a third party that cannot say which metrics it wants."""
+
+    name = "FailsToChoose"
+    complaint = "It broke"
+    judges_metrics = True
+
+    def __init__(self, parameters: Mapping[str, str]) -> None:
+        super().__init__(parameters)
+
+    def wants(self, tensor: str) -> bool:
+        raise ZeroDivisionError(f"cannot choose {tensor}")
+
+    def _judge(self, step: rules.Step, tensors: Mapping[str, rules.Value]) -> Sequence[rules.Breach]:
+        return ()
+
+
+class FailsToLearn(FailsToChoose):
+    name = "FailsToLearn"
+
+    def learn(self, collections: Mapping[str, rules.Collection]) -> None:
+        raise ZeroDivisionError("cannot learn")
+
+
+@pytest.mark.parametrize(
+    ("broken", "why"), [(FailsToChoose, "cannot choose train:loss"), (FailsToLearn, "cannot learn")]
+)
+def test_a_rule_that_fails_before_its_metrics_are_asked_for_ends_alone(
+    watched: Callable[..., Watched],
+    sandbox: Sandbox,
+    monkeypatch: pytest.MonkeyPatch,
+    broken: type[rules.Rule],
+    why: str,
+):
+    monkeypatch.setattr(rules, "RULES", {**rules.RULES, broken.name: broken})
+    put(sandbox, {"train:loss": STALLED}, "first")
+    put(sandbox, {"train:loss": STALLED}, "second")
+    jobs = watched({"rule": broken.name, "job": "first"}, "LossNotDecreasing")
+    jobs.know(job("first"), job("second"))
+    jobs.look()
+    found = {name: (record.evaluation or Evaluation(None)).outcomes for name, record in jobs.records.items()}
+    assert [(one.rule, one.status) for one in found["first"]] == [
+        (broken.name, "Error"),
+        ("LossNotDecreasing", "IssuesFound"),
+    ]
+    assert why in found["first"][0].details
+    assert [(one.rule, one.status) for one in found["second"]] == [("LossNotDecreasing", "IssuesFound")]
 
 
 def test_a_metric_that_cloudwatch_cannot_have_keeps_no_other_from_being_read(

@@ -18,7 +18,7 @@ import structlog
 import rules
 from rules import Rule, Status, Verdict
 from watcher.aws.accounts import Accounts
-from watcher.aws.metrics import Metrics
+from watcher.aws.metrics import Metrics, Query
 from watcher.aws.sagemaker import TrainingJobs
 from watcher.aws.session import Aws
 from watcher.config.settings import Rules as RuleSettings
@@ -102,7 +102,7 @@ class Evaluator:
             and steps.collections() is None
         ):
             return Evaluation(due_at=now, reads=Reads.METRICS, outcomes=before.outcomes)
-        return self._advanced(job, before, live, steps, now)
+        return self._advanced(job, before, self._run(job, before, live, steps), steps, now)
 
     def advance_together(
         self, aws: Aws, records: Iterable[JobRecord]
@@ -112,57 +112,62 @@ class Evaluator:
         Raises `AwsError` if CloudWatch refuses the request.
         """
         now = self._clock()
-        begun = []
+        begun: list[tuple[JobRecord, Evaluation, RuleRun, MetricSteps]] = []
+        queries: list[Query] = []
         for record in records:
             job, before = record.snapshot, _before(record)
             before = replace(before, outcomes=(*before.outcomes, *self._unsuitable(job, before, now)))
             live = self._live(job, before)
             if not live or _vanished(record):
                 yield record, replace(before, due_at=None, cursor="", states={})
-            else:
-                begun.append(
-                    (record, before, live, MetricSteps(job, before.cursor, now, METRIC_VALUES_PER_LOOK))
-                )
-        queries = [query for *_, live, steps in begun for query in steps.queries(_wanted(live, steps))]
+                continue
+            steps = MetricSteps(job, before.cursor, now, METRIC_VALUES_PER_LOOK)
+            run = self._run(job, before, live, steps)
+            run.learn(steps.collections())
+            queries += steps.queries(_wanted_metrics(run))
+            begun.append((record, before, run, steps))
         answers = Metrics(aws).read(queries)
-        for record, before, live, steps in begun:
+        for record, before, run, steps in begun:
             try:
                 steps.take(answers)
             except Incomplete as error:
                 log.warning("metrics_incomplete", job=record.snapshot.name, error=str(error))
                 yield record, replace(before, due_at=next_minute(now))
             else:
-                after = self._advanced(record.snapshot, before, live, steps, now)
+                after = self._advanced(record.snapshot, before, run, steps, now)
                 yield record, replace(after, due_at=now) if after.due_at and steps.behind else after
 
+    def _run(self, job: JobSnapshot, before: Evaluation, live: Mapping[str, Rule], steps: Steps) -> RuleRun:
+        return RuleRun(live, steps, before.states, lambda name: self._other_trial(name, job))
+
     def _advanced(
-        self, job: JobSnapshot, before: Evaluation, live: Mapping[str, Rule], steps: Steps, now: datetime
+        self, job: JobSnapshot, before: Evaluation, run: RuleRun, steps: Steps, now: datetime
     ) -> Evaluation:
-        run = RuleRun(live, steps, before.states, lambda name: self._other_trial(name, job))
         if (collections := steps.collections()) is not None:
             run.read(collections)
         if job.secondary_status == "Training":  # in other phases, a job is expected to save nothing
             run.tick(steps.known_until(now), job.started_at or now)
         states = run.states()
-        verdicts = {name: run.verdict(name) for name in live}
+        verdicts = {name: run.verdict(name) for name in run.rules}
         known = {outcome.rule: outcome for outcome in before.outcomes if outcome.final}
         judged = {
-            name: _outcome(name, verdict, steps.note(live[name]), now) for name, verdict in verdicts.items()
+            name: _outcome(name, verdict, steps.note(run.rules[name]), now)
+            for name, verdict in verdicts.items()
         }
         outcomes = {**known, **judged}
-        going_on = not steps.ended and any(not outcome.final for outcome in outcomes.values())
+        continues = not steps.ended and any(not outcome.final for outcome in outcomes.values())
         if self._write_log:
-            for name, rule in live.items():
+            for name, rule in run.rules.items():
                 begins = () if before.cursor else (rule_log.loading(steps.place), rule_log.started(rule, 0))
                 if lines := (*begins, *rule_log.concluded(rule, name, verdicts[name])):
                     self._write_log(job, name, lines, now)
         interval, due_at = next_look(before, run.steps, now)
         return Evaluation(
-            due_at=due_at if going_on else None,
+            due_at=due_at if continues else None,
             reads=before.reads,
             interval=interval,
             cursor=steps.cursor,
-            states=states if going_on else {},
+            states=states if continues else {},
             outcomes=tuple(outcomes.values()),
         )
 
@@ -219,12 +224,10 @@ def _has_saved_nothing(job: JobSnapshot, now: datetime) -> bool:
     return job.ended or (job.started_at is not None and now - job.started_at > NO_TENSORS_AFTER)
 
 
-def _wanted(live: Mapping[str, Rule], steps: MetricSteps) -> Wanted:
-    """The metrics to ask for: those that a rule wants, or all of them for a rule that counts every step."""
-    for rule in live.values():
-        rule.learn(steps.collections())
-    every = any(rule.counts_every_step for rule in live.values())
-    return lambda name: every or any(rule.wants(name) for rule in live.values())
+def _wanted_metrics(run: RuleRun) -> Wanted:
+    """Those that a rule wants, or all for a rule that counts every step: any value makes a minute a step."""
+    every = run.counts_every_step
+    return lambda name: every or run.wants(name)
 
 
 def _load(job: JobSnapshot, settings: RuleSettings) -> Iterator[tuple[str, Rule]]:

@@ -1,4 +1,4 @@
-"""The rules of one job in one look at what it has saved."""
+"""Shows the rules of a job what is new in one look, and isolates those that fail from the others."""
 
 from __future__ import annotations
 
@@ -19,14 +19,15 @@ from watcher.evaluation.steps import Steps
 log = structlog.get_logger(__name__)
 
 MAX_STATE_CHARS = 2_000_000
-"""Characters of JSON that the states of all rules of a job may have together; a rule needs some hundred for
+"""Characters of JSON that the states of all rules of a job may have together. A rule needs a few hundred for
 each tensor. All of it is read and written at every look."""
 
 
 class RuleRun:
-    """Shows the rules what is new, and has their verdicts and states afterwards.
+    """The rules of one job during one look: `read`, perhaps `tick`, then `states` and `verdict`.
 
-    A rule that raises ends only its own evaluation, with the verdict `error`: it may be anyone's code.
+    A rule that raises ends only its own evaluation, with the verdict `error`: it may come from another
+    distribution.
     """
 
     def __init__(
@@ -40,15 +41,13 @@ class RuleRun:
 
         `other_trial` finds the job of this name that a rule compares with; None if there is nothing to read.
         """
-        self._rules, self._source = rules, steps
+        self.rules, self._source, self._other_trial = rules, steps, other_trial
         self._others: dict[str, DebugOutput] = {}
         self._ended: dict[str, Verdict] = {}
         self.steps = 0
         """The number of new steps that were read."""
         for name, rule in rules.items():
             with self._isolated(name):
-                if rule.compares_runs and (other := other_trial(rule.other_trial)):
-                    self._others[name] = other
                 if name in states:
                     rule.restore(json.loads(states[name]))
 
@@ -56,24 +55,45 @@ class RuleRun:
     def _isolated(self, name: str) -> Iterator[None]:
         try:
             yield
-        except WatcherError:  # its input could not be read: the next attempt may succeed
+        except WatcherError:  # the data could not be read: the next look may succeed
             raise
         except Exception as error:
             log.exception("rule_failed", rule=name)
             failure = f"Watcher's own evaluation failed with {type(error).__name__}: {error}"
             self._ended[name] = Verdict(Status.ERROR, reason="failed", explanation=failure)
 
-    def read(self, collections: Mapping[str, Collection]) -> None:
-        """Show the rules what is new."""
-        for name, rule in self._going_on():
+    def learn(self, collections: Mapping[str, Collection]) -> None:
+        """Show the rules what the job's collections hold; until then, `wants` is not right."""
+        for name, rule in self._unfinished():
             with self._isolated(name):
                 rule.learn(collections)
+
+    def wants(self, tensor: str) -> bool:
+        """Whether any rule reads this tensor. Called from several threads."""
+        for name, rule in self._unfinished():
+            with self._isolated(name):
+                if rule.wants(tensor):
+                    return True
+        return False
+
+    @property
+    def counts_every_step(self) -> bool:
+        """Whether any rule has to know of every step, also of those without a tensor that it wants."""
+        return any(rule.counts_every_step for _, rule in self._unfinished())
+
+    def read(self, collections: Mapping[str, Collection]) -> None:
+        """Show the rules what is new."""
+        self.learn(collections)
+        for name, rule in self._unfinished():
+            with self._isolated(name):
+                if rule.compares_runs and (other := self._other_trial(rule.other_trial)):
+                    self._others[name] = other
                 for number in rule.recalls():
                     if seen := _first(self._source, number, rule):
                         rule.recall(feed.as_step(seen), seen.tensors)
-        for saved in feed.for_rules(self._source.read(self._wanted)):
+        for saved in feed.for_rules(self._source.read(self.wants)):
             self.steps += 1
-            for name, rule in self._going_on():
+            for name, rule in self._unfinished():
                 with self._isolated(name):
                     self._compare(name, rule, saved.step)
                     if verdict := feed.observe(rule, saved):
@@ -81,7 +101,7 @@ class RuleRun:
 
     def tick(self, now: datetime, began: datetime) -> None:
         """Tell the rules the time, in a job that has been training since `began`."""
-        for name, rule in self._going_on():
+        for name, rule in self._unfinished():
             with self._isolated(name):
                 rule.training_began(began.timestamp())
                 if verdict := rule.tick(now.timestamp()):
@@ -90,31 +110,28 @@ class RuleRun:
     def verdict(self, name: str) -> Verdict:
         if name not in self._ended:
             with self._isolated(name):
-                return self._rules[name].verdict(ended=self._source.ended)
+                return self.rules[name].verdict(ended=self._source.ended)
         return self._ended[name]
 
     def states(self) -> dict[str, str]:
-        """The states of the rules that go on. While all together are too large, the one with the largest
-        ends."""
+        """The states of the unfinished rules. While they are too large together, the rule with the largest
+        state ends with an error."""
         states = {}
-        for name, rule in self._going_on():
+        for name, rule in self._unfinished():
             with self._isolated(name):
                 states[name] = json.dumps(rule.state())
         while sum(map(len, states.values())) > MAX_STATE_CHARS:
             name = max(states, key=lambda name: len(states[name]))
             failure = (
-                f"{self._rules[name].name} would have to remember {len(states[name]) / 1e6:.1f} MB of what "
+                f"{self.rules[name].name} would have to remember {len(states[name]) / 1e6:.1f} MB about what "
                 "it selects: select fewer tensors, by collection_names or tensor_regex"
             )
             self._ended[name] = Verdict(Status.ERROR, reason="too_many_tensors", explanation=failure)
             del states[name]
         return states
 
-    def _going_on(self) -> list[tuple[str, Rule]]:
-        return [(name, rule) for name, rule in self._rules.items() if name not in self._ended]
-
-    def _wanted(self, tensor: str) -> bool:
-        return any(rule.wants(tensor) for rule in self._rules.values())
+    def _unfinished(self) -> list[tuple[str, Rule]]:
+        return [(name, rule) for name, rule in self.rules.items() if name not in self._ended]
 
     def _compare(self, name: str, rule: Rule, step: int) -> None:
         other = self._others.get(name)
