@@ -73,7 +73,7 @@ __all__ = [
     "Value",
     "Verdict",
     "find",
-    "known",
+    "find_or_none",
     "load",
     "names",
     "scalar",
@@ -109,11 +109,11 @@ RULES: Mapping[str, type[Rule]] = {
 """The built-in rules by Debugger's name."""
 
 FOR_THE_SERVICE = frozenset({"rule_to_invoke", "source_s3_uri", "base_trial", "action_json"})
-"""RuleParameters that tell SageMaker which rule to start on which data; the rule does not get them."""
+"""RuleParameters by which SageMaker knows which rule to start on which data; the rule does not get them."""
 
 
 class UnknownRule(RuleError):
-    pass
+    """No rule has this name; the message lists those that exist."""
 
 
 def names() -> list[str]:
@@ -138,17 +138,17 @@ def find(name: str) -> type[Rule]:
         return RULES[name]
     for entry in _installed(tuple(sys.path)).select(name=name):
         found = entry.load()
-        if not (isinstance(found, type) and issubclass(found, Rule)):
+        if not (isinstance(found, type) and issubclass(found, Rule) and hasattr(found, "name")):
             raise RuleError(
-                f"the entry point {entry.value} of the rule {name} is not a subclass of rules.Rule"
+                f"the rule {name}: its entry point {entry.value} is not a subclass of rules.Rule with a name"
             )
         return found
     raise UnknownRule(f"there is no rule {name!r}; there are {', '.join(names())}")
 
 
-def known(name: str) -> type[Rule] | None:
-    """As `find`; None for a rule that does not exist or cannot be imported. To evaluate such a rule raises,
-    but an alert or a check of the configuration must not fail because of it."""
+def find_or_none(name: str) -> type[Rule] | None:
+    """As `find`, but None for a rule that does not exist or cannot be imported: an alert, or the check of a
+    job's configuration, must not fail because of it."""
     try:
         return find(name)
     except Exception:  # another distribution's code: it may raise anything
@@ -157,5 +157,5 @@ def known(name: str) -> type[Rule] | None:
 
 @lru_cache(maxsize=1)
 def _installed(_path: tuple[str, ...]) -> EntryPoints:
-    """Once for each `sys.path`, because it reads the metadata of every distribution, which takes 25 ms."""
+    """Looked up once for each `sys.path`: it reads the metadata of every distribution, which takes 25 ms."""
     return entry_points(group=ENTRY_POINTS)

@@ -30,9 +30,9 @@ class ActivityRule(Rule):
     """A subclass has `_active`, and calls `_select` in `__init__`."""
 
     reason: ClassVar[str]
-    """What its inactive units are, in one word."""
+    """What an inactive unit is called, in one word: `dead`."""
     units: ClassVar[str] = "units"
-    """What its units are called."""
+    """The word for units in a sentence."""
 
     def _select(self, selection: WithReductions, threshold_inactivity: float, threshold_layer: float) -> None:
         self._selection = selection
@@ -62,7 +62,7 @@ class ActivityRule(Rule):
             self._read.add(tensor)
             nans = int(np.isnan(values).sum())
             breach = (
-                _no_number(step.number, tensor, nans) if nans else self._count(step.number, tensor, active)
+                _nan_breach(step.number, tensor, nans) if nans else self._count(step.number, tensor, active)
             )
             if breach:
                 breaches.append(breach)
@@ -84,6 +84,6 @@ class ActivityRule(Rule):
         return Breach(self.reason, explanation, evidence)
 
 
-def _no_number(step: int, tensor: str, nans: int) -> Breach:
+def _nan_breach(step: int, tensor: str, nans: int) -> Breach:
     explanation = f"{tensor} has {nans} NaN at step {step}"
     return Breach("non_finite", explanation, Evidence(tensor, step, float("nan")))

@@ -57,6 +57,5 @@ class AllZero(TensorRule):
             f"{share:.4g} % of {tensor} is zero at step {step} ({zeros} of {size}); the rule wants less than "
             f"{limit:g} %"
         )
-        return (
-            Breach("zeros", explanation, Evidence(tensor, step, share, None, None, limit, share - limit)),
-        )
+        evidence = Evidence(tensor, step, share, threshold=limit, missed_by=share - limit)
+        return (Breach("zeros", explanation, evidence),)

@@ -123,7 +123,7 @@ class Rule(ABC):
 
     name: ClassVar[str]
     """Debugger's name for the rule, as in `rule_to_invoke`."""
-    complaint: ClassVar[str]
+    complaint: ClassVar[str] = "The rule found an issue"
     """What is wrong when it fires, in a few words."""
     advice: ClassVar[str] = ""
     """What to do when it fires: a sentence for the person who reads the alert."""
@@ -132,13 +132,12 @@ class Rule(ABC):
     judges_metrics: ClassVar[bool] = False
     """Whether single numbers are enough for it, so that it can judge the metrics of a job without tensors."""
     looks_for_non_finite: ClassVar[bool] = False
-    """Whether it looks for NaN and infinity. Metrics in CloudWatch are never either, and its verdict on them
-    says so."""
+    """Whether it looks for NaN and infinity. Metrics in CloudWatch are never NaN or infinite, and its verdict
+    on them says so."""
     counts_every_step: ClassVar[bool] = False
-    """Whether it has to know of every saved step, also of those with no tensor that it `wants`."""
+    """Whether it has to see every saved step, even one without a tensor that it `wants`."""
     judges_progress: ClassVar[bool] = False
-    """Whether it judges how a model develops, so that a job which saves only its first step has nothing for
-    it."""
+    """Whether it judges how a model develops, so that the first step alone tells it nothing."""
     compares_runs: ClassVar[bool] = False
     """Whether it compares the job with another one: then it has `other_trial` and `compare_with`."""
     mxnet_names: ClassVar[MxnetNames | None] = None
@@ -156,7 +155,7 @@ class Rule(ABC):
         self._read: set[str] = set()
         self._left_out = LeftOut()
 
-    # -- what is the same for every rule ----------------------------------------------------------
+    # -- the same for every rule ------------------------------------------------------------------
 
     def learn(self, collections: Mapping[str, Collection]) -> None:
         """Take in what the job's collections hold. Call it again when they have grown."""
@@ -177,7 +176,8 @@ class Rule(ABC):
         return self._fired(step.number, breaches) if breaches else None
 
     def verdict(self, *, ended: bool) -> Verdict:
-        """The verdict of a rule that has not fired. `ended`: the job has ended, and no step will follow."""
+        """The verdict of a rule that has not fired. `ended`: whether the job has ended, so that no step will
+        follow."""
         if not ended:
             return self._verdict(Status.IN_PROGRESS)
         if self._checked:
@@ -238,11 +238,11 @@ class Rule(ABC):
     def recall(self, step: Step, tensors: Mapping[str, Value]) -> None:  # noqa: B027 - most rules need none
         """See a step of `recalls` again, without judging it."""
 
-    # -- what it needs, for a check of the configuration before there are tensors ------------------
+    # -- what it needs; a job's configuration is checked by this before there are tensors -----------
 
     def required_collections(self, kind: ModelKind | None) -> tuple[str, ...]:  # noqa: ARG002 - few depend on it
-        """The collections without which it has nothing to judge in a job with this kind of model (None:
-        not known)."""
+        """The collections without which it has nothing to judge in a job with this kind of model, which is
+        None if it is not known."""
         return tuple(name for selection in self.selections for name in selection.collections)
 
     def optional_collections(self) -> tuple[str, ...]:
@@ -254,13 +254,14 @@ class Rule(ABC):
         return None
 
     def fixed_outcomes(self, forest: Forest | None) -> Iterator[FixedOutcome]:  # noqa: ARG002 - few depend on it
-        """The parameters with which it always fires, or never, whatever is saved.
+        """Those of its parameters with which it always fires, or never, regardless of the tensors.
 
-        `forest` is what is known of XGBoost's trees; None if nothing is. No default may be among them.
+        `forest` describes XGBoost's trees; None if nothing is known about them. A rule with default
+        parameters yields nothing.
         """
         yield from ()
 
-    # -- what a rule is ---------------------------------------------------------------------------
+    # -- what a rule must have, and its own state --------------------------------------------------
 
     @abstractmethod
     def _judge(self, step: Step, tensors: Mapping[str, Value]) -> Sequence[Breach] | None:

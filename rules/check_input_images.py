@@ -32,7 +32,7 @@ from rules.reductions import WithReductions, arrays
 from rules.worst import worst
 
 _MAX_CHANNELS = 1024
-"""More than any image has. The state holds a sum for each channel, and so stays small."""
+"""More than any image has. Keeps the state small, which holds a sum for each channel."""
 
 
 _DEFAULT_REGEX = ".*hybridsequential0_input_0"

@@ -1,12 +1,11 @@
-"""A classifier's labels and predictions as class numbers.
-
-Frameworks save them in several forms. Of these, the following are read:
+"""Reads a classifier's labels and predictions as class numbers, from the forms in which frameworks save them:
 
 - Labels: whole numbers of any shape, one for each sample, or one-hot rows (each a single 1 among zeros).
-- Predictions, if there are as many as labels: whole numbers are classes. Numbers from 0 to 1 of which some
-  are not whole are probabilities of class 1, as XGBoost's `binary:logistic` saves them: above 0.5 counts as
-  1, as in XGBoost's metric `error`.
-- Predictions, if there are more: vectors along the last axis, of which the largest element is the class.
+- Predictions, if there are as many as labels: whole numbers are classes. Numbers from 0 to 1 that are not
+  all whole are probabilities of class 1, as XGBoost's `binary:logistic` saves them: above 0.5 counts as 1,
+  as in XGBoost's metric `error`.
+- Predictions, if there are more: vectors along the last axis; the position of the largest element is the
+  class.
 """
 
 from __future__ import annotations
@@ -23,12 +22,12 @@ MAX_CLASSES = 5_000
 """Labels with more classes are something else (a regression's targets, row numbers), and counting them would
 make a rule's state large."""
 
-_LARGEST = 2**53
-"""Above this, not every whole number is a float."""
+_MAX_EXACT_INTEGER = 2**53
+"""Above this, not every whole number can be a float."""
 
 
 class NotClasses(ValueError):
-    """A tensor holds no class numbers: `reason` is a word, `because` completes "left out, because"."""
+    """A tensor does not hold class numbers. `reason` is one word; `because` completes "left out, because"."""
 
     def __init__(self, tensor: str, reason: str, because: str) -> None:
         super().__init__(f"{tensor}: {because}")
@@ -55,7 +54,7 @@ def labelled(tensor: str, labels: Value) -> NDArray[np.int64]:
         return np.asarray(array.argmax(axis=1), np.int64)
     classes = _whole(array.ravel())
     if classes is None:
-        raise NotClasses(tensor, "no_classes", "their values are no whole numbers, so no classes")
+        raise NotClasses(tensor, "no_classes", "their values are not whole numbers, so not classes")
     return classes
 
 
@@ -97,7 +96,7 @@ def _require_finite(tensor: str, array: NDArray[Any]) -> None:
 
 def _whole(array: NDArray[Any]) -> NDArray[np.int64] | None:
     if array.size and (
-        max(float(array.max()), -float(array.min())) > _LARGEST
+        max(float(array.max()), -float(array.min())) > _MAX_EXACT_INTEGER
         or (array.dtype.kind == "f" and (np.floor(array) != array).any())
     ):
         return None

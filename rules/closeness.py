@@ -1,4 +1,4 @@
-"""Whether two values are the same within a tolerance, as `numpy.allclose` has it, and how narrowly.
+"""Tells whether two values are the same within a tolerance, as `numpy.allclose` does, and by what margin.
 
 The tolerance of an element is atol + rtol * |reference|.
 """

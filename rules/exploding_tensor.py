@@ -5,7 +5,7 @@ follows:
 
 - Without `collection_names` and `tensor_regex`, every saved tensor is read.
 - One value is enough. The reason is `nan` where a tensor has any NaN, else `infinity`; with `only_nan`
-  infinities are no issue.
+  infinities are not an issue.
 - If only reductions of a tensor were saved, these are judged instead, except `prod`: the product of many
   ordinary numbers overflows. The `std` of infinities is NaN, so fires with `only_nan` too.
 - When several tensors fire at one step, the first by name gives the reason, the first five are the

@@ -50,6 +50,7 @@ class FeatureImportanceOverweight(Rule):
         self._importances = Selection(regexes=self.parameters.tensor_regex)
         self.selections = (self._importances,)
         self._named: dict[str, tuple[str, str]] = {}
+        """Type and feature of each tensor: names repeat at every step, and regexes are slow."""
 
     def required_collections(self, kind: ModelKind | None) -> tuple[str, ...]:
         by_default = self.parameters.tensor_regex == Parameters().tensor_regex
@@ -83,7 +84,7 @@ class FeatureImportanceOverweight(Rule):
         for tensor, value in self._importances.of(tensors):
             importance = None if reduction(tensor) else scalar(value)
             if importance is None:
-                self._left_out.add(tensor, "no_scalar", "they are no single numbers, or reductions")
+                self._left_out.add(tensor, "no_scalar", "they are not single numbers, or are reductions")
                 continue
             kind, feature = self._named.get(tensor) or self._name(tensor)
             types.setdefault(kind, {})[feature] = importance

@@ -9,6 +9,8 @@ _MAX_NAMES_SHOWN = 10
 
 
 class LeftOut:
+    """Keeps the names by reason, as a part of the rule's state."""
+
     def __init__(self) -> None:
         self._tensors: dict[tuple[str, str], set[str]] = {}
 

@@ -185,7 +185,16 @@ class LossNotDecreasing(Rule):
             return None
         reason = "increase" if -fall > self.parameters.increase_threshold_percent else "plateau"
         needed = before - wanted / 100 * _size(before)
-        evidence = Evidence(tensor, step, loss, previous_step, before, wanted, wanted - fall, needed)
+        evidence = Evidence(
+            tensor,
+            step,
+            loss,
+            previous_step,
+            before,
+            threshold=wanted,
+            missed_by=wanted - fall,
+            needed=needed,
+        )
         return Breach(reason, self._explain(tensor, fall, previous_step, step), evidence)
 
     def _explain(self, tensor: str, fall: float, previous_step: int, step: int) -> str:

@@ -56,7 +56,7 @@ def split_in(name: str) -> tuple[Split | None, str]:
     return Split.TRAIN if data["training"] else Split.VALIDATION, name[data.end() :]
 
 
-def of_training(validation: str, training: Mapping[str, T]) -> T | None:
+def training_counterpart(validation: str, training: Mapping[str, T]) -> T | None:
     """The training values for the loss with this validation name: those with the same name or, if there are
     none, those whose name differs only in the word for the data."""
     if validation in training:
@@ -89,7 +89,7 @@ class Losses:
                 continue
             loss = scalar(value)
             if loss is None:
-                self._left_out.add(tensor, "no_scalar", "they are no single numbers")
+                self._left_out.add(tensor, "no_scalar", "they are not single numbers")
             else:
                 yield Loss(tensor, split, loss)
 

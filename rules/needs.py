@@ -1,6 +1,6 @@
-"""What a rule says of itself to those who check a job's configuration before there is a tensor to judge.
+"""What a rule needs of a job, so that the job's configuration can be checked before any tensor is saved.
 
-Parameters are named as RuleParameters has them, so that a person can be told which one to change.
+Parameters have the names that they have in RuleParameters, so that a message can say which one to change.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class MxnetNames(NamedTuple):
     """PyTorch names tensors after the modules, so the default may fit: torchvision's ReLUs are called
     `relu`."""
     only_layers: bool = True
-    """The rule reads nothing but the inputs and outputs of layers that this parameter finds."""
+    """Whether the rule reads only the inputs and outputs of layers that this parameter finds."""
 
 
 class RisingMetrics(NamedTuple):
@@ -37,7 +37,7 @@ class RisingMetrics(NamedTuple):
 
 
 class SavedSteps(NamedTuple):
-    """The first verdict takes this number of saved steps."""
+    """The rule needs this number of saved steps before it can fire."""
 
     parameter: str
     number: int
@@ -74,7 +74,7 @@ class Forest(NamedTuple):
     max_depth: int
     """No tree can be deeper."""
     first_step: int | None
-    """The first step at which the tensors of the rule are saved; None if there is none."""
+    """The first step at which the rule's tensors are saved; None if they never are."""
     trees_per_step: int
 
 
@@ -82,6 +82,6 @@ class FixedOutcome(NamedTuple):
     """Parameters that make a rule's verdict the same for all tensors."""
 
     fires: bool
-    """Whether the rule always fires, or never."""
+    """True: the rule always fires. False: it never does."""
     sentence: str
     fix: str

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rules.base import Breach, Evidence, Rule, Step, Value
-from rules.losses import Losses, Split, of_training
+from rules.losses import Losses, Split, training_counterpart
 from rules.needs import RisingMetrics, SavedSteps, StepsNeeded
 from rules.parameters import REGEXES, number, parameter, parse, whole
 from rules.selection import Selection
@@ -101,7 +101,7 @@ class Overfit(Rule):
         breaches = [
             self._evaluate(step.number, tensor, training.value)
             for tensor in sorted(evaluated)
-            if (training := of_training(tensor, self._training))
+            if (training := training_counterpart(tensor, self._training))
         ]
         return [breach for breach in breaches if breach] if breaches else None
 

@@ -1,4 +1,4 @@
-"""Overtraining: training goes on although the validation loss has long ceased to improve.
+"""Overtraining: training goes on although the validation loss stopped improving long ago.
 
 AWS documents the rule but not its code. If the documentation leaves something open, this rule works as
 follows:
@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rules.base import Breach, Evidence, Rule, Step, Value
-from rules.losses import Losses, Split, of_training
+from rules.losses import Losses, Split, training_counterpart
 from rules.needs import RisingMetrics, SavedSteps, StepsNeeded
 from rules.parameters import number, parameter, parse, whole
 from rules.selection import Selection
@@ -43,7 +43,7 @@ class _Track:
     """The state of one loss."""
 
     step: int
-    """Of the optimum, or of the first value while there is no optimum."""
+    """The step of the optimum, or of the first value while there is no optimum."""
     best: float | None = None
     waited: int = -1
     """The number of values saved since that step."""
@@ -103,11 +103,13 @@ class Overtraining(Rule):
         if track.best is not None:
             missed = delta - (track.best - value) if math.isfinite(value) else None
             needed = track.best - delta
-            evidence = Evidence(tensor, step, value, track.step, track.best, delta, missed, needed)
+            evidence = Evidence(
+                tensor, step, value, track.step, track.best, threshold=delta, missed_by=missed, needed=needed
+            )
         return Breach("no_new_optimum", explanation, evidence)
 
     def _training(self, tensor: str) -> str:
-        track = of_training(tensor, self._tracks[Split.TRAIN])
+        track = training_counterpart(tensor, self._tracks[Split.TRAIN])
         if track is None:
             return ""
         if track.waited >= self.parameters.patience_train:

@@ -179,7 +179,13 @@ class PoorWeightInitialization(Rule):
                     f"at step {step}; the rule waits {self.parameters.patience} steps (patience)"
                 )
                 evidence = Evidence(
-                    tensor, step, loss, lowest_step, lowest_loss, lowest_loss, loss - lowest_loss
+                    tensor,
+                    step,
+                    loss,
+                    lowest_step,
+                    lowest_loss,
+                    threshold=lowest_loss,
+                    missed_by=loss - lowest_loss,
                 )
                 breaches.append(Breach("loss_not_falling", explanation, evidence))
         return breaches
@@ -204,7 +210,7 @@ class PoorWeightInitialization(Rule):
         yield (
             any(tensor not in self._left_out for tensor in self._read),
             "too_few_values",
-            "one layer or one value of a loss says nothing: no two were saved in the first steps",
+            "one layer, or one value of a loss, cannot be compared: no two were saved in the first steps",
         )
         yield from super()._unjudged()
         yield (
@@ -220,7 +226,7 @@ class PoorWeightInitialization(Rule):
         if not self._checked:
             return super()._notes()
         idle = tuple(
-            f"nothing to look at for {what}" for check, what in _CHECKS.items() if check not in self._done
+            f"nothing was saved to check {what}" for check, what in _CHECKS.items() if check not in self._done
         )
         return (*super()._notes(), *idle)
 

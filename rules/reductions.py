@@ -44,7 +44,8 @@ class WithReductions(Selection):
 def arrays(
     selection: WithReductions, tensors: Mapping[str, Value], left_out: LeftOut
 ) -> Iterator[tuple[str, NDArray[Any]]]:
-    """The selected tensors in the order of their names, for a rule that needs all numbers. None is empty."""
+    """The selected tensors that hold numbers, by name, for a rule that needs all of them. Leaves out empty
+    ones, and tensors of which only reductions were saved."""
     for tensor, value in sorted(selection.of(tensors), key=lambda item: item[0]):
         if reduced := reduction(tensor):
             if reduced.tensor not in tensors:

@@ -1,4 +1,4 @@
-"""What a saved value is: numbers, or text."""
+"""Reads a saved value as numbers, if it is not text."""
 
 from __future__ import annotations
 

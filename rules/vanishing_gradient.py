@@ -83,7 +83,7 @@ class VanishingGradient(Rule):
             elif reduced is None or reduced.name == "abs_mean":
                 yield tensor, _mean_of_absolutes(array)
             else:
-                self._left_out.add(tensor, "no_abs_mean", "of all reductions only abs_mean can tell")
+                self._left_out.add(tensor, "no_abs_mean", "only the reduction abs_mean can be judged")
 
     def _vanishing(self, step: int, tensor: str, mean: float) -> Breach:
         wanted = self.parameters.threshold

@@ -36,7 +36,7 @@ from rules.worst import worst
 
 _TRAINING = (Mode.TRAIN, Mode.GLOBAL)
 _HELD_STEPS = 8
-"""At most about so many steps are held for comparison: one for each eighth of `num_steps`."""
+"""About how many steps are held for comparison at most: one for each eighth of `num_steps`."""
 
 
 @dataclass(frozen=True, slots=True)

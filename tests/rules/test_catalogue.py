@@ -17,6 +17,10 @@ class AlwaysFires(Rule):
     def _judge(self, step, tensors):
         return [Breach("always", "It fires.", Evidence("none", step.number, 1.0))]
 
+class Nameless(Rule):
+    def __init__(self, parameters): super().__init__(parameters)
+    def _judge(self, step, tensors): return None
+
 NOT_A_RULE = 3
 """
 
@@ -33,6 +37,7 @@ def third_party(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         "AlwaysFires = rules_of_others:AlwaysFires\n"
         "LossNotDecreasing = rules_of_others:AlwaysFires\n"
         "Broken = rules_of_others:NOT_A_RULE\n"
+        "Nameless = rules_of_others:Nameless\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path))
 
@@ -95,6 +100,12 @@ def test_an_entry_point_cannot_replace_a_built_in_rule() -> None:
 
 
 @pytest.mark.usefixtures("third_party")
-def test_an_entry_point_that_is_no_rule_is_named() -> None:
-    with pytest.raises(rules.RuleError, match="rules_of_others:NOT_A_RULE"):
-        rules.load("Broken", {})
+def test_a_rule_without_a_complaint_of_its_own_has_one_for_its_log() -> None:
+    assert rules.find("AlwaysFires").complaint == "The rule found an issue"
+
+
+@pytest.mark.usefixtures("third_party")
+@pytest.mark.parametrize(("rule", "entry"), [("Broken", "NOT_A_RULE"), ("Nameless", "Nameless")])
+def test_an_entry_point_that_is_no_rule_is_named(rule: str, entry: str) -> None:
+    with pytest.raises(rules.RuleError, match=f"rules_of_others:{entry}"):
+        rules.load(rule, {})

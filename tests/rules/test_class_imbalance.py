@@ -233,7 +233,7 @@ def test_labels_and_predictions_that_are_no_numbers_fire_at_once(tensor: str, ba
         ([{"labels": labels(100, 100)}], "too_few_samples", "200 labels were saved, the rule wants 500"),
         ([{"labels": np.array([])}], "too_few_samples", "0 labels"),
         ([{"predictions": labels(300, 300)}], "no_labels", "predictions were saved, but no labels"),
-        ([{"labels": np.linspace(0, 9, 600)}], "no_classes", "no whole numbers"),
+        ([{"labels": np.linspace(0, 9, 600)}], "no_classes", "not whole numbers"),
         ([{"labels": np.arange(6000)}], "too_many_classes", "more than 5000 classes"),
         ([{"labels": np.array(["cat"] * 600)}], "no_numbers", "no numbers"),
         ([{"smdebug/reductions/max/labels": 1.0}], "only_reductions", "reductions"),
@@ -249,7 +249,7 @@ def test_labels_that_turn_out_to_be_no_classes_are_not_judged_any_more() -> None
     saved = [{"labels": labels(300, 300)}, {"labels": np.array([0.5])}, {"labels": labels(0, 9000)}]
     verdict = judge(*saved)
     assert (verdict.status, verdict.steps_checked) == (Status.NO_ISSUES_FOUND, 1)
-    assert verdict.notes == ("left out, because their values are no whole numbers, so no classes: labels",)
+    assert verdict.notes == ("left out, because their values are not whole numbers, so not classes: labels",)
 
 
 @pytest.mark.parametrize(

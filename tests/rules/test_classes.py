@@ -82,7 +82,7 @@ def test_among_vectors_only_nan_is_an_error() -> None:
 
 @pytest.mark.parametrize("values", [[0.5, 1.0], [2.0**60], [-(2.0**60)]])
 def test_labels_that_are_no_whole_numbers_are_no_classes(values: list[float]) -> None:
-    with pytest.raises(NotClasses, match="no whole numbers"):
+    with pytest.raises(NotClasses, match="not whole numbers"):
         as_labels(values)
 
 

@@ -214,7 +214,7 @@ GOOD = matrix([[5, 0], [0, 5]])
         ([{key: value} for key, value in GOOD.items()], "not_together", "never saved at the same step"),
         ([{"labels": np.array([]), "predictions": np.array([])}], "not_together", "were empty"),
         ([{**GOOD, "predictions": np.array([0, 1])}], "unpaired", "one prediction for each label"),
-        ([{**GOOD, "labels": np.linspace(0, 1, 10)}], "no_classes", "no whole numbers"),
+        ([{**GOOD, "labels": np.linspace(0, 1, 10)}], "no_classes", "not whole numbers"),
         ([{**GOOD, "predictions": np.linspace(0, 2, 10)}], "no_classes", "neither classes nor probab"),
         ([{**GOOD, "labels": -GOOD["labels"]}], "no_categories", "do not count from 0"),
         ([{**GOOD, "labels": 1e6 * GOOD["labels"]}], "too_many_classes", "more than 5000 classes"),

@@ -104,7 +104,7 @@ def test_what_is_no_single_number_is_left_out_and_said_so() -> None:
     verdict = judge({**odd, **importances({f: np.array([v]) for f, v in EVEN.items()})})
     assert verdict.status is Status.NO_ISSUES_FOUND
     assert verdict.notes == (
-        "left out, because they are no single numbers, or reductions: feature_importance/weight/all, "
+        "left out, because they are not single numbers, or are reductions: feature_importance/weight/all, "
         "smdebug/reductions/max/feature_importance/weight/f0",
     )
 

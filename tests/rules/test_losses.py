@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rules.losses import Split, of_training, split_in
+from rules.losses import Split, split_in, training_counterpart
 
 TRAIN, VALIDATION = Split.TRAIN, Split.VALIDATION
 
@@ -44,4 +44,4 @@ def test_a_name_may_begin_with_the_data(name: str, split: Split | None, loss: st
 def test_validation_finds_the_training_of_the_same_loss(
     validation: str, training: dict[str, int], found: int | None
 ) -> None:
-    assert of_training(validation, training) == found
+    assert training_counterpart(validation, training) == found

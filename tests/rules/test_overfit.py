@@ -172,8 +172,8 @@ def test_values_that_are_no_number_spoil_no_mean_and_are_told(bad: float) -> Non
         ({}, moded([(Mode.EVAL, 1.0)]), "no_pair", "both"),
         ({}, moded([(Mode.TRAIN, 1.0)]), "no_pair", "both"),
         ({}, moded([(Mode.GLOBAL, 1.0)]), "no_modes", "neither a mode nor the name"),
-        ({}, moded([(Mode.TRAIN, np.ones(2)), (Mode.EVAL, np.ones(2))]), "no_scalar", "no single numbers"),
-        ({}, moded([(Mode.TRAIN, np.array(["text"]))]), "no_scalar", "no single numbers"),
+        ({}, moded([(Mode.TRAIN, np.ones(2)), (Mode.EVAL, np.ones(2))]), "no_scalar", "not single numbers"),
+        ({}, moded([(Mode.TRAIN, np.array(["text"]))]), "no_scalar", "not single numbers"),
         (
             {"tensor_regex": "relu"},
             moded([(Mode.TRAIN, 1.0)], "smdebug/reductions/mean/relu"),

@@ -143,7 +143,7 @@ def test_a_loss_that_never_was_a_number_fires_too() -> None:
         ([(Step(0), {"train-rmse": 1.0})], "no_validation_values", "only of training"),
         (validated([1.0]), "too_few_steps", "one validation value"),
         ([(Step(0), {"ce_loss": 1.0})], "no_modes", "neither a mode nor the name"),
-        ([(Step(0), {"validation-rmse": np.ones(2)})], "no_scalar", "no single numbers"),
+        ([(Step(0), {"validation-rmse": np.ones(2)})], "no_scalar", "not single numbers"),
     ],
 )
 def test_a_rule_that_judged_nothing_says_why(saved: Saved, reason: str, word: str) -> None:

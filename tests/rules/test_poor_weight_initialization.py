@@ -20,9 +20,9 @@ from tests.rules.replay import Saved, run, same_verdict_with_restarts
 FIRST, SECOND = "relu1.relu_input_0", "relu2.relu_input_0"
 GRADIENT = "gradient/fc.weight"
 
-NO_VARIANCE = "nothing to look at for the variance of activation inputs (of at least two layers)"
-NO_GRADIENTS = "nothing to look at for the distribution of gradients (collection gradients)"
-NO_LOSSES = "nothing to look at for whether the loss falls (collection losses)"
+NO_VARIANCE = "nothing was saved to check the variance of activation inputs (of at least two layers)"
+NO_GRADIENTS = "nothing was saved to check the distribution of gradients (collection gradients)"
+NO_LOSSES = "nothing was saved to check whether the loss falls (collection losses)"
 
 
 def rule(**parameters: str) -> PoorWeightInitialization:

@@ -96,7 +96,7 @@ def rule_advice(name: str) -> str:
         return _UNEVALUATED_RULES[name]
     import rules  # numpy comes with it: only where a rule has fired
 
-    rule = rules.known(name)
+    rule = rules.find_or_none(name)
     return rule.advice if rule else ""
 
 

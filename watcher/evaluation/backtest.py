@@ -118,7 +118,7 @@ class _OfRule(Backtest):
 
 
 def _judging_metrics() -> list[str]:
-    return [name for name in rules.names() if (rule := rules.known(name)) and rule.judges_metrics]
+    return [name for name in rules.names() if (rule := rules.find_or_none(name)) and rule.judges_metrics]
 
 
 class _OtherTrial:

@@ -182,7 +182,7 @@ class Evaluator:
         for configured in evaluated_rules.local_rules(job, self._settings):
             if configured.name in known:
                 continue
-            rule = rules.known(configured.invokes)
+            rule = rules.find_or_none(configured.invokes)
             if rule is None or not rule.judges_metrics:
                 details = (
                     f"{configured.invokes} needs tensors, and the job saves none: its metrics are single "

@@ -76,7 +76,7 @@ class Subject:
         """How the rule describes itself; None for a custom rule, or one that Watcher does not know."""
         import rules  # numpy comes with it: only where a job has a rule
 
-        return None if self.custom else rules.known(self.name)
+        return None if self.custom else rules.find_or_none(self.name)
 
     @cached_property
     def loaded(self) -> Rule | str | None:
