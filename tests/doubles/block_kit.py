@@ -1,4 +1,4 @@
-"""What Slack says of blocks that break its rules (https://docs.slack.dev/reference/block-kit/blocks)."""
+"""Slack's complaints about blocks that break its rules (https://docs.slack.dev/reference/block-kit/blocks)."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def _text_object(text: dict[str, Any], limit: int, kinds: set[str]) -> Iterator[
 
 
 def mrkdwn_problems(text: str) -> Iterator[str]:
-    """Not Slack's complaint but ours: nothing that Watcher writes may ping or link by markup."""
+    """Our own rule, not Slack's: markup in what Watcher writes must not ping people or make links."""
     if "<" in text or ">" in text:
         yield f"unescaped markup in {text!r}"
 

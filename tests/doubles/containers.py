@@ -1,7 +1,7 @@
-"""Containers in which nothing is learnt: what they do stands in their document. Run as scripts.
+"""Containers that train nothing: their document says what they do. Run as scripts.
 
 `trainer` looks at the hyperparameters: `seconds` is how long it takes, `exit` its exit code, `last_words`
-its stderr (lines parted by |), and `deaf` makes it ignore SIGTERM.
+its stderr (lines separated by |), and `deaf` makes it ignore SIGTERM.
 
 `rule` looks at the RuleParameters: `status`, `details` and `step` are its verdict, `garbage` makes it
 give none. It ends when its training job has ended, or at once with `early`.

@@ -11,7 +11,7 @@ REDUCTIONS = "mean,abs_max,l2_norm"
 
 
 class SavedJob:
-    """What the hooks of a job's workers save, in the order that a test likes."""
+    """What the hooks of a job's workers save, in the order that a test chooses."""
 
     def __init__(self, folder: Path, workers: int = 1) -> None:
         self.folder = folder
@@ -47,7 +47,7 @@ class SavedJob:
         mode_step: int | None = None,
         shapes: Mapping[str, tuple[int, ...]] | None = None,
     ) -> Path:
-        """Saves one step of one worker; gives the path of its event file."""
+        """Saves one step of one worker; returns the path of its event file."""
         from smdebug.core.modes import ModeKeys
         from smdebug.core.writer import FileWriter
 

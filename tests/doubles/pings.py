@@ -1,4 +1,4 @@
-"""A dead man's switch on loopback: it counts who asks for its address.
+"""A dead man's switch on loopback: it counts the requests to its address.
 
 with Pings() as pings:
     Heartbeat(pings.url, …).beat()
@@ -47,4 +47,4 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
 
     def log_message(self, *_: object) -> None:
-        """Say nothing."""
+        """Logs nothing."""

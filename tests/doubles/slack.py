@@ -1,4 +1,4 @@
-"""Slack's Web API on loopback, as far as Watcher uses it; it checks what it is sent as Slack does.
+"""The part of Slack's Web API that Watcher uses, on loopback. It checks requests as Slack does.
 
 In a test:
 
@@ -58,7 +58,7 @@ class Conversation:
 
 @dataclass
 class Workspace:
-    """What Slack knows, and its methods. `scopes` are the bot's."""
+    """What Slack knows, and its methods. `scopes`: those of the bot's token."""
 
     token: str = TOKEN
     scopes: set[str] = field(
@@ -79,14 +79,14 @@ class Workspace:
     files: list[dict[str, Any]] = field(default_factory=list)
     """In the order of sharing; each with `name`, `title`, `alt_txt`, `content`, `channel`, `thread_ts`."""
     uploads: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """Begun and not completed, by id."""
+    """Uploads that have begun and are not complete, by id."""
     address: str = ""
-    """Where files are uploaded to."""
+    """The address that files are uploaded to."""
     now: float = 0.0
     """Unix seconds that the next message gets as its `ts`; 0: the real time."""
     editable: bool = True
-    most: int = 1000
-    """The most that one page of history holds, whatever was asked for."""
+    page_limit: int = 1000
+    """A page of results never holds more, whatever the request asks for."""
 
     def call(self, method: str, arguments: dict[str, Any], token: str) -> dict[str, Any]:
         if token != self.token:
@@ -156,7 +156,7 @@ class Workspace:
         return {"upload_url": f"{self.address}/upload/{id_}", "file_id": id_}
 
     def upload(self, id_: str, content: bytes) -> bool:
-        """The bytes, on the URL that was given out for them."""
+        """Takes the bytes of a file at the URL that was handed out for it."""
         upload = self.uploads.get(id_)
         if upload is None or len(content) != upload["length"]:
             return False
@@ -211,7 +211,7 @@ class Workspace:
 
     def _page(self, key: str, found: list[dict[str, Any]], arguments: dict[str, Any]) -> dict[str, Any]:
         start = int(arguments.get("cursor") or 0)
-        end = start + min(int(arguments.get("limit", 100)), self.most)
+        end = start + min(int(arguments.get("limit", 100)), self.page_limit)
         cursor = str(end) if end < len(found) else ""
         return {key: found[start:end], "response_metadata": {"next_cursor": cursor}}
 
@@ -261,7 +261,7 @@ class Fault:
 
 
 class SlackDouble:
-    """Serves a workspace from a thread. `down` and `up` close and open the port; what it knows stays."""
+    """Serves a workspace from a thread. `down` and `up` close and open the port; the workspace stays."""
 
     def __init__(self, workspace: Workspace | None = None, port: int = 0) -> None:
         self.workspace = workspace or Workspace()
@@ -396,7 +396,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer(200, answer, scopes)
 
     def _is_over(self, fault: Fault) -> bool:
-        """Whether this fault is all that the client gets to see."""
+        """Whether the request ends with this fault."""
         match fault.fault:
             case "close_after":
                 return False

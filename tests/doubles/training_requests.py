@@ -1,4 +1,4 @@
-"""A request for a training job such as the SageMaker SDK sends, with as little in it as will do."""
+"""A request for a training job such as the SageMaker SDK sends, with as few members as possible."""
 
 from __future__ import annotations
 

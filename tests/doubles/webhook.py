@@ -1,4 +1,4 @@
-"""A receiver of webhooks on loopback: it refuses what is not signed, and keeps the rest.
+"""A receiver of webhooks on loopback: it refuses requests without a valid signature and keeps the others.
 
 with WebhookDouble("a shared secret", clock) as receiver:
     channel = WebhookChannel(receiver.url, receiver.secret)

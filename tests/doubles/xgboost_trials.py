@@ -1,4 +1,4 @@
-"""Three XGBoost trainings, saved by smdebug's own hook: one that overfits, the same again, a careful one.
+"""Three XGBoost trainings, saved by smdebug's own hook: one that overfits, the same again, and a careful one.
 
     python -m tests.doubles.xgboost_trials FOLDER
 
@@ -18,7 +18,7 @@ from watcher.sandbox.containers.xgboost_hook import create_hook
 ETA = {"first": 0.5, "again": 0.5, "careful": 0.1}
 ROUNDS = 40
 SAVED = ("metrics", "predictions", "labels", "feature_importance", "trees")
-"""Every second round of them."""
+"""Saved in every second round."""
 
 
 def train(folder: Path, name: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections.abc import Iterator
@@ -90,6 +91,11 @@ def issue(rule: str = "LossNotDecreasing", step: int = 14) -> dict[str, Any]:
         "StatusDetails": f"RuleEvaluationConditionMet: Evaluation of the rule {rule} at step {step} "
         "resulted in the condition being met\n",
     }
+
+
+def blocks(slack: SlackDouble, number: int = 0) -> str:
+    """What people read in a message, as JSON."""
+    return json.dumps(slack.messages[number]["blocks"], ensure_ascii=False)
 
 
 def texts(slack: SlackDouble) -> list[str]:

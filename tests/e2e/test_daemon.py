@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 
 from tests.doubles.slack import SlackDouble
 from tests.doubles.webhook import WebhookDouble
-from tests.e2e.conftest import arn, changed, issue, running, texts
+from tests.e2e.conftest import arn, blocks, changed, issue, running, texts
 from tests.waiting import eventually
 from watcher.config.settings import Config
 from watcher.daemon.app import App
@@ -193,7 +193,7 @@ def test_a_permission_that_is_missing_is_said_once_and_the_rest_goes_on(
         eventually(lambda: slack.messages, "an alert")
         eventually(lambda: sandbox.control.calls()["sagemaker:Search"] > 2, "three passes")
     assert [entry["operation"] for entry in events(logs, "aws_refused")] == ["sagemaker:DescribeTrainingJob"]
-    assert "logs:DescribeLogStreams" in json.dumps(slack.messages[0]["blocks"])
+    assert "logs:DescribeLogStreams" in blocks(slack)
 
 
 def test_throttling_is_outlived(config: Config, sandbox: Sandbox, slack: SlackDouble):

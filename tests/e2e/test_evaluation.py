@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
@@ -14,7 +13,7 @@ from structlog.testing import capture_logs
 
 import rules
 from tests.doubles.slack import SlackDouble
-from tests.e2e.conftest import arn, changed, issue, running
+from tests.e2e.conftest import arn, blocks, changed, issue, running
 from tests.trials import upload
 from tests.waiting import eventually
 from watcher.config.settings import Config
@@ -62,10 +61,6 @@ def place(sandbox: Sandbox, name: str, **members: Any) -> None:
 def debugger_says(sandbox: Sandbox, name: str, status: str, **members: Any) -> None:
     said = {"RuleConfigurationName": "LossNotDecreasing", "RuleEvaluationStatus": status}
     sandbox.control.put_training_job(name, DebugRuleEvaluationStatuses=[said], **members)
-
-
-def blocks(slack: SlackDouble, number: int = 0) -> str:
-    return json.dumps(slack.messages[number]["blocks"], ensure_ascii=False)
 
 
 def kinds(app: App) -> set[str]:

@@ -16,7 +16,7 @@ from watcher.config.settings import Config
 from watcher.daemon.app import App
 from watcher.sandbox.process import Sandbox
 
-QUIET = 3600
+QUIET = 10 * 365 * 86_400
 """Seconds between two passes: what is told sooner was told by an event."""
 
 

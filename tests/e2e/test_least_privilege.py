@@ -17,7 +17,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from tests.doubles.slack import SlackDouble
-from tests.e2e.conftest import changed, issue, running, texts
+from tests.e2e.conftest import blocks, changed, issue, running, texts
 from tests.e2e.deployment import Deployment, deploy
 from tests.e2e.user import judged
 from tests.waiting import eventually
@@ -73,7 +73,7 @@ def test_what_only_watcher_found_is_told_with_the_log_of_its_own_evaluation(
     with running(App(deployment.config)):
         eventually(lambda: slack.messages, "an alert")
 
-    told = json.dumps(slack.messages[0]["blocks"])
+    told = blocks(slack)
     assert "Started execution of rule LossNotDecreasing" in told
     assert "permission" not in told
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import time
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.doubles.slack import SlackDouble
-from tests.e2e.conftest import arn, changed, issue, running
+from tests.e2e.conftest import arn, blocks, changed, issue, running
 from tests.waiting import eventually
 from watcher.config.settings import Config
 from watcher.daemon.app import App
@@ -44,10 +43,6 @@ def place(sandbox: Sandbox, name: str, losses: list[float], **members: Any) -> N
 
 
 STALLED = [1 / (minute + 1) for minute in range(20)] + [0.05] * 20
-
-
-def blocks(slack: SlackDouble) -> str:
-    return json.dumps(slack.messages[0]["blocks"], ensure_ascii=False)
 
 
 def test_a_loss_that_stalls_is_told_with_its_curve_and_the_job_is_stopped(

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from tests.doubles.slack import SlackDouble
-from tests.e2e.conftest import changed, running, texts
+from tests.e2e.conftest import blocks, changed, running, texts
 from tests.e2e.daemon import Daemons, end, end_leases, kill
 from tests.waiting import eventually
 from watcher.config.settings import Config
@@ -57,10 +56,10 @@ def test_a_rule_whose_log_ends_with_a_traceback_is_told_once_however_often_watch
         eventually(lambda before=before: readings(sandbox) >= before + 2, "the log was read again")
     assert end(daemon) == [0]
     (message,) = slack.messages
-    blocks = json.dumps(message["blocks"])
+    shown = blocks(slack)
     assert message["text"].startswith(TITLE)
-    assert "status is still InProgress: KeyError: 'loss'" in blocks
-    assert "Started execution of rule LossNotDecreasing at step 0" in blocks
+    assert "status is still InProgress: KeyError: 'loss'" in shown
+    assert "Started execution of rule LossNotDecreasing at step 0" in shown
 
 
 def test_a_rule_that_falls_silent_is_told(config: Config, sandbox: Sandbox, slack: SlackDouble):
@@ -68,7 +67,7 @@ def test_a_rule_that_falls_silent_is_told(config: Config, sandbox: Sandbox, slac
     with running(App(changed(config, rules={"stuck_after": 1}))):
         eventually(lambda: slack.messages, "an alert")
     assert texts(slack)[0].startswith(TITLE)
-    assert "has written nothing in" in json.dumps(slack.messages[0]["blocks"])
+    assert "has written nothing in" in blocks(slack)
 
 
 def test_with_stuck_after_0_no_log_of_a_rule_in_progress_is_read(

@@ -212,7 +212,7 @@ def test_the_same_finding_on_its_way_to_elsewhere_is_another_message(slack: Slac
 
 
 def test_a_message_is_found_pages_back_in_a_busy_channel(slack: SlackDouble) -> None:
-    slack.workspace.most = 3
+    slack.workspace.page_limit = 3
     sender = channel(slack)
     receipt = sender.send(alert())
     for number in range(10):
@@ -222,7 +222,7 @@ def test_a_message_is_found_pages_back_in_a_busy_channel(slack: SlackDouble) -> 
 
 
 def test_history_from_before_the_finding_is_not_read(slack: SlackDouble) -> None:
-    slack.workspace.most = 3
+    slack.workspace.page_limit = 3
     slack.workspace.now = (NOW - timedelta(days=1)).timestamp()
     for number in range(10):
         channel(slack).send(other(number))
@@ -231,7 +231,7 @@ def test_history_from_before_the_finding_is_not_read(slack: SlackDouble) -> None
 
 
 def test_the_look_up_ends_somewhere_and_then_admits_that_it_does_not_know(slack: SlackDouble) -> None:
-    slack.workspace.most = 1
+    slack.workspace.page_limit = 1
     sender = channel(slack)
     sender.send(alert())
     for number in range(12):
@@ -242,7 +242,7 @@ def test_the_look_up_ends_somewhere_and_then_admits_that_it_does_not_know(slack:
 
 
 def test_a_channels_id_is_looked_up_once(slack: SlackDouble) -> None:
-    slack.workspace.most = 1
+    slack.workspace.page_limit = 1
     looking = channel(slack, "#prod")
     looking.find(alert())
     looking.find(alert())
