@@ -3,5 +3,5 @@
 __version__ = "0.1.0"
 
 USER_AGENT = f"debugger-watcher/{__version__}"
-"""What AWS's logs know Watcher by. botocore's own would be put together anew, twice for each request: a tenth
-of what a request costs."""
+"""How Watcher appears in AWS's logs. It is set as a whole, because botocore builds a user agent of its own
+twice for each request, which takes a tenth of the request's time."""

@@ -1,8 +1,8 @@
 """The Prometheus metrics of this process. Counters count its own work: sum them over all processes.
 
 The names are a contract with dashboards and alert rules (`deploy/grafana.json`, `deploy/alerts.yml`). Labels
-have few values. So a rule's label is the rule that it invokes, since its own name may differ with each job,
-and a destination's is its kind, since its address may be a secret.
+have few values: the label of a rule is the rule that it invokes, because its own name may differ with each
+job. The label of a destination is its kind, because its address may be a secret.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ STATES_AFTER_AN_ATTEMPT = (
 
 
 class Instruments:
-    """Safe to use from several threads."""
+    """Counts things as they happen. Safe to use from several threads."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -124,6 +124,7 @@ class Instruments:
 
 
 def _invoked(job: JobSnapshot, outcome: Outcome) -> str:
-    """The rule's label. The job has no configuration of a rule that Watcher's settings attach."""
+    """The label of the outcome's rule. A rule that Watcher's settings attach is not in the job's
+    configuration, and has the name of the rule that it invokes."""
     configured = next((rule for rule in job.rules if rule.name == outcome.rule), None)
     return configured.parameters.get("rule_to_invoke", CUSTOM_RULE) if configured else outcome.rule

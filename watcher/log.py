@@ -1,6 +1,6 @@
-"""One way out for every log line: stderr, JSON unless a person is looking, and no secret in it.
+"""Configures logging: every line goes to one stream, without secrets; as JSON unless a person is looking.
 
-Lines of the standard library's `logging` (APScheduler, botocore, slack_sdk, urllib3) go the same way.
+This includes what libraries (APScheduler, botocore, slack_sdk, urllib3) log with Python's `logging`.
 """
 
 from __future__ import annotations
@@ -14,26 +14,27 @@ from collections.abc import Iterable, Mapping
 from datetime import date
 from typing import Any, TextIO
 
-# structlog imports rich where it is installed, to draw tracebacks. Here they are text before a renderer sees
-# them, and rich would take as long to import as all that a short command needs of botocore.
-_loaded = "rich" in sys.modules
-if not _loaded:
+# If rich is installed, structlog imports it to draw tracebacks. Here, tracebacks become text before a
+# renderer gets them, and importing rich would take as long as everything that a short command needs of
+# botocore.
+_rich_was_imported = "rich" in sys.modules
+if not _rich_was_imported:
     sys.modules["rich"] = None  # type: ignore[assignment]
 
 import structlog  # noqa: E402
 from structlog.typing import EventDict, Processor  # noqa: E402
 
-if not _loaded:
+if not _rich_was_imported:
     del sys.modules["rich"]
 
 MASK = "***"
 
 
 def configure(stream: TextIO, *, level: int = logging.INFO, secrets: Iterable[str] = ()) -> None:
-    """Send every log line of this process to `stream`; calling it again replaces what was set before.
+    """Send every log line of this process to `stream`. Calling it again replaces the earlier configuration.
 
-    Watcher's own lines from `level` on, everybody else's from WARNING on. What is bound with
-    `structlog.contextvars` (`job`, `rule`) stands in each line, others' lines included.
+    Watcher logs from `level` on, libraries from WARNING on. What is bound with `structlog.contextvars`
+    (`job`) is part of each line, also of those of libraries.
     """
     on_every_line: list[Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -71,14 +72,14 @@ def configure(stream: TextIO, *, level: int = logging.INFO, secrets: Iterable[st
     root.addHandler(handler)
     root.setLevel(logging.WARNING)
     logging.getLogger("watcher").setLevel(level)
-    # Of a role that refuses it would write a traceback at each attempt. Whoever asked is told, too, and says
-    # so once.
+    # It logs a traceback at each attempt to assume a role that refuses. The caller gets the same error, and
+    # logs it once.
     logging.getLogger("botocore.credentials").setLevel(logging.ERROR)
     logging.captureWarnings(capture=True)
 
 
 class _Handler(logging.StreamHandler[TextIO]):
-    """Ours, so that configuring again finds it among those of others."""
+    """A class of its own, so that `configure` can tell its earlier handler from those of libraries."""
 
 
 def _renderer(stream: TextIO) -> Processor:
@@ -90,15 +91,15 @@ def _renderer(stream: TextIO) -> Processor:
 
 
 class Redactor:
-    """Masks what must not be seen: known secrets wherever they stand, and whatever looks like one.
+    """Masks the known secrets wherever they occur, and anything that looks like a secret.
 
-    The last defence only. Nothing should log a secret to begin with; but a library's debug line, an
-    exception that quotes a request, or a header dumped in a hurry might.
+    This is the last line of defence. Nothing should log a secret, but a library's debug line, or an exception
+    that quotes a request, might.
     """
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
-        # Longest first, so that a secret that contains another leaves no remainder. Very short ones
-        # would mask parts of ordinary words, and `config` refuses them.
+        # Longest first, so that no part of a secret that contains another is left. Very short secrets would
+        # mask parts of ordinary words; `config` refuses them.
         known = sorted({form for secret in secrets if len(secret) >= 8 for form in _forms(secret)}, key=len)
         self._known = re.compile("|".join(re.escape(form) for form in reversed(known))) if known else None
 
@@ -110,7 +111,7 @@ class Redactor:
         return text
 
     def value(self, value: Any) -> Any:
-        """The same for anything: what is no plain value is shown as its `repr`, and that is masked."""
+        """The value as plain data, masked. An object of any other type becomes its `repr`."""
         if value is None or isinstance(value, bool | int | float):
             return value
         if isinstance(value, date):
@@ -118,20 +119,20 @@ class Redactor:
         if isinstance(value, str):
             return self.text(value)
         if isinstance(value, Mapping):
-            return {self.text(str(key)): self._under(key, item) for key, item in value.items()}
+            return {self.text(str(key)): self._masked(key, item) for key, item in value.items()}
         if isinstance(value, list | tuple | set | frozenset):
             return [self.value(item) for item in value]
         return self.text(repr(value))
 
-    def _under(self, key: Any, value: Any) -> Any:
+    def _masked(self, key: Any, value: Any) -> Any:
         return MASK if value and _SECRET_NAME.fullmatch(str(key)) else self.value(value)
 
     def __call__(self, _logger: Any, _method: str, event: EventDict) -> EventDict:
-        return {key: self._under(key, value) for key, value in event.items()}
+        return {key: self._masked(key, value) for key, value in event.items()}
 
 
 def _forms(secret: str) -> set[str]:
-    """A secret as itself, and as it looks inside JSON and inside a Python literal."""
+    """A secret as it is, as it looks inside JSON, and as it looks inside a Python literal."""
     return {secret, json.dumps(secret)[1:-1], repr(secret)[1:-1]}
 
 
@@ -147,10 +148,10 @@ _PATTERNS = (
     re.compile(r"(?P<keep>hooks\.slack\.com/(?:services|workflows|triggers)/)[\w/%-]+"),
     # AWS access keys: long-term and temporary.
     re.compile(r"\b(?:AKIA|ASIA)[A-Z0-9]{16}\b"),
-    # The parts of a presigned address that let anybody use it.
+    # The parts of a presigned URL that grant access.
     re.compile(r"(?P<keep>X-Amz-(?:Signature|Security-Token|Credential)=)[^&\s\"'<>]+", re.IGNORECASE),
-    # A header or field with a telling name, as a dict, JSON, XML or plain text shows it. Its value ends
-    # with its quotes or its tag, or without any with the line.
+    # A header or field whose name says that it is secret, in a dict, JSON, XML or plain text. The value ends
+    # with its quotes or its tag; without either, with the line.
     re.compile(
         rf"(?P<keep>\b(?:{_NAMES})\\*[\"']?\s*[:=]\s*b?(?P<quote>\\*[\"']))(?:(?!(?P=quote)).)+",
         re.IGNORECASE | re.DOTALL,
@@ -162,6 +163,6 @@ _PATTERNS = (
         re.IGNORECASE,
     ),
     re.compile(r"(?P<keep>\bBearer\s+)[\w.~+/=-]{8,}"),
-    # User and password of an address.
+    # User and password in a URL.
     re.compile(r"(?P<keep>\b[a-z][a-z0-9+.-]*://)[^\s/@\"']+@", re.IGNORECASE),
 )

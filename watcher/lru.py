@@ -1,4 +1,4 @@
-"""A small cache in memory: the least recently used value makes room for a new one."""
+"""A cache of limited size: a new value replaces the one that was not used for the longest time."""
 
 from __future__ import annotations
 

@@ -27,6 +27,7 @@ NOT_EVALUATED: Final = "NotEvaluated"
 FINAL_RULE_STATUSES = frozenset({ISSUES_FOUND, NO_ISSUES_FOUND, RULE_ERROR, "Stopped", NOT_EVALUATED})
 """A rule in one of these no longer changes."""
 
+# A status that is in none of these sets is from a later API. It is logged.
 KNOWN_STATUSES = ENDED_STATUSES | {IN_PROGRESS, "Stopping", "Deleting"}
 KNOWN_RULE_STATUSES = FINAL_RULE_STATUSES | {"InProgress", "Stopping"}
 
@@ -41,7 +42,8 @@ class RuleSource(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class RuleConfiguration:
-    """A rule as the job's owner configured it: `DebugRuleConfigurations` or its profiler twin."""
+    """A rule as the job's owner configured it: in `DebugRuleConfigurations` or
+    `ProfilerRuleConfigurations`."""
 
     name: str
     source: RuleSource
@@ -60,7 +62,7 @@ class HookConfiguration:
     output: str
     """`s3://bucket/path`; the job's own folder is below it."""
     parameters: Mapping[str, str] = field(default_factory=dict)
-    """For all collections (`save_interval`, `train.save_interval` …)."""
+    """Parameters for all collections (`save_interval`, `train.save_interval` …)."""
     collections: tuple[tuple[str, Mapping[str, str]], ...] = ()
     """Name and parameters of each; a name can occur twice."""
 
@@ -77,7 +79,7 @@ class Outcome:
     """The rule's processing job, in lower case; empty until SageMaker has started it."""
     updated_at: datetime | None = None
     step: int | None = None
-    """The global step that decided; None if unknown."""
+    """The global step that decided; None if it is not known."""
 
     @property
     def final(self) -> bool:
@@ -130,7 +132,7 @@ class JobSnapshot:
     metrics: tuple[str, ...] = ()
     """The names of its `MetricDefinitions`, which SageMaker reads from the log and puts into CloudWatch."""
     final_metrics: tuple[FinalMetric, ...] = ()
-    """The newest value of each, from `FinalMetricDataList`; changes while the job runs."""
+    """The newest value of each metric, from `FinalMetricDataList`; changes while the job runs."""
 
     @property
     def debug_output(self) -> str:
@@ -192,6 +194,8 @@ class Evaluation:
 
 
 class FindingKind(StrEnum):
+    """What is wrong. `watcher.alerts.kinds` has a row for each kind."""
+
     RULE_ISSUE = "rule_issue"
     RULE_ERROR = "rule_error"
     RULE_UNEVALUATED = "rule_unevaluated"
@@ -201,14 +205,14 @@ class FindingKind(StrEnum):
     RULE_STUCK = "rule_stuck"
     """The log of a rule's processing job ends with an error, or the job has stopped logging."""
     RULE_DEFECT = "rule_defect"
-    """By the job's record, a rule can never fire, always fires, or reads nothing."""
+    """The job's configuration shows that a rule can never fire, always fires, or reads nothing."""
     JOB_FAILED = "job_failed"
     JOB_STOPPED = "job_stopped"
     JOB_COMPLETED = "job_completed"
 
 
 class Severity(StrEnum):
-    """How bad it is: all that a channel knows of a finding's kind."""
+    """How bad a finding is. A channel knows only this, not the finding's kind."""
 
     CRITICAL = "critical"
     """The training job itself failed, or trains to no effect."""
@@ -277,9 +281,10 @@ class DeliveryKind(StrEnum):
     ALERT = "alert"
     STOP = "stop"
     UPDATE = "update"
-    """What became of the stop, sent wherever the alert was sent."""
+    """News for an alert that was sent: what became of the stop, or that the other evaluator found the
+    same."""
     PLOT = "plot"
-    """The curve of the values that decided, as a file in the alert's thread."""
+    """A picture of the values that decided, as a file in the alert's thread."""
 
 
 class DeliveryState(StrEnum):
@@ -294,6 +299,7 @@ class DeliveryState(StrEnum):
 
 
 STOP_DESTINATION = "stop"
+"""`Delivery.to` of a stop."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -306,7 +312,7 @@ class Delivery:
     to: str
     """`slack:#channel`, `webhook:URL`, `sns:ARN`, `console`, or `stop`."""
     lane: str
-    """Deliveries of one lane are sent one after the other, in the order in which they were created."""
+    """Deliveries in the same lane are sent one at a time, in the order in which they were created."""
     created_at: datetime
     due_at: datetime
     state: DeliveryState = DeliveryState.PENDING
@@ -314,13 +320,13 @@ class Delivery:
     uncertain: bool = False
     """An attempt may have arrived although its answer was lost: look it up before sending again."""
     receipt: str = ""
-    """What the destination returned, by which the message can be updated."""
+    """What the destination returned. Needed to update the message."""
     error: str = ""
     delivered_at: datetime | None = None
     text: str = ""
-    """Of an alert or an update: what it says about stopping the job. Of a stop: who asked for it."""
+    """For an alert or an update, what it says about stopping the job. For a stop, who asked for it."""
     follows: str = ""
-    """Of an update or a plot: the id of its alert."""
+    """For an update or a plot, the id of its alert."""
 
     @property
     def open(self) -> bool:
@@ -345,17 +351,18 @@ class AlertEvidence:
     """What goes with a finding into its alerts. `missing` says what could not be read, and why."""
 
     log_group: str = ""
-    """The stream's log group, if it is not SageMaker's."""
+    """The log group of `log_stream`; empty if it is SageMaker's."""
     log_stream: str = ""
     log_lines: tuple[str, ...] = ()
     explanation: str = ""
-    """The numbers in a sentence: what fell by how much between which steps, and what the rule requires."""
+    """A sentence with the numbers: what fell by how much between which steps, and what the rule requires."""
     deciding: tuple[Reading, ...] = ()
     needed: tuple[Reading, ...] = ()
     """The value that would just have satisfied the rule, if it is a single number."""
     curve: tuple[Reading, ...] = ()
-    """The last values up to the deciding step of the tensors that decided. One with several elements is shown
-    as the mean of their absolute values. One saved in several modes is several: "loss TRAIN", "loss EVAL"."""
+    """The last values of the tensors that decided, up to the deciding step. For a tensor with several
+    elements, the mean of their absolute values. A tensor that was saved in several modes has a curve for
+    each: "loss TRAIN", "loss EVAL"."""
     curve_from: str = ""
     """Where the curve comes from, and what a step is, if it does not show saved tensors as they are."""
     missing: tuple[str, ...] = ()

@@ -53,8 +53,10 @@ def duration(span: timedelta) -> str:
 
 
 def counts(of: dict[str, int]) -> str:
+    """`3 InProgress, 1 Failed`."""
     return ", ".join(f"{count} {word}" for word, count in of.items())
 
 
 def instances(kind: str, count: int) -> str:
+    """`2 × ml.p3.2xlarge`; empty if the type is not known."""
     return f"{count} × {kind}" if kind else ""

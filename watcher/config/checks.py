@@ -1,4 +1,4 @@
-"""Settings that are valid on their own but contradict each other, or have no effect."""
+"""Finds settings that are valid on their own but contradict each other, or have no effect."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _REGION = re.compile(r"[a-z]{2,}(-[a-z]+)+-\d+")
 _ADDRESS = re.compile(r"(?:[^:\[\]\s]+|\[[0-9A-Fa-f:.]+\]):(\d{1,5})")
 
 MAX_TAGS = 19
-"""`Search` takes 20 filters, and one of them is the status of the job."""
+"""`Search` accepts 20 filters, and one of them is the status of the job."""
 
 MIN_WEBHOOK_SECRET_CHARS = 8
 
@@ -23,8 +23,8 @@ def contradictions(config: Config) -> Iterator[tuple[str, str]]:
     """The key and the problem of each such setting, in the order in which a person should fix them."""
     if config.region and not _REGION.fullmatch(config.region):
         yield f'region = "{config.region}"', 'is not an AWS region; write one like "us-east-1"'
-    yield from _unusable_accounts(config.account)
-    yield from _watches_nothing(config.watch)
+    yield from _account_problems(config.account)
+    yield from _watch_problems(config.watch)
     yield from _slack_problems(config)
     if 0 < len(config.webhook.secret) < MIN_WEBHOOK_SECRET_CHARS:
         yield "webhook.secret", f"is too short; use at least {MIN_WEBHOOK_SECRET_CHARS} characters"
@@ -49,7 +49,7 @@ def _http_problems(http: Http) -> Iterator[tuple[str, str]]:
         yield "http.heartbeat_url", "is not a URL; write one that starts with https://"
 
 
-def _unusable_accounts(accounts: Sequence[Account]) -> Iterator[tuple[str, str]]:
+def _account_problems(accounts: Sequence[Account]) -> Iterator[tuple[str, str]]:
     for index, account in enumerate(accounts):
         key = f"account[{index}]"
         if account.role_arn and not ROLE_ARN.fullmatch(account.role_arn):
@@ -71,7 +71,7 @@ def _unusable_accounts(accounts: Sequence[Account]) -> Iterator[tuple[str, str]]
                 )
 
 
-def _watches_nothing(watch: Watch) -> Iterator[tuple[str, str]]:
+def _watch_problems(watch: Watch) -> Iterator[tuple[str, str]]:
     if not watch.jobs:
         yield "watch.jobs = []", 'matches no job; write ["*"] for all'
     for index, pattern in enumerate(watch.jobs):

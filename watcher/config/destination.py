@@ -79,7 +79,7 @@ def _is_http(url: str) -> bool:
 
 def public_url(url: str) -> str:
     """The URL without user, password, query and fragment, any of which may be a secret."""
-    if not _is_http(url):  # its parts are unknown, so drop all that may be a password
+    if not _is_http(url):  # it cannot be parsed, so drop everything that may be a password
         return re.sub(r"//.*@", "//", url).partition("?")[0]
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"

@@ -89,7 +89,7 @@ _VARIABLE = re.compile(r"\$\{([^}]*)\}")
 
 
 def _fill_in(value: Any, env: Mapping[str, str], key: SettingPath) -> Any:
-    """The value with each `${NAME}` in its strings replaced."""
+    """The value, with each `${NAME}` in its strings replaced."""
 
     def variable(match: re.Match[str]) -> str:
         name = match[1]
@@ -146,10 +146,10 @@ def _fix(detail: ErrorDetails, key: SettingPath, value: Any) -> str:
         case "model" | "dict":
             return f"write a table: [{_dotted(key)}]"
         case kind:
-            return _KINDS.get(kind, detail["msg"])
+            return _FIXES.get(kind, detail["msg"])
 
 
-_KINDS = {
+_FIXES = {
     "bool": "write true or false",
     "string": "write a string, in quotes",
     "int": "write a whole number",

@@ -12,8 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 from watcher.arn import Arn
 
-RECONCILE_BEHIND_EVENTS = 300.0
-"""Seconds between two reconciliations when events from a queue announce most changes."""
+RECONCILE_INTERVAL_WITH_EVENTS_S = 300.0
+"""Between two reconciliations, if events from a queue announce most changes."""
 
 
 class _Section(BaseModel):
@@ -45,9 +45,10 @@ class Watch(_Section):
     def reconcile_every(self) -> float:
         """Seconds between two reconciliations."""
         given = "poll_interval" in self.model_fields_set or not self.queue_url
-        return self.poll_interval if given else RECONCILE_BEHIND_EVENTS
+        return self.poll_interval if given else RECONCILE_INTERVAL_WITH_EVENTS_S
 
     def names(self, job: str) -> bool:
+        """Whether `jobs` has a glob that matches this name."""
         return any(fnmatchcase(job, pattern) for pattern in self.jobs)
 
 
@@ -171,7 +172,11 @@ class Config(_Section):
 
     def not_used_yet(self) -> list[str]:
         """The keys that are set but have no effect in this version."""
-        return [f"{section}.{key}" for section, key in _NOT_USED_YET if key in _set(getattr(self, section))]
+        return [
+            f"{section}.{key}"
+            for section, key in _NOT_USED_YET
+            if key in getattr(self, section).model_fields_set
+        ]
 
     def secrets(self) -> list[str]:
         """Values that must never appear in a log line."""
@@ -182,7 +187,3 @@ class Config(_Section):
 
 
 _NOT_USED_YET = (("slack", "app_token"),)
-
-
-def _set(section: BaseModel) -> set[str]:
-    return section.model_fields_set

@@ -1,6 +1,6 @@
-"""The text of a first `watcher.toml`: the answers of a person, and the other common settings as comments.
+"""Writes the text of a first `watcher.toml`: a person's answers, and other common settings as comments.
 
-A line that starts with `#` and no space is a setting that can be switched on by removing the `#`.
+A setting that is off starts with `#` and no space: removing the `#` switches it on.
 """
 
 from __future__ import annotations
@@ -46,8 +46,7 @@ def starter(answers: Answers) -> str:
 
 
 def problem(text: str, env: Mapping[str, str]) -> str:
-    """Why `watcher check` would refuse this text as it stands, once the Slack token is exported; empty if it
-    would not."""
+    """Why loading this text would fail, provided that the Slack token is exported; empty if it would not."""
     try:
         load(None, {**env, TOKEN_VARIABLE: "xoxb-", TEXT_VARIABLE: text})
     except ConfigError as error:
@@ -66,8 +65,8 @@ def _on(on: bool, line: str) -> str:
 def _quoted(text: str) -> str:
     """A TOML string. JSON escapes the same characters in the same way, except for DEL and lone surrogates,
     which are replaced."""
-    known = text.encode("utf-8", "replace").decode()
-    return json.dumps(known, ensure_ascii=False).replace("\x7f", "\\u007f")
+    valid = text.encode("utf-8", "replace").decode()
+    return json.dumps(valid, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 _TEMPLATE = Template("""\
@@ -116,7 +115,7 @@ $route_stop
 [stop]
 # Seconds between the alert and the stop, in which `watcher stop JOB --cancel` prevents it.
 $grace
-# Never stop a job in its first seconds.
+# Never stop a job that has trained for fewer seconds than this.
 $min_runtime
 # Stop no more jobs than this in an hour, and only alert beyond it.
 #max_per_hour = 10
