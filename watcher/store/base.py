@@ -20,7 +20,7 @@ from watcher.model import Delivery, Evaluation, Finding, JobSnapshot, Outcome, R
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """Everything that one look at a job leads to."""
+    """Everything that one look at a job leads to, to be stored at once."""
 
     snapshot: JobSnapshot
     fingerprint: str
@@ -29,11 +29,11 @@ class Look:
     watching: bool
     """False when nothing more will happen to the job."""
     describe_at: datetime | None = None
-    """When `DescribeTrainingJob` is due next; None: only after something has changed."""
+    """When `DescribeTrainingJob` is due next; None if it is due only after a change."""
     findings: tuple[Finding, ...] = ()
     deliveries: tuple[Delivery, ...] = ()
     evaluation: Evaluation | None = None
-    """None: unchanged."""
+    """None if it has not changed."""
     news: tuple[Outcome, ...] = ()
     """Outcomes whose status is new. They are counted in the metrics once the rest is stored."""
 
@@ -69,7 +69,7 @@ class Claimed:
 
     deliveries: list[Delivery]
     next_due: datetime | None
-    """When there may be more: what `next_due` returns after the claim."""
+    """What `next_due` returns after the claim."""
 
 
 def settled(held: Delivery, attempt: Delivery) -> Delivery:
@@ -86,7 +86,7 @@ def settled(held: Delivery, attempt: Delivery) -> Delivery:
 
 
 JOB_TAKEN_OVER = "another process has taken this job over"
-"""What `LeaseLost` says."""
+"""The message of `LeaseLost`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +111,7 @@ class Store(Protocol):
         ...
 
     def release(self, job_arns: Sequence[str], owner: str) -> None:
-        """Release those that `owner` holds."""
+        """Release those of these jobs that `owner` holds."""
         ...
 
     def commit(self, looks: Sequence[Look], holder: str = "") -> tuple[Finding, ...]:
@@ -124,7 +124,7 @@ class Store(Protocol):
         ...
 
     def watching(self) -> list[WatchedJob]:
-        """Every job to which more may happen."""
+        """Every job that is still watched."""
         ...
 
     def job(self, arn: str) -> JobRecord | None: ...
@@ -134,15 +134,15 @@ class Store(Protocol):
         ...
 
     def unwatch(self, arn: str) -> None:
-        """Keep what is stored, but stop looking at this job: it no longer exists in SageMaker, or it does not
-        match any more."""
+        """Stop watching this job, because it no longer exists in SageMaker or no longer matches the settings.
+        Keeps what is stored."""
         ...
 
     def claim_evaluations(self, now: datetime, lease: float, limit: int, reads: Reads) -> list[str]:
-        """The ARNs of jobs that read `reads` and whose evaluation is due; longest waiting first.
+        """At most `limit` ARNs of jobs that read `reads` and whose evaluation is due; longest waiting first.
 
-        They are due again `lease` seconds from now, unless a commit says otherwise. Until then, no other
-        process evaluates them.
+        Makes them due again `lease` seconds from now, so that no other process evaluates them until then. The
+        commit of the evaluation sets another time.
         """
         ...
 
@@ -155,7 +155,7 @@ class Store(Protocol):
     def finding(self, finding_id: str) -> Finding | None: ...
 
     def findings(self, job_arn: str | None = None) -> list[Finding]:
-        """Newest first."""
+        """All findings, or those of one job; newest first."""
         ...
 
     # -- deliveries -------------------------------------------------------------------------------
@@ -177,12 +177,12 @@ class Store(Protocol):
         ...
 
     def next_due(self) -> datetime | None:
-        """When `claim` may next hand something out: the earliest due time or end of a lease among the oldest
-        open deliveries of the lanes."""
+        """When `claim` can next return something: the earliest due time or end of a lease among the oldest
+        open delivery of each lane."""
         ...
 
     def deliveries(self, finding_id: str | None = None) -> list[Delivery]:
-        """In the order in which they came."""
+        """All deliveries, or those of one finding; in the order in which they were added."""
         ...
 
     def cancel(self, delivery_id: str, then: Sequence[Delivery] = ()) -> bool:
@@ -195,8 +195,8 @@ class Store(Protocol):
     # -- turns ------------------------------------------------------------------------------------
 
     def take_turn(self, what: str, turn: int) -> bool:
-        """Whether the caller is to do this periodic work. Each turn is given to exactly one caller, and never
-        after a later turn. Turns are numbers that grow with time.
+        """Whether the caller is to do this periodic work. Each turn is given to exactly one caller, and none
+        is given after a later one. Turns are numbers that grow with time.
         """
         ...
 
@@ -214,7 +214,7 @@ class Store(Protocol):
     # ---------------------------------------------------------------------------------------------
 
     def check(self) -> str:
-        """Write and read back. Returns a short description of the store, or raises `StoreError`."""
+        """Write something and read it back. Returns a short description of the store."""
         ...
 
     def close(self) -> None: ...

@@ -1,4 +1,4 @@
-"""How values become text and back: the JSON documents, and the times, that every store on a disk keeps."""
+"""Turns values into text and back: the JSON documents and the times that SQLite and DynamoDB keep."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def job_record(
 
 
 def as_text(moment: datetime) -> str:
-    """ISO 8601 in UTC, always with microseconds: all have the same length, and sort as the times do."""
+    """ISO 8601 in UTC, always with microseconds, so that all have the same length and sort like the times."""
     return moment.astimezone(UTC).isoformat(timespec="microseconds")
 
 

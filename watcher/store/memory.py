@@ -18,11 +18,11 @@ class _Lease:
     until: datetime
 
 
-_NOBODY = _Lease("", datetime.min.replace(tzinfo=UTC))
+_NO_LEASE = _Lease("", datetime.min.replace(tzinfo=UTC))
 
 
 class MemoryStore:
-    """Safe to use from several threads. The dictionaries keep the order in which things came."""
+    """Safe to use from several threads. The dictionaries keep the order in which entries were added."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -61,7 +61,7 @@ class MemoryStore:
         with self._lock:
             if holder:
                 arns = {look.snapshot.arn for look in looks}
-                if any(self._held.get(arn, _NOBODY).owner != holder for arn in arns):
+                if any(self._held.get(arn, _NO_LEASE).owner != holder for arn in arns):
                     raise LeaseLost(JOB_TAKEN_OVER)
                 self._release(arns, holder)
             return tuple(finding for look in looks for finding in self._remember(look))

@@ -1,8 +1,7 @@
 """The tables of the SQLite file, and the migrations that bring a file of an earlier version up to date.
 
-What queries use has a column of its own; the rest of a snapshot or a finding is JSON. Times are ISO 8601 in
-UTC, always with microseconds: all have the same length, so they sort as text, and `sqlite3 watcher.db` shows
-them in a readable form.
+What queries use has a column of its own; the rest of a snapshot or a finding is JSON. Times are text
+(`documents.as_text`), so that they sort, and that `sqlite3 watcher.db` shows them in a readable form.
 """
 
 from __future__ import annotations
@@ -17,7 +16,8 @@ APPLICATION_ID = 0x57544348
 """`WTCH` in the file's header: marks Watcher's files."""
 
 Script = tuple[str, ...]
-"""Statements. They are not one text, because sqlite3's `executescript` commits before it begins."""
+"""The statements, one by one, because sqlite3's `executescript` would commit the transaction before it
+runs."""
 
 MIGRATIONS: tuple[Script, ...] = (
     (

@@ -51,7 +51,7 @@ class SqliteStore:
             self._connection = sqlite3.connect(
                 self._path,
                 timeout=busy_timeout,
-                isolation_level=None,  # `_transaction` begins them, so that they are visible
+                isolation_level=None,  # no implicit transactions: `_transaction` begins each one
                 check_same_thread=False,  # the lock lets one thread in at a time
             )
             try:
@@ -70,8 +70,8 @@ class SqliteStore:
             schema.migrate(self._connection, self._path, schema.MIGRATIONS)
 
     def _use_write_ahead_log(self) -> None:
-        """Changes only a new file. SQLite does not wait for a lock here: several processes that open a new
-        file at the same time would get "database is locked" at once."""
+        """Changes only a new file. Waits for the lock itself, because SQLite does not do so here: of several
+        processes that open a new file at the same time, all but one would get "database is locked"."""
         deadline = time.monotonic() + self._busy_timeout
         while True:
             try:
@@ -217,7 +217,7 @@ class SqliteStore:
                     owner = :owner, lease_until = :until
                 WHERE position IN (
                     SELECT position FROM heads WHERE ready_at <= :now
-                    ORDER BY ready_at, position LIMIT :limit  -- no lane starves
+                    ORDER BY ready_at, position LIMIT :limit  -- longest waiting first: no lane starves
                 )
                 RETURNING *
                 """,
@@ -332,7 +332,8 @@ class SqliteStore:
 
 @contextmanager
 def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    """All or nothing. IMMEDIATE: it waits for other writers at its begin, and never later."""
+    """All or nothing. IMMEDIATE takes the write lock at the beginning, so that no later statement has to wait
+    for another writer."""
     connection.execute("BEGIN IMMEDIATE")
     try:
         yield
@@ -460,8 +461,8 @@ _PROBLEMS: Mapping[int, str] = {
 
 def _problem(error: sqlite3.Error, path: Path, busy_timeout: float) -> str:
     """What is wrong with the file, and how to fix it."""
-    # Errors of Python's module itself, such as that the connection is closed, have no code.
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # without the part that says where it arose
+    # Errors of Python's module itself, such as for a closed connection, have no code.
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the primary code, without SQLite's details
     if code == sqlite3.SQLITE_BUSY:
         return (
             f"another process has been writing to it for longer than {busy_timeout:g} s; "

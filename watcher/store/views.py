@@ -1,4 +1,4 @@
-"""What is stored, as the documents that `--json` prints and that the tables and the status page show.
+"""Turns what is stored into the documents that `--json` prints, and that the tables and the status page show.
 
 Scripts rely on the keys, so they do not change. Times are aware and in UTC; in JSON they are ISO 8601.
 """
@@ -22,7 +22,7 @@ from watcher.store.base import JobRecord, Store
 
 
 class Records(Protocol):
-    """Everything that is stored: a store itself, or what was read from one once for several documents."""
+    """What documents are made from: a store, or what was read from it once for several documents."""
 
     def jobs(self) -> list[JobRecord]: ...
 
@@ -48,7 +48,7 @@ class FindingView(TypedDict):
     step: int | None
     opened_at: datetime
     deliveries: list[DeliveryView]
-    """Its alerts, and the stop if there is one; without the updates and plots that follow an alert."""
+    """The alerts, and the stop if there is one, but not the updates and plots that follow an alert."""
 
 
 class JobView(TypedDict):
@@ -140,14 +140,14 @@ def to_json(document: Any) -> str:
     try:
         return json.dumps(document, indent=2, default=datetime.isoformat, allow_nan=False)
     except ValueError:
-        return to_json(_in_words(document))
+        return to_json(_without_nan(document))
 
 
-def _in_words(document: Any) -> Any:
+def _without_nan(document: Any) -> Any:
     if isinstance(document, Mapping):
-        return {key: _in_words(value) for key, value in document.items()}
+        return {key: _without_nan(value) for key, value in document.items()}
     if isinstance(document, list | tuple):
-        return [_in_words(value) for value in document]
+        return [_without_nan(value) for value in document]
     return str(document) if isinstance(document, float) and not math.isfinite(document) else document
 
 
@@ -182,7 +182,8 @@ def jobs(store: Records, pattern: str = "*") -> list[JobView]:
 
 
 def show(store: Store, job: str) -> ShownJob:
-    """One job by its name or ARN, with everything that happened to it. Raises `UsageError`."""
+    """One job by its name or ARN, with its findings, deliveries and stop. Raises `UsageError` as `find`
+    does."""
     record = find(store, job)
     snapshot = record.snapshot
     findings = store.findings(snapshot.arn)
@@ -259,7 +260,7 @@ def _rule(outcome: Outcome) -> RuleView:
     }
 
 
-_COUNTED = frozenset({DeliveryKind.ALERT, DeliveryKind.STOP})
+_LISTED_KINDS = frozenset({DeliveryKind.ALERT, DeliveryKind.STOP})
 
 
 def _finding(finding: Finding, deliveries: list[Delivery]) -> FindingView:
@@ -272,7 +273,7 @@ def _finding(finding: Finding, deliveries: list[Delivery]) -> FindingView:
         "status": finding.status,
         "step": finding.step,
         "opened_at": finding.opened_at,
-        "deliveries": [_delivery(each) for each in deliveries if each.kind in _COUNTED],
+        "deliveries": [_delivery(each) for each in deliveries if each.kind in _LISTED_KINDS],
     }
 
 

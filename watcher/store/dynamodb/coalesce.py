@@ -1,4 +1,4 @@
-"""Group commit, as databases call it: requests of several threads go out together as one."""
+"""Sends requests of several threads as one ("group commit" in databases), which is faster and costs less."""
 
 from __future__ import annotations
 
@@ -82,9 +82,10 @@ class Coalesced(Generic[A, B]):
     ) -> None:
         self._do, self._fitting, self._linger, self._max_wait = do, fitting, linger, max_wait
         self._lock = threading.Lock()
-        """Guards the turns, the queue, and what stands in the requests except their answers."""
+        """Guards `_turns`, `_queue`, `waiting` and `has_turn`. Not `answer`: it is set once, before the
+        signal that wakes its thread."""
         self._turns = 0
-        """Those that have been given and have not ended."""
+        """How many turns have been given and have not ended."""
         self._queue: deque[_Asked[A, B]] = deque()
         """The waiting requests, oldest first."""
 
@@ -115,11 +116,12 @@ class Coalesced(Generic[A, B]):
         with self._lock:
             if mine.waiting:
                 self._give_turn(mine)
-        # Either there is a turn now, or the request has been sent and will be answered.
+        # Without a limit: either this thread has a turn now, or its request has been sent, and the thread
+        # that sent it will answer.
         return mine.signals.get()
 
     def _take_waiting(self, mine: _Asked[A, B]) -> list[_Asked[A, B]]:
-        """What goes in this turn."""
+        """The requests that go together in this turn; perhaps none."""
         with self._lock:
             mine.has_turn = False
             fitting = self._fitting([asked.request for asked in self._queue])
@@ -132,7 +134,7 @@ class Coalesced(Generic[A, B]):
         answers: Sequence[B | BaseException]
         try:
             answers = self._do([asked.request for asked in together]) if together else []
-        except BaseException as error:  # each of these threads is waiting: none may be left without an answer
+        except BaseException as error:  # the other threads would wait for their answers forever
             answers = [error] * len(together)
         with self._lock:
             self._turns -= 1

@@ -1,4 +1,4 @@
-"""Deliveries in the table: handed out one at a time in each lane, and settled once."""
+"""Deliveries in the table: claimed one at a time in each lane, and settled once."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from watcher.store.dynamodb.writes import (
 )
 
 DELIVERY_CACHE_SIZE = 256
-"""More than are usually waiting to be sent at one time."""
+"""Deliveries. More than usually wait to be sent at one time."""
 MAX_CLAIMED_TOGETHER = MAX_TRANSACTION_ITEMS // 2
 """Claiming a delivery writes two items."""
 
@@ -74,7 +74,8 @@ class Deliveries:
         )
 
     def _claim(self, heads: Sequence[Item], owner: str, until: datetime) -> Iterator[tuple[str, Delivery]]:
-        """All at once; or one by one, if another process has claimed any. With their positions."""
+        """Claims them together or, if another process has claimed one of them, one by one. Yields each
+        claimed delivery with its position."""
         try:
             yield from self._claim_at_once(heads, owner, until)
         except Conflict:
@@ -108,7 +109,7 @@ class Deliveries:
         cached = {key: item for key in keys if (item := self._written.pop(key[1]))}
         found = cached | self._table.get_many(key for key in keys if key not in cached)
         if len(found) < len(keys):
-            raise Conflict(["one has expired since the open ones were read"])
+            raise Conflict(["a delivery has been deleted since the open ones were read"])
         return [found[key] for key in keys]
 
     def settle(self, owner: str, delivery: Delivery, then: Sequence[Delivery] = ()) -> bool:
@@ -146,7 +147,8 @@ class Deliveries:
         return self._table.get(delivery_key(pointer["finding_id"], delivery_id)) if pointer else None
 
     def _close(self, item: Item, after: Delivery, then: Sequence[Delivery]) -> None:
-        """Nobody holds the delivery any more; it may be pending again."""
+        """Release the delivery in the state `after`, which may be pending again, and add those that
+        follow."""
         self._write([_changed(item, after, None), open_write(item, after), *self._following(then)])
 
     def next_due(self) -> datetime | None:
@@ -174,7 +176,8 @@ class Deliveries:
     # -- writes -----------------------------------------------------------------------------------
 
     def _following(self, deliveries: Sequence[Delivery]) -> list[Item]:
-        """Writes for those that do not exist yet. Raises `StoreError` if the finding of one does not."""
+        """Writes for those deliveries that do not exist yet. Raises `StoreError` if a finding does not
+        exist."""
         pointers = {each.id: pointer_key(each.id) for each in deliveries}
         findings: dict[str, ItemKey] = {each.id: finding_key(each.finding_id) for each in deliveries}
         known = self._table.get_many([*pointers.values(), *findings.values()])
@@ -186,7 +189,7 @@ class Deliveries:
         return self.new_writes(each for each in deliveries if pointers[each.id] not in known)
 
     def new_writes(self, deliveries: Iterable[Delivery]) -> list[Item]:
-        """Each delivery once, in their order."""
+        """Writes for new deliveries in their order, each once."""
         once = {delivery.id: delivery for delivery in deliveries}
         return [
             write

@@ -38,7 +38,7 @@ from watcher.store.dynamodb.writes import Item
 
 
 class HeldJobs:
-    """By the job's ARN. Safe to use from several threads."""
+    """The items of the jobs that this process holds, by ARN. Safe to use from several threads."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

@@ -1,7 +1,7 @@
 """What the table holds: its keys, its items, and the writes that put them there.
 
-Every item has a partition key `pk` and a sort key `sk`, both strings. No index is needed: what is asked for
-often has a partition of its own.
+Every item has a partition key `pk` and a sort key `sk`, both strings. No index is needed, because what is
+read often has a partition of its own.
 
     pk                  sk                item
     JOB#<arn>           JOB               a job: snapshot, evaluation, and the rest of its `JobRecord`;
@@ -17,15 +17,16 @@ often has a partition of its own.
     OPEN                <position>        an open delivery: its lane, and when it may be handed out
     STOP#<arn>          STOP              a stop
     STOPS               AT#<time>#<arn>   the same stop, by its time
-    STOPS               COUNTED           its `version` changes with each stop, so that two do not count alike
+    STOPS               COUNTED           its `version` changes with each stop, so that two processes cannot
+                                          both be the last that the limit allows
     TURNS               <what>            the last turn of some periodic work
     PROBE               <random>          what `check` writes, reads and deletes
 
 A position is a time, but no two processes need to agree on the time: it comes from the clock of the process
 that adds the delivery, and is later than all positions that this process has read.
 
-`claim` and `next_due` read what is open, however much has been closed. `jobs()`, `findings()` and
-`deliveries()` without an argument read the whole table: they are for people.
+`claim` and `next_due` read only open deliveries, however many are closed. `jobs()`, `findings()` and
+`deliveries()` without an argument read the whole table; only commands for people call them.
 
 `expires_at` is the table's time to live. A finding expires half a year after it was opened, and a delivery
 half a year after it was created, if it is closed.
@@ -51,8 +52,8 @@ EXPIRES_AT = "expires_at"
 RETENTION = timedelta(days=180)
 """Longer than any training job may run, so a finding is known for as long as it can be found again."""
 MAX_INLINE_BYTES = 190_000
-"""Of each of the two documents in a job's item; DynamoDB allows an item 400 KB. Nearly all documents have a
-few kB, but SageMaker allows a job 2 MB of rule parameters."""
+"""Of a document in a job's item, which has two of them: DynamoDB's limit for an item is 400 KB. Nearly all
+documents have a few kB, but SageMaker allows a job 2 MB of rule parameters."""
 PART_BYTES = 380_000
 """Size of the parts of a larger document."""
 
@@ -103,7 +104,7 @@ def stop_key(arn: str) -> ItemKey:
 def finding_writes(finding: Finding) -> list[Item]:
     item = {
         "finding": pack(FINDING.dump_json(finding)),
-        # Of two that opened at the same time, the one that came later is the newer.
+        # Orders findings that were opened at the same time.
         "position": time.time_ns(),
         EXPIRES_AT: expiry_after(finding.opened_at),
     }
@@ -133,8 +134,8 @@ def new_delivery_writes(delivery: Delivery, position: str) -> list[Item]:
 
 
 def open_write(item: Item, delivery: Delivery) -> Item:
-    """Puts the entry among the open deliveries, or deletes it if the delivery is closed. `item` is the
-    delivery's own, with its position."""
+    """Writes the entry among the open deliveries, or deletes it if the delivery is closed. `item` is the
+    delivery's item, which has the position."""
     key = (OPEN, item["position"])
     if not delivery.open:
         return delete(key)
@@ -168,15 +169,15 @@ def due_writes(arn: str, before: str | None, after: str | None) -> list[Item]:
 
 
 def document_writes(item: Item, before: Item | None, name: str, document: bytes) -> list[Item]:
-    """Set a document in its item. One that is too large goes into items of its own, and what `before` had in
-    items of its own is deleted."""
+    """Sets a document in the job's item. A document that is too large is put into items of its own. Returns
+    the writes for these, and those that delete the parts which `before` refers to."""
     writes = [delete((item["pk"], part)) for part in parts((before or {}).get(name))]
     packed = pack(document)
     if len(packed) <= MAX_INLINE_BYTES:
         item[name] = packed
         return writes
     chunks = [packed[start : start + PART_BYTES] for start in range(0, len(packed), PART_BYTES)]
-    # The parts are named by the version, so that no reader mixes those of two.
+    # The names of the parts contain the version, so that a reader never mixes parts of two versions.
     item[name] = f"{name}#{item['version']}#{len(chunks)}"
     for part, chunk in zip(parts(item[name]), chunks, strict=True):
         writes.append(put(keyed((item["pk"], part), part=chunk)))
@@ -184,7 +185,7 @@ def document_writes(item: Item, before: Item | None, name: str, document: bytes)
 
 
 def parts(stored: Any) -> list[str]:
-    """The sort keys of a document's parts; none if it is in its item."""
+    """The sort keys of a document's parts; none if the document is in the job's item."""
     if not isinstance(stored, str):
         return []
     prefix, _, count = stored.rpartition("#")

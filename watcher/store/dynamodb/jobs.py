@@ -1,4 +1,4 @@
-"""Jobs in the table: who handles them, what is known of them, and when they are evaluated next."""
+"""Jobs in the table: who handles them, their records, and when they are evaluated next."""
 
 from __future__ import annotations
 
@@ -94,6 +94,8 @@ class Jobs:
         return before
 
     def job_writes(self, look: Look, before: Item | None, holder: str) -> list[Item]:
+        """The writes for the job itself. With a `holder` they release it, on the condition that it holds
+        it."""
         arn = look.snapshot.arn
         unchanged = before is not None and before["fingerprint"] == look.fingerprint
         item = keyed(
@@ -127,7 +129,7 @@ class Jobs:
             writes.append(delete(lease_key(arn), "#owner = :owner", {"owner": holder}))
         return writes
 
-    # -- what is known ----------------------------------------------------------------------------
+    # -- records ----------------------------------------------------------------------------------
 
     def watching(self) -> list[WatchedJob]:
         return [
@@ -156,7 +158,7 @@ class Jobs:
             if name in (None, item["name"]):
                 try:
                     records.append(self._record(item))
-                except Conflict:  # its parts have been replaced since it was read
+                except Conflict:  # the parts of its documents have been replaced since it was read
                     records += filter(None, [self.job(job_arn(item))])
         records.sort(key=lambda record: record.snapshot.arn)
         return sorted(records, key=lambda record: record.snapshot.created_at, reverse=True)
@@ -196,7 +198,7 @@ class Jobs:
         return until_refused(arn for at, arn in due if self._postpone(arn, f"{reads} {at}", later))
 
     def _postpone(self, arn: str, before: str, after: str) -> bool:
-        """False if another process did."""
+        """False if another process did so first."""
         job = self._table.get(job_key(arn))
         if job is None or job.get("due") != before:
             return False

@@ -1,4 +1,4 @@
-"""Positions of deliveries, in the order in which they came."""
+"""Gives deliveries their positions, which keep the order in which they were added."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Positions:
     def __init__(self) -> None:
         self._last = 0
         self._suffix = secrets.token_hex(4)
-        """Tells processes apart that add a delivery in the same nanosecond."""
+        """Keeps positions unique if two processes add a delivery in the same nanosecond."""
         self._lock = threading.Lock()
 
     def next(self) -> str:

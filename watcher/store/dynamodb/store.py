@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
 
 class DynamoStore(Jobs, Deliveries):
-    """`dynamodb` is a client that itself retries what is throttled. Safe to use from several threads."""
+    """`dynamodb` is a client that retries throttled requests itself. Safe to use from several threads."""
 
     def __init__(
         self, dynamodb: DynamoDBClient, table: str, wait: Callable[[float], object] = time.sleep
@@ -64,7 +64,7 @@ class DynamoStore(Jobs, Deliveries):
         return tuple(new)
 
     def _commit(self, looks: Sequence[Look], holder: str, *, jobs: bool = True) -> list[Finding]:
-        """`jobs` False: only the findings."""
+        """Without `jobs`, writes only the findings."""
         new = self._table.retried(lambda: self._commit_at_once(looks, holder, jobs))
         if new is not None:
             return new
@@ -78,8 +78,8 @@ class DynamoStore(Jobs, Deliveries):
         return [*new, *self._commit(looks, holder)] if jobs else new
 
     def _commit_at_once(self, looks: Sequence[Look], holder: str, jobs: bool) -> list[Finding] | None:
-        """The findings that are new. None, and nothing written, if it is too much for one transaction and can
-        be divided."""
+        """The findings that are new. None, and nothing is written, if this is too much for one transaction
+        and can be divided."""
         before = self.items_before(looks, holder)
         new: list[Finding] = []
         writes: list[Item] = []
@@ -119,7 +119,8 @@ class DynamoStore(Jobs, Deliveries):
     # -- turns and stops --------------------------------------------------------------------------
 
     def take_turn(self, what: str, turn: int) -> bool:
-        # `by` marks the caller: if an answer is lost, the client asks again, and the turn is still its own.
+        # `by` marks the caller. If the answer is lost, the client sends the request again, and then the
+        # condition must hold for the turn that it has taken itself.
         item = keyed(("TURNS", what), turn=turn, by=uuid.uuid4().hex)
         return self._table.written(put(item, "attribute_not_exists(pk) OR #turn < :turn OR #by = :by"))
 
@@ -148,7 +149,8 @@ class DynamoStore(Jobs, Deliveries):
     # ---------------------------------------------------------------------------------------------
 
     def check(self) -> str:
-        """Makes each kind of request that the store makes, on an item of its own, which it then deletes."""
+        """Makes each kind of request that the store makes, with an item of its own that it deletes at the
+        end."""
         key = ("PROBE", secrets.token_hex(8))
         self._table.written(put(keyed(key), "attribute_not_exists(pk)"))
         stored = [self._table.get(key), self._table.get_many([key]).get(key)]
@@ -165,7 +167,8 @@ class DynamoStore(Jobs, Deliveries):
 
 
 def _once_each(looks: Sequence[Look]) -> Iterator[list[Look]]:
-    """Batches that name no job and no finding twice, in their order: a transaction takes an item once."""
+    """The looks in their order, in batches that have no job and no finding twice, because a transaction may
+    write an item only once."""
     batch: list[Look] = []
     seen: set[str] = set()
     for look in looks:

@@ -1,4 +1,4 @@
-"""One table, and the requests that are made to it. All reads are consistent."""
+"""Makes the requests to the table. All reads are consistent."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from types_boto3_dynamodb import DynamoDBClient
 
 KEYS = {"pk": "HASH", "sk": "RANGE"}
+"""The table's key schema."""
 MAX_KEYS_READ_TOGETHER = 100
 """DynamoDB's limit for one `BatchGetItem`."""
 LINGER_S = 0.003
@@ -29,17 +30,20 @@ MAX_WAIT_S = 0.1
 """How long a request waits for one that is under way: several times what DynamoDB takes to answer, so that
 one that hangs does not hold up all others."""
 MAX_ATTEMPTS = 20
+"""Of one write, while other processes keep changing its items."""
 MAX_BACKOFF_S = 1.0
+"""Between two of these attempts."""
 
 T = TypeVar("T")
 
 
 class Conflict(Exception):
-    """Nothing was written, because another process came first or DynamoDB throttled one of the items: read
-    again, and try again."""
+    """Nothing was written, because another process was faster or DynamoDB throttled one of the items. The
+    caller reads the items again and tries again."""
 
     def __init__(self, reasons: Sequence[str]) -> None:
-        """DynamoDB's reason for each write; the string `None` for those that it would have made."""
+        """`reasons` are DynamoDB's, one for each write; the string `None` for a write that was not the
+        cause."""
         super().__init__()
         self.reasons = reasons
 
@@ -53,7 +57,7 @@ class Conflict(Exception):
 
 
 class Table:
-    """`dynamodb` is a client that itself retries what is throttled. Every method raises `StoreError` if the
+    """`dynamodb` is a client that retries throttled requests itself. Every method raises `StoreError` if the
     table cannot be read or written. Safe to use from several threads."""
 
     def __init__(self, dynamodb: DynamoDBClient, name: str, wait: Callable[[float], object]) -> None:
@@ -63,7 +67,7 @@ class Table:
         self._writes = Coalesced(self.write_each, fitting, linger, MAX_WAIT_S)
 
     def retried(self, attempt: Callable[[], T]) -> T:
-        """Repeats the attempt after each `Conflict`. Raises `StoreError` if they do not end."""
+        """Repeats `attempt` after each `Conflict`. Raises `StoreError` after `MAX_ATTEMPTS`."""
         for number in range(MAX_ATTEMPTS):
             try:
                 return attempt()
@@ -94,9 +98,10 @@ class Table:
         return self.retried(attempt)
 
     def write_each(self, transactions: Sequence[Sequence[Item]]) -> list[Conflict | None]:
-        """Several transactions as one. If some are refused, the others are sent again without them.
+        """Sends several transactions as one. If some of them are refused, the others are sent again without
+        them, because DynamoDB writes all or nothing.
 
-        Returns the conflict of each; None for those that were written.
+        Returns the conflict of each transaction; None for those that were written.
         """
         refused: dict[int, Conflict] = {}
         while left := [number for number in range(len(transactions)) if number not in refused]:
@@ -130,7 +135,7 @@ class Table:
         return self._reads.ask(key)
 
     def get_many(self, keys: Iterable[ItemKey]) -> dict[ItemKey, Item]:
-        """Those that exist."""
+        """The items that exist, by key."""
         wanted = list(dict.fromkeys(keys))
         found: dict[ItemKey, Item] = {}
         while wanted:
@@ -141,7 +146,7 @@ class Table:
             for item in map(plain, answer["Responses"].get(self.name, [])):
                 found[item["pk"], item["sk"]] = item
             left: Any = answer["UnprocessedKeys"].get(self.name)
-            if left:
+            if left:  # DynamoDB was throttled, or the answer would be too large
                 self._wait(random.uniform(0.05, 0.2))  # noqa: S311 - no secret
                 wanted += [(key["pk"]["S"], key["sk"]["S"]) for key in left["Keys"]]
         return found
@@ -149,7 +154,8 @@ class Table:
     def _read_together(self, keys: Sequence[ItemKey]) -> list[Item | None]:
         if len(keys) > 1:
             found = self.get_many(keys)
-            # A copy for each thread, which may change it.
+            # Each thread gets a copy, because it may change the item, and two may have asked for the same
+            # one.
             return [dict(found[key]) if key in found else None for key in keys]
         key = key_attributes(keys[0])
         with self._translated():
@@ -249,7 +255,7 @@ def _explained(code: str, error: ClientError) -> str:
 def until_refused(results: Iterable[T]) -> list[T]:
     """The results up to the first `StoreError`, which is raised only if there are none.
 
-    What was taken before must be handed out: otherwise nobody would work on it until its lease ends.
+    What was claimed before the error must be returned: otherwise it would wait until its lease ends.
     """
     taken: list[T] = []
     try:

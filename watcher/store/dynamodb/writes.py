@@ -1,4 +1,4 @@
-"""Items, and writes of items, in the form of DynamoDB's API; and how many fit into one transaction."""
+"""Items and writes in the form of DynamoDB's API, and how many of them fit into one transaction."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 MAX_TRANSACTION_ITEMS = 100
+"""DynamoDB's limit."""
 MAX_TRANSACTION_BYTES = 3_500_000
 """DynamoDB's limit is 4 MB, and it counts a little more than `_size` does."""
 
@@ -27,7 +28,8 @@ def put_if_version(item: Item, version: int | None) -> Item:
 
 
 def put(item: Item, condition: str = "", values: Mapping[str, Any] | None = None) -> Item:
-    """A condition may use attributes as `#name`, and the item's own values as `:name`."""
+    """Write the item. A condition refers to attributes of the stored item as `#name`, and to attributes of
+    `item`, or `values`, as `:name`."""
     members: Item = {"Item": attributes(item)}
     return {"Put": members | _condition(condition, {**item, **(values or {})})}
 
@@ -68,6 +70,7 @@ def fitting(transactions: Sequence[Sequence[Item]]) -> int:
 
 
 def fits(writes: Sequence[Item]) -> bool:
+    """Whether these writes can be one transaction."""
     return len(writes) <= MAX_TRANSACTION_ITEMS and sum(map(_size, writes)) <= MAX_TRANSACTION_BYTES
 
 
@@ -78,7 +81,7 @@ def written_key(write: Item) -> ItemKey:
 
 
 def _size(write: Item) -> int:
-    """In bytes, about."""
+    """About how many bytes the write takes."""
     return sum(
         len(name) + len(value.get("B", b"") or str(value))
         for members in write.values()
@@ -87,7 +90,7 @@ def _size(write: Item) -> int:
 
 
 def attributes(item: Mapping[str, Any]) -> dict[str, Any]:
-    """In the form of DynamoDB's API, without those that are None."""
+    """The item in the form of DynamoDB's API, without attributes that are None."""
     kinds = {str: "S", int: "N", bytes: "B"}
     return {
         name: {kinds[type(value)]: str(value) if isinstance(value, int) else value}
@@ -97,7 +100,7 @@ def attributes(item: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def plain(attributes: Mapping[str, Any]) -> Item:
-    """The item behind DynamoDB's form of it."""
+    """The reverse of `attributes`."""
     return {
         name: int(value["N"]) if "N" in value else value.get("S", value.get("B"))
         for name, value in attributes.items()
