@@ -158,9 +158,9 @@ def fault(*collections: Any, **parameters: str) -> str:
 
 
 def test_what_smdebug_refuses_is_named():
-    assert "tree is none of smdebug's own" in fault(("tree", {"save_interval": "5"}))
-    assert "'*relu' is no regular expression" in fault(("mine", {"include_regex": "loss,*relu"}))
-    assert "save_interval is '5.0', which is no whole number (collection trees)" in fault(
+    assert "tree is not one of smdebug's own" in fault(("tree", {"save_interval": "5"}))
+    assert "'*relu' is not a regular expression" in fault(("mine", {"include_regex": "loss,*relu"}))
+    assert "save_interval is '5.0', which is not a whole number (collection trees)" in fault(
         ("trees", {"save_interval": "5.0"})
     )
     assert fault(save_interval="0") == "save_interval is 0"

@@ -148,7 +148,7 @@ def test_debugger_is_not_available_for_some_ways_of_distributed_training(unsuppo
 def test_awss_example_saves_a_collection_tree_that_smdebug_does_not_know():
     (defect,) = linted(a_rule("TreeDepth"), collections=every(5, "tree"))
     assert defect.reason is Reason.HOOK_FAILS
-    assert "tree is none of smdebug's own and has no include_regex" in defect.sentence
+    assert "tree is not one of smdebug's own and has no include_regex" in defect.sentence
     assert "did you mean trees?" in defect.fix
     assert reasons(a_rule("TreeDepth"), collections=every(5, "trees")) == []
 

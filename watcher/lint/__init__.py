@@ -1,9 +1,9 @@
 """Checks a job's configuration: which rules can never fire, always fire, or have nothing to read. Pure.
 
-Debugger reports NoIssuesFound for a rule that had nothing to judge, and does so only when the job is over.
-Most of these mistakes can be seen in the job's record from its first minute on.
+Debugger reports NoIssuesFound for a rule that had nothing to judge, and only when the job is over. Most of
+these mistakes can be seen in the job's record from its first minute on.
 
-If the record does not show it, nothing is reported. It does not show:
+Nothing is reported that the record does not show. It does not show:
 
 - what the script does: a hook, a collection or a mode that it sets in code, the functional API, or in
   script mode the metrics and the names of the data. Containers from TensorFlow 2.6 and PyTorch 1.12 on have
@@ -70,7 +70,8 @@ def _crowding(rules: list[RuleConfiguration]) -> Iterator[Defect]:
 
 
 def _problems(subject: Subject) -> list[Problem]:
-    """The first problem that makes all others irrelevant, or every problem of what the rule reads."""
+    """The problem that makes all others irrelevant, or else the problems of what the rule reads and of its
+    parameters."""
     if inapplicable := _first(applicable.CHECKS, subject):
         return inapplicable
     if subject.custom:
@@ -82,5 +83,5 @@ def _problems(subject: Subject) -> list[Problem]:
 
 
 def _first(checks: Iterable[Check], subject: Subject) -> list[Problem]:
-    """The problems that the first check with any problem finds."""
+    """The problems of the first check that finds any."""
     return next((found for check in checks if (found := list(check(subject)))), [])

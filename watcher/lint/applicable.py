@@ -17,7 +17,7 @@ def _no_hook(subject: Subject) -> Iterator[Problem]:
 
 
 def _unsupported_distribution(subject: Subject) -> Iterator[Problem]:
-    """From the developer guide's page debugger-considerations."""
+    """As on the developer guide's page debugger-considerations."""
     strategies = {
         "a parameter server": subject.hyperparameter("sagemaker_parameter_server_enabled").lower() == "true",
         "SageMaker's model parallelism": subject.hyperparameter("mp_parameters") not in ("", "{}"),
@@ -49,7 +49,7 @@ def _wrong_framework(subject: Subject) -> Iterator[Problem]:
 
 
 _XGBOOST_REPORTS = frozenset({"CreateXgboostReport"})
-"""Debugger's rules that judge nothing, so that they are not in the catalogue of rules."""
+"""Rules of Debugger that make a report for XGBoost. They judge nothing, so they are not in `rules`."""
 
 
 def _refused_parameters(subject: Subject) -> Iterator[Problem]:

@@ -10,9 +10,9 @@ from watcher.lint.hook import HookMode, Schedule, saved_by_any
 from watcher.lint.subject import Check, Length, Problem, Reason, Subject
 
 _MAX_STEPS_COUNTED = 1e6
-"""A rule that needs more saved steps than this is not checked: they are counted one by one."""
+"""A rule that needs more saved steps than this is not checked, because they are counted one by one."""
 _MAX_FIRST_STEPS = 1e9
-_MAX_DISTANCE = 1e18
+_MAX_DISTANCE_STEPS = 1e18
 """No run has so many steps. A parameter may have thousands of digits, which no sentence should repeat."""
 
 
@@ -23,7 +23,7 @@ def _steps_apart(subject: Subject) -> Iterator[Problem]:
     if not isinstance(needed, StepsApart) or run is None or not subject.schedules:
         return
     parameter, distance = needed
-    if distance > _MAX_DISTANCE:
+    if distance > _MAX_DISTANCE_STEPS:
         return
     first = next(saved_by_any(subject.schedules, run.steps), None)
     last = max((s.last(run.steps) or 0 for s in subject.schedules), default=0)
@@ -72,7 +72,7 @@ def _same_interval(subject: Subject) -> Iterator[Problem]:
     if not isinstance(needed, SameInterval):
         return
     parameter, interval = needed
-    if interval > _MAX_DISTANCE:
+    if interval > _MAX_DISTANCE_STEPS:
         return
     schedules = subject.hook.schedules(subject.collections, (HookMode.GLOBAL, HookMode.TRAIN))
     intervals = {schedule.interval for schedule in schedules}

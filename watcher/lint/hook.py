@@ -17,10 +17,10 @@ from itertools import groupby
 
 from watcher.model import HookConfiguration
 
-UNSTATED_INTERVAL = 500
-"""For a collection without `save_interval`. The SageMaker SDK's rules send the same value."""
-_XGBOOST_INTERVAL = 10
-"""For collections that XGBoost's hook saves without being configured."""
+DEFAULT_SAVE_INTERVAL_STEPS = 500
+"""Of a collection without `save_interval`. The SageMaker SDK's rules send the same value."""
+_XGBOOST_SAVE_INTERVAL_STEPS = 10
+"""Of a collection that XGBoost's hook saves without being configured to."""
 
 
 class Framework(StrEnum):
@@ -98,7 +98,7 @@ class Unreadable(ValueError):
 class Schedule:
     """At which steps something is saved: smdebug's `SaveConfigMode`."""
 
-    interval: int = UNSTATED_INTERVAL
+    interval: int = DEFAULT_SAVE_INTERVAL_STEPS
     start: int = 0
     end: int | None = None
     """The first step that is not saved any more."""
@@ -145,11 +145,11 @@ def _whole(parameters: Mapping[str, str], name: str, default: int) -> int:
     try:
         return default if text is None else int(text)
     except ValueError:
-        raise Unreadable(f"{name} is {text!r}, which is no whole number") from None
+        raise Unreadable(f"{name} is {text!r}, which is not a whole number") from None
 
 
 class Hook:
-    """A hook as `DebugHookConfig` describes it. A hook that a script makes in code is not seen."""
+    """A hook as `DebugHookConfig` describes it. A hook that a script creates in code is not known."""
 
     def __init__(self, configuration: HookConfiguration, framework: Framework | None) -> None:
         self.framework = framework
@@ -198,12 +198,13 @@ class Hook:
             if name not in self.built_in and name not in self._regexes:
                 close = get_close_matches(name, sorted(self.built_in), n=1)
                 fix = f"give {name} an include_regex" + (f", or did you mean {close[0]}?" if close else "")
-                return f"the collection {name} is none of smdebug's own and has no include_regex", fix
+                return f"the collection {name} is not one of smdebug's own and has no include_regex", fix
         for regex in (regex for regexes in self._regexes.values() for regex in regexes):
             try:
                 re.compile(regex)
             except (re.error, OverflowError, RecursionError):
-                return f"include_regex {regex!r} is no regular expression", "correct it; commas part several"
+                problem = f"include_regex {regex!r} is not a regular expression"
+                return problem, "correct it; commas separate several"
         for name in ("", *self.configured):
             try:
                 for mode in self._modes:
@@ -225,15 +226,15 @@ class Hook:
         return any(self._may_share(saved, "layers") for saved in self.saved)
 
     def schedules(self, collections: Iterable[str], modes: Iterable[HookMode] = HookMode) -> set[Schedule]:
-        """When tensors of these collections may be saved; of any collection if none is given."""
+        """When tensors of these collections may be saved; of all collections if none is given."""
         wanted = tuple(collections)
         sources = [
             saved
             for saved in self.saved
             if not wanted or any(self._may_share(saved, collection) for collection in wanted)
         ]
-        looked_at = [mode for mode in modes if mode in self._modes]
-        return {self._schedule(source, mode) for source in sources for mode in looked_at}
+        used = [mode for mode in modes if mode in self._modes]
+        return {self._schedule(source, mode) for source in sources for mode in used}
 
     def saves_metric(self, tensor: str) -> bool:
         """Whether XGBoost's hook saves a metric of this name."""
@@ -253,20 +254,21 @@ class Hook:
         """Whether one tensor may be in both collections."""
         if saved == collection:
             return True
-        if saved == "all":  # for XGBoost's hook a bare name, unless `save_all` makes it more
+        if saved == "all":  # XGBoost's hook gives this name a meaning only with `save_all`
             return self._save_all or self.framework is not Framework.XGBOOST
-        # No tensor has a bare number for its name, so such a regex is a slip.
+        # A regex that is only a number is a mistake: no tensor has such a name.
         if any(not regex.isdigit() for name in (saved, collection) for regex in self.regexes(name)):
             return True
         return any({saved, collection} <= group for group in _OVERLAPPING)
 
     def _schedule(self, collection: str, mode: HookMode) -> Schedule:
-        """smdebug goes from the hook's parameters to the collection's, a mode's own before the others."""
+        """As in smdebug, the collection's parameters override the hook's, and those of one mode override
+        those of all modes."""
         if collection in self.configured:
-            default, own = UNSTATED_INTERVAL, self.configured[collection]
+            default, own = DEFAULT_SAVE_INTERVAL_STEPS, self.configured[collection]
         else:
             often = self.framework in (Framework.XGBOOST, None)  # an unknown one may be XGBoost
-            default, own = _XGBOOST_INTERVAL if often else UNSTATED_INTERVAL, {}
+            default, own = _XGBOOST_SAVE_INTERVAL_STEPS if often else DEFAULT_SAVE_INTERVAL_STEPS, {}
         merged = {**_of_mode(self._parameters, mode), **_of_mode(own, mode)}
         return schedule(merged, default)
 

@@ -10,12 +10,12 @@ _OF_THE_CONTAINER = frozenset(
     {"accuracy", "balanced_accuracy", "f1", "f1_binary", "f1_macro", "f1_micro", "mae", "mse", "precision"}
     | {"precision_macro", "precision_micro", "r2", "recall", "recall_macro", "recall_micro", "rmse"}
 )
-"""Metrics that SageMaker's container computes. XGBoost adds its default metric if it has no other."""
+"""Metrics that SageMaker's container computes. If `eval_metric` has only these, XGBoost adds its default."""
 _CHANNELS = ("train", "validation")
 
 
 def _metrics(subject: Subject) -> tuple[frozenset[str], bool]:
-    """XGBoost's metrics as far as the record shows them, and whether these are all."""
+    """XGBoost's metrics that the job's record shows, and whether these are all of them."""
     listed = subject.hyperparameter("eval_metric").strip("[]").split(",")
     given = frozenset(metric.strip(" \"'") for metric in listed) - {""}
     tuned = subject.hyperparameter("_tuning_objective_metric")

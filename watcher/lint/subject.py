@@ -1,4 +1,4 @@
-"""What the checks read, and what they return."""
+"""One rule of a job, as the checks of this folder read it, and the problems that they return."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 
 class Reason(StrEnum):
+    """Why a rule does not work, in one word."""
+
     TOO_MANY_RULES = "too_many_rules"
     SAME_NAME = "same_name"
     """Two rules are configured under one name: their outcomes cannot be told apart."""
@@ -47,6 +49,8 @@ class Problem(NamedTuple):
 
 
 class Length(NamedTuple):
+    """How long the run is."""
+
     steps: int
     source: str
     """The hyperparameters that say so."""
@@ -74,7 +78,7 @@ class Subject:
     @cached_property
     def rule_class(self) -> type[Rule] | None:
         """How the rule describes itself; None for a custom rule, or one that Watcher does not know."""
-        import rules  # numpy comes with it: only where a job has a rule
+        import rules  # not at the top: it imports numpy, which takes long, and most jobs have no rule
 
         return None if self.custom else rules.find_or_none(self.name)
 
@@ -110,7 +114,7 @@ class Subject:
 
     @cached_property
     def hook(self) -> Hook:
-        assert self.job.hook is not None  # noqa: S101 - else the first check has ended the others
+        assert self.job.hook is not None  # noqa: S101 - without a hook, the first check ends the others
         return Hook(self.job.hook, self.framework)
 
     @property

@@ -1,4 +1,4 @@
-"""Checks whether the rule's parameters decide its verdict, whatever the tensors are."""
+"""Checks whether the rule's parameters alone decide its verdict, regardless of the tensors."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 
 _DEFAULT_MAX_DEPTH = 6
 """XGBoost's default of `max_depth`."""
-_STEPS_SEARCHED = 1_000_000
+_MAX_STEPS_SEARCHED = 1_000_000
+"""To find the first saved step."""
 
 
 def _fixed_outcomes(subject: Subject) -> Iterator[Problem]:
@@ -33,7 +34,7 @@ def _forest(subject: Subject) -> Forest | None:
         return None
     return Forest(
         max_depth=depth,
-        first_step=next(saved_by_any(subject.schedules, _STEPS_SEARCHED), None),
+        first_step=next(saved_by_any(subject.schedules, _MAX_STEPS_SEARCHED), None),
         trees_per_step=max(subject.count("num_class"), 1) * max(subject.count("num_parallel_tree"), 1),
     )
 

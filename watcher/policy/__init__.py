@@ -1,1 +1,1 @@
-"""What is done about a finding, and why. Pure: no I/O, and time is an argument."""
+"""Decides what to do about a finding, and which rules to evaluate. Pure: no I/O, and time is an argument."""

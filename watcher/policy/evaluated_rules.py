@@ -1,4 +1,4 @@
-"""Decides which rules Watcher evaluates itself on a job, and on what. Pure."""
+"""Decides which rules of a job Watcher evaluates itself, and whether on tensors or on metrics. Pure."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def local_rules(job: JobSnapshot, settings: Rules) -> tuple[RuleConfiguration, .
         return ()
     own = _own(job)
     if own or settings.local == "mirror":
-        # A custom rule may have the name of a built-in rule.
+        # Without custom rules, which have their own source, and may have the name of a built-in rule.
         return tuple(rule for rule in own if "source_s3_uri" not in rule.parameters)
     return tuple(
         RuleConfiguration(attached.rule, RuleSource.LOCAL, attached.parameters)
@@ -32,7 +32,7 @@ def reads_metrics(job: JobSnapshot) -> bool:
 
 
 def first_reads(job: JobSnapshot) -> Reads:
-    """What a new evaluation of the job reads. It turns to metrics later if the hook saves nothing."""
+    """What a new evaluation of the job reads. It changes to metrics later if the hook saves nothing."""
     return Reads.TENSORS if job.debug_output else Reads.METRICS
 
 

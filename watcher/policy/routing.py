@@ -79,7 +79,7 @@ def deliveries(finding: Finding, decision: Decision, settings: Stop, now: dateti
                 finding_id=finding.id,
                 kind=DeliveryKind.STOP,
                 to=STOP_DESTINATION,
-                # Each job has its own lane: one that does not stop delays no other.
+                # Each job has its own lane, so that one which does not stop delays no other.
                 lane=f"{STOP_DESTINATION}:{finding.job_arn}",
                 created_at=now,
                 due_at=now + timedelta(seconds=settings.grace),
@@ -90,7 +90,8 @@ def deliveries(finding: Finding, decision: Decision, settings: Stop, now: dateti
 
 
 def updates(rows: Sequence[Delivery], text: str, now: datetime) -> list[Delivery]:
-    """Report what became of a stop wherever the alert was sent. `rows`: all deliveries of the finding."""
+    """Updates that say what became of a stop, for each alert in `rows`, which are the finding's
+    deliveries."""
     return [_update(alert, alert.finding_id, text, now) for alert in rows if _is_alert(alert)]
 
 
@@ -110,9 +111,9 @@ def plot(alert: Delivery, now: datetime) -> Delivery:
 
 
 def twin(finding: Finding) -> str | None:
-    """The id of the same issue when the other evaluator finds it; None if there is no other evaluator.
+    """The id that the same issue has if the other evaluator finds it; None if there is no other evaluator.
 
-    For a reader, Debugger's rule and Watcher's own evaluation of it are one finding.
+    Debugger and Watcher may both evaluate a rule. People should get one alert for both.
     """
     if finding.kind is not FindingKind.RULE_ISSUE or finding.source not in _OTHER_EVALUATOR:
         return None
@@ -120,7 +121,8 @@ def twin(finding: Finding) -> str | None:
 
 
 def judged_twice(finding: Finding, job: JobSnapshot) -> bool:
-    """Whether the other evaluator has finished the finding's rule too. Until then it cannot have found it."""
+    """Whether the other evaluator has finished the finding's rule, too: only then it may have found the
+    same."""
     other = _OTHER_EVALUATOR.get(finding.source) if finding.source else None
     return any(
         outcome.final for outcome in job.outcomes if (outcome.source, outcome.rule) == (other, finding.rule)
@@ -128,7 +130,7 @@ def judged_twice(finding: Finding, job: JobSnapshot) -> bool:
 
 
 def agreement(finding: Finding, twins_rows: Sequence[Delivery], now: datetime) -> list[Delivery]:
-    """Add to the alerts of the finding's twin that the other evaluator found the same."""
+    """Updates for the alerts of the finding's twin, which say that the other evaluator found the same."""
     who = {
         RuleSource.DEBUGGER: "Debugger's own rule job",
         RuleSource.LOCAL: "Watcher's own evaluation",

@@ -13,11 +13,15 @@ class Refusal(StrEnum):
     """Why a job is not stopped, although a route or a person asked for it."""
 
     GONE = "gone"
+    """SageMaker has no such job any more."""
     ANOTHER_JOB = "another_job"
+    """A job with another ARN has this name."""
     NOT_IN_PROGRESS = "not_in_progress"
     DRY_RUN = "dry_run"
     TOO_YOUNG = "too_young"
+    """It has trained for less than `stop.min_runtime`."""
     BRAKE = "brake"
+    """The limit of stops per hour (`stop.max_per_hour`) is reached."""
 
 
 def refusal(job: JobSnapshot, arn: str, settings: Stop, now: datetime) -> Refusal | None:
