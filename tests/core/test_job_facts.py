@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tests.jobs import NOON, a_job, an_ended_job
-from watcher.alerts.job_facts import LISTED_LIMIT, cost, facts, particulars
+from watcher.alerts.job_facts import MAX_LISTED, cost, facts, particulars
 from watcher.text import duration
 
 PRICES = {"ml.m5.xlarge": 0.23}
@@ -74,7 +74,7 @@ def test_few_hyperparameters_are_all_shown_of_many_the_most_telling() -> None:
     many = {f"flag_{number:02}": "1" for number in range(20)} | {"eta": "0.1"}
     shown = told(hyperparameters=many)["Hyperparameters"].split(" · ")
     assert shown[0] == "eta = 0.1"
-    assert len(shown) == LISTED_LIMIT + 1
+    assert len(shown) == MAX_LISTED + 1
     assert shown[-1] == "and 13 more"
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.jobs import a_job
-from watcher.alerts.evidence import CURVE_POINTS, Gatherer
+from watcher.alerts.evidence import MAX_CURVE_POINTS, Gatherer
 from watcher.aws.accounts import Accounts
 from watcher.config.settings import Rules
 from watcher.model import (
@@ -94,7 +94,7 @@ def test_debuggers_finding_has_the_newest_values_where_its_tensors_are_gone():
     )  # fmt: skip
     evidence = gather(of, RuleSource.DEBUGGER, 140)
     losses = [reading for reading in evidence.curve if reading.tensor == "train:loss"]
-    assert len(losses) == CURVE_POINTS
+    assert len(losses) == MAX_CURVE_POINTS
     assert losses[-2:] == [Reading("train:loss", 49, 50.0), Reading("train:loss", 59, 60.0)]
     assert [one.step for one in evidence.curve if one.tensor == "train:accuracy"] == [0, 1]
     assert evidence.curve_from.startswith(FROM)

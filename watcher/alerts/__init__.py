@@ -1,1 +1,1 @@
-"""What an alert says: title, numbers that decided, job, cost, curve and log excerpt."""
+"""What an alert says, in every channel: `message` composes it, `evidence` gathers the log and the values."""

@@ -1,7 +1,7 @@
-"""What to do about a particular rule, or a particular failure: a sentence or two for the alert's reader.
+"""Tells the reader of an alert, in a sentence or two, what to do about a rule or a failure.
 
-Advice on a rule is the rule's own, and says what usually makes it fire. Advice on a failure depends on the
-prefix that SageMaker gives to `FailureReason`.
+A rule brings its own advice, which says what usually makes it fire. Advice on a failure depends on the prefix
+that SageMaker gives to `FailureReason`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ _UNEVALUATED_RULES: Mapping[str, str] = {
     "ProfilerReport": "Read profiler-report.html in the rule's output under the job's S3 output path.",
     "StepOutlier": "Some steps take much longer than others: look for checkpoints and uneven batches there.",
 }
-"""Profiler rules and reports, which Watcher only relays. A rule that Watcher evaluates has its own advice."""
+"""Advice by rule, for profiler rules and reports: Watcher only relays them, so `rules/` has no class for
+them."""
 
 _RULE_ERRORS = (
     (
@@ -48,7 +49,7 @@ _RULE_ERRORS = (
         "against the rule's documentation.",
     ),
 )
-"""Part of StatusDetails, and what to do; the first that matches counts."""
+"""A part of StatusDetails, and what to do about it. The first that matches counts."""
 
 _FAILURES = (
     (
@@ -78,7 +79,7 @@ _FAILURES = (
         "The training code ended with an error: the end of the training log has its traceback.",
     ),
 )
-"""Part of FailureReason, and what to do; the first that matches counts."""
+"""A part of FailureReason, and what to do about it. The first that matches counts."""
 
 _STOPS = {
     "MaxRuntimeExceeded": "The job used up MaxRuntimeInSeconds: raise it, and use checkpoints so that the "
@@ -87,14 +88,14 @@ _STOPS = {
     "instances.",
     "Interrupted": "AWS reclaimed the spot instance: use checkpoints, so that the next run resumes.",
 }
-"""By the job's secondary status: SageMaker reports these stops nowhere else."""
+"""By the job's secondary status, since SageMaker does not report these stops anywhere else."""
 
 
 def rule_advice(name: str) -> str:
-    """What to do when this rule fires; empty for a rule that is not known."""
+    """What to do when this rule fires; empty for an unknown rule."""
     if name in _UNEVALUATED_RULES:
         return _UNEVALUATED_RULES[name]
-    import rules  # numpy comes with it: only where a rule has fired
+    import rules  # imports numpy, so only once a rule has fired
 
     rule = rules.find_or_none(name)
     return rule.advice if rule else ""
@@ -117,7 +118,8 @@ def of_stopped_job(finding: Finding, job: JobSnapshot | None) -> str:  # noqa: A
 
 
 def built_in_rule(finding: Finding, job: JobSnapshot | None) -> str:
-    """The built-in rule behind the name that the job's owner chose; that name itself if it is not known."""
+    """The built-in rule behind the name that the job's owner chose; that name itself if the job's record does
+    not say."""
     name = finding.rule or ""
     configured = job.rule(name, finding.source) if job and finding.source else None
     return configured.invokes if configured else name

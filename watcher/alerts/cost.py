@@ -1,9 +1,9 @@
-"""What a training job costs, and what stopping it now saves. Pure.
+"""Calculates what a training job costs, and what stopping it now saves. Pure.
 
 SageMaker bills each instance from `TrainingStartTime` to `TrainingEndTime` (API reference of
-DescribeTrainingJob), and reports the billed time at the end (`BillableTimeInSeconds`; with spot instances it
-is shorter than the job, by the discount). Prices come from the configuration. Volumes and data transfer are
-not included.
+DescribeTrainingJob). At the end it reports the billed time, `BillableTimeInSeconds`; for spot instances it
+shortens that time by the discount. Prices come from the configuration. Volumes and data transfer are not
+included.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ class Spend:
     currency: str
     """`USD`; empty for instance-hours."""
     basis: str
-    """How it is calculated, in a few words."""
+    """How the amounts are calculated, in a few words."""
     at_most: bool = False
-    """Calculated at the full price, although the job has spot instances, which cost less."""
+    """The amounts are at the full price, although the job has spot instances, which cost less."""
 
     def formatted(self, amount: float) -> str:
         """An amount for people: `$1.20`, `0.25 instance-hours`. At least one cent, unless it is zero."""
@@ -43,8 +43,8 @@ class Spend:
 
 
 def spend(job: JobSnapshot, prices: Mapping[str, float], now: datetime) -> Spend | None:
-    """`prices`: US dollars an hour, by instance type. None if the job does not cost anything yet, or its
-    record names no instances."""
+    """`prices`: US dollars an hour, by instance type. None if training has not begun, or the job's record
+    names no instances."""
     ran, instances = runtime(job, now), job.instances
     if ran is None or not instances:
         return None
@@ -64,16 +64,16 @@ def spend(job: JobSnapshot, prices: Mapping[str, float], now: datetime) -> Spend
 
 
 def runtime(job: JobSnapshot, now: datetime) -> timedelta | None:
-    """How long it has trained; None if it has not begun."""
+    """How long the job has trained; None if training has not begun."""
     if job.started_at is None:
         return None
     return max((job.ended_at or now) - job.started_at, timedelta(0))
 
 
 def remaining(job: JobSnapshot, now: datetime) -> timedelta | None:
-    """How long the job can still train; for one that was stopped, how long it could have.
+    """How long the job can still train or, if it was stopped, how long it could have gone on.
 
-    None if it ended in another way, has not begun, or has no limit.
+    None if it ended in another way, has not begun to train, or has no limit.
     """
     ran = runtime(job, now)
     # SageMaker's own stops, such as MaxRuntimeExceeded, have another secondary status.

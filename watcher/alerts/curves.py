@@ -1,7 +1,4 @@
-"""The curves that an alert shows, and the points on them that decided.
-
-Each channel draws them in its own way, as a picture or as text.
-"""
+"""Finds the curves that an alert shows, and the points on them that decided, for pictures and for text."""
 
 from __future__ import annotations
 
@@ -35,8 +32,8 @@ def curves(evidence: AlertEvidence) -> dict[str, list[Point]]:
 
 
 def compared(evidence: AlertEvidence) -> Iterator[Compared]:
-    """What the rule compared, as far as it is on a curve. A number derived from a tensor, such as its
-    variance, is not, and neither is the value that it needed."""
+    """The values that the rule compared, if they are on a curve. Numbers derived from a tensor, such as its
+    variance, are not."""
     needed = {reading.tensor: reading.value for reading in evidence.needed}
     deciding: dict[str, list[Point]] = {}
     for reading in evidence.deciding:
@@ -57,8 +54,9 @@ def holds(curve: Iterable[Point], points: Sequence[Point]) -> bool:
 
 
 def decided_at(evidence: AlertEvidence) -> int | None:
-    """The step that decided, as the curve counts steps. None if nothing on the curve decided: the finding's
-    own step may be counted differently, as with Debugger's steps and CloudWatch's minutes."""
+    """The step that decided, as the curve counts steps. None if the curve is not what decided. The step of
+    the finding cannot be used then, because it may be counted differently (Debugger's steps, CloudWatch's
+    minutes)."""
     return max((reading.step for reading in evidence.deciding), default=None)
 
 

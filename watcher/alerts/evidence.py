@@ -1,6 +1,7 @@
 """Gathers the evidence for an alert: the end of the log, and the numbers that decided.
 
-Gathering is best effort. The alert goes out without whatever cannot be read in a few seconds, and says so.
+Gathering is best effort. If something cannot be read in a few seconds, the alert goes out without it, and
+says so.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
+from watcher.alerts.job_facts import debugger_outcome
 from watcher.alerts.kinds import KINDS, Log
 from watcher.aws.accounts import Accounts
 from watcher.aws.links import PROCESSING_LOGS, TRAINING_LOGS
@@ -25,7 +27,7 @@ from watcher.errors import NotFound, WatcherError
 from watcher.logs.rule_log import FAILED, excerpt, local_stream
 from watcher.logs.streams import JobLogs
 from watcher.lru import LruCache
-from watcher.model import AlertEvidence, Finding, FindingKind, JobSnapshot, Outcome, Reading, RuleSource
+from watcher.model import AlertEvidence, Finding, FindingKind, JobSnapshot, Reading, RuleSource
 from watcher.policy import evaluated_rules
 
 if TYPE_CHECKING:
@@ -37,15 +39,18 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 EVIDENCE_TIMEOUT_S = 4.0
-"""An alert waits no longer for its evidence."""
-LOG_LINES_READ = 100
+"""How long an alert waits for its evidence."""
+MAX_LOG_LINES_READ = 100
+"""From the end of the log. `excerpt` chooses the lines that the alert shows."""
 OWN_LOG_DELAYS_S = (0.0, 0.2, 0.8, 2.0)
-"""Pauses before each look for the log that Watcher itself is writing; together within EVIDENCE_TIMEOUT_S."""
-CURVE_POINTS = 40
-METRIC_CURVES_LIMIT = 6
-STEPS_READ_LIMIT = 2000
-"""Saved steps that are read to find the deciding one. More would take longer than an alert waits."""
+"""Pauses before the attempts to read the log that Watcher itself is writing. Their sum is less than
+EVIDENCE_TIMEOUT_S."""
+MAX_CURVE_POINTS = 40
+MAX_METRIC_CURVES = 6
+MAX_STEPS_READ = 2000
+"""Saved steps that are read to find the deciding one. Reading more would take longer than an alert waits."""
 EVIDENCE_CACHE_SIZE = 64
+"""Findings whose complete evidence is kept."""
 
 _CURVE_IS_MEAN = "Of tensors with several elements, the curve is the mean of their absolute values."
 _FROM_CLOUDWATCH = "From the job's metrics in CloudWatch"
@@ -62,7 +67,7 @@ class Part:
 class Gatherer:
     """Safe to use from several threads.
 
-    Keeps the last complete evidence: a finding with two destinations, or a retry, needs it again.
+    Caches complete evidence, because a finding with two destinations, or a retry, needs it again.
     """
 
     def __init__(
@@ -80,8 +85,8 @@ class Gatherer:
 
     def gather(self, finding: Finding, job: JobSnapshot | None) -> AlertEvidence:
         """Does not raise if AWS refuses, and takes at most about EVIDENCE_TIMEOUT_S."""
-        if known := self._complete.get(finding.id):
-            return known
+        if cached := self._complete.get(finding.id):
+            return cached
         evidence = self._gather(finding, job)
         if not evidence.missing:
             self._complete.put(finding.id, evidence)
@@ -108,7 +113,7 @@ class Gatherer:
         own = finding.source is RuleSource.LOCAL and finding.kind is not FindingKind.DIVERGENCE
         if own and finding.rule and self._rules.log_group:
             return self._own_log(finding.rule, job)
-        outcome = _processed(finding, job)
+        outcome = debugger_outcome(finding, job)
         if outcome is None:  # SageMaker has no job that evaluates it, so no log is missing
             return Part()
         if not outcome.evaluation_job_arn:
@@ -118,14 +123,14 @@ class Gatherer:
         return _excerpt(logs, PROCESSING_LOGS, stream)
 
     def _own_log(self, rule: str, job: JobSnapshot) -> Part:
-        """The log of Watcher's own evaluation. Its last lines were sent just before the finding was stored,
-        and may take seconds to appear."""
+        """The log of Watcher's own evaluation. Watcher wrote its last lines just before it stored the
+        finding, and CloudWatch may take seconds to show them."""
         group, stream = self._rules.log_group, local_stream(job.arn, rule, job.created_at)
         logs = self._logs_of(self._accounts.home)
         for pause in OWN_LOG_DELAYS_S:
             time.sleep(pause)
             with suppress(NotFound):
-                lines = logs.tail(group, stream, LOG_LINES_READ)
+                lines = logs.tail(group, stream, MAX_LOG_LINES_READ)
                 if any(FAILED in line for line in lines):
                     return Part({"log_group": group, "log_stream": stream, "log_lines": excerpt(lines)})
         return Part(missing=(f"log: Watcher's own log is not in {group} yet",))
@@ -161,14 +166,15 @@ class Gatherer:
         if collections is None:
             return None
         rule.learn(collections.by_name)
-        saved = output.steps(until=finding.step, last=STEPS_READ_LIMIT, wanted=rule.wants)
+        saved = output.steps(until=finding.step, last=MAX_STEPS_READ, wanted=rule.wants)
         verdict, last = _replay(rule, saved)
         if verdict is None:
             return Part(missing=("values: on the saved tensors the rule does not fire for Watcher",))
         return _decided(finding, verdict, last)
 
     def _of_metrics(self, finding: Finding, job: JobSnapshot, rule: Rule) -> Part:
-        """From CloudWatch: what decided, if the rule was evaluated on metrics; otherwise only a curve."""
+        """From CloudWatch: the values that decided, if the rule was evaluated on metrics; otherwise only a
+        curve."""
         from watcher.aws.metrics import Metrics
         from watcher.evaluation import metric_steps
         from watcher.evaluation.steps import JobMetrics
@@ -181,7 +187,7 @@ class Gatherer:
         rule.learn(collections)
         on_metrics = finding.source is RuleSource.LOCAL and evaluated_rules.reads_metrics(job)
         if on_metrics:
-            steps = metrics.steps(until=finding.step, last=STEPS_READ_LIMIT, wanted=rule.wants)
+            steps = metrics.steps(until=finding.step, last=MAX_STEPS_READ, wanted=rule.wants)
             verdict, last = _replay(rule, steps)
             if verdict is not None:
                 part = _decided(finding, verdict, last)
@@ -196,16 +202,16 @@ class Gatherer:
 def _excerpt(logs: JobLogs, group: str, stream: str) -> Part:
     if not stream:
         return Part(missing=(f"log: no stream in {group} yet",))
-    lines = excerpt(logs.tail(group, stream, LOG_LINES_READ))
+    lines = excerpt(logs.tail(group, stream, MAX_LOG_LINES_READ))
     missing = () if lines else ("log: the stream is empty",)
     return Part({"log_stream": stream, "log_lines": lines}, missing)
 
 
-def _replay(rule: Rule, steps: Iterable[SavedStep | UnreadableStep]) -> tuple[Verdict | None, _Last]:
-    """The verdict, and the numbers of the last steps up to it."""
+def _replay(rule: Rule, steps: Iterable[SavedStep | UnreadableStep]) -> tuple[Verdict | None, _LastSteps]:
+    """Evaluate the rule again. Returns its verdict, and the numbers of the last steps up to it."""
     from watcher.evaluation import feed
 
-    last = _Last()
+    last = _LastSteps()
     newest: int | None = None
     for saved in feed.for_rules(steps, unreadable=lambda _: None):
         if saved.step != newest:
@@ -219,14 +225,17 @@ def _replay(rule: Rule, steps: Iterable[SavedStep | UnreadableStep]) -> tuple[Ve
 
 
 @dataclass(slots=True)
-class _Last:
+class _LastSteps:
     """The tensors of the last steps, as single numbers for a curve."""
 
-    steps: deque[dict[tuple[str, str], Reading]] = field(default_factory=lambda: deque(maxlen=CURVE_POINTS))
+    steps: deque[dict[tuple[str, str], Reading]] = field(
+        default_factory=lambda: deque(maxlen=MAX_CURVE_POINTS)
+    )
     modes: defaultdict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
-    """By tensor: one that is saved in training and in validation is two curves."""
+    """By tensor. One that is saved in several modes, such as training and validation, has a curve for
+    each."""
     means: set[str] = field(default_factory=set)
-    """Tensors with several elements: their curve is a mean."""
+    """Tensors with several elements, whose curve is a mean."""
 
     def add(self, name: str, saved: SavedStep, value: Any) -> None:
         import numpy as np
@@ -250,7 +259,7 @@ class _Last:
         )
 
 
-def _decided(finding: Finding, verdict: Verdict, last: _Last) -> Part:
+def _decided(finding: Finding, verdict: Verdict, last: _LastSteps) -> Part:
     tensors = {row.tensor for row in verdict.evidence}
     values = {
         "explanation": verdict.explanation,
@@ -267,13 +276,14 @@ def _decided(finding: Finding, verdict: Verdict, last: _Last) -> Part:
 
 
 def _metric_curves(metrics: JobMetrics, job: JobSnapshot, rule: Rule, names: Collection[str]) -> Part:
-    """The newest values of metrics that decided nothing; the last ones come from the job's record."""
+    """The newest values of metrics, for a rule that was evaluated on something else. The job's record has the
+    last value of each, which CloudWatch may not show yet."""
     from watcher.evaluation.metric_steps import step_at
 
-    curves: defaultdict[str, deque[Reading]] = defaultdict(lambda: deque(maxlen=CURVE_POINTS))
+    curves: defaultdict[str, deque[Reading]] = defaultdict(lambda: deque(maxlen=MAX_CURVE_POINTS))
     missing: tuple[str, ...] = ()
     try:
-        for saved in metrics.steps(last=STEPS_READ_LIMIT, wanted=names.__contains__):
+        for saved in metrics.steps(last=MAX_STEPS_READ, wanted=names.__contains__):
             for name, value in saved.tensors.items():
                 curves[name].append(Reading(name, saved.step, float(value)))
     except WatcherError as error:
@@ -283,7 +293,7 @@ def _metric_curves(metrics: JobMetrics, job: JobSnapshot, rule: Rule, names: Col
             final = Reading(metric.name, step_at(metric.at, job.started_at), metric.value)
             if not curves[metric.name] or curves[metric.name][-1].step < final.step:
                 curves[metric.name].append(final)
-    shown = sorted(name for name, curve in curves.items() if curve)[:METRIC_CURVES_LIMIT]
+    shown = sorted(name for name, curve in curves.items() if curve)[:MAX_METRIC_CURVES]
     if not shown:
         return Part(missing=missing or ("values: CloudWatch has no metrics of the job yet",))
     curve = tuple(reading for name in shown for reading in curves[name])
@@ -299,17 +309,11 @@ def _deciding(verdict: Verdict) -> tuple[Reading, ...]:
     return tuple(readings)
 
 
-def _processed(finding: Finding, job: JobSnapshot) -> Outcome | None:
-    """The outcome of the rule's processing job, also if Watcher found the issue itself."""
-    source = RuleSource.DEBUGGER if finding.source is RuleSource.LOCAL else finding.source
-    return next((o for o in job.outcomes if (o.rule, o.source) == (finding.rule, source)), None)
-
-
 def at_once(places: dict[str, Callable[[], Part]], timeout_s: float) -> list[Part]:
-    """Ask all places at the same time. One that refuses, or takes longer than `timeout_s`, is missing.
+    """Read all places at the same time. The part of one that fails or takes longer than `timeout_s` says what
+    is missing.
 
-    The threads are daemons, so one that hangs in a request delays neither the alert nor the end of the
-    process.
+    The threads are daemon threads, so one that hangs delays neither the alert nor the end of the process.
     """
     answers: queue.SimpleQueue[tuple[str, Part]] = queue.SimpleQueue()
 

@@ -1,4 +1,4 @@
-"""What a message says about the training job, whatever the finding."""
+"""Collects what a message says about the training job, the same for every kind of finding."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from itertools import islice
 
 from watcher.alerts.cost import Spend, remaining, runtime, spend
 from watcher.alerts.hyperparameters import shown_hyperparameters, without_secrets
-from watcher.model import JobSnapshot
+from watcher.model import Finding, JobSnapshot, Outcome, RuleSource
 from watcher.text import duration, truncated
 
-LISTED_LIMIT = 8
-"""Hyperparameters, and tags, in a message for people; a webhook gets all of them."""
-LISTED_TEXT_LIMIT = 40
-"""Characters of a listed name, and of a listed value."""
+MAX_LISTED = 8
+"""Hyperparameters, and tags, in a message for people. A webhook gets all of them."""
+MAX_LISTED_TEXT = 40
+"""Characters of a listed name or value."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,21 +26,21 @@ class Facts:
     secondary_status: str
     ended: bool
     runtime: timedelta | None
-    """How long it has trained; None if it has not begun."""
+    """How long the job has trained; None if training has not begun."""
     max_runtime: timedelta | None
     """None if it has no such limit."""
     remaining: timedelta | None
-    """How much longer it can train, see `cost.remaining`."""
+    """How much longer the job can train; see `cost.remaining`."""
     instances: tuple[tuple[str, int], ...]
     """Type and count of each group."""
     spot: bool
     spend: Spend | None
     hyperparameters: Mapping[str, str]
-    """Those that its owner chose, the most informative first."""
+    """Those that the job's owner chose, the most informative first."""
     experiment: str
     trial: str
     tags: Mapping[str, str] | None
-    """Its owner's, without AWS's (`aws:…`); None if they were not read."""
+    """The owner's, without those of AWS (`aws:…`); None if they were not read."""
     debug_output: str
     """`s3://bucket/path`, or empty."""
 
@@ -63,6 +63,15 @@ def facts(job: JobSnapshot, prices: Mapping[str, float], now: datetime) -> Facts
         tags=None if job.tags is None else _own(job.tags),
         debug_output=job.debug_output,
     )
+
+
+def debugger_outcome(finding: Finding, job: JobSnapshot) -> Outcome | None:
+    """The outcome of the rule's processing job, even if Watcher found the issue itself.
+
+    None if SageMaker has no job that evaluates the rule.
+    """
+    source = RuleSource.DEBUGGER if finding.source is RuleSource.LOCAL else finding.source
+    return next((o for o in job.outcomes if (o.rule, o.source) == (finding.rule, source)), None)
 
 
 def cost(facts: Facts) -> Iterator[tuple[str, str]]:
@@ -99,8 +108,8 @@ def _own(tags: Mapping[str, str]) -> dict[str, str]:
 
 def _listed(named: Mapping[str, str]) -> str:
     shown = [
-        f"{truncated(name, LISTED_TEXT_LIMIT)} = {truncated(value, LISTED_TEXT_LIMIT)}"
-        for name, value in islice(named.items(), LISTED_LIMIT)
+        f"{truncated(name, MAX_LISTED_TEXT)} = {truncated(value, MAX_LISTED_TEXT)}"
+        for name, value in islice(named.items(), MAX_LISTED)
     ]
     more = len(named) - len(shown)
     return " · ".join([*shown, f"and {more} more"] if more else shown)

@@ -1,6 +1,7 @@
-"""What each kind of finding says, how bad it is, and which evidence goes with it.
+"""The table of kinds of findings: what an alert on one says, how severe it is, and which evidence it has.
 
-A new kind is a member of `FindingKind`, a row here, and whatever detects it. Channels know only its severity.
+To add a kind, add a member to `FindingKind`, a row here, and the code that detects it. Channels know only its
+severity.
 """
 
 from __future__ import annotations
@@ -32,11 +33,11 @@ class Kind:
     """A template, with `{rule}` and `{job}`."""
     severity: Severity
     advice: str = ""
-    """What to do about it, if `specific_advice` has nothing better."""
+    """What to do about it, if `specific_advice` returns nothing."""
     specific_advice: Callable[[Finding, JobSnapshot | None], str] = _none
     log: Log | None = None
     has_values: bool = False
-    """Whether numbers decided it: these, and the curve around them, go with the alert."""
+    """Whether numbers decided it. The alert then has these numbers, and the curve around them."""
 
 
 KINDS: Mapping[FindingKind, Kind] = MappingProxyType(

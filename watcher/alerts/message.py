@@ -1,8 +1,8 @@
 """Composes a message from a finding and its evidence, the same for every channel.
 
-`compose` sanitises text from outside (StatusDetails, log lines, tensor names): it removes terminal escapes,
-control characters and characters that change the direction of writing, so that no channel has to. Each
-channel quotes the rest in its own way.
+`compose` sanitises text from outside (StatusDetails, log lines, tensor names), so that channels need not: it
+removes terminal escapes, control characters and characters that change the direction of writing. What is
+markup differs between channels, so each one escapes that itself.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from types import MappingProxyType
 
 from watcher.alerts import kinds
 from watcher.alerts.advice import built_in_rule
-from watcher.alerts.job_facts import Facts, cost, facts, particulars
+from watcher.alerts.job_facts import Facts, cost, debugger_outcome, facts, particulars
 from watcher.arn import Arn
 from watcher.aws import links
 from watcher.model import (
@@ -53,12 +53,12 @@ class Message:
     kind: DeliveryKind
     finding: Finding
     at: datetime
-    """When this attempt was composed."""
+    """When this attempt composed the message."""
     severity: Severity
     title: str
     """At most `TITLE_LIMIT` characters, on one line."""
     text: str
-    """One plain line, for notifications and other places that show only one."""
+    """The alert in one plain line, for notifications."""
     fields: tuple[tuple[str, str], ...] = ()
     """Label and value, most important first."""
     advice: str = ""
@@ -73,7 +73,7 @@ class Message:
     links: tuple[tuple[str, str], ...] = ()
     """Label and URL."""
     repeat: bool = False
-    """It may have been sent before: Watcher restarted, and this channel cannot be asked."""
+    """Whether it may be a duplicate: an earlier attempt may have arrived, and the channel cannot be asked."""
 
     @property
     def is_update(self) -> bool:
@@ -94,11 +94,11 @@ def compose(
     *,
     prices: Mapping[str, float] = NO_PRICES,
 ) -> Message:
-    """Everything there is to say. `snapshot` is None if the store no longer has the job; `prices` are US
-    dollars an hour, by instance type.
+    """The complete message. `snapshot` is None if the store no longer has the job. `prices` are US dollars an
+    hour, by instance type.
 
-    An update contains everything that the alert did, and what became of the stop: a channel that can edit
-    replaces the alert with it.
+    An update contains everything that the alert did, and the outcome of the stop, because a channel that can
+    edit replaces the alert with it.
     """
     evidence = _printable_evidence(evidence)
     job = _printable_facts(facts(snapshot, prices, now)) if snapshot else None
@@ -127,8 +127,8 @@ def compose(
 
 
 def plain_text(message: Message, plot: str = "") -> str:
-    """The message as text alone, for an email, a pipe or a file. `plot`: the curve drawn as text, which
-    replaces the one-line curves."""
+    """The message as plain text, for an email, a pipe or a file. `plot`: the curves drawn as text, instead of
+    the one-line curves."""
     evidence = message.evidence
     sections = (
         f"Update: {message.title}" if message.is_update else message.title,
@@ -157,8 +157,8 @@ def missing_line(evidence: AlertEvidence) -> str:
 
 
 def values_table(evidence: AlertEvidence, *, curves: bool = True) -> str:
-    """The numbers that decided, one on each line; then those that were needed; then a one-line curve of each
-    tensor, unless `curves` is False because they are drawn elsewhere. Empty if there are none."""
+    """The numbers that decided, one on each line; then those that the rule needed; then a one-line curve of
+    each tensor, unless `curves` is False because they are drawn elsewhere. Empty if there is no number."""
     rows = [(reading.tensor, f"step {reading.step}", f"{reading.value:.6g}") for reading in evidence.deciding]
     rows += [(reading.tensor, "needed", f"{reading.value:.6g}") for reading in evidence.needed]
     by_name = sorted(evidence.curve if curves else (), key=lambda reading: (reading.tensor, reading.step))
@@ -182,7 +182,7 @@ def sparkline(values: Sequence[float]) -> str:
             return "!"
         if low == high:
             return bars[0]
-        # halved, because the difference of two huge values would be infinite
+        # Halved, because the difference of two huge values would be infinite.
         return bars[round((value / 2 - low / 2) / (high / 2 - low / 2) * (len(bars) - 1))]
 
     return "".join(map(bar, values))
@@ -220,8 +220,9 @@ def _links(
 ) -> Iterator[tuple[str, str]]:
     arn = finding.job_arn
     yield "Training job", links.training_job(arn)
-    if finding.rule and (processing_job := _processing_job(finding, snapshot)):
-        yield "Rule's processing job", links.processing_job(processing_job)
+    outcome = debugger_outcome(finding, snapshot) if snapshot and finding.rule else None
+    if outcome and outcome.evaluation_job_arn:
+        yield "Rule's processing job", links.processing_job(outcome.evaluation_job_arn)
     log = kinds.KINDS[finding.kind].log if evidence.log_stream else None
     if log is kinds.Log.RULE:
         group = evidence.log_group or links.PROCESSING_LOGS
@@ -233,14 +234,6 @@ def _links(
         yield "Training log", links.log_streams(arn, links.TRAINING_LOGS, prefix)
     if snapshot and snapshot.debug_output:
         yield "Debug output", links.s3_prefix(arn, printable(snapshot.debug_output))
-
-
-def _processing_job(finding: Finding, snapshot: JobSnapshot | None) -> str:
-    """ARN of the rule's processing job, also if Watcher evaluated the rule itself; empty if there is none."""
-    source = RuleSource.DEBUGGER if finding.source is RuleSource.LOCAL else finding.source
-    outcomes = snapshot.outcomes if snapshot else ()
-    arns = (o.evaluation_job_arn for o in outcomes if (o.rule, o.source) == (finding.rule, source))
-    return next(arns, "")
 
 
 def _printable_evidence(evidence: AlertEvidence) -> AlertEvidence:

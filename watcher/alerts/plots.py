@@ -22,13 +22,13 @@ from watcher.debug_output.series import GLOBAL, Series, Summary, Value, curve
 from watcher.model import AlertEvidence, Finding
 
 LARGE_INCHES, SMALL_INCHES = (12.0, 5.5), (7.0, 4.2)
-"""The font size is the same, so text looks larger in the small picture when both are shown equally wide."""
-CURVES_LIMIT = 10
-"""As many as there are distinguishable colours."""
-_DOTS_LIMIT = 80
-"""Saved steps up to which each one is drawn as a dot."""
-_ZOOM_BELOW = 0.25
-"""If what was compared spans a smaller share of the steps, it is drawn a second time, enlarged."""
+"""Both have the same font size, so text looks larger in the small one when a chat shows it."""
+MAX_CURVES = 10
+"""matplotlib has as many distinguishable colours."""
+_MAX_DOTS = 80
+"""A curve of more steps has no dots."""
+_ZOOM_BELOW_SHARE = 0.25
+"""Of the steps. If the compared values span a smaller share, an enlarged second plot shows them."""
 _ALARM_COLOUR = "#c0392b"
 
 
@@ -57,13 +57,13 @@ def of_verdict(series: Sequence[Series], verdict: Verdict, rule: str, job: str) 
     figure = _titled(f"{rule}: {verdict.status.replace('_', ' ')}{at} · {job}", verdict.explanation)
     deciding = {row.tensor for row in verdict.evidence}
     series = sorted(series, key=lambda one: one.tensor not in deciding)
-    _draw_comparisons(figure, series, list(_comparisons(verdict.evidence, series[:CURVES_LIMIT])), fired_at)
+    _draw_comparisons(figure, series, list(_comparisons(verdict.evidence, series[:MAX_CURVES])), fired_at)
     return figure
 
 
 def of_evidence(evidence: AlertEvidence, finding: Finding) -> Figure:
-    """The picture of an alert: the last values of the tensors that decided, what was compared, and what would
-    have satisfied the rule. In large letters, because a chat shows it small."""
+    """The picture of an alert: the last values of the tensors that decided, the compared values, and the
+    value that would have satisfied the rule. Its letters are large, because a chat shows it small."""
     series = {name: Series(name, GLOBAL, "") for name in curves(evidence)}
     for name, points in curves(evidence).items():
         for step, value in points:
@@ -94,7 +94,8 @@ def save(figure: Figure, file: Path) -> None:
 def _draw_comparisons(
     figure: Figure, series: Sequence[Series], comparisons: Sequence[_Comparison], fired_at: int | None
 ) -> None:
-    """The whole curves and, if what was compared is too small on them, a second, enlarged plot of it."""
+    """The whole curves and, if the compared values are too close together on them, a second, enlarged
+    plot."""
     close = _window(comparisons, series)
     whole = _axes(figure, 1, 2 if close else 1)
     for axes in (whole, _axes(figure, 2, 2)) if close else (whole,):
@@ -103,7 +104,7 @@ def _draw_comparisons(
             axes.axvline(fired_at, color=_ALARM_COLOUR, linewidth=1, linestyle=":", label="the rule fires")
         for each in comparisons:
             _mark(axes, each)
-    drawn = [height for one in series[:CURVES_LIMIT] for value in one.values for height in _extent(value)]
+    drawn = [height for one in series[:MAX_CURVES] for value in one.values for height in _extent(value)]
     if logarithmic([*drawn, *(each.needed for each in comparisons if each.needed is not None)]):
         whole.set_yscale("log")
     if close:
@@ -132,7 +133,7 @@ def _axes(figure: Figure, number: int = 1, of: int = 1) -> Axes:
 
 def _draw(axes: Axes, series: Sequence[Series]) -> None:
     several_workers = len({one.worker for one in series}) > 1
-    for number, one in enumerate(series[:CURVES_LIMIT]):
+    for number, one in enumerate(series[:MAX_CURVES]):
         words = [f" {one.tensor}" if one.tensor.startswith("_") else one.tensor]  # "_" hides it in legends
         if one.mode != GLOBAL:
             words.append(one.mode)
@@ -141,11 +142,11 @@ def _draw(axes: Axes, series: Sequence[Series]) -> None:
         if any(isinstance(value, Summary) for value in one.values):
             words.append("(mean, shaded from min to max)")
         lows, middles, highs = zip(*map(_extent, one.values), strict=True)
-        colour, dots = f"C{number}", "." if len(middles) <= _DOTS_LIMIT else ""
+        colour, dots = f"C{number}", "." if len(middles) <= _MAX_DOTS else ""
         axes.plot(one.steps, middles, color=colour, linewidth=1.5, marker=dots, label=" ".join(words))
         axes.fill_between(one.steps, lows, highs, color=colour, alpha=0.15, linewidth=0)
-    if len(series) > CURVES_LIMIT:
-        axes.plot([], [], linestyle="", label=f"and {len(series) - CURVES_LIMIT} more, not drawn")
+    if len(series) > MAX_CURVES:
+        axes.plot([], [], linestyle="", label=f"and {len(series) - MAX_CURVES} more, not drawn")
 
 
 def _extent(value: Value | None) -> tuple[float, float, float]:
@@ -160,8 +161,8 @@ def _extent(value: Value | None) -> tuple[float, float, float]:
 
 
 def _comparisons(evidence: Sequence[Evidence], drawn: Sequence[Series]) -> Iterator[_Comparison]:
-    """What the rule compared, as far as it is on a drawn curve. A number derived from a tensor, such as its
-    share of zeros, is not."""
+    """The values that the rule compared, if they are on a drawn curve. Numbers derived from a tensor, such as
+    its share of zeros, are not."""
     for row in evidence:
         points = [(row.step, row.value)]
         if row.previous_step is not None and row.previous_value is not None:
@@ -191,7 +192,7 @@ def _mark(axes: Axes, compared: _Comparison) -> None:
 
 
 def _window(comparisons: Sequence[_Comparison], series: Sequence[Series]) -> range | None:
-    """The steps around what was compared; None if they are large enough in the whole plot."""
+    """The steps around the compared values; None if the whole plot shows them large enough."""
     compared = [step for each in comparisons for step, _ in each.points]
     saved = sorted({step for one in series for step in one.steps})
     if not compared or len(saved) < 2:
@@ -199,11 +200,11 @@ def _window(comparisons: Sequence[_Comparison], series: Sequence[Series]) -> ran
     between = saved[1] - saved[0]
     margin = max(max(compared) - min(compared), 3 * between)
     window = range(min(compared) - margin, max(compared) + margin + 1)
-    return window if len(window) < _ZOOM_BELOW * (saved[-1] - saved[0]) else None
+    return window if len(window) < _ZOOM_BELOW_SHARE * (saved[-1] - saved[0]) else None
 
 
 def _zoom(axes: Axes, window: range, comparisons: Sequence[_Comparison]) -> None:
-    """Limit the axes to these steps, and to the compared values and those that were needed."""
+    """Limit the axes to these steps, the values there, and the needed values."""
     heights = [
         value
         for each in comparisons

@@ -13,10 +13,10 @@ from watcher.alerts.curves import compared, curves, decided_at, logarithmic
 from watcher.model import AlertEvidence
 
 WIDTH, HEIGHT = 60, 10
-"""Characters, without the axes: fits into a panel on a terminal of 80 columns."""
-CURVES_LIMIT = 4
-VALUE_LIMIT = 1e100
-"""With larger values, and with smaller differences than its inverse, uniplot's arithmetic overflows."""
+"""In characters, without the axes. Fits into a panel on a terminal of 80 columns."""
+MAX_CURVES = 4
+MAX_VALUE = 1e100
+"""uniplot's arithmetic overflows with larger values, and with differences smaller than 1 / MAX_VALUE."""
 
 
 def text_plot(evidence: AlertEvidence, *, colour: bool) -> str:
@@ -26,7 +26,7 @@ def text_plot(evidence: AlertEvidence, *, colour: bool) -> str:
         name: [(step, value) for step, value in points if math.isfinite(value)]
         for name, points in curves(evidence).items()
     }
-    drawn = dict([(name, points) for name, points in finite.items() if len(points) > 1][:CURVES_LIMIT])
+    drawn = dict([(name, points) for name, points in finite.items() if len(points) > 1][:MAX_CURVES])
     if not drawn:
         return ""
     wanted = [
@@ -38,12 +38,12 @@ def text_plot(evidence: AlertEvidence, *, colour: bool) -> str:
     in_powers = logarithmic(values)
     low, high = _height(min(values), in_powers), _height(max(values), in_powers)
     margin = (high - low) / 20 or abs(high) / 20 or 1.0
-    if max(map(abs, values)) > VALUE_LIMIT or margin < 1 / VALUE_LIMIT:
+    if max(map(abs, values)) > MAX_VALUE or margin < 1 / MAX_VALUE:
         return ""
     fired_at = decided_at(evidence)
     steps = [step for points in drawn.values() for step, _ in points]
     steps += [] if fired_at is None else [fired_at]
-    beside = (max(steps) - min(steps)) / WIDTH or 1.0  # a line on the edge itself would not be drawn
+    side_margin = (max(steps) - min(steps)) / WIDTH or 1.0  # uniplot does not draw a line on the edge itself
     text: str = plot_to_string(
         xs=[[step for step, _ in points] for points in drawn.values()],
         ys=[[_height(value, in_powers) for _, value in points] for points in drawn.values()],
@@ -52,8 +52,8 @@ def text_plot(evidence: AlertEvidence, *, colour: bool) -> str:
         height=HEIGHT,
         color=colour and len(drawn) > 1,
         legend_labels=list(drawn),
-        x_min=min(steps) - beside,
-        x_max=max(steps) + beside,
+        x_min=min(steps) - side_margin,
+        x_max=max(steps) + side_margin,
         y_min=low - margin,
         y_max=high + margin,
         y_gridlines=[_height(value, in_powers) for value in wanted],
@@ -74,7 +74,7 @@ def _height(value: float, in_powers: bool) -> float:
 
 
 def _labelled(line: str, row: int, value: float) -> str:
-    """The line with its value at every third row. uniplot rounds its own labels to whole numbers even when
-    they are half a unit apart."""
+    """The line, with a label at every third row. uniplot's own labels are not used, because it rounds them to
+    whole numbers even if they are half a unit apart."""
     line = line[: line.rindex("│") + 1]
     return f"{line} {value:.4g}" if row % 3 == 0 else line
