@@ -34,11 +34,11 @@ ENV PATH=/opt/watcher/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     HOME=/var/lib/watcher \
     MPLCONFIGDIR=/tmp/matplotlib
-# Watcher writes to these two only, so the rest can be mounted read-only. It reads watcher.toml from the second.
+# Watcher writes only to these two, so the rest can be mounted read-only. It reads watcher.toml from the second.
 VOLUME ["/tmp", "/var/lib/watcher"]
 WORKDIR /var/lib/watcher
 USER 10001:10001
-# With http.client, which ignores the proxy variables: a proxy must not answer for the loopback interface.
+# http.client ignores the proxy variables, so no proxy answers for the loopback interface.
 HEALTHCHECK --interval=30s --timeout=5s --start-period=30s \
     CMD ["python", "-c", "from http.client import HTTPConnection as C; c = C('127.0.0.1', 8080, timeout=4); c.request('GET', '/healthz'); raise SystemExit(c.getresponse().status != 200)"]
 # The daemon finishes its current work within 8 seconds. Docker kills after 10, ECS after 30.

@@ -82,7 +82,7 @@ def test_check_says_of_a_stop_that_it_cannot_be_tried(deployment: Deployment):
 
 
 def test_check_names_the_role_that_may_not_be_assumed(deployment: Deployment):
-    deployment.act(("ActInMemberAccounts", "sts:AssumeRole"))
+    deployment.act(("AssumeMemberRoles", "sts:AssumeRole"))
     role = "arn:aws:iam::444455556666:role/watcher"
 
     refused = checked(changed(deployment.config, account=[{"role_arn": role}]))[

@@ -79,8 +79,8 @@ def test_by_default_the_task_may_neither_stop_nor_publish(sandbox: Sandbox):
     stack = create_service(sandbox)
 
     assert by_sid(POLICY["Statement"]).keys() - allowed_to(stack).keys() == {
-        "StopJobsThatAreTaggedForIt",
-        "PublishWhereARouteSaysSo",
+        "StopTaggedJobs",
+        "PublishAlerts",
     }
 
 
@@ -109,7 +109,7 @@ def test_only_the_task_with_the_external_id_may_act_in_a_member_account(sandbox:
     bus = "arn:aws:events:us-east-1:111122223333:event-bus/ecs-members"
     stack = create(sandbox, "member-account.yaml", WatcherRoleArn=role, BusArn=bus, ExternalId="a-secret")
 
-    assert stack.outputs["RoleArn"].endswith(":role/watcher")  # what ActInMemberAccounts allows
+    assert stack.outputs["RoleArn"].endswith(":role/watcher")  # what AssumeMemberRoles allows
     trust = sandbox.client("iam").get_role(RoleName="watcher")["Role"]["AssumeRolePolicyDocument"]
     [statement] = trust["Statement"]
     assert statement["Principal"] == {"AWS": role}
