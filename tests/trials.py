@@ -20,6 +20,7 @@ import numpy as np
 import rules
 from watcher.sandbox.cookbook import PARAMETERS, two_class_data
 
+ROOT = Path(__file__).parents[1]
 ROUNDS = 80
 SAVE_INTERVAL = 2
 
@@ -32,7 +33,8 @@ def save_trial(folder: Path) -> tuple[Path, int]:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not result.exists():
             command = [sys.executable, "-m", "tests.trials", str(folder)]
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            # A dependency installs a package `tests` of its own: ours comes first only in its folder.
+            done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
             assert done.returncode == 0, done.stderr
             result.write_text(done.stdout.splitlines()[-1])
     output, step = json.loads(result.read_text())

@@ -140,7 +140,7 @@ def test_shapes_that_were_saved_instead_of_values(tmp_path: Path) -> None:
 
 
 def test_large_files_read_by_their_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("watcher.debug_output.event_files.WHOLE", 2000)
+    monkeypatch.setattr("watcher.debug_output.event_files.FETCH_WHOLE_BYTES", 2000)
     job = SavedJob(tmp_path / "debug-output")
     job.collections()
     for step in range(5):
