@@ -263,7 +263,7 @@ def rule() -> rules.Rule:
 
 
 def test_a_line_has_debuggers_form():
-    line = rule_log.record(rule_log.loading("s3://team/x"), NOON, "watcher:1", "LossNotDecreasing")
+    line = rule_log.formatted(rule_log.loading("s3://team/x"), NOON, "watcher:1", "LossNotDecreasing")
 
     assert line == (
         "[2026-11-20 12:00:00.000 watcher:1 INFO LossNotDecreasing] "
@@ -273,19 +273,19 @@ def test_a_line_has_debuggers_form():
 
 def test_what_is_written_of_a_firing_is_read_as_one(rule):
     lines = [rule_log.started(rule, 0), *rule_log.concluded(rule, "my-rule", FIRED)]
-    log = read(*(rule_log.record(line, NOON, "watcher:1", "my-rule") for line in lines))
+    log = read(*(rule_log.formatted(line, NOON, "watcher:1", "my-rule") for line in lines))
 
     assert log.fired
     assert log.step == 140
     assert not log.error
-    assert lines[1].said == "Loss is not decreasing over the last 10 steps at step 140. it wants 5 %"
+    assert lines[1].text == "Loss is not decreasing over the last 10 steps at step 140. it wants 5 %"
 
 
 @pytest.mark.parametrize("status", Status)
 def test_only_an_evaluation_that_failed_is_read_as_an_error(rule, status):
     verdict = Verdict(status, explanation="the reason", step=8)
     lines = [rule_log.started(rule, 0), *rule_log.concluded(rule, "my-rule", verdict)]
-    log = read(*(rule_log.record(line, NOON, "watcher:1", "my-rule") for line in lines))
+    log = read(*(rule_log.formatted(line, NOON, "watcher:1", "my-rule") for line in lines))
 
     assert bool(log.error) is (status is Status.ERROR)
     assert log.fired is (status is Status.ISSUES_FOUND)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tests.jobs import NOON, a_job, an_ended_job, an_outcome
 from watcher.logs.rule_log import RuleLog
-from watcher.logs.stuck_rules import STATUS_FOLLOWS_ERROR_WITHIN, RuleActivity, why_stuck
+from watcher.logs.stuck_rules import MAX_STATUS_DELAY, RuleActivity, why_stuck
 from watcher.model import JobSnapshot, Outcome, RuleSource
 
 AFTER = 1800.0
@@ -109,7 +109,7 @@ def test_a_log_that_could_not_be_read_shows_nothing():
 
 def test_an_error_counts_when_a_minute_later_nothing_has_followed_and_the_status_has_not_changed():
     failing = log((2, "Traceback (most recent call last):"), (2, "KeyError: 'loss'"))
-    stands = 2 + STATUS_FOLLOWS_ERROR_WITHIN.total_seconds() / 60
+    stands = 2 + MAX_STATUS_DELAY.total_seconds() / 60
 
     assert judged(stands, failing) is None
     assert judged(stands + 0.1, failing) == (

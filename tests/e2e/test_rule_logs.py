@@ -11,7 +11,7 @@ from tests.e2e.daemon import Daemons, end, end_leases, kill
 from tests.waiting import eventually
 from watcher.config.settings import Config
 from watcher.daemon.app import App
-from watcher.logs.stuck_rules import STATUS_FOLLOWS_ERROR_WITHIN
+from watcher.logs.stuck_rules import MAX_STATUS_DELAY
 from watcher.sandbox.process import Sandbox
 
 RULE = "LossNotDecreasing"
@@ -45,7 +45,7 @@ def readings(sandbox: Sandbox) -> int:
 def test_a_rule_whose_log_ends_with_a_traceback_is_told_once_however_often_watcher_is_killed(
     config: Config, sandbox: Sandbox, slack: SlackDouble, daemons: Daemons
 ):
-    place(sandbox, STARTED, *TRACEBACK, ago=STATUS_FOLLOWS_ERROR_WITHIN + timedelta(seconds=5))
+    place(sandbox, STARTED, *TRACEBACK, ago=MAX_STATUS_DELAY + timedelta(seconds=5))
     daemon = daemons.start(config)
     eventually(lambda: slack.messages, "an alert")
     for _ in range(2):
@@ -73,7 +73,7 @@ def test_a_rule_that_falls_silent_is_told(config: Config, sandbox: Sandbox, slac
 def test_with_stuck_after_0_no_log_of_a_rule_in_progress_is_read(
     config: Config, sandbox: Sandbox, slack: SlackDouble
 ):
-    place(sandbox, STARTED, *TRACEBACK, ago=STATUS_FOLLOWS_ERROR_WITHIN + timedelta(seconds=5))
+    place(sandbox, STARTED, *TRACEBACK, ago=MAX_STATUS_DELAY + timedelta(seconds=5))
     with running(App(changed(config, rules={"stuck_after": 0}))):
         eventually(lambda: sandbox.control.calls().get("sagemaker:Search", 0) > 2, "three passes")
     assert readings(sandbox) == 0

@@ -17,13 +17,13 @@ from watcher.aws.refused_calls import RefusedCalls
 from watcher.aws.session import Aws
 from watcher.logs import evaluation_log
 from watcher.logs.evaluation_log import EvaluationLog, local_streams
-from watcher.logs.rule_log import Line
+from watcher.logs.rule_log import Record
 from watcher.model import JobSnapshot
 from watcher.sandbox.process import Sandbox
 
 GROUP = "/watcher/evaluations"
 RULE = "LossNotDecreasing"
-LINES = [Line("INFO", "first"), Line("WARNING", "second")]
+LINES = [Record("INFO", "first"), Record("WARNING", "second")]
 NOW = datetime.now(UTC).replace(microsecond=345_000)
 """CloudWatch takes no lines that are more than two weeks old."""
 
@@ -72,7 +72,7 @@ def write_all(evaluations: EvaluationLog) -> None:
 @pytest.mark.usefixtures("group")
 def test_lines_stand_in_debuggers_form_in_a_stream_named_like_a_rule_jobs(evaluations, job, logs):
     evaluations.write(job, RULE, LINES, NOW)
-    evaluations.write(job, RULE, [Line("INFO", "third")], NOW + timedelta(seconds=1))
+    evaluations.write(job, RULE, [Record("INFO", "third")], NOW + timedelta(seconds=1))
     write_all(evaluations)
 
     [stream] = logs.describe_log_streams(logGroupName=GROUP)["logStreams"]

@@ -21,9 +21,9 @@ from watcher.aws.session import Aws
 from watcher.config.settings import Account, Config
 from watcher.jobs.reconcile import Reconciler
 from watcher.jobs.work import LocalWork, Pace
-from watcher.logs.listener import Listener
-from watcher.logs.rule_logs import MAX_RULES_LOOKED_FOR, RuleLogs
-from watcher.logs.streams import JobLogs
+from watcher.logs.rule_monitor import RuleMonitor
+from watcher.logs.rule_tails import MAX_RULES_LOOKED_FOR, RuleTails
+from watcher.logs.streams import LogStreams
 from watcher.model import Finding
 from watcher.sandbox.process import Sandbox
 from watcher.store.base import Look
@@ -49,7 +49,7 @@ class Daemon:
         self.work = LocalWork()
         accounts, config = Accounts(members=members), Config()
         refused = RefusedCalls(accounts)
-        logs_of = cache(JobLogs)
+        logs_of = cache(LogStreams)
         self.gather = Gatherer(accounts, config.rules, clock, logs_of).gather
         self.pipeline = a_pipeline(store, accounts=accounts, config=config, clock=clock)
         self.reconciler = Reconciler(
@@ -62,7 +62,7 @@ class Daemon:
             clock=clock,
             stopping=lambda: False,
         )
-        self.listener = Listener(
+        self.monitor = RuleMonitor(
             accounts=accounts,
             logs_of=logs_of,
             store=store,
@@ -95,7 +95,7 @@ class Daemon:
     def cycle(self, after: float = 0) -> list[Finding]:
         """The findings, when the logs have been read so many seconds from now."""
         self.clock.turn(after)
-        self.listener.cycle()
+        self.monitor.cycle()
         return self.store.findings()
 
 
@@ -385,9 +385,9 @@ def test_logs_are_looked_for_and_read_at_paces_of_their_own(
     place: Callable[..., None], aws_environment: Sandbox, clock: Clock
 ):
     aws, looked, read = Aws(), list[float](), list[float]()
-    logs = RuleLogs(
+    logs = RuleTails(
         aws,
-        JobLogs(aws),
+        LogStreams(aws),
         looks=Pace(10, lambda: 0.0, looked.append),
         reads=Pace(2, lambda: 0.0, read.append),
         clock=clock,

@@ -19,7 +19,7 @@ from structlog.testing import capture_logs
 from watcher.aws.links import PROCESSING_LOGS, TRAINING_LOGS
 from watcher.aws.session import PUBLISH_ONCE, Aws
 from watcher.errors import AccessDenied, AwsError, CredentialsError, Unavailable
-from watcher.logs.streams import OVERLAP_S, JobLogs, Tail
+from watcher.logs.streams import OVERLAP_S, LogStreams, Tail
 from watcher.sandbox.process import Sandbox
 
 if TYPE_CHECKING:
@@ -416,29 +416,29 @@ def test_what_is_remembered_does_not_grow_with_a_long_past(logs: Logs, tail: Tai
 
 def test_a_rules_stream_is_found_by_the_arns_digits_whatever_the_case(logs: Logs, aws_environment: Sandbox):
     logs.create(STREAM, "Churn-XGB-2026-11-18-09-30-Overfit-00000000/algo-1-1763458480000")
-    job_logs = JobLogs(Aws("us-east-1"))
+    log_streams = LogStreams(Aws("us-east-1"))
 
-    assert job_logs.rule_streams(JOB, RULE, ARN) == [STREAM]
-    assert job_logs.rule_stream(JOB, RULE, ARN) == STREAM
+    assert log_streams.rule_streams(JOB, RULE, ARN) == [STREAM]
+    assert log_streams.rule_stream(JOB, RULE, ARN) == STREAM
     assert aws_environment.control.calls()["logs:DescribeLogStreams"] == 1
 
 
 def test_where_the_pattern_does_not_hold_the_digits_decide(logs: Logs, aws_environment: Sandbox):
     odd = "Churn-XGB-2026-11-18-09-30-my-own-name-EE3DF9A4/algo-1-1763458480000"
     logs.create(odd)
-    job_logs = JobLogs(Aws("us-east-1"))
+    log_streams = LogStreams(Aws("us-east-1"))
 
-    assert [job_logs.rule_stream(JOB, RULE, ARN) for _ in range(3)] == [odd] * 3
+    assert [log_streams.rule_stream(JOB, RULE, ARN) for _ in range(3)] == [odd] * 3
     assert aws_environment.control.calls()["logs:DescribeLogStreams"] == 2
 
 
 def test_a_stream_that_appears_minutes_later_is_found_then(logs: Logs):
-    job_logs = JobLogs(Aws("us-east-1"))
-    assert job_logs.rule_streams(JOB, RULE, ARN) == []
+    log_streams = LogStreams(Aws("us-east-1"))
+    assert log_streams.rule_streams(JOB, RULE, ARN) == []
 
     logs.create(STREAM)
 
-    assert job_logs.rule_streams(JOB, RULE, ARN) == [STREAM]
+    assert log_streams.rule_streams(JOB, RULE, ARN) == [STREAM]
 
 
 def test_each_instance_of_a_training_job_has_its_stream(aws_environment: Sandbox):
@@ -446,7 +446,7 @@ def test_each_instance_of_a_training_job_has_its_stream(aws_environment: Sandbox
     streams = [f"{JOB}/algo-{number}-1763458480000" for number in range(1, 61)]
     logs.create(*streams, f"{JOB}-other/algo-1-1763458480000")
 
-    found = JobLogs(Aws("us-east-1")).training_streams(JOB)
+    found = LogStreams(Aws("us-east-1")).training_streams(JOB)
 
     assert sorted(found) == sorted(streams)
 
@@ -458,5 +458,5 @@ def test_a_rule_whose_stream_is_not_there_never_has_all_streams_listed(
     logs.create(*(f"{JOB[:26]}-Other-{number:08x}/algo-1-1763458480000" for number in range(120)))
     aws_environment.control.forget_calls()
 
-    assert JobLogs(Aws("us-east-1")).rule_streams(JOB, RULE, ARN) == []
+    assert LogStreams(Aws("us-east-1")).rule_streams(JOB, RULE, ARN) == []
     assert aws_environment.control.calls()["logs:DescribeLogStreams"] == 1 + 2

@@ -24,8 +24,8 @@ from watcher.aws.accounts import Accounts
 from watcher.aws.links import PROCESSING_LOGS, TRAINING_LOGS
 from watcher.config.settings import Rules
 from watcher.errors import NotFound, WatcherError
-from watcher.logs.rule_log import FAILED, excerpt, local_stream
-from watcher.logs.streams import JobLogs
+from watcher.logs.rule_log import FAILURE_PREFIX, excerpt, local_stream
+from watcher.logs.streams import LogStreams
 from watcher.lru import LruCache
 from watcher.model import AlertEvidence, Finding, FindingKind, JobSnapshot, Reading, RuleSource
 from watcher.policy import evaluated_rules
@@ -75,7 +75,7 @@ class Gatherer:
         accounts: Accounts,
         rules: Rules,
         clock: Callable[[], datetime],
-        logs_of: Callable[[Aws], JobLogs] = JobLogs,
+        logs_of: Callable[[Aws], LogStreams] = LogStreams,
     ) -> None:
         self._accounts = accounts
         self._rules = rules
@@ -131,7 +131,7 @@ class Gatherer:
             time.sleep(pause)
             with suppress(NotFound):
                 lines = logs.tail(group, stream, MAX_LOG_LINES_READ)
-                if any(FAILED in line for line in lines):
+                if any(FAILURE_PREFIX in line for line in lines):
                     return Part({"log_group": group, "log_stream": stream, "log_lines": excerpt(lines)})
         return Part(missing=(f"log: Watcher's own log is not in {group} yet",))
 
@@ -199,7 +199,7 @@ class Gatherer:
         return part if on_metrics else replace(part, missing=(f"values: {where}", *part.missing))
 
 
-def _excerpt(logs: JobLogs, group: str, stream: str) -> Part:
+def _excerpt(logs: LogStreams, group: str, stream: str) -> Part:
     if not stream:
         return Part(missing=(f"log: no stream in {group} yet",))
     lines = excerpt(logs.tail(group, stream, MAX_LOG_LINES_READ))

@@ -1,1 +1,1 @@
-"""AWS: sessions, accounts, and one module for each service. Vendor errors become ours here."""
+"""AWS: sessions, accounts, and one module for each service. Turns botocore's errors into Watcher's own."""

@@ -1,7 +1,7 @@
 """Links to the AWS console, made from ARNs.
 
-CloudWatch's page takes its path percent-encoded twice, with `$` for the `%` of the outer encoding, so the
-`/` of a log group becomes `$252F`; query parameters inside the fragment are `$3F` and `$3D`.
+CloudWatch's page needs its path percent-encoded twice, with `$` for the `%` of the outer encoding, so the `/`
+of a log group becomes `$252F`. In the query inside the fragment, `?` is `$3F` and `=` is `$3D`.
 """
 
 from __future__ import annotations

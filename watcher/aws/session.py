@@ -154,7 +154,7 @@ class Aws:
                 session = _acting_as(self._role) if self._role else botocore.session.get_session()
             session.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=_moment)
             if self._answered:
-                session.register("response-received", telling(self._answered))
+                session.register("response-received", response_handler(self._answered))
             self._session = session
         return self._session
 
@@ -165,7 +165,7 @@ def _moment(value: Any) -> datetime:
     return datetime.fromtimestamp(value, UTC) if isinstance(value, int | float) else parse_timestamp(value)
 
 
-def telling(answered: Answered) -> Callable[..., None]:
+def response_handler(answered: Answered) -> Callable[..., None]:
     """A handler of botocore's event `response-received.SERVICE.OPERATION`."""
 
     def handler(event_name: str, parsed_response: Any, exception: Exception | None, **_: Any) -> None:

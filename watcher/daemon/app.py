@@ -55,8 +55,8 @@ from watcher.jobs.queued_work import QueuedWork
 from watcher.jobs.reconcile import Reconciler
 from watcher.jobs.work import LocalWork, Work
 from watcher.logs.evaluation_log import EvaluationLog
-from watcher.logs.listener import Listener
-from watcher.logs.streams import JobLogs
+from watcher.logs.rule_monitor import RuleMonitor
+from watcher.logs.streams import LogStreams
 from watcher.model import Finding, JobSnapshot
 from watcher.web.gauges import Gauges
 from watcher.web.heartbeat import HEARTBEAT_INTERVAL_S, Heartbeat
@@ -107,7 +107,7 @@ class App:
         self.stopping = context.stopping
         self.queued = _queued_work(context) if config.watch.queue_url and not (arns or once) else None
         self.work: Work = self.queued or LocalWork()
-        logs_of = cache(JobLogs)  # evidence is read from the streams that the listener has found
+        logs_of = cache(LogStreams)  # evidence is read from the streams that the rule monitor has found
         self.outbox = _outbox(context, logs_of)
         self.pipeline = _pipeline(context, self._committed)
         self.reconciler = _reconciler(context, self.pipeline, self.work, arns)
@@ -257,7 +257,7 @@ def _queue_consumer(context: Context, queued: QueuedWork) -> QueueConsumer:
     return QueueConsumer(queued, context.accounts, context.refused, pace, context.stopping)
 
 
-def _outbox(context: Context, logs_of: Callable[[Aws], JobLogs]) -> Outbox:
+def _outbox(context: Context, logs_of: Callable[[Aws], LogStreams]) -> Outbox:
     config, accounts = context.config, context.accounts
     return Outbox(
         store=context.store,
@@ -342,9 +342,9 @@ def _evaluation_worker(
 
 
 def _log_reader(
-    context: Context, pipeline: Pipeline, work: Work, logs_of: Callable[[Aws], JobLogs]
+    context: Context, pipeline: Pipeline, work: Work, logs_of: Callable[[Aws], LogStreams]
 ) -> LogReader:
-    listener = Listener(
+    monitor = RuleMonitor(
         accounts=context.accounts,
         logs_of=logs_of,
         store=context.store,
@@ -358,7 +358,7 @@ def _log_reader(
         stopping=context.stopping.is_set,
     )
     return LogReader(
-        listener=listener,
+        monitor=monitor,
         store=context.store,
         owner=context.owner,
         lease_s=context.lease_s,

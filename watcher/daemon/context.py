@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 
 from watcher.aws.accounts import Accounts
 from watcher.aws.refused_calls import RefusedCalls
-from watcher.aws.session import telling
+from watcher.aws.session import response_handler
 from watcher.config.settings import Config
 from watcher.instruments import Instruments
 from watcher.jobs.work import Pace
@@ -44,7 +44,7 @@ class Context:
     def open(cls, config: Config, lease_s: float) -> Context:
         instruments = Instruments()
         accounts = Accounts(config.region, config.account, instruments.aws_answered)
-        on_response = telling(instruments.aws_answered)
+        on_response = response_handler(instruments.aws_answered)
         store = open_store(config.store.url, region=config.region, on_response=on_response)
         return cls(config, lease_s, instruments, accounts, RefusedCalls(accounts), store)
 

@@ -9,7 +9,7 @@ from datetime import datetime
 from watcher.aws.refused_calls import RefusedCalls
 from watcher.daemon.expected_errors import expected_errors
 from watcher.jobs.work import Pace
-from watcher.logs.listener import Listener
+from watcher.logs.rule_monitor import RuleMonitor
 from watcher.store.base import Store
 
 LEASE_NAME = "rule logs"
@@ -19,7 +19,7 @@ for a moment, a finding of both is still sent once, because it has the same id."
 
 @dataclass(frozen=True, slots=True)
 class LogReader:
-    listener: Listener
+    monitor: RuleMonitor
     store: Store
     owner: str
     """This process's name in the store."""
@@ -35,7 +35,7 @@ class LogReader:
             turned()
             with expected_errors(self.refused):
                 if self.store.hold([LEASE_NAME], self.owner, self.clock(), self.lease_s):
-                    self.listener.cycle()
+                    self.monitor.cycle()
             self.pace.keep()
         with expected_errors(self.refused):
             self.store.release([LEASE_NAME], self.owner)

@@ -59,7 +59,7 @@ COLLECTIONS_CACHE_SIZE = 1000
 """Jobs whose collections are kept in memory."""
 
 
-WriteLog = Callable[[JobSnapshot, str, Sequence[rule_log.Line], datetime], None]
+WriteLog = Callable[[JobSnapshot, str, Sequence[rule_log.Record], datetime], None]
 """Job, rule, lines, time."""
 
 

@@ -1,1 +1,1 @@
-"""CloudWatch logs of training jobs and of rules: finds, follows and understands them."""
+"""CloudWatch logs of training jobs and of rules: finds, follows and interprets them."""

@@ -17,7 +17,7 @@ import structlog
 from watcher.aws.refused_calls import RefusedCalls
 from watcher.aws.session import Aws, translate
 from watcher.errors import NotFound
-from watcher.logs.rule_log import Line, local_stream, record
+from watcher.logs.rule_log import Record, formatted, local_stream
 from watcher.model import JobSnapshot
 
 log = structlog.get_logger(__name__)
@@ -44,12 +44,12 @@ class EvaluationLog:
         self._aws, self._group, self._host, self._refused = aws, group, host, refused
         self._waiting: queue.SimpleQueue[_Entry | None] = queue.SimpleQueue()
 
-    def write(self, job: JobSnapshot, rule: str, lines: Sequence[Line], at: datetime) -> None:
+    def write(self, job: JobSnapshot, rule: str, records: Sequence[Record], at: datetime) -> None:
         """Queue these lines of one rule's evaluation to be written. Returns at once."""
         if self.waiting() >= MAX_WAITING_ENTRIES:
             log.debug("evaluation_log_dropped", job=job.name, rule=rule)
             return
-        texts = tuple(record(line, at, self._host, rule)[:MAX_LINE_CHARACTERS] for line in lines)
+        texts = tuple(formatted(record, at, self._host, rule)[:MAX_LINE_CHARACTERS] for record in records)
         self._waiting.put(_Entry(local_stream(job.arn, rule, job.created_at), at, texts))
 
     def run(self, turned: Callable[[], None]) -> None:

@@ -20,7 +20,7 @@ from watcher.config.settings import Rules
 from watcher.errors import AwsError, NotFound, Unavailable, UsageError
 from watcher.jobs.find import find_job
 from watcher.logs.evaluation_log import local_streams
-from watcher.logs.streams import MAX_STREAMS_PER_REQUEST, JobLogs, Tail
+from watcher.logs.streams import MAX_STREAMS_PER_REQUEST, LogStreams, Tail
 from watcher.model import JobSnapshot, Outcome, RuleSource
 from watcher.policy import evaluated_rules
 
@@ -128,7 +128,7 @@ class TrainingLog(JobLog):
         `UsageError` if there is no such job."""
         arn = self._name if is_arn(self._name) else ""
         for place in [self._accounts.of(arn)] if arn else self._accounts.places:
-            for stream in JobLogs(place).training_streams(job_name(self._name)):
+            for stream in LogStreams(place).training_streams(job_name(self._name)):
                 self._follow(place, TRAINING_LOGS, stream, TRAINING, None)
         if not self._whose and self._job is None:
             self._job = find_job(self._accounts, self._name)
@@ -162,7 +162,7 @@ class RulesLog(JobLog):
         super().__init__(since)
         self._accounts, self._job, self._settings, self._rule = accounts, job, settings, rule
         self._aws = accounts.of(job.arn)
-        self._streams = JobLogs(self._aws)
+        self._streams = LogStreams(self._aws)
         _check(job, rule, self._local_rules())
 
     @property

@@ -30,7 +30,7 @@ _RECORD = re.compile(
     r"|(?P<logging>DEBUG|INFO|WARNING|ERROR|CRITICAL):[\w.]+:"  # logging.basicConfig's; pip writes "ERROR: "
 )
 _ERRORS = ("ERROR", "CRITICAL")
-FAILED = "Exception during rule evaluation: "
+FAILURE_PREFIX = "Exception during rule evaluation: "
 """The last line of Debugger's log, both when a rule fired and when it could not run."""
 _FIRED = re.compile(
     r"RuleEvaluationConditionMet\b|resulted in the condition being met|over the last \d+ steps at step \d"
@@ -94,7 +94,9 @@ class RuleLog:
         if _TRACEBACK in line:
             return {"in_traceback": True, "error": line.strip()[:MAX_LINE_CHARACTERS], "error_at": at}
         if record is None:
-            return self._failed(at, line) if line.startswith(FAILED) else self._said(line, goes_on=False)
+            return (
+                self._failed(at, line) if line.startswith(FAILURE_PREFIX) else self._said(line, goes_on=False)
+            )
         if (record["smdebug"] or record["logging"]) in _ERRORS:
             return self._failed(at, said)
         return self._said(said, goes_on=True)
@@ -117,6 +119,7 @@ class RuleLog:
 
 
 LINES_SHOWN, LINES_AFTER = 10, 2
+"""Lines of an excerpt, and how many of them may follow the one that matters."""
 
 _MATTERS = re.compile(
     r"RuleEvaluationConditionMet|resulted in the condition|not decreasing|over the last \d+ steps at step"
@@ -170,26 +173,28 @@ def _traceback_around(lines: Sequence[str], index: int) -> tuple[int, int]:
 # -- writing --------------------------------------------------------------------------------------
 
 
-class Line(NamedTuple):
+class Record(NamedTuple):
+    """What one line of a rule's log says."""
+
     level: str
-    said: str
+    text: str
 
 
-def loading(place: str) -> Line:
+def loading(place: str) -> Record:
     """`place` is where the rule's input is, such as `s3://bucket/JOB/debug-output`."""
-    return Line("INFO", f"Loading trial base_trial at path {place}")
+    return Record("INFO", f"Loading trial base_trial at path {place}")
 
 
-def started(rule: Rule, step: int) -> Line:
-    return Line("INFO", f"Started execution of rule {rule.name} at step {step}")
+def started(rule: Rule, step: int) -> Record:
+    return Record("INFO", f"Started execution of rule {rule.name} at step {step}")
 
 
-def skipped(reason: str) -> Line:
-    return Line("WARNING", f"Skipping a file that cannot be read: {reason}")
+def skipped(reason: str) -> Record:
+    return Record("WARNING", f"Skipping a file that cannot be read: {reason}")
 
 
-def failed(details: str) -> Line:
-    return Line("ERROR", f"{FAILED}{details.rstrip()}")
+def failed(details: str) -> Record:
+    return Record("ERROR", f"{FAILURE_PREFIX}{details.rstrip()}")
 
 
 def condition_met(rule: str, step: int | None) -> str:
@@ -200,22 +205,22 @@ def condition_met(rule: str, step: int | None) -> str:
     )
 
 
-def concluded(rule: Rule, configuration: str, verdict: Verdict) -> tuple[Line, ...]:
+def concluded(rule: Rule, configuration: str, verdict: Verdict) -> tuple[Record, ...]:
     """How an evaluation ended; empty while it goes on."""
     match verdict.status:
         case "issues_found":
             complaint = f"{rule.complaint}{_span(verdict)} at step {verdict.step}. {verdict.explanation}"
-            return Line("WARNING", complaint), failed(condition_met(configuration, verdict.step))
+            return Record("WARNING", complaint), failed(condition_met(configuration, verdict.step))
         case "error":
             return (failed(verdict.explanation),)
         case "in_progress":
             return ()
     checked = f"Training job has ended. The rule {rule.name} has checked {verdict.steps_checked} steps"
     if verdict.status == "no_issues_found":
-        return (Line("INFO", checked),)
+        return (Record("INFO", checked),)
     # Debugger has no such status, and reports NoIssuesFound
     nothing = f"The rule {rule.name} has evaluated nothing: {verdict.explanation}"
-    return Line("INFO", checked), Line("WARNING", nothing)
+    return Record("INFO", checked), Record("WARNING", nothing)
 
 
 def _span(verdict: Verdict) -> str:
@@ -226,10 +231,10 @@ def _span(verdict: Verdict) -> str:
     return f" over the last {decided.step - decided.previous_step} steps"
 
 
-def record(line: Line, at: datetime, host: str, rule: str) -> str:
+def formatted(record: Record, at: datetime, host: str, rule: str) -> str:
     """The line as it is in the log. `host` is the host's name and the process id (`ip-10-0-1-7:1`). The rule
     takes the place of smdebug's file and line."""
-    return f"[{at:%Y-%m-%d %H:%M:%S}.{at.microsecond // 1000:03d} {host} {line.level} {rule}] {line.said}"
+    return f"[{at:%Y-%m-%d %H:%M:%S}.{at.microsecond // 1000:03d} {host} {record.level} {rule}] {record.text}"
 
 
 # -- names ----------------------------------------------------------------------------------------

@@ -42,7 +42,7 @@ class LogEvent(NamedTuple):
     """Without the line end."""
 
 
-class JobLogs:
+class LogStreams:
     """Every method raises an `AwsError` that names the API. A rule's streams are cached once they are found:
     its processing job has one instance, so no other stream follows. Safe to use from several threads."""
 
@@ -110,29 +110,42 @@ class JobLogs:
 class _Position:
     """How far one stream has been read."""
 
-    __slots__ = ("caught_up", "since", "told")
+    __slots__ = ("caught_up", "returned", "since")
 
     def __init__(self, since: int) -> None:
         self.since = since
         """Older events were returned, or were not asked for. In milliseconds."""
-        self.told: dict[int, set[int]] = {}
+        self.returned: dict[int, set[int]] = {}
         """The later events that were returned: hashes of their ids (which have 56 digits), by the second."""
         self.caught_up = False
+        """Whether a cycle has read it up to the present."""
 
     def is_new(self, event_id: str, timestamp: int) -> bool:
         """Whether this event is to be returned. Remembers it."""
         if timestamp < self.since:
             return False
-        told = self.told.setdefault(timestamp // 1000, set())
-        before = len(told)
-        told.add(hash(event_id))
-        return len(told) > before
+        returned = self.returned.setdefault(timestamp // 1000, set())
+        before = len(returned)
+        returned.add(hash(event_id))
+        return len(returned) > before
 
     def advance(self, since: int) -> None:
+        """Continue at this time, and forget the events before it."""
         if since > self.since:
             self.since = since
-            for second in [second for second in self.told if second < since // 1000]:
-                del self.told[second]
+            for second in [second for second in self.returned if second < since // 1000]:
+                del self.returned[second]
+
+
+# Three cycles of a `Tail` that overlap by 30 s. The times are minutes and seconds, by AWS's clock:
+#
+#     at       reads from   CloudWatch shows    returns   then `since` is
+#     10:00    09:00        a 09:40             a         09:30
+#     10:30    09:30        a 09:40, b 09:50    b         10:00     b was late; a is remembered, so skipped
+#     11:00    10:00        c 10:45             c         10:30     a and b are older than `since`: forgotten
+#
+# A stream that is followed from its beginning has years to read, in pages. Until it has caught up, it is read
+# in requests of its own.
 
 
 class Tail:

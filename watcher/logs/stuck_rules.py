@@ -14,7 +14,7 @@ from watcher.logs.rule_log import RuleLog
 from watcher.model import IN_PROGRESS, JobSnapshot, Outcome, RuleSource
 from watcher.text import duration
 
-STATUS_FOLLOWS_ERROR_WITHIN = timedelta(seconds=60)
+MAX_STATUS_DELAY = timedelta(seconds=60)
 """A rule that fires, and one that fails, logs an exception some seconds before SageMaker changes its status.
 An error that is older than this, with nothing logged after it and the status unchanged, means stuck."""
 
@@ -41,7 +41,7 @@ def why_stuck(
     if rule.status != IN_PROGRESS or not job.in_progress:
         return None
     log, read_until, training_since = activity.log, activity.read_until, activity.training_since
-    if read_until and log.error_at and read_until - log.error_at > STATUS_FOLLOWS_ERROR_WITHIN:
+    if read_until and log.error_at and read_until - log.error_at > MAX_STATUS_DELAY:
         return (
             f"The log of its processing job ends with an error, {_at(log.error_at, now)}, and the rule's "
             f"status is still {rule.status}: {log.error}"

@@ -28,7 +28,7 @@ from rich.text import Text
 
 from watcher.aws.links import TRAINING_LOGS
 from watcher.aws.session import Aws, translate
-from watcher.logs.streams import JobLogs
+from watcher.logs.streams import LogStreams
 from watcher.sandbox.process import Sandbox
 from watcher.sandbox.webhook_receiver import WebhookReceiver
 
@@ -117,7 +117,7 @@ class _Demo:
     # -- the story --------------------------------------------------------------------------------
 
     def _follow(self, sandbox: Sandbox, receiver: WebhookReceiver, daemon: subprocess.Popen[str]) -> None:
-        sagemaker, logs = sandbox.client("sagemaker"), JobLogs(Aws())
+        sagemaker, logs = sandbox.client("sagemaker"), LogStreams(Aws())
         with self._doing("The SageMaker Python SDK uploads the data and creates the training job"):
             job = _start_training()
         self._done(f"Training job {job}, with the Debugger rule LossNotDecreasing")
@@ -263,7 +263,7 @@ def _fired(job: dict[str, Any]) -> dict[str, Any] | None:
     return None
 
 
-def _progress(job: dict[str, Any], logs: JobLogs) -> Text:
+def _progress(job: dict[str, Any], logs: LogStreams) -> Text:
     """The secondary status, and the last line of the training's log."""
     said = f"{job['TrainingJobName']}: {job['SecondaryStatus']}"
     if stream := logs.training_stream(job["TrainingJobName"]):

@@ -43,7 +43,7 @@ NOTHING_SAVED = (
 )
 """In AWS's words."""
 
-Say = Callable[[rule_log.Line], None]
+Say = Callable[[rule_log.Record], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +58,8 @@ def main() -> None:
     configuration, ended = job["RuleConfigurationName"], Path(job["TrainingJobEndedFile"])
     host = f"ip-10-0-0-1:{os.getpid()}"
 
-    def say(line: rule_log.Line) -> None:
-        print(rule_log.record(line, datetime.now(UTC), host, configuration), file=sys.stderr)  # noqa: T201
+    def say(line: rule_log.Record) -> None:
+        print(rule_log.formatted(line, datetime.now(UTC), host, configuration), file=sys.stderr)  # noqa: T201
 
     try:
         output = DebugOutput(S3Prefix(boto3.client("s3"), job["S3OutputPath"]))

@@ -1,4 +1,4 @@
-"""The logs of rules' processing jobs in one account and region, read together."""
+"""Follows the logs of the rules' processing jobs of one account and region, with few requests for all."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from watcher.aws.links import PROCESSING_LOGS
 from watcher.aws.session import Aws
 from watcher.jobs.work import Pace
-from watcher.logs.streams import JobLogs, LogEvent, Tail
+from watcher.logs.streams import LogEvent, LogStreams, Tail
 from watcher.logs.stuck_rules import RuleActivity
 
 MAX_RULES_LOOKED_FOR = 200
@@ -30,21 +30,21 @@ class _Followed:
     activity: RuleActivity = field(default_factory=RuleActivity)
 
 
-class RuleLogs:
+class RuleTails:
     """Keeps a few hundred bytes for each rule that it follows, however long the logs are. Not safe to use
     from several threads."""
 
     def __init__(
         self,
         aws: Aws,
-        job_logs: JobLogs,
+        log_streams: LogStreams,
         *,
         reads: Pace,
         looks: Pace,
         clock: Callable[[], datetime],
         stopping: Callable[[], bool],
     ) -> None:
-        self._job_logs = job_logs
+        self._log_streams = log_streams
         self._tail = Tail(aws, PROCESSING_LOGS)
         self._reads, self._looks, self._clock, self._stopping = reads, looks, clock, stopping
         self._followed: dict[str, _Followed] = {}
@@ -79,7 +79,7 @@ class RuleLogs:
             self._looks.keep()
             if self._stopping():
                 return
-            one.streams = self._job_logs.rule_streams(one.job, one.rule, one.evaluation_job_arn)
+            one.streams = self._log_streams.rule_streams(one.job, one.rule, one.evaluation_job_arn)
             one.activity = replace(
                 one.activity, has_stream=bool(one.streams), read_until=None if one.streams else now
             )

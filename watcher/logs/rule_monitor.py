@@ -1,9 +1,9 @@
-"""Follows the logs of the rules in progress, and acts on what they say.
+"""Follows the logs of the rules in progress, to notice at once that a rule fires or is stuck.
 
-A rule logs that it fires some seconds before its status changes, so its job is looked at again at once.
-A rule whose log shows that it is stuck (see `why_stuck`) becomes a finding.
+A rule logs that it fires some seconds before its status changes: then its job is looked at again at once. A
+rule whose log shows that it is stuck (see `why_stuck`) becomes a finding.
 
-None of this is stored: a new process reads the logs of the rules that are still in progress from their
+None of this is stored. A new process reads the logs of the rules that are still in progress from their
 beginning. A finding has a stable id, so it is not reported twice.
 """
 
@@ -21,8 +21,8 @@ from watcher.aws.refused_calls import RefusedCalls
 from watcher.aws.session import Aws
 from watcher.jobs.pipeline import Pipeline
 from watcher.jobs.work import Pace, Urgency, Work
-from watcher.logs.rule_logs import RuleLogs
-from watcher.logs.streams import JobLogs
+from watcher.logs.rule_tails import RuleTails
+from watcher.logs.streams import LogStreams
 from watcher.logs.stuck_rules import why_stuck
 from watcher.model import IN_PROGRESS, JobSnapshot, Outcome, RuleSource
 from watcher.store.base import Store, WatchedJob
@@ -39,24 +39,24 @@ Version = tuple[str, datetime | None]
 class _Job:
     snapshot: JobSnapshot
     version: Version
-    """The version of its record in the store."""
+    """The version of the store's record that `snapshot` is from."""
     training_since: datetime | None
     rules: dict[RuleKey, Outcome]
-    """Those in progress, of Debugger and its profiler."""
+    """The rules in progress, of Debugger and its profiler."""
     fired: set[RuleKey] = field(default_factory=set)
-    """Rules that logged that they fire, after which the job was looked at again."""
+    """The rules that logged that they fire. The job was looked at again for each of them."""
     reported: set[RuleKey] = field(default_factory=set)
-    """Those that are stuck, and for which there is a finding."""
+    """The rules that are stuck, and were reported."""
 
 
-class Listener:
-    """Keeps the jobs in progress, and drops those that have ended. Not thread-safe."""
+class RuleMonitor:
+    """Keeps the jobs in progress, and drops those that have ended. Not safe to use from several threads."""
 
     def __init__(
         self,
         *,
         accounts: Accounts,
-        logs_of: Callable[[Aws], JobLogs],
+        logs_of: Callable[[Aws], LogStreams],
         store: Store,
         pipeline: Pipeline,
         work: Work,
@@ -67,23 +67,24 @@ class Listener:
         clock: Callable[[], datetime],
         stopping: Callable[[], bool],
     ) -> None:
-        """`reads` keeps apart what reads logs, and `looks` what looks for their streams."""
+        """`reads` is the pace of requests that read logs, and `looks` of those that search for streams."""
         self._accounts, self._logs_of, self._store, self._pipeline = accounts, logs_of, store, pipeline
         self._work, self._stuck_after, self._refused = work, stuck_after, refused
         self._reads, self._looks, self._clock, self._stopping = reads, looks, clock, stopping
         self._jobs: dict[str, _Job] = {}
-        self._logs: dict[Aws, RuleLogs] = {}
+        self._tails: dict[Aws, RuleTails] = {}
+        """By account and region."""
 
     def cycle(self) -> None:
         """Read the new lines of all logs, and act on them.
 
         A call that AWS refuses is logged, and does not hold up the logs of other accounts. The next cycle
-        does what was left undone. Raises `StoreError`.
+        tries it again. Raises `StoreError`.
         """
         self._follow_jobs()
-        for aws, logs in self._logs.items():
+        for aws, tails in self._tails.items():
             with self._refused.reported(CONSEQUENCE, aws):
-                logs.update()
+                tails.update()
                 self._refused.resolved("logs:DescribeLogStreams", aws)
                 self._refused.resolved("logs:FilterLogEvents", aws)
         for job in self._jobs.values():
@@ -96,35 +97,35 @@ class Listener:
         for arn in self._jobs.keys() - watching.keys():
             self._follow_rules(arn, self._jobs.pop(arn).rules, {})
         for arn, watched in watching.items():
-            known = self._jobs.get(arn)
+            before = self._jobs.get(arn)
             version = _version(watched)
-            if (known is None or known.version != version) and (record := self._store.job(arn)):
-                self._jobs[arn] = job = self._read_anew(record.snapshot, version, known)
-                self._follow_rules(arn, known.rules if known else {}, job.rules)
+            if (before is None or before.version != version) and (record := self._store.job(arn)):
+                self._jobs[arn] = job = self._updated(before, record.snapshot, version)
+                self._follow_rules(arn, before.rules if before else {}, job.rules)
 
-    def _read_anew(self, snapshot: JobSnapshot, version: Version, known: _Job | None) -> _Job:
+    def _updated(self, before: _Job | None, snapshot: JobSnapshot, version: Version) -> _Job:
         rules: dict[RuleKey, Outcome] = {
             (outcome.source, outcome.rule): outcome
             for outcome in snapshot.outcomes
             if outcome.status == IN_PROGRESS and outcome.source is not RuleSource.LOCAL
         }
-        if known is None:
-            return _Job(snapshot, version, _training_since(snapshot, self._clock(), None), rules)
-        since = _training_since(snapshot, self._clock(), known)
-        return replace(known, snapshot=snapshot, version=version, training_since=since, rules=rules)
+        since = _training_since(before, snapshot, self._clock())
+        if before is None:
+            return _Job(snapshot, version, since, rules)
+        return replace(before, snapshot=snapshot, version=version, training_since=since, rules=rules)
 
     def _follow_rules(self, arn: str, before: dict[RuleKey, Outcome], now: dict[RuleKey, Outcome]) -> None:
-        logs = self._rule_logs(arn)
+        tails = self._tails_for(arn)
         for rule in now.values():
             if rule.evaluation_job_arn:
-                logs.follow(job_name(arn), rule.rule, rule.evaluation_job_arn)
+                tails.follow(job_name(arn), rule.rule, rule.evaluation_job_arn)
         for key in before.keys() - now.keys():
-            logs.forget(before[key].evaluation_job_arn)
+            tails.forget(before[key].evaluation_job_arn)
 
-    def _rule_logs(self, arn: str) -> RuleLogs:
+    def _tails_for(self, arn: str) -> RuleTails:
         aws = self._accounts.of(arn)
-        if aws not in self._logs:
-            self._logs[aws] = RuleLogs(
+        if aws not in self._tails:
+            self._tails[aws] = RuleTails(
                 aws,
                 self._logs_of(aws),
                 reads=self._reads,
@@ -132,14 +133,14 @@ class Listener:
                 clock=self._clock,
                 stopping=self._stopping,
             )
-        return self._logs[aws]
+        return self._tails[aws]
 
     def _act_on(self, job: _Job) -> None:
-        logs = self._rule_logs(job.snapshot.arn)
+        tails = self._tails_for(job.snapshot.arn)
         for key, rule in job.rules.items():
-            activity = replace(logs.activity(rule.evaluation_job_arn), training_since=job.training_since)
+            activity = replace(tails.activity(rule.evaluation_job_arn), training_since=job.training_since)
             if activity.log.fired and key not in job.fired:
-                log.info("rule_says_it_fires", job=job.snapshot.name, rule=rule.rule, step=activity.log.step)
+                log.info("rule_log_says_fired", job=job.snapshot.name, rule=rule.rule, step=activity.log.step)
                 self._work.put(job.snapshot.arn, Urgency.ENDED)
                 job.fired.add(key)
             if key in job.reported or self._stopping():
@@ -147,19 +148,20 @@ class Listener:
             if reason := why_stuck(activity, rule, job.snapshot, self._clock(), self._stuck_after):
                 self._reads.keep()
                 if not self._pipeline.report_stuck_rule(job.snapshot, rule, reason):
+                    # The rule has ended, and the store does not know it yet.
                     self._work.put(job.snapshot.arn, Urgency.ENDED)
                 job.reported.add(key)
 
 
-def _training_since(job: JobSnapshot, now: datetime, known: _Job | None) -> datetime | None:
-    """An interruption, such as the loss of a spot instance, restarts it. An interruption before the start of
-    this process is unknown."""
+def _training_since(before: _Job | None, job: JobSnapshot, now: datetime) -> datetime | None:
+    """When the current training began; None if the job is not training. An interruption, such as the loss of
+    a spot instance, starts it again; one from before this process started is not known."""
     if job.secondary_status != "Training":
         return None
-    return (known.training_since or now) if known else (job.started_at or now)
+    return (before.training_since or now) if before else (job.started_at or now)
 
 
 def _version(job: WatchedJob) -> Version:
-    """Changes with everything that a look finds, also with what only Describe returns: that sets the time of
-    the next Describe."""
+    """Changes with everything that a look finds. A look through Describe, which alone returns profiler rules,
+    sets the time of the next one."""
     return job.fingerprint, job.describe_at
