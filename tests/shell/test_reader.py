@@ -352,7 +352,7 @@ def test_a_damaged_index_is_reported_where_shapes_depend_on_it(job: SavedJob) ->
     job.step(1, LOSS)
     damaged, whole = reader_of(job).read()
     assert isinstance(damaged, UnreadableStep)
-    assert f"{job.index_file(0)} is no index file of smdebug" in damaged.reason
+    assert f"{job.index_file(0)} is not an index file of smdebug" in damaged.reason
     assert isinstance(whole, SavedStep)
 
 

@@ -153,7 +153,7 @@ def test_a_collections_file_that_is_none_is_named(s3: Any, copy: Callable[[], st
     prefix = copy()
     s3.put_object(Bucket=BUCKET, Key=prefix + COLLECTIONS, Body=text)
     output = on_s3(s3, f"s3://{BUCKET}/{prefix}")
-    with pytest.raises(WatcherError, match=r"worker_0_collections\.json is no collections file of smdebug"):
+    with pytest.raises(WatcherError, match=r"worker_0_collections\.json is not a collections file of smd"):
         output.collections()
     assert numbers(Reader(output).read()) == [0, 2, 4, 5, 6, 8]
 

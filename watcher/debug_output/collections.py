@@ -87,7 +87,7 @@ def read(storage: Storage) -> SavedCollections | None:
                 damaged[f"{storage.uri}/{stored.key}"] = repr(error)
     if not documents:
         for place in damaged:
-            raise NoCollectionsFile(f"{place} is no collections file of smdebug; was it overwritten?")
+            raise NoCollectionsFile(f"{place} is not a collections file of smdebug; was it overwritten?")
         return None
     merged = _merged(documents.values())
     return SavedCollections(
@@ -114,7 +114,7 @@ def _checked(document: Any) -> Any:
 
 
 def _merged(documents: Iterable[Any]) -> dict[str, Any]:
-    """Workers may have different tensors in a collection, but save it in the same way."""
+    """Workers may have different tensors in a collection, but they save it at the same steps."""
     merged: dict[str, Any] = {}
     workers = 1
     for document in documents:

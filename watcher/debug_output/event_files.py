@@ -4,8 +4,8 @@
     index/<step // 1000:09>/<step:012>_<worker>.json            where in that file each of them is
 
 A small event file is fetched whole, which is one request instead of two. From a large one, only the wanted
-tensors are fetched, with the help of the index. If the index does not match, the event file is fetched whole
-after all: what it says is what counts.
+tensors are fetched, with the help of the index. If the index does not match the event file, the event file is
+fetched whole: it is the one that counts.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from watcher.debug_output.tfevents import MODES, Damaged, SavedTensor, decode
 
 FETCH_WHOLE_BYTES = 1 << 20
 """An event file up to this size is fetched whole, and a gap up to this size between two wanted tensors is
-fetched with them. S3 sends about so much in the time that it takes to answer another request (20 to 30
-ms at 50 MB/s and connection). On the sandbox, fetching one tensor out of 64 by the index is faster from
-4 MiB on."""
+fetched with them. S3 sends about so much in the time that it takes to answer another request (20 to 30 ms, at
+50 MB/s for a connection). On the sandbox, fetching one tensor out of 64 by the index is faster from 4 MiB
+on."""
 
 Wanted = Callable[[str], bool]
 """Whether to fetch and decode the tensor of this name. Called from several threads."""
@@ -82,7 +82,7 @@ class UnreadableStep:
 
 
 class NotYet(Exception):
-    """The event file is missing, or both files are."""
+    """A file is missing. It may still be uploaded, unless the job has ended."""
 
 
 def of_all_steps(storage: Storage, after: int = -1, *, by_index: bool = False) -> Iterator[EventFile]:
@@ -197,7 +197,7 @@ def _index(storage: Storage, file: EventFile) -> _Index:
             },
         )
     except (ValueError, LookupError, TypeError, AttributeError) as error:
-        raise Damaged(f"{storage.uri}/{file.index_key} is no index file of smdebug: {error!r}") from error
+        raise Damaged(f"{storage.uri}/{file.index_key} is not an index file of smdebug: {error!r}") from error
 
 
 def _parts(storage: Storage, file: EventFile, index: _Index, wanted: Wanted) -> SavedStep:

@@ -24,10 +24,10 @@ from typing import Any, Self
 from watcher.debug_output.event_files import EventFile
 
 LIST_OVERLAP_FILES = 50
-"""A listing shows about so many files again. With those that wait they fit into one page (1,000), so that a
-refresh is one request."""
+"""About how many files a listing shows again. Together with those that wait, they fit into one page (1,000),
+so that a refresh is one request."""
 MAX_WAITING_FILES = 400
-"""Files that wait for a worker which saves nothing."""
+"""How many files may wait for a worker that saves nothing."""
 
 
 @dataclass(slots=True)
@@ -37,9 +37,9 @@ class Position:
     by_index: bool = False
     """Whether to list index files: only these hold the shapes that the job saves."""
     floor: int = -1
-    """Files of steps up to this one are not looked for any more."""
+    """Listings begin after this step. A file that arrives later for an earlier step is missed."""
     given: dict[int, set[str]] = field(default_factory=dict)
-    """The workers whose files were read, by step after `floor`."""
+    """The workers whose files were read, by step; only of steps after `floor`."""
     newest: dict[str, int] = field(default_factory=dict)
     """The newest step that each worker has saved, read or not."""
 
@@ -58,20 +58,24 @@ class Position:
         fresh.sort()
         if ended:
             return fresh
+        # A file of a step up to the last one that was read is late. It does not wait: its order is lost
+        # anyway.
         until = max(self._saved_by_all(), self.last)
         waiting = [file.step for file in fresh if file.step > until]
-        if len(waiting) > MAX_WAITING_FILES:
+        if len(waiting) > MAX_WAITING_FILES:  # half of them, so that a slow worker can still catch up
             until = waiting[len(waiting) // 2]
         return [file for file in fresh if file.step <= until]
 
     def awaits(self, file: EventFile) -> bool:
-        """Whether to wait for the event file of an index file that was listed, because uploads may overtake
-        one another. As in smdebug, not if the worker has saved a later step."""
+        """Whether the event file of this index file may still come, because uploads may overtake one another.
+        As in smdebug, it is given up if the worker has saved a later step."""
         return self.by_index and file.step == self.newest[file.worker]
 
     def give(self, file: EventFile) -> bool:
         """Count this file as read. Returns whether it is late: a later step was read before."""
         late = file.step < self.last
+        # The floor rises to forget old steps, but never to the step that is being read: its other workers'
+        # files would be missed.
         self.given.setdefault(file.step, set()).add(file.worker)
         kept = sum(map(len, self.given.values()))
         while kept > LIST_OVERLAP_FILES and (oldest := min(self.given)) < file.step:
@@ -85,7 +89,7 @@ class Position:
         return min(self.newest.values(), default=-1)
 
     def to_json(self) -> dict[str, Any]:
-        """Less than 2 kB, and a few bytes more for each worker."""
+        """For the cursor. Less than 2 kB, and a few bytes more for each worker."""
         given: dict[str, list[int]] = {}
         for step, workers in self.given.items():
             for worker in workers:

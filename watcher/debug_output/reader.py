@@ -1,7 +1,7 @@
 """Reads what smdebug's hook saved of a job, from its debug output on S3 or in a folder.
 
-Nothing here waits: if nothing is saved yet, nothing is returned. A refresh lists the new files since the
-last one and fetches each of them once, a few at a time and a little ahead of the caller. smdebug's own
+Nothing here waits: if nothing is saved yet, nothing is returned. A refresh lists the files that are new since
+the last one and fetches each of them once, a few at a time and a little ahead of the caller. smdebug's own
 reader lists all files again for each value, and waits while there is nothing to read.
 """
 
@@ -23,7 +23,7 @@ FETCH_THREADS = 8
 MAX_FILES_AHEAD = 8 * FETCH_THREADS
 """Files that are fetched before the caller asks: enough that one slow answer does not hold up the others."""
 MAX_BYTES_AHEAD = 64 << 20
-"""The same limit in bytes. One file is always fetched."""
+"""The same in bytes, which bounds the memory. A larger file is fetched by itself."""
 
 _END_OF_JOB = "training_job_end.ts"
 
@@ -43,13 +43,13 @@ class DebugOutput:
         return self.storage.uri
 
     def collections(self) -> SavedCollections | None:
-        """What the job saves, and how often; None until after the first saved step. Raises
+        """What the job saves, and how often; None until the first step is saved. Raises
         `NoCollectionsFile`."""
         return collections.read(self.storage)
 
     def ended(self) -> bool:
-        """Whether smdebug's hook says that training ended. It does not say so in SageMaker's own algorithms,
-        or when it was killed."""
+        """Whether smdebug's hook has written that training ended. It does not do so in SageMaker's own
+        algorithms, or if it is killed."""
         return any(True for _ in self.storage.list(_END_OF_JOB))
 
     def steps(
@@ -66,11 +66,11 @@ class DebugOutput:
         return self._all(files, wanted)
 
     def at(self, step: int, wanted: Wanted | None = None) -> Iterator[SavedStep | UnreadableStep]:
-        """One step of all workers, again."""
+        """One step of all workers. It may have been read before."""
         return self._all(sorted(event_files.of_step(self.storage, step)), wanted)
 
     def _all(self, files: Sequence[EventFile], wanted: Wanted | None) -> Iterator[SavedStep | UnreadableStep]:
-        return (_or_gone(file, saved) for file, saved in fetch(self.storage, files, wanted))
+        return (_or_unreadable(file, saved) for file, saved in fetch(self.storage, files, wanted))
 
 
 class Reader:
@@ -102,8 +102,8 @@ class Reader:
         """What was saved since the last call, in order of step, then worker. A step is `late` if an earlier
         call has read later ones.
 
-        `ended`: the job has ended, so nothing is waited for. The next call continues after the last step that
-        was taken from this one.
+        `ended`: whether the job has ended, so that no file can be missing only because it is late. The next
+        call continues after the last step that the caller took from this one.
         """
         if not self._prepared(ended):
             return
@@ -111,18 +111,21 @@ class Reader:
         listed = event_files.of_all_steps(storage, position.floor, by_index=position.by_index)
         for file, saved in fetch(storage, position.due(listed, ended=ended), wanted):
             if isinstance(saved, NotYet) and not ended and position.awaits(file):
+                # Later files have to wait, too, because steps are returned in their order.
                 return
-            one = _or_gone(file, saved)
+            one = _or_unreadable(file, saved)
+            # Before the step is returned: a caller that stops here has it, and stores the cursor with it.
             late = position.give(file)
             yield replace(one, late=True) if late and isinstance(one, SavedStep) else one
 
     def _prepared(self, ended: bool) -> bool:
-        """Whether the number of workers is known, or will not be known any more."""
+        """Whether reading can begin: the number of workers is known, or will never be."""
         position = self._position
         if not position.workers:
             try:
                 found = self.collections()
-            except NoCollectionsFile:  # it will not change: the workers that are seen count
+            except NoCollectionsFile:
+                # The file will not change, so from now on the workers that have saved something count.
                 position.workers = 1
             else:
                 if found is None:
@@ -138,7 +141,7 @@ def fetch(
     storage: Storage, files: Sequence[EventFile], wanted: Wanted | None
 ) -> Iterator[tuple[EventFile, Fetched]]:
     """The files in the order given, fetched by a few threads, at most `MAX_FILES_AHEAD` ahead."""
-    if len(files) < 2:
+    if len(files) < 2:  # usual while a job trains: threads would take longer to start than to fetch
         for file in files:
             yield file, _fetch(storage, file, wanted)
         return
@@ -156,7 +159,7 @@ def fetch(
         while ahead:
             first, future = ahead.popleft()
             yield first, future.result()
-    finally:
+    finally:  # also when the caller stops in the middle: nobody needs the files that are fetched ahead
         threads.shutdown(wait=False, cancel_futures=True)
 
 
@@ -167,5 +170,5 @@ def _fetch(storage: Storage, file: EventFile, wanted: Wanted | None) -> Fetched:
         return error
 
 
-def _or_gone(file: EventFile, saved: Fetched) -> SavedStep | UnreadableStep:
+def _or_unreadable(file: EventFile, saved: Fetched) -> SavedStep | UnreadableStep:
     return UnreadableStep(file.step, file.worker, str(saved)) if isinstance(saved, NotYet) else saved

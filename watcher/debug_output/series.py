@@ -1,7 +1,7 @@
-"""The values of each tensor over the steps.
+"""Collects the values of each tensor over the steps, for curves, tables and `--json`.
 
-Single numbers are kept; of a larger tensor only its shape and three numbers about it, so that memory does not
-grow with the size of a model.
+A single number is kept. Of a larger tensor, only its shape and three numbers are kept, so that memory does
+not grow with the size of a model.
 """
 
 from __future__ import annotations
@@ -91,6 +91,7 @@ class Collector:
 
 
 def kept(value: NDArray[Any], *, full: bool = False) -> Value:
+    """What to keep of a tensor: the number or text of one element, a summary or, with `full`, all of it."""
     if value.size == 1:
         return _element(value.item())
     if full:
@@ -109,7 +110,7 @@ def _element(item: Any) -> float | int | str:
 
 
 def once(fits: Wanted) -> Wanted:
-    """Wants each tensor only once, which is enough to know its shape."""
+    """Wants each tensor only once, which is enough to show its shape."""
     seen = set()
 
     def wanted(name: str) -> bool:
@@ -153,6 +154,7 @@ def _merged(pairs: list[tuple[int, Any]]) -> dict[str, list[Any]]:
 
 
 def shown(value: Value | None) -> Any:
+    """The value for a JSON document."""
     if isinstance(value, Summary):
         return value._asdict()
     return _nested(value) if isinstance(value, np.ndarray) else value

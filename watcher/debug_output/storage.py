@@ -1,4 +1,4 @@
-"""Access to debug output below a prefix on S3 or in a folder, in the same way for both.
+"""Lists and reads files below a prefix on S3 or in a folder, in the same way for both.
 
 Keys are relative to that place, with `/` between their parts, and are listed in S3's order.
 """

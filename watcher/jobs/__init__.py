@@ -1,1 +1,1 @@
-"""Training jobs: which to look at, and one job end to end (fetch, detect, decide, commit)."""
+"""Training jobs: finds out which to look at, and handles each: fetch, detect, decide, commit."""

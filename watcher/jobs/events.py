@@ -16,7 +16,7 @@ PROCESSING_JOB = "SageMaker Processing Job State Change"
 
 
 class Unreadable(ValueError):
-    """The body of a message that none of our senders writes."""
+    """The body of a message is not what EventBridge, SNS or Watcher writes."""
 
 
 def hint(body: str) -> str | None:

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 PROFILER_REFRESH_S = 600.0
-"""Between two looks at a running job's profiler rules, which only Describe returns."""
+"""Between two looks at a job with profiler rules, which only Describe returns."""
 JOB_LEASE_S = 60.0
 """Enough to handle a job: one or two requests with timeouts, and a write to the store."""
 HOLD_RETRY_DELAYS_S = (0.1, 0.2, 0.4, 0.8, 1.6, 2.0)
@@ -53,7 +53,7 @@ attempt writes to the store, and a job with many events has many waiting at the 
 @dataclass(slots=True)
 class _Lease:
     over: bool = False
-    """The commit has released the job already, which saves a write to the store."""
+    """Whether a commit has released the job, so that releasing it again would be a write for nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,7 @@ class Pipeline:
     def found(self, snapshots: Iterable[JobSnapshot], known: Mapping[str, WatchedJob]) -> None:
         """Handle the jobs that `Search` found in progress, skipping those that have not changed.
 
-        Skips a job that is being handled elsewhere, too: a newer snapshot is read there.
+        Also skips a job that another thread or process is handling, which reads a newer snapshot itself.
         """
         now = self.clock()
         changed = {
@@ -94,10 +94,11 @@ class Pipeline:
             for arn in held:
                 record = self.store.job(arn)
                 look = self._look(record, _with_unsearchable(changed[arn], record), now)
+                # A new job is described at once, because Search does not return its profiler rules.
                 looks.append(replace(look, describe_at=record.describe_at if record else now))
             self._commit(looks)
         except StoreError:
-            with suppress(StoreError):  # then their leases will end
+            with suppress(StoreError):  # if this fails as well, their leases end by themselves
                 self.store.release(held, self._holder)
             raise
 
@@ -110,14 +111,14 @@ class Pipeline:
                     log.info("job_vanished", job=job_name(arn), arn=arn)
                     self.store.unwatch(arn)
                 return None
-            known = self.store.job(arn)
-            snapshot = replace(snapshot, tags=self._tags(snapshot, known))
+            record = self.store.job(arn)
+            snapshot = replace(snapshot, tags=self._tags(snapshot, record))
             if not matches(snapshot, self.config.watch):
                 self.store.unwatch(snapshot.arn)
                 return snapshot
             now = self.clock()
             watching, describe_at = schedule(snapshot, now, self.config.watch.follow, self.spread())
-            look = self._look(known, snapshot, now)
+            look = self._look(record, snapshot, now)
             self._commit([replace(look, watching=watching, describe_at=describe_at)], lease)
         if snapshot.ended and not watching and not snapshot.settled:
             open_rules = [outcome.rule for outcome in snapshot.outcomes if not outcome.final]
@@ -165,7 +166,7 @@ class Pipeline:
 
     @property
     def _holder(self) -> str:
-        """Different for each thread: threads of one process must not handle a job at the same time either."""
+        """Different for each thread, because two threads must not handle a job at the same time, either."""
         return f"{self.owner}/{threading.get_ident()}"
 
     @contextmanager
@@ -196,6 +197,7 @@ class Pipeline:
         _log_unknown_statuses(before, after)
         stopped_by_us = after.ended and self.store.stop_of(after.arn) is not None
         found = [*detect(before, after, now=now, stopped_by_us=stopped_by_us), *also]
+        # Once: the configuration of a job's rules never changes.
         if before is None and self.config.rules.local != "off":
             found += defects(after, now)
         findings = [finding for finding in found if routing.wanted(finding, self.config)]
@@ -213,6 +215,8 @@ class Pipeline:
         )
 
     def _deliveries(self, findings: Sequence[Finding], job: JobSnapshot, now: datetime) -> list[Delivery]:
+        """An issue that Debugger and Watcher both find gets one alert: the first of them sends it and may
+        stop the job, and the second only adds to it."""
         rows: list[Delivery] = []
         for finding in findings:
             twin = routing.twin(finding) if routing.judged_twice(finding, job) else None
@@ -229,11 +233,11 @@ class Pipeline:
             return []
         return self.store.deliveries(finding) or [row for row in rows if row.finding_id == finding]
 
-    def _tags(self, snapshot: JobSnapshot, known: JobRecord | None) -> Mapping[str, str] | None:
+    def _tags(self, snapshot: JobSnapshot, record: JobRecord | None) -> Mapping[str, str] | None:
         """The job's tags, which Describe does not return: from the store, or requested if the configuration
         selects jobs by them."""
-        if known and known.snapshot.tags is not None:
-            return known.snapshot.tags
+        if record and record.snapshot.tags is not None:
+            return record.snapshot.tags
         jobs = TrainingJobs(self.accounts.of(snapshot.arn))
         return jobs.tags(snapshot.arn) if self.config.watch.tags else None
 
@@ -315,7 +319,7 @@ def _with_unsearchable(snapshot: JobSnapshot, record: JobRecord | None) -> JobSn
 
 
 def _with_outcomes(snapshot: JobSnapshot, local: tuple[Outcome, ...]) -> JobSnapshot:
-    """SageMaker's outcomes, and Watcher's."""
+    """The snapshot with the outcomes of SageMaker and of Watcher's own evaluation."""
     theirs = tuple(o for o in snapshot.outcomes if o.source is not RuleSource.LOCAL)
     return replace(snapshot, outcomes=theirs + local)
 
@@ -325,7 +329,7 @@ def fingerprint(job: JobSnapshot) -> str:
     shared = replace(
         job,
         tags=None,
-        modified_at=job.created_at,  # changes by itself
+        modified_at=job.created_at,  # changes although nothing else does
         final_metrics=(),  # change with every line of the training log
         outcomes=tuple(o for o in job.outcomes if o.source is RuleSource.DEBUGGER),
         rules=tuple(r for r in job.rules if r.source is RuleSource.DEBUGGER),

@@ -24,11 +24,11 @@ from watcher.jobs.work import TAKE_TIMEOUT_S, LocalWork, Urgency
 log = structlog.get_logger(__name__)
 
 VISIBILITY_TIMEOUT_S = 60
-"""Other processes do not see a message for this long. `keep` extends it until the job is handled."""
+"""How long a message is hidden from other processes. `keep` extends it until the job is handled."""
 KEEP_INTERVAL_S = 1.0
 """Time between two rounds of `keep`."""
 MAX_WAITING_JOBS = 200
-"""A process with so many jobs waiting receives no more: others may get to them sooner."""
+"""A process in which so many jobs wait receives no more messages: others may handle them sooner."""
 FIRST_RETRY_DELAY_S, MAX_RETRY_DELAY_S = 15, 900
 """When a message whose job could not be handled becomes visible again. Doubles with each attempt, so that an
 outage of an hour does not fill the dead-letter queue."""
@@ -42,7 +42,7 @@ class _Held:
 
 
 class QueuedWork:
-    """A `work.Work` in front of an SQS queue. Threads call `receive` and `keep` again and again.
+    """A `work.Work` in front of an SQS queue. One thread calls `receive`, and another `keep`, in a loop.
 
     Several messages about one job that wait here lead to one look at it.
     """
@@ -62,13 +62,20 @@ class QueuedWork:
         self._local = LocalWork()
         self._lock = threading.Lock()
         self._waiting: defaultdict[str, list[_Held]] = defaultdict(list)
+        """The messages of each job that waits here."""
         self._handling: dict[str, list[_Held]] = {}
+        """The messages that a job had when a worker took it. One that arrives later may be about a newer
+        change, so it waits for the next look."""
+        # Deleting and sending are collected, because SQS charges for each request, not for each message.
         self._to_delete: list[str] = []
         self._to_send: dict[str, None] = {}
+        """Bodies, each once, in their order."""
         self._closed = threading.Event()
-        self._room = threading.Event()
-        self._room.set()
+        self._has_room = threading.Event()
+        """Whether this process may receive more."""
+        self._has_room.set()
         self._something_to_settle = threading.Event()
+        """Wakes `keep` early: a whole request can be filled, or the queue is closed."""
         self.oldest_s = 0.0
         """Age in seconds of the oldest message of the last receive; 0 if that brought none."""
 
@@ -116,7 +123,7 @@ class QueuedWork:
     def close(self) -> None:
         """Receive no more, and hand out no more jobs."""
         self._closed.set()
-        self._room.set()
+        self._has_room.set()
         self._something_to_settle.set()
         self._local.close()
 
@@ -124,14 +131,14 @@ class QueuedWork:
 
     def receive(self, wait: int = LONG_POLL_S) -> None:
         """Receive once, waiting at most `wait` seconds. Receives nothing while `MAX_WAITING_JOBS` wait."""
-        if not self._room.wait(1.0) or self._closed.is_set():
+        if not self._has_room.wait(1.0) or self._closed.is_set():
             return
         messages = self.queue.receive(wait)
         now = self._clock()
         self.oldest_s = max(((now - message.sent_at).total_seconds() for message in messages), default=0.0)
         for message in messages:
             self._accept(message)
-        if self._closed.is_set():
+        if self._closed.is_set():  # while it received: no worker will take these jobs any more
             self.give_back()
 
     def keep(self) -> None:
@@ -174,17 +181,18 @@ class QueuedWork:
             if arn is None:
                 self._to_delete.append(message.receipt)
                 return
-            # The queue's own timeout is not known here, so the first round of `keep` sets ours.
+            # As if its visibility ended now: the queue's own timeout is not known here, so the first round of
+            # `keep` sets ours.
             self._waiting[arn].append(_Held(message, self._monotonic()))
             if len(self._waiting) >= MAX_WAITING_JOBS:
-                self._room.clear()
+                self._has_room.clear()
         self._local.put(arn, Urgency.DUE)
 
     def _finished(self, arn: str) -> None:
         self._local.done(arn)
         with self._lock:
             if len(self._waiting) < MAX_WAITING_JOBS:
-                self._room.set()
+                self._has_room.set()
 
     def _extend(self) -> None:
         now = self._monotonic()
@@ -193,6 +201,7 @@ class QueuedWork:
         with self._lock:
             for jobs in (self._waiting, self._handling):
                 for arn, held in jobs.items():
+                    # At half time, so that a request that fails can be repeated before the timeout ends.
                     ending = [each for each in held if each.until - now < timeout / 2]
                     extended += [each.message.receipt for each in ending]
                     jobs[arn] = [

@@ -1,4 +1,4 @@
-"""Asks SageMaker which jobs are in progress.
+"""Asks SageMaker which jobs are in progress, and queues those that have to be described.
 
 `Search` returns whole records, 100 on a page, so a job that has not changed costs no request of its own. It
 lacks profiler rules and jobs that have ended: `DescribeTrainingJob` reads these, one job at a time.
@@ -34,8 +34,10 @@ OTHERS_GO_ON = "the other accounts and regions are looked at; the next pass trie
 
 @dataclass(frozen=True, slots=True)
 class Pass:
+    """The result of one pass."""
+
     watched: Sequence[WatchedJob]
-    """The jobs that are watched after it."""
+    """The jobs that are watched after the pass."""
     complete: bool
     """False if AWS refused an account or a region. The next pass asks again."""
 
@@ -52,7 +54,8 @@ class Reconciler:
     refused: RefusedCalls
     clock: Callable[[], datetime]
     stopping: Callable[[], bool]
-    """Whether to leave a pass unfinished: a sweep over many jobs takes longer than the daemon has to stop."""
+    """Whether to leave a pass unfinished: one over many jobs takes longer than the daemon may take to
+    stop."""
     only: Sequence[str] = ()
     """ARNs of the jobs that the command line named. If there are any, no other job is watched."""
 
@@ -87,7 +90,7 @@ class Reconciler:
             with self.refused.reported(OTHERS_GO_ON if others else TRIED_AGAIN, place):
                 seen[place] = self._look_at(place, watching)
         complete = len(seen) == len(places)
-        if self.stopping():  # the sweep was cut short, and jobs that it has not reached would look ended
+        if self.stopping():  # the pass was cut short, and jobs that it has not reached would look ended
             return Pass(before, complete)
         by_place: defaultdict[Aws, list[WatchedJob]] = defaultdict(list)
         after = self.store.watching()

@@ -9,7 +9,7 @@ from enum import IntEnum
 from typing import Protocol
 
 TAKE_TIMEOUT_S = 30.0
-"""A worker waits no longer for a job before its next turn, so that `/healthz` can tell it from one that
+"""How long a worker waits for a job before its next turn, so that `/healthz` can tell it from one that
 hangs."""
 
 
@@ -68,6 +68,8 @@ class LocalWork:
         """Wakes one worker when another job can be taken."""
         self._settled = threading.Condition(self._lock)
         self._heap: list[tuple[Urgency, int, str]] = []
+        """Urgency, then order of `put`. An entry is stale if `_waiting` has the job with another urgency, or
+        not at all: it is skipped when it comes up, which is cheaper than removing it."""
         self._waiting: dict[str, Urgency] = {}
         self._busy: set[str] = set()
         self._count = 0
