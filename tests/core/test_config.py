@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from watcher.config.load import load
 from watcher.config.settings import Config
 from watcher.errors import ConfigError
+from watcher.log import Redactor
 
 TOKEN = "xoxb-1-never-to-be-seen"
 
@@ -185,15 +186,16 @@ def test_a_value_that_cannot_be_is_named_with_its_key_and_the_mend(toml, text, l
         ('[watch]\njobs = ["a", ""]', 'watch.jobs[1] = "": matches no job; write "*" for all'),
         (
             '[slack]\nchannel = "#x"',
-            "slack.channel: 'slack:#x' needs slack.bot_token = \"${SLACK_BOT_TOKEN}\"",
+            "slack.channel: 'slack:#x' needs slack.bot_token; set it to \"${SLACK_BOT_TOKEN}\"",
         ),
         (
             '[[route]]\nto = ["console", "slack:#x"]',
-            "route[0].to[1]: 'slack:#x' needs slack.bot_token = \"${SLACK_BOT_TOKEN}\"",
+            "route[0].to[1]: 'slack:#x' needs slack.bot_token; set it to \"${SLACK_BOT_TOKEN}\"",
         ),
         (
             '[[route]]\nto = ["webhook:https://ops.example/hook"]',
-            "route[0].to[0]: 'webhook:https://ops.example/hook' needs webhook.secret = \"${WEBHOOK_SECRET}\"",
+            "route[0].to[0]: 'webhook:https://ops.example/hook' needs webhook.secret; "
+            'set it to "${WEBHOOK_SECRET}"',
         ),
         ('[webhook]\nsecret = "short"', "webhook.secret: is too short; use at least 8 characters"),
         (
@@ -220,6 +222,7 @@ def test_a_value_that_cannot_be_is_named_with_its_key_and_the_mend(toml, text, l
 )
 def test_what_contradicts_itself_is_refused_at_load(toml, text, line):
     assert refusal(toml, text) == line
+    assert Redactor().text(line) == line, "the command line masks a part of it"
 
 
 def test_an_unknown_destination_is_refused_with_its_place(toml):

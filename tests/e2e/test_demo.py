@@ -60,6 +60,7 @@ def test_the_demo_shows_the_alert_its_evidence_and_the_stop_and_leaves_nothing_b
         "What happened when",
         "From IssuesFound to the alert: ",
         "All of it happened, in ",
+        "Next: docs/first-run.md",
     ):
         assert words in told
     assert processes_in(tmp_path) == {}

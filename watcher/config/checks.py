@@ -112,7 +112,7 @@ def _destination_problems(to: str, config: Config) -> Iterator[str]:
 def missing_secret(destination: Destination, config: Config) -> str:
     """Names the setting that this destination needs and that is not set; empty if there is none."""
     if destination.kind is DestinationKind.SLACK and not config.slack.bot_token:
-        return f"'{destination}' needs slack.bot_token = \"${{SLACK_BOT_TOKEN}}\""
+        return f"'{destination}' needs slack.bot_token; set it to \"${{SLACK_BOT_TOKEN}}\""
     if destination.kind is DestinationKind.WEBHOOK and not config.webhook.secret:
-        return f"'{destination}' needs webhook.secret = \"${{WEBHOOK_SECRET}}\""
+        return f"'{destination}' needs webhook.secret; set it to \"${{WEBHOOK_SECRET}}\""
     return ""

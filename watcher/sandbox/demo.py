@@ -94,6 +94,7 @@ def main() -> int:
         console.print(Text(f"✗ {failure}", style="bold red"))
         return 1
     console.print(Text(f"✓ All of it happened, in {time.monotonic() - started:.0f} s.", style="bold green"))
+    console.print("Next: docs/first-run.md (a training job of your own), or watcher init (your AWS account).")
     return 0
 
 
@@ -244,7 +245,6 @@ class _Demo:
 
 
 def _start_training() -> str:
-    os.environ["SAGEMAKER_SUPPRESS_V2_WARNING"] = "1"
     from watcher.sandbox.cookbook import start_training
 
     return start_training()

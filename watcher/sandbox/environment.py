@@ -34,6 +34,8 @@ def variables(endpoint: str, region: str, directory: Path) -> dict[str, str]:
         "AWS_DEFAULT_REGION": region,
         "AWS_REGION": region,
         "AWS_EC2_METADATA_DISABLED": "true",
+        # The SDK would warn at each import and each estimator that its version 2 is not the newest.
+        "SAGEMAKER_SUPPRESS_V2_WARNING": "1",
         "SAGEMAKER_USER_CONFIG_OVERRIDE": str(directory / "sagemaker.yaml"),
     }
 

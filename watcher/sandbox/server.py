@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import socket
 import sys
@@ -108,8 +109,10 @@ def _listen(port: int) -> socket.socket:
     try:
         return socket.create_server((HOST, port))
     except (OSError, OverflowError) as error:
+        number = getattr(error, "errno", None)
+        why = os.strerror(number) if number else error  # Python adds the address in its own notation
         raise UsageError(
-            f"The sandbox cannot listen on port {port}: {error}. Choose another --port."
+            f"the sandbox cannot listen on port {port} ({why}): choose another --port"
         ) from error
 
 
