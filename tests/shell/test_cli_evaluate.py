@@ -396,4 +396,4 @@ def test_a_custom_rule_that_is_not_in_the_file_is_a_usage_error(watcher: Watcher
     ran = watcher("evaluate", trial[0], "--rule", f"{custom}:LossAbove")
 
     assert ran.code == 2
-    assert "custom.py holds no rule 'LossAbove'; there are: Broken, LossBelow" in ran.err
+    assert "custom.py has no rule 'LossAbove'; there are: Broken, LossBelow" in ran.err

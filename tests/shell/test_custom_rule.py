@@ -256,9 +256,7 @@ def test_parameters_that_a_rule_does_not_take_are_an_error(job: SavedJob, rule: 
 def test_a_rule_that_a_file_does_not_hold_is_refused_with_those_that_it_does(source: Path) -> None:
     from watcher.evaluation.custom_rule import load
 
-    with pytest.raises(
-        RuleError, match=r"my_rules\.py holds no rule 'Custom'; there are: Broken, CustomGrad"
-    ):
+    with pytest.raises(RuleError, match=r"my_rules\.py has no rule 'Custom'; there are: Broken, CustomGrad"):
         load("Custom", source)
 
 

@@ -24,10 +24,12 @@ from watcher.evaluation.saved_data import SavedData
 from watcher.evaluation.steps import JobMetrics
 
 MAX_SWEEP_COMBINATIONS = 200
+"""Each is an evaluation of its own, with its own state."""
 
 Parameters = Mapping[str, str]
 """RuleParameters, as SageMaker has them."""
 See = Callable[[SavedStep], object]
+"""Called with each step that the rule is shown."""
 Find = Callable[[str], SavedData]
 """`watcher.evaluation.saved_data.find`, for the other trials that the parameters name."""
 
@@ -41,7 +43,7 @@ def sweep(values: Mapping[str, Sequence[str]]) -> list[dict[str, str]]:
 
 
 class Backtest(ABC):
-    """One job, one rule and the parameter settings to try; for one run.
+    """One job, one rule, and the parameter settings to try. `run` may be called once.
 
     The constructor raises `UsageError` for a rule or parameters that do not exist, before anything is read.
     """
@@ -56,9 +58,9 @@ class Backtest(ABC):
 
     @abstractmethod
     def run(self, see: See, *, whole: bool = False) -> list[Verdict]:
-        """A verdict for each of the settings. `see` is called with each step that the rule is shown.
+        """A verdict for each of the settings.
 
-        `whole`: continue to the end even when the rule has fired in every setting.
+        `whole`: whether to read on to the end when the rule has fired in every setting.
         """
 
 
@@ -66,11 +68,11 @@ def backtest(saved: SavedData, rule: str, settings: Sequence[Parameters], find: 
     """`rule` is a name, or `FILE.py:CLASS` of a custom rule, a subclass of `smdebug.rules.rule.Rule`."""
     file, colon, name = rule.rpartition(":")
     if colon:
-        return _OfCustomRule(saved, Path(file), name, settings, find)
-    return _OfRule(saved, rule, settings, find)
+        return _CustomRuleBacktest(saved, Path(file), name, settings, find)
+    return _RuleBacktest(saved, rule, settings, find)
 
 
-class _OfRule(Backtest):
+class _RuleBacktest(Backtest):
     def __init__(self, saved: SavedData, rule: str, settings: Sequence[Parameters], find: Find) -> None:
         super().__init__(saved, rule, settings)
         try:
@@ -122,7 +124,7 @@ def _judging_metrics() -> list[str]:
 
 
 class _OtherTrial:
-    """The tensors of the other job, in step with those of the job."""
+    """The tensors of the job to compare with, read along with the job's own."""
 
     def __init__(self, output: DebugOutput, wanted: Wanted) -> None:
         self._output, self._wanted = output, wanted
@@ -141,8 +143,9 @@ class _OtherTrial:
         return self._next.tensors
 
 
-class _OfCustomRule(Backtest):
-    """Reads again for each setting, because a custom rule asks for values itself."""
+class _CustomRuleBacktest(Backtest):
+    """Reads the tensors again for each setting, because a custom rule fetches the values that it needs
+    itself."""
 
     def __init__(
         self, saved: SavedData, file: Path, name: str, settings: Sequence[Parameters], find: Find

@@ -39,7 +39,7 @@ with redirect_stdout(sys.stderr):  # as in watcher.evaluation.trial
     from smdebug.rules.rule import Rule
 
 ENTRY_POINTS = "debugger_watcher.custom_rules"
-"""The entry point group in which an installed distribution offers custom rules, by `rule_to_invoke`."""
+"""The group of entry points by which an installed distribution offers custom rules, by `rule_to_invoke`."""
 
 _FOR_THE_SERVICE = re.compile(r"rule_to_invoke|source_s3_uri|base_trial|action_json|other_trial_\d+")
 """RuleParameters for SageMaker. The rule gets all others."""
@@ -63,13 +63,13 @@ def load(name: str, source: Path | None = None) -> type[Rule]:
         if not _is_rule(found):
             raise RuleError(f"{entries[name].value} is not a subclass of smdebug.rules.rule.Rule")
         return found  # type: ignore[no-any-return]
-    found_in: dict[str, type[Rule]] = {
+    rules_in_file: dict[str, type[Rule]] = {
         key: thing for key, thing in vars(_module(source)).items() if _is_rule(thing)
     }
-    if name not in found_in:
-        held = ", ".join(sorted(found_in)) or "none"
-        raise RuleError(f"{source} holds no rule {name!r}; there are: {held}")
-    return found_in[name]
+    if name not in rules_in_file:
+        offered = ", ".join(sorted(rules_in_file)) or "none"
+        raise RuleError(f"{source} has no rule {name!r}; there are: {offered}")
+    return rules_in_file[name]
 
 
 def _module(source: Path) -> Any:
@@ -80,7 +80,7 @@ def _module(source: Path) -> Any:
     try:
         spec.loader.exec_module(module)
     except Exception as error:
-        raise RuleError(f"{source} could not be imported: {_said(error)}") from error
+        raise RuleError(f"{source} could not be imported: {_described(error)}") from error
     return module
 
 
@@ -108,11 +108,11 @@ class CustomRule:
         self._other_trials = [SavedTrial(other) for other in other_trials]
         self._rule: Rule | None = None
         self._due: deque[int] = deque()
-        """Steps at which the rule was not invoked yet, because at the first of them it needs a later step."""
+        """The steps at which the rule is still to be invoked. At the first of them, it needs a later step."""
         self._newest: int | None = None
         self._checked = 0
         self._unchecked = ""
-        """Why the rule could not judge the last step that it could not judge."""
+        """The error at the last step that the rule could not judge."""
         self._verdict: Verdict | None = None
 
     def look(self, *, ended: bool = False) -> Verdict | None:
@@ -134,7 +134,7 @@ class CustomRule:
                 self._due.append(step)
                 if verdict := self._invoke(self._rule):
                     return verdict
-            if verdict := self._invoke(self._rule):  # steps that waited for one that will not come
+            if verdict := self._invoke(self._rule):  # at the steps that waited for one that will not come
                 return verdict
         if not ended:
             return None
@@ -155,7 +155,7 @@ class CustomRule:
         try:
             return self._class(self._trial, **arguments)
         except Exception as error:
-            raise _RuleFailed(f"it could not be made with these parameters: {_said(error)}") from error
+            raise _RuleFailed(f"it could not be made with these parameters: {_described(error)}") from error
 
     def _invoke(self, rule: Rule) -> Verdict | None:
         """smdebug's `invoke_rule`, up to the first step at which it would wait."""
@@ -171,7 +171,7 @@ class CustomRule:
             except (TensorUnavailable, TensorUnavailableForStep, StepUnavailable, NoMoreData) as error:
                 self._unchecked = str(error)
             except Exception as error:
-                raise _RuleFailed(f"at step {step}: {_said(error)}") from error
+                raise _RuleFailed(f"at step {step}: {_described(error)}") from error
             else:
                 self._checked += 1
             self._due.popleft()
@@ -190,8 +190,8 @@ class CustomRule:
 
 
 class _RuleFailed(Exception):
-    pass
+    """The rule raised an error of its own; the message says which."""
 
 
-def _said(error: Exception) -> str:
+def _described(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"

@@ -50,8 +50,8 @@ from watcher.store.base import JobRecord
 log = structlog.get_logger(__name__)
 
 METRIC_VALUES_PER_LOOK = 240
-"""Values of each metric that one look at a job reads. This bounds the memory when Watcher starts and hundreds
-of jobs have trained for days: such a job is looked at several times in a row."""
+"""How many values of each metric one look at a job reads. This bounds the memory when Watcher starts and
+hundreds of jobs have trained for days: such a job is looked at several times in a row."""
 NO_TENSORS_AFTER = timedelta(minutes=10)
 """A job that trains for so long without a saved tensor will save none: the SageMaker SDK gives most jobs a
 hook configuration, with which today's TensorFlow and PyTorch containers do nothing."""
@@ -60,11 +60,11 @@ COLLECTIONS_CACHE_SIZE = 1000
 
 
 WriteLog = Callable[[JobSnapshot, str, Sequence[rule_log.Record], datetime], None]
-"""Job, rule, lines, time."""
+"""Takes the job, the name of the rule's configuration, the lines, and the time."""
 
 
 class Evaluator:
-    """After an error the next attempt continues from what was stored before it.
+    """Continues evaluations from what is stored of them, so after an error the next attempt repeats the look.
 
     Safe to use from several threads, for different jobs.
     """
@@ -149,12 +149,12 @@ class Evaluator:
             run.tick(steps.known_until(now), job.started_at or now)
         states = run.states()
         verdicts = {name: run.verdict(name) for name in run.rules}
-        known = {outcome.rule: outcome for outcome in before.outcomes if outcome.final}
+        finished = {outcome.rule: outcome for outcome in before.outcomes if outcome.final}
         judged = {
             name: _outcome(name, verdict, steps.note(run.rules[name]), now)
             for name, verdict in verdicts.items()
         }
-        outcomes = {**known, **judged}
+        outcomes = {**finished, **judged}
         continues = not steps.ended and any(not outcome.final for outcome in outcomes.values())
         if self._write_log:
             for name, rule in run.rules.items():
@@ -173,14 +173,14 @@ class Evaluator:
 
     def _live(self, job: JobSnapshot, before: Evaluation) -> dict[str, Rule]:
         """The rules that have not ended, by the names of their configurations."""
-        known = {outcome.rule for outcome in before.outcomes if outcome.final}
-        return {name: rule for name, rule in _load(job, self._settings) if name not in known}
+        finished = {outcome.rule for outcome in before.outcomes if outcome.final}
+        return {name: rule for name, rule in _load(job, self._settings) if name not in finished}
 
     def _unsuitable(self, job: JobSnapshot, before: Evaluation, now: datetime) -> Iterator[Outcome]:
         """The outcomes of rules that need tensors, on a job that saves none."""
-        known = {outcome.rule for outcome in before.outcomes}
+        reported = {outcome.rule for outcome in before.outcomes}
         for configured in evaluated_rules.local_rules(job, self._settings):
-            if configured.name in known:
+            if configured.name in reported:
                 continue
             rule = rules.find_or_none(configured.invokes)
             if rule is None or not rule.judges_metrics:
@@ -202,9 +202,10 @@ class Evaluator:
         return self._output(other) if other.debug_output else None
 
     def _collections_of(self, job: JobSnapshot, reader: Reader) -> SavedCollections | None:
-        """They are written once, so with this cache a look at a quiet job is a single request."""
-        if known := self._collections.get(job.arn):
-            return known
+        """From the cache once they are complete, because they do not change: a look at a job that has saved
+        nothing new is then a single request."""
+        if cached := self._collections.get(job.arn):
+            return cached
         found = reader.collections()
         if found and found.complete:
             self._collections.put(job.arn, found)
@@ -216,6 +217,8 @@ def _before(record: JobRecord) -> Evaluation:
 
 
 def _vanished(record: JobRecord) -> bool:
+    """Whether the job is no longer watched although it has not ended: it was deleted, or no longer
+    matches."""
     return not record.watching and not record.snapshot.ended
 
 

@@ -1,4 +1,4 @@
-"""How saved steps are shown to a rule: each step once, as its first worker saved it."""
+"""Chooses the saved steps that rules are shown: each step once, as its first worker saved it."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ def for_rules(
     steps: Iterable[SavedStep | UnreadableStep],
     unreadable: Callable[[UnreadableStep], object] = log_unreadable,
 ) -> Iterator[SavedStep]:
-    """Those of the steps that a rule is to see. `steps` are in order of step, then worker.
+    """The steps that a rule is shown. `steps` are in order of step, then worker.
 
     Leaves out the same step of another worker (the same step in another mode is a step of its own), a step
-    that comes after a later one was read, and those that cannot be read, which go to `unreadable`.
+    that was read after a later one, and steps that cannot be read, with which `unreadable` is called.
     """
     shown: SavedStep | None = None
     for one in steps:

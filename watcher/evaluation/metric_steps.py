@@ -1,4 +1,4 @@
-"""The metrics of a training job as steps for rules. Pure.
+"""Turns the metrics of a training job into steps for rules. Pure.
 
 - Step N is the N-th minute of training, from the minute in which it began. If CloudWatch has only averages
   over more than a minute, the step is the minute in which that period begins.
@@ -40,7 +40,7 @@ _FALLS = re.compile(
 
 
 def names(job: JobSnapshot) -> tuple[str, ...]:
-    """The names of all metrics that CloudWatch can have: those that the job's record defines or has values
+    """The names of the metrics that CloudWatch can have: those that the job's record defines, or has values
     of.
 
     CloudWatch refuses names that are not ASCII ("MetricName must not contain Non-ASCII characters"). A

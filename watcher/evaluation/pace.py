@@ -1,4 +1,4 @@
-"""When to look again at what a job has saved. Pure."""
+"""Decides when to look again at what a job has saved. Pure."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from watcher.model import Evaluation, Reads
 
 MIN_LOOK_INTERVAL_S, MAX_LOOK_INTERVAL_S = 5.0, 120.0
 NEW_STEPS_PER_LOOK = 5
-"""The interval is chosen so that a look finds about so many new steps."""
+"""About how many new steps a look should find; the interval adapts to this."""
 METRIC_INTERVAL_S = 60.0
 """Metrics have one new value in this time."""
 

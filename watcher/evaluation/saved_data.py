@@ -1,4 +1,4 @@
-"""Finds the data that a command is about: by a job's name or ARN, a place on S3, or a folder.
+"""Finds the data for a command: by a job's name or ARN, a place on S3, or a folder.
 
 The data are the job's tensors or, if it saves none, its metrics in CloudWatch.
 """

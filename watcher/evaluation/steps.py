@@ -22,17 +22,17 @@ from watcher.evaluation.metric_steps import STEP, minute_of
 from watcher.model import JobSnapshot
 
 METRICS_SETTLE_TIME = timedelta(minutes=2)
-"""A minute is read only when it is so old. SageMaker puts values into CloudWatch late, and an average must
-not change after a rule has seen it."""
+"""How long after a minute it is read. SageMaker puts values into CloudWatch late, and an average must not
+change after a rule has seen it."""
 
 
 class Steps(Protocol):
-    """The steps of one job. Several steps with the same number are of different workers or modes."""
+    """The steps of one job. Steps with the same number are from different workers or modes."""
 
     place: str
     """Where they are, for people."""
     ended: bool
-    """Whether no step will follow those that `read` gives."""
+    """Whether no step will follow those that `read` returns."""
 
     @property
     def cursor(self) -> str:
@@ -48,11 +48,11 @@ class Steps(Protocol):
         ...
 
     def read(self, wanted: Wanted) -> Iterator[SavedStep | UnreadableStep]:
-        """What is new, in order of step."""
+        """The steps that are new, in their order."""
         ...
 
     def at(self, step: int, wanted: Wanted) -> Iterator[SavedStep | UnreadableStep]:
-        """One step again."""
+        """One step, which may have been read before."""
         ...
 
     def known_until(self, now: datetime) -> datetime:
@@ -101,32 +101,32 @@ class TensorSteps:
 
 
 class MetricSteps:
-    """Does no I/O, because many jobs are read in one request: returns `queries`, and `take`s the answers."""
+    """Does no I/O, because many jobs are read in one request. The caller makes the `queries`, and passes the
+    answers to `take` before `read`."""
 
-    def __init__(self, job: JobSnapshot, cursor: str, now: datetime, most: int | None = None) -> None:
-        """Reads at most `most` periods; the next source continues after these."""
+    def __init__(self, job: JobSnapshot, cursor: str, now: datetime, max_periods: int | None = None) -> None:
+        """Reads at most `max_periods` values of each metric; the next source continues after these."""
         self._names = metric_steps.names(job)
         self._job = job.name
         self._asked: list[Query] = []
         self._averages: dict[str, list[metrics.Average]] = {}
         self.place = place(job)
-        known = {key: datetime.fromtimestamp(at, UTC) for key, at in json.loads(cursor or "{}").items()}
+        stored = {key: datetime.fromtimestamp(at, UTC) for key, at in json.loads(cursor or "{}").items()}
         # Steps count from this time, even if TrainingStartTime changes because a spot instance is lost.
-        self.began = known.get("began") or (job.started_at and minute_of(job.started_at))
-        self._since = known.get("until") or self.began or now
-        self._period = metrics.period(now - self._since)
-        self._since = _full(self._since, self._period, up="until" in known)
-        over = ended_at(job)
-        self.ended = over is not None and over <= now - METRICS_SETTLE_TIME
-        self._until = _full(
-            over if over and self.ended else now - METRICS_SETTLE_TIME, self._period, up=self.ended
-        )
-        self._until = max(self._until, self._since)
-        enough = self._since + timedelta(seconds=self._period * most) if most else self._until
-        self.behind = enough < self._until
+        self.began = stored.get("began") or (job.started_at and minute_of(job.started_at))
+        since = stored.get("until") or self.began or now
+        self._period = metrics.period(now - since)
+        # If the period has become coarser since the last look, up: a minute that was read is not read again.
+        self._since = _period_boundary(since, self._period, up="until" in stored)
+        settled, end = now - METRICS_SETTLE_TIME, ended_at(job)
+        self.ended = end is not None and end <= settled
+        until = _period_boundary(end if end and self.ended else settled, self._period, up=self.ended)
+        self._until = max(until, self._since)
+        limit = self._since + timedelta(seconds=self._period * max_periods) if max_periods else self._until
+        self.behind = limit < self._until
         """Whether there is more to read right now."""
         if self.behind:
-            self._until, self.ended = enough, False
+            self._until, self.ended = limit, False
 
     @property
     def cursor(self) -> str:
@@ -138,7 +138,7 @@ class MetricSteps:
         return metric_steps.note(rule, self._period)
 
     def queries(self, wanted: Wanted) -> list[Query]:
-        """Empty if there is nothing new."""
+        """What to ask CloudWatch for the wanted metrics; empty if there is nothing new."""
         if self.began is not None and self._since < self._until:
             self._asked = [
                 Query(self._job, name, self._period, self._since, self._until)
@@ -166,7 +166,7 @@ class MetricSteps:
             yield from metric_steps.steps(self._averages, metric_steps.modes(self._names), self.began)
 
     def at(self, step: int, wanted: Wanted) -> Iterator[SavedStep]:
-        """Not used in practice: only rules about large tensors need to see a step again."""
+        """Only rules about large tensors need to see a step again, so this is not used in practice."""
         return (one for one in self.read(wanted) if one.step == step)
 
     def known_until(self, now: datetime) -> datetime:  # noqa: ARG002
@@ -224,7 +224,7 @@ def ended_at(job: JobSnapshot) -> datetime | None:
     return (job.ended_at or job.modified_at) + STEP if job.ended else None
 
 
-def _full(at: datetime, period: int, *, up: bool) -> datetime:
-    """The end of the last full period or, with `up`, of the period that contains `at`."""
+def _period_boundary(at: datetime, period: int, *, up: bool) -> datetime:
+    """The last multiple of the period (in seconds) up to `at` or, with `up`, the first one from `at` on."""
     seconds = at.timestamp()
     return datetime.fromtimestamp((seconds // period + (1 if up and seconds % period else 0)) * period, UTC)

@@ -30,7 +30,7 @@ with redirect_stdout(sys.stderr):  # smdebug logs to what is stdout now, and std
     from smdebug.trials.trial import Trial
 
 VALUE_CACHE_BYTES = 64 << 20
-"""The size of the values that are kept in memory, for a rule that looks back."""
+"""How much the values take that are kept in memory, for a rule that looks back."""
 
 
 class SavedTrial(Trial):  # type: ignore[misc] # smdebug is not typed
@@ -47,16 +47,16 @@ class SavedTrial(Trial):  # type: ignore[misc] # smdebug is not typed
         self.index_reader = _Values(output)
         self.last_complete_step: int = -1
         self._reader = Reader(output)
-        self._known = False
+        self._has_collections = False
 
     def begun(self) -> bool:
         """Whether anything is saved yet. The trial is empty until it is."""
-        if not self._known and (found := self._reader.collections()):
+        if not self._has_collections and (found := self._reader.collections()):
             self.collection_manager = CollectionManager.load_from_string(json.dumps(found.document))
             self.num_workers = found.num_workers
             self.worker_set.update(found.workers)
-            self._known = True
-        return self._known
+            self._has_collections = True
+        return self._has_collections
 
     def follow(self, *, ended: bool) -> Iterator[int]:
         """Reads what is new, and yields each new global step before it reads the next one. A step that
@@ -116,7 +116,7 @@ class SavedTrial(Trial):  # type: ignore[misc] # smdebug is not typed
 
 
 class _Location(TensorLocation):  # type: ignore[misc] # smdebug is not typed
-    """smdebug stores a file and a span in it. Here the step is enough."""
+    """Where smdebug has a file and a span in it, the step is enough here."""
 
     def __init__(self, name: str, mode: ModeKeys, mode_step: int, step: int, worker: str) -> None:
         super().__init__(name, mode, mode_step, "", 0, 0, worker)
@@ -131,7 +131,8 @@ class _Values:
         self._kept: OrderedDict[tuple[int, str, str], NDArray[Any]] = OrderedDict()
         self._size = 0
         self.asked: set[str] = set()
-        """The saved names of which a value was asked for. From then on they are fetched with each step."""
+        """The names of the tensors whose value the rule has asked for. They are fetched with each later
+        step."""
 
     def fetch_tensor_value(self, location: _Location) -> NDArray[Any]:
         self.asked.add(location.tensorname)
