@@ -94,7 +94,7 @@ def test_what_is_behind_is_read_in_pieces_and_has_not_ended_before_the_last():
     job, pieces, cursor = an_ended_job(metrics=("loss",), started_at=BEGAN), [], ""
     behind = True
     while behind:
-        steps = MetricSteps(job, cursor, NOON + timedelta(hours=1), most=30)
+        steps = MetricSteps(job, cursor, NOON + timedelta(hours=1), max_periods=30)
         (query,) = steps.queries(everything)
         pieces.append(((query.until - query.since) // MINUTE, steps.ended))
         cursor, behind = steps.cursor, steps.behind

@@ -22,7 +22,7 @@ from watcher.config.settings import Account, Config
 from watcher.jobs.reconcile import Reconciler
 from watcher.jobs.work import LocalWork, Pace
 from watcher.logs.rule_monitor import RuleMonitor
-from watcher.logs.rule_tails import MAX_RULES_LOOKED_FOR, RuleTails
+from watcher.logs.rule_tails import MAX_RULES_SEARCHED, RuleTails
 from watcher.logs.streams import LogStreams
 from watcher.model import Finding
 from watcher.sandbox.process import Sandbox
@@ -416,7 +416,7 @@ def test_a_cycle_over_many_jobs_costs_a_call_for_each_hundred_rules(daemon: Daem
             sandbox.control.write_logs(name, [INFO + "Loading trial"], rule=rule)
     daemon.look()
     sandbox.control.forget_calls()
-    for _ in range(-(-len(names) * len(rules) // MAX_RULES_LOOKED_FOR)):
+    for _ in range(-(-len(names) * len(rules) // MAX_RULES_SEARCHED)):
         daemon.cycle(30)
     assert sandbox.control.calls()["logs:DescribeLogStreams"] <= len(names) * len(rules)
 

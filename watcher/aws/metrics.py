@@ -1,4 +1,4 @@
-"""The metrics of training jobs in CloudWatch.
+"""Reads the metrics of training jobs from CloudWatch, those of many jobs with one request.
 
 SageMaker matches the lines of a job's log with the regexes of its `MetricDefinitions`. Once a minute, it puts
 the numbers into the namespace below, with the dimension `TrainingJobName`.
@@ -34,15 +34,17 @@ MAX_SERIES_PER_REQUEST = 500
 VALUES_PER_PAGE = 100_800
 """The limit of one answer; more values are on further pages."""
 
-_KEPT = ((timedelta(days=15), 60), (timedelta(days=63), 300))
+_RETENTION_BY_PERIOD_S = ((timedelta(days=15), 60), (timedelta(days=63), 300))
 """How long CloudWatch keeps the values of each period (in seconds). After that, it has only hourly ones."""
-_EARLY = timedelta(hours=1)
+_PERIOD_CHANGE_MARGIN = timedelta(hours=1)
 """Changes to a coarser period this long before the finer values are deleted."""
 
 
 def period(age: timedelta) -> int:
     """The finest period, in seconds, for which CloudWatch still has values of this age."""
-    return next((seconds for kept, seconds in _KEPT if age < kept - _EARLY), 3600)
+    return next(
+        (seconds for kept, seconds in _RETENTION_BY_PERIOD_S if age < kept - _PERIOD_CHANGE_MARGIN), 3600
+    )
 
 
 class Query(NamedTuple):

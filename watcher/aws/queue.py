@@ -1,4 +1,4 @@
-"""One SQS queue: messages are received, held, deleted and sent in batches."""
+"""Receives, holds, deletes and sends messages of an SQS queue, in batches."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ log = structlog.get_logger(__name__)
 MAX_MESSAGES_PER_REQUEST = 10
 """SQS's limit."""
 LONG_POLL_S = 5
-"""How long a receive waits for a message. SQS allows 20, but a process that is told to end has to wait for
+"""How long a receive waits for a message. SQS allows 20, but a process that is to end has to wait for
 it. An idle queue costs less than a cent a day either way."""
 
 _HOST = re.compile(r"https://sqs\.([a-z0-9-]+)\.amazonaws\.com")
 
-NO_SUCH_RECEIPT = "watcher-check-there-is-no-such-receipt"
+INVALID_RECEIPT = "watcher-check-there-is-no-such-receipt"
 REFUSED_DELAY_S = 901
 """SQS delays a message by at most 900 seconds."""
 
@@ -128,10 +128,10 @@ class Queue:
         with translate("sqs:ReceiveMessage"):
             self._sqs.receive_message(QueueUrl=self.url, VisibilityTimeout=0)
         # Callers with the permission get an error for the entry, because there is no such receipt.
-        self.hold([NO_SUCH_RECEIPT], 0)
+        self.hold([INVALID_RECEIPT], 0)
         with translate("sqs:DeleteMessage"):
             self._sqs.delete_message_batch(
-                QueueUrl=self.url, Entries=[{"Id": "0", "ReceiptHandle": NO_SUCH_RECEIPT}]
+                QueueUrl=self.url, Entries=[{"Id": "0", "ReceiptHandle": INVALID_RECEIPT}]
             )
         # The same: the delay is too long, so the entry is refused.
         with translate("sqs:SendMessage"):

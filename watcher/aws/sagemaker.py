@@ -1,4 +1,4 @@
-"""Training jobs as SageMaker's API shows them."""
+"""Asks SageMaker about training jobs, stops them, and turns its records into values."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class TrainingJobs:
                 Resource="TrainingJob",
                 SearchExpression={"Filters": filters},  # type: ignore[typeddict-item]
                 SortBy="CreationTime",
-                # Oldest first: a job that starts during the sweep comes on the last page.
+                # Oldest first, so that a job that starts in the meantime is on the last page.
                 SortOrder="Ascending",
                 PaginationConfig={"PageSize": RECORDS_PER_PAGE},
             )
@@ -74,7 +74,7 @@ class TrainingJobs:
 
     def describe(self, name: str) -> JobSnapshot:
         """Everything except the tags. Raises `NotFound` if there is no such job."""
-        if not _JOB_NAME.fullmatch(name):  # the API calls it invalid, in words that differ
+        if not _JOB_NAME.fullmatch(name):  # the API would say so in different ways, depending on the endpoint
             raise NotFound(
                 f"{name!r} cannot be a training job's name", operation="sagemaker:DescribeTrainingJob"
             )

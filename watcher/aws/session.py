@@ -1,4 +1,4 @@
-"""AWS clients for one account and region, and AWS's errors as Watcher's own.
+"""Creates the AWS clients for one account and region, and turns AWS's errors into Watcher's own.
 
 The clients are botocore's. boto3 would add nothing but the time and memory that importing its S3 transfers
 takes.

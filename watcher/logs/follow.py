@@ -210,17 +210,17 @@ class RulesLog(JobLog):
 
 def follow(
     log: JobLog,
-    tell: Callable[[Iterator[Line]], int],
-    complain: Callable[[str], None],
+    show: Callable[[Iterator[Line]], int],
+    warn: Callable[[str], None],
     *,
     now: datetime,
     clock: Callable[[], float],
     wait: Callable[[float], object],
 ) -> None:
-    """Hand on what is written until the log is over, and nothing has come for `LAST_LINES_TIMEOUT_S`.
+    """Show lines as they are written, until the log has ended and nothing came for `LAST_LINES_TIMEOUT_S`.
 
-    `tell` answers how many lines it was given. What AWS does not answer is said once, by `complain`, and
-    asked again. `clock` is in seconds.
+    `show` returns the number of lines that it was given. If an API is unavailable, `warn` is called once, and
+    the API is tried again. `clock` returns seconds.
     """
     looked_at = quiet_since = -math.inf
     followed = False
@@ -231,19 +231,20 @@ def follow(
             if looks:
                 looked_at = clock()
                 log.look_again()
-            heard = tell(log.read())
+            shown = show(log.read())
         except Unavailable as error:
             if error.operation not in unanswered:
-                complain(f"{error}; trying again")
+                warn(f"{error}; trying again")
             unanswered.add(error.operation)
         else:
-            if looks:  # Only then has everything been asked.
+            if looks:  # otherwise, not every API was called, and one may still be unavailable
                 unanswered.clear()
             ended_at = log.ended_at
             if ended_at and not followed:
-                # What was read is the past, and the end may be, too. The clocks need not agree.
+                # These lines were written before the command started, and the job may have ended long ago:
+                # then there is nothing to wait for. `now` and `ended_at` are from different clocks.
                 quiet_since = clock() - max((now - ended_at).total_seconds(), 0)
-            elif heard or not ended_at:
+            elif shown or not ended_at:
                 quiet_since = clock()
             followed = True
             if clock() - quiet_since >= LAST_LINES_TIMEOUT_S:

@@ -12,9 +12,9 @@ from watcher.jobs.work import Pace
 from watcher.logs.streams import LogEvent, LogStreams, Tail
 from watcher.logs.stuck_rules import RuleActivity
 
-MAX_RULES_LOOKED_FOR = 200
-"""Per update: reading the logs that exist has to wait for it."""
-FIRST_PAUSE, LONGEST_PAUSE = timedelta(seconds=30), timedelta(minutes=10)
+MAX_RULES_SEARCHED = 200
+"""Rules whose streams one update searches for. Reading the logs that exist has to wait for it."""
+FIRST_SEARCH_PAUSE, MAX_SEARCH_PAUSE = timedelta(seconds=30), timedelta(minutes=10)
 """Between two searches for a stream that does not exist yet: a rule's container takes minutes to start."""
 
 
@@ -25,7 +25,7 @@ class _Followed:
     evaluation_job_arn: str
     look_at: datetime
     """When to search for its streams next, while it has none."""
-    pause: timedelta = FIRST_PAUSE
+    pause: timedelta = FIRST_SEARCH_PAUSE
     streams: Sequence[str] = ()
     activity: RuleActivity = field(default_factory=RuleActivity)
 
@@ -48,6 +48,7 @@ class RuleTails:
         self._tail = Tail(aws, PROCESSING_LOGS)
         self._reads, self._looks, self._clock, self._stopping = reads, looks, clock, stopping
         self._followed: dict[str, _Followed] = {}
+        """By the ARN of the rule's processing job."""
         self._by_stream: dict[str, _Followed] = {}
 
     def follow(self, job: str, rule: str, evaluation_job_arn: str) -> None:
@@ -75,7 +76,7 @@ class RuleTails:
         """Longest waiting first. The pause between two searches for the same streams doubles each time."""
         now = self._clock()
         due = [one for one in self._followed.values() if not one.streams and one.look_at <= now]
-        for one in sorted(due, key=lambda one: one.look_at)[:MAX_RULES_LOOKED_FOR]:
+        for one in sorted(due, key=lambda one: one.look_at)[:MAX_RULES_SEARCHED]:
             self._looks.keep()
             if self._stopping():
                 return
@@ -83,12 +84,14 @@ class RuleTails:
             one.activity = replace(
                 one.activity, has_stream=bool(one.streams), read_until=None if one.streams else now
             )
-            one.look_at, one.pause = now + one.pause, min(one.pause * 2, LONGEST_PAUSE)
+            one.look_at, one.pause = now + one.pause, min(one.pause * 2, MAX_SEARCH_PAUSE)
             for stream in one.streams:
                 self._by_stream[stream] = one
                 self._tail.follow(stream)
 
     def _read(self) -> None:
+        # What was logged before this time is read when the cycle ends; a rule is not silent because of a slow
+        # cycle.
         began = self._clock()
         self._reads.keep()
         if self._stopping():
@@ -105,7 +108,7 @@ class RuleTails:
                 one.activity = replace(one.activity, read_until=began)
             else:  # it was deleted
                 del self._by_stream[stream]
-                one.streams, one.look_at = (), began + LONGEST_PAUSE
+                one.streams, one.look_at = (), began + MAX_SEARCH_PAUSE
 
     def _take(self, event: LogEvent) -> None:
         if one := self._by_stream.get(event.stream):
