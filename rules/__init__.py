@@ -132,7 +132,7 @@ def load(name: str, parameters: Mapping[str, str]) -> Rule:
 def find(name: str) -> type[Rule]:
     """The class of the rule, which describes it.
 
-    Raises `UnknownRule`, `RuleError` if the entry point is not a rule, and whatever its import raises.
+    Raises `UnknownRule`, `RuleError` if the entry point is not a rule, and any error that its import raises.
     """
     if name in RULES:
         return RULES[name]

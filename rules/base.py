@@ -265,7 +265,7 @@ class Rule(ABC):
 
     @abstractmethod
     def _judge(self, step: Step, tensors: Mapping[str, Value]) -> Sequence[Breach] | None:
-        """What is wrong at this step; empty if nothing is, None if nothing was judged.
+        """The breaches at this step; None if nothing was judged.
 
         Adds the tensors that it reads to `_read`, and those that it selects but cannot judge to `_left_out`.
         """

@@ -7,7 +7,7 @@ follows:
   when the mean of any channel is further than `threshold_mean` from 0. `channel` is the axis of the
   channels, negative to count from the last, as in numpy: 1 for NCHW, 3 or -1 for NHWC.
 - Axis 0 counts the images, unless it is the one of the channels: then the tensor is a single image.
-- Means run over all saved steps, whatever their mode, each image counting as much as any other. Each tensor
+- Means run over all saved steps of any mode, and each image counts as much as any other. Each tensor
   is judged by itself: after `threshold_samples` images of it, at every step that has it.
 - NaN or infinity among the images fires at once, for the reason `non_finite`: no later image can change
   that.

@@ -11,7 +11,7 @@ follows:
 - When several tensors fire at one step, the first by name gives the reason, the first five are the
   evidence.
 - Text, complex numbers and XGBoost's `trees/…` are left out, and the verdict says so. In `trees/…`, NaN
-  stands for what a leaf does not have, such as a split.
+  means that a leaf has no such value, for example no split.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class ExplodingTensor(Rule):
             if reduced and reduced.tensor in tensors:
                 continue
             if tensor.startswith("trees/"):
-                self._left_out.add(tensor, "only_trees", "in a tree NaN stands for what a leaf does not have")
+                self._left_out.add(tensor, "only_trees", "in a tree, NaN means that a leaf has no such value")
             elif array is None:
                 self._left_out.add(tensor, "no_numbers", "they hold no numbers")
             elif reduced and reduced.name in {"prod", "abs_prod"}:

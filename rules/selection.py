@@ -22,7 +22,8 @@ class Collection:
 
 
 class Selection:
-    """`optional` collections are read if the job has them, and are not `missing` if it does not."""
+    """The tensors of some collections, and those whose names a regex finds. `optional` collections are read
+    if the job has them, and are not `missing` if it does not."""
 
     def __init__(
         self,
@@ -38,24 +39,25 @@ class Selection:
         self._own = tuple(re.compile(regex) for regex in regexes)
         self._regexes = self._own
         self._names: frozenset[str] = frozenset()
-        self._known: dict[str, bool] = {}
+        self._selected: dict[str, bool] = {}
+        """Remembers the answer for each tensor."""
 
     def learn(self, collections: Mapping[str, Collection]) -> None:
         self.missing = tuple(name for name in self.collections if name not in collections)
-        named = [collections[name] for name in self.collections + self.optional if name in collections]
-        self._names = frozenset().union(*(collection.tensor_names for collection in named))
+        selected = [collections[name] for name in self.collections + self.optional if name in collections]
+        self._names = frozenset().union(*(collection.tensor_names for collection in selected))
         self._regexes = self._own + tuple(
-            re.compile(regex) for collection in named for regex in collection.include_regex
+            re.compile(regex) for collection in selected for regex in collection.include_regex
         )
-        self._known.clear()
+        self._selected.clear()
 
     def __contains__(self, tensor: str) -> bool:
-        known = self._known.get(tensor)
-        if known is None:  # names repeat at every step, and regexes are slow
-            known = tensor in self._names or any(regex.search(tensor) for regex in self._regexes)
-            self._known[tensor] = known
-        return known
+        selected = self._selected.get(tensor)
+        if selected is None:  # names repeat at every step, and regexes are slow
+            selected = tensor in self._names or any(regex.search(tensor) for regex in self._regexes)
+            self._selected[tensor] = selected
+        return selected
 
     def of(self, tensors: Mapping[str, T]) -> Iterator[tuple[str, T]]:
-        """Those of these tensors that are selected, in their order."""
+        """The selected tensors, in their order."""
         return (item for item in tensors.items() if item[0] in self)

@@ -29,8 +29,8 @@ class TensorRule(Rule):
 
     @abstractmethod
     def _judge_tensor(self, step: int, tensor: str, value: Value) -> Sequence[Breach] | None:
-        """What is wrong with it at this step; empty if nothing is, None if nothing was judged. `value` is a
-        float if the tensor has one element, else an array of numbers."""
+        """The breaches of one tensor at this step; None if it was not judged. `value` is a float if the
+        tensor has one element, else an array of numbers."""
 
     def _judge(self, step: Step, tensors: Mapping[str, Value]) -> Sequence[Breach] | None:
         judgements = []

@@ -364,5 +364,5 @@ class AlertEvidence:
     elements, the mean of their absolute values. A tensor that was saved in several modes has a curve for
     each: "loss TRAIN", "loss EVAL"."""
     curve_from: str = ""
-    """Where the curve comes from, and what a step is, if it does not show saved tensors as they are."""
+    """What the curve shows, and what a step is, unless it shows saved tensors as they are."""
     missing: tuple[str, ...] = ()

@@ -111,7 +111,7 @@ def test_the_splits_that_a_trees_leaves_do_not_have_are_no_issue() -> None:
     verdict = judge({f"trees/{column}": tree[column].to_numpy() for column in tree}, {"train-rmse": 1.0})
     assert (verdict.status, verdict.tensors) == (Status.NO_ISSUES_FOUND, ("train-rmse",))
     assert (
-        "left out, because in a tree NaN stands for what a leaf does not have: trees/Category"
+        "left out, because in a tree, NaN means that a leaf has no such value: trees/Category"
         in (verdict.notes[0])
     )
 

@@ -34,7 +34,7 @@ def load(path: Path | None, env: Mapping[str, str]) -> Config:
     """Read the settings; `${NAME}` in a string is replaced from `env`.
 
     Raises `ConfigError`: one line with the file or variable, the key, the value and the fix. The value is
-    shown as written, so without what `${NAME}` stands for, and never for a secret or an unknown key.
+    shown as written, so with `${NAME}` not replaced, and is not shown for a secret or an unknown key.
     """
     found = source(path, env)
     if found is None:

@@ -159,7 +159,7 @@ def fetch(
         while ahead:
             first, future = ahead.popleft()
             yield first, future.result()
-    finally:  # also when the caller stops in the middle: nobody needs the files that are fetched ahead
+    finally:  # if the caller stops in the middle, the files that are fetched ahead are not needed any more
         threads.shutdown(wait=False, cancel_futures=True)
 
 

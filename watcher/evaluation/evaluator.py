@@ -228,7 +228,8 @@ def _has_saved_nothing(job: JobSnapshot, now: datetime) -> bool:
 
 
 def _wanted_metrics(run: RuleRun) -> Wanted:
-    """Those that a rule wants, or all for a rule that counts every step: any value makes a minute a step."""
+    """Which metrics to read: those that a rule wants, or all of them for a rule that counts every step,
+    because any value makes a minute a step."""
     every = run.counts_every_step
     return lambda name: every or run.wants(name)
 

@@ -116,7 +116,7 @@ class SavedTrial(Trial):  # type: ignore[misc] # smdebug is not typed
 
 
 class _Location(TensorLocation):  # type: ignore[misc] # smdebug is not typed
-    """Where smdebug has a file and a span in it, the step is enough here."""
+    """Needs only the step, while smdebug stores a file and a span in it."""
 
     def __init__(self, name: str, mode: ModeKeys, mode_step: int, step: int, worker: str) -> None:
         super().__init__(name, mode, mode_step, "", 0, 0, worker)
@@ -124,7 +124,7 @@ class _Location(TensorLocation):  # type: ignore[misc] # smdebug is not typed
 
 
 class _Values:
-    """Where smdebug's `Tensor` gets its values. Each is a copy, which a rule may change."""
+    """Returns the values of smdebug's `Tensor`s. Each value is a copy, which a rule may change."""
 
     def __init__(self, output: DebugOutput) -> None:
         self._output = output

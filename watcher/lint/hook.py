@@ -18,9 +18,9 @@ from itertools import groupby
 from watcher.model import HookConfiguration
 
 DEFAULT_SAVE_INTERVAL_STEPS = 500
-"""Of a collection without `save_interval`. The SageMaker SDK's rules send the same value."""
+"""Used for a collection without `save_interval`. The SageMaker SDK's rules send the same value."""
 _XGBOOST_SAVE_INTERVAL_STEPS = 10
-"""Of a collection that XGBoost's hook saves without being configured to."""
+"""Used for a collection that XGBoost's hook saves without being configured to."""
 
 
 class Framework(StrEnum):

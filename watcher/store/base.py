@@ -147,7 +147,7 @@ class Store(Protocol):
         ...
 
     def next_evaluation(self) -> datetime | None:
-        """When the next evaluation is due, whatever it reads."""
+        """When the next evaluation is due, of tensors or of metrics."""
         ...
 
     # -- findings ---------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from watcher.store.dynamodb.writes import Item
 
-# What is remembered of one job:
+# The states of one job in this memory:
 #
 #                  add (hold)                  read (job)
 #     ┌─────────┐ ───────────► ┌────────────┐ ────────────► ┌──────┐ ──┐

@@ -52,8 +52,8 @@ EXPIRES_AT = "expires_at"
 RETENTION = timedelta(days=180)
 """Longer than any training job may run, so a finding is known for as long as it can be found again."""
 MAX_INLINE_BYTES = 190_000
-"""Of a document in a job's item, which has two of them: DynamoDB's limit for an item is 400 KB. Nearly all
-documents have a few kB, but SageMaker allows a job 2 MB of rule parameters."""
+"""The limit for a document in a job's item, which has two of them. DynamoDB's limit for an item is 400 KB.
+Nearly all documents have a few kB, but SageMaker allows a job 2 MB of rule parameters."""
 PART_BYTES = 380_000
 """Size of the parts of a larger document."""
 

@@ -30,7 +30,7 @@ MAX_WAIT_S = 0.1
 """How long a request waits for one that is under way: several times what DynamoDB takes to answer, so that
 one that hangs does not hold up all others."""
 MAX_ATTEMPTS = 20
-"""Of one write, while other processes keep changing its items."""
+"""How often one write is attempted while other processes keep changing its items."""
 MAX_BACKOFF_S = 1.0
 """Between two of these attempts."""
 
