@@ -1,4 +1,4 @@
-"""Amazon Resource Names, taken apart."""
+"""Parsing Amazon Resource Names."""
 
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ def test_an_alert_says_what_happened_what_it_costs_and_what_to_press_before_the_
     assert problems(blocks(message)) == []
 
 
-def test_a_label_stands_on_one_line_with_its_value() -> None:
+def test_a_label_and_its_value_are_on_one_line() -> None:
     [fields] = [block for block in blocks(alert()) if texts(block)[0] == "Job: "]
     assert "".join(texts(fields)).splitlines()[:2] == [
         f"Job: {FINDING.job}",
@@ -74,7 +74,7 @@ def test_the_small_print_is_one_block_at_the_end() -> None:
     ]
 
 
-def test_text_from_outside_is_taken_literally_and_cannot_ping() -> None:
+def test_external_text_is_shown_literally_and_cannot_mention_anyone() -> None:
     message = alert(reason=HOSTILE, rule=HOSTILE)
     assert problems(blocks(message)) == []
     assert "<!channel> <@U123>" in "".join(texts(blocks(message))), "it is shown, as text"
@@ -82,14 +82,14 @@ def test_text_from_outside_is_taken_literally_and_cannot_ping() -> None:
     assert list(mrkdwn_problems(notification(message))) == []
 
 
-def test_of_a_long_log_the_last_lines_stay() -> None:
+def test_a_long_log_keeps_its_last_lines() -> None:
     lines = tuple(f"{number:03} {'x' * 996}" for number in range(200))
     message = replace(alert(), evidence=replace(EVIDENCE, log_lines=lines))
     excerpt = preformatted(blocks(message))[-1]
     assert excerpt == "\n".join(("…", *lines[-2:]))
 
 
-def test_of_one_endless_log_line_the_end_stays() -> None:
+def test_a_very_long_log_line_keeps_its_end() -> None:
     message = replace(alert(), evidence=replace(EVIDENCE, log_lines=("x" * 9000 + "the end",)))
     excerpt = preformatted(blocks(message))[-1]
     assert len(excerpt) == 3000
@@ -102,11 +102,11 @@ def test_a_log_line_with_backticks_stays_inside_its_block() -> None:
 
 
 @pytest.mark.parametrize("kind", FindingKind)
-def test_every_kind_of_finding_gives_blocks_that_slack_takes(kind: FindingKind) -> None:
+def test_every_kind_of_finding_gives_blocks_that_slack_accepts(kind: FindingKind) -> None:
     assert problems(blocks(alert(kind=kind))) == []
 
 
-def test_a_repetition_says_so() -> None:
+def test_a_possible_duplicate_is_marked_as_one() -> None:
     assert any("Possible duplicate" in text for text in texts(blocks(replace(alert(), repeat=True))))
     assert not any("Possible duplicate" in text for text in texts(blocks(alert())))
 
@@ -129,7 +129,7 @@ readings = st.lists(st.builds(Reading, wild, st.integers(0, 10**9), st.floats())
     wild,
     st.booleans(),
 )
-def test_whatever_a_message_holds_slack_takes_it(
+def test_slack_accepts_the_blocks_of_any_message(
     evidence: AlertEvidence, kind: FindingKind, text: str, forgotten: bool
 ) -> None:
     finding = replace(FINDING, kind=kind, rule=text, status=text, reason=text, job=text)

@@ -24,7 +24,7 @@ def toml(tmp_path: Path) -> Path:
 
 
 def refusal(file: Path, text: str, **env: str) -> str:
-    """The one line with which a file of this text is refused, without the file's name."""
+    """The one-line error for a file with this text, without the file's name."""
     file.write_text(text)
     with pytest.raises(ConfigError) as caught:
         load(file, env)
@@ -52,14 +52,14 @@ def test_without_a_file_every_setting_has_its_default(tmp_path, monkeypatch):
     assert load(None, {}) == Config()
 
 
-def test_watcher_toml_in_the_working_directory_is_read_when_no_file_is_named(tmp_path, monkeypatch):
+def test_watcher_toml_in_the_working_directory_is_read_when_no_file_is_given(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("watcher.toml").write_text('region = "eu-west-1"')
 
     assert load(None, {}).region == "eu-west-1"
 
 
-def test_the_variable_holds_the_settings_themselves_where_no_file_is_named(tmp_path, monkeypatch):
+def test_the_variable_supplies_the_settings_when_no_file_is_given(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("watcher.toml").write_text('region = "eu-west-1"')
     text = 'region = "ap-south-1"\n[slack]\nbot_token = "${TOKEN}"'
@@ -70,13 +70,13 @@ def test_the_variable_holds_the_settings_themselves_where_no_file_is_named(tmp_p
     assert config.slack.bot_token.get_secret_value() == TOKEN
 
 
-def test_a_file_that_is_named_comes_before_the_variable(toml):
+def test_a_given_file_takes_precedence_over_the_variable(toml):
     toml.write_text('region = "eu-west-1"')
 
     assert load(toml, {"WATCHER_TOML": 'region = "ap-south-1"'}).region == "eu-west-1"
 
 
-def test_a_variable_that_holds_nothing_is_as_good_as_none(tmp_path, monkeypatch):
+def test_an_empty_variable_counts_as_unset(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("watcher.toml").write_text('region = "eu-west-1"')
 
@@ -93,7 +93,7 @@ def test_a_variable_that_holds_nothing_is_as_good_as_none(tmp_path, monkeypatch)
         ),
     ],
 )
-def test_what_is_wrong_with_the_text_in_the_variable_is_said_with_its_name(text, line):
+def test_an_error_in_the_variables_text_names_the_variable(text, line):
     with pytest.raises(ConfigError) as caught:
         load(None, {"WATCHER_TOML": text})
 
@@ -120,13 +120,13 @@ def test_a_variable_fills_any_part_of_any_string(toml):
     assert config.watch.poll_interval == 15
 
 
-def test_what_a_variable_holds_is_not_filled_in_again(toml):
+def test_a_variables_value_is_not_expanded_again(toml):
     toml.write_text('[watch]\njobs = ["${A}"]')
 
     assert load(toml, {"A": "${B}", "B": "no"}).watch.jobs == ("${B}",)
 
 
-def test_a_byte_order_mark_is_no_obstacle(toml):
+def test_a_byte_order_mark_is_ignored(toml):
     toml.write_bytes(b'\xef\xbb\xbfregion = "eu-west-1"')
 
     assert load(toml, {}).region == "eu-west-1"
@@ -174,7 +174,7 @@ def test_a_byte_order_mark_is_no_obstacle(toml):
         ('a = "1"\nb', "is not TOML: Expected '=' after a key in a key/value pair (at end of document)"),
     ],
 )
-def test_a_value_that_cannot_be_is_named_with_its_key_and_the_mend(toml, text, line):
+def test_an_invalid_value_is_refused_with_its_key_and_the_fix(toml, text, line):
     assert refusal(toml, text) == line
 
 
@@ -220,16 +220,16 @@ def test_a_value_that_cannot_be_is_named_with_its_key_and_the_mend(toml, text, l
         ),
     ],
 )
-def test_what_contradicts_itself_is_refused_at_load(toml, text, line):
+def test_contradictory_settings_are_refused_at_load(toml, text, line):
     assert refusal(toml, text) == line
     assert Redactor().text(line) == line, "the command line masks a part of it"
 
 
-def test_an_unknown_destination_is_refused_with_its_place(toml):
+def test_an_unknown_destination_is_refused_with_its_position(toml):
     assert refusal(toml, '[[route]]\nto = ["console", "pager:me"]').startswith("route[0].to[1]: 'pager:me'")
 
 
-def test_more_tags_than_search_takes_are_refused(toml):
+def test_more_tags_than_search_accepts_are_refused(toml):
     tags = "\n".join(f'team{number} = "x"' for number in range(20))
 
     assert (
@@ -238,13 +238,13 @@ def test_more_tags_than_search_takes_are_refused(toml):
     )
 
 
-def test_a_variable_that_is_not_set_is_named_with_the_key_that_wants_it(toml):
+def test_an_unset_variable_is_reported_with_the_key_that_uses_it(toml):
     assert refusal(toml, '[[route]]\nto = ["webhook:https://h.example/${HOOK}"]') == (
         "route[0].to[0]: the variable HOOK is not set; export it, or remove the key"
     )
 
 
-def test_what_a_variable_holds_is_never_quoted(toml):
+def test_a_variables_value_is_never_quoted(toml):
     line = refusal(toml, '[watch]\npoll_interval = "${POLL}"', POLL="confidential")
 
     assert line == 'watch.poll_interval = "${POLL}": write a number'
@@ -264,7 +264,7 @@ def test_a_secret_is_never_quoted(toml, text):
     assert "never-to-be-seen" not in refusal(toml, text)
 
 
-def test_a_file_that_is_not_there_is_named_with_the_mend(tmp_path):
+def test_a_missing_file_is_reported_with_the_fix(tmp_path):
     with pytest.raises(ConfigError, match=re.escape("nowhere.toml: no such file; choose one")):
         load(tmp_path / "nowhere.toml", {})
 
@@ -278,7 +278,7 @@ def test_a_folder_and_a_file_in_another_encoding_are_refused(toml, tmp_path):
 
 
 @given(st.text())
-def test_any_text_is_settings_or_a_refusal_in_one_line(tmp_path_factory, text):
+def test_any_text_loads_or_is_refused_in_one_line(tmp_path_factory, text):
     file = tmp_path_factory.getbasetemp() / "any.toml"
     file.write_text(text, encoding="utf-8", errors="surrogatepass", newline="")
     try:
@@ -306,7 +306,7 @@ VALUES = (
 
 
 @pytest.mark.parametrize("key", [*Config.model_fields, *(f"{s}.{k}" for s, k in all_keys())])
-def test_whatever_stands_at_a_key_is_taken_or_refused_in_one_line_with_that_key(toml, key):
+def test_any_value_is_accepted_or_refused_in_one_line_with_its_key(toml, key):
     section, _, name = key.rpartition(".")
     for value in VALUES:
         head = (
@@ -328,26 +328,26 @@ def test_whatever_stands_at_a_key_is_taken_or_refused_in_one_line_with_that_key(
 @pytest.mark.parametrize(
     "listen", ["8080", "localhost", "127.0.0.1:port", "127.0.0.1:70000", "::1:80", " :1"]
 )
-def test_an_address_to_listen_at_that_is_none_is_refused_with_one_to_copy(toml, listen):
+def test_an_invalid_listen_address_is_refused_with_one_to_copy(toml, listen):
     toml.write_text(f'[http]\nlisten = "{listen}"')
     with pytest.raises(ConfigError, match=r'http\.listen = ".*": is not HOST:PORT; write one like "127'):
         load(toml, {})
 
 
 @pytest.mark.parametrize("listen", ["", "0.0.0.0:80", "localhost:8080", "[::1]:0"])
-def test_it_listens_at_any_host_and_port_or_nowhere(toml, listen):
+def test_listen_accepts_any_host_and_port_or_is_off(toml, listen):
     toml.write_text(f'[http]\nlisten = "{listen}"')
     assert load(toml, {}).http.listen == listen
 
 
-def test_a_heartbeat_that_is_no_address_is_refused_without_being_shown(toml):
+def test_an_invalid_heartbeat_url_is_refused_without_being_shown(toml):
     toml.write_text('[http]\nheartbeat_url = "hc-ping.example/5f3c-secret"')
     with pytest.raises(ConfigError, match=r"http\.heartbeat_url: is not a URL") as refused:
         load(toml, {})
     assert "5f3c" not in str(refused.value)
 
 
-def test_a_route_has_no_more_destinations_than_one_write_to_a_store_takes(toml):
+def test_a_route_with_more_destinations_than_one_store_write_accepts_is_refused(toml):
     places = ", ".join(f'"sns:arn:aws:sns:us-east-1:111122223333:topic-{number}"' for number in range(21))
     toml.write_text(f"[[route]]\nto = [{places}]")
     with pytest.raises(ConfigError, match=r"route\[0\]\.to = .*at most 20"):
@@ -357,13 +357,13 @@ def test_a_route_has_no_more_destinations_than_one_write_to_a_store_takes(toml):
 # -- what the settings say ------------------------------------------------------------------------
 
 
-def test_keys_that_are_read_and_not_used_yet_are_named_only_where_somebody_set_them(toml):
+def test_keys_without_effect_yet_are_named_only_when_they_are_set(toml):
     assert Config().not_used_yet() == []
     toml.write_text('[slack]\napp_token = "xapp-1"\n[rules]\nlocal = "off"')
     assert load(toml, {}).not_used_yet() == ["slack.app_token"]
 
 
-def test_the_secrets_are_known_to_whoever_has_to_hide_them(toml):
+def test_the_configuration_lists_its_secrets_and_hides_them_in_its_repr(toml):
     toml.write_text('[slack]\nbot_token = "${T}"\n[webhook]\nsecret = "${S}"\n[http]\nheartbeat_url = "${H}"')
 
     config = load(toml, {"T": TOKEN, "S": "long enough", "H": "https://hc.example/1"})

@@ -24,14 +24,14 @@ def spent(job: JobSnapshot, prices: dict[str, float] | None = None) -> Spend:
     return found
 
 
-def test_a_job_costs_the_price_of_each_of_its_instances_for_as_long_as_it_has_trained() -> None:
+def test_a_job_costs_the_price_of_each_instance_for_its_training_time() -> None:
     two_hours = spent(a_running_job(2 * HOUR, instance_count=4))
     assert two_hours.so_far == pytest.approx(2 * 4 * 0.23)
     assert two_hours.an_hour == pytest.approx(4 * 0.23)
     assert (two_hours.currency, two_hours.basis) == ("USD", "4 × ml.m5.xlarge at $0.23 an hour each")
 
 
-def test_stopping_saves_what_is_left_until_the_longest_runtime() -> None:
+def test_stopping_saves_the_time_left_until_the_maximum_runtime() -> None:
     assert spent(a_running_job(2 * HOUR)).saved_by_stopping == pytest.approx(22 * 0.23)
 
 
@@ -48,13 +48,13 @@ def test_each_group_of_a_heterogeneous_cluster_has_its_own_price() -> None:
     assert both.basis == "2 × ml.p4d.24xlarge at $37.69 an hour and 1 × ml.m5.xlarge at $0.23 an hour each"
 
 
-def test_one_group_without_a_price_makes_all_of_it_instance_hours() -> None:
+def test_one_group_without_a_price_makes_the_whole_amount_instance_hours() -> None:
     groups = (("ml.p4d.24xlarge", 2), ("ml.c5.18xlarge", 1))
     both = spent(a_running_job(instance_type="", instance_groups=groups))
     assert (both.so_far, both.currency) == (3, "")
 
 
-def test_spot_instances_cost_at_most_the_full_price_until_sagemaker_says_what_it_billed() -> None:
+def test_spot_instances_cost_at_most_the_full_price_until_sagemaker_reports_the_billed_time() -> None:
     running = spent(a_running_job(spot=True))
     assert running.at_most
     assert "spot instances cost less" in running.basis
@@ -64,12 +64,12 @@ def test_spot_instances_cost_at_most_the_full_price_until_sagemaker_says_what_it
     assert "billed time" in ended.basis
 
 
-def test_a_job_that_has_not_begun_or_names_no_instances_has_no_spend() -> None:
+def test_a_job_that_has_not_started_or_has_no_instances_has_no_spend() -> None:
     assert spend(a_job(started_at=None), PRICES, NOON) is None
     assert spend(a_running_job(instance_type=""), PRICES, NOON) is None
 
 
-def test_a_job_that_ended_by_itself_saves_nothing_and_one_that_was_stopped_saved_the_rest() -> None:
+def test_a_job_that_ended_by_itself_saves_nothing_and_a_stopped_job_saved_the_rest() -> None:
     times = {"started_at": NOON - HOUR, "max_runtime": 7200}
     assert spent(an_ended_job(**times)).saved_by_stopping is None
     assert spent(an_ended_job(status="Failed", **times)).saved_by_stopping is None
@@ -78,7 +78,7 @@ def test_a_job_that_ended_by_itself_saves_nothing_and_one_that_was_stopped_saved
     assert spent(overrun).saved_by_stopping is None
 
 
-def test_without_a_longest_runtime_nobody_knows_what_stopping_saves() -> None:
+def test_without_a_maximum_runtime_what_stopping_saves_is_unknown() -> None:
     assert spent(a_running_job(max_runtime=0)).saved_by_stopping is None
 
 
@@ -91,7 +91,7 @@ def test_without_a_longest_runtime_nobody_knows_what_stopping_saves() -> None:
         (12_345.6, "$12,346", "12,346 instance-hours"),
     ],
 )
-def test_amounts_are_told_in_cents_or_above_a_thousand_in_whole_numbers(
+def test_amounts_are_shown_in_cents_and_above_a_thousand_in_whole_numbers(
     amount: float, money: str, hours: str
 ) -> None:
     assert spent(a_running_job()).formatted(amount) == money
@@ -118,7 +118,7 @@ jobs = st.builds(
 
 
 @given(jobs, durations, st.booleans())
-def test_savings_are_never_negative_and_the_spend_never_falls(
+def test_savings_are_never_negative_and_the_spend_never_decreases(
     job: JobSnapshot, later: timedelta, priced: bool
 ) -> None:
     prices = PRICES if priced else {}
@@ -130,7 +130,7 @@ def test_savings_are_never_negative_and_the_spend_never_falls(
 
 
 @given(jobs)
-def test_what_was_spent_and_what_stopping_saves_are_together_the_whole_runtime(job: JobSnapshot) -> None:
+def test_the_spend_and_the_savings_add_up_to_the_whole_runtime(job: JobSnapshot) -> None:
     found, left = spend(job, PRICES, NOON), remaining(job, NOON)
     assert found is not None
     if found.saved_by_stopping and left:

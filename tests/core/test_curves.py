@@ -1,4 +1,4 @@
-"""Which curves an alert draws, and where on them the decision lies."""
+"""Which curves an alert draws, and where on them it marks the decision."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from watcher.model import AlertEvidence, Reading
 LOSS = tuple(Reading("loss", step, 1 / (step + 1)) for step in range(5))
 
 
-def test_what_was_compared_lies_on_the_curve_with_what_was_needed():
+def test_the_compared_values_lie_on_the_curve_with_the_required_value():
     evidence = AlertEvidence(curve=LOSS, deciding=(LOSS[2], LOSS[4]), needed=(Reading("loss", 4, 0.1),))
 
     assert list(compared(evidence)) == [Compared("loss", [(2, 1 / 3), (4, 0.2)], 0.1)]
     assert decided_at(evidence) == 4
 
 
-def test_a_number_about_a_tensor_that_is_none_of_its_values_lies_on_no_curve():
+def test_a_number_that_is_not_a_value_of_the_tensor_lies_on_no_curve():
     variance = AlertEvidence(
         curve=LOSS, deciding=(Reading("loss", 4, 7.0),), needed=(Reading("loss", 4, 5.0),)
     )
@@ -28,7 +28,7 @@ def test_a_number_about_a_tensor_that_is_none_of_its_values_lies_on_no_curve():
     assert decided_at(variance) == 4
 
 
-def test_of_a_tensor_in_several_modes_it_lies_on_the_curve_that_has_it():
+def test_a_reading_lies_on_the_curve_of_the_mode_that_has_it():
     evidence = AlertEvidence(
         curve=(Reading("loss TRAIN", 4, 0.1), Reading("loss EVAL", 5, 0.3), Reading("losses", 5, 0.3)),
         deciding=(Reading("loss", 5, 0.3),),
@@ -38,7 +38,7 @@ def test_of_a_tensor_in_several_modes_it_lies_on_the_curve_that_has_it():
     assert list(curves(evidence)) == ["loss TRAIN", "loss EVAL", "losses"]
 
 
-def test_where_nothing_on_the_curve_decided_no_step_of_it_did():
+def test_a_curve_without_a_deciding_value_has_no_deciding_step():
     assert decided_at(AlertEvidence(curve=LOSS)) is None
 
 
@@ -54,5 +54,5 @@ def test_where_nothing_on_the_curve_decided_no_step_of_it_did():
         ((), False),
     ],
 )
-def test_three_powers_of_ten_above_zero_are_drawn_by_powers(values: tuple[float, ...], by_powers: bool):
+def test_three_powers_of_ten_above_zero_are_drawn_on_a_log_scale(values: tuple[float, ...], by_powers: bool):
     assert logarithmic(values) == by_powers

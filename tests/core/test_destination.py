@@ -21,7 +21,7 @@ TOPIC = "arn:aws:sns:eu-west-1:123456789012:training-alerts"
         (f"sns:{TOPIC}.fifo", DestinationKind.SNS, f"{TOPIC}.fifo"),
     ],
 )
-def test_each_kind_of_destination_is_read(text: str, kind: DestinationKind, address: str) -> None:
+def test_each_kind_of_destination_is_parsed(text: str, kind: DestinationKind, address: str) -> None:
     assert Destination.parse(text) == Destination(kind, address)
 
 
@@ -42,13 +42,13 @@ def test_each_kind_of_destination_is_read(text: str, kind: DestinationKind, addr
         ("", "slack:#channel"),
     ],
 )
-def test_what_is_no_destination_is_refused_with_how_to_write_it(text: str, mend: str) -> None:
+def test_an_invalid_destination_is_refused_with_how_to_write_it(text: str, mend: str) -> None:
     with pytest.raises(ConfigError) as refused:
         Destination.parse(text)
     assert mend in str(refused.value)
 
 
-def test_a_topic_is_written_to_in_its_own_region() -> None:
+def test_a_topic_is_used_in_its_own_region() -> None:
     assert Destination.parse(f"sns:{TOPIC}").region == "eu-west-1"
     assert Destination.parse("console").region == ""
 
@@ -62,7 +62,7 @@ def test_a_topic_is_written_to_in_its_own_region() -> None:
         "hook:https://user:s3cret@h.example/",
     ],
 )
-def test_no_secret_of_a_url_is_ever_shown(text: str) -> None:
+def test_the_secret_part_of_a_url_is_never_shown(text: str) -> None:
     try:
         shown = str(Destination.parse(text))
     except ConfigError as error:
@@ -71,7 +71,7 @@ def test_no_secret_of_a_url_is_ever_shown(text: str) -> None:
     assert "cret" not in shown
 
 
-def test_what_is_no_secret_of_a_url_is_shown() -> None:
+def test_the_public_part_of_a_url_is_shown() -> None:
     assert public_url("https://u:p@h.example:8443/@team/hook?x=1") == "https://h.example:8443/@team/hook"
     assert str(Destination.parse("slack:#prod")) == "slack:#prod"
     assert str(Destination.parse("console")) == "console"

@@ -1,4 +1,4 @@
-"""An event says which training job to look at, and nothing more is believed of it."""
+"""An event only says which training job to look at; nothing else in it is trusted."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ def test_a_training_jobs_event_names_the_job():
     assert hint(json.dumps(event())) == ARN
 
 
-def test_without_the_arn_in_its_detail_an_event_names_the_job_among_its_resources():
+def test_an_event_without_an_arn_in_its_detail_names_the_job_in_its_resources():
     assert hint(json.dumps({**event(), "detail": {"TrainingJobName": "churn"}})) == ARN
 
 
-def test_the_event_of_a_rules_processing_job_leads_to_its_training_job():
+def test_the_event_of_a_rules_processing_job_names_its_training_job():
     body = {**event(PROCESSING_JOB, ProcessingJobArn=RULE_JOB), "resources": [RULE_JOB]}
     assert hint(json.dumps(body)) == ARN
 
 
-def test_a_processing_job_that_evaluates_no_rule_is_nobodys_business():
+def test_the_event_of_any_other_processing_job_is_ignored():
     body = {**event(PROCESSING_JOB), "resources": [RULE_JOB], "detail": {"ProcessingJobArn": RULE_JOB}}
     assert hint(json.dumps(body)) is None
 
@@ -48,7 +48,7 @@ def test_an_event_in_an_sns_envelope_is_unwrapped():
     assert hint(json.dumps(envelope)) == ARN
 
 
-def test_what_one_replica_asks_is_understood_by_the_others():
+def test_the_message_of_one_replica_is_understood_by_the_others():
     assert hint(look_again(ARN)) == ARN
 
 
@@ -61,7 +61,7 @@ def test_what_one_replica_asks_is_understood_by_the_others():
         {},
     ],
 )
-def test_other_messages_are_passed_over(body: dict[str, object]):
+def test_other_messages_are_ignored(body: dict[str, object]):
     assert hint(json.dumps(body)) is None
 
 
@@ -78,7 +78,7 @@ def test_other_messages_are_passed_over(body: dict[str, object]):
         json.dumps({"Type": "Notification", "Message": "{"}),
     ],
 )
-def test_what_nobody_can_have_meant_is_said_to_be_unreadable(body: str):
+def test_a_malformed_message_is_unreadable(body: str):
     with pytest.raises(Unreadable):
         hint(body)
 
@@ -97,7 +97,7 @@ def test_what_nobody_can_have_meant_is_said_to_be_unreadable(body: str):
         ),
     )
 )
-def test_whatever_a_body_holds_it_is_a_hint_or_none_or_unreadable(document: object):
+def test_any_body_is_a_hint_or_none_or_unreadable(document: object):
     try:
         found = hint(json.dumps(document))
     except Unreadable:

@@ -1,4 +1,4 @@
-"""What an alert shows of the tensors that decided."""
+"""What an alert shows of the deciding tensors."""
 
 from __future__ import annotations
 

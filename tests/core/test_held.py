@@ -1,4 +1,4 @@
-"""What is remembered of the jobs that this process holds."""
+"""The cache of items of the jobs that this process holds."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def held() -> HeldJobs:
     return jobs
 
 
-def test_the_items_of_jobs_that_were_all_read_are_taken_once(held: HeldJobs):
+def test_items_are_taken_once_when_all_their_jobs_were_read(held: HeldJobs):
     held.read("churn", CHURN)
     held.read("sales", None)
 
@@ -33,29 +33,29 @@ def test_nothing_is_taken_if_one_of_the_jobs_was_not_read(held: HeldJobs):
     assert held.take(["churn"]) is None
 
 
-def test_what_was_read_before_the_job_was_held_again_is_forgotten(held: HeldJobs):
+def test_holding_a_job_again_discards_what_was_read_before(held: HeldJobs):
     held.read("churn", CHURN)
     held.add(["churn"])
 
     assert held.take(["churn"]) is None
 
 
-def test_a_job_that_is_not_held_is_not_remembered(held: HeldJobs):
+def test_a_job_that_is_not_held_is_not_cached(held: HeldJobs):
     held.drop("churn")
     held.read("churn", CHURN)
 
     assert held.take(["churn"]) is None
 
 
-def test_a_thread_that_reads_while_another_takes_leaves_nothing_behind(held: HeldJobs):
-    """The reader stands between its look whether the job is held and its write of what it read."""
+def test_reading_during_a_take_leaves_no_stale_item(held: HeldJobs):
+    """The take happens after the reader checks that the job is held and before it stores the item."""
 
     class Dict(dict[str, object]):
         def __contains__(self, key: object) -> bool:
             there = super().__contains__(key)
             taker = threading.Thread(target=held.take, args=(["churn"],))
             taker.start()
-            taker.join(0.05)  # it waits for the lock; without one, it would be done
+            taker.join(0.05)  # it waits for the lock; without a lock it would finish here
             takers.append(taker)
             return there
 

@@ -1,4 +1,4 @@
-"""What smdebug's hook saves, held against smdebug itself."""
+"""What smdebug's hook saves, compared with smdebug itself."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_the_regexes_of_xgboosts_metrics_are_those_of_smdebug():
     spec = find_spec("smdebug")
     assert spec is not None
     assert spec.submodule_search_locations is not None
-    # Read and not imported: the package wants an XGBoost of its own choosing.
+    # Read and not imported: the package requires another version of XGBoost.
     source = (Path(spec.submodule_search_locations[0]) / "xgboost/collection.py").read_text()
     for name, regex in XGBOOST_REGEXES.items():
         assert f"CollectionKeys.{name.upper()}).include({json.dumps(regex)})" in source
@@ -104,27 +104,27 @@ def test_the_regexes_of_xgboosts_metrics_are_those_of_smdebug():
         ("", None),
     ],
 )
-def test_the_framework_is_known_of_awss_own_images_alone(image: str, kind: Framework | None):
+def test_the_framework_is_known_only_for_awss_own_images(image: str, kind: Framework | None):
     assert framework(image) is kind
 
 
-def test_a_collection_without_interval_is_saved_every_500_steps_whatever_the_framework():
+def test_a_collection_without_an_interval_is_saved_every_500_steps_in_any_framework():
     for kind in Framework:
         hook = a_hook(("losses", {}), ("gradients", {}), of=kind)
         assert Schedule(500) in hook.schedules(["losses"])
 
 
-def test_xgboosts_metrics_are_saved_every_10_steps_unasked():
+def test_xgboosts_metrics_are_saved_every_10_steps_by_default():
     hook = a_hook(("losses", {"save_interval": "500"}), of=Framework.XGBOOST)
     assert steps(hook, "losses", HookMode.GLOBAL) == [0, 10, 20, 30, 40, 50]
 
 
-def test_xgboost_knows_no_mode_but_global():
+def test_xgboost_only_has_the_global_mode():
     hook = a_hook(("trees", {"train.save_interval": "5"}), of=Framework.XGBOOST)
     assert hook.schedules(["trees"]) == {Schedule(500)}
 
 
-def test_of_a_collection_that_stands_twice_the_last_interval_counts():
+def test_the_last_interval_of_a_repeated_collection_counts():
     hook = a_hook(
         ("gradients", {"save_interval": "3"}), ("gradients", {"save_interval": "20"}), of=Framework.PYTORCH
     )
@@ -148,7 +148,7 @@ def test_xgboost_writes_no_trees_for_a_regex():
         a_hook(("all", {"save_interval": "5"}), of=Framework.XGBOOST),
     ],
 )
-def test_all_saves_every_collection_at_the_interval_of_each(hook: Hook):
+def test_all_saves_every_collection_at_its_own_interval(hook: Hook):
     assert hook.may_save("trees")
     assert steps(hook, "trees", HookMode.GLOBAL) == [0, 10, 20, 30, 40, 50]
 
@@ -157,7 +157,7 @@ def fault(*collections: Any, **parameters: str) -> str:
     return (a_hook(*collections, of=Framework.XGBOOST, **parameters).fault() or ("", ""))[0]
 
 
-def test_what_smdebug_refuses_is_named():
+def test_a_configuration_that_smdebug_refuses_is_reported():
     assert "tree is not one of smdebug's own" in fault(("tree", {"save_interval": "5"}))
     assert "'*relu' is not a regular expression" in fault(("mine", {"include_regex": "loss,*relu"}))
     assert "save_interval is '5.0', which is not a whole number (collection trees)" in fault(
@@ -167,13 +167,13 @@ def test_what_smdebug_refuses_is_named():
     assert "save_steps is ' x'" in fault(save_steps="1, x")
 
 
-def test_what_smdebug_accepts_has_no_fault():
+def test_a_configuration_that_smdebug_accepts_has_no_fault():
     assert (
         fault(("trees", {"save_interval": "-5"}), ("mine", {"include_regex": "a,b"}), save_steps="1, 2") == ""
     )
 
 
-def test_a_long_run_costs_no_more_than_what_is_asked_of_it():
+def test_the_schedule_of_a_long_run_is_computed_lazily():
     assert list(islice(Schedule(7, start=10**11).saved(10**12), 1)) == [100000000002]
     assert Schedule(7).last(10**12) == 999999999999
     assert Schedule(7, end=0).last(10**12) is None

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from watcher.alerts.hyperparameters import shown_hyperparameters, without_secrets
 
 
-def test_what_is_tuned_most_stands_first() -> None:
+def test_the_most_often_tuned_hyperparameters_come_first() -> None:
     chosen = {"verbosity": "1", "subsample": "0.8", "max_depth": "16", "num_round": "100", "eta": "0.1"}
     assert list(shown_hyperparameters(chosen)) == ["eta", "num_round", "max_depth", "subsample", "verbosity"]
 
@@ -26,11 +26,11 @@ def test_what_is_tuned_most_stands_first() -> None:
         "warmup_learning_rate",
     ],
 )
-def test_a_learning_rate_is_known_however_it_is_written(name: str) -> None:
+def test_a_learning_rate_is_recognised_in_any_spelling(name: str) -> None:
     assert next(iter(shown_hyperparameters({"a": "1", name: "0.1", "b": "2"}))) == name
 
 
-def test_a_word_within_a_word_is_another_word() -> None:
+def test_a_known_word_inside_another_word_does_not_count() -> None:
     assert list(shown_hyperparameters({"unlrelated": "1", "beta": "2", "alpha": "3"})) == [
         "alpha",
         "beta",
@@ -38,7 +38,7 @@ def test_a_word_within_a_word_is_another_word() -> None:
     ]
 
 
-def test_what_the_sdk_and_tuning_jobs_add_is_left_out() -> None:
+def test_hyperparameters_added_by_the_sdk_and_tuning_jobs_are_left_out() -> None:
     added = {
         "sagemaker_program": '"train.py"',
         "sagemaker_submit_directory": '"s3://bucket/source.tar.gz"',
@@ -60,7 +60,7 @@ def test_what_the_sdk_and_tuning_jobs_add_is_left_out() -> None:
         ('"a" "b"', '"a" "b"'),
     ],
 )
-def test_a_string_that_an_estimator_sent_as_json_loses_its_quotes(sent: str, shown: str) -> None:
+def test_a_string_sent_as_json_by_an_estimator_loses_its_quotes(sent: str, shown: str) -> None:
     assert shown_hyperparameters({"optimizer": sent}) == {"optimizer": shown}
 
 
@@ -81,7 +81,7 @@ def test_a_string_that_an_estimator_sent_as_json_loses_its_quotes(sent: str, sho
         "ssh_private",
     ],
 )
-def test_what_smells_of_a_secret_is_not_shown(name: str) -> None:
+def test_a_hyperparameter_that_may_be_a_secret_is_not_shown(name: str) -> None:
     assert shown_hyperparameters({name: "hunter2", "eta": "0.1"}) == {"eta": "0.1"}
 
 
@@ -98,7 +98,7 @@ def test_a_secret_within_a_value_is_not_shown(value: str) -> None:
 
 
 @given(st.dictionaries(st.text(), st.text()))
-def test_whatever_the_hyperparameters_are_nothing_is_made_up(given_: dict[str, str]) -> None:
+def test_every_shown_hyperparameter_is_one_of_the_jobs(given_: dict[str, str]) -> None:
     shown = shown_hyperparameters(given_)
     assert shown.keys() <= given_.keys()
     assert all(value in (given_[name], *_loaded(given_[name])) for name, value in shown.items())

@@ -1,4 +1,4 @@
-"""What Prometheus is told, in the form in which it reads it."""
+"""The metrics for Prometheus, in the format in which it reads them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def instruments() -> Instruments:
 
 
 def samples(instruments: Instruments, name: str) -> dict[tuple[str, ...], float]:
-    """By the values of their labels, in the order of the labels' names; without those that are zero."""
+    """Non-zero samples by the values of their labels, in the order of the labels' names."""
     return {
         tuple(value for _, value in sorted(sample.labels.items())): sample.value
         for family in text_string_to_metric_families(generate_latest(instruments.registry).decode())
@@ -45,15 +45,15 @@ def a_delivery(**changes: Any) -> Delivery:
     return Delivery(**{**values, **changes})
 
 
-def test_the_version_is_told(instruments: Instruments):
+def test_the_version_is_exported(instruments: Instruments):
     assert samples(instruments, "watcher_build_info") == {(__version__,): 1}
 
 
-def test_a_rules_status_is_counted_when_it_is_new(instruments: Instruments):
-    begun = a_job(outcomes=(an_outcome("InProgress"),))
+def test_a_rules_status_is_counted_when_it_changes(instruments: Instruments):
+    started = a_job(outcomes=(an_outcome("InProgress"),))
     fired = a_job(outcomes=(an_outcome("IssuesFound"),))
 
-    for before, after in [(None, begun), (begun, begun), (begun, fired), (fired, fired)]:
+    for before, after in [(None, started), (started, started), (started, fired), (fired, fired)]:
         instruments.outcomes(after, news(before, after))
 
     assert samples(instruments, "watcher_rule_outcomes_total") == {
@@ -63,24 +63,24 @@ def test_a_rules_status_is_counted_when_it_is_new(instruments: Instruments):
 
 
 @pytest.mark.parametrize(
-    ("configured", "told"),
+    ("configured", "label"),
     [
         ([RuleConfiguration("churn-7", RuleSource.DEBUGGER, {"rule_to_invoke": "Overfit"})], "Overfit"),
         ([RuleConfiguration("churn-7", RuleSource.DEBUGGER)], "custom"),
         ([], "churn-7"),
     ],
 )
-def test_a_rule_is_told_by_what_it_invokes_because_each_job_may_call_it_otherwise(
-    instruments: Instruments, configured: list[RuleConfiguration], told: str
+def test_a_rule_is_labelled_by_what_it_invokes_because_each_job_may_rename_it(
+    instruments: Instruments, configured: list[RuleConfiguration], label: str
 ):
     job = a_job(outcomes=(an_outcome(rule="churn-7"),), rules=tuple(configured))
 
     instruments.outcomes(job, job.outcomes)
 
-    assert samples(instruments, "watcher_rule_outcomes_total") == {(told, "debugger", "InProgress"): 1}
+    assert samples(instruments, "watcher_rule_outcomes_total") == {(label, "debugger", "InProgress"): 1}
 
 
-def test_a_destination_is_told_by_its_kind_because_its_address_may_be_a_secret(instruments: Instruments):
+def test_a_destination_is_labelled_by_its_kind_because_its_address_may_be_a_secret(instruments: Instruments):
     secret = "webhook:https://hooks.example/T0/very-secret"
 
     instruments.attempted(a_delivery(to=secret, state=DeliveryState.DEAD), 3)
@@ -89,7 +89,7 @@ def test_a_destination_is_told_by_its_kind_because_its_address_may_be_a_secret(i
     assert b"very-secret" not in generate_latest(instruments.registry)
 
 
-def test_only_an_alert_that_arrived_has_a_latency(instruments: Instruments):
+def test_only_a_delivered_alert_has_a_latency(instruments: Instruments):
     instruments.attempted(a_delivery(), timedelta(minutes=2).total_seconds())
     instruments.attempted(a_delivery(state=DeliveryState.PENDING), 1)
     instruments.attempted(a_delivery(kind=DeliveryKind.STOP, to="stop"), 1)
@@ -100,7 +100,7 @@ def test_only_an_alert_that_arrived_has_a_latency(instruments: Instruments):
     assert samples(instruments, "watcher_deliveries_total")[("stop", "stop", "delivered")] == 1
 
 
-def test_a_process_that_another_has_relieved_tells_no_number_of_jobs(instruments: Instruments):
+def test_a_replica_that_no_longer_watches_exports_no_number_of_jobs(instruments: Instruments):
     instruments.watched(["InProgress", "InProgress", "Completed"])
     assert samples(instruments, "watcher_watched_jobs") == {("InProgress",): 2, ("Completed",): 1}
 

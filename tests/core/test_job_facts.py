@@ -17,11 +17,11 @@ def costs(prices: dict[str, float] | None = None, **changes: Any) -> dict[str, s
     return dict(cost(facts(job, PRICES if prices is None else prices, NOON)))
 
 
-def told(**changes: Any) -> dict[str, str]:
+def shown_particulars(**changes: Any) -> dict[str, str]:
     return dict(particulars(facts(a_job(**changes), {}, NOON)))
 
 
-def test_a_running_job_tells_how_long_on_what_for_how_much_and_what_stopping_is_worth() -> None:
+def test_a_running_job_shows_its_runtime_instances_cost_and_what_stopping_saves() -> None:
     assert costs(instance_count=2) == {
         "Running for": "2 h",
         "Instances": "2 × ml.m5.xlarge",
@@ -30,7 +30,7 @@ def test_a_running_job_tells_how_long_on_what_for_how_much_and_what_stopping_is_
     }
 
 
-def test_without_prices_the_same_is_told_in_hours() -> None:
+def test_without_prices_amounts_are_in_hours() -> None:
     told_in_hours = costs({}, instance_count=2)
     assert told_in_hours["Spend so far"] == "4.00 instance-hours"
     assert (
@@ -38,7 +38,7 @@ def test_without_prices_the_same_is_told_in_hours() -> None:
     )
 
 
-def test_a_job_on_spot_instances_says_so_and_costs_at_most_that() -> None:
+def test_a_job_on_spot_instances_says_so_and_shows_its_cost_as_a_maximum() -> None:
     spot = costs(spot=True)
     assert spot["Instances"] == "1 × ml.m5.xlarge (spot)"
     assert spot["Spend so far"] == "at most $0.46, at $0.23 an hour"
@@ -49,7 +49,7 @@ def test_all_groups_of_a_heterogeneous_cluster_are_named() -> None:
     assert costs(instance_groups=groups)["Instances"] == "2 × ml.p4d.24xlarge and 4 × ml.c5.18xlarge"
 
 
-def test_a_job_that_has_ended_tells_what_it_cost_and_one_that_was_stopped_what_that_saved() -> None:
+def test_an_ended_job_shows_its_cost_and_a_stopped_one_what_the_stop_saved() -> None:
     def ended(status: str) -> dict[str, str]:
         job = an_ended_job(status=status, started_at=NOON - timedelta(hours=2), max_runtime=10_800)
         return dict(cost(facts(job, PRICES, NOON + timedelta(days=1))))
@@ -58,44 +58,45 @@ def test_a_job_that_has_ended_tells_what_it_cost_and_one_that_was_stopped_what_t
     assert ended("Stopped")["Stopping saved"] == "up to $0.23 (1 h until MaxRuntimeInSeconds)"
 
 
-def test_a_job_that_still_waits_for_its_instances_has_cost_nothing() -> None:
+def test_a_job_that_is_waiting_for_its_instances_has_cost_nothing() -> None:
     assert costs(started_at=None) == {"Instances": "1 × ml.m5.xlarge"}
     assert costs(started_at=None, instance_type="") == {}
 
 
-def test_a_job_past_its_longest_runtime_has_nothing_to_save() -> None:
+def test_a_job_past_its_maximum_runtime_has_nothing_to_save() -> None:
     assert "Stopping now saves" not in costs(max_runtime=60)
 
 
-def test_few_hyperparameters_are_all_shown_of_many_the_most_telling() -> None:
+def test_few_hyperparameters_are_all_shown_and_many_are_cut_to_the_most_useful() -> None:
     assert (
-        told(hyperparameters={"eta": "0.1", "nthread": "4"})["Hyperparameters"] == "eta = 0.1 · nthread = 4"
+        shown_particulars(hyperparameters={"eta": "0.1", "nthread": "4"})["Hyperparameters"]
+        == "eta = 0.1 · nthread = 4"
     )
     many = {f"flag_{number:02}": "1" for number in range(20)} | {"eta": "0.1"}
-    shown = told(hyperparameters=many)["Hyperparameters"].split(" · ")
+    shown = shown_particulars(hyperparameters=many)["Hyperparameters"].split(" · ")
     assert shown[0] == "eta = 0.1"
     assert len(shown) == MAX_LISTED + 1
     assert shown[-1] == "and 13 more"
 
 
 def test_a_long_value_is_cut() -> None:
-    shown = told(hyperparameters={"model": "x" * 2500})["Hyperparameters"]
+    shown = shown_particulars(hyperparameters={"model": "x" * 2500})["Hyperparameters"]
     assert shown == f"model = {'x' * 39}…"
 
 
 def test_experiment_and_trial_are_named_together() -> None:
-    assert told(experiment="churn", trial="deep")["Experiment"] == "churn, trial deep"
-    assert told(experiment="churn")["Experiment"] == "churn"
+    assert shown_particulars(experiment="churn", trial="deep")["Experiment"] == "churn, trial deep"
+    assert shown_particulars(experiment="churn")["Experiment"] == "churn"
 
 
-def test_of_the_tags_those_of_aws_and_secrets_are_left_out() -> None:
+def test_tags_of_aws_and_secret_tags_are_left_out() -> None:
     tags = {"team": "growth", "aws:createdBy": "root", "api-token": "hunter2", "env": "prod"}
-    assert told(tags=tags)["Tags"] == "env = prod · team = growth"
+    assert shown_particulars(tags=tags)["Tags"] == "env = prod · team = growth"
 
 
 @pytest.mark.parametrize("tags", [None, {}, {"aws:createdBy": "root"}])
-def test_without_tags_of_its_own_nothing_is_said_of_them(tags: dict[str, str] | None) -> None:
-    assert told(tags=tags) == {}
+def test_a_job_without_tags_of_its_own_shows_none(tags: dict[str, str] | None) -> None:
+    assert shown_particulars(tags=tags) == {}
 
 
 @pytest.mark.parametrize(
@@ -110,5 +111,5 @@ def test_without_tags_of_its_own_nothing_is_said_of_them(tags: dict[str, str] | 
         (-5, "0 s"),
     ],
 )
-def test_durations_are_told_in_their_two_largest_units(seconds: float, shown: str) -> None:
+def test_durations_are_shown_in_their_two_largest_units(seconds: float, shown: str) -> None:
     assert duration(timedelta(seconds=seconds)) == shown

@@ -9,7 +9,7 @@ from watcher.alerts.kinds import KINDS, Log
 from watcher.model import FindingKind, Severity
 
 NOTHING_TO_DO = (FindingKind.JOB_COMPLETED, FindingKind.RULE_DEFECT)
-"""A defect's reason says itself how to fix it."""
+"""The reason of a defect already says how to fix it."""
 
 
 def test_every_kind_of_finding_has_a_row() -> None:
@@ -24,7 +24,7 @@ def test_a_title_names_the_job_and_for_a_rule_the_rule(kind: FindingKind) -> Non
 
 
 @pytest.mark.parametrize("kind", [kind for kind in FindingKind if kind not in NOTHING_TO_DO])
-def test_a_person_is_told_what_to_do(kind: FindingKind) -> None:
+def test_every_finding_says_what_to_do(kind: FindingKind) -> None:
     assert alert(kind=kind).advice
     assert alert(kind=kind, rule="RuleOfTheirOwn").advice or kind is FindingKind.RULE_ISSUE
 
@@ -33,7 +33,7 @@ def test_a_name_that_looks_like_a_template_is_shown_as_it_is() -> None:
     assert alert(rule="{job.__class__}").title == f"{{job.__class__}} found an issue in {SNAPSHOT.name}"
 
 
-def test_what_numbers_decided_has_the_log_of_the_rule_too() -> None:
+def test_a_finding_decided_by_numbers_also_has_the_rules_log() -> None:
     assert all(kind.log is Log.RULE for kind in KINDS.values() if kind.has_values)
 
 

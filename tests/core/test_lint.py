@@ -1,4 +1,4 @@
-"""Each defect that a job's record shows: a job that has it, and its nearest neighbour that has not."""
+"""Each defect that lint finds: a job that has it, and the most similar job that does not."""
 
 from __future__ import annotations
 
@@ -57,10 +57,10 @@ def every(steps: int, *names: str) -> Collections:
 # -- jobs without a defect ------------------------------------------------------------------------
 
 
-def test_the_job_of_the_demo_has_no_defect():
+def test_the_demo_job_has_no_defect():
     rule = a_rule(**cookbook.PARAMETERS)
     hyperparameters = {"objective": "binary:logistic", "max_depth": 16, "eta": 0.1, "num_round": 10000}
-    # The SDK adds the collection that the rule brings along.
+    # The SDK adds the collection that the rule needs.
     collections = (*every(500, "losses"), *every(2, "metrics"))
     assert linted(rule, collections=collections, **hyperparameters) == []
 
@@ -94,16 +94,16 @@ def test_well_configured_rules_for_xgboost_have_no_defect():
     assert linted(*configured, collections=collections, num_round=200, eval_metric="logloss") == []
 
 
-def test_profiler_rules_and_custom_rules_are_not_looked_at():
+def test_profiler_rules_and_custom_rules_are_not_checked():
     profiler = RuleConfiguration("LowGPUUtilization", RuleSource.PROFILER, {"threshold": "1"})
     custom = a_rule("VanishingGradient", source_s3_uri="s3://bucket/mine.py", collection_names="mine")
     assert linted(profiler, custom) == []
 
 
-def test_of_an_unknown_image_little_is_said():
+def test_an_unknown_image_gives_few_defects():
     unknown = {"image": "111122223333.dkr.ecr.us-east-1.amazonaws.com/ours:1", "num_round": 20}
     assert reasons(a_rule("TreeDepth"), a_rule(), a_rule("CheckInputImages"), **unknown) == [
-        Reason.COLLECTION_NOT_SAVED  # of CheckInputImages: no hook saves inputs unasked
+        Reason.COLLECTION_NOT_SAVED  # CheckInputImages: no hook saves inputs by default
     ]
 
 
@@ -118,14 +118,14 @@ def test_a_job_without_hook_configuration_leaves_every_rule_without_input():
     ]
 
 
-def test_two_rules_of_one_name_are_one_defect_and_a_profiler_rule_may_share_it():
+def test_two_rules_with_one_name_are_one_defect_but_a_profiler_rule_may_share_the_name():
     profiler = RuleConfiguration("losses", RuleSource.PROFILER)
     twins = linted(a_rule("LossNotDecreasing", "losses"), a_rule("Overfit", "losses"))
     assert [(defect.rule, defect.reason) for defect in twins] == [("losses", Reason.SAME_NAME)]
     assert linted(a_rule("LossNotDecreasing", "losses"), profiler) == []
 
 
-def test_rules_beyond_the_twentieth_are_named():
+def test_rules_beyond_the_twentieth_are_reported():
     configured = [a_rule("LossNotDecreasing", f"rule-{number}") for number in range(21)]
     assert [(defect.rule, defect.reason) for defect in linted(*configured)] == [
         ("rule-20", Reason.TOO_MANY_RULES)
@@ -140,7 +140,7 @@ def test_rules_beyond_the_twentieth_are_named():
         ({"mp_parameters": '{"partitions": 2}'}, {"mp_parameters": "{}"}),
     ],
 )
-def test_debugger_is_not_available_for_some_ways_of_distributed_training(unsupported: Any, supported: Any):
+def test_debugger_is_not_available_for_some_kinds_of_distributed_training(unsupported: Any, supported: Any):
     assert reasons(a_rule(), image=TENSORFLOW, **unsupported) == [Reason.UNSUPPORTED_DISTRIBUTION]
     assert reasons(a_rule(), image=TENSORFLOW, **supported) == []
 
@@ -168,17 +168,17 @@ def test_a_hook_that_smdebug_cannot_read_fails_custom_rules_too():
 
 
 @pytest.mark.parametrize(("rule", "wrong"), [("VanishingGradient", XGBOOST), ("TreeDepth", PYTORCH)])
-def test_a_rule_for_another_framework_is_named(rule: str, wrong: str):
+def test_a_rule_for_another_framework_is_reported(rule: str, wrong: str):
     assert reasons(a_rule(rule), image=wrong) == [Reason.WRONG_FRAMEWORK]
 
 
-def test_a_rule_for_every_framework_is_not_taken_for_one_of_another():
+def test_a_rule_for_every_framework_is_not_reported_as_one_for_another_framework():
     for image in (XGBOOST, PYTORCH, TENSORFLOW, MXNET):
         zeros = a_rule("AllZero", tensor_regex=".*")
         assert reasons(zeros, image=image) == []
 
 
-def test_what_the_rule_itself_refuses_is_told_in_its_own_words():
+def test_a_parameter_that_the_rule_refuses_is_reported_in_the_rules_own_words():
     (defect,) = linted(a_rule(num_step=3))
     assert defect.reason is Reason.REFUSED_PARAMETERS
     assert "did you mean num_steps?" in defect.sentence
@@ -186,7 +186,7 @@ def test_what_the_rule_itself_refuses_is_told_in_its_own_words():
     assert reasons(a_rule(diff_percent=99)) == []
 
 
-def test_an_action_on_the_rule_is_no_parameter_of_it():
+def test_an_action_on_a_rule_is_not_a_parameter_of_the_rule():
     assert linted(a_rule(action_json='{"name": "StopTraining"}')) == []
 
 
@@ -201,7 +201,7 @@ def test_an_action_on_the_rule_is_no_parameter_of_it():
         ("SaturatedActivation", "threshold_layer", 100, 99.9, Reason.NEVER_FIRES),
     ],
 )
-def test_a_threshold_that_everything_or_nothing_passes_is_named(
+def test_a_threshold_that_everything_or_nothing_passes_is_reported(
     rule: str, parameter: str, hopeless: float, fine: float, reason: Reason
 ):
     saved: dict[str, Any] = {"image": PYTORCH, "hook": {"save_all": "True", "save_interval": "10"}}
@@ -210,13 +210,13 @@ def test_a_threshold_that_everything_or_nothing_passes_is_named(
     assert reasons(a_rule(rule, **given, **{parameter: fine}), **saved) == []
 
 
-def test_a_share_of_all_importances_is_never_exceeded():
+def test_a_threshold_of_all_feature_importance_never_fires():
     saved = {"collections": every(5, "feature_importance")}
     assert reasons(a_rule("FeatureImportanceOverweight", threshold=1), **saved) == [Reason.NEVER_FIRES]
     assert reasons(a_rule("FeatureImportanceOverweight", threshold=0.99), **saved) == []
 
 
-def test_variance_without_bounds_is_never_wrong():
+def test_tensor_variance_without_bounds_never_fires():
     variance = {"collection_names": "losses"}
     assert reasons(a_rule("TensorVariance", **variance)) == [Reason.NEVER_FIRES]
     assert reasons(a_rule("TensorVariance", **variance, min_threshold=0.1)) == []
@@ -235,7 +235,7 @@ def test_a_tree_cannot_be_deeper_than_max_depth():
     assert reasons(a_rule("TreeDepth", depth=7), **saved, sagemaker_program="train.py") == []
 
 
-def test_small_trees_have_no_more_features_than_are_counted():
+def test_trees_with_too_few_features_never_fire():
     overweight = a_rule("FeatureImportanceOverweight")
     (defect,) = linted(overweight, collections=every(5, "feature_importance"), max_depth=2)
     assert defect.reason is Reason.ALWAYS_FIRES
@@ -249,7 +249,7 @@ def test_small_trees_have_no_more_features_than_are_counted():
 # -- what the rule reads --------------------------------------------------------------------------
 
 
-def test_an_unknown_collection_is_named_with_the_one_that_was_meant():
+def test_an_unknown_collection_is_reported_with_the_closest_known_one():
     (defect,) = linted(a_rule(collection_names="metric"))
     assert (defect.rule, defect.reason) == ("LossNotDecreasing", Reason.UNKNOWN_COLLECTION)
     assert "did you mean metrics?" in defect.fix
@@ -258,7 +258,7 @@ def test_an_unknown_collection_is_named_with_the_one_that_was_meant():
     assert reasons(a_rule(collection_names="mine"), collections=own) == []
 
 
-def test_a_collection_that_the_hook_does_not_save_is_named():
+def test_a_collection_that_the_hook_does_not_save_is_reported():
     gradients = a_rule("VanishingGradient")
     assert reasons(gradients, image=PYTORCH) == [Reason.COLLECTION_NOT_SAVED]
     assert reasons(gradients, image=PYTORCH, collections=every(50, "gradients")) == []
@@ -275,18 +275,18 @@ def test_a_collection_that_the_hook_does_not_save_is_named():
         ("ClassImbalance", ("labels", "predictions")),
     ],
 )
-def test_xgboosts_hook_has_to_be_asked_for_what_a_rule_reads(rule: str, needed: tuple[str, ...]):
+def test_xgboosts_hook_saves_a_rules_collection_only_when_configured(rule: str, needed: tuple[str, ...]):
     assert reasons(a_rule(rule), collections=every(5, *needed)) == []
     assert reasons(a_rule(rule), collections=every(5, *needed[1:])) == [Reason.COLLECTION_NOT_SAVED]
 
 
 @pytest.mark.parametrize("rule", ["DeadRelu", "SaturatedActivation", "CheckInputImages", "NLPSequenceRatio"])
-def test_layers_are_not_saved_unasked(rule: str):
+def test_layers_are_saved_only_when_configured(rule: str):
     assert reasons(a_rule(rule), image=MXNET) == [Reason.COLLECTION_NOT_SAVED]
     assert reasons(a_rule(rule), image=MXNET, collections=(("mine", {"include_regex": "_input"}),)) == []
 
 
-def test_awss_example_takes_the_interval_for_a_regex():
+def test_awss_example_writes_the_interval_as_a_regex():
     def collections(key: str) -> Collections:
         return (*every(5, "labels"), ("predictions", {key: "25"}))
 
@@ -307,19 +307,19 @@ def test_awss_example_takes_the_interval_for_a_regex():
         ("SaturatedActivation", "tensor_regex", TENSORFLOW),
     ],
 )
-def test_mxnets_names_find_nothing_elsewhere(rule: str, parameter: str, image: str):
+def test_mxnets_tensor_names_match_nothing_in_other_frameworks(rule: str, parameter: str, image: str):
     saved: dict[str, Any] = {"collections": (("mine", {"include_regex": "put", "save_interval": "10"}),)}
     assert reasons(a_rule(rule), image=image, **saved) == [Reason.NO_TENSOR_MATCHES]
     assert reasons(a_rule(rule), image=MXNET, **saved) == []
     assert reasons(a_rule(rule, **{parameter: "my_layer"}), image=image, **saved) == []
 
 
-def test_pytorchs_modules_may_well_be_called_relu():
+def test_pytorch_modules_may_be_named_relu():
     saved: Collections = (("mine", {"include_regex": "relu_output", "save_interval": "10"}),)
     assert reasons(a_rule("DeadRelu"), image=PYTORCH, collections=saved) == []
 
 
-def test_xgboost_has_no_values_of_a_mode():
+def test_xgboost_saves_no_values_by_mode():
     assert reasons(a_rule(mode="EVAL")) == [Reason.NO_VALUES_IN_MODE]
     assert reasons(a_rule(mode="GLOBAL")) == []
     assert reasons(a_rule(mode="EVAL"), image=PYTORCH) == []
@@ -329,7 +329,7 @@ def test_xgboost_has_no_values_of_a_mode():
 
 
 @pytest.mark.parametrize("metric", ["auc", "aucpr", "map", "ndcg", "accuracy", "logloss,auc", '["auc"]'])
-def test_a_metric_that_should_rise_is_no_loss(metric: str):
+def test_a_metric_that_should_rise_is_not_a_loss(metric: str):
     watched = a_rule(collection_names="metrics")
     (defect,) = linted(watched, eval_metric=metric)
     assert defect.reason is Reason.RISING_METRIC
@@ -341,35 +341,35 @@ def test_a_metric_that_should_fall_is_a_loss(metric: str):
     assert reasons(a_rule(collection_names="metrics"), eval_metric=metric) == []
 
 
-def test_the_collection_losses_leaves_out_auc_and_lets_aucpr_through():
+def test_the_collection_losses_excludes_auc_but_includes_aucpr():
     assert reasons(a_rule(), eval_metric="logloss,auc") == []
     assert reasons(a_rule(), eval_metric="logloss,aucpr") == [Reason.RISING_METRIC]
 
 
-def test_a_rising_metric_that_the_rule_does_not_read_is_none_of_its_business():
+def test_a_rising_metric_that_the_rule_does_not_read_is_not_a_defect():
     logloss = a_rule(tensor_regex="-logloss$", use_losses_collection="False")
     assert reasons(logloss, eval_metric="logloss,aucpr") == []
 
 
-def test_losses_of_which_there_are_none_are_named():
+def test_a_rule_whose_losses_do_not_exist_is_reported():
     assert reasons(a_rule(), eval_metric="auc") == [Reason.NO_TENSOR_MATCHES]
     # The container adds XGBoost's own metric to those that it computes itself.
     assert reasons(a_rule(tensor_regex="-rmse$", use_losses_collection="0"), eval_metric="f1") == []
 
 
-def test_a_metric_with_a_threshold_in_its_name_is_saved_by_the_collection_losses_alone():
+def test_a_metric_with_a_threshold_in_its_name_is_saved_only_by_the_collection_losses():
     assert reasons(a_rule(), eval_metric="error@0.7") == [Reason.NO_TENSOR_MATCHES]
     assert reasons(a_rule(), eval_metric="error@0.7", collections=every(5, "losses")) == []
 
 
-def test_in_script_mode_the_metrics_are_the_scripts():
+def test_in_script_mode_the_metrics_come_from_the_script():
     assert reasons(a_rule(), eval_metric="aucpr", sagemaker_program="train.py") == []
 
 
 # -- when it is saved -----------------------------------------------------------------------------
 
 
-def test_the_sdks_interval_of_500_leaves_a_short_run_with_its_first_step():
+def test_the_sdks_interval_of_500_saves_only_the_first_step_of_a_short_run():
     collections = every(500, "metrics", "losses")
     (defect,) = linted(a_rule(), collections=collections, num_round=400)
     assert defect.reason is Reason.TOO_FEW_STEPS
@@ -386,7 +386,7 @@ def test_xgboosts_metrics_are_saved_often_enough_whatever_the_interval_of_losses
     assert reasons(a_rule(), collections=every(500, "losses"), num_round=400) == []
 
 
-def test_num_steps_beyond_the_end_of_the_run_compares_nothing():
+def test_num_steps_longer_than_the_run_compares_nothing():
     (defect,) = linted(a_rule(num_steps=50), num_round=50)
     assert (defect.reason, defect.fix) == (Reason.TOO_FEW_STEPS, "set num_steps well below 50")
     assert reasons(a_rule(num_steps=40), num_round=50) == []
@@ -410,7 +410,7 @@ def test_a_hook_that_starts_after_the_end_saves_nothing():
         ({"num_round": 50}, False),
     ],
 )
-def test_the_length_of_a_deep_learning_run_is_known_from_its_hyperparameters_or_not_at_all(
+def test_the_length_of_a_deep_learning_run_comes_only_from_its_hyperparameters(
     hyperparameters: dict[str, int], short: bool
 ):
     found = reasons(
@@ -422,7 +422,7 @@ def test_the_length_of_a_deep_learning_run_is_known_from_its_hyperparameters_or_
     assert found == ([Reason.FIRST_STEP_ONLY] if short else [])
 
 
-def test_an_interval_for_the_mode_counts():
+def test_an_interval_set_for_a_mode_counts():
     collections = (("gradients", {"save_interval": "500", "train.save_interval": "50"}),)
     assert reasons(a_rule("VanishingGradient"), image=PYTORCH, collections=collections, max_steps=400) == []
 
@@ -436,12 +436,12 @@ def test_an_interval_for_the_mode_counts():
         ("Overfit", {"patience": 4}, 31),
     ],
 )
-def test_a_rule_that_needs_several_saved_steps_is_given_as_many(rule: str, parameters: Any, rounds: int):
+def test_a_rule_that_needs_several_saved_steps_gets_enough_of_them(rule: str, parameters: Any, rounds: int):
     assert reasons(a_rule(rule, **parameters), num_round=rounds) == []
     assert reasons(a_rule(rule, **parameters), num_round=rounds - 1) == [Reason.TOO_FEW_STEPS]
 
 
-def test_the_interval_of_weights_is_num_steps():
+def test_the_save_interval_of_weights_must_match_num_steps():
     def ratio(interval: Mapping[str, str], **parameters: int) -> list[Defect]:
         configured = a_rule("WeightUpdateRatio", **parameters)
         return linted(configured, image=PYTORCH, collections=(("weights", dict(interval)),))
@@ -455,7 +455,7 @@ def test_the_interval_of_weights_is_num_steps():
     assert ratio({"save_steps": "1,2,3,4"}, num_steps=2) == []
 
 
-def test_poor_initialization_shows_in_the_first_steps_or_not_at_all():
+def test_poor_initialization_needs_the_first_steps():
     weights = a_rule("PoorWeightInitialization")
     relu = {"include_regex": ".*relu_input"}
     (defect,) = linted(weights, image=MXNET, collections=(("relu_input", {**relu, "save_interval": "500"}),))
@@ -511,9 +511,9 @@ jobs = st.builds(
 )
 
 
-@pytest.mark.filterwarnings("ignore:Possible (nested set|set):FutureWarning")  # of odd regexes
+@pytest.mark.filterwarnings("ignore:Possible (nested set|set):FutureWarning")  # for unusual regexes
 @given(jobs)
-def test_no_job_is_too_odd_to_be_looked_at(job: JobSnapshot):
+def test_any_job_can_be_linted(job: JobSnapshot):
     configured = {rule.name for rule in job.rules}
     for defect in lint(job):
         assert defect.rule in configured

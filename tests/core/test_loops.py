@@ -1,4 +1,4 @@
-"""A loop that hangs can be told from one that waits."""
+"""A loop that hangs can be distinguished from one that waits."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ def loops(clock: Clock) -> Loops:
     return Loops(clock.monotonic)
 
 
-def test_a_loop_that_has_just_begun_is_not_late(loops: Loops):
+def test_a_loop_that_has_just_started_is_not_late(loops: Loops):
     loops.add("receive", 300)
 
     assert loops.lags() == [Lag("receive", 0, 300)]
     assert loops.late() == []
 
 
-def test_a_loop_is_late_once_it_has_not_turned_within_its_own_bound(loops: Loops, clock: Clock):
+def test_a_loop_is_late_when_it_does_not_turn_within_its_own_limit(loops: Loops, clock: Clock):
     turned = loops.add("receive", 300)
     loops.add("logs", 900)
 
@@ -37,7 +37,7 @@ def test_a_loop_is_late_once_it_has_not_turned_within_its_own_bound(loops: Loops
     assert loops.late() == []
 
 
-def test_no_loop_turns_for_another(loops: Loops, clock: Clock):
+def test_a_turn_of_one_loop_does_not_count_for_another(loops: Loops, clock: Clock):
     turned = loops.add("look-1", 300)
     loops.add("look-2", 300)
 

@@ -1,9 +1,9 @@
-"""A cache that drops what was used least recently."""
+"""A cache that drops the least recently used value."""
 
 from watcher.lru import LruCache
 
 
-def test_the_newest_values_stay_and_a_value_put_again_is_new():
+def test_the_newest_values_stay_and_putting_a_value_again_renews_it():
     cache = LruCache[int](2)
     for key in ("a", "b", "a", "c"):
         cache.put(key, len(key))

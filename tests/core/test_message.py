@@ -44,7 +44,7 @@ from watcher.model import (
 
 
 def about(kind: FindingKind, status: str, reason: str = "", secondary: str = "") -> Message:
-    """A message on the job itself, which has ended."""
+    """A message about the job itself, which has ended."""
     finding = replace(FINDING, kind=kind, status=status, reason=reason, rule=None, source=None, step=None)
     snapshot = replace(SNAPSHOT, status=status, secondary_status=secondary or status, ended_at=NOW)
     return compose(delivery(text=""), finding, snapshot, AlertEvidence(), NOW)
@@ -68,7 +68,7 @@ def test_the_title_says_what_happened_to_which_job(message: Message, title: str)
     assert message.title == title
 
 
-def test_an_alert_tells_the_job_and_what_it_costs_then_the_rule_and_its_details() -> None:
+def test_an_alert_shows_the_job_and_its_cost_then_the_rule_and_its_details() -> None:
     assert alert().fields == (
         ("Job", JOB),
         ("Job's status", "InProgress (Training)"),
@@ -85,7 +85,7 @@ def test_an_alert_tells_the_job_and_what_it_costs_then_the_rule_and_its_details(
     )
 
 
-def test_what_tells_one_run_from_another_is_small_print() -> None:
+def test_hyperparameters_experiment_and_tags_are_small_print() -> None:
     assert alert().particulars == (
         ("Hyperparameters", "eta = 0.1 · num_round = 10000 · objective = binary:logistic · max_depth = 16"),
         ("Experiment", "churn, trial deep-trees"),
@@ -94,19 +94,19 @@ def test_what_tells_one_run_from_another_is_small_print() -> None:
 
 
 @pytest.mark.parametrize("kind", FindingKind)
-def test_whatever_was_found_the_job_and_its_cost_are_told_and_no_secret_is(kind: FindingKind) -> None:
+def test_every_alert_shows_the_job_and_its_cost_and_no_secret(kind: FindingKind) -> None:
     message = alert(kind=kind)
     assert dict(message.fields)["Spend so far"] == "$0.06, at $0.46 an hour"
     assert "Hyperparameters" in dict(message.particulars)
     assert "not to be seen" not in plain_text(message) + repr(message)
 
 
-def test_without_prices_an_alert_tells_hours() -> None:
+def test_without_prices_an_alert_shows_hours() -> None:
     message = compose(delivery(), FINDING, SNAPSHOT, EVIDENCE, NOW)
     assert dict(message.fields)["Spend so far"] == "0.25 instance-hours"
 
 
-def test_the_line_for_notifications_says_the_title_the_step_and_what_becomes_of_the_job() -> None:
+def test_the_notification_line_has_the_title_the_step_and_what_happens_to_the_job() -> None:
     assert alert().text == f"LossNotDecreasing found an issue in {JOB} at step 24. {STOPPING}"
 
 
@@ -125,7 +125,7 @@ def test_a_job_that_has_ended_ran_for_the_time_until_its_end() -> None:
     assert dict(message.fields)["Ran for"] == "30 s"
 
 
-def test_a_forgotten_job_is_still_told_with_what_the_finding_knows() -> None:
+def test_an_alert_on_a_forgotten_job_uses_what_the_finding_holds() -> None:
     message = compose(delivery(), FINDING, None, AlertEvidence(), NOW)
     assert dict(message.fields)["Job"] == JOB
     assert dict(message.links)["Training job"].endswith(f"#/jobs/{JOB}")
@@ -137,7 +137,7 @@ def test_an_unknown_status_of_a_later_api_is_shown_as_it_is() -> None:
     assert dict(alert(status="Paused").fields)["Status"] == "Paused"
 
 
-def test_an_update_repeats_the_alert_and_says_what_became_of_the_stop() -> None:
+def test_an_update_repeats_the_alert_and_adds_the_result_of_the_stop() -> None:
     assert update().stop == STOPPED
     assert (update().title, update().fields, update().evidence) == (
         alert().title,
@@ -217,11 +217,11 @@ def test_the_links_lead_to_the_jobs_and_to_their_logs_in_the_console() -> None:
     }
 
 
-def test_where_watcher_evaluated_the_rule_the_links_lead_to_debuggers_processing_job_too() -> None:
+def test_a_local_finding_also_links_to_debuggers_processing_job() -> None:
     assert alert(source=RuleSource.LOCAL).links == alert().links
 
 
-def test_the_log_of_a_failed_job_is_linked_itself() -> None:
+def test_a_failed_job_links_to_its_own_log() -> None:
     failed = replace(FINDING, kind=FindingKind.JOB_FAILED, status="Failed", rule=None, source=None, step=None)
     stream = f"{JOB}/algo-1-1763632800000"
     links = dict(compose(delivery(), failed, SNAPSHOT, AlertEvidence(log_stream=stream), NOW).links)
@@ -229,7 +229,7 @@ def test_the_log_of_a_failed_job_is_linked_itself() -> None:
     assert "Rule's log" not in links
 
 
-def test_a_job_that_saves_nothing_has_no_debug_output_to_link() -> None:
+def test_a_job_that_saves_nothing_has_no_debug_output_link() -> None:
     message = compose(delivery(), FINDING, replace(SNAPSHOT, hook=None), EVIDENCE, NOW)
     assert "Debug output" not in dict(message.links)
 
@@ -246,7 +246,7 @@ def test_other_partitions_have_consoles_of_their_own(partition: str, region: str
     assert dict(message.links)["Training job"].startswith(f"https://{host}/sagemaker/")
 
 
-def test_a_long_rule_name_leaves_the_title_on_one_line_within_its_limit() -> None:
+def test_a_title_with_a_long_rule_name_is_one_line_within_its_limit() -> None:
     title = alert(rule="R" * 256 + "\nx").title
     assert len(title) == TITLE_LIMIT
     assert title.endswith("…")
@@ -266,16 +266,18 @@ def test_a_long_rule_name_leaves_the_title_on_one_line_within_its_limit() -> Non
         ("שלום 🎉 naïve", "שלום 🎉 naïve"),
     ],
 )
-def test_text_from_outside_loses_what_a_terminal_obeys_and_keeps_every_language(raw: str, shown: str) -> None:
+def test_external_text_loses_terminal_control_characters_and_keeps_every_language(
+    raw: str, shown: str
+) -> None:
     assert printable(raw) == shown
 
 
 @given(st.text())
-def test_printable_text_stays_as_it_is(text: str) -> None:
+def test_making_text_printable_twice_changes_nothing_more(text: str) -> None:
     assert printable(printable(text)) == printable(text)
 
 
-def test_hostile_evidence_is_made_harmless_wherever_it_stands() -> None:
+def test_hostile_evidence_is_made_harmless_in_every_field() -> None:
     bad = "\x1b[2J\0\x07"
     evidence = AlertEvidence(
         log_stream=bad,
@@ -317,7 +319,7 @@ def test_hostile_evidence_is_made_harmless_wherever_it_stands() -> None:
     assert dict(message.fields)["Details"] == "why"
 
 
-def test_the_values_stand_in_columns_above_the_curve_of_each_tensor() -> None:
+def test_the_values_are_in_columns_above_the_curve_of_each_tensor() -> None:
     evidence = AlertEvidence(
         deciding=(Reading("train-error", 8, 0.25), Reading("train-error", 10, 0.125)),
         needed=(Reading("train-error", 10, 0.1),),
@@ -340,18 +342,18 @@ def test_the_values_stand_in_columns_above_the_curve_of_each_tensor() -> None:
     assert values_table(AlertEvidence()) == ""
 
 
-def test_a_curve_in_one_line_marks_what_is_no_number() -> None:
+def test_a_one_line_curve_marks_values_that_are_not_numbers() -> None:
     assert sparkline([0.0, 1.0, float("nan"), 2.0, float("inf")]) == "▁▅!█!"
     assert sparkline([float("nan")]) == "!"
     assert sparkline([]) == ""
 
 
 @given(st.lists(st.floats()))
-def test_a_curve_has_one_character_a_value_whatever_the_values(values: list[float]) -> None:
+def test_a_one_line_curve_has_one_character_for_each_value(values: list[float]) -> None:
     assert len(sparkline(values)) == len(values)
 
 
-def test_plain_text_has_all_of_the_message() -> None:
+def test_plain_text_contains_the_whole_message() -> None:
     text = plain_text(replace(alert(), evidence=replace(EVIDENCE, missing=("the plot",)), repeat=True))
     for part in (
         STOPPING,
@@ -385,7 +387,7 @@ def test_plain_text_has_all_of_the_message() -> None:
     ),
     st.none() | st.just(SNAPSHOT),
 )
-def test_any_finding_can_be_told(finding: Finding, snapshot: JobSnapshot | None) -> None:
+def test_any_finding_can_be_rendered(finding: Finding, snapshot: JobSnapshot | None) -> None:
     message = compose(delivery(), finding, snapshot, AlertEvidence(), NOW)
     assert "\n" not in message.title + message.text
     assert all(value.strip() for _, value in message.fields)

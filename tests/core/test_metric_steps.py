@@ -19,7 +19,7 @@ XGBOOST = ("train:error", "validation:error", "train:auc", "validation:auc")
 
 
 def averages(*values: float, since: datetime = NOON) -> list[Average]:
-    """One a minute."""
+    """One average per minute."""
     return [Average(since + timedelta(minutes=minute), value) for minute, value in enumerate(values)]
 
 
@@ -31,7 +31,7 @@ def run(rule: Rule, series: dict[str, list[Average]]) -> Verdict:
     return rule.verdict(ended=True)
 
 
-def test_a_jobs_metrics_are_those_that_it_defines_and_those_that_were_seen():
+def test_a_jobs_metrics_are_those_it_defines_and_those_already_seen():
     seen = FinalMetric("train:error", 0.5, NOON), FinalMetric("extra", 1.0, NOON)
     assert names(a_job(metrics=("train:error", "loss"), final_metrics=seen)) == (
         "train:error",
@@ -50,7 +50,7 @@ def test_a_jobs_metrics_are_those_that_it_defines_and_those_that_were_seen():
         (("loss", "train_loss", "val_loss"), (Mode.GLOBAL, Mode.TRAIN, Mode.EVAL)),
     ],
 )
-def test_the_name_says_the_mode(metrics: tuple[str, ...], expected: tuple[Mode, ...]):
+def test_the_name_of_a_metric_gives_its_mode(metrics: tuple[str, ...], expected: tuple[Mode, ...]):
     assert tuple(modes(metrics).values()) == expected
 
 
@@ -61,14 +61,14 @@ def test_the_name_says_the_mode(metrics: tuple[str, ...], expected: tuple[Mode, 
         *("train:mlogloss", "eval/nll", "train:objective_loss", "validation:cross_entropy"),
     ],
 )
-def test_what_ought_to_fall_is_a_loss(name: str):
+def test_a_metric_that_ought_to_fall_is_a_loss(name: str):
     assert name in collections([name])["losses"].tensor_names
 
 
 @pytest.mark.parametrize(
     "name", ["throughput", "epoch", "validation:auc", "learning_rate", "train:accuracy", "ssdlite_map", "f1"]
 )
-def test_what_need_not_fall_is_none(name: str):
+def test_a_metric_that_need_not_fall_is_not_a_loss(name: str):
     made = collections([name])
     assert not made["losses"].tensor_names
     assert made["metrics"].tensor_names == {name}
@@ -78,7 +78,7 @@ def test_a_step_is_the_minute_since_training_began():
     began = NOON + timedelta(seconds=40)
     assert step_at(NOON + timedelta(seconds=59), began) == 0
     assert step_at(NOON + timedelta(seconds=60), began) == 1
-    assert step_at(NOON - timedelta(minutes=3), began) == 0  # of a period that began before the job
+    assert step_at(NOON - timedelta(minutes=3), began) == 0  # for a period that started before the job
 
 
 @given(st.integers(0, 100_000), st.integers(0, 59))
@@ -100,7 +100,7 @@ def test_the_metrics_of_a_minute_come_mode_by_mode():
 
 
 @given(st.dictionaries(st.sampled_from(XGBOOST), st.sets(st.integers(0, 50))))
-def test_steps_ascend_and_hold_each_value_once(minutes: dict[str, set[int]]):
+def test_steps_ascend_and_contain_each_value_once(minutes: dict[str, set[int]]):
     series = {
         name: [Average(time_of(minute, NOON), float(minute)) for minute in sorted(given)]
         for name, given in minutes.items()
@@ -113,7 +113,7 @@ def test_steps_ascend_and_hold_each_value_once(minutes: dict[str, set[int]]):
 
 
 @pytest.mark.parametrize("name", ["train:error", "train:loss", "loss", "validation:rmse"])
-def test_a_loss_that_stalls_is_found_without_any_parameter(name: str):
+def test_a_loss_that_stalls_is_found_without_parameters(name: str):
     verdict = run(rules.load("LossNotDecreasing", {}), {name: averages(*[0.5] * 11)})
     assert (verdict.status, verdict.step) == (Status.ISSUES_FOUND, 10)
     assert verdict.explanation == (
@@ -121,13 +121,13 @@ def test_a_loss_that_stalls_is_found_without_any_parameter(name: str):
     )
 
 
-def test_a_loss_that_falls_is_no_issue():
+def test_a_loss_that_falls_is_not_an_issue():
     falling = averages(*(1 / (minute + 1) for minute in range(30)))
     series = {"train:loss": falling, "throughput": averages(*[100.0] * 30)}
     assert run(rules.load("LossNotDecreasing", {}), series).status is Status.NO_ISSUES_FOUND
 
 
-def test_overfitting_compares_training_and_validation_of_the_same_kind():
+def test_overfitting_compares_training_and_validation_of_the_same_metric():
     series = {
         "train:error": averages(0.5, 0.1, 0.1),
         "validation:error": averages(0.5, 0.5, 0.5),

@@ -1,4 +1,4 @@
-"""What a picture shows, read from the figure before it is drawn."""
+"""What a plot shows, read from the figure before it is drawn."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from watcher.debug_output.series import Series, Summary, Value
 from watcher.model import Reading
 
 FALL = Evidence("loss", 60, 0.98, 40, 1.0, threshold=5.0, missed_by=3.0, needed=0.95)
-"""A fall of 2 % where 5 % are wanted."""
+"""A fall of 2 % where the rule requires 5 %."""
 
 
 def series(values: Sequence[Value | None], tensor: str = "loss", mode: str = "GLOBAL") -> Series:
@@ -71,13 +71,13 @@ def test_the_compared_steps_are_marked_on_the_curve():
     assert line(axes, "the rule fires")[0][0] == 60
 
 
-def test_what_the_rule_wants_is_drawn_from_the_value_before():
+def test_the_required_change_is_drawn_from_the_earlier_value():
     axes = plots.of_verdict([LOSS], fired(FALL), "LossNotDecreasing", "churn").axes[0]
 
     assert line(axes, "what the rule wants") == [(40.0, 1.0), (60.0, 0.95)]
 
 
-def test_rule_job_step_and_sentence_stand_above():
+def test_rule_job_step_and_sentence_are_in_the_title():
     figure = plots.of_verdict([LOSS], fired(FALL), "LossNotDecreasing", "churn")
 
     assert title(figure) == [
@@ -86,7 +86,7 @@ def test_rule_job_step_and_sentence_stand_above():
     ]
 
 
-def test_what_is_too_small_to_be_seen_is_drawn_again_larger():
+def test_a_change_too_small_to_see_is_drawn_again_enlarged():
     long = series([1 / (1 + number) for number in range(200)])
     row = Evidence("loss", 510, 1 / 52, 500, 1 / 51, 5.0, 5 - 100 / 52, needed=0.95 / 51)
 
@@ -99,7 +99,7 @@ def test_what_is_too_small_to_be_seen_is_drawn_again_larger():
     assert low < 0.95 / 51 < 1 / 52 < high < 0.03
 
 
-def test_a_number_about_a_tensor_that_none_of_the_curves_holds_is_not_marked():
+def test_a_number_that_is_on_no_curve_is_not_marked():
     zeros = Evidence("loss", 60, 0.99, threshold=0.9, missed_by=0.09)
 
     axes = plots.of_verdict([LOSS], fired(zeros), "AllZero", "churn").axes[0]
@@ -110,7 +110,7 @@ def test_a_number_about_a_tensor_that_none_of_the_curves_holds_is_not_marked():
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
-def test_where_there_is_no_finite_value_there_is_a_gap_and_the_step_is_marked_all_the_same(value):
+def test_a_value_that_is_not_finite_leaves_a_gap_and_its_step_is_still_marked(value):
     broken = series([1.0, 0.5, value])
 
     axes = plots.of_verdict([broken], fired(Evidence("loss", 20, value), step=20), "R", "churn").axes[0]
@@ -120,7 +120,7 @@ def test_where_there_is_no_finite_value_there_is_a_gap_and_the_step_is_marked_al
     assert line(axes, "the rule fires")[0][0] == 20
 
 
-def test_where_nothing_was_found_there_are_only_the_curves():
+def test_without_a_finding_only_the_curves_are_drawn():
     verdict = Verdict(Status.NO_ISSUES_FOUND, step=80)
 
     figure = plots.of_verdict([LOSS], verdict, "LossNotDecreasing", "churn")
@@ -139,7 +139,7 @@ FELL = model.AlertEvidence(
 )
 
 
-def test_the_picture_of_an_alert_shows_what_the_alert_tells():
+def test_the_plot_of_an_alert_shows_what_the_alert_says():
     figure = plots.of_evidence(replace(FELL, curve_from="From CloudWatch."), FINDING)
 
     assert title(figure) == [
@@ -154,20 +154,20 @@ def test_the_picture_of_an_alert_shows_what_the_alert_tells():
     assert line(axes, "the rule fires")[0][0] == 60
 
 
-def test_a_curve_of_minutes_has_no_line_at_debuggers_step():
+def test_a_curve_over_minutes_has_no_line_at_debuggers_step():
     figure = plots.of_evidence(model.AlertEvidence(curve=FELL.curve), FINDING)
 
     assert legend(figure.axes[0]) == ["loss"]
 
 
-def test_a_curve_through_many_powers_of_ten_is_drawn_by_them():
+def test_a_curve_across_many_powers_of_ten_has_a_log_axis():
     fading = model.AlertEvidence(curve=tuple(Reading("w", step, 10.0**-step) for step in range(5)))
 
     assert plots.of_evidence(fading, FINDING).axes[0].get_yscale() == "log"
     assert plots.of_evidence(FELL, FINDING).axes[0].get_yscale() == "linear"
 
 
-def test_pictures_may_be_drawn_in_several_threads_at_once():
+def test_several_threads_can_draw_at_the_same_time():
     with ThreadPoolExecutor(4) as pool:
         pictures = list(pool.map(lambda _: plots.png(plots.of_evidence(FELL, FINDING)), range(8)))
 
@@ -175,7 +175,7 @@ def test_pictures_may_be_drawn_in_several_threads_at_once():
     assert pictures[0].startswith(b"\x89PNG")
 
 
-def test_a_larger_tensor_is_its_mean_between_its_least_and_greatest_value():
+def test_a_larger_tensor_is_drawn_as_its_mean_between_its_minimum_and_maximum():
     weights = series([Summary((3,), -1.0, 1.0, 0.0), Summary((3,), -2.0, 4.0, 1.0)], "weight")
 
     [axes] = plots.of_tensors([weights], "churn").axes
@@ -186,13 +186,13 @@ def test_a_larger_tensor_is_its_mean_between_its_least_and_greatest_value():
     assert axes.collections[0].get_datalim(axes.transData).y0 == -2
 
 
-def test_modes_are_curves_of_their_own():
+def test_each_mode_has_its_own_curve():
     [axes] = plots.of_tensors([series([1.0], mode="TRAIN"), series([2.0], mode="EVAL")], "churn").axes
 
     assert legend(axes) == ["loss TRAIN", "loss EVAL"]
 
 
-def test_the_deciding_tensor_is_among_the_ten_that_are_drawn_of_many():
+def test_the_deciding_tensor_is_always_among_the_ten_that_are_drawn():
     many = [series([1.0], f"weight{number:02}") for number in range(30)]
 
     axes = plots.of_verdict([*many, LOSS], fired(FALL), "R", "churn").axes[0]
@@ -203,7 +203,7 @@ def test_the_deciding_tensor_is_among_the_ten_that_are_drawn_of_many():
     assert "and 21 more, not drawn" in names
 
 
-def test_without_values_it_says_so():
+def test_a_plot_without_values_says_so():
     [axes] = plots.of_tensors([], "churn").axes
 
     assert axes.texts[0].get_text() == "no values to draw"

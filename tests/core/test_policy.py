@@ -1,4 +1,4 @@
-"""Findings become decisions, and decisions the outbox's rows."""
+"""Findings become decisions, and decisions become rows of the outbox."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def decide(job: JobSnapshot, *routes: Route, slack: str = "") -> Decision:
     return routing.decide(the_finding(job), job, Config(route=routes, slack=Slack(channel=slack)))
 
 
-def test_the_first_route_that_matches_wins():
+def test_the_first_matching_route_wins():
     decision = decide(
         FIRING,
         Route(job="prod-*", to=("console",)),
@@ -47,21 +47,21 @@ def test_the_first_route_that_matches_wins():
     assert (decision.to, decision.routing) == (("slack:#growth",), Routing.ROUTE)
 
 
-def test_what_no_route_takes_goes_to_the_slack_channel():
+def test_a_finding_without_a_route_goes_to_the_slack_channel():
     decision = decide(FIRING, Route(job="prod-*", to=("console",)), slack="#training-alerts")
     assert (decision.to, decision.routing) == (("slack:#training-alerts",), Routing.SLACK_CHANNEL)
 
 
-def test_without_route_and_channel_it_goes_to_the_console():
+def test_without_a_route_and_a_channel_a_finding_goes_to_the_console():
     assert decide(FIRING).to == ("console",)
 
 
-def test_a_route_without_destinations_decides_on_the_stop_alone():
+def test_a_route_without_destinations_decides_only_about_the_stop():
     decision = decide(FIRING, Route(stop=True), slack="#training-alerts")
     assert (decision.to, decision.stop) == (("slack:#training-alerts",), StopChoice.STOP)
 
 
-def test_a_destination_named_twice_is_told_once():
+def test_a_destination_listed_twice_is_used_once():
     assert decide(FIRING, Route(to=("console", "console"))).to == ("console",)
 
 
@@ -76,7 +76,7 @@ def test_stopping_is_opt_in():
     assert decide(FIRING).stop is StopChoice.NOT_ASKED
 
 
-def test_the_alert_on_a_job_that_nobody_stops_names_the_command_that_does():
+def test_the_alert_on_a_job_that_is_not_stopped_names_the_command_that_stops_it():
     [alert] = routing.deliveries(the_finding(FIRING), decide(FIRING), Stop(), NOON)
     assert alert.text.endswith(f"To stop it: watcher stop {FIRING.name}")
 
@@ -98,7 +98,7 @@ def test_a_job_that_has_ended_is_not_stopped():
     assert decide(job, Route(stop=True)).stop is StopChoice.NOT_RUNNING
 
 
-def test_a_stop_waits_for_the_grace_and_the_alert_says_how_to_prevent_it():
+def test_a_stop_waits_for_the_grace_period_and_the_alert_says_how_to_prevent_it():
     decision = decide(FIRING, Route(stop=True))
     alert, stop = routing.deliveries(the_finding(FIRING), decision, Stop(grace=300), NOON)
     assert (alert.due_at, stop.due_at) == (NOON, NOON + timedelta(minutes=5))
@@ -106,7 +106,7 @@ def test_a_stop_waits_for_the_grace_and_the_alert_says_how_to_prevent_it():
     assert f"watcher stop {FIRING.name} --cancel" in alert.text
 
 
-def test_stops_of_two_jobs_have_lanes_of_their_own():
+def test_the_stops_of_two_jobs_have_separate_lanes():
     jobs = [a_job(name, outcomes=(an_outcome("IssuesFound"),)) for name in ("one", "two")]
     lanes = {
         routing.deliveries(the_finding(job), decide(job, Route(stop=True)), Stop(), NOON)[-1].lane
@@ -121,7 +121,7 @@ def test_the_alert_names_the_route_that_stops_the_job():
     assert "route job churn-*, rule *" in alert.text
 
 
-def test_what_became_of_a_stop_is_told_wherever_the_alert_was():
+def test_the_result_of_a_stop_is_sent_to_every_destination_of_the_alert():
     decision = decide(FIRING, Route(to=("console", "slack:#growth"), stop=True))
     rows = routing.deliveries(the_finding(FIRING), decision, Stop(), NOON)
     updates = routing.updates(rows, "stopped", NOON)
@@ -132,7 +132,7 @@ def test_what_became_of_a_stop_is_told_wherever_the_alert_was():
     assert not {row.id for row in updates} & {row.id for row in rows}
 
 
-def test_completed_jobs_are_told_only_when_asked_for():
+def test_completed_jobs_are_reported_only_when_configured():
     finding = the_finding(an_ended_job())
     assert not routing.wanted(finding, Config())
     assert routing.wanted(finding, Config(watch=Watch(report_completed=True)))
@@ -150,11 +150,11 @@ def test_completed_jobs_are_told_only_when_asked_for():
         (FIRING, Stop(min_runtime=2401, dry_run=True), Refusal.TOO_YOUNG),
     ],
 )
-def test_the_guards_refuse_to_stop(job, settings, expected):
+def test_each_guard_refuses_a_stop(job, settings, expected):
     assert refusal(job, job.arn, settings, NOON) is expected
 
 
-def test_another_job_of_the_same_name_is_not_stopped():
+def test_another_job_with_the_same_name_is_not_stopped():
     other = FIRING.arn.replace("111122223333", "444455556666")
     assert refusal(FIRING, other, Stop(), NOON) is Refusal.ANOTHER_JOB
 
@@ -181,7 +181,7 @@ ATTACHED = {"local": "attach", "attach": [{"job": "churn-*", "rule": "Overfit"}]
         ({**ATTACHED, "attach": [{"job": "prod-*", "rule": "Overfit"}]}, ["LossNotDecreasing"], []),
     ],
 )
-def test_watcher_evaluates_a_jobs_own_rules_and_attaches_others_to_jobs_that_have_none(settings, own, none):
+def test_watcher_evaluates_a_jobs_own_rules_and_attaches_rules_to_jobs_without_any(settings, own, none):
     assert rule_names(MIRRORED, **settings) == own
     assert rule_names(replace(MIRRORED, rules=()), **settings) == none
 
@@ -204,7 +204,7 @@ def test_a_jobs_own_rules_are_not_evaluated_on_metrics():
     assert not evaluated_rules.reads_metrics(replace(MIRRORED, metrics=("train:loss",)))
 
 
-def test_tensors_are_looked_for_first_where_there_may_be_some():
+def test_tensors_are_tried_first_when_there_may_be_some():
     assert evaluated_rules.first_reads(MIRRORED) is Reads.TENSORS
     assert evaluated_rules.first_reads(replace(MIRRORED, hook=None)) is Reads.METRICS
 
@@ -214,7 +214,7 @@ def test_profiler_rules_are_not_evaluated_locally():
     assert rule_names(replace(MIRRORED, rules=(profiler,))) == []
 
 
-def test_a_custom_rule_is_not_taken_for_the_built_in_one_of_its_name():
+def test_a_custom_rule_is_not_mistaken_for_the_built_in_rule_of_its_name():
     source = {"source_s3_uri": "s3://team/rules.py", "rule_to_invoke": "LossNotDecreasing"}
     custom = RuleConfiguration("LossNotDecreasing", RuleSource.DEBUGGER, source)
     assert rule_names(replace(MIRRORED, rules=(custom,))) == []
@@ -227,7 +227,7 @@ def test_debuggers_issue_and_watchers_own_are_twins():
     assert (routing.twin(debugger), routing.twin(local)) == (local.id, debugger.id)
 
 
-def test_the_other_evaluator_counts_from_when_it_has_come_to_an_end():
+def test_the_other_evaluator_counts_once_its_status_is_final():
     debugger = an_outcome("IssuesFound")
     for status, judged in (("InProgress", False), ("NoIssuesFound", True), ("IssuesFound", True)):
         job = a_job(outcomes=(debugger, replace(debugger, source=RuleSource.LOCAL, status=status)))
@@ -242,7 +242,7 @@ def test_a_profilers_issue_and_a_rule_that_could_not_run_have_no_twin():
     assert routing.twin(the_finding(a_job(outcomes=(an_outcome("Error"),)))) is None
 
 
-def test_who_finds_the_same_later_is_added_to_the_alert_and_stops_nothing():
+def test_a_later_finding_of_the_same_issue_is_added_to_the_alert_and_stops_nothing():
     first = the_finding(a_job(outcomes=(an_outcome("IssuesFound", source=RuleSource.LOCAL, step=14),)))
     route = Config(route=(Route(to=("console", "slack:#growth"), stop=True),))
     rows = routing.deliveries(first, routing.decide(first, FIRING, route), route.stop, NOON)

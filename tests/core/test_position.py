@@ -1,4 +1,4 @@
-"""Which steps of several workers are due: pure, on listings."""
+"""Which steps of several workers are due, computed from file listings."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ def file(step: int, worker: int = 0) -> EventFile:
 
 
 def files(**steps: Iterable[int]) -> list[EventFile]:
-    """`w0=[1, 2]` are worker_0's files of these steps."""
+    """Files by worker and step: `w0=[1, 2]` gives the files of worker_0 for steps 1 and 2."""
     return sorted(file(step, int(worker[1:])) for worker, saved in steps.items() for step in saved)
 
 
 def take(position: Position, stored: Iterable[EventFile], *, ended: bool = False) -> list[tuple[int, str]]:
-    """A refresh that takes all that is due, on these files: the steps and workers given out."""
+    """Take all due files in one refresh and return their steps and workers."""
     due = position.due([one for one in stored if one.step > position.floor], ended=ended)
     for one in due:
         position.give(one)
@@ -35,7 +35,7 @@ def steps(given_out: list[tuple[int, str]]) -> list[int]:
     return sorted({step for step, _ in given_out})
 
 
-def test_a_single_workers_steps_are_due_at_once_and_once() -> None:
+def test_a_single_workers_steps_are_due_immediately_and_once() -> None:
     position = Position(workers=1)
     assert steps(take(position, files(w0=[0, 5]))) == [0, 5]
     assert take(position, files(w0=[0, 5])) == []
@@ -61,7 +61,7 @@ def test_a_worker_that_has_saved_a_later_step_is_not_waited_for() -> None:
     ]
 
 
-def test_a_worker_of_whom_the_hook_did_not_know_is_waited_for_once_it_is_seen() -> None:
+def test_a_worker_missing_from_the_hook_is_waited_for_once_it_is_seen() -> None:
     position = Position(workers=1)
     assert steps(take(position, files(w0=[0, 1], w1=[0]))) == [0]
     assert steps(take(position, files(w0=[0, 1], w1=[0, 1]))) == [1]
@@ -73,14 +73,14 @@ def test_when_the_job_has_ended_nothing_is_waited_for() -> None:
     assert steps(take(position, files(w0=[0, 1]), ended=True)) == [0, 1]
 
 
-def test_a_silent_worker_is_waited_for_only_so_long() -> None:
+def test_a_silent_worker_is_waited_for_up_to_a_limit() -> None:
     position = Position(workers=2)
     assert take(position, files(w0=range(MAX_WAITING_FILES))) == []
     assert len(take(position, files(w0=range(MAX_WAITING_FILES + 1)))) == MAX_WAITING_FILES // 2 + 1
     assert take(position, files(w0=range(MAX_WAITING_FILES + 1))) == []
 
 
-def test_a_file_that_comes_late_is_given_out_and_marked() -> None:
+def test_a_late_file_is_read_and_marked_as_late() -> None:
     position = Position(workers=1)
     take(position, files(w0=[0, 2]))
     assert position.due(files(w0=[0, 1, 2, 3]), ended=False) == files(w0=[1, 3])
@@ -94,7 +94,7 @@ def test_another_worker_of_the_newest_step_is_not_late() -> None:
     assert not position.give(file(4, worker=1))
 
 
-def test_what_is_listed_again_stays_bounded() -> None:
+def test_the_number_of_files_listed_again_is_bounded() -> None:
     position = Position(workers=2)
     stored = files(w0=range(1000), w1=range(1000))
     take(position, stored)
@@ -103,7 +103,7 @@ def test_what_is_listed_again_stays_bounded() -> None:
     assert len(json.dumps(position.to_json())) < 1000
 
 
-def test_one_step_of_more_workers_than_are_listed_again_is_not_cut_in_two() -> None:
+def test_a_step_with_more_workers_than_the_overlap_is_not_split() -> None:
     many = {f"w{worker}": [7, 8] for worker in range(LIST_OVERLAP_FILES + 20)}
     position = Position(workers=len(many))
     due = position.due(files(**many), ended=False)
@@ -114,7 +114,7 @@ def test_one_step_of_more_workers_than_are_listed_again_is_not_cut_in_two() -> N
 
 
 @pytest.mark.parametrize("by_index", [False, True])
-def test_an_event_file_is_awaited_behind_its_index_only(by_index: bool) -> None:
+def test_an_event_file_is_awaited_only_when_found_by_its_index(by_index: bool) -> None:
     position = Position(workers=1, by_index=by_index)
     position.due(files(w0=[0, 1]), ended=False)
     assert not position.awaits(file(0))
@@ -122,11 +122,11 @@ def test_an_event_file_is_awaited_behind_its_index_only(by_index: bool) -> None:
 
 
 GROWTH = st.lists(st.lists(st.integers(0, 30), min_size=3, max_size=3), min_size=1, max_size=6)
-"""How many files each of up to three workers adds until each refresh."""
+"""How many files each of up to three workers adds before each refresh."""
 
 
 def histories(workers: int, growth: list[list[int]]) -> list[list[EventFile]]:
-    """What is stored at each refresh; each worker saves in order, and not the same steps as the others."""
+    """The files stored at each refresh; each worker saves in order, and workers may save different steps."""
     stored: list[EventFile] = []
     refreshes = []
     saved = [0] * workers
@@ -140,7 +140,7 @@ def histories(workers: int, growth: list[list[int]]) -> list[list[EventFile]]:
 
 
 @given(st.integers(1, 3), GROWTH, st.randoms(use_true_random=False))
-def test_every_file_is_given_out_once_and_in_order_wherever_it_is_interrupted(
+def test_every_file_is_read_once_and_in_order_despite_interruptions(
     workers: int, growth: list[list[int]], random: Random
 ) -> None:
     refreshes = histories(workers, growth)

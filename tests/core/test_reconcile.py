@@ -1,4 +1,4 @@
-"""Which jobs are looked at when: decisions without I/O."""
+"""Which jobs are described in which pass: decisions without I/O."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ def test_a_job_that_search_no_longer_finds_in_progress_is_described():
     assert list(due([watched("gone")], set(), NOON)) == [("arn:gone", Urgency.ENDED)]
 
 
-def test_a_job_in_progress_costs_nothing_until_it_is_due():
+def test_a_job_in_progress_is_not_described_until_it_is_due():
     jobs = [watched("never"), watched("later", describe_in=1), watched("now", describe_in=0)]
     assert list(due(jobs, {job.arn for job in jobs}, NOON)) == [("arn:now", Urgency.DUE)]
 
 
 @pytest.mark.parametrize("status", ["Stopping", "Stopped", "Completed", "Failed", "Hibernating"])
-def test_a_job_that_is_followed_after_its_end_is_described_in_each_pass(status):
+def test_an_ended_job_that_is_followed_is_described_in_each_pass(status):
     assert list(due([watched("ended", status)], set(), NOON)) == [("arn:ended", Urgency.ENDED)]
 
 
@@ -73,7 +73,7 @@ def test_a_job_that_is_stopping_is_watched_however_long_it_takes():
     assert schedule(job, NOON, follow=1800, spread=0) == (True, NOON)
 
 
-def test_a_fingerprint_is_the_same_for_what_search_and_describe_tell():
+def test_search_and_describe_give_the_same_fingerprint():
     searched = a_job(tags={"team": "growth"}, modified_at=NOON)
     profiler = an_outcome(rule="ProfilerReport", source=RuleSource.PROFILER)
     described = replace(PROFILED, outcomes=(profiler,))
@@ -108,10 +108,10 @@ def test_a_fingerprint_does_not_change_with_each_value_of_a_metric():
         (Watch(tags={"team": "core"}), False),
     ],
 )
-def test_a_job_is_watched_by_name_and_tags(watch, expected):
+def test_a_job_is_selected_by_its_name_and_tags(watch, expected):
     assert matches(a_job(tags={"team": "growth"}), watch) is expected
 
 
-def test_a_job_whose_tags_nobody_told_carries_none():
+def test_a_job_with_unknown_tags_matches_as_untagged():
     assert not matches(a_job(tags=None), Watch(tags={"team": "growth"}))
     assert matches(a_job(tags=None), Watch())

@@ -1,4 +1,4 @@
-"""Debugger's log form, read line by line and written."""
+"""Debugger's log format, read line by line and written."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def read(*lines: str, apart: float = 1.0) -> RuleLog:
 # -- reading --------------------------------------------------------------------------------------
 
 
-def test_the_last_line_is_known_with_its_time():
+def test_reading_records_the_last_line_and_its_time():
     log = read("Collecting pandas", STARTED, "")
 
     assert log.last_at == NOON + timedelta(seconds=1)
@@ -54,7 +54,7 @@ def test_the_last_line_is_known_with_its_time():
     assert not log.fired
 
 
-def test_the_newest_step_that_a_line_names_is_known():
+def test_reading_records_the_newest_step_in_any_line():
     log = read(STARTED, record("Loss is decreasing at step 30"), record("Looking at step 12 again"))
 
     assert log.step == 30
@@ -69,7 +69,7 @@ def test_the_newest_step_that_a_line_names_is_known():
         CONDITION_MET,
     ],
 )
-def test_a_rule_that_fires_is_no_error(line):
+def test_a_rule_that_fires_is_not_an_error(line):
     log = read(STARTED, line)
 
     assert log.fired
@@ -77,32 +77,32 @@ def test_a_rule_that_fires_is_no_error(line):
     assert not log.error
 
 
-def test_a_traceback_that_ends_with_the_rules_firing_is_no_error():
+def test_a_traceback_that_ends_with_the_rule_firing_is_not_an_error():
     log = read(STARTED, *TRACEBACK[:-1], f"smdebug.exceptions.{CONDITION_MET}")
 
     assert log.fired
     assert not log.error
 
 
-def test_a_traceback_is_its_last_line():
+def test_a_traceback_is_summarised_by_its_last_line():
     log = read(STARTED, *TRACEBACK)
 
     assert log.error == "KeyError: 'loss'"
     assert log.error_at == NOON + timedelta(seconds=5)
 
 
-def test_a_traceback_in_one_event_is_its_last_line_too():
+def test_a_traceback_in_one_event_is_summarised_by_its_last_line():
     assert read(STARTED, "\n".join(TRACEBACK)).error == "KeyError: 'loss'"
 
 
-def test_of_chained_tracebacks_the_last_one_counts():
+def test_the_last_of_chained_tracebacks_counts():
     chained = "During handling of the above exception, another exception occurred:"
     log = read(*TRACEBACK, "", chained, "", *TRACEBACK[:-1], "ValueError: no such tensor")
 
     assert log.error == "ValueError: no such tensor"
 
 
-def test_a_traceback_that_breaks_off_is_an_error_all_the_same():
+def test_a_truncated_traceback_is_still_an_error():
     assert read(STARTED, *TRACEBACK[:3]).error == TRACEBACK[0]
 
 
@@ -118,7 +118,7 @@ def test_a_traceback_that_breaks_off_is_an_error_all_the_same():
         ),
     ],
 )
-def test_an_error_is_what_its_line_says(line, error):
+def test_the_error_is_the_text_of_its_line(line, error):
     assert read(STARTED, line).error == error
 
 
@@ -132,25 +132,25 @@ def test_an_error_is_what_its_line_says(line, error):
         "train-error 0.25",
     ],
 )
-def test_a_line_that_only_looks_like_an_error_is_none(line):
+def test_a_line_that_only_looks_like_an_error_is_not_one(line):
     assert not read(STARTED, line).error
 
 
 @pytest.mark.parametrize("line", [record("Looking at what was saved"), "checked step 11"])
-def test_a_rule_that_goes_on_after_an_error_has_none(line):
+def test_a_rule_that_continues_after_an_error_has_no_error(line):
     error = record("Could not read the tensors of step 10", "ERROR")
 
     assert not read(STARTED, error, line).error
 
 
 @pytest.mark.parametrize("line", ["    and this is the rest of a long message", "Bye", "still at step 0"])
-def test_what_else_is_printed_after_an_error_does_not_undo_it(line):
+def test_other_output_after_an_error_does_not_clear_it(line):
     error = record("Could not read the tensors of step 10", "ERROR")
 
     assert read(STARTED, error, line).error == "Could not read the tensors of step 10"
 
 
-def test_a_late_line_tells_of_steps_and_firing_and_changes_nothing_else():
+def test_a_late_line_updates_only_the_step_and_the_firing():
     before = read(STARTED, *TRACEBACK)
     late = NOON + timedelta(seconds=2)
 
@@ -162,7 +162,7 @@ def test_a_late_line_tells_of_steps_and_firing_and_changes_nothing_else():
 
 
 @given(st.lists(st.tuples(st.integers(0, 10**6), st.text() | st.sampled_from(TRACEBACK))))
-def test_no_text_breaks_the_reading_and_what_is_kept_of_it_is_small(lines):
+def test_any_text_can_be_read_and_the_state_stays_small(lines):
     log = RuleLog()
     for seconds, line in lines:
         log = log.after(NOON + timedelta(seconds=seconds), line)
@@ -173,12 +173,12 @@ def test_no_text_breaks_the_reading_and_what_is_kept_of_it_is_small(lines):
     assert log.last_at == max(seen, default=None)
 
 
-def test_numbers_that_no_step_can_have_are_read_without_complaint():
+def test_impossible_step_numbers_are_read_without_an_error():
     assert read(f"step {'9' * 100_000}").step == int("9" * 18)
 
 
 @given(st.integers(0, 10**9), st.text(st.characters(exclude_categories=["Cc", "Cs", "Zl", "Zp"])))
-def test_a_record_that_is_no_error_always_undoes_one(step, text):
+def test_any_record_that_is_not_an_error_clears_an_error(step, text):
     assert not read(*TRACEBACK, record(f"{text} at step {step}")).error
 
 
@@ -197,11 +197,11 @@ BOOT = [
 ]
 
 
-def test_the_excerpt_leaves_out_what_every_container_says_when_it_boots():
+def test_the_excerpt_leaves_out_container_boot_messages():
     assert excerpt([*BOOT, STARTED]) == (STARTED,)
 
 
-def test_the_excerpt_is_what_led_to_the_firing_and_a_little_more():
+def test_the_excerpt_has_the_lines_before_the_firing_and_a_few_after():
     steps = [record(f"Looking at step {step}") for step in range(40)]
     complaint = record("Loss is not decreasing over the last 10 steps at step 40")
     after = [record(f"Uploading part {part}") for part in range(5)]
@@ -211,7 +211,7 @@ def test_the_excerpt_is_what_led_to_the_firing_and_a_little_more():
     assert shown == (*steps[-7:], complaint, *after[:2])
 
 
-def test_the_excerpt_of_a_long_traceback_has_its_beginning_and_its_end():
+def test_the_excerpt_of_a_long_traceback_has_its_start_and_its_end():
     frames = [line for number in range(20) for line in (f'  File "rule.py", line {number}', "    self.go()")]
     lines = [STARTED, TRACEBACK[0], *frames, TRACEBACK[-1]]
 
@@ -222,28 +222,28 @@ def test_the_excerpt_of_a_long_traceback_has_its_beginning_and_its_end():
 
 
 @pytest.mark.parametrize("exception", ["KeyboardInterrupt", "botocore.errorfactory.NoSuchKey: not there"])
-def test_a_traceback_is_shown_to_its_end_whatever_the_exception_is_called(exception):
+def test_a_traceback_is_shown_to_its_end_for_any_exception_name(exception):
     lines = [TRACEBACK[0], *TRACEBACK[1:3] * 2, exception, *(record(f"Bye {number}") for number in range(9))]
 
     assert excerpt(lines)[-3] == exception
 
 
-def test_a_log_of_nothing_but_boot_noise_is_shown_all_the_same():
+def test_a_log_with_only_boot_messages_is_still_shown():
     assert excerpt(BOOT[:2]) == tuple(BOOT[:2])
 
 
-def test_a_traceback_that_fits_is_shown_with_what_came_before():
+def test_a_traceback_that_fits_is_shown_with_the_lines_before_it():
     assert excerpt([STARTED, *TRACEBACK]) == (STARTED, *(line for line in TRACEBACK if line))
 
 
-def test_where_nothing_matters_the_excerpt_is_the_end():
+def test_without_notable_lines_the_excerpt_is_the_end_of_the_log():
     lines = [f"line {number}" for number in range(30)]
 
     assert excerpt(lines) == tuple(lines[-LINES_SHOWN:])
 
 
 @given(st.lists(st.text() | st.sampled_from([*TRACEBACK, *BOOT, STARTED])))
-def test_the_excerpt_of_any_lines_is_some_of_them_in_their_order(lines):
+def test_the_excerpt_is_always_a_subset_of_the_lines_in_order(lines):
     shown = excerpt(lines)
     rest = iter(lines)
 
@@ -262,7 +262,7 @@ def rule() -> rules.Rule:
     return rules.load("LossNotDecreasing", {})
 
 
-def test_a_line_has_debuggers_form():
+def test_a_written_line_has_the_format_of_debugger():
     line = rule_log.formatted(rule_log.loading("s3://team/x"), NOON, "watcher:1", "LossNotDecreasing")
 
     assert line == (
@@ -271,7 +271,7 @@ def test_a_line_has_debuggers_form():
     )
 
 
-def test_what_is_written_of_a_firing_is_read_as_one(rule):
+def test_a_written_firing_is_read_back_as_a_firing(rule):
     lines = [rule_log.started(rule, 0), *rule_log.concluded(rule, "my-rule", FIRED)]
     log = read(*(rule_log.formatted(line, NOON, "watcher:1", "my-rule") for line in lines))
 
@@ -291,14 +291,14 @@ def test_only_an_evaluation_that_failed_is_read_as_an_error(rule, status):
     assert log.fired is (status is Status.ISSUES_FOUND)
 
 
-def test_an_evaluation_that_goes_on_has_concluded_nothing(rule):
+def test_a_running_evaluation_has_no_conclusion(rule):
     assert rule_log.concluded(rule, "my-rule", Verdict(Status.IN_PROGRESS)) == ()
 
 
 # -- names ----------------------------------------------------------------------------------------
 
 
-def test_the_stream_of_an_evaluation_of_watchers_own_is_named_like_that_of_a_rule_job():
+def test_the_log_stream_of_a_local_evaluation_is_named_like_that_of_a_rule_job():
     stream = local_stream(ARN + "Churn-XGB-with-a-name-longer-than-that", "LossNotDecreasing", NOON)
 
     assert re.fullmatch(
@@ -308,7 +308,7 @@ def test_the_stream_of_an_evaluation_of_watchers_own_is_named_like_that_of_a_rul
 
 
 @given(st.text(min_size=1, max_size=256), st.text(min_size=1, max_size=256))
-def test_two_rules_of_one_job_have_two_streams_with_names_that_cloudwatch_takes(one, other):
+def test_two_rules_of_one_job_have_two_streams_with_names_that_cloudwatch_accepts(one, other):
     streams = {local_stream(f"{ARN}churn", rule, NOON) for rule in (one, other)}
 
     assert len(streams) == len({one, other})

@@ -1,4 +1,4 @@
-"""What a request needs in the sandbox is what it needs at AWS, by the service authorization reference."""
+"""A request needs the same permissions in the sandbox as in AWS's service authorization reference."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ TABLE = f"arn:aws:dynamodb:{HERE}:table/state"
         ("dynamodb:BatchGetItem", {"RequestItems": {"state": {}}}, ("dynamodb:BatchGetItem", TABLE)),
     ],
 )
-def test_a_request_needs_its_action_on_what_it_is_about(
+def test_a_request_needs_its_action_on_its_resource(
     action: str, request_: dict[str, Any], needed: tuple[str, str]
 ):
     assert permissions(action, request_, HERE) == [needed]
@@ -62,5 +62,5 @@ def test_a_transaction_needs_the_actions_of_its_items():
     ]
 
 
-def test_what_moto_judges_well_is_left_to_it():
+def test_requests_that_moto_authorizes_correctly_are_left_to_moto():
     assert permissions("s3:GetObject", {}, HERE) == []

@@ -78,7 +78,7 @@ def test_a_filter_keeps_the_jobs_for_which_it_holds(condition: dict[str, str], n
     assert found(JOBS, condition) == names
 
 
-def test_all_filters_have_to_hold_unless_the_operator_is_or() -> None:
+def test_all_filters_must_hold_unless_the_operator_is_or() -> None:
     conditions = [where("TrainingJobName", "Equals", "noon"), where("TrainingJobStatus", "Equals", "Failed")]
     assert found(JOBS, *conditions) == []
     either = {"Filters": conditions, "Operator": "Or"}
@@ -100,7 +100,7 @@ def test_subexpressions_are_expressions_of_their_own() -> None:
     assert [job.name for job in page] == ["noon"]
 
 
-def test_nested_filters_have_to_hold_for_one_item_together() -> None:
+def test_nested_filters_must_all_hold_for_the_same_item() -> None:
     def channel(name: str, uri: str) -> dict[str, Any]:
         return {"ChannelName": name, "DataSource": {"S3DataSource": {"S3Uri": uri}}}
 
@@ -145,14 +145,14 @@ def every_page(jobs: list[TrainingJob], **request: Any) -> list[str]:
 
 
 @pytest.mark.parametrize("order", ["Ascending", "Descending"])
-def test_pages_hold_each_job_once_where_the_sorted_property_is_equal_or_missing(order: str) -> None:
+def test_each_job_is_on_one_page_even_when_the_sorted_property_is_equal_or_missing(order: str) -> None:
     jobs = [a_job(f"job-{number}") for number in range(4)]
     jobs += [a_job(f"failed-{number}", FailureReason="same") for number in range(3)]
     names = every_page(jobs, SortBy="FailureReason", SortOrder=order)
     assert sorted(names) == sorted(job.name for job in jobs)
 
 
-def test_a_job_that_leaves_the_result_between_two_pages_pushes_no_other_out_of_sight() -> None:
+def test_a_job_that_leaves_the_result_between_two_pages_hides_no_other() -> None:
     jobs = [a_job(f"job-{number}", created=NOON + number) for number in range(4)]
     request = {"Resource": "TrainingJob", "MaxResults": 2, "SortBy": "CreationTime", "SortOrder": "Ascending"}
     _, token = search(request, jobs)
@@ -160,7 +160,7 @@ def test_a_job_that_leaves_the_result_between_two_pages_pushes_no_other_out_of_s
     assert [job.name for job in page] == ["job-2", "job-3"]
 
 
-def test_search_tells_tags_and_debugger_rules_and_nothing_of_profiler_rules() -> None:
+def test_search_returns_tags_and_debugger_rules_but_no_profiler_rules() -> None:
     job = a_job(
         "ruled",
         Tags=[{"Key": "team", "Value": "growth"}],
@@ -182,7 +182,7 @@ def test_search_tells_tags_and_debugger_rules_and_nothing_of_profiler_rules() ->
         (where("CreationTime", "GreaterThan", "yesterday"), "'yesterday' is neither a number nor a time"),
     ],
 )
-def test_a_filter_that_makes_no_sense_is_refused(condition: dict[str, str], complaint: str) -> None:
+def test_an_invalid_filter_is_refused(condition: dict[str, str], complaint: str) -> None:
     with pytest.raises(ApiError, match=complaint) as refused:
         found(JOBS, condition)
     assert refused.value.code == "ValidationException"
@@ -209,7 +209,7 @@ def test_a_made_up_token_is_refused() -> None:
         ),
     ],
 )
-def test_what_breaks_the_model_is_refused_as_sagemaker_refuses_it(
+def test_a_request_that_breaks_the_model_is_refused_as_sagemaker_refuses_it(
     request_: dict[str, Any], complaint: str
 ) -> None:
     with pytest.raises(ApiError, match=complaint) as refused:

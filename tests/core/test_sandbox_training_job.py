@@ -1,4 +1,4 @@
-"""A training job's record as it moves on, the names of its rules' jobs, and the events that tell of it."""
+"""A training job's record as it advances, the names of its rules' processing jobs, and its events."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def statuses(job: TrainingJob) -> list[tuple[str, float, float | None]]:
     ]
 
 
-def test_a_new_job_keeps_what_was_asked_for_and_starts() -> None:
+def test_a_new_job_keeps_its_request_and_starts() -> None:
     job = a_job(Tags=[{"Key": "team", "Value": "growth"}], EnableManagedSpotTraining=True)
     assert (job.status, job.record["SecondaryStatus"]) == ("InProgress", "Starting")
     assert job.record["OutputDataConfig"] == {"KmsKeyId": "", "S3OutputPath": "s3://churn/out"}
@@ -82,7 +82,7 @@ def test_each_rule_of_a_new_job_is_in_progress_without_details_and_without_a_pro
         ),
     ],
 )
-def test_a_profiler_report_accompanies_a_profiled_job_that_names_no_profiler_rule(
+def test_a_profiled_job_without_profiler_rules_gets_a_profiler_report(
     members: dict[str, Any], rules: list[str]
 ) -> None:
     record = a_job(1000.7, **members).record
@@ -106,7 +106,7 @@ def test_the_end_closes_the_last_transition_and_says_how_long_it_took() -> None:
     assert job.record["TrainingTimeInSeconds"] == job.record["BillableTimeInSeconds"] == 60
 
 
-def test_a_step_forward_leaves_the_job_that_a_reader_holds_as_it_was() -> None:
+def test_moving_a_job_forward_does_not_change_the_record_a_reader_holds() -> None:
     before = a_job()
     entered(before, "Downloading", 1010.0)
     assert statuses(before) == [("Starting", 1000.0, None)]
@@ -135,7 +135,7 @@ def test_the_processing_job_of_a_rule_is_lower_case_and_its_log_stream_is_not() 
     assert rule.log_stream == f"Churn-XGB-2026-11-18-09-30-LossNotDecreasing-{suffix}/algo-1-1000000"
 
 
-def test_a_long_name_is_cut_to_what_a_processing_job_may_have() -> None:
+def test_a_long_name_is_cut_to_the_limit_of_a_processing_job() -> None:
     job = a_job(TrainingJobName="j" * 63)
     arn = evaluation_job_arn(job, "A rule/with a name of any length at all")
     assert len(arn.rpartition("/")[2]) <= 63
@@ -162,7 +162,7 @@ def test_a_final_rule_status_stays() -> None:
     assert stopped.record[DEBUG_RULES] == fired.record[DEBUG_RULES]
 
 
-def told(events: list[Event]) -> list[tuple[str, str]]:
+def types_and_statuses(events: list[Event]) -> list[tuple[str, str]]:
     return [
         (
             event.detail_type.split()[1],
@@ -172,23 +172,23 @@ def told(events: list[Event]) -> list[tuple[str, str]]:
     ]
 
 
-def test_every_step_is_told_and_the_end_is_told_twice() -> None:
+def test_every_transition_sends_an_event_and_the_end_sends_two() -> None:
     new = a_job()
     training = entered(new, "Training", 1020.0)
     completed = entered(training, "Completed", 1080.0, TrainingJobStatus="Completed")
-    assert told(list(between(None, new))) == [("Training", "Starting")]
-    assert told(list(between(new, training))) == [("Training", "Training")]
-    assert told(list(between(training, completed))) == [("Training", "Completed")] * 2
+    assert types_and_statuses(list(between(None, new))) == [("Training", "Starting")]
+    assert types_and_statuses(list(between(new, training))) == [("Training", "Training")]
+    assert types_and_statuses(list(between(training, completed))) == [("Training", "Completed")] * 2
     assert list(between(completed, completed)) == []
 
 
-def test_a_rule_that_finds_an_issue_is_told_by_both_jobs() -> None:
+def test_a_rule_that_finds_an_issue_sends_events_of_both_jobs() -> None:
     training = entered(a_job(), "Training", 1020.0)
     arn = evaluation_job_arn(training, RULE)
     running = with_rule(training, DEBUG_RULES, RULE, 1021.0, RuleEvaluationJobArn=arn)
     fired = with_rule(running, DEBUG_RULES, RULE, 1030.0, RuleEvaluationStatus="IssuesFound")
     events = list(between(running, fired))
-    assert told(events) == [
+    assert types_and_statuses(events) == [
         ("Processing", "Completed"),
         ("Processing", "Completed"),
         ("Training", "Training"),
@@ -222,7 +222,7 @@ def test_a_job_placed_in_an_ended_status_has_ended_now() -> None:
     assert job.record["TrainingEndTime"] == 1000.0
 
 
-def test_placing_a_job_again_changes_what_is_given_and_nothing_else() -> None:
+def test_placing_a_job_again_changes_only_the_given_fields() -> None:
     first = put(Tags=[{"Key": "team", "Value": "growth"}], HyperParameters={"eta": "1"})
     status = {"RuleConfigurationName": RULE, "RuleEvaluationStatus": "IssuesFound"}
     second = put(first, now=1010.0, DebugRuleEvaluationStatuses=[status])
@@ -233,7 +233,7 @@ def test_placing_a_job_again_changes_what_is_given_and_nothing_else() -> None:
     assert statuses(second) == statuses(first)
 
 
-def test_a_misspelt_member_is_refused_by_name() -> None:
+def test_an_unknown_member_is_refused_by_name() -> None:
     with pytest.raises(ApiError, match="no member TrainingJobState"):
         put(TrainingJobState="Failed")
 
@@ -242,7 +242,7 @@ def names(answer: dict[str, Any]) -> list[str]:
     return [summary["TrainingJobName"] for summary in answer["TrainingJobSummaries"]]
 
 
-def test_a_list_sifts_by_status_after_it_has_cut_the_page() -> None:
+def test_a_list_filters_by_status_after_cutting_the_page() -> None:
     states = ["Completed", "Completed", "InProgress"]
     records = [
         placed(

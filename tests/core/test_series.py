@@ -1,4 +1,4 @@
-"""What is kept of saved tensors, and the document that is made of it."""
+"""What is kept of saved tensors, and the JSON document made from it."""
 
 from __future__ import annotations
 
@@ -39,24 +39,24 @@ def collected(*steps: SavedStep, **options: Any) -> dict[str, Any]:
         (np.full(3, 60000, np.float16), Summary((3,), 60000.0, 60000.0, 60000.0)),
     ],
 )
-def test_a_number_is_kept_and_a_larger_tensor_is_summarised(value, expected):
+def test_a_scalar_is_kept_and_a_larger_tensor_is_summarised(value, expected):
     assert kept(np.asarray(value)) == expected
 
 
-def test_a_mean_of_infinities_is_no_number_and_no_warning():
+def test_a_mean_of_infinities_is_nan_without_a_warning():
     summary = kept(np.array([np.inf, -np.inf]))
 
     assert isinstance(summary, Summary)
     assert (summary.min, summary.max, str(summary.mean)) == (-np.inf, np.inf, "nan")
 
 
-def test_a_whole_tensor_is_kept_as_a_copy_so_that_the_file_it_lies_in_can_go():
+def test_a_whole_tensor_is_copied_so_that_its_file_can_be_freed():
     file = np.arange(1000.0)
 
     assert kept(file[10:12], full=True).base is None  # type: ignore[union-attr]
 
 
-def test_global_holds_all_steps_and_each_mode_its_own_as_it_counts_them():
+def test_global_has_all_steps_and_each_mode_has_its_own_numbering():
     steps = [saved(0, "TRAIN", 0, loss=4.0), saved(3, "EVAL", 0, loss=3.0), saved(5, "TRAIN", 1, loss=2.0)]
 
     assert collected(*steps) == {
@@ -68,7 +68,7 @@ def test_global_holds_all_steps_and_each_mode_its_own_as_it_counts_them():
     }
 
 
-def test_only_names_that_fit_are_taken_in():
+def test_only_matching_names_are_collected():
     assert list(collected(saved(0, loss=1.0, weight=2.0), fits=lambda name: name == "loss")) == ["loss"]
 
 
@@ -79,7 +79,7 @@ def test_whole_tensors_are_nested_lists():
     assert named["names"]["GLOBAL"]["worker_0"]["values"] == [[["a"], ["ö"]]]
 
 
-def test_a_tensor_of_which_only_the_shape_was_saved_has_a_summary_without_numbers():
+def test_a_tensor_saved_by_shape_only_has_a_summary_without_numbers():
     step = SavedStep(2, "worker_1", "TRAIN", 1, {}, (), {"weight": (3, 4)})
 
     [summary] = collected(step)["weight"]["TRAIN"]["worker_1"]["values"]
@@ -87,14 +87,14 @@ def test_a_tensor_of_which_only_the_shape_was_saved_has_a_summary_without_number
     assert summary == {"shape": (3, 4), "min": None, "max": None, "mean": None}
 
 
-def test_what_json_has_no_number_for_is_a_string():
+def test_a_number_that_json_cannot_represent_becomes_a_string():
     text = to_json(collected(saved(0, loss=np.nan, weight=[np.inf, 1.0])))
 
     assert '"nan"' in text
     assert '"max": "inf"' in text
 
 
-def test_once_wants_each_fitting_name_a_single_time():
+def test_once_wants_each_matching_name_one_time():
     wanted = once(lambda name: name != "weight")
 
     assert [wanted(name) for name in ("loss", "weight", "loss")] == [True, False, False]

@@ -11,7 +11,7 @@ from watcher.delivery.channels.signature import sign, verify
 NOW = datetime(2026, 11, 20, 10, 0, tzinfo=UTC)
 
 
-def test_the_signature_is_what_the_documentation_says() -> None:
+def test_the_signature_matches_the_documented_example() -> None:
     # printf '%s' '1795168800.{"a": 1}' | openssl dgst -sha256 -hmac 'shared secret'
     assert sign("shared secret", b'{"a": 1}', NOW) == (
         "t=1795168800,v1=8b19395bd1c7b1cd4a4a9b201319076045afb8467162339644467dd3c7437eab"
@@ -19,7 +19,7 @@ def test_the_signature_is_what_the_documentation_says() -> None:
 
 
 @given(st.text(min_size=1), st.binary())
-def test_what_is_signed_is_verified(secret: str, body: bytes) -> None:
+def test_a_signed_request_is_verified(secret: str, body: bytes) -> None:
     assert verify(secret, sign(secret, body, NOW), body, NOW)
 
 
@@ -41,5 +41,5 @@ def test_an_old_or_early_request_is_refused_so_that_it_cannot_be_replayed(age: t
 
 
 @pytest.mark.parametrize("header", ["", "t=1,v1=", "v1=abc", "t=x,v1=" + "0" * 64, "t=1,v1=" + "é" * 64])
-def test_a_header_of_another_form_is_refused(header: str) -> None:
+def test_a_header_in_another_format_is_refused(header: str) -> None:
     assert not verify("secret", header, b"body", NOW)

@@ -1,4 +1,4 @@
-"""The first `watcher.toml` loads, whatever the answers."""
+"""The first `watcher.toml` loads for any answers."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def loaded(text: str, env: dict[str, str] = TOKEN) -> Config:
     return load(None, {**env, "WATCHER_TOML": text})
 
 
-def test_the_answers_are_the_settings():
+def test_the_answers_become_the_settings():
     config = loaded(starter(ANSWERS))
 
     assert config.region == "eu-west-1"
@@ -63,22 +63,22 @@ TEXTS = st.text().filter(lambda text: "${" not in text)
 
 
 @given(st.lists(TEXTS.filter(bool), min_size=1, max_size=3))
-def test_any_glob_is_read_back_as_it_was_answered(jobs: list[str]):
+def test_any_glob_is_read_back_unchanged(jobs: list[str]):
     assert loaded(starter(replace(ANSWERS, jobs=tuple(jobs)))).watch.jobs == tuple(jobs)
 
 
 @given(TEXTS, TEXTS)
-def test_an_answer_that_settings_cannot_hold_is_a_problem_and_never_broken_toml(region: str, channel: str):
+def test_an_answer_that_settings_cannot_hold_is_reported_and_never_breaks_the_toml(region: str, channel: str):
     why = problem(starter(Answers(region, ("*",), channel)), {})
 
     assert "is not TOML" not in why
 
 
-def test_a_character_that_is_no_text_is_replaced():
+def test_a_character_that_is_not_text_is_replaced():
     assert loaded(starter(replace(ANSWERS, jobs=("a\udcff",)))).watch.jobs == ("a?",)
 
 
-def test_a_problem_names_the_setting_and_not_where_it_was_tried(tmp_path: Path):
+def test_a_problem_names_the_setting_and_no_temporary_file(tmp_path: Path):
     assert problem(starter(Answers(region="x")), {}).startswith('region = "x": is not an AWS region')
     assert problem(starter(Answers(channel="${CHANNEL}")), {}).startswith(
         "slack.channel: the variable CHANNEL is not set"

@@ -49,11 +49,11 @@ def job(number: int, **changes: Any) -> JobView:
         (3 * 86400, "3 days ago"),
     ],
 )
-def test_a_time_is_told_as_people_would(seconds, words):
+def test_a_time_is_shown_in_relative_words(seconds, words):
     assert ago(NOON - timedelta(seconds=seconds), NOON) == words
 
 
-def test_a_time_that_nobody_knows_is_left_empty():
+def test_an_unknown_time_is_left_empty():
     assert ago(None, NOON) == ""
     assert roughly(90) == "2 min"
 
@@ -74,7 +74,7 @@ def test_on_a_terminal_a_status_has_its_colour_and_a_long_cell_is_folded_not_cut
 
 
 @pytest.mark.parametrize("terminal", [True, False])
-def test_what_a_job_says_can_neither_move_the_cursor_nor_be_taken_for_markup(terminal):
+def test_text_of_a_job_cannot_move_the_cursor_or_act_as_markup(terminal):
     text = printed(Table(("why",), [("\x1b[2Jgone\r\nand [bold]loud[/bold] :smile:",)]), terminal=terminal)
 
     assert "\x1b[2J" not in text
@@ -92,7 +92,7 @@ def test_a_long_list_is_cut_on_a_terminal_and_says_how_to_see_the_rest():
 
 
 @pytest.mark.parametrize(("terminal", "show_all"), [(True, True), (False, False)])
-def test_a_long_list_is_whole_when_asked_for_and_wherever_a_script_reads(terminal, show_all):
+def test_a_long_list_is_complete_with_all_and_when_output_is_not_a_terminal(terminal, show_all):
     jobs = [job(number) for number in range(MOST_ROWS + 7)]
     file = io.StringIO()
     print_jobs(jobs, NOON, Console(file=file, force_terminal=terminal, width=200), show_all=show_all)

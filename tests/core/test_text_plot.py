@@ -23,7 +23,7 @@ PLATEAU = AlertEvidence(
 )
 
 
-def test_it_shows_the_curve_the_step_and_what_the_rule_wants():
+def test_it_shows_the_curve_the_step_and_what_the_rule_requires():
     text = text_plot(PLATEAU, colour=False)
 
     assert "train-error" in text
@@ -38,7 +38,7 @@ def test_it_shows_the_curve_the_step_and_what_the_rule_wants():
     assert max(map(len, text.splitlines())) <= 76
 
 
-def test_two_curves_are_told_apart_by_colour_where_there_is_any():
+def test_two_curves_have_different_colours_where_colour_is_available():
     evidence = AlertEvidence(curve=(*curve(1, 0.5, 0.3), *curve(1, 0.8, 0.9, tensor="validation-error")))
 
     assert "\x1b[" in text_plot(evidence, colour=True)
@@ -51,7 +51,7 @@ def test_without_two_numbers_there_is_no_plot():
     assert text_plot(AlertEvidence(curve=curve(math.nan, math.inf, 1.0)), colour=True) == ""
 
 
-def test_what_goes_through_many_powers_of_ten_is_drawn_by_them():
+def test_a_curve_across_many_powers_of_ten_uses_a_log_scale():
     text = text_plot(AlertEvidence(curve=curve(1, 1e-2, 1e-4, 1e-6)), colour=False)
 
     first, *_, last = (float(text.splitlines()[row].rpartition("│ ")[2]) for row in (1, 4, 7, 10))
@@ -60,7 +60,7 @@ def test_what_goes_through_many_powers_of_ten_is_drawn_by_them():
     assert "powers of ten" in text
 
 
-def test_the_step_of_a_value_that_is_no_number_is_shown_beside_the_curve():
+def test_the_step_of_a_value_that_is_not_a_number_is_shown_beside_the_curve():
     broken = AlertEvidence(curve=curve(3, 2, 1, math.nan), deciding=(Reading("train-error", 6, math.nan),))
 
     text = text_plot(broken, colour=False)
@@ -73,7 +73,7 @@ numbers = st.floats(allow_nan=True, allow_infinity=True) | st.floats(min_value=-
 
 
 @given(st.lists(numbers, max_size=40), st.none() | st.integers(0, 10**9), st.none() | numbers)
-def test_whatever_the_numbers_are_the_plot_is_small_or_empty(
+def test_the_plot_of_any_numbers_is_small_or_empty(
     values: list[float], step: int | None, wanted: float | None
 ):
     readings = curve(*values)

@@ -18,7 +18,7 @@ REASON = "RuleEvaluationConditionMet: Evaluation of the rule LossNotDecreasing a
 
 @pytest.fixture
 def store() -> MemoryStore:
-    """`churn` has an issue, told to Slack, given up at a webhook, its stop still waiting; `sales` is fine."""
+    """`churn` has an issue: sent to Slack, given up for a webhook, its stop pending; `sales` has none."""
     churn = snapshot(
         "churn",
         outcomes=(
@@ -44,7 +44,7 @@ def store() -> MemoryStore:
     return store
 
 
-def test_findings_have_exactly_the_shape_that_scripts_rely_on(store):
+def test_findings_have_the_exact_json_shape_that_scripts_rely_on(store):
     [found] = json.loads(views.to_json(views.findings(store)))
 
     assert list(found) == [
@@ -104,7 +104,7 @@ def test_status_counts_jobs_findings_and_deliveries_and_shows_dead_letters(store
     assert (letter["job"], letter["rule"], letter["error"]) == ("churn", "LossNotDecreasing", "404 Not Found")
 
 
-def test_an_empty_store_has_a_status_too():
+def test_an_empty_store_has_a_status():
     status = views.status(MemoryStore(), URL)
 
     assert status["jobs"] == {}
@@ -137,7 +137,7 @@ def test_a_job_is_shown_with_its_rules_its_findings_every_delivery_and_who_stopp
     assert shown["stop"] == {"actor": "route job prod-*, rule *", "at": NOON}
 
 
-def test_a_job_can_be_named_by_its_arn_and_must_be_where_two_have_its_name(store):
+def test_a_job_can_be_named_by_its_arn_and_must_be_when_two_jobs_share_a_name(store):
     store.commit([look("churn", snapshot=snapshot("churn", arn=ELSEWHERE))])
 
     assert views.show(store, ELSEWHERE)["arn"] == ELSEWHERE
@@ -145,21 +145,21 @@ def test_a_job_can_be_named_by_its_arn_and_must_be_where_two_have_its_name(store
         views.show(store, "churn")
 
 
-def test_a_job_that_is_not_known_is_refused_with_the_nearest_name(store):
+def test_an_unknown_job_is_refused_with_the_closest_name(store):
     with pytest.raises(UsageError, match=r"the store has no job chrun; did you mean churn\?"):
         views.show(store, "chrun")
     with pytest.raises(UsageError, match="`watcher jobs` lists the known jobs"):
         views.show(store, "something else entirely")
 
 
-def test_what_may_be_secret_in_a_destination_is_not_shown(store):
+def test_the_secret_part_of_a_destination_is_not_shown(store):
     for document in (views.status(store, URL), views.findings(store), views.show(store, "churn")):
         text = views.to_json(document)
         assert "me:pw" not in text
         assert "key=1" not in text
 
 
-def test_a_destination_that_a_later_version_wrote_is_shown_by_its_kind():
+def test_a_destination_written_by_a_later_version_is_shown_by_its_kind():
     issue = finding("churn")
     store = MemoryStore()
     store.commit([look("churn", [issue], [delivery(issue, "pager:secret")])])

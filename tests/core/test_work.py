@@ -1,4 +1,4 @@
-"""The queue of jobs to look at again, and the pace at which that happens."""
+"""The queue of jobs to look at again, and the pace of the calls."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import threading
 from watcher.jobs.work import LocalWork, Pace, Urgency
 
 
-def test_what_has_ended_is_looked_at_first():
+def test_ended_jobs_come_first():
     work = LocalWork()
     work.put("due", Urgency.DUE)
     work.put("ended", Urgency.ENDED)
     assert [work.take(), work.take()] == ["ended", "due"]
 
 
-def test_a_job_waits_only_once_however_often_it_is_put():
+def test_a_job_is_queued_once_even_when_it_is_put_often():
     work = LocalWork()
     for urgency in (Urgency.DUE, Urgency.DUE, Urgency.ENDED, Urgency.DUE):
         work.put("job", urgency)
@@ -22,7 +22,7 @@ def test_a_job_waits_only_once_however_often_it_is_put():
     assert [work.take(), work.take()] == ["job", "other"]
 
 
-def test_a_job_that_one_worker_has_is_given_to_no_other():
+def test_a_job_that_one_worker_handles_is_not_given_to_another():
     work = LocalWork()
     work.put("job", Urgency.ENDED)
     assert work.take() == "job"
@@ -33,7 +33,7 @@ def test_a_job_that_one_worker_has_is_given_to_no_other():
     assert work.take() == "job"
 
 
-def test_a_worker_that_waits_gets_what_comes():
+def test_a_waiting_worker_gets_the_next_job():
     work, taken = LocalWork(), []
     worker = threading.Thread(target=lambda: taken.append(work.take()))
     worker.start()
@@ -42,7 +42,7 @@ def test_a_worker_that_waits_gets_what_comes():
     assert taken == ["job"]
 
 
-def test_closing_the_queue_sends_the_workers_home():
+def test_closing_the_queue_ends_the_workers():
     work, taken = LocalWork(), []
     workers = [threading.Thread(target=lambda: taken.append(work.take())) for _ in range(3)]
     for worker in workers:
@@ -53,7 +53,7 @@ def test_closing_the_queue_sends_the_workers_home():
     assert taken == [None, None, None]
 
 
-def test_waiting_for_an_empty_queue_includes_what_is_being_handled():
+def test_waiting_for_an_empty_queue_includes_the_jobs_in_progress():
     work = LocalWork()
     work.put("job", Urgency.DUE)
     name = work.take()
@@ -70,7 +70,7 @@ def test_waiting_for_an_empty_queue_includes_what_is_being_handled():
     assert len(asked) == 2
 
 
-def test_calls_keep_a_steady_pace_however_fast_they_come():
+def test_fast_calls_are_held_to_a_steady_pace():
     now, waits = [100.0], []
 
     def wait(seconds: float) -> None:
