@@ -19,6 +19,6 @@ def code_blocks(text: str, language: str) -> list[str]:
 
 
 def anchors(text: str) -> set[str]:
-    """What a link can point to in a document: its headings, as GitHub and GitLab name them."""
+    """The anchors of a document's headings, as GitHub and GitLab name them."""
     headings = re.findall(r"^#+ (.+)$", re.sub(r"^```.*?^```", "", text, flags=re.M | re.S), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}

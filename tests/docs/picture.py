@@ -1,4 +1,4 @@
-"""Draws the alert that the documents show, with the console channel's own rendering.
+"""Renders the alert that the documents show, with the console channel's own code.
 
 `docs/alert.svg` is the README's picture. `docs/package.md`, which an index shows, holds the same alert as
 text: an index does not show pictures from the repository.
@@ -63,7 +63,7 @@ def draw() -> str:
     )
     console.print(render(message()))
     svg = console.export_svg(title="watcher run", unique_id="alert")
-    # rich names fonts on another host. Without them the picture needs no network.
+    # rich links to fonts on another host. Without them the picture needs no network.
     return re.sub(r"@font-face \{.*?\}\s*", "", svg, flags=re.DOTALL)
 
 

@@ -22,7 +22,7 @@ def rows() -> Iterator[str]:
 
 def settings(section: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, FieldInfo, str]]:
     """Every setting with its dotted key and the docstring below it, in the order of the code."""
-    # pydantic does this by itself where a model asks for it, with each start of each command.
+    # pydantic can do this for a model, but would then do it at the start of every command.
     descriptions = extract_docstrings_from_cls(section, use_inspect=True)
     for name, field in section.model_fields.items():
         inner = _section_in(field.annotation)

@@ -4,7 +4,7 @@ from typing import Any
 
 
 def shape(value: Any) -> Any:
-    """Keys in their order, and kinds of values."""
+    """The keys in order and the types of the values."""
     if isinstance(value, dict):
         return {key: shape(item) for key, item in value.items()}, list(value)
     if isinstance(value, list):

@@ -19,7 +19,7 @@ def linted() -> list[set[str]]:
 
 
 def drawn() -> tuple[list[set[str]], set[str]]:
-    """The layers of the picture, from the top down, and what stands apart from them."""
+    """The layers of the picture, from the top down, and the packages outside the layers."""
     [picture] = [block for block in code_blocks(read("ARCHITECTURE.md"), "") if "__main__" in block]
     rows = re.findall(r"^ ?(\d+| —)  (\w+) +\S", picture, re.MULTILINE)
     assert len(rows) == len(picture.splitlines())
@@ -31,7 +31,7 @@ def drawn() -> tuple[list[set[str]], set[str]]:
     return list(layers.values()), apart
 
 
-def test_the_picture_shows_the_layers_that_are_checked():
+def test_the_picture_shows_the_layers_that_import_linter_checks():
     layers, apart = drawn()
 
     assert layers == linted()

@@ -1,4 +1,4 @@
-"""docs/commands.md describes every command, and the shape of what they print."""
+"""docs/commands.md describes every command and the shape of its output."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ EVERYWHERE = {"--config", "--verbose", "--json", "--help"}
 
 
 def options(command: str) -> set[str]:
-    """The long options of a command, as the command line knows them."""
+    """The long options of a command, from the command line parser."""
     return {
         name for parameter in COMMANDS[command].params for name in parameter.opts if name.startswith("--")
     }
@@ -54,7 +54,7 @@ def test_every_command_that_any_document_names_exists(document):
     assert named <= set(COMMANDS)
 
 
-def test_the_options_of_all_commands_are_where_the_page_says():
+def test_common_options_exist_for_the_commands_that_the_page_lists():
     with_json = {command for command in COMMANDS if "--json" in options(command)}
     with_config = {command for command in COMMANDS if {"--config", "--verbose"} <= options(command)}
 

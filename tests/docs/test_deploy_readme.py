@@ -1,4 +1,4 @@
-"""What deploy/README.md has people type exists in the templates, and what can be deployed is named in it."""
+"""The commands in deploy/README.md match the templates, and every template is described."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def commands(beginning: str) -> list[str]:
 
 
 @pytest.mark.parametrize("command", commands("aws cloudformation deploy"))
-def test_a_stack_is_deployed_with_parameters_that_its_template_has_and_all_that_it_needs(command: str):
+def test_each_deploy_command_gives_the_required_parameters_and_only_existing_ones(command: str):
     [name] = re.findall(r"--template-file deploy/(\S+)", command)
     parameters: dict[str, Any] = TEMPLATES[name]["Parameters"]
     given = set(re.findall(r"\b([A-Z]\w+)=", command.partition("--parameter-overrides")[2]))
@@ -36,12 +36,12 @@ def test_a_stack_is_deployed_with_parameters_that_its_template_has_and_all_that_
     assert needed <= given <= parameters.keys()
 
 
-def test_each_template_is_deployed_on_the_page():
+def test_the_page_deploys_each_template():
     assert {"ecs.yaml", "member-account.yaml"} == TEMPLATES.keys()
     assert len(commands("aws cloudformation deploy")) == len(TEMPLATES)
 
 
-def test_every_parameter_and_output_in_the_text_is_one():
+def test_every_parameter_and_output_in_the_text_exists():
     known = {
         key
         for template in TEMPLATES.values()
@@ -68,7 +68,7 @@ def test_every_statement_of_the_policy_is_explained():
     }
 
 
-def test_the_settings_on_the_page_load_with_what_the_task_fills_in(tmp_path: Path):
+def test_the_settings_on_the_page_load_with_the_variables_of_the_task(tmp_path: Path):
     [settings] = re.findall(r"<<'TOML'\n(.*?)^TOML$", PAGE, re.MULTILINE | re.DOTALL)
     [accounts] = blocks("toml")
     file = tmp_path / "watcher.toml"
@@ -81,13 +81,13 @@ def test_the_settings_on_the_page_load_with_what_the_task_fills_in(tmp_path: Pat
     assert config.account[0].regions == ("us-east-1", "eu-west-1")
 
 
-def test_every_file_beside_it_is_named():
+def test_the_page_names_every_file_in_its_folder():
     files = {file.name for file in (ROOT / "deploy").rglob("*") if file.is_file()} - {"README.md"}
 
     assert all(name in PAGE for name in files)
 
 
-def test_the_make_targets_that_it_uses_exist():
+def test_the_make_targets_on_the_page_exist():
     makefile = (ROOT / "Makefile").read_text()
     for target in re.findall(r"^make ([a-z-]+)", "".join(blocks("sh")), re.MULTILINE):
         assert re.search(rf"^{target}:", makefile, re.MULTILINE)

@@ -1,4 +1,4 @@
-"""What a package index shows, and how the documents and errors say Watcher is installed."""
+"""What a package index shows, and how documents and errors say to install Watcher."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def texts() -> dict[Path, str]:
     return {file: file.read_text(errors="replace") for file in files}
 
 
-def test_the_license_is_named_and_its_whole_text_is_there():
+def test_the_license_is_declared_and_its_full_text_is_included():
     text = (ROOT / "LICENSE").read_text()
 
     assert PROJECT["license"] == "Apache-2.0"
@@ -30,7 +30,7 @@ def test_the_license_is_named_and_its_whole_text_is_there():
     assert "END OF TERMS AND CONDITIONS" in text
 
 
-def test_the_page_of_the_distribution_needs_no_file_beside_it():
+def test_the_package_page_refers_to_no_local_file():
     page = (ROOT / PROJECT["readme"]).read_text()
 
     targets = re.findall(r"\]\(([^)]+)\)", page) + re.findall(r"""(?:src|href)=["']([^"']+)""", page)
@@ -38,7 +38,7 @@ def test_the_page_of_the_distribution_needs_no_file_beside_it():
     assert [target for target in targets if not target.startswith("https://")] == []
 
 
-def test_nothing_says_that_an_index_has_the_distribution():
+def test_no_text_says_to_install_watcher_from_an_index():
     install = re.compile(rf"\b(?:install|add|run)\b[^\n`]*\b{PROJECT['name']}\b")
 
     assert [str(file) for file, text in texts().items() if install.search(text)] == []

@@ -13,7 +13,7 @@ PATH = re.compile(r"`((?:watcher|rules|tests|deploy|docs|sandbox)/[\w./-]*\w/?|[
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_link_leads_to_a_file_and_to_a_heading_in_it(name: str):
+def test_every_link_points_to_an_existing_file_and_heading(name: str):
     text, folder = read(name), (ROOT / name).parent
     for target in re.findall(r"\]\(([^)\s]+)\)", text):
         if re.match(r"[a-z]+://", target):

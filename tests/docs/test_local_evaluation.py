@@ -40,5 +40,5 @@ def test_every_verdict_has_a_row(word):
     assert f"\n| `{word}` | " in PAGE
 
 
-def test_the_largest_sweep_is_named():
+def test_the_page_gives_the_size_limit_of_a_sweep():
     assert f"at most {backtest.MAX_SWEEP_COMBINATIONS}" in PAGE

@@ -5,7 +5,7 @@ import re
 from tests.docs.pages import read
 
 
-def test_every_page_that_is_served_has_a_row_and_no_other():
+def test_exactly_the_served_pages_have_a_row():
     served = re.findall(r'"(/[a-z]*)": \w+[,}]', read("watcher/web/application.py"))
     described = re.findall(r"^\| `(/[a-z]*)` \|", read("docs/operations.md"), re.MULTILINE)
 

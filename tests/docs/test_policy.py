@@ -22,7 +22,7 @@ def test_the_policy_allows_what_the_code_calls_and_nothing_more():
             operations = set(operation.findall(file.read_text()))
             (only_checked if file.name == "preflight.py" else called).update(operations)
 
-    # The store names no actions; that it needs those of the policy, a daemon with nothing else proves.
+    # The store lists no actions; tests/e2e/test_least_privilege.py shows that it needs those of the policy.
     allowed = {action for action in allowed if not action.startswith("dynamodb:")}
     assert called <= allowed
     assert allowed - {"sns:Publish"} <= called | only_checked

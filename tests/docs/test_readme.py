@@ -10,11 +10,11 @@ from watcher.config.load import load
 README = read("README.md")
 
 
-def test_it_can_be_read_in_five_minutes():
+def test_the_readme_can_be_read_in_five_minutes():
     assert len((ROOT / "README.md").read_bytes()) <= 7000
 
 
-def test_its_settings_load_and_say_what_they_seem_to(tmp_path: Path):
+def test_the_readmes_settings_load_with_the_described_meaning(tmp_path: Path):
     [text] = code_blocks(README, "toml")
     file = tmp_path / "watcher.toml"
     file.write_text(text)
@@ -26,7 +26,7 @@ def test_its_settings_load_and_say_what_they_seem_to(tmp_path: Path):
     assert (config.stop.grace, config.stop.min_runtime) == (120, 600)
 
 
-def test_it_leads_to_every_other_document():
+def test_the_readme_links_to_every_other_document():
     documents = ("docs/README.md", "deploy/README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md")
 
     assert [name for name in documents if f"({name})" not in README] == []

@@ -13,7 +13,7 @@ from watcher.delivery.channels.slack import SCOPES
 PAGE = read("docs/settings.md")
 
 
-def test_the_table_of_settings_is_the_one_that_follows_from_the_code():
+def test_the_table_of_settings_is_generated_from_the_code():
     named = re.findall(r"^\| `[a-z_.]+` \| (?:`.*?`|needed) \| .* \|$", PAGE, re.MULTILINE)
 
     assert named == list(settings.rows()), "print it again: python -m tests.docs.settings"
@@ -29,10 +29,10 @@ def test_every_example_loads(tmp_path: Path):
         assert config.route[0].stop
 
 
-def test_every_scope_that_watcher_uses_at_slack_is_named():
+def test_every_slack_scope_that_watcher_uses_is_named():
     assert SCOPES
     assert [scope for scope in SCOPES if f"`{scope}`" not in PAGE] == []
 
 
-def test_the_variable_that_can_hold_the_settings_is_named():
+def test_the_page_names_the_variable_that_can_hold_the_settings():
     assert f"`{TEXT_VARIABLE}`" in PAGE

@@ -1,4 +1,4 @@
-"""The body of a webhook in docs/webhooks.md: the alert of the picture, with less of its curve.
+"""The webhook body in docs/webhooks.md: the alert of the picture, with a shorter curve.
 
 python -m tests.docs.webhook
 """
@@ -21,7 +21,7 @@ def example() -> dict[str, Any]:
 
 
 def pretty(value: Any, margin: str = "") -> str:
-    """JSON with what fits on a line on one line."""
+    """JSON in which whatever fits on one line is on one line."""
     line = json.dumps(value, ensure_ascii=False)
     if not isinstance(value, dict | list) or len(margin) + len(line) <= WIDTH:
         return line

@@ -1,4 +1,4 @@
-"""What smdebug's PyTorch hook says of a job's tensors: its default collections, and names as it gives them.
+"""Default collections and tensor names of smdebug's PyTorch hook.
 
 The regexes are those of `smdebug.pytorch.collection`, which cannot be imported without PyTorch.
 """

@@ -1,4 +1,4 @@
-"""The law that every rule keeps: a restart at any step changes nothing."""
+"""Replays saved steps to a rule, with and without restarts: a restart must not change the verdict."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ Saved = Sequence[tuple[Step, Mapping[str, Value]]]
 
 
 def run(rule: Rule, saved: Saved) -> Verdict:
-    """The verdict on a whole job, fed step by step."""
+    """The verdict on a whole job, given step by step."""
     for step, tensors in saved:
         if verdict := rule.observe(step, tensors):
             return verdict
     return rule.verdict(ended=True)
 
 
-def run_with_restarts(make: Callable[[], Rule], saved: Saved, restarts: Collection[int]) -> Verdict:
-    """The same, by a new object after each of these positions, which has seen only what a restarted
-    process would hand it: the state, as JSON, and the steps it asks to see again."""
+def verdict_with_restarts(make: Callable[[], Rule], saved: Saved, restarts: Collection[int]) -> Verdict:
+    """The same verdict, with a new rule object after each of these positions. The new object gets only what a
+    restarted process would give it: the state as JSON, and the steps that it asks to see again."""
     by_number = {step.number: (step, tensors) for step, tensors in saved}
     rule = make()
     for position, (step, tensors) in enumerate(saved):
@@ -38,7 +38,10 @@ def run_with_restarts(make: Callable[[], Rule], saved: Saved, restarts: Collecti
     return rule.verdict(ended=True)
 
 
-def same_verdict_with_restarts(make: Callable[[], Rule], saved: Saved, restarts: Collection[int]) -> None:
-    """Asserts the law. `make` gives a new rule that has learnt the job's collections."""
-    # As text: NaN is not equal to itself, and a verdict may hold some.
-    assert repr(run_with_restarts(make, saved, restarts)) == repr(run(make(), saved))
+def assert_restarts_keep_the_verdict(
+    make: Callable[[], Rule], saved: Saved, restarts: Collection[int]
+) -> None:
+    """Assert that restarts do not change the verdict. `make` returns a new rule that has learnt the job's
+    collections."""
+    # Compared as text: a verdict may contain NaN, which is not equal to itself.
+    assert repr(verdict_with_restarts(make, saved, restarts)) == repr(run(make(), saved))

@@ -1,4 +1,4 @@
-"""AllZero, in its documented readings."""
+"""AllZero as documented."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from rules import Collection, ParameterError, Status, Step
 from rules.all_zero import AllZero
 from rules.base import Value
-from tests.rules.replay import Saved, run, same_verdict_with_restarts
+from tests.rules.replay import Saved, assert_restarts_keep_the_verdict, run
 
 COLLECTIONS = {
     "trees": Collection(include_regex=("^trees/.*",)),
@@ -44,14 +44,14 @@ def test_a_tensor_of_zeros_fires() -> None:
     assert (row.tensor, row.step, row.value, row.threshold, row.missed_by) == ("w", 4, 100, 100, 0)
 
 
-def test_a_single_other_element_is_enough_by_default() -> None:
+def test_a_single_nonzero_element_is_enough_to_pass_by_default() -> None:
     verdict = run(rule(), once(w=zeros(99)))
     assert (verdict.status, verdict.steps_checked) == (Status.NO_ISSUES_FOUND, 1)
 
 
 @pytest.mark.parametrize("size", [7, 49, 100, 300, 1000])
 @pytest.mark.parametrize("share", [1, 7, 29, 57])
-def test_a_share_of_exactly_threshold_fires_and_one_element_fewer_does_not(size: int, share: int) -> None:
+def test_a_share_of_exactly_the_threshold_fires_and_one_element_fewer_does_not(size: int, share: int) -> None:
     reached = -(-share * size // 100)  # rounded up
     parameters = {"tensor_regex": ".", "threshold": str(share)}
     exactly, fewer = np.ones(size), np.ones(size)
@@ -61,12 +61,12 @@ def test_a_share_of_exactly_threshold_fires_and_one_element_fewer_does_not(size:
 
 
 @pytest.mark.parametrize("value", [0.0, -0.0, 0, np.array([0.0]), np.zeros((), np.int64), np.zeros(3, bool)])
-def test_a_zero_of_any_kind_is_all_zero(value: Value) -> None:
+def test_a_zero_of_any_type_counts_as_zero(value: Value) -> None:
     assert run(rule(), once(loss=value)).status is Status.ISSUES_FOUND
 
 
 @pytest.mark.parametrize("value", [1e-300, math.nan, math.inf, np.full(3, np.nan), np.array([0, np.nan])])
-def test_what_is_not_zero_is_not(value: Value) -> None:
+def test_other_values_do_not_count_as_zero(value: Value) -> None:
     assert run(rule(), once(loss=value)).status is Status.NO_ISSUES_FOUND
 
 
@@ -76,13 +76,13 @@ def test_the_tensors_of_the_collections_and_of_the_regexes_are_read() -> None:
     assert (verdict.status, verdict.tensors) == (Status.NO_ISSUES_FOUND, ("conv.bias", "dense.weight"))
 
 
-def test_of_many_tensors_that_fire_the_worst_are_told() -> None:
+def test_the_verdict_lists_the_worst_of_many_tensors_that_fire() -> None:
     verdict = run(rule(tensor_regex=".", threshold="50"), once(**{f"w{n}": zeros(50 + n) for n in range(10)}))
     assert [row.tensor for row in verdict.evidence] == ["w9", "w8", "w7", "w6", "w5"]
     assert verdict.explanation.endswith("and 5 more like these")
 
 
-def test_text_and_reductions_are_left_out_and_said_so() -> None:
+def test_text_and_reductions_are_left_out_and_the_verdict_says_so() -> None:
     tensors = {
         "trees/ID": np.array(["0-0", "0-1"]),
         "trees/Cover": zeros(1),
@@ -107,7 +107,7 @@ def test_text_and_reductions_are_left_out_and_said_so() -> None:
         ({}, [(Step(0), {"smdebug/reductions/l2/w": np.zeros(1)})], "only_reductions", "reductions"),
     ],
 )
-def test_a_rule_that_judged_nothing_says_why(
+def test_a_rule_that_evaluated_nothing_says_why(
     parameters: dict[str, str], saved: Saved, reason: str, word: str
 ) -> None:
     verdict = run(rule(**parameters), saved)
@@ -127,7 +127,7 @@ def test_a_threshold_out_of_range_is_refused_with_what_is_valid(text: str) -> No
     assert str(refused.value) == f"AllZero: threshold must be a number from 0 to 100, not {text!r}"
 
 
-def test_one_of_collection_names_and_tensor_regex_has_to_be_given() -> None:
+def test_collection_names_or_tensor_regex_is_required() -> None:
     with pytest.raises(ParameterError, match="AllZero needs collection_names or tensor_regex"):
         AllZero({"threshold": "90"})
 
@@ -148,8 +148,10 @@ steps = st.lists(
 
 
 @given(steps, st.sets(st.integers(0, 10)), st.integers(0, 100))
-def test_a_rule_restored_from_its_state_goes_on_as_if_it_had_never_stopped(
+def test_a_rule_restored_from_its_state_continues_as_if_it_had_never_stopped(
     tensors: list[dict[str, Value]], restarts: set[int], threshold: int
 ) -> None:
     saved = [(Step(number), at) for number, at in enumerate(tensors)]
-    same_verdict_with_restarts(lambda: rule(tensor_regex=".", threshold=str(threshold)), saved, restarts)
+    assert_restarts_keep_the_verdict(
+        lambda: rule(tensor_regex=".", threshold=str(threshold)), saved, restarts
+    )

@@ -48,7 +48,7 @@ TWENTY = {
     "PoorWeightInitialization", "SaturatedActivation", "SimilarAcrossRuns", "StalledTrainingRule",
     "TensorVariance", "TreeDepth", "UnchangedTensor", "VanishingGradient", "WeightUpdateRatio",
 }  # fmt: skip
-"""Debugger's documented rules that are checks (CreateXgboostReport is a report)."""
+"""Debugger's documented rules, without CreateXgboostReport, which writes a report and checks nothing."""
 
 NEEDED = {
     "AllZero": {"collection_names": "losses"},
@@ -56,32 +56,32 @@ NEEDED = {
     "TensorVariance": {"collection_names": "losses"},
     "UnchangedTensor": {"collection_names": "losses"},
 }
-"""What a rule has no default for."""
+"""The parameters for which a rule has no default."""
 
 
-def test_every_documented_rule_is_there() -> None:
+def test_every_documented_rule_is_in_the_catalogue() -> None:
     assert set(rules.RULES) == TWENTY
 
 
 @pytest.mark.parametrize("name", rules.RULES)
-def test_a_built_in_rule_stands_under_its_own_name_and_has_defaults_for_all_it_can(name: str) -> None:
+def test_a_built_in_rule_is_listed_under_its_own_name_with_all_possible_defaults(name: str) -> None:
     assert rules.RULES[name].name == name
     assert isinstance(rules.load(name, NEEDED.get(name, {})), rules.RULES[name])
 
 
 @pytest.mark.parametrize("name", NEEDED)
-def test_what_a_rule_has_no_default_for_is_named(name: str) -> None:
+def test_a_parameter_without_a_default_is_named(name: str) -> None:
     with pytest.raises(rules.ParameterError, match=next(iter(NEEDED[name]))):
         rules.load(name, {})
 
 
-def test_what_rule_parameters_tell_the_service_is_not_the_rules_business() -> None:
+def test_rule_parameters_for_the_service_are_not_given_to_the_rule() -> None:
     rules.load(
         "LossNotDecreasing", {"rule_to_invoke": "LossNotDecreasing", "base_trial": "x", "num_steps": "3"}
     )
 
 
-def test_a_rule_that_is_not_there_is_refused_with_those_that_are() -> None:
+def test_an_unknown_rule_is_refused_with_the_known_ones() -> None:
     with pytest.raises(rules.UnknownRule, match=r"no rule 'LossNotFalling'; there are .*LossNotDecreasing"):
         rules.load("LossNotFalling", {})
 
@@ -106,6 +106,6 @@ def test_a_rule_without_a_complaint_of_its_own_has_one_for_its_log() -> None:
 
 @pytest.mark.usefixtures("third_party")
 @pytest.mark.parametrize(("rule", "entry"), [("Broken", "NOT_A_RULE"), ("Nameless", "Nameless")])
-def test_an_entry_point_that_is_no_rule_is_named(rule: str, entry: str) -> None:
+def test_an_entry_point_that_is_not_a_rule_is_named_in_the_error(rule: str, entry: str) -> None:
     with pytest.raises(rules.RuleError, match=f"rules_of_others:{entry}"):
         rules.load(rule, {})

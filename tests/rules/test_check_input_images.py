@@ -1,4 +1,4 @@
-"""CheckInputImages, in its documented readings."""
+"""CheckInputImages as documented."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from rules.base import Mode, Status, Step, Value, Verdict
 from rules.check_input_images import CheckInputImages
 from rules.parameters import ParameterError
-from tests.rules.replay import run, same_verdict_with_restarts
+from tests.rules.replay import assert_restarts_keep_the_verdict, run
 
 INPUT = "hybridsequential0_input_0"
 DOCUMENTED = {
@@ -24,11 +24,11 @@ DOCUMENTED = {
     "regex": ".*hybridsequential0_input_0",
     "channel": "1",
 }
-"""AWS's example, which has the defaults throughout."""
+"""The parameters of AWS's example, which are all defaults."""
 
 
 def images(*means: float, count: int = 500, dtype: str = "f4") -> Value:
-    """NCHW: so many images of 4 by 6, each channel of which has this mean."""
+    """NCHW images of 4 by 6 pixels, with the given mean in each channel."""
     channels = np.array(means, dtype).reshape(1, -1, 1, 1)
     return np.broadcast_to(channels, (count, len(means), 4, 6)).astype(dtype)
 
@@ -38,7 +38,7 @@ def judge(*steps: Mapping[str, Value], **parameters: str) -> Verdict:
     return run(CheckInputImages(parameters), saved)
 
 
-def test_images_around_zero_are_no_issue() -> None:
+def test_images_with_a_mean_near_zero_are_not_an_issue() -> None:
     noise = np.random.default_rng(0).normal(size=(500, 3, 4, 6))
     verdict = judge({INPUT: noise}, **DOCUMENTED)
     assert verdict == Verdict(Status.NO_ISSUES_FOUND, step=0, steps_checked=1, tensors=(INPUT,))
@@ -56,22 +56,22 @@ def test_a_channel_with_a_mean_too_far_from_zero_fires_and_says_how_far() -> Non
     assert row.missed_by == pytest.approx(0.55)
 
 
-def test_the_parameters_are_by_default_those_of_awss_example() -> None:
+def test_the_default_parameters_are_those_of_awss_example() -> None:
     assert CheckInputImages({}).parameters == CheckInputImages(DOCUMENTED).parameters
 
 
 @pytest.mark.parametrize("sign", [1, -1])
-def test_a_mean_of_exactly_the_threshold_is_no_issue_on_either_side(sign: int) -> None:
+def test_a_mean_of_exactly_plus_or_minus_the_threshold_is_not_an_issue(sign: int) -> None:
     for mean, status in ((0.25, Status.NO_ISSUES_FOUND), (0.2501, Status.ISSUES_FOUND)):
         assert judge({INPUT: images(sign * mean)}, threshold_mean="0.25").status is status
 
 
-def test_channels_that_cancel_each_other_out_fire_all_the_same_the_worst_first() -> None:
+def test_channels_that_cancel_each_other_out_still_fire_with_the_worst_first() -> None:
     verdict = judge({INPUT: images(0.5, -0.6)})
     assert [round(row.value, 6) for row in verdict.evidence] == [-0.6, 0.5]
 
 
-def test_nothing_is_judged_before_enough_images_were_seen_over_several_steps() -> None:
+def test_nothing_is_judged_until_several_steps_have_given_enough_images() -> None:
     rule = CheckInputImages({})
     assert rule.observe(Step(0), {INPUT: images(1.0, count=249)}) is None
     assert rule.observe(Step(5), {INPUT: images(1.0, count=250)}) is None
@@ -86,7 +86,7 @@ def test_the_number_of_images_before_the_first_verdict_can_be_chosen() -> None:
     assert judge({INPUT: images(1.0, count=8)}, threshold_samples="9").reason == "too_few_samples"
 
 
-def test_the_mean_runs_over_all_steps_and_modes_and_counts_each_image_once() -> None:
+def test_the_mean_covers_all_steps_and_modes_and_counts_each_image_once() -> None:
     rule = CheckInputImages({"threshold_samples": "1"})
     assert rule.observe(Step(0, Mode.TRAIN, 0), {INPUT: images(0.0, count=30)}) is None
     assert rule.observe(Step(1, Mode.EVAL, 0), {INPUT: images(1.0, count=5)}) is None
@@ -103,17 +103,17 @@ def test_the_axis_of_the_channels_can_be_chosen(channel: str) -> None:
     assert (row.value, judge({INPUT: last}, channel=channel).explanation.count("channel 2")) == (0.5, 1)
 
 
-def test_a_tensor_whose_channels_come_first_is_a_single_image() -> None:
+def test_a_tensor_with_its_channels_first_is_a_single_image() -> None:
     one = np.full((3, 4, 6), 0.5)
     assert judge({INPUT: one}, {INPUT: one}, channel="0", threshold_samples="2").step == 1
 
 
 @pytest.mark.parametrize("dtype", ["f2", "f8", "u1", "i8"])
-def test_images_of_any_type_of_number_are_read(dtype: str) -> None:
+def test_images_of_any_numeric_type_are_read(dtype: str) -> None:
     assert judge({INPUT: images(255, dtype=dtype)}).evidence[0].value == 255
 
 
-def test_the_regex_says_which_tensors_are_images_and_each_is_looked_at_by_itself() -> None:
+def test_the_regex_selects_the_image_tensors_and_each_is_judged_separately() -> None:
     steps = {"left_image": images(0.5), "right_image": images(-0.5), "mask": images(9.0)}
     verdict = judge(steps, regex="_image$")
     assert [(row.tensor, row.value) for row in verdict.evidence] == [
@@ -123,7 +123,7 @@ def test_the_regex_says_which_tensors_are_images_and_each_is_looked_at_by_itself
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
-def test_a_single_pixel_that_is_no_number_fires_at_once(bad: float) -> None:
+def test_a_single_pixel_that_is_not_a_number_fires_immediately(bad: float) -> None:
     one = np.zeros((2, 3, 4, 6))
     one[1, 2, 0, 0] = bad
     verdict = judge({INPUT: one})
@@ -131,7 +131,7 @@ def test_a_single_pixel_that_is_no_number_fires_at_once(bad: float) -> None:
     assert verdict.explanation == f"{INPUT}: the mean of channel 2 is {bad:g} at step 0"
 
 
-def test_pixels_beyond_all_bounds_fire_as_infinite() -> None:
+def test_pixels_whose_sum_overflows_fire_as_infinite() -> None:
     assert judge({INPUT: np.full((500, 1, 4, 6), 1e308)}).reason == "non_finite"
 
 
@@ -157,18 +157,20 @@ def test_pixels_beyond_all_bounds_fire_as_infinite() -> None:
         ),
     ],
 )
-def test_a_rule_that_judged_nothing_says_why(steps: list[dict[str, Value]], reason: str, words: str) -> None:
+def test_a_rule_that_evaluated_nothing_says_why(
+    steps: list[dict[str, Value]], reason: str, words: str
+) -> None:
     verdict = judge(*steps)
     assert (verdict.status, verdict.reason, verdict.steps_checked) == (Status.NOT_EVALUATED, reason, 0)
     assert words in verdict.explanation
 
 
-def test_reductions_saved_beside_the_images_are_passed_over() -> None:
+def test_reductions_saved_with_the_images_are_ignored() -> None:
     verdict = judge({INPUT: images(0.0), f"smdebug/reductions/mean/{INPUT}": 9.0})
     assert (verdict.status, verdict.tensors, verdict.notes) == (Status.NO_ISSUES_FOUND, (INPUT,), ())
 
 
-def test_a_step_with_another_number_of_channels_is_left_out_and_said_so() -> None:
+def test_a_step_with_another_number_of_channels_is_left_out_and_the_verdict_says_so() -> None:
     verdict = judge({INPUT: images(0.0, 0.0, 0.0)}, {INPUT: images(9.0)})
     assert (verdict.status, verdict.steps_checked) == (Status.NO_ISSUES_FOUND, 1)
     assert verdict.notes == (
@@ -198,7 +200,7 @@ def test_an_unknown_parameter_is_refused_with_the_known_ones() -> None:
     assert str(refused.value).endswith(f"; it has {', '.join(DOCUMENTED)}")
 
 
-def test_what_the_rule_remembers_does_not_grow_with_the_job() -> None:
+def test_the_state_of_the_rule_does_not_grow_with_the_job() -> None:
     rule = CheckInputImages({})
     for step in range(100):
         rule.observe(Step(step), {INPUT: images(0.1, 0.1, 0.1, count=64)})
@@ -217,9 +219,9 @@ inputs = st.one_of(
     st.sets(st.integers(0, 12)),
     st.sampled_from(["1", "5", "12"]),
 )
-def test_a_restart_at_any_step_changes_nothing(
+def test_a_restart_at_any_step_does_not_change_the_verdict(
     steps: list[dict[str, Any]], restarts: set[int], samples: str
 ) -> None:
     parameters = {"threshold_samples": samples, "threshold_mean": "0.4"}
     saved = [(Step(3 * index), tensors) for index, tensors in enumerate(steps)]
-    same_verdict_with_restarts(lambda: CheckInputImages(parameters), saved, restarts)
+    assert_restarts_keep_the_verdict(lambda: CheckInputImages(parameters), saved, restarts)

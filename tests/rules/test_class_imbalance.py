@@ -1,4 +1,4 @@
-"""ClassImbalance, in its documented readings."""
+"""ClassImbalance as documented."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from rules.base import Mode, Status, Step, Value, Verdict
 from rules.class_imbalance import ClassImbalance
 from rules.parameters import ParameterError
-from tests.rules.replay import run, same_verdict_with_restarts
+from tests.rules.replay import assert_restarts_keep_the_verdict, run
 
 DOCUMENTED = {
     "threshold_imbalance": "10",
@@ -25,16 +25,16 @@ DOCUMENTED = {
     "labels_regex": ".*labels",
     "predictions_regex": ".*predictions",
 }
-"""AWS's example, which has the defaults throughout."""
+"""The parameters of AWS's example, which are all defaults."""
 
 
 def labels(*counts: int) -> Value:
-    """So many labels of class 0, of class 1 …"""
+    """The given number of labels of class 0, of class 1 …"""
     return np.repeat(np.arange(len(counts)), counts).astype(np.float32)
 
 
 def wrong(of: Value, category: int, count: int) -> Value:
-    """Predictions for these labels that are right but for `count` of a class."""
+    """Predictions for these labels that are correct except for `count` of one class."""
     predictions = np.array(of)
     predictions[np.flatnonzero(predictions == category)[:count]] += 1
     return predictions
@@ -56,13 +56,13 @@ def test_a_class_that_occurs_too_often_fires_and_says_how_often() -> None:
     assert (row.tensor, row.step, row.value, row.threshold, row.missed_by) == ("labels", 0, 20, 10, 10)
 
 
-def test_exactly_the_tolerated_imbalance_is_no_issue() -> None:
+def test_exactly_the_tolerated_imbalance_is_not_an_issue() -> None:
     assert judge({"labels": labels(60, 600)}).status is Status.NO_ISSUES_FOUND
     assert judge({"labels": labels(60, 601)}).status is Status.ISSUES_FOUND
     assert judge({"labels": labels(60, 601)}, threshold_imbalance="10.1").status is Status.NO_ISSUES_FOUND
 
 
-def test_a_class_that_is_mostly_mispredicted_fires_and_says_for_how_many() -> None:
+def test_a_class_that_is_mostly_mispredicted_fires_and_says_how_many() -> None:
     actual = labels(300, 300)
     verdict = judge({"labels": actual, "predictions": wrong(actual, 1, 240)}, **DOCUMENTED)
     assert (verdict.status, verdict.reason) == (Status.ISSUES_FOUND, "misprediction")
@@ -74,7 +74,7 @@ def test_a_class_that_is_mostly_mispredicted_fires_and_says_for_how_many() -> No
     assert row.missed_by == pytest.approx(0.1)
 
 
-def test_exactly_the_tolerated_share_of_mispredictions_is_no_issue() -> None:
+def test_exactly_the_tolerated_share_of_mispredictions_is_not_an_issue() -> None:
     actual = labels(300, 300)
     for count, status in ((210, Status.NO_ISSUES_FOUND), (211, Status.ISSUES_FOUND)):
         assert judge({"labels": actual, "predictions": wrong(actual, 0, count)}).status is status
@@ -82,11 +82,11 @@ def test_exactly_the_tolerated_share_of_mispredictions_is_no_issue() -> None:
     assert judge(some, threshold_misprediction="0.3").status is Status.ISSUES_FOUND
 
 
-def test_the_parameters_are_by_default_those_of_awss_example() -> None:
+def test_the_default_parameters_are_those_of_awss_example() -> None:
     assert ClassImbalance({}).parameters == ClassImbalance(DOCUMENTED).parameters
 
 
-def test_nothing_is_judged_before_enough_labels_were_seen_over_several_steps() -> None:
+def test_nothing_is_judged_until_several_steps_have_given_enough_labels() -> None:
     rule = ClassImbalance({})
     assert rule.observe(Step(0), {"labels": labels(0, 249)}) is None
     assert rule.observe(Step(10), {"labels": labels(1, 249)}) is None
@@ -121,20 +121,20 @@ def test_mispredictions_are_counted_over_all_steps() -> None:
     assert judge(good, *[bad] * 8, samples="1").evidence[0].value == pytest.approx(64 / 90)
 
 
-def test_labels_without_predictions_count_for_the_imbalance_alone() -> None:
+def test_labels_without_predictions_count_only_for_the_imbalance() -> None:
     actual = labels(10, 10)
     verdict = judge({"labels": actual}, {"labels": actual, "predictions": wrong(actual, 0, 8)}, samples="1")
     assert (verdict.evidence[0].value, verdict.notes) == (0.8, ())
 
 
-def test_both_are_told_when_both_are_wrong_and_the_imbalance_gives_the_reason() -> None:
+def test_when_both_checks_fail_both_are_reported_and_the_imbalance_gives_the_reason() -> None:
     actual = labels(10, 200)
     verdict = judge({"labels": actual, "predictions": wrong(actual, 0, 10)}, samples="1")
     assert verdict.reason == "imbalance"
     assert [(row.tensor, row.value) for row in verdict.evidence] == [("labels", 20), ("predictions", 1)]
 
 
-def test_of_many_mispredicted_classes_the_worst_are_told() -> None:
+def test_the_verdict_lists_the_worst_of_many_mispredicted_classes() -> None:
     actual = labels(*[10] * 9)
     guessed = actual.copy()
     guessed[:80] += 1
@@ -144,7 +144,7 @@ def test_of_many_mispredicted_classes_the_worst_are_told() -> None:
     assert verdict.explanation.endswith("and 3 more like these")
 
 
-def test_with_argmax_vectors_of_probabilities_are_predictions() -> None:
+def test_vectors_of_probabilities_are_predictions_with_argmax() -> None:
     actual = labels(5, 5, 5)
     vectors = np.eye(3)[(actual.astype(int) + 1) % 3]
     steps = {"labels": actual, "predictions": vectors}
@@ -164,7 +164,7 @@ def test_probabilities_of_class_1_as_xgboost_saves_them_are_predictions() -> Non
     assert (row.tensor, row.value) == ("predictions", 1.0)
 
 
-def test_the_regexes_say_which_tensors_are_labels_and_predictions() -> None:
+def test_the_regexes_select_labels_and_predictions() -> None:
     actual = labels(5, 5)
     steps = {"target:0": actual, "output:0": wrong(actual, 0, 5), "labels": labels(1, 99)}
     verdict = judge(steps, samples="1", labels_regex="^target", predictions_regex="^output")
@@ -172,7 +172,7 @@ def test_the_regexes_say_which_tensors_are_labels_and_predictions() -> None:
     assert verdict.tensors == ("output:0", "target:0")
 
 
-def test_several_pairs_go_by_their_names_and_are_judged_each_by_itself() -> None:
+def test_several_pairs_are_matched_by_name_and_judged_separately() -> None:
     actual = labels(5, 5)
     steps = {
         "b_labels": actual, "b_predictions": wrong(actual, 1, 5),
@@ -182,7 +182,7 @@ def test_several_pairs_go_by_their_names_and_are_judged_each_by_itself() -> None
     assert [(row.tensor, row.value) for row in verdict.evidence] == [("a_labels", 20), ("b_predictions", 1)]
 
 
-def test_predictions_that_cannot_be_paired_are_left_out_and_said_so() -> None:
+def test_predictions_that_cannot_be_paired_are_left_out_and_the_verdict_says_so() -> None:
     actual = labels(5, 5)
     verdict = judge({"labels": actual, "1_predictions": 1 - actual, "2_predictions": actual}, samples="1")
     assert verdict.status is Status.NO_ISSUES_FOUND
@@ -191,26 +191,26 @@ def test_predictions_that_cannot_be_paired_are_left_out_and_said_so() -> None:
     )
 
 
-def test_reductions_saved_beside_the_labels_are_passed_over() -> None:
+def test_reductions_saved_with_the_labels_are_ignored() -> None:
     steps = {"labels": labels(5, 5), "smdebug/reductions/max/labels": 1.0}
     verdict = judge(steps, samples="1")
     assert (verdict.status, verdict.tensors) == (Status.NO_ISSUES_FOUND, ("labels",))
     assert verdict.notes == ("mispredictions were not judged: no predictions go with labels",)
 
 
-def test_predictions_at_steps_without_labels_are_passed_over() -> None:
+def test_predictions_at_steps_without_labels_are_ignored() -> None:
     actual = labels(5, 5)
     steps = [{"predictions": actual}, {"labels": actual, "predictions": 1 - actual}]
     verdict = judge(*steps, samples="1")
     assert ([row.value for row in verdict.evidence], verdict.notes) == ([1.0, 1.0], ())
 
 
-def test_a_tensor_that_both_regexes_find_is_left_out_rather_than_compared_with_itself() -> None:
+def test_a_tensor_that_matches_both_regexes_is_left_out() -> None:
     verdict = judge({"labels": labels(5, 5)}, samples="1", predictions_regex="lab")
     assert (verdict.status, verdict.reason) == (Status.NOT_EVALUATED, "ambiguous")
 
 
-def test_a_single_class_is_no_imbalance_but_is_said() -> None:
+def test_a_single_class_is_not_an_imbalance_but_is_mentioned() -> None:
     verdict = judge({"labels": labels(0, 0, 500)})
     assert verdict.status is Status.NO_ISSUES_FOUND
     assert "only one class was seen among labels: 2" in verdict.notes
@@ -218,7 +218,7 @@ def test_a_single_class_is_no_imbalance_but_is_said() -> None:
 
 @pytest.mark.parametrize("tensor", ["labels", "predictions"])
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
-def test_labels_and_predictions_that_are_no_numbers_fire_at_once(tensor: str, bad: float) -> None:
+def test_labels_and_predictions_that_are_not_numbers_fire_immediately(tensor: str, bad: float) -> None:
     steps = {"labels": labels(1, 1), "predictions": labels(1, 1), tensor: np.array([0.0, bad])}
     verdict = judge(steps)
     assert (verdict.status, verdict.reason) == (Status.ISSUES_FOUND, "non_finite")
@@ -239,13 +239,15 @@ def test_labels_and_predictions_that_are_no_numbers_fire_at_once(tensor: str, ba
         ([{"smdebug/reductions/max/labels": 1.0}], "only_reductions", "reductions"),
     ],
 )
-def test_a_rule_that_judged_nothing_says_why(steps: list[dict[str, Value]], reason: str, words: str) -> None:
+def test_a_rule_that_evaluated_nothing_says_why(
+    steps: list[dict[str, Value]], reason: str, words: str
+) -> None:
     verdict = judge(*steps)
     assert (verdict.status, verdict.reason, verdict.steps_checked) == (Status.NOT_EVALUATED, reason, 0)
     assert words in verdict.explanation
 
 
-def test_labels_that_turn_out_to_be_no_classes_are_not_judged_any_more() -> None:
+def test_labels_that_turn_out_not_to_be_classes_are_no_longer_judged() -> None:
     saved = [{"labels": labels(300, 300)}, {"labels": np.array([0.5])}, {"labels": labels(0, 9000)}]
     verdict = judge(*saved)
     assert (verdict.status, verdict.steps_checked) == (Status.NO_ISSUES_FOUND, 1)
@@ -277,7 +279,7 @@ def test_an_unknown_parameter_is_refused_with_the_known_ones() -> None:
     assert str(refused.value).endswith(f"; it has {', '.join(DOCUMENTED)}")
 
 
-def test_what_the_rule_remembers_grows_with_the_classes_and_not_with_the_job() -> None:
+def test_the_state_of_the_rule_grows_with_the_classes_and_not_with_the_job() -> None:
     rule = ClassImbalance({})
     for step in range(200):
         rule.observe(Step(step), {"labels": labels(*[50] * 10), "predictions": labels(*[50] * 10)})
@@ -302,9 +304,9 @@ tensors = st.one_of(
     st.sets(st.integers(0, 12)),
     st.sampled_from(["1", "8", "20"]),
 )
-def test_a_restart_at_any_step_changes_nothing(
+def test_a_restart_at_any_step_does_not_change_the_verdict(
     steps: list[dict[str, Any]], restarts: set[int], samples: str
 ) -> None:
     parameters = {"samples": samples, "threshold_imbalance": "5", "threshold_misprediction": "0.9"}
     saved = [(Step(3 * index), tensors) for index, tensors in enumerate(steps)]
-    same_verdict_with_restarts(lambda: ClassImbalance(parameters), saved, restarts)
+    assert_restarts_keep_the_verdict(lambda: ClassImbalance(parameters), saved, restarts)

@@ -1,4 +1,4 @@
-"""What counts as the same: numpy's own answer, also on the short way for single numbers."""
+"""When values count as the same: as numpy says, also on the fast path for single numbers."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ tolerances = st.sampled_from([0.0, 1e-8, 1e-5, 0.5])
 @given(floats, floats, tolerances, tolerances, st.booleans())
 @example(math.inf, -math.inf, 0.5, 0.5, False)
 @example(math.nan, math.nan, 0.0, 0.0, True)
-def test_single_numbers_are_close_when_numpy_says_so(
+def test_single_numbers_are_close_exactly_when_numpy_says_so(
     value: float, reference: float, rtol: float, atol: float, equal_nan: bool
 ) -> None:
     with np.errstate(all="ignore"):
@@ -45,7 +45,7 @@ def test_a_different_shape_is_never_close(other: float) -> None:
     assert not close(other, np.ones(2), 0, 0, equal_nan=False)
 
 
-def test_the_nearest_to_differing_is_the_element_that_uses_up_its_tolerance_most() -> None:
+def test_the_element_closest_to_differing_uses_the_largest_share_of_its_tolerance() -> None:
     value, reference = np.array([[1.0, 10.5], [0.25, 2.0]]), np.array([[1.0, 10.0], [0.0, 2.0]])
     element = nearest_to_differing(value, reference, rtol=0.5, atol=0.5)
     assert element == (0.25, 0.0, 0.5)
@@ -54,21 +54,23 @@ def test_the_nearest_to_differing_is_the_element_that_uses_up_its_tolerance_most
 
 finite = st.floats(-1e6, 1e6)
 used_up = st.floats(-1, 1)
-"""By how much of the tolerance an element differs."""
+"""The share of the tolerance by which an element differs."""
 
 
 @given(st.lists(st.tuples(finite, used_up), min_size=1, max_size=5), tolerances)
-def test_the_margin_of_what_is_close_is_never_negative(
+def test_the_margin_of_close_values_is_never_negative(
     elements: list[tuple[float, float]], rtol: float
 ) -> None:
     reference = np.array([element for element, _ in elements])
     value = reference + np.array([share for _, share in elements]) * (1e-8 + rtol * np.abs(reference))
-    assume(close(value, reference, rtol, 1e-8, equal_nan=False))  # rounding may have put it beyond
+    assume(
+        close(value, reference, rtol, 1e-8, equal_nan=False)
+    )  # rounding may have moved it beyond the tolerance
     assert nearest_to_differing(value, reference, rtol, 1e-8).margin >= 0
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, np.array([math.nan, math.inf])])
-def test_where_nothing_is_finite_no_number_says_how_narrow_it_was(value: float) -> None:
+def test_without_finite_values_there_is_no_margin(value: float) -> None:
     element = nearest_to_differing(value, value, 1e-5, 1e-8)
     evidence = element.evidence("w", 3)
     assert element.difference == 0

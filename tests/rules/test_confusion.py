@@ -1,4 +1,4 @@
-"""Confusion, in its documented readings."""
+"""Confusion as documented."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from rules.base import Status, Step, Value, Verdict
 from rules.confusion import Confusion
 from rules.parameters import ParameterError
 from rules.selection import Collection
-from tests.rules.replay import run, same_verdict_with_restarts
+from tests.rules.replay import assert_restarts_keep_the_verdict, run
 
 XGBOOST = {
     "labels": Collection(include_regex=("^labels$",)),
@@ -31,7 +31,7 @@ DOCUMENTED = {
     "min_diag": "0.9",
     "max_off_diag": "0.1",
 }
-"""AWS's example, which has the defaults but for `category_no`."""
+"""The parameters of AWS's example, which are defaults except for `category_no`."""
 
 
 def confusion(parameters: Mapping[str, str], collections: Mapping[str, Collection] = XGBOOST) -> Confusion:
@@ -41,7 +41,7 @@ def confusion(parameters: Mapping[str, str], collections: Mapping[str, Collectio
 
 
 def matrix(rows: Sequence[Sequence[int]]) -> dict[str, Value]:
-    """Labels and predictions that fill confusion[label][prediction] so."""
+    """Labels and predictions with this confusion[label][prediction]."""
     counts = np.array(rows)
     labels, predictions = np.indices(counts.shape).reshape(2, -1)
     return {
@@ -54,14 +54,14 @@ def judge(*steps: Mapping[str, Value], **parameters: str) -> Verdict:
     return run(confusion(parameters), [(Step(10 * step), tensors) for step, tensors in enumerate(steps)])
 
 
-def test_a_matrix_that_keeps_to_both_bounds_is_no_issue() -> None:
+def test_a_matrix_within_both_bounds_is_not_an_issue() -> None:
     verdict = judge(matrix([[90, 10], [10, 90]]), matrix([[9, 0], [1, 5]]))
     assert verdict == Verdict(
         Status.NO_ISSUES_FOUND, step=10, steps_checked=2, tensors=("labels", "predictions")
     )
 
 
-def test_too_few_right_predictions_of_a_class_fire_and_the_sentence_says_of_what_they_are_a_share() -> None:
+def test_too_few_correct_predictions_of_a_class_fire_and_the_sentence_explains_the_share() -> None:
     verdict = judge(matrix([[9, 0], [0, 8]]), matrix([[9, 5], [0, 15]]), max_off_diag="1")
     assert (verdict.status, verdict.reason, verdict.step) == (Status.ISSUES_FOUND, "diagonal", 10)
     assert verdict.explanation == (
@@ -73,7 +73,7 @@ def test_too_few_right_predictions_of_a_class_fire_and_the_sentence_says_of_what
     assert row.missed_by == pytest.approx(0.15)
 
 
-def test_too_many_predictions_of_a_class_for_another_fire_and_the_sentence_says_for_which() -> None:
+def test_too_many_predictions_of_one_class_as_another_fire_and_the_sentence_names_both() -> None:
     verdict = judge(matrix([[8, 0, 0], [2, 10, 0], [0, 0, 10]]), min_diag="0")
     assert (verdict.status, verdict.reason) == (Status.ISSUES_FOUND, "off_diagonal")
     assert verdict.explanation == (
@@ -84,7 +84,7 @@ def test_too_many_predictions_of_a_class_for_another_fire_and_the_sentence_says_
     assert (row.tensor, row.value, row.threshold, row.missed_by) == ("predictions", 0.2, 0.1, 0.1)
 
 
-def test_exactly_the_bounds_are_kept_and_one_pair_more_is_too_much() -> None:
+def test_values_at_the_bounds_pass_and_one_more_pair_fires() -> None:
     for parameters in ({}, {"min_diag": "0"}, {"max_off_diag": "1"}):
         assert judge(matrix([[90, 0], [10, 5]]), **parameters).status is Status.NO_ISSUES_FOUND
         assert judge(matrix([[89, 0], [11, 5]]), **parameters).status is Status.ISSUES_FOUND
@@ -97,13 +97,13 @@ def test_the_bounds_can_be_chosen() -> None:
     assert judge(bad, min_diag="0.7", max_off_diag="0.29").reason == "off_diagonal"
 
 
-def test_by_default_the_bounds_and_the_names_are_those_of_awss_example() -> None:
+def test_the_default_bounds_and_names_are_those_of_awss_example() -> None:
     documented = confusion(DOCUMENTED).parameters
     assert confusion({"category_no": "10"}).parameters == documented
     assert confusion({}).parameters.category_no is None
 
 
-def test_by_awss_formula_the_diagonal_is_compared_with_itself_and_the_sentence_says_so() -> None:
+def test_awss_formula_compares_the_diagonal_with_itself_and_the_sentence_says_so() -> None:
     perfect = matrix([[50, 0], [0, 50]])
     assert judge(perfect).status is Status.NO_ISSUES_FOUND
     verdict = judge(perfect, formula="aws")
@@ -115,13 +115,13 @@ def test_by_awss_formula_the_diagonal_is_compared_with_itself_and_the_sentence_s
     assert judge(perfect, formula="aws", min_diag="0.5").status is Status.NO_ISSUES_FOUND
 
 
-def test_by_awss_formula_a_class_that_does_not_occur_has_a_share_of_0() -> None:
+def test_awss_formula_gives_a_class_that_does_not_occur_a_share_of_0() -> None:
     perfect = matrix([[50, 0], [0, 50]])
     assert judge(perfect, formula="aws", min_diag="0.5", category_no="3").evidence[0].value == 0
     assert judge(perfect, category_no="3").status is Status.NO_ISSUES_FOUND
 
 
-def test_by_awss_formula_nothing_right_at_all_has_shares_of_0() -> None:
+def test_awss_formula_gives_shares_of_0_when_nothing_is_correct() -> None:
     verdict = judge(matrix([[0, 5], [5, 0]]), formula="aws", max_off_diag="1")
     assert [row.value for row in verdict.evidence] == [0, 0]
 
@@ -135,7 +135,7 @@ def test_a_class_that_is_never_predicted_has_a_share_of_0() -> None:
     assert judge(matrix([[99, 0], [1, 0]]), min_diag="0").status is Status.NO_ISSUES_FOUND
 
 
-def test_the_worst_cells_come_first_and_those_that_are_not_told_are_counted() -> None:
+def test_the_worst_cells_come_first_and_the_omitted_ones_are_counted() -> None:
     bad = 10 * np.eye(8, dtype=int)
     bad[0] = range(10, 18)
     verdict = judge(matrix(bad.tolist()))
@@ -145,7 +145,7 @@ def test_the_worst_cells_come_first_and_those_that_are_not_told_are_counted() ->
     assert verdict.explanation.count("and 2 more like these") == 2
 
 
-def test_each_step_is_judged_by_itself() -> None:
+def test_each_step_is_judged_separately() -> None:
     good, bad = matrix([[99, 0], [0, 99]]), matrix([[5, 5], [5, 5]])
     verdict = judge(good, good, good, bad)
     assert (verdict.step, verdict.steps_checked) == (30, 4)
@@ -172,7 +172,7 @@ def test_tensors_and_collections_can_be_named() -> None:
     assert run(by_collection, [(Step(0), renamed)]).status is Status.ISSUES_FOUND
 
 
-def test_of_several_tensors_in_a_collection_the_one_of_the_name_is_read() -> None:
+def test_the_tensor_with_the_given_name_is_read_from_a_collection_of_several() -> None:
     several = {"labels": Collection(include_regex=("labels",)), "predictions": XGBOOST["predictions"]}
     tensors = {**matrix([[5, 0], [0, 5]]), "other_labels": np.array([0, 0])}
     assert run(confusion({}, several), [(Step(0), tensors)]).status is Status.NO_ISSUES_FOUND
@@ -184,7 +184,7 @@ def test_of_several_tensors_in_a_collection_the_one_of_the_name_is_read() -> Non
     )
 
 
-def test_the_number_of_categories_is_that_of_the_parameter_or_taken_from_the_largest_class() -> None:
+def test_the_number_of_categories_comes_from_the_parameter_or_the_largest_class() -> None:
     three = matrix([[5, 0, 0], [0, 5, 0], [0, 0, 5]])
     assert judge(three).status is Status.NO_ISSUES_FOUND
     assert judge(three, category_no="3").status is Status.NO_ISSUES_FOUND
@@ -195,7 +195,7 @@ def test_the_number_of_categories_is_that_of_the_parameter_or_taken_from_the_lar
 
 @pytest.mark.parametrize("tensor", ["labels", "predictions"])
 @pytest.mark.parametrize("bad", [math.nan, -math.inf])
-def test_labels_and_predictions_that_are_no_numbers_fire(tensor: str, bad: float) -> None:
+def test_labels_and_predictions_that_are_not_numbers_fire(tensor: str, bad: float) -> None:
     verdict = judge({**matrix([[1, 0], [0, 1]]), tensor: np.array([0.0, bad])})
     assert (verdict.status, verdict.reason) == (Status.ISSUES_FOUND, "non_finite")
     assert verdict.explanation == f"{tensor} holds {bad:g} at step 0"
@@ -221,13 +221,15 @@ GOOD = matrix([[5, 0], [0, 5]])
         ([{**GOOD, "labels": np.array(["a"] * 10)}], "no_numbers", "no numbers"),
     ],
 )
-def test_a_rule_that_judged_nothing_says_why(steps: list[dict[str, Value]], reason: str, words: str) -> None:
+def test_a_rule_that_evaluated_nothing_says_why(
+    steps: list[dict[str, Value]], reason: str, words: str
+) -> None:
     verdict = judge(*steps)
     assert (verdict.status, verdict.reason, verdict.steps_checked) == (Status.NOT_EVALUATED, reason, 0)
     assert words in verdict.explanation
 
 
-def test_a_collection_that_the_job_has_not_is_told() -> None:
+def test_a_collection_missing_from_the_job_is_reported() -> None:
     verdict = run(confusion({"labels_collection": "lables"}, XGBOOST), [(Step(0), {"train-error": 0.5})])
     assert (verdict.status, verdict.reason) == (Status.NOT_EVALUATED, "no_such_collection")
     assert "lables" in verdict.explanation
@@ -257,7 +259,7 @@ def test_an_unknown_parameter_is_refused_with_the_known_ones() -> None:
     assert str(refused.value).endswith(f"; it has {', '.join(DOCUMENTED)}, formula")
 
 
-def test_a_large_validation_set_leaves_nothing_behind() -> None:
+def test_a_large_validation_set_adds_nothing_to_the_state() -> None:
     rule = confusion({"min_diag": "0", "max_off_diag": "1"})
     labels = np.arange(100_000) % 1000
     assert rule.observe(Step(0), {"labels": labels, "predictions": labels[::-1]}) is None
@@ -265,7 +267,7 @@ def test_a_large_validation_set_leaves_nothing_behind() -> None:
 
 
 @given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=1, max_size=60))
-def test_the_cells_are_those_of_a_matrix_filled_pair_by_pair(pairs: list[tuple[int, int]]) -> None:
+def test_the_cells_equal_those_of_a_matrix_filled_pair_by_pair(pairs: list[tuple[int, int]]) -> None:
     filled = np.zeros((5, 5))
     for label, prediction in pairs:
         filled[label][prediction] += 1
@@ -297,9 +299,9 @@ arrays = st.one_of(
     st.sets(st.integers(0, 12)),
     st.sampled_from(["", "2", "3"]),
 )
-def test_a_restart_at_any_step_changes_nothing(
+def test_a_restart_at_any_step_does_not_change_the_verdict(
     steps: list[dict[str, Any]], restarts: set[int], category_no: str
 ) -> None:
     parameters = {"category_no": category_no, "min_diag": "0", "max_off_diag": "0.9"}
     saved = [(Step(3 * index), tensors) for index, tensors in enumerate(steps)]
-    same_verdict_with_restarts(lambda: confusion(parameters), saved, restarts)
+    assert_restarts_keep_the_verdict(lambda: confusion(parameters), saved, restarts)

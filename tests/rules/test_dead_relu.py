@@ -1,4 +1,4 @@
-"""DeadRelu, in its documented readings."""
+"""DeadRelu as documented."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from rules import Collection, Mode, ParameterError, Status, Step, Verdict
 from rules.base import Evidence, Value
 from rules.dead_relu import DeadRelu
-from tests.rules.replay import Saved, run, same_verdict_with_restarts
+from tests.rules.replay import Saved, assert_restarts_keep_the_verdict, run
 
 RELU = "relu_output_0"
 
@@ -23,13 +23,13 @@ def judge(*steps: dict[str, Value], **parameters: str) -> Verdict:
 
 
 def layer(samples: int, units: int, dead: int, active_in: int = 0) -> NDArray[np.float32]:
-    """Outputs of a layer of which the first `dead` units are active only in the first `active_in` samples."""
+    """Outputs of a layer whose first `dead` units are active only in the first `active_in` samples."""
     outputs = np.ones((samples, units), np.float32)
     outputs[active_in:, :dead] = 0
     return outputs
 
 
-def test_awss_example_fires_on_a_layer_of_which_more_than_half_is_dead() -> None:
+def test_awss_example_fires_on_a_layer_that_is_more_than_half_dead() -> None:
     example = {
         "tensor_regex": ".*relu_output|.*ReLU_output",
         "threshold_inactivity": "1.0",
@@ -45,7 +45,7 @@ def test_awss_example_fires_on_a_layer_of_which_more_than_half_is_dead() -> None
     assert verdict.evidence == (Evidence(name, 500, 60.0, threshold=50.0, missed_by=10.0),)
 
 
-def test_exactly_half_of_a_layer_is_no_issue_and_one_unit_more_is_one() -> None:
+def test_exactly_half_of_a_layer_passes_and_one_more_unit_fires() -> None:
     assert judge({RELU: layer(8, 1000, dead=500)}).status is Status.NO_ISSUES_FOUND
     assert judge({RELU: layer(8, 1000, dead=501)}).status is Status.ISSUES_FOUND
 
@@ -73,29 +73,29 @@ def test_what_is_not_above_zero_is_inactive() -> None:
     assert judge({RELU: np.array([[1e-30, math.inf]])}).status is Status.NO_ISSUES_FOUND
 
 
-def test_of_images_each_place_of_each_channel_is_a_unit() -> None:
+def test_each_position_in_each_channel_of_an_image_is_a_unit() -> None:
     outputs = np.zeros((16, 3, 4, 5))
-    outputs[0, :, :2] = 1  # half of each channel is active, in one sample of sixteen
+    outputs[0, :, :2] = 1  # half of each channel is active, in one of sixteen samples
     assert judge({RELU: outputs}).status is Status.NO_ISSUES_FOUND
     outputs[0, 0, 0, 0] = 0
     assert "31 of 60 units" in judge({RELU: outputs}).explanation
 
 
-def test_a_tensor_of_one_axis_is_a_single_sample() -> None:
+def test_a_tensor_with_one_axis_is_a_single_sample() -> None:
     assert "2 of 3 units are active in less than 1 % of a batch of 1" in (
         judge({RELU: np.array([0.0, 0.0, 1.0])}).explanation
     )
     assert judge({RELU: 0.0}).evidence[0].value == 100
 
 
-def test_each_layer_is_judged_by_itself_and_the_worst_come_first() -> None:
+def test_each_layer_is_judged_separately_and_the_worst_come_first() -> None:
     saved: dict[str, Value] = {f"layer{number}.relu_output_0": layer(4, 10, number) for number in range(11)}
     verdict = judge(saved)
     assert [row.value for row in verdict.evidence] == [100, 90, 80, 70, 60]
     assert len(verdict.tensors) == 11
 
 
-def test_only_what_the_regex_finds_is_read() -> None:
+def test_only_tensors_that_match_the_regex_are_read() -> None:
     dead = layer(4, 4, dead=4)
     assert judge({"relu_input_0": dead, "tanh_output_0": dead, RELU: layer(4, 4, 0)}).tensors == (RELU,)
     assert judge({"act1_output": dead}, tensor_regex="^act[0-9],other").status is Status.ISSUES_FOUND
@@ -123,12 +123,12 @@ def test_nan_in_a_layer_fires_for_that_reason() -> None:
         ([{f"smdebug/reductions/mean/{RELU}": 0.0}], "only_reductions"),
     ],
 )
-def test_a_rule_that_judged_nothing_says_why(steps: list[dict[str, Value]], reason: str) -> None:
+def test_a_rule_that_evaluated_nothing_says_why(steps: list[dict[str, Value]], reason: str) -> None:
     verdict = judge(*steps)
     assert (verdict.status, verdict.reason, verdict.steps_checked) == (Status.NOT_EVALUATED, reason, 0)
 
 
-def test_the_sdks_collection_need_not_be_known_because_the_regex_finds_its_tensors() -> None:
+def test_the_sdks_collection_may_be_missing_because_the_regex_finds_its_tensors() -> None:
     evaluation = DeadRelu({})
     evaluation.learn({"relu_output": Collection(include_regex=(".*relu_output",))})
     assert run(evaluation, [(Step(0), {RELU: layer(4, 4, dead=4)})]).status is Status.ISSUES_FOUND
@@ -156,6 +156,6 @@ tensors = st.dictionaries(st.sampled_from(["a.relu_output_0", "b.relu_output_0",
 
 
 @given(st.lists(tensors, max_size=8), st.sets(st.integers(0, 8)))
-def test_a_restart_changes_nothing(steps: list[dict[str, Value]], restarts: set[int]) -> None:
+def test_a_restart_does_not_change_the_verdict(steps: list[dict[str, Value]], restarts: set[int]) -> None:
     saved: Saved = [(Step(number), tensors) for number, tensors in enumerate(steps)]
-    same_verdict_with_restarts(lambda: DeadRelu({}), saved, restarts)
+    assert_restarts_keep_the_verdict(lambda: DeadRelu({}), saved, restarts)

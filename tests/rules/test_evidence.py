@@ -1,4 +1,4 @@
-"""What the evidence of a verdict says about the value that the rule wanted."""
+"""The value that a rule required, in the evidence of its verdict."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ LOSSES = {"losses": Collection(tensor_names=frozenset({"loss"}))}
 
 
 def first_verdict(rule: str, parameters: dict[str, str], values: list[float]) -> Verdict | None:
-    """Of a rule that sees these values of a loss, one a step, all computed on validation data."""
+    """The first verdict of a rule on these values of a validation loss, one per step."""
     evaluation = rules.load(rule, parameters)
     evaluation.learn(LOSSES)
     seen = (evaluation.observe(Step(step, Mode.EVAL), {"loss": value}) for step, value in enumerate(values))
@@ -20,7 +20,7 @@ def first_verdict(rule: str, parameters: dict[str, str], values: list[float]) ->
 
 
 @given(st.floats(0.01, 1e6), st.floats(0.5, 2), st.floats(0.5, 90), st.booleans())
-def test_a_loss_a_little_below_what_was_needed_satisfies_the_rule_and_one_above_does_not(
+def test_a_loss_just_below_the_needed_value_satisfies_the_rule_and_one_just_above_does_not(
     first: float, share: float, percent: float, above: bool
 ) -> None:
     parameters = {"num_steps": "1", "diff_percent": str(percent)}
@@ -31,20 +31,20 @@ def test_a_loss_a_little_below_what_was_needed_satisfies_the_rule_and_one_above_
         assert bool(first_verdict("LossNotDecreasing", parameters, [first, other])) is above
 
 
-def test_a_loss_that_does_not_change_needed_to_fall_by_the_percentage() -> None:
+def test_the_needed_value_of_a_constant_loss_is_lower_by_the_percentage() -> None:
     verdict = first_verdict("LossNotDecreasing", {"num_steps": "1", "diff_percent": "5"}, [0.5, 0.5])
     assert verdict
     assert [row.needed for row in verdict.evidence] == [0.475]
 
 
-def test_a_loss_without_a_new_optimum_needed_to_be_lower_than_the_last_by_delta() -> None:
+def test_the_needed_value_without_a_new_optimum_is_lower_than_the_last_by_delta() -> None:
     parameters = {"patience_validation": "2", "delta": "0.1"}
     verdict = first_verdict("Overtraining", parameters, [0.5, 0.5, 0.5])
     assert verdict
     assert [row.needed for row in verdict.evidence] == [0.4]
 
 
-def test_nothing_is_said_to_be_needed_of_a_loss_that_is_no_number() -> None:
+def test_a_loss_that_is_not_a_number_has_no_needed_value() -> None:
     verdict = first_verdict("LossNotDecreasing", {"num_steps": "1"}, [0.5, float("nan")])
     assert verdict
     assert [row.needed for row in verdict.evidence] == [None]

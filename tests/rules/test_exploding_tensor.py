@@ -1,4 +1,4 @@
-"""ExplodingTensor, in its documented readings."""
+"""ExplodingTensor as documented."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from rules import Mode, ParameterError, Status, Step, Verdict
 from rules.base import Value
 from rules.exploding_tensor import ExplodingTensor
 from tests.rules.frameworks import LOSS, PYTORCH
-from tests.rules.replay import Saved, run, same_verdict_with_restarts
+from tests.rules.replay import Saved, assert_restarts_keep_the_verdict, run
 
 GRADIENT = "gradient/fc.weight"
 NAN, INF = math.nan, math.inf
@@ -31,7 +31,7 @@ def judge(*steps: dict[str, Value], **parameters: str) -> Verdict:
     return run(rule(**parameters), [(Step(number), tensors) for number, tensors in enumerate(steps)])
 
 
-def test_awss_example_watches_the_gradients_and_no_other_tensor() -> None:
+def test_awss_example_reads_the_gradients_and_no_other_tensor() -> None:
     example = {"tensor_regex": ".*gradient", "only_nan": "False"}
     exploded = np.array([[1.0, NAN], [-INF, NAN]])
     verdict = judge({GRADIENT: np.ones(4), LOSS: NAN}, {GRADIENT: exploded, LOSS: NAN}, **example)
@@ -46,14 +46,14 @@ def test_awss_example_watches_the_gradients_and_no_other_tensor() -> None:
 @pytest.mark.parametrize(
     ("value", "reason"), [(NAN, "nan"), (INF, "infinity"), (-INF, "infinity"), (np.array([INF]), "infinity")]
 )
-def test_a_single_value_that_is_not_finite_fires_and_is_said(value: Value, reason: str) -> None:
+def test_a_single_value_that_is_not_finite_fires_and_is_named(value: Value, reason: str) -> None:
     verdict = judge({LOSS: value})
     assert (verdict.status, verdict.reason) == (Status.ISSUES_FOUND, reason)
     assert verdict.explanation == f"{LOSS} is {float(np.asarray(value).item()):g} at step 0"
 
 
 @pytest.mark.parametrize("kind", [np.float16, np.float32, np.float64])
-def test_the_largest_number_of_a_type_is_no_issue_and_infinity_is_one(kind: type[np.floating]) -> None:
+def test_the_largest_number_of_a_type_passes_and_infinity_fires(kind: type[np.floating]) -> None:
     largest = np.full(3, np.finfo(kind).max, kind)
     assert judge({"x": largest}).status is Status.NO_ISSUES_FOUND
     largest[1] = INF
@@ -65,7 +65,7 @@ def test_by_default_every_saved_tensor_is_read_and_infinities_count() -> None:
     assert (verdict.reason, verdict.tensors) == ("infinity", (LOSS, "count", "some/thing"))
 
 
-def test_with_only_nan_infinities_are_no_issue() -> None:
+def test_with_only_nan_infinities_are_not_an_issue() -> None:
     assert judge({LOSS: np.array([INF, -INF])}, only_nan="True").status is Status.NO_ISSUES_FOUND
     assert judge({LOSS: np.array([INF, NAN])}, only_nan="True").reason == "nan"
 
@@ -78,33 +78,33 @@ def test_collections_and_regexes_are_read_together() -> None:
     assert judge(saved, **selected).tensors == ("fc.weight", GRADIENT, "relu_output_0", "tanh_input_0")
 
 
-def test_of_many_tensors_that_explode_at_one_step_the_first_five_are_evidence() -> None:
+def test_the_evidence_has_the_first_five_of_many_tensors_that_explode_at_one_step() -> None:
     verdict = judge({f"layer{number}": np.array([1.0, NAN]) for number in reversed(range(7))})
     assert [row.tensor for row in verdict.evidence] == [f"layer{number}" for number in range(5)]
     assert verdict.explanation.endswith("layer4 has 1 NaN of its 2 values at step 0; and 2 more like these")
 
 
-def test_a_reduction_is_judged_where_the_tensor_itself_was_not_saved() -> None:
+def test_a_reduction_is_judged_when_the_tensor_itself_was_not_saved() -> None:
     saved = f"smdebug/reductions/max/{GRADIENT}"
     assert judge({saved: INF}, collection_names="gradients").explanation == f"{saved} is inf at step 0"
     verdict = judge({saved: INF, GRADIENT: np.ones(2)})
     assert (verdict.status, verdict.tensors) == (Status.NO_ISSUES_FOUND, (GRADIENT,))
 
 
-def test_a_product_that_overflows_is_left_out_and_said_so() -> None:
+def test_a_product_that_overflows_is_left_out_and_the_verdict_says_so() -> None:
     saved: dict[str, Value] = {f"smdebug/reductions/{name}/{GRADIENT}": INF for name in ("prod", "abs_prod")}
     verdict = judge(saved)
     assert (verdict.status, verdict.reason) == (Status.NOT_EVALUATED, "only_products")
     assert GRADIENT in verdict.explanation
 
 
-def test_text_is_left_out_and_said_so() -> None:
+def test_text_is_left_out_and_the_verdict_says_so() -> None:
     verdict = judge({"names": np.array(["0-0", "0-1"]), LOSS: 1.0})
     assert verdict.status is Status.NO_ISSUES_FOUND
     assert verdict.notes == ("left out, because they hold no numbers: names",)
 
 
-def test_the_splits_that_a_trees_leaves_do_not_have_are_no_issue() -> None:
+def test_the_missing_splits_of_tree_leaves_are_not_an_issue() -> None:
     data = xgboost.DMatrix(np.arange(8.0)[:, None], np.arange(8))
     tree = xgboost.train({"max_depth": 2, "nthread": 1}, data, 1).trees_to_dataframe()
     assert tree["Split"].isna().any()
@@ -132,14 +132,14 @@ def test_steps_of_every_mode_are_judged(mode: Mode) -> None:
         ([{"trees/Gain": np.ones(3)}], {}, "only_trees"),
     ],
 )
-def test_a_rule_that_judged_nothing_says_why(
+def test_a_rule_that_evaluated_nothing_says_why(
     steps: list[dict[str, Value]], parameters: dict[str, str], reason: str
 ) -> None:
     verdict = judge(*steps, **parameters)
     assert (verdict.status, verdict.reason, verdict.steps_checked) == (Status.NOT_EVALUATED, reason, 0)
 
 
-def test_a_parameter_that_is_wrong_is_refused_with_what_is_valid() -> None:
+def test_an_invalid_parameter_is_refused_with_what_is_valid() -> None:
     with pytest.raises(ParameterError, match="only_nan must be True or False, not 'perhaps'"):
         rule(only_nan="perhaps")
     with pytest.raises(ParameterError, match="it has collection_names, tensor_regex, only_nan"):
@@ -155,6 +155,6 @@ tensors = st.dictionaries(st.sampled_from([GRADIENT, LOSS, f"smdebug/reductions/
 
 
 @given(st.lists(tensors, max_size=8), st.sets(st.integers(0, 8)))
-def test_a_restart_changes_nothing(steps: list[dict[str, Value]], restarts: set[int]) -> None:
+def test_a_restart_does_not_change_the_verdict(steps: list[dict[str, Value]], restarts: set[int]) -> None:
     saved: Saved = [(Step(number), tensors) for number, tensors in enumerate(steps)]
-    same_verdict_with_restarts(rule, saved, restarts)
+    assert_restarts_keep_the_verdict(rule, saved, restarts)

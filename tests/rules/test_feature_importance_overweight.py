@@ -1,4 +1,4 @@
-"""FeatureImportanceOverweight, in its documented readings."""
+"""FeatureImportanceOverweight as documented."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from rules.base import Status, Step, Value, Verdict
 from rules.feature_importance_overweight import FeatureImportanceOverweight
 from rules.parameters import ParameterError
-from tests.rules.replay import Saved, run, same_verdict_with_restarts
+from tests.rules.replay import Saved, assert_restarts_keep_the_verdict, run
 
 EVEN = {"f0": 0.25, "f1": 0.25, "f2": 0.25, "f3": 0.25}
 
@@ -28,7 +28,7 @@ def judge(*steps: Mapping[str, Value], **parameters: str) -> Verdict:
     return run(FeatureImportanceOverweight(parameters), saved)
 
 
-def test_three_features_that_make_up_more_than_allowed_fire_and_the_sentence_says_which() -> None:
+def test_three_features_with_more_than_the_allowed_share_fire_and_are_named() -> None:
     verdict = judge(
         importances(EVEN), importances({"f0": 0.5, "age": 0.0625, "f2": 0.25, "f3": 0.125, "f4": 0.0625})
     )
@@ -42,7 +42,7 @@ def test_three_features_that_make_up_more_than_allowed_fire_and_the_sentence_say
     assert row.missed_by == pytest.approx(0.075)
 
 
-def test_a_sum_of_exactly_the_threshold_is_no_issue() -> None:
+def test_a_sum_of_exactly_the_threshold_is_not_an_issue() -> None:
     exactly = importances({"f0": 0.5, "f1": 0.2, "f2": 0.1, "f3": 0.1, "f4": 0.1})
     assert judge(exactly).status is Status.NO_ISSUES_FOUND
     more = importances({"f0": 0.5, "f1": 0.2, "f2": math.nextafter(0.1, 1) + 1e-12, "f3": 0.1, "f4": 0.1})
@@ -56,7 +56,7 @@ def test_the_threshold_and_the_number_of_features_can_be_chosen() -> None:
     assert judge(importances(EVEN), threshold="0", nfeatures="1").status is Status.ISSUES_FOUND
 
 
-def test_a_model_of_few_features_always_fires_and_the_sentence_says_how_few() -> None:
+def test_a_model_with_few_features_always_fires_and_the_sentence_says_how_few() -> None:
     verdict = judge(importances({"f0": 0.5, "f1": 0.5}))
     assert verdict.status is Status.ISSUES_FOUND
     assert "all 2 features that the model uses (f0, f1) make up 1" in verdict.explanation
@@ -82,21 +82,21 @@ def test_a_feature_may_have_a_slash_in_its_name() -> None:
     assert "1 of 2 features that the model uses (a/b)" in verdict.explanation
 
 
-def test_tensors_of_other_names_are_one_type_up_to_their_last_slash() -> None:
+def test_other_tensor_names_give_the_type_before_their_last_slash() -> None:
     steps = {"average_shap/f0": 0.6, "average_shap/f1": 0.4, "importance": 0.5}
     verdict = judge(steps, tensor_regex="shap,importance", nfeatures="1", threshold="0.55")
     assert [(row.tensor, row.value) for row in verdict.evidence] == [("average_shap", 0.6)]
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
-def test_an_importance_that_is_no_number_fires_for_that_reason(bad: float) -> None:
+def test_an_importance_that_is_not_a_number_fires_for_that_reason(bad: float) -> None:
     verdict = judge(importances({**EVEN, "f3": bad}))
     assert (verdict.status, verdict.reason) == (Status.ISSUES_FOUND, "non_finite")
     assert verdict.explanation == f"feature_importance/weight of f3 is {bad:g} at step 0"
     assert verdict.evidence[0].missed_by is None
 
 
-def test_what_is_no_single_number_is_left_out_and_said_so() -> None:
+def test_a_tensor_that_is_not_a_single_number_is_left_out_and_the_verdict_says_so() -> None:
     odd = {
         "feature_importance/weight/all": np.ones(3),
         "smdebug/reductions/max/feature_importance/weight/f0": 9.0,
@@ -117,7 +117,9 @@ def test_what_is_no_single_number_is_left_out_and_said_so() -> None:
         ([importances({"f0": np.ones(2)})], "no_scalar", "feature_importance/weight/f0"),
     ],
 )
-def test_a_rule_that_judged_nothing_says_why(steps: list[dict[str, Value]], reason: str, words: str) -> None:
+def test_a_rule_that_evaluated_nothing_says_why(
+    steps: list[dict[str, Value]], reason: str, words: str
+) -> None:
     verdict = judge(*steps)
     assert (verdict.status, verdict.reason, verdict.steps_checked) == (Status.NOT_EVALUATED, reason, 0)
     assert words in verdict.explanation
@@ -154,9 +156,9 @@ values = st.one_of(st.floats(0, 0.3), st.sampled_from([math.nan, 0.9, np.ones(2)
     st.sets(st.integers(0, 12)),
     st.integers(1, 4),
 )
-def test_a_restart_at_any_step_changes_nothing(
+def test_a_restart_at_any_step_does_not_change_the_verdict(
     steps: list[dict[str, Any]], restarts: set[int], nfeatures: int
 ) -> None:
     saved: Saved = [(Step(3 * index), tensors) for index, tensors in enumerate(steps)]
     parameters = {"nfeatures": str(nfeatures), "tensor_regex": "feature_importance/"}
-    same_verdict_with_restarts(lambda: FeatureImportanceOverweight(parameters), saved, restarts)
+    assert_restarts_keep_the_verdict(lambda: FeatureImportanceOverweight(parameters), saved, restarts)

@@ -1,4 +1,4 @@
-"""LossNotDecreasing, in its documented readings."""
+"""LossNotDecreasing as documented."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def losses(values: Mapping[int, float], tensor: str = "train-error") -> list[tup
     return [(step, {tensor: value}) for step, value in values.items()]
 
 
-def test_a_loss_that_falls_enough_is_no_issue() -> None:
+def test_a_loss_that_falls_enough_is_not_an_issue() -> None:
     verdict = run(rule(num_steps="2", diff_percent="5"), losses({0: 1.0, 2: 0.9, 4: 0.8}))
     assert verdict == Verdict(Status.NO_ISSUES_FOUND, step=4, steps_checked=2, tensors=("train-error",))
 
@@ -61,7 +61,7 @@ def test_a_fall_of_exactly_diff_percent_is_enough() -> None:
     )
 
 
-def test_a_rise_beyond_the_tolerated_is_an_increase() -> None:
+def test_a_rise_beyond_the_tolerance_is_an_increase() -> None:
     verdict = run(rule(num_steps="1"), losses({0: 0.5, 1: 0.6}))
     assert verdict.reason == "increase"
     assert (
@@ -70,7 +70,7 @@ def test_a_rise_beyond_the_tolerated_is_an_increase() -> None:
     )
 
 
-def test_a_rise_within_the_tolerated_is_a_plateau() -> None:
+def test_a_rise_within_the_tolerance_is_a_plateau() -> None:
     parameters = {"num_steps": "1", "increase_threshold_percent": "30"}
     assert run(rule(**parameters), losses({0: 0.5, 1: 0.6})).reason == "plateau"
 
@@ -81,26 +81,26 @@ def test_a_constant_loss_of_zero_is_a_plateau() -> None:
     assert verdict.explanation.startswith("train-error did not change between step 0 and step 1")
 
 
-def test_a_negative_loss_that_falls_further_is_no_issue() -> None:
+def test_a_negative_loss_that_falls_further_is_not_an_issue() -> None:
     assert run(rule(num_steps="1"), losses({0: -1.0, 1: -1.5})).status is Status.NO_ISSUES_FOUND
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
-def test_a_loss_that_is_no_number_fires_for_that_reason(bad: float) -> None:
+def test_a_loss_that_is_not_a_number_fires_for_that_reason(bad: float) -> None:
     verdict = run(rule(num_steps="1"), losses({0: 0.5, 1: bad}))
     assert (verdict.status, verdict.reason, verdict.step) == (Status.ISSUES_FOUND, "non_finite", 1)
     assert verdict.evidence[0].missed_by is None
     assert verdict.explanation == f"train-error is {bad:g} at step 1 (0.5 at step 0)"
 
 
-def test_a_loss_that_was_no_number_at_the_reference_step_fires_too() -> None:
+def test_a_loss_that_was_not_a_number_at_the_reference_step_also_fires() -> None:
     assert run(rule(num_steps="1"), losses({0: math.nan, 1: 0.5})).reason == "non_finite"
 
 
-def test_aws_worked_example_a_check_at_21_compares_with_9_and_the_next_is_at_33() -> None:
+def test_in_awss_worked_example_a_check_at_21_compares_with_9_and_the_next_is_at_33() -> None:
     evaluation = rule(num_steps="10", diff_percent="5")
     checks = []
-    for step in range(9, 40, 3):  # saved every third step; the count starts so that a check falls on 21
+    for step in range(9, 40, 3):  # saved every third step, and counted so that a check is due at 21
         before = evaluation.verdict(ended=False).steps_checked
         assert evaluation.observe(Step(step), {"train-error": 0.8**step}) is None
         if evaluation.verdict(ended=False).steps_checked > before:
@@ -145,7 +145,7 @@ def test_all_tensors_that_fire_at_one_step_are_evidence_and_the_first_gives_the_
     "metric",
     ["auc", "aucpr", "map", "map@5-", "ndcg@10", "pre@3", "accuracy", "f1", "f1_macro"],
 )
-def test_a_metric_that_should_rise_is_left_out_and_said_so(metric: str) -> None:
+def test_a_metric_that_should_rise_is_left_out_and_the_verdict_says_so(metric: str) -> None:
     evaluation = rules.load("LossNotDecreasing", {"tensor_regex": "^validation-", "num_steps": "1"})
     verdict = run(evaluation, losses({0: 0.5, 1: 0.5}, f"validation-{metric}"))
     assert (verdict.status, verdict.reason) == (Status.NOT_EVALUATED, "only_rising_metrics")
@@ -160,7 +160,7 @@ def test_a_metric_that_should_fall_is_judged(metric: str) -> None:
     assert run(evaluation, losses({0: 0.5, 1: 0.5}, f"validation-{metric}")).status is Status.ISSUES_FOUND
 
 
-def test_a_tensor_of_several_elements_is_left_out_and_said_so() -> None:
+def test_a_tensor_with_several_elements_is_left_out_and_the_verdict_says_so() -> None:
     saved = [
         (step, {"train-error": np.ones(3), "validation-error": np.array([1.0 - step / 5])}) for step in (0, 1)
     ]
@@ -169,7 +169,7 @@ def test_a_tensor_of_several_elements_is_left_out_and_said_so() -> None:
     assert verdict.notes == ("left out, because they have several elements: train-error",)
 
 
-def test_the_losses_collection_is_read_unless_told_otherwise() -> None:
+def test_the_losses_collection_is_read_by_default() -> None:
     flat = losses({0: 1.0, 10: 1.0}, "train-error@0.7")  # in XGBoost's losses, not in its metrics
     for parameters, expected in (
         ({}, Status.ISSUES_FOUND),
@@ -186,7 +186,7 @@ def modes(steps: Iterable[tuple[int, Mode, int, float]]) -> list[tuple[Step, dic
     return [(Step(number, mode, mode_step), {"a-loss": value}) for number, mode, mode_step, value in steps]
 
 
-def test_without_a_mode_values_of_eval_take_over_from_those_of_train() -> None:
+def test_without_a_mode_eval_values_replace_train_values() -> None:
     saved = modes([
         (0, Mode.TRAIN, 0, 1.0), (1, Mode.EVAL, 0, 1.0), (2, Mode.TRAIN, 1, 1.0),
         (3, Mode.EVAL, 1, 0.5), (4, Mode.TRAIN, 2, 1.0), (5, Mode.EVAL, 2, 0.5),
@@ -195,7 +195,7 @@ def test_without_a_mode_values_of_eval_take_over_from_those_of_train() -> None:
     assert (verdict.step, verdict.evidence[0].previous_step) == (5, 3)
 
 
-def test_a_mode_that_is_asked_for_is_the_only_one_read_and_counts_its_own_steps() -> None:
+def test_a_configured_mode_is_the_only_one_read_and_counts_its_own_steps() -> None:
     saved = modes([
         (0, Mode.TRAIN, 0, 1.0), (10, Mode.EVAL, 0, 1.0), (11, Mode.TRAIN, 1, 0.5),
         (20, Mode.EVAL, 1, 0.1), (21, Mode.TRAIN, 2, 0.5),
@@ -222,7 +222,7 @@ def test_mode_global_reads_every_mode_at_global_steps() -> None:
         ({"mode": "EVAL"}, losses({0: 1.0, 10: 1.0}), "no_values_in_mode", "EVAL"),
     ],
 )
-def test_a_rule_that_judged_nothing_says_why(
+def test_a_rule_that_evaluated_nothing_says_why(
     parameters: dict[str, str], saved: list[tuple[int, dict[str, float]]], reason: str, word: str
 ) -> None:
     verdict = run(rule(**parameters), saved)
@@ -230,7 +230,7 @@ def test_a_rule_that_judged_nothing_says_why(
     assert word in verdict.explanation
 
 
-def test_while_the_job_goes_on_a_rule_that_has_not_fired_is_in_progress() -> None:
+def test_a_rule_that_has_not_fired_is_in_progress_while_the_job_runs() -> None:
     evaluation = rule(num_steps="1")
     assert evaluation.verdict(ended=False).status is Status.IN_PROGRESS
     evaluation.observe(Step(0), {"train-error": 1.0})
@@ -284,7 +284,7 @@ saved_steps = st.lists(
 
 
 @given(saved_steps, st.sets(st.integers(0, 25)), st.integers(1, 6), st.sampled_from(["", "TRAIN", "GLOBAL"]))
-def test_a_rule_restored_from_its_state_goes_on_as_if_it_had_never_stopped(
+def test_a_rule_restored_from_its_state_continues_as_if_it_had_never_stopped(
     gaps: list[tuple[int, Mode, dict[str, float]]], restarts: set[int], num_steps: int, mode: str
 ) -> None:
     parameters = {"num_steps": str(num_steps), "diff_percent": "20", "mode": mode}
@@ -298,14 +298,16 @@ def test_a_rule_restored_from_its_state_goes_on_as_if_it_had_never_stopped(
         number += gap
         step = Step(number, step_mode, number // 2)
         expected = whole.observe(step, tensors)
-        assert repr(broken.observe(step, tensors)) == repr(expected)  # repr: NaN is not equal to itself
+        assert repr(broken.observe(step, tensors)) == repr(
+            expected
+        )  # compared by repr because NaN is not equal to itself
         assert repr(broken.state()) == repr(whole.state())
         assert repr(broken.verdict(ended=True)) == repr(whole.verdict(ended=True))
         if expected:
             break
 
 
-def test_what_a_rule_remembers_does_not_grow_with_the_job() -> None:
+def test_the_state_of_a_rule_does_not_grow_with_the_job() -> None:
     evaluation = rule(num_steps="5", diff_percent="0.1")
     sizes = []
     for step in range(2000):

@@ -1,4 +1,4 @@
-"""What the name of a metric says about the data on which it was computed."""
+"""The name of a metric says on which data it was computed."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ TRAIN, VALIDATION = Split.TRAIN, Split.VALIDATION
         ("test:", None, "test:"),
     ],
 )
-def test_a_name_may_begin_with_the_data(name: str, split: Split | None, loss: str) -> None:
+def test_a_metric_name_may_start_with_the_name_of_its_data(name: str, split: Split | None, loss: str) -> None:
     assert split_in(name) == (split, loss)
 
 
@@ -41,7 +41,7 @@ def test_a_name_may_begin_with_the_data(name: str, split: Split | None, loss: st
         ("validation:error", {}, None),
     ],
 )
-def test_validation_finds_the_training_of_the_same_loss(
+def test_a_validation_loss_is_matched_with_the_training_loss_of_its_name(
     validation: str, training: dict[str, int], found: int | None
 ) -> None:
     assert training_counterpart(validation, training) == found

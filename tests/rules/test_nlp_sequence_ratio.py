@@ -1,4 +1,4 @@
-"""NLPSequenceRatio, in its documented readings."""
+"""NLPSequenceRatio as documented."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from hypothesis import strategies as st
 from rules.base import Status, Step, Value, Verdict
 from rules.nlp_sequence_ratio import NLPSequenceRatio
 from rules.parameters import ParameterError
-from tests.rules.replay import run, same_verdict_with_restarts
+from tests.rules.replay import assert_restarts_keep_the_verdict, run
 
 INPUT = "embedding0_input_0"
 DOCUMENTED = {"tensor_regex": ".*embedding0_input_0", "token_values": "0", "token_thresholds_percent": "50"}
-"""AWS's example, which has the defaults throughout."""
+"""The parameters of AWS's example, which are all defaults."""
 
 
 def sequences(*tokens: int, dtype: str = "f4") -> Value:
-    """Two sequences of half of these tokens each."""
+    """Two sequences, each with half of these tokens."""
     return np.array(tokens, dtype).reshape(2, -1)
 
 
@@ -31,7 +31,7 @@ def judge(*steps: Mapping[str, Value], **parameters: str) -> Verdict:
     return run(NLPSequenceRatio(parameters), saved)
 
 
-def test_a_token_that_takes_up_too_much_fires_and_says_how_much() -> None:
+def test_a_token_with_too_large_a_share_fires_and_the_sentence_gives_the_share() -> None:
     good, bad = sequences(4, 5, 0, 0), sequences(4, 0, 0, 0)
     verdict = judge({INPUT: good}, {INPUT: bad}, **DOCUMENTED)
     assert (verdict.status, verdict.reason, verdict.step) == (Status.ISSUES_FOUND, "too_frequent", 1)
@@ -42,24 +42,24 @@ def test_a_token_that_takes_up_too_much_fires_and_says_how_much() -> None:
     assert (row.tensor, row.step, row.value, row.threshold, row.missed_by) == (INPUT, 1, 75, 50, 25)
 
 
-def test_the_parameters_are_by_default_those_of_awss_example() -> None:
+def test_the_default_parameters_are_those_of_awss_example() -> None:
     assert NLPSequenceRatio({}).parameters == NLPSequenceRatio(DOCUMENTED).parameters
 
 
-def test_exactly_the_threshold_is_no_issue() -> None:
+def test_a_share_of_exactly_the_threshold_is_not_an_issue() -> None:
     tokens = {INPUT: sequences(1, 1, 0, 0, 0, 0, 0, 0)}
     assert judge(tokens, token_thresholds_percent="75").status is Status.NO_ISSUES_FOUND
     assert judge(tokens, token_thresholds_percent="74.9").status is Status.ISSUES_FOUND
     assert judge(tokens, token_thresholds_percent="100").status is Status.NO_ISSUES_FOUND
 
 
-def test_a_threshold_of_0_allows_no_such_token_at_all() -> None:
+def test_a_threshold_of_0_allows_no_such_token() -> None:
     parameters = {"token_values": "3", "token_thresholds_percent": "0"}
     assert judge({INPUT: sequences(1, 2)}, **parameters).status is Status.NO_ISSUES_FOUND
     assert judge({INPUT: sequences(1, 3)}, **parameters).status is Status.ISSUES_FOUND
 
 
-def test_thresholds_go_along_with_tokens_by_position() -> None:
+def test_thresholds_are_matched_with_tokens_by_position() -> None:
     tokens = {INPUT: sequences(3, 3, 3, 0, 0, 7, 8, 9)}
     thresholds = {"token_values": "3, 0"}
     assert judge(tokens, **thresholds, token_thresholds_percent="50.0, 20").evidence[0].value == 25
@@ -68,14 +68,14 @@ def test_thresholds_go_along_with_tokens_by_position() -> None:
     assert [(row.value, row.threshold) for row in both.evidence] == [(37.5, 30), (25, 20)]
 
 
-def test_a_single_threshold_counts_for_every_token() -> None:
+def test_a_single_threshold_applies_to_every_token() -> None:
     assert judge({INPUT: sequences(0, 3, 3, 3)}, token_values="0, 3").evidence[0].value == 75
     verdict = judge({INPUT: sequences(0, 3, 3, 3)}, token_values="0, 3", token_thresholds_percent="20")
     assert [row.value for row in verdict.evidence] == [25, 75]
 
 
 @pytest.mark.parametrize("thresholds", ["50, 50, 50", "50, 50"])
-def test_as_many_thresholds_as_tokens_are_needed(thresholds: str) -> None:
+def test_a_different_number_of_thresholds_and_tokens_is_refused(thresholds: str) -> None:
     tokens = "0" if thresholds.count(",") == 1 else "3, 0"
     with pytest.raises(
         ParameterError, match=r"one number, or one for each of the [12] token_values, not [23]"
@@ -84,7 +84,7 @@ def test_as_many_thresholds_as_tokens_are_needed(thresholds: str) -> None:
 
 
 @pytest.mark.parametrize("dtype", ["f2", "f8", "i4", "i8", "u1"])
-def test_tokens_of_any_type_of_number_are_read(dtype: str) -> None:
+def test_tokens_of_any_numeric_type_are_read(dtype: str) -> None:
     assert judge({INPUT: sequences(2, 2, 2, 1, dtype=dtype)}, token_values="2").evidence[0].value == 75
 
 
@@ -92,7 +92,7 @@ def test_negative_tokens_are_read() -> None:
     assert judge({INPUT: sequences(-1, -1)}, token_values="-1").evidence[0].value == 100
 
 
-def test_the_regexes_say_which_tensors_are_sequences_and_each_is_judged_by_itself() -> None:
+def test_the_regexes_select_the_sequences_and_each_is_judged_separately() -> None:
     steps = {"encoder/ids": sequences(0, 0), "decoder/ids": sequences(1, 1), "other": sequences(0, 0)}
     verdict = judge(steps, tensor_regex="^enc,^dec")
     assert ([row.tensor for row in verdict.evidence], verdict.tensors) == (
@@ -102,7 +102,7 @@ def test_the_regexes_say_which_tensors_are_sequences_and_each_is_judged_by_itsel
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
-def test_what_is_no_number_does_not_count_as_part_of_the_sequence_and_is_said(bad: float) -> None:
+def test_values_that_are_not_numbers_are_left_out_of_the_sequence_and_mentioned(bad: float) -> None:
     hidden = np.array([0.0, 0.0, 1.0, bad, bad, bad])
     verdict = judge({INPUT: hidden})
     assert verdict.explanation.startswith(f"{INPUT}: at step 0, 2 of 3 tokens are 0")
@@ -124,7 +124,9 @@ def test_what_is_no_number_does_not_count_as_part_of_the_sequence_and_is_said(ba
         ),
     ],
 )
-def test_a_rule_that_judged_nothing_says_why(steps: list[dict[str, Value]], reason: str, words: str) -> None:
+def test_a_rule_that_evaluated_nothing_says_why(
+    steps: list[dict[str, Value]], reason: str, words: str
+) -> None:
     verdict = judge(*steps)
     assert (verdict.status, verdict.reason, verdict.steps_checked) == (Status.NOT_EVALUATED, reason, 0)
     assert words in verdict.explanation
@@ -164,9 +166,9 @@ ids = st.one_of(
     st.sets(st.integers(0, 12)),
     st.sampled_from(["50", "70,99"]),
 )
-def test_a_restart_at_any_step_changes_nothing(
+def test_a_restart_at_any_step_does_not_change_the_verdict(
     steps: list[dict[str, Any]], restarts: set[int], thresholds: str
 ) -> None:
     parameters = {"token_values": "0,1", "token_thresholds_percent": thresholds}
     saved = [(Step(3 * index), tensors) for index, tensors in enumerate(steps)]
-    same_verdict_with_restarts(lambda: NLPSequenceRatio(parameters), saved, restarts)
+    assert_restarts_keep_the_verdict(lambda: NLPSequenceRatio(parameters), saved, restarts)

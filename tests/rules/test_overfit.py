@@ -1,4 +1,4 @@
-"""Overfit, in its documented readings."""
+"""Overfit as documented."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from rules import Collection, Mode, ParameterError, Status, Step
 from rules.base import Value
 from rules.overfit import Overfit
-from tests.rules.replay import Saved, run, same_verdict_with_restarts
+from tests.rules.replay import Saved, assert_restarts_keep_the_verdict, run
 
 LOSSES = {"losses": Collection(include_regex=("^[a-zA-z]+-.+(?<!(auc|map))$", "_loss$"))}
-"""As XGBoost's hook writes it, and as a hook for the losses of a framework with modes might."""
+"""The collection as XGBoost's hook writes it, and as a hook of a framework with modes might."""
 
 
 def rule(**parameters: str) -> Overfit:
@@ -37,13 +37,13 @@ def moded(values: Iterable[tuple[Mode, Value]], tensor: str = "ce_loss") -> Save
     return [(Step(number, mode, number // 2), {tensor: value}) for number, (mode, value) in enumerate(values)]
 
 
-def test_a_validation_loss_near_the_training_loss_is_no_issue() -> None:
+def test_a_validation_loss_near_the_training_loss_is_not_an_issue() -> None:
     verdict = run(rule(), rounds([(1.0, 1.05), (0.5, 0.52)]))
     assert (verdict.status, verdict.steps_checked) == (Status.NO_ISSUES_FOUND, 2)
     assert verdict.tensors == ("train-logloss", "validation-logloss")
 
 
-def test_a_validation_loss_far_above_the_training_loss_fires_and_the_sentence_has_both_means() -> None:
+def test_a_validation_loss_far_above_the_training_loss_fires_and_the_sentence_gives_both_means() -> None:
     verdict = run(rule(), rounds([(1.0, 1.0), (0.5, 1.0)]))
     assert (verdict.status, verdict.reason, verdict.step) == (Status.ISSUES_FOUND, "overfit", 1)
     assert verdict.explanation == (
@@ -61,14 +61,14 @@ def test_a_ratio_of_exactly_ratio_threshold_is_allowed_and_a_little_more_is_not(
     assert run(rule(ratio_threshold="0.25"), above).status is Status.ISSUES_FOUND
 
 
-def test_the_means_run_over_all_values_since_start_step() -> None:
+def test_the_means_cover_all_values_since_start_step() -> None:
     saved = rounds([(1.0, 9.0), (1.0, 1.0), (3.0, 3.0)])
     assert run(rule(start_step="1"), saved).status is Status.NO_ISSUES_FOUND
     verdict = run(rule(start_step="0", patience="3"), saved)
     assert verdict.evidence[0].value == pytest.approx(13 / 3)
 
 
-def test_fewer_evaluations_in_a_row_than_patience_are_no_issue() -> None:
+def test_fewer_evaluations_in_a_row_than_patience_are_not_an_issue() -> None:
     high, mended = (1.0, 2.0), (8.0, 0.0)
     assert run(rule(patience="3"), rounds([high, high])).status is Status.NO_ISSUES_FOUND
     verdict = run(rule(patience="3"), rounds([high, high, high]))
@@ -78,7 +78,7 @@ def test_fewer_evaluations_in_a_row_than_patience_are_no_issue() -> None:
     assert run(rule(patience="3"), interrupted).status is Status.NO_ISSUES_FOUND
 
 
-def test_with_modes_the_same_tensor_is_compared_between_train_and_eval() -> None:
+def test_a_tensor_saved_in_two_modes_is_compared_between_train_and_eval() -> None:
     saved = moded([(Mode.TRAIN, 1.0), (Mode.EVAL, 1.0), (Mode.TRAIN, 0.5), (Mode.EVAL, 1.0)])
     verdict = run(rule(), saved)
     assert (verdict.reason, verdict.step, verdict.steps_checked) == ("overfit", 3, 2)
@@ -87,9 +87,7 @@ def test_with_modes_the_same_tensor_is_compared_between_train_and_eval() -> None
 @pytest.mark.parametrize(
     ("training", "validation"), [("train_loss", "val_loss"), ("Training:ce_loss", "test:ce_loss")]
 )
-def test_with_modes_names_that_say_the_same_of_other_data_are_one_loss(
-    training: str, validation: str
-) -> None:
+def test_with_modes_names_that_differ_only_in_their_data_are_one_loss(training: str, validation: str) -> None:
     saved = [(Step(0, Mode.TRAIN), {training: 1.0}), (Step(0, Mode.EVAL), {validation: 1.5})]
     verdict = run(rule(tensor_regex="loss"), saved)
     assert verdict.status is Status.ISSUES_FOUND
@@ -97,13 +95,13 @@ def test_with_modes_names_that_say_the_same_of_other_data_are_one_loss(
     assert verdict.tensors == tuple(sorted((training, validation)))
 
 
-def test_a_loss_of_the_same_name_comes_before_one_that_says_the_same() -> None:
+def test_a_loss_with_the_same_name_takes_precedence_over_one_with_a_similar_name() -> None:
     training = {"loss": 1.0, "train_loss": 9.0}
     saved = [(Step(0, Mode.TRAIN), training), (Step(1, Mode.EVAL), {"loss": 1.01})]
     assert run(rule(tensor_regex="loss"), saved).status is Status.NO_ISSUES_FOUND
 
 
-def test_validation_on_two_sets_of_data_is_compared_with_the_same_training() -> None:
+def test_two_validation_sets_are_compared_with_the_same_training_loss() -> None:
     saved = [
         (Step(0, Mode.TRAIN), {"train:loss": 1.0}),
         (Step(0, Mode.EVAL), {"validation:loss": 1.05, "test:loss": 3.0}),
@@ -118,12 +116,12 @@ def test_only_steps_with_a_validation_value_are_evaluations() -> None:
     assert (verdict.status, verdict.steps_checked) == (Status.NO_ISSUES_FOUND, 1)
 
 
-def test_values_of_predict_are_of_neither() -> None:
+def test_values_of_predict_mode_are_ignored() -> None:
     saved = moded([(Mode.TRAIN, 1.0), (Mode.PREDICT, 9.0), (Mode.EVAL, 1.0)])
     assert run(rule(), saved).status is Status.NO_ISSUES_FOUND
 
 
-def test_negative_losses_are_compared_the_right_way_round() -> None:
+def test_negative_losses_are_compared_in_the_right_direction() -> None:
     assert run(rule(), rounds([(-2.0, -1.0)])).status is Status.ISSUES_FOUND
     assert run(rule(), rounds([(-2.0, -3.0)])).status is Status.NO_ISSUES_FOUND
 
@@ -133,7 +131,7 @@ def test_a_training_loss_of_zero_overfits_unless_validation_is_zero_too() -> Non
     assert run(rule(), rounds([(0.0, 0.0)])).status is Status.NO_ISSUES_FOUND
 
 
-def test_every_loss_is_compared_by_itself_and_all_that_fire_at_a_step_are_evidence() -> None:
+def test_every_loss_is_compared_separately_and_all_that_fire_at_a_step_are_evidence() -> None:
     (step, first), (_, second) = rounds([(1.0, 2.0)], "rmse")[0], rounds([(1.0, 3.0)], "mae")[0]
     verdict = run(rule(), [(step, {**first, **second, "train-mape": 1.0, "validation-mape": 1.0})])
     assert [row.tensor for row in verdict.evidence] == ["validation-mae", "validation-rmse"]
@@ -146,14 +144,14 @@ def test_tensor_regex_reads_other_tensors_instead_of_the_losses() -> None:
 
 
 @pytest.mark.parametrize("metric", ["aucpr", "ndcg@5", "accuracy"])
-def test_a_metric_that_should_rise_is_left_out_and_said_so(metric: str) -> None:
+def test_a_metric_that_should_rise_is_left_out_and_the_verdict_says_so(metric: str) -> None:
     verdict = run(rule(), rounds([(0.5, 0.9)], metric))
     assert (verdict.status, verdict.reason) == (Status.NOT_EVALUATED, "only_rising_metrics")
     assert verdict.notes == (f"left out, because they should rise: train-{metric}, validation-{metric}",)
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
-def test_values_that_are_no_number_spoil_no_mean_and_are_told(bad: float) -> None:
+def test_values_that_are_not_numbers_are_left_out_of_the_means_and_mentioned(bad: float) -> None:
     saved = rounds([(1.0, 1.0), (bad, 1.0), (1.0, bad), (1.0, 1.0), (0.2, 1.0)])
     verdict = run(rule(), saved)
     assert (verdict.status, verdict.step, verdict.steps_checked) == (Status.ISSUES_FOUND, 4, 4)
@@ -182,7 +180,7 @@ def test_values_that_are_no_number_spoil_no_mean_and_are_told(bad: float) -> Non
         ),
     ],
 )
-def test_a_rule_that_judged_nothing_says_why(
+def test_a_rule_that_evaluated_nothing_says_why(
     parameters: dict[str, str], saved: Saved, reason: str, word: str
 ) -> None:
     verdict = run(rule(**parameters), saved)
@@ -234,9 +232,9 @@ steps = st.lists(
 
 
 @given(steps, st.sets(st.integers(0, 20)), st.integers(1, 4), st.integers(0, 5))
-def test_a_rule_restored_from_its_state_goes_on_as_if_it_had_never_stopped(
+def test_a_rule_restored_from_its_state_continues_as_if_it_had_never_stopped(
     values: list[tuple[Mode, dict[str, Value]]], restarts: set[int], patience: int, start_step: int
 ) -> None:
     saved = [(Step(number, mode, number), tensors) for number, (mode, tensors) in enumerate(values)]
     parameters = {"patience": str(patience), "start_step": str(start_step)}
-    same_verdict_with_restarts(lambda: rule(**parameters), saved, restarts)
+    assert_restarts_keep_the_verdict(lambda: rule(**parameters), saved, restarts)

@@ -1,4 +1,4 @@
-"""Overtraining, in its documented readings."""
+"""Overtraining as documented."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from rules import Collection, Mode, ParameterError, Status, Step
 from rules.base import Value
 from rules.overtraining import Overtraining
-from tests.rules.replay import Saved, run, same_verdict_with_restarts
+from tests.rules.replay import Saved, assert_restarts_keep_the_verdict, run
 
 LOSSES = {"losses": Collection(include_regex=("^[a-zA-z]+-.+(?<!(auc|map))$", "_loss$"))}
 
@@ -25,7 +25,7 @@ def rule(**parameters: str) -> Overtraining:
 
 
 def rounds(train: Iterable[float], validation: Iterable[float]) -> Saved:
-    """What XGBoost saves, every fifth round."""
+    """What XGBoost saves in every fifth round."""
     return [
         (Step(5 * index), {"train-rmse": trained, "validation-rmse": validated})
         for index, (trained, validated) in enumerate(zip(train, validation, strict=True))
@@ -36,18 +36,18 @@ def validated(values: Iterable[float]) -> Saved:
     return [(Step(number), {"validation-rmse": value}) for number, value in enumerate(values)]
 
 
-def test_a_validation_loss_that_goes_on_falling_is_no_issue() -> None:
+def test_a_validation_loss_that_keeps_falling_is_not_an_issue() -> None:
     verdict = run(rule(patience_validation="1"), validated([1.0, 0.75, 0.5]))
     assert (verdict.status, verdict.steps_checked) == (Status.NO_ISSUES_FOUND, 2)
 
 
-def test_as_many_values_without_an_optimum_as_patience_fire_and_one_fewer_do_not() -> None:
+def test_patience_values_without_an_optimum_fire_and_one_fewer_do_not() -> None:
     assert run(rule(), validated([0.5] + [0.6] * 9)).status is Status.NO_ISSUES_FOUND
     verdict = run(rule(), validated([0.5] + [0.6] * 10))
     assert (verdict.status, verdict.reason, verdict.step) == (Status.ISSUES_FOUND, "no_new_optimum", 10)
 
 
-def test_the_sentence_and_the_evidence_name_the_optimum_and_what_became_of_training() -> None:
+def test_the_sentence_and_the_evidence_name_the_optimum_and_the_training_loss() -> None:
     saved = rounds([1.0, 0.5, 0.5, 0.5], [1.0, 0.5, 0.75, 0.75])
     verdict = run(rule(patience_validation="2", patience_train="2", delta="0.125"), saved)
     assert verdict.explanation == (
@@ -62,7 +62,7 @@ def test_the_sentence_and_the_evidence_name_the_optimum_and_what_became_of_train
     assert (row.threshold, row.missed_by) == (0.125, 0.375)
 
 
-def test_a_training_loss_that_still_falls_does_not_hold_it_back_and_is_told() -> None:
+def test_a_training_loss_that_still_falls_is_mentioned_and_does_not_prevent_firing() -> None:
     saved = rounds([1.0, 0.5, 0.25, 0.125], [1.0, 0.5, 0.75, 0.75])
     verdict = run(rule(patience_validation="2", patience_train="1"), saved)
     assert verdict.explanation.endswith("; the training loss still falls")
@@ -87,13 +87,13 @@ def test_a_slow_fall_is_an_optimum_once_it_adds_up_to_delta() -> None:
     )
 
 
-def test_with_a_delta_of_zero_an_equal_value_is_no_optimum() -> None:
+def test_with_a_delta_of_zero_an_equal_value_is_not_an_optimum() -> None:
     parameters = {"patience_validation": "1", "delta": "0"}
     assert run(rule(**parameters), validated([0.5, 0.5])).status is Status.ISSUES_FOUND
     assert run(rule(**parameters), validated([0.5, 0.4999])).status is Status.NO_ISSUES_FOUND
 
 
-def test_the_training_loss_of_another_name_that_says_the_same_is_told_of() -> None:
+def test_the_training_loss_is_found_under_another_spelling_of_its_name() -> None:
     evaluation = Overtraining({"patience_validation": "1", "delta": "0.5"})
     evaluation.learn({"losses": Collection(tensor_names=frozenset({"loss", "val_loss"}))})
     saved = [
@@ -104,7 +104,7 @@ def test_the_training_loss_of_another_name_that_says_the_same_is_told_of() -> No
     assert "; the training loss still falls" in run(evaluation, saved).explanation
 
 
-def test_with_modes_eval_is_validation() -> None:
+def test_eval_mode_counts_as_validation() -> None:
     saved = [
         (Step(0, Mode.TRAIN, 0), {"ce_loss": 0.5}),
         (Step(1, Mode.EVAL, 0), {"ce_loss": 0.5}),
@@ -121,13 +121,13 @@ def test_a_metric_that_should_rise_is_left_out() -> None:
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
-def test_a_value_that_is_no_number_is_no_optimum_and_uses_up_the_patience(bad: float) -> None:
+def test_a_value_that_is_not_a_number_is_not_an_optimum_and_counts_towards_patience(bad: float) -> None:
     verdict = run(rule(patience_validation="2"), validated([0.5, bad, bad]))
     assert (verdict.status, verdict.step) == (Status.ISSUES_FOUND, 2)
     assert (verdict.evidence[0].previous_value, verdict.evidence[0].missed_by) == (0.5, None)
 
 
-def test_a_loss_that_never_was_a_number_fires_too() -> None:
+def test_a_loss_that_never_was_a_number_also_fires() -> None:
     verdict = run(rule(patience_validation="2"), validated([math.nan] * 3))
     assert verdict.explanation.startswith(
         "validation-rmse has had no number since step 0, 2 saved values ago"
@@ -146,7 +146,7 @@ def test_a_loss_that_never_was_a_number_fires_too() -> None:
         ([(Step(0), {"validation-rmse": np.ones(2)})], "no_scalar", "not single numbers"),
     ],
 )
-def test_a_rule_that_judged_nothing_says_why(saved: Saved, reason: str, word: str) -> None:
+def test_a_rule_that_evaluated_nothing_says_why(saved: Saved, reason: str, word: str) -> None:
     verdict = run(rule(), saved)
     assert (verdict.status, verdict.reason, verdict.steps_checked) == (Status.NOT_EVALUATED, reason, 0)
     assert word in verdict.explanation
@@ -192,9 +192,9 @@ steps = st.lists(
 
 
 @given(steps, st.sets(st.integers(0, 20)), st.integers(1, 5))
-def test_a_rule_restored_from_its_state_goes_on_as_if_it_had_never_stopped(
+def test_a_rule_restored_from_its_state_continues_as_if_it_had_never_stopped(
     values: list[tuple[Mode, dict[str, Value]]], restarts: set[int], patience: int
 ) -> None:
     saved = [(Step(number, mode, number), tensors) for number, (mode, tensors) in enumerate(values)]
     parameters = {"patience_validation": str(patience), "patience_train": "2"}
-    same_verdict_with_restarts(lambda: rule(**parameters), saved, restarts)
+    assert_restarts_keep_the_verdict(lambda: rule(**parameters), saved, restarts)

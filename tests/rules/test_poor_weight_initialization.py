@@ -1,4 +1,4 @@
-"""PoorWeightInitialization, in its documented readings."""
+"""PoorWeightInitialization as documented."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from rules import Mode, ParameterError, Status, Step, Verdict
 from rules.base import Evidence, Value
 from rules.poor_weight_initialization import PoorWeightInitialization
 from tests.rules.frameworks import LOSS, PYTORCH
-from tests.rules.replay import Saved, run, same_verdict_with_restarts
+from tests.rules.replay import Saved, assert_restarts_keep_the_verdict, run
 
 FIRST, SECOND = "relu1.relu_input_0", "relu2.relu_input_0"
 GRADIENT = "gradient/fc.weight"
@@ -36,12 +36,12 @@ def judge(*steps: Mapping[str, Value], **parameters: str) -> Verdict:
 
 
 def inputs(deviation: float) -> NDArray[np.float64]:
-    """Values whose variance is the square of this, to the last bit for powers of two."""
+    """Values whose variance is the square of `deviation`, exact for powers of two."""
     return np.array([[deviation, -deviation], [-deviation, deviation]])
 
 
 def spread(width: float) -> NDArray[np.float64]:
-    """A gradient whose 5th and 95th percentiles lie this far apart: of its 21 values they are two."""
+    """A gradient of 21 values whose 5th and 95th percentiles are two of them and lie this far apart."""
     return np.concatenate([[-1e6], np.linspace(0, width, 19), [1e6]])
 
 
@@ -66,7 +66,7 @@ def test_awss_example_reads_the_inputs_of_relus_as_pytorch_names_them() -> None:
     assert verdict.evidence == (Evidence("b.relu_input_0", 0, 16.0, threshold=10.0, missed_by=6.0),)
 
 
-def test_commensurate_layers_wide_gradients_and_a_falling_loss_are_no_issue() -> None:
+def test_similar_layers_wide_gradients_and_a_falling_loss_are_not_an_issue() -> None:
     steps = [
         {FIRST: inputs(1), SECOND: inputs(2), GRADIENT: spread(0.1), LOSS: 1 / (number + 1)}
         for number in range(10)
@@ -77,30 +77,30 @@ def test_commensurate_layers_wide_gradients_and_a_falling_loss_are_no_issue() ->
     )
 
 
-def test_a_ratio_of_variances_of_exactly_the_threshold_is_no_issue() -> None:
+def test_a_ratio_of_variances_of_exactly_the_threshold_is_not_an_issue() -> None:
     layers = {FIRST: inputs(1), SECOND: inputs(4)}
     assert judge(layers, threshold="16").status is Status.NO_ISSUES_FOUND
     assert judge(layers, threshold="15.999").status is Status.ISSUES_FOUND
 
 
-def test_of_many_layers_the_extremes_are_compared() -> None:
+def test_the_extremes_of_many_layers_are_compared() -> None:
     verdict = judge({FIRST: inputs(4), SECOND: inputs(1), "third.relu_input_0": inputs(2)})
     assert verdict.evidence[0].value == 16
 
 
-def test_a_layer_whose_inputs_are_all_the_same_fires_even_alone() -> None:
+def test_a_single_layer_with_identical_inputs_fires() -> None:
     verdict = judge({FIRST: np.full((2, 2), 3.0)})
     assert (verdict.reason, verdict.evidence[0].value) == ("variance_ratio", 0)
     assert verdict.explanation == f"the inputs of {FIRST} are all the same at step 0"
 
 
-def test_a_single_layer_has_nothing_to_be_compared_with() -> None:
+def test_a_single_layer_has_nothing_to_compare_with() -> None:
     assert judge({FIRST: inputs(1)}).reason == "too_few_values"
     verdict = judge({FIRST: inputs(1), GRADIENT: spread(1)})
     assert (verdict.status, verdict.notes) == (Status.NO_ISSUES_FOUND, (NO_VARIANCE, NO_LOSSES))
 
 
-def test_a_gradient_of_which_nearly_all_lies_within_the_range_fires() -> None:
+def test_a_gradient_that_lies_almost_entirely_within_the_range_fires() -> None:
     verdict = judge({GRADIENT: spread(0.0004), "gradient/wide": spread(0.1)})
     assert (verdict.status, verdict.reason) == (Status.ISSUES_FOUND, "narrow_gradients")
     assert verdict.explanation == (
@@ -112,7 +112,7 @@ def test_a_gradient_of_which_nearly_all_lies_within_the_range_fires() -> None:
     assert row.missed_by == pytest.approx(0.0006)
 
 
-def test_a_span_of_exactly_distribution_range_is_no_issue() -> None:
+def test_a_span_of_exactly_distribution_range_is_not_an_issue() -> None:
     assert judge({GRADIENT: spread(0.25)}, distribution_range="0.25").status is Status.NO_ISSUES_FOUND
     assert judge({GRADIENT: spread(0.25)}, distribution_range="0.2501").status is Status.ISSUES_FOUND
     assert judge({GRADIENT: np.zeros(9)}, distribution_range="0").status is Status.NO_ISSUES_FOUND
@@ -142,14 +142,14 @@ def test_a_new_lowest_value_on_the_last_step_of_patience_is_in_time() -> None:
     assert run(rule(patience="2"), falling).step == 2
 
 
-def test_of_a_loss_for_each_sample_the_mean_counts() -> None:
+def test_the_mean_of_a_loss_per_sample_counts() -> None:
     steps = [(Step(number), {LOSS: np.array([number, 2.0 - 2 * number])}) for number in range(9)]
     assert run(rule(), steps).status is Status.NO_ISSUES_FOUND
 
 
 @pytest.mark.parametrize("tensor", [LOSS, FIRST])
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
-def test_inputs_or_a_loss_that_are_not_finite_fire_for_that_reason(tensor: str, bad: float) -> None:
+def test_inputs_or_losses_that_are_not_finite_fire_for_that_reason(tensor: str, bad: float) -> None:
     verdict = judge({tensor: np.array([1.0, bad]), SECOND: inputs(1)})
     assert (verdict.status, verdict.reason) == (Status.ISSUES_FOUND, "non_finite")
     assert verdict.explanation == f"{tensor} holds NaN or infinity at step 0"
@@ -160,7 +160,7 @@ def test_half_precision_does_not_overflow() -> None:
     assert judge({FIRST: wide, SECOND: wide, GRADIENT: wide}).status is Status.NO_ISSUES_FOUND
 
 
-def test_only_the_first_steps_are_looked_at() -> None:
+def test_only_the_first_steps_are_evaluated() -> None:
     narrow = {GRADIENT: np.zeros(5)}
     assert run(rule(steps="10"), [(Step(9), narrow)]).status is Status.ISSUES_FOUND
     verdict = run(rule(steps="10"), [(Step(10), narrow)])
@@ -169,13 +169,13 @@ def test_only_the_first_steps_are_looked_at() -> None:
     assert run(rule(steps="10.5"), [(Step(10), narrow)]).status is Status.ISSUES_FOUND
 
 
-def test_with_the_sdks_save_interval_of_500_only_step_0_is_looked_at() -> None:
+def test_with_the_sdks_save_interval_of_500_only_step_0_is_evaluated() -> None:
     steps = [(Step(number), {FIRST: inputs(1), SECOND: inputs(number + 1)}) for number in range(0, 2000, 500)]
     verdict = run(rule(), steps)
     assert (verdict.status, verdict.steps_checked) == (Status.NO_ISSUES_FOUND, 1)
 
 
-def test_steps_are_counted_as_the_training_counts_them_and_those_of_evaluation_are_none() -> None:
+def test_only_training_steps_are_counted() -> None:
     narrow = {GRADIENT: np.zeros(5)}
     assert run(rule(), [(Step(60, Mode.TRAIN, 9), narrow)]).step == 60
     verdict = run(rule(), [(Step(0, Mode.EVAL, 0), narrow), (Step(1, Mode.PREDICT, 0), narrow)])
@@ -183,18 +183,18 @@ def test_steps_are_counted_as_the_training_counts_them_and_those_of_evaluation_a
     assert "EVAL, PREDICT" in verdict.explanation
 
 
-def test_all_checks_that_fail_at_one_step_are_evidence() -> None:
+def test_the_evidence_has_every_check_that_failed_at_the_step() -> None:
     verdict = judge({FIRST: inputs(1), SECOND: inputs(8), GRADIENT: np.zeros(5)})
     assert verdict.reason == "variance_ratio"
     assert [row.tensor for row in verdict.evidence] == [SECOND, GRADIENT]
 
 
-def test_the_verdict_says_which_checks_had_nothing_to_look_at() -> None:
+def test_the_verdict_says_which_checks_had_no_data() -> None:
     assert judge({FIRST: inputs(1), SECOND: inputs(1)}).notes == (NO_GRADIENTS, NO_LOSSES)
     assert run(rule(), losses({0: 1.0, 1: 0.9})).notes == (NO_VARIANCE, NO_GRADIENTS)
 
 
-def test_tensors_of_one_element_have_no_distribution() -> None:
+def test_tensors_with_one_element_have_no_distribution() -> None:
     verdict = judge({GRADIENT: np.ones(1), FIRST: 0.0})
     assert (verdict.status, verdict.reason) == (Status.NOT_EVALUATED, "no_distribution")
 
@@ -210,7 +210,7 @@ def test_tensors_of_one_element_have_no_distribution() -> None:
         ([{f"smdebug/reductions/variance/{FIRST}": 1.0}], "only_reductions"),
     ],
 )
-def test_a_rule_that_judged_nothing_says_why(steps: list[dict[str, Value]], reason: str) -> None:
+def test_a_rule_that_evaluated_nothing_says_why(steps: list[dict[str, Value]], reason: str) -> None:
     verdict = judge(*steps)
     assert (verdict.status, verdict.reason, verdict.steps_checked) == (Status.NOT_EVALUATED, reason, 0)
 
@@ -250,8 +250,8 @@ history = st.lists(st.tuples(st.sampled_from([Mode.TRAIN, Mode.EVAL]), tensors),
 
 
 @given(history, st.sets(st.integers(0, 14)), st.integers(1, 4))
-def test_a_restart_changes_nothing(
+def test_a_restart_does_not_change_the_verdict(
     steps: list[tuple[Mode, dict[str, Value]]], restarts: set[int], patience: int
 ) -> None:
     saved: Saved = [(Step(number, mode, number), tensors) for number, (mode, tensors) in enumerate(steps)]
-    same_verdict_with_restarts(lambda: rule(patience=str(patience)), saved, restarts)
+    assert_restarts_keep_the_verdict(lambda: rule(patience=str(patience)), saved, restarts)

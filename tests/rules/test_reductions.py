@@ -16,16 +16,16 @@ ABS_MEAN = "smdebug/reductions/abs_mean/gradient/fc.weight"
 
 @pytest.mark.parametrize("name", [*ALLOWED_REDUCTIONS, *ALLOWED_NORMS])
 @pytest.mark.parametrize("absolute", [False, True])
-def test_every_name_that_smdebug_gives_a_reduction_is_understood(name: str, absolute: bool) -> None:
+def test_every_reduction_name_of_smdebug_is_recognised(name: str, absolute: bool) -> None:
     saved = get_reduction_tensor_name("gradient/fc.weight", name, absolute)
     assert reduction(saved) == Reduction(f"abs_{name}" if absolute else name, "gradient/fc.weight")
 
 
-def test_a_tensor_is_no_reduction() -> None:
+def test_a_tensor_name_is_not_a_reduction() -> None:
     assert reduction("gradient/fc.weight") is None
 
 
-def test_a_reduction_is_selected_where_its_tensor_is_and_nowhere_else() -> None:
+def test_a_reduction_is_selected_exactly_when_its_tensor_is() -> None:
     gradients, weights = WithReductions(["gradients"]), WithReductions(["weights"])
     for selection in (gradients, weights):
         selection.learn(PYTORCH)
@@ -33,7 +33,7 @@ def test_a_reduction_is_selected_where_its_tensor_is_and_nowhere_else() -> None:
     assert ABS_MEAN not in weights
 
 
-def test_arrays_come_by_name_and_what_is_none_is_left_out() -> None:
+def test_arrays_are_returned_by_name_without_those_that_are_none() -> None:
     left_out = LeftOut()
     saved = {
         "b": np.ones(2),

@@ -1,4 +1,4 @@
-"""SaturatedActivation, in its documented readings."""
+"""SaturatedActivation as documented."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from rules import Collection, ParameterError, Status, Step, Verdict
 from rules.base import Evidence, Value
 from rules.saturated_activation import SaturatedActivation
-from tests.rules.replay import Saved, run, same_verdict_with_restarts
+from tests.rules.replay import Saved, assert_restarts_keep_the_verdict, run
 
 TANH, SIGMOID = "tanh_input_0", "sigmoid_input_0"
 
@@ -24,13 +24,13 @@ def judge(*steps: dict[str, Value], **parameters: str) -> Verdict:
 
 
 def layer(samples: int, units: int, saturated: int, active_in: int = 0) -> NDArray[np.float64]:
-    """Inputs of a layer of which the first units lie far out, but for the first `active_in` samples."""
+    """Inputs of a layer whose first units are saturated except in the first `active_in` samples."""
     inputs = np.zeros((samples, units))
     inputs[active_in:, :saturated] = 100
     return inputs
 
 
-def test_awss_example_fires_on_a_layer_of_which_more_than_half_is_saturated() -> None:
+def test_awss_example_fires_on_a_layer_that_is_more_than_half_saturated() -> None:
     example = {
         "tensor_regex": ".*tanh_input|.*sigmoid_input",
         "threshold_tanh_min": "-9.4999",
@@ -52,7 +52,7 @@ def test_awss_example_fires_on_a_layer_of_which_more_than_half_is_saturated() ->
 @pytest.mark.parametrize(
     ("tensor", "limit"), [(TANH, -9.4999), (TANH, 9.4999), (SIGMOID, -23.0), (SIGMOID, 16.99999)]
 )
-def test_an_input_at_a_threshold_is_active_and_the_next_number_beyond_is_saturated(
+def test_an_input_at_a_threshold_is_active_and_the_next_number_beyond_it_is_saturated(
     tensor: str, limit: float
 ) -> None:
     assert judge({tensor: np.array([limit])}).status is Status.NO_ISSUES_FOUND
@@ -69,7 +69,7 @@ def test_an_input_at_a_threshold_is_active_and_the_next_number_beyond_is_saturat
         (SIGMOID, "threshold_sigmoid_max", "1", 1.0, 1.1),
     ],
 )
-def test_each_threshold_holds_for_its_function(
+def test_each_threshold_applies_to_its_function(
     tensor: str, parameter: str, text: str, inside: float, outside: float
 ) -> None:
     assert judge({tensor: inside}, **{parameter: text}).status is Status.NO_ISSUES_FOUND
@@ -86,10 +86,12 @@ def test_each_threshold_holds_for_its_function(
     ],
 )
 def test_the_last_function_in_a_tensors_name_counts(tensor: str, status: Status) -> None:
-    assert judge({tensor: 12.0}, tensor_regex="input").status is status  # beyond tanh's, within sigmoid's
+    assert (
+        judge({tensor: 12.0}, tensor_regex="input").status is status
+    )  # beyond the threshold of tanh, within that of sigmoid
 
 
-def test_a_name_without_a_function_is_left_out_and_said_so() -> None:
+def test_a_name_without_a_function_is_left_out_and_the_verdict_says_so() -> None:
     verdict = judge({"gate_input_0": 100.0}, tensor_regex="input")
     assert (verdict.status, verdict.reason) == (Status.NOT_EVALUATED, "unknown_function")
     verdict = judge({"gate_input_0": 100.0, TANH: 0.0}, tensor_regex="input")
@@ -111,7 +113,7 @@ def test_threshold_layer_says_how_much_of_a_layer_may_be_saturated() -> None:
     assert judge({TANH: layer(4, 4, 1)}, threshold_layer="24").status is Status.ISSUES_FOUND
 
 
-def test_a_collection_is_read_besides_what_the_regex_finds() -> None:
+def test_a_collection_is_read_in_addition_to_the_matches_of_the_regex() -> None:
     evaluation = SaturatedActivation({"collection_names": "gates"})
     evaluation.learn({"gates": Collection(tensor_names=frozenset({"sigmoid_gate"}))})
     verdict = run(evaluation, [(Step(0), {"sigmoid_gate": 0.0, TANH: 0.0, "tanh_output_0": 100.0})])
@@ -138,7 +140,7 @@ def test_nan_in_a_layer_fires_for_that_reason() -> None:
         ([{f"smdebug/reductions/max/{TANH}": 100.0}], {}, "only_reductions"),
     ],
 )
-def test_a_rule_that_judged_nothing_says_why(
+def test_a_rule_that_evaluated_nothing_says_why(
     steps: list[dict[str, Value]], parameters: dict[str, str], reason: str
 ) -> None:
     verdict = judge(*steps, **parameters)
@@ -161,7 +163,7 @@ def test_a_parameter_out_of_range_is_refused_with_what_is_valid(name: str, text:
     assert str(refused.value) == f"SaturatedActivation: {name} must be {valid}, not {text!r}"
 
 
-def test_thresholds_that_leave_nothing_between_them_are_refused() -> None:
+def test_thresholds_with_nothing_between_them_are_refused() -> None:
     with pytest.raises(ParameterError, match="threshold_tanh_min must be below threshold_tanh_max"):
         SaturatedActivation({"threshold_tanh_min": "10"})
 
@@ -180,6 +182,6 @@ tensors = st.dictionaries(st.sampled_from([TANH, SIGMOID, "gate_input_0"]), inpu
 
 
 @given(st.lists(tensors, max_size=8), st.sets(st.integers(0, 8)))
-def test_a_restart_changes_nothing(steps: list[dict[str, Value]], restarts: set[int]) -> None:
+def test_a_restart_does_not_change_the_verdict(steps: list[dict[str, Value]], restarts: set[int]) -> None:
     saved: Saved = [(Step(number), tensors) for number, tensors in enumerate(steps)]
-    same_verdict_with_restarts(lambda: SaturatedActivation({"tensor_regex": "input"}), saved, restarts)
+    assert_restarts_keep_the_verdict(lambda: SaturatedActivation({"tensor_regex": "input"}), saved, restarts)

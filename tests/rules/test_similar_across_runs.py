@@ -1,4 +1,4 @@
-"""SimilarAcrossRuns, in the readings taken of what AWS leaves open."""
+"""SimilarAcrossRuns, with our interpretation of what AWS does not document."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from hypothesis import strategies as st
 from rules import Collection, ParameterError, Status, Step, Verdict
 from rules.base import Value
 from rules.similar_across_runs import SimilarAcrossRuns
-from tests.rules.replay import Saved, same_verdict_with_restarts
+from tests.rules.replay import Saved, assert_restarts_keep_the_verdict
 
 COLLECTIONS = {"weights": Collection(tensor_names=frozenset({"dense.weight"}))}
 Trial = Mapping[int, Mapping[str, Value]]
-"""What a job saved, by step."""
+"""The saved tensors of a job, by step."""
 
 
-class BesideOther(SimilarAcrossRuns):
-    """The rule with a runner around it, which hands in the other trial's step before each of the job's."""
+class WithOtherTrial(SimilarAcrossRuns):
+    """The rule with its runner's part: it gets the other trial's step before each step of the job."""
 
     other: Trial
 
@@ -33,7 +33,7 @@ class BesideOther(SimilarAcrossRuns):
 
 
 def rule(other: Trial, **parameters: str) -> SimilarAcrossRuns:
-    evaluation = BesideOther({"other_trials": "last-week", **parameters})
+    evaluation = WithOtherTrial({"other_trials": "last-week", **parameters})
     evaluation.learn(COLLECTIONS)
     evaluation.other = other
     return evaluation
@@ -63,19 +63,19 @@ def test_a_tensor_that_is_the_same_at_every_common_step_fires_at_the_end() -> No
     assert row.threshold == row.missed_by == pytest.approx(1e-5 + 1e-8)
 
 
-def test_a_tensor_that_differs_at_one_common_step_is_no_issue() -> None:
+def test_a_tensor_that_differs_at_one_common_step_is_not_an_issue() -> None:
     verdict = compare(trial(1.0, 2.0, 3.0), trial(1.0, 2.5, 3.0))
     assert (verdict.status, verdict.evidence) == (Status.NO_ISSUES_FOUND, ())
 
 
-def test_only_steps_that_both_saved_are_compared() -> None:
+def test_only_steps_that_both_jobs_saved_are_compared() -> None:
     every_step = {step: {"w": float(step)} for step in range(9)}
     every_fourth = {step: {"w": float(step)} for step in range(0, 20, 4)}
     verdict = compare(every_step, every_fourth)
     assert (verdict.status, verdict.steps_checked) == (Status.ISSUES_FOUND, 3)
 
 
-def test_one_tensor_that_is_the_same_is_enough_and_the_others_are_no_evidence() -> None:
+def test_one_equal_tensor_is_enough_and_the_others_are_not_evidence() -> None:
     ours = {step: {"labels": np.ones(3), "predictions": np.full(3, step)} for step in range(3)}
     other = {step: {"labels": np.ones(3), "predictions": np.full(3, step + 1)} for step in range(3)}
     verdict = compare(ours, other)
@@ -83,14 +83,14 @@ def test_one_tensor_that_is_the_same_is_enough_and_the_others_are_no_evidence() 
     assert verdict.tensors == ("labels", "predictions")
 
 
-def test_the_evidence_is_the_element_that_came_nearest_to_differing() -> None:
+def test_the_evidence_is_the_element_closest_to_differing() -> None:
     ours, other = trial(np.array([1.0, 2.0]), np.array([1.0, 2.25])), trial(np.ones(2), np.ones(2))
     verdict = compare(ours, other, rtol="0", atol="2")
     (row,) = verdict.evidence
     assert (row.step, row.value, row.threshold, row.missed_by) == (10, 2.25, 2, 0.75)
 
 
-def test_a_difference_of_exactly_the_tolerance_is_none_and_a_little_more_is_one() -> None:
+def test_a_difference_counts_only_beyond_the_exact_tolerance() -> None:
     within = {"rtol": "0", "atol": "0.25"}
     assert compare(trial(1.25), trial(1.0), **within).status is Status.ISSUES_FOUND
     assert compare(trial(math.nextafter(1.25, 2)), trial(1.0), **within).status is Status.NO_ISSUES_FOUND
@@ -107,7 +107,7 @@ def test_a_different_shape_differs() -> None:
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, np.array([math.nan, math.inf])])
-def test_two_runs_that_break_in_the_same_way_are_the_same(bad: Value) -> None:
+def test_two_runs_that_diverge_in_the_same_way_are_the_same(bad: Value) -> None:
     assert compare(trial(1.0, bad), trial(1.0, bad)).status is Status.ISSUES_FOUND
     assert compare(trial(bad), trial(0.0)).status is Status.NO_ISSUES_FOUND
 
@@ -120,7 +120,7 @@ def test_all_tensors_are_compared_unless_some_are_selected() -> None:
     assert both.tensors == ("bias", "dense.weight")
 
 
-def test_a_tensor_that_differed_is_not_read_any_more() -> None:
+def test_a_tensor_that_differed_is_not_read_again() -> None:
     evaluation = rule(trial(1.0))
     assert evaluation.wants("w")
     evaluation.observe(Step(0), {"w": 2.0})
@@ -136,7 +136,7 @@ def test_the_other_trials_step_is_kept_for_the_same_step_only() -> None:
     assert evaluation.verdict(ended=True).reason == "no_common_step"
 
 
-def test_while_the_job_goes_on_it_is_in_progress() -> None:
+def test_the_rule_is_in_progress_while_the_job_runs() -> None:
     evaluation = rule(trial(1.0))
     evaluation.observe(Step(0), {"w": 1.0})
     assert evaluation.verdict(ended=False).status is Status.IN_PROGRESS
@@ -154,7 +154,7 @@ def test_while_the_job_goes_on_it_is_in_progress() -> None:
         (trial(np.array(["a"])), trial(np.array(["a"])), {}, "no_numbers", "no numbers"),
     ],
 )
-def test_a_rule_that_judged_nothing_says_why(
+def test_a_rule_that_evaluated_nothing_says_why(
     ours: Trial, other: Trial, parameters: dict[str, str], reason: str, word: str
 ) -> None:
     verdict = compare(ours, other, **parameters)
@@ -162,7 +162,7 @@ def test_a_rule_that_judged_nothing_says_why(
     assert word in verdict.explanation
 
 
-def test_the_other_trial_has_to_be_named() -> None:
+def test_the_other_trial_is_a_required_parameter() -> None:
     assert rule({}).other_trial == "last-week"
     with pytest.raises(ParameterError, match="SimilarAcrossRuns needs other_trials"):
         SimilarAcrossRuns({"tensor_regex": "."})
@@ -185,7 +185,7 @@ def test_an_unknown_parameter_is_refused_with_the_known_ones() -> None:
         rule({}, other_trial="last-week")
 
 
-def test_what_it_remembers_does_not_grow_with_the_tensors() -> None:
+def test_the_state_does_not_grow_with_the_size_of_the_tensors() -> None:
     large = {step: {"w": np.full(10_000, step)} for step in range(50)}
     evaluation = rule(large)
     for step, tensors in large.items():
@@ -199,8 +199,8 @@ trials = st.lists(st.dictionaries(st.sampled_from(["a", "b", "c"]), values), max
 
 
 @given(trials, trials, st.sets(st.integers(0, 8)))
-def test_a_rule_restored_from_its_state_goes_on_as_if_it_had_never_stopped(
+def test_a_rule_restored_from_its_state_continues_as_if_it_had_never_stopped(
     ours: list[dict[str, Value]], other: list[dict[str, Value]], restarts: set[int]
 ) -> None:
     saved: Saved = [(Step(number), tensors) for number, tensors in enumerate(ours)]
-    same_verdict_with_restarts(lambda: rule(dict(enumerate(other))), saved, restarts)
+    assert_restarts_keep_the_verdict(lambda: rule(dict(enumerate(other))), saved, restarts)

@@ -1,4 +1,4 @@
-"""StalledTrainingRule, in its documented readings. Time is what `tick` says."""
+"""StalledTrainingRule as documented. The time is given by `tick`."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_the_evidence_is_the_wait_in_seconds() -> None:
     assert (row.tensor, row.step, row.value, row.threshold, row.missed_by) == ("*", 7, 130, 100, 30)
 
 
-def test_each_new_step_starts_the_wait_anew() -> None:
+def test_each_new_step_restarts_the_wait() -> None:
     evaluation = rule()
     for now in range(0, 1000, 90):
         evaluation.observe(Step(now), {})
@@ -47,14 +47,14 @@ def test_each_new_step_starts_the_wait_anew() -> None:
     assert evaluation.verdict(ended=True).status is Status.NO_ISSUES_FOUND
 
 
-def test_a_step_that_came_between_two_rare_looks_is_never_counted_as_a_stall() -> None:
+def test_a_step_between_two_infrequent_checks_never_counts_as_a_stall() -> None:
     evaluation = rule()
     evaluation.tick(0)
     evaluation.observe(Step(1), {})
     assert evaluation.tick(5000) is None
 
 
-def test_a_job_that_never_saved_anything_stalls_too() -> None:
+def test_a_job_that_never_saved_anything_also_stalls() -> None:
     evaluation = rule()
     assert evaluation.tick(0) is None
     verdict = evaluation.tick(100)
@@ -63,23 +63,23 @@ def test_a_job_that_never_saved_anything_stalls_too() -> None:
     assert verdict.explanation.startswith("nothing was saved for 100 s of training")
 
 
-def test_the_wait_for_the_first_step_counts_from_when_training_began() -> None:
+def test_the_wait_for_the_first_step_starts_with_training() -> None:
     evaluation = rule()
     evaluation.training_began(1000)
     assert evaluation.tick(1099) is None
     assert evaluation.tick(1100) is not None
 
 
-def test_the_time_of_an_interruption_is_no_wait() -> None:
+def test_the_time_of_an_interruption_does_not_count() -> None:
     evaluation = rule()
     evaluation.observe(Step(1), {})
     evaluation.tick(0)
-    evaluation.training_began(5000)  # a spot instance was taken away and another one came
+    evaluation.training_began(5000)  # a spot instance was reclaimed and replaced
     assert evaluation.tick(5050) is None
     assert evaluation.tick(5100) is not None
 
 
-def test_being_told_again_of_the_same_beginning_changes_nothing() -> None:
+def test_repeating_the_same_training_start_changes_nothing() -> None:
     evaluation = rule()
     evaluation.training_began(0)
     evaluation.observe(Step(1), {})
@@ -89,7 +89,7 @@ def test_being_told_again_of_the_same_beginning_changes_nothing() -> None:
     assert evaluation.tick(600) is not None
 
 
-def test_no_tensor_has_to_be_read_for_it() -> None:
+def test_the_rule_reads_no_tensors() -> None:
     assert not rule().wants("train-logloss")
 
 
@@ -97,7 +97,7 @@ def test_no_tensor_has_to_be_read_for_it() -> None:
     ("steps", "reason", "word"),
     [([], "nothing_saved", "no step"), ([Step(0)], "not_watched", "was not watched")],
 )
-def test_a_rule_that_judged_nothing_says_why(steps: list[Step], reason: str, word: str) -> None:
+def test_a_rule_that_evaluated_nothing_says_why(steps: list[Step], reason: str, word: str) -> None:
     evaluation = rule()
     for step in steps:
         evaluation.observe(step, {"train-logloss": 1.0})
@@ -106,7 +106,7 @@ def test_a_rule_that_judged_nothing_says_why(steps: list[Step], reason: str, wor
     assert word in verdict.explanation
 
 
-def test_while_the_job_goes_on_it_is_in_progress() -> None:
+def test_the_rule_is_in_progress_while_the_job_runs() -> None:
     evaluation = rule()
     evaluation.observe(Step(3), {})
     evaluation.tick(0)
@@ -120,7 +120,7 @@ def test_the_defaults_are_those_that_aws_documents() -> None:
     )  # fmt: skip
 
 
-def test_what_it_says_about_stopping_is_read_for_others_to_act_on() -> None:
+def test_the_stop_parameters_are_accepted_but_not_acted_on() -> None:
     parameters = rule(stop_training_on_fire="True", training_job_name_prefix="prod-").parameters
     assert parameters.stop_training_on_fire is True
     assert parameters.training_job_name_prefix == "prod-"
@@ -150,10 +150,10 @@ def test_an_unknown_parameter_is_refused_with_the_known_ones() -> None:
     st.lists(st.tuples(st.sampled_from(["step", "tick", "began"]), st.integers(0, 70)), max_size=30),
     st.sets(st.integers(0, 30)),
 )
-def test_a_rule_restored_from_its_state_goes_on_as_if_it_had_never_stopped(
+def test_a_rule_restored_from_its_state_continues_as_if_it_had_never_stopped(
     events: list[tuple[str, int]], restarts: set[int]
 ) -> None:
-    # Time passes here, which the replay of saved steps does not know.
+    # This rule needs the passing of time, which the replay of saved steps does not have.
     whole, broken, now = rule(), rule(), 0
     for index, (event, seconds) in enumerate(events):
         if index in restarts:

@@ -1,4 +1,4 @@
-"""What a rule remembers follows from the tensors that it reads, and not from how long it has read them."""
+"""The size of a rule's state depends on the tensors it reads, not on how many steps it has read."""
 
 from __future__ import annotations
 
@@ -44,40 +44,40 @@ COLLECTIONS = {
 }
 
 
-def saved(step: int, chance: np.random.Generator) -> Mapping[str, Value]:
-    """What a job in order saves."""
+def saved(step: int, random: np.random.Generator) -> Mapping[str, Value]:
+    """The tensors that a healthy job saves."""
     layers: dict[str, Value] = {}
     for layer in range(4):
         layers |= {
-            f"dense_{layer}/weight": chance.normal(size=(4, 3)),
-            f"gradient/dense_{layer}/weight": chance.normal(size=(4, 3)),
-            f"relu_{layer}_output": np.abs(chance.normal(size=(8,))) + 0.1,
+            f"dense_{layer}/weight": random.normal(size=(4, 3)),
+            f"gradient/dense_{layer}/weight": random.normal(size=(4, 3)),
+            f"relu_{layer}_output": np.abs(random.normal(size=(8,))) + 0.1,
         }
     return layers | {
         "loss": np.array(100.0 - 0.1 * step),
-        "labels": chance.integers(0, 5, size=100),
-        "predictions": np.eye(5)[chance.integers(0, 5, size=100)],
-        "input_image": chance.normal(size=(2, 3, 8, 8)),
-        "embedding0_input_0": chance.integers(1, 9, size=(4, 10)),
+        "labels": random.integers(0, 5, size=100),
+        "predictions": np.eye(5)[random.integers(0, 5, size=100)],
+        "input_image": random.normal(size=(2, 3, 8, 8)),
+        "embedding0_input_0": random.integers(1, 9, size=(4, 10)),
         **{f"feature_importance/weight/f{number}": np.array(0.05) for number in range(20)},
     }
 
 
-def remembered(name: str, steps: int) -> int:
-    """Characters of JSON."""
-    chance = np.random.default_rng(7)
+def state_size(name: str, steps: int) -> int:
+    """Length of the state as JSON, in characters."""
+    random = np.random.default_rng(7)
     rule = rules.load(name, NEEDED.get(name, {}))
     rule.learn(COLLECTIONS)
     for number in range(steps):
         mode = Mode.EVAL if number % 4 == 3 else Mode.TRAIN
-        wanted = {tensor: value for tensor, value in saved(number, chance).items() if rule.wants(tensor)}
+        wanted = {tensor: value for tensor, value in saved(number, random).items() if rule.wants(tensor)}
         assert rule.observe(Step(number, mode, number), wanted) is None
     return len(json.dumps(rule.state()))
 
 
 @pytest.mark.parametrize("name", rules.RULES)
-def test_ten_times_as_many_steps_are_not_more_to_remember(name: str):
-    few, many = remembered(name, 40), remembered(name, 400)
+def test_ten_times_as_many_steps_do_not_enlarge_the_state(name: str):
+    few, many = state_size(name, 40), state_size(name, 400)
 
-    # Numbers have a few digits more, or less.
+    # Numbers may have a few more or fewer digits.
     assert many <= few * 1.1 + 100

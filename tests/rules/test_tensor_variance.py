@@ -1,4 +1,4 @@
-"""TensorVariance, in its documented readings."""
+"""TensorVariance as documented."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from rules import Collection, ParameterError, Status, Step
 from rules.base import Value
 from rules.tensor_variance import TensorVariance
-from tests.rules.replay import Saved, run, same_verdict_with_restarts
+from tests.rules.replay import Saved, assert_restarts_keep_the_verdict, run
 
 COLLECTIONS = {"weights": Collection(tensor_names=frozenset({"dense.weight"}))}
 
@@ -24,7 +24,7 @@ def rule(**parameters: str) -> TensorVariance:
 
 
 def spread(variance: float) -> Value:
-    """An array of exactly this variance, if its root is exact."""
+    """An array with exactly this variance, if its square root is exact."""
     deviation = math.sqrt(variance)
     return np.array([[-deviation, deviation], [deviation, -deviation]])
 
@@ -33,7 +33,7 @@ def once(**tensors: Value) -> Saved:
     return [(Step(4), tensors)]
 
 
-def test_a_variance_between_the_bounds_is_no_issue() -> None:
+def test_a_variance_between_the_bounds_is_not_an_issue() -> None:
     verdict = run(rule(min_threshold="1", max_threshold="9"), once(w=spread(4)))
     assert (verdict.status, verdict.steps_checked, verdict.tensors) == (Status.NO_ISSUES_FOUND, 1, ("w",))
 
@@ -58,7 +58,7 @@ def test_a_variance_beyond_a_bound_fires_and_one_at_it_does_not(
     assert (verdict.status, verdict.reason) == (expected, reason)
 
 
-def test_the_sentences_and_the_evidence_have_the_variance_and_the_bound() -> None:
+def test_the_sentence_and_the_evidence_give_the_variance_and_the_bound() -> None:
     verdict = run(rule(max_threshold="1"), once(w=spread(4)))
     assert verdict.explanation == "the variance of w is 4 at step 4; the rule allows 1 at most"
     (row,) = verdict.evidence
@@ -75,13 +75,13 @@ def test_the_variance_of_a_large_half_precision_tensor_does_not_overflow() -> No
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
-def test_an_element_that_is_no_number_fires_for_that_reason(bad: float) -> None:
+def test_an_element_that_is_not_a_number_fires_for_that_reason(bad: float) -> None:
     verdict = run(rule(max_threshold="1e9"), once(w=np.array([1.0, bad, 2.0])))
     assert (verdict.status, verdict.reason) == (Status.ISSUES_FOUND, "non_finite")
     assert verdict.evidence[0].missed_by is None
 
 
-def test_a_variance_beyond_the_largest_number_fires_too() -> None:
+def test_a_variance_beyond_the_largest_number_also_fires() -> None:
     verdict = run(rule(max_threshold="1e300"), once(w=np.array([-1e200, 1e200])))
     assert (verdict.reason, verdict.explanation) == ("non_finite", "the variance of w is inf at step 4")
 
@@ -96,7 +96,7 @@ def test_a_variance_beyond_the_largest_number_fires_too() -> None:
     ],
 )
 @pytest.mark.parametrize("parameters", [{}, {"tensor_regex": "", "collection_names": "weights"}])
-def test_the_reductions_variance_and_std_stand_for_a_tensor_that_was_not_saved_whole(
+def test_the_reductions_variance_and_std_are_used_when_the_tensor_was_not_saved_whole(
     reductions: dict[str, float], variance: float, parameters: dict[str, str]
 ) -> None:
     saved = {f"smdebug/reductions/{by}/dense.weight": np.array(value) for by, value in reductions.items()}
@@ -106,12 +106,12 @@ def test_the_reductions_variance_and_std_stand_for_a_tensor_that_was_not_saved_w
     assert [(row.tensor, row.value) for row in verdict.evidence] == [("dense.weight", variance)]
 
 
-def test_the_whole_tensor_counts_more_than_its_reductions() -> None:
+def test_the_whole_tensor_takes_precedence_over_its_reductions() -> None:
     saved = {"w": spread(4), "smdebug/reductions/variance/w": np.array(1e9)}
     assert run(rule(max_threshold="4"), once(**saved)).status is Status.NO_ISSUES_FOUND
 
 
-def test_the_variance_of_absolute_values_is_another_one() -> None:
+def test_the_variance_of_absolute_values_is_not_used() -> None:
     saved = {"smdebug/reductions/abs_variance/w": np.array(1e9), "smdebug/reductions/mean/w": np.array(1e9)}
     verdict = run(rule(max_threshold="4"), once(**saved))
     assert (verdict.status, verdict.reason) == (Status.NOT_EVALUATED, "only_reductions")
@@ -139,7 +139,7 @@ def test_a_single_number_has_no_variance_and_is_left_out() -> None:
         ({"max_threshold": "1"}, once(w=np.array(["a", "b"])), "no_numbers", "no numbers"),
     ],
 )
-def test_a_rule_that_judged_nothing_says_why(
+def test_a_rule_that_evaluated_nothing_says_why(
     parameters: dict[str, str], saved: Saved, reason: str, word: str
 ) -> None:
     verdict = run(rule(**parameters), saved)
@@ -153,18 +153,18 @@ def test_without_parameters_there_are_no_bounds_as_aws_documents() -> None:
 
 @pytest.mark.parametrize("name", ["max_threshold", "min_threshold"])
 @pytest.mark.parametrize("text", ["nan", "inf", "much"])
-def test_a_bound_that_is_no_number_is_refused(name: str, text: str) -> None:
+def test_a_bound_that_is_not_a_number_is_refused(name: str, text: str) -> None:
     with pytest.raises(ParameterError) as refused:
         rule(**{name: text})
     assert str(refused.value) == f"TensorVariance: {name} must be a number, not {text!r}"
 
 
-def test_bounds_that_no_variance_can_keep_are_refused() -> None:
+def test_bounds_that_no_variance_can_meet_are_refused() -> None:
     with pytest.raises(ParameterError, match="min_threshold must not be above max_threshold, 2 is above 1"):
         rule(min_threshold="2", max_threshold="1")
 
 
-def test_one_of_collection_names_and_tensor_regex_has_to_be_given() -> None:
+def test_collection_names_or_tensor_regex_is_required() -> None:
     with pytest.raises(ParameterError, match="TensorVariance needs collection_names or tensor_regex"):
         TensorVariance({"max_threshold": "1"})
 
@@ -182,8 +182,8 @@ names = st.sampled_from(["a", "b", "smdebug/reductions/variance/a", "smdebug/red
 
 
 @given(st.lists(st.dictionaries(names, values), max_size=10), st.sets(st.integers(0, 10)))
-def test_a_rule_restored_from_its_state_goes_on_as_if_it_had_never_stopped(
+def test_a_rule_restored_from_its_state_continues_as_if_it_had_never_stopped(
     tensors: list[dict[str, Value]], restarts: set[int]
 ) -> None:
     saved = [(Step(number), at) for number, at in enumerate(tensors)]
-    same_verdict_with_restarts(lambda: rule(max_threshold="3"), saved, restarts)
+    assert_restarts_keep_the_verdict(lambda: rule(max_threshold="3"), saved, restarts)

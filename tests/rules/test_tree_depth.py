@@ -1,4 +1,4 @@
-"""TreeDepth, in its documented readings."""
+"""TreeDepth as documented."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from rules.base import Evidence, Status, Step, Verdict
 from rules.parameters import ParameterError
 from rules.tree_depth import TreeDepth
-from tests.rules.replay import Saved, run, same_verdict_with_restarts
+from tests.rules.replay import Saved, assert_restarts_keep_the_verdict, run
 
 
 def trees(*largest_ids: int) -> Saved:
@@ -24,7 +24,7 @@ def judge(saved: Saved, **parameters: str) -> Verdict:
     return run(TreeDepth(parameters), saved)
 
 
-def test_a_tree_that_is_too_deep_fires_and_says_by_how_much() -> None:
+def test_a_tree_that_is_too_deep_fires_and_the_sentence_says_by_how_much() -> None:
     verdict = judge(trees(30, 0, 62))
     assert (verdict.status, verdict.reason, verdict.step) == (Status.ISSUES_FOUND, "too_deep", 2)
     assert verdict.evidence == (Evidence("trees/Node", 2, 5, threshold=4, missed_by=1),)
@@ -34,8 +34,8 @@ def test_a_tree_that_is_too_deep_fires_and_says_by_how_much() -> None:
 
 
 @pytest.mark.parametrize("depth", range(1, 11))
-def test_a_full_tree_of_exactly_the_allowed_depth_is_no_issue_and_one_node_more_fires(depth: int) -> None:
-    last = 2 ** (depth + 1) - 2  # of the 2^(depth + 1) - 1 nodes, counted from 0
+def test_a_full_tree_of_exactly_the_allowed_depth_passes_and_one_more_node_fires(depth: int) -> None:
+    last = 2 ** (depth + 1) - 2  # the last of 2^(depth + 1) - 1 nodes, counted from 0
     assert judge(trees(last), depth=str(depth)).status is Status.NO_ISSUES_FOUND
     assert judge(trees(last + 1), depth=str(depth)).evidence[0].value == depth + 1
 
@@ -45,12 +45,12 @@ def test_without_a_parameter_four_levels_are_allowed() -> None:
     assert judge(trees(31)).status is Status.ISSUES_FOUND
 
 
-def test_a_depth_need_not_be_whole() -> None:
+def test_the_allowed_depth_need_not_be_whole() -> None:
     assert judge(trees(31), depth="4.5").evidence[0].missed_by == 0.5
     assert judge(trees(30), depth="4.5").status is Status.NO_ISSUES_FOUND
 
 
-def test_a_tree_of_its_root_alone_has_no_depth() -> None:
+def test_a_tree_with_only_a_root_has_depth_zero() -> None:
     assert judge(trees(0), depth="0").status is Status.NO_ISSUES_FOUND
     assert judge(trees(1), depth="0").status is Status.ISSUES_FOUND
 
@@ -66,7 +66,7 @@ def test_only_the_node_ids_are_read() -> None:
 @pytest.mark.parametrize(
     "value", [np.array(["0-1"]), np.array([0.0, math.nan]), np.array([0.5]), np.array([-1]), math.inf]
 )
-def test_what_is_no_node_id_is_left_out_and_said_so(value: Any) -> None:
+def test_a_value_that_is_not_a_node_id_is_left_out_and_the_verdict_says_so(value: Any) -> None:
     bad = (Step(0), {"trees/Node": value})
     verdict = judge([bad])
     assert (verdict.status, verdict.reason) == (Status.NOT_EVALUATED, "no_node_ids")
@@ -83,7 +83,7 @@ def test_what_is_no_node_id_is_left_out_and_said_so(value: Any) -> None:
         ([(Step(0), {"trees/Node": np.array([], int)})], "no_tree", "no saved step"),
     ],
 )
-def test_a_rule_that_judged_nothing_says_why(saved: Saved, reason: str, words: str) -> None:
+def test_a_rule_that_evaluated_nothing_says_why(saved: Saved, reason: str, words: str) -> None:
     verdict = judge(saved)
     assert (verdict.status, verdict.reason, verdict.steps_checked) == (Status.NOT_EVALUATED, reason, 0)
     assert words in verdict.explanation
@@ -111,8 +111,8 @@ nodes = st.one_of(
     st.sets(st.integers(0, 12)),
     st.sampled_from(["2", "4", "5"]),
 )
-def test_a_restart_at_any_step_changes_nothing(
+def test_a_restart_at_any_step_does_not_change_the_verdict(
     steps: list[dict[str, Any]], restarts: set[int], depth: str
 ) -> None:
     saved = [(Step(3 * index), tensors) for index, tensors in enumerate(steps)]
-    same_verdict_with_restarts(lambda: TreeDepth({"depth": depth}), saved, restarts)
+    assert_restarts_keep_the_verdict(lambda: TreeDepth({"depth": depth}), saved, restarts)

@@ -1,4 +1,4 @@
-"""UnchangedTensor, in its documented readings."""
+"""UnchangedTensor as documented."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from rules import Collection, Mode, ParameterError, Status, Step
 from rules.base import Value
 from rules.unchanged_tensor import UnchangedTensor
-from tests.rules.replay import Saved, run, same_verdict_with_restarts
+from tests.rules.replay import Saved, assert_restarts_keep_the_verdict, run
 
 COLLECTIONS = {"weights": Collection(tensor_names=frozenset({"dense.weight"}))}
 
@@ -40,7 +40,7 @@ def test_a_tensor_that_stays_the_same_for_num_steps_saved_steps_fires() -> None:
     assert row.threshold == row.missed_by == pytest.approx(1e-5 + 1e-8)
 
 
-def test_a_tensor_that_changes_once_in_num_steps_is_no_issue() -> None:
+def test_a_tensor_that_changes_once_in_num_steps_is_not_an_issue() -> None:
     verdict = run(rule(), saved([np.ones(4), np.ones(4), np.zeros(4), np.zeros(4), np.ones(4)]))
     assert (verdict.status, verdict.steps_checked) == (Status.NO_ISSUES_FOUND, 3)
 
@@ -55,12 +55,12 @@ def test_the_newest_value_is_compared_with_each_of_the_earlier_ones() -> None:
 
 
 @pytest.mark.parametrize("num_steps", [2, 5])
-def test_num_steps_says_how_many_values_have_to_be_the_same(num_steps: int) -> None:
+def test_num_steps_is_the_number_of_values_that_must_be_the_same(num_steps: int) -> None:
     verdict = run(rule(num_steps=str(num_steps)), saved([np.ones(2)] * 10))
     assert verdict.step == 10 * (num_steps - 1)
 
 
-def test_the_steps_are_those_that_save_the_tensor_whatever_lies_between() -> None:
+def test_only_steps_that_save_the_tensor_are_counted() -> None:
     steps: Saved = [
         (Step(0), {"w": np.ones(2)}),
         (Step(1), {"v": np.ones(2)}),
@@ -71,7 +71,7 @@ def test_the_steps_are_those_that_save_the_tensor_whatever_lies_between() -> Non
     assert run(rule(), steps).step == 77
 
 
-def test_a_change_of_exactly_the_tolerance_is_none_and_a_little_more_is_one() -> None:
+def test_a_change_counts_only_beyond_the_exact_tolerance() -> None:
     within = {"rtol": "0", "atol": "0.25", "num_steps": "2"}
     assert run(rule(**within), saved([1.0, 1.25])).status is Status.ISSUES_FOUND
     beyond = math.nextafter(1.25, 2)
@@ -90,25 +90,25 @@ def test_one_element_that_changes_is_enough() -> None:
     assert run(rule(num_steps="2"), saved([before, now])).status is Status.NO_ISSUES_FOUND
 
 
-def test_a_tensor_that_changes_its_shape_changes() -> None:
+def test_a_change_of_shape_is_a_change() -> None:
     values: list[Value] = [np.ones((2, 2)), np.ones(4), 1.0, np.ones((2, 2))]
     assert run(rule(num_steps="2"), saved(values)).status is Status.NO_ISSUES_FOUND
 
 
-def test_nan_never_stays_the_same_and_the_verdict_says_where_it_was() -> None:
+def test_nan_never_counts_as_unchanged_and_the_verdict_says_where_it_was() -> None:
     verdict = run(rule(), saved([np.array([1.0, math.nan])] * 5))
     assert verdict.status is Status.NO_ISSUES_FOUND
     assert verdict.notes == ("with NaN, and so never unchanged there (equal_nan is False): w",)
 
 
 @pytest.mark.parametrize("value", [math.nan, np.array([1.0, math.nan])])
-def test_with_equal_nan_it_does(value: Value) -> None:
+def test_with_equal_nan_it_counts_as_unchanged(value: Value) -> None:
     verdict = run(rule(equal_nan="True"), saved([value] * 3))
     assert (verdict.status, verdict.notes) == (Status.ISSUES_FOUND, ())
 
 
 @pytest.mark.parametrize("value", [math.inf, np.array([-math.inf, 1.0])])
-def test_infinity_stays_the_same(value: Value) -> None:
+def test_infinity_counts_as_unchanged(value: Value) -> None:
     assert run(rule(), saved([value] * 3)).status is Status.ISSUES_FOUND
 
 
@@ -118,14 +118,14 @@ def test_the_tensors_of_the_collections_and_of_the_regexes_are_read() -> None:
     assert (verdict.status, verdict.tensors) == (Status.NO_ISSUES_FOUND, ("bias", "dense.weight"))
 
 
-def test_what_is_remembered_is_a_copy() -> None:
+def test_earlier_values_are_kept_as_copies() -> None:
     evaluation, file = rule(num_steps="2"), np.zeros(1000)
     evaluation.observe(Step(0), {"w": file[:4]})
     file[:] = 1
     assert evaluation.observe(Step(1), {"w": np.ones(4)}) is None
 
 
-def test_large_values_are_asked_for_again_and_single_numbers_are_in_the_state() -> None:
+def test_large_values_are_read_again_and_single_numbers_are_in_the_state() -> None:
     evaluation = rule(num_steps="3")
     for number in range(5):
         evaluation.observe(Step(number), {"w": np.full(10_000, number), "loss": float(number)})
@@ -157,7 +157,7 @@ def test_an_earlier_value_that_cannot_be_read_again_is_not_compared() -> None:
         ({}, saved([np.array(["text"])] * 5), "no_numbers", "no numbers"),
     ],
 )
-def test_a_rule_that_judged_nothing_says_why(
+def test_a_rule_that_evaluated_nothing_says_why(
     parameters: dict[str, str], steps: Saved, reason: str, word: str
 ) -> None:
     verdict = run(rule(**parameters), steps)
@@ -185,7 +185,7 @@ def test_a_parameter_out_of_range_is_refused_with_what_is_valid(name: str, text:
     assert str(refused.value) == f"UnchangedTensor: {name} must be {valid}, not {text!r}"
 
 
-def test_one_of_collection_names_and_tensor_regex_has_to_be_given() -> None:
+def test_collection_names_or_tensor_regex_is_required() -> None:
     with pytest.raises(ParameterError, match="UnchangedTensor needs collection_names or tensor_regex"):
         UnchangedTensor({"num_steps": "3"})
 
@@ -207,9 +207,9 @@ names = st.sampled_from(["a", "b", "smdebug/reductions/min/a"])
     st.integers(2, 4),
     st.booleans(),
 )
-def test_a_rule_restored_from_its_state_goes_on_as_if_it_had_never_stopped(
+def test_a_rule_restored_from_its_state_continues_as_if_it_had_never_stopped(
     tensors: list[dict[str, Value]], restarts: set[int], num_steps: int, equal_nan: bool
 ) -> None:
     steps = [(Step(number), at) for number, at in enumerate(tensors)]
     parameters = {"num_steps": str(num_steps), "equal_nan": str(equal_nan)}
-    same_verdict_with_restarts(lambda: rule(**parameters), steps, restarts)
+    assert_restarts_keep_the_verdict(lambda: rule(**parameters), steps, restarts)

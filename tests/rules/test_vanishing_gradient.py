@@ -1,4 +1,4 @@
-"""VanishingGradient, in its documented readings."""
+"""VanishingGradient as documented."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rules import ParameterError, Status, Step, Verdict
 from rules.base import Evidence, Value
 from rules.vanishing_gradient import VanishingGradient
 from tests.rules.frameworks import LOSS, PYTORCH
-from tests.rules.replay import Saved, run, same_verdict_with_restarts
+from tests.rules.replay import Saved, assert_restarts_keep_the_verdict, run
 
 GRADIENT = "gradient/fc.weight"
 ABS_MEAN = f"smdebug/reductions/abs_mean/{GRADIENT}"
@@ -29,7 +29,7 @@ def judge(*steps: dict[str, Value], **parameters: str) -> Verdict:
     return run(rule(**parameters), [(Step(number * 500), tensors) for number, tensors in enumerate(steps)])
 
 
-def test_awss_example_fires_when_the_mean_of_the_absolute_values_drops_below_the_threshold() -> None:
+def test_awss_example_fires_when_the_mean_absolute_value_drops_below_the_threshold() -> None:
     healthy, vanishing = np.array([[1e-3, -1e-3]]), np.array([[3e-8, -5e-8]])
     verdict = judge({GRADIENT: healthy}, {GRADIENT: vanishing}, threshold="0.0000001")
     assert (verdict.status, verdict.reason, verdict.step) == (Status.ISSUES_FOUND, "vanishing", 500)
@@ -47,7 +47,7 @@ def test_values_that_cancel_each_other_out_do_not_vanish() -> None:
     assert judge({GRADIENT: np.array([1.0, -1.0])}).status is Status.NO_ISSUES_FOUND
 
 
-def test_a_mean_of_exactly_the_threshold_is_no_issue_and_the_next_number_below_is_one() -> None:
+def test_a_mean_of_exactly_the_threshold_passes_and_the_next_lower_number_fires() -> None:
     assert judge({GRADIENT: np.full(4, 0.25)}, threshold="0.25").status is Status.NO_ISSUES_FOUND
     below = np.full(4, np.nextafter(0.25, 0))
     assert judge({GRADIENT: below}, threshold="0.25").status is Status.ISSUES_FOUND
@@ -62,9 +62,9 @@ def test_a_gradient_of_zero_at_the_first_step_fires() -> None:
     assert judge({GRADIENT: np.zeros((3, 4), np.float32)}).evidence[0].value == 0
 
 
-def test_a_mean_that_half_precision_cannot_hold_is_still_told_from_zero() -> None:
+def test_a_mean_too_small_for_half_precision_is_still_distinguished_from_zero() -> None:
     sparse = np.zeros(1000, np.float16)
-    sparse[0] = 2e-5  # the mean is 2e-8, which is zero as a float16
+    sparse[0] = 2e-5  # the mean is 2e-8, which a float16 rounds to zero
     assert judge({GRADIENT: sparse}, threshold="1e-8").status is Status.NO_ISSUES_FOUND
 
 
@@ -79,7 +79,7 @@ def test_the_smallest_gradients_are_the_evidence() -> None:
     assert verdict.explanation.endswith("; and 3 more like these")
 
 
-def test_the_saved_mean_of_absolute_values_is_judged_where_the_gradient_was_not_saved() -> None:
+def test_the_saved_mean_of_absolute_values_is_judged_when_the_gradient_was_not_saved() -> None:
     verdict = judge({ABS_MEAN: np.array(1e-9)})
     assert (verdict.status, verdict.evidence[0].tensor) == (Status.ISSUES_FOUND, ABS_MEAN)
     assert verdict.explanation.startswith(f"the mean absolute value of {GRADIENT} is 1e-09")
@@ -87,7 +87,7 @@ def test_the_saved_mean_of_absolute_values_is_judged_where_the_gradient_was_not_
 
 
 @pytest.mark.parametrize("name", ["mean", "min", "abs_max", "l2", "std"])
-def test_other_reductions_cannot_tell_and_the_verdict_says_so(name: str) -> None:
+def test_other_reductions_are_not_sufficient_and_the_verdict_says_so(name: str) -> None:
     verdict = judge({f"smdebug/reductions/{name}/{GRADIENT}": 0.0})
     assert (verdict.status, verdict.reason) == (Status.NOT_EVALUATED, "no_abs_mean")
 
@@ -102,7 +102,7 @@ def test_a_gradient_that_is_not_finite_is_not_judged_and_the_verdict_says_so(bad
     assert scaled.notes == (f"left out, because they held NaN or infinity at some step: {GRADIENT}",)
 
 
-def test_another_gradient_is_judged_beside_one_that_is_not_finite() -> None:
+def test_other_gradients_are_still_judged_when_one_is_not_finite() -> None:
     assert judge({GRADIENT: np.array([math.nan]), "gradient/fc.bias": np.zeros(2)}).evidence[0].value == 0
 
 
@@ -115,12 +115,12 @@ def test_another_gradient_is_judged_beside_one_that_is_not_finite() -> None:
         ([{GRADIENT: np.empty(0)}], "no_numbers"),
     ],
 )
-def test_a_rule_that_judged_nothing_says_why(steps: list[dict[str, Value]], reason: str) -> None:
+def test_a_rule_that_evaluated_nothing_says_why(steps: list[dict[str, Value]], reason: str) -> None:
     verdict = judge(*steps)
     assert (verdict.status, verdict.reason, verdict.steps_checked) == (Status.NOT_EVALUATED, reason, 0)
 
 
-def test_a_job_without_gradients_such_as_one_of_xgboost_has_no_such_collection() -> None:
+def test_a_job_without_gradients_such_as_an_xgboost_job_is_not_evaluated() -> None:
     evaluation = VanishingGradient({})
     evaluation.learn({})
     assert run(evaluation, [(Step(0), {"train-rmse": 1.0})]).reason == "no_such_collection"
@@ -145,6 +145,6 @@ tensors = st.dictionaries(
 
 
 @given(st.lists(tensors, max_size=8), st.sets(st.integers(0, 8)))
-def test_a_restart_changes_nothing(steps: list[dict[str, Value]], restarts: set[int]) -> None:
+def test_a_restart_does_not_change_the_verdict(steps: list[dict[str, Value]], restarts: set[int]) -> None:
     saved: Saved = [(Step(number), tensors) for number, tensors in enumerate(steps)]
-    same_verdict_with_restarts(lambda: rule(threshold="1e-8"), saved, restarts)
+    assert_restarts_keep_the_verdict(lambda: rule(threshold="1e-8"), saved, restarts)

@@ -1,4 +1,4 @@
-"""WeightUpdateRatio, in its documented readings."""
+"""WeightUpdateRatio as documented."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from rules import Mode, ParameterError, Status, Step, Verdict
 from rules.base import Value
 from rules.weight_update_ratio import WeightUpdateRatio
 from tests.rules.frameworks import LOSS, PYTORCH
-from tests.rules.replay import Saved, run, same_verdict_with_restarts
+from tests.rules.replay import Saved, assert_restarts_keep_the_verdict, run
 
 WEIGHT = "fc.weight"
 
@@ -27,13 +27,13 @@ def rule(**parameters: str) -> WeightUpdateRatio:
 
 
 def judge(steps: Mapping[int, float], **parameters: str) -> Verdict:
-    """Of a weight of which every element has this value at this step."""
+    """The verdict on a weight all of whose elements have this value at this step."""
     saved = [(Step(number), {WEIGHT: np.full((2, 3), value)}) for number, value in steps.items()]
     return run(rule(**parameters), saved)
 
 
 def compared_with(steps: Iterable[int], **parameters: str) -> int | None:
-    """Which of the saved steps the last one is compared with."""
+    """The saved step with which the last one is compared."""
     values = dict.fromkeys(steps, 1.0)
     values[max(values)] = 100.0
     verdict = judge(values, small_threshold="0", **parameters)
@@ -66,7 +66,7 @@ def test_weights_that_do_not_change_fire_and_the_sentence_says_so() -> None:
     assert verdict.evidence[0].missed_by == 1e-8
 
 
-def test_updates_and_weights_are_taken_by_their_size_not_their_sign() -> None:
+def test_updates_and_weights_are_compared_by_size_and_not_by_sign() -> None:
     steps: Saved = [
         (Step(0), {WEIGHT: np.array([1.0, -1.0])}),
         (Step(1), {WEIGHT: np.array([3.0, -3.0])}),
@@ -83,23 +83,23 @@ def test_updates_and_weights_are_taken_by_their_size_not_their_sign() -> None:
         ({"small_threshold": "2.0000000001"}, Status.ISSUES_FOUND),
     ],
 )
-def test_a_ratio_of_exactly_a_threshold_is_no_issue(thresholds: dict[str, str], status: Status) -> None:
-    # Of a power of two so large epsilon takes nothing away: the ratio is 2 to the last bit.
+def test_a_ratio_of_exactly_a_threshold_is_not_an_issue(thresholds: dict[str, str], status: Status) -> None:
+    # Epsilon is lost in a power of two this large, so the ratio is exactly 2.
     assert judge({0: 2.0**60, 1: 3 * 2.0**60}, **thresholds).status is status
 
 
-def test_by_default_a_ratio_from_a_hundred_millionth_to_ten_is_no_issue() -> None:
+def test_by_default_a_ratio_from_a_hundred_millionth_to_ten_is_not_an_issue() -> None:
     assert judge({0: 1.0, 1: 1 + 1.1e-8, 2: 10.9}).status is Status.NO_ISSUES_FOUND
     assert judge({0: 1.0, 1: 1 + 0.9e-8}).reason == "too_small"
     assert judge({0: 1.0, 1: 11.1}).reason == "too_large"
 
 
-def test_epsilon_stands_in_for_the_size_of_weights_that_were_zero() -> None:
+def test_epsilon_replaces_the_size_of_weights_that_were_zero() -> None:
     assert judge({0: 0.0, 1: 1.0}).evidence[0].value == pytest.approx(1e9)
     assert judge({0: 0.0, 1: 1.0}, epsilon="0.5").status is Status.NO_ISSUES_FOUND
 
 
-def test_half_precision_does_not_overflow_where_weights_change_their_sign() -> None:
+def test_half_precision_does_not_overflow_when_weights_change_their_sign() -> None:
     steps: Saved = [
         (Step(number), {WEIGHT: np.array([value], np.float16)})
         for number, value in enumerate((6e4, -6e4, 6e4))
@@ -107,7 +107,7 @@ def test_half_precision_does_not_overflow_where_weights_change_their_sign() -> N
     assert run(rule(), steps).status is Status.NO_ISSUES_FOUND
 
 
-def test_without_num_steps_the_previous_saved_step_is_compared_however_far_away() -> None:
+def test_without_num_steps_the_previous_saved_step_is_compared_at_any_distance() -> None:
     assert compared_with([0, 1, 2]) == 1
     assert compared_with([0, 500, 100_000]) == 500
 
@@ -129,7 +129,7 @@ def test_with_num_steps_the_oldest_saved_step_within_them_is_compared(
     assert compared_with(steps, num_steps=str(num_steps)) == expected
 
 
-def test_where_every_step_is_saved_few_are_held_and_the_reference_is_nearly_num_steps_away() -> None:
+def test_with_every_step_saved_few_are_kept_and_the_reference_is_almost_num_steps_away() -> None:
     evaluation = rule(num_steps="100", small_threshold="0")
     for number in range(1000):
         assert evaluation.observe(Step(number), {WEIGHT: np.ones(2)}) is None
@@ -140,7 +140,7 @@ def test_where_every_step_is_saved_few_are_held_and_the_reference_is_nearly_num_
     assert 999 - 100 <= reference <= 999 - 87
 
 
-def test_what_is_held_does_not_change_with_the_array_that_was_handed_over() -> None:
+def test_kept_weights_do_not_change_with_the_original_array() -> None:
     evaluation, weights = rule(), np.ones(4)
     evaluation.observe(Step(0), {WEIGHT: weights})
     weights *= 2
@@ -157,13 +157,13 @@ def test_each_weight_is_compared_with_its_own_previous_step() -> None:
     assert (row.tensor, row.previous_step, row.step) == ("b.weight", 0, 2)
 
 
-def test_of_several_weights_the_one_that_missed_by_most_comes_first() -> None:
+def test_the_weight_furthest_from_its_threshold_comes_first() -> None:
     before, after = {"a.weight": 1.0, "b.weight": 1.0}, {"a.weight": 20.0, "b.weight": 90.0}
     verdict = run(rule(), [(Step(0), before), (Step(1), after)])
     assert [row.tensor for row in verdict.evidence] == ["b.weight", "a.weight"]
 
 
-def test_evaluation_steps_update_nothing_and_are_not_compared() -> None:
+def test_evaluation_steps_are_not_compared() -> None:
     steps: Saved = [
         (Step(0, Mode.TRAIN, 0), {WEIGHT: 1.0}),
         (Step(1, Mode.EVAL, 0), {WEIGHT: 1.0}),
@@ -175,8 +175,8 @@ def test_evaluation_steps_update_nothing_and_are_not_compared() -> None:
     assert run(rule(), steps[1:3]).reason == "no_values_in_mode"
 
 
-def test_num_steps_are_counted_as_the_training_counts_them() -> None:
-    # Fifty steps of evaluation lie between, so that the global numbers are 150 apart.
+def test_num_steps_counts_training_steps() -> None:
+    # Fifty evaluation steps lie between them, so the global step numbers are 150 apart.
     steps: Saved = [(Step(0, Mode.TRAIN, 0), {WEIGHT: 1.0}), (Step(150, Mode.TRAIN, 100), {WEIGHT: 1.0})]
     assert run(rule(num_steps="100"), steps).reason == "too_small"
     assert run(rule(num_steps="99"), steps).status is Status.NOT_EVALUATED
@@ -219,7 +219,7 @@ def test_only_weights_are_read() -> None:
         ([{f"smdebug/reductions/mean/{WEIGHT}": 1.0}] * 2, {}, "only_reductions", WEIGHT),
     ],
 )
-def test_a_rule_that_judged_nothing_says_why(
+def test_a_rule_that_evaluated_nothing_says_why(
     steps: list[dict[str, Value]], parameters: dict[str, str], reason: str, word: str
 ) -> None:
     verdict = run(rule(**parameters), [(Step(number), tensors) for number, tensors in enumerate(steps)])
@@ -227,7 +227,7 @@ def test_a_rule_that_judged_nothing_says_why(
     assert word in verdict.explanation
 
 
-def test_a_job_without_the_collection_is_told_so() -> None:
+def test_a_job_without_the_collection_is_not_evaluated() -> None:
     evaluation = WeightUpdateRatio({})
     evaluation.learn({})
     assert run(evaluation, [(Step(0), {"train-rmse": 1.0})]).reason == "no_such_collection"
@@ -260,7 +260,7 @@ def test_an_unknown_parameter_is_refused_with_the_known_ones() -> None:
         rule(threshold="1")
 
 
-def test_a_step_that_cannot_be_had_again_after_a_restart_is_not_compared() -> None:
+def test_a_step_that_cannot_be_read_again_after_a_restart_is_not_compared() -> None:
     before, after = rule(num_steps="8"), rule(num_steps="8")
     before.observe(Step(0), {WEIGHT: 1.0})
     before.observe(Step(1), {WEIGHT: 1.5})
@@ -282,11 +282,11 @@ history = st.lists(
 
 
 @given(history, st.sets(st.integers(0, 12)), st.sampled_from(["", "1", "5", "30"]))
-def test_a_restart_changes_nothing(
+def test_a_restart_does_not_change_the_verdict(
     gaps: list[tuple[int, Mode, dict[str, Value]]], restarts: set[int], num_steps: str
 ) -> None:
     number, steps = 0, []
     for gap, mode, saved in gaps:
         number += gap
         steps.append((Step(number, mode, number // 2), saved))
-    same_verdict_with_restarts(lambda: rule(num_steps=num_steps, small_threshold="0"), steps, restarts)
+    assert_restarts_keep_the_verdict(lambda: rule(num_steps=num_steps, small_threshold="0"), steps, restarts)
