@@ -80,7 +80,7 @@ FULL_SNAPSHOT = snapshot(
     metrics=("validation:error",),
     final_metrics=(FinalMetric("validation:error", 0.125, after(5.5)),),
 )
-"""Has a value in every field, and some that are awkward to store."""
+"""A value in every field, including some that are difficult to store."""
 
 
 def finding(job: str, rule: str = "LossNotDecreasing", **changes: Any) -> Finding:
@@ -128,6 +128,6 @@ def look(
 
 
 def alert(job: str, *to: str) -> Look:
-    """A look that found one issue, told to each of these destinations."""
+    """A look that found one issue, with a delivery to each of these destinations."""
     issue = finding(job)
     return look(job, [issue], [delivery(issue, destination) for destination in to])

@@ -1,7 +1,7 @@
-"""Programs that share a SQLite file with a test, each in a process of its own.
+"""Programs that share a SQLite file with a test, each in its own process.
 
 A process is forked from a server that has imported everything, so it starts in milliseconds. It sends
-`ready`, waits until it is told to go, and then sends what it has done as it does it.
+`ready`, waits for `go`, and then reports each thing it has done.
 """
 
 from __future__ import annotations
@@ -21,38 +21,38 @@ from watcher.errors import StoreError
 from watcher.model import DeliveryState
 from watcher.store.sqlite import SqliteStore
 
-LOOKS = 20
+BATCH_SIZE = 20
 DESTINATIONS = ("console", "slack:#ml", "sns:arn")
 
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload([__name__])
 
 
-class Line:
-    """A program's end of its line to the test."""
+class Reports:
+    """A program's end of its connection to the test."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
-    def say(self, *words: object) -> None:
+    def send(self, *words: object) -> None:
         self._connection.send(" ".join(map(str, words)))
 
     def start(self) -> None:
-        self.say("ready")
+        self.send("ready")
         self._connection.recv()
 
 
-Program = Callable[[Line, Path, str], None]
+Program = Callable[[Reports, Path, str], None]
 
 
 class Process:
-    """A program that runs in a process of its own, up to its `ready`."""
+    """A program running in its own process."""
 
     def __init__(self, program: Program, path: Path, name: str = "") -> None:
         self._connection, theirs = _context.Pipe()
         self._process = _context.Process(target=_run, args=(program, theirs, path, name), daemon=True)
         self._process.start()
-        theirs.close()  # so that the end of the process ends the line
+        theirs.close()  # so that the connection closes when the process ends
 
     def ready(self) -> None:
         assert self._connection.recv() == "ready"
@@ -61,11 +61,11 @@ class Process:
         self._connection.send("go")
 
     def lines(self) -> Iterator[str]:
-        """What it says, until it ends."""
+        """Its reports, until it ends."""
         while True:
             try:
                 yield self._connection.recv()
-            except (EOFError, OSError):  # OSError: killed in the middle of a line
+            except (EOFError, OSError):  # OSError: killed in the middle of a report
                 return
 
     def kill(self) -> None:
@@ -80,7 +80,7 @@ class Process:
 
 
 def _run(program: Program, connection: Connection, path: Path, name: str) -> None:
-    program(Line(connection), path, name)
+    program(Reports(connection), path, name)
 
 
 @contextmanager
@@ -93,46 +93,46 @@ def process(program: Program, path: Path, name: str = "") -> Iterator[Process]:
         started.close()
 
 
-def commit(line: Line, path: Path, name: str) -> None:
-    """Commit batches of looks without end; `committed N` when N is done."""
+def commit(reports: Reports, path: Path, name: str) -> None:
+    """Commit batches of looks forever; report `committed N` after batch N."""
     store = SqliteStore(path)
-    line.start()
+    reports.start()
     for batch in count():
-        store.commit([alert(f"{name}-{batch}-{n}", *DESTINATIONS) for n in range(LOOKS)])
-        line.say("committed", batch)
+        store.commit([alert(f"{name}-{batch}-{n}", *DESTINATIONS) for n in range(BATCH_SIZE)])
+        reports.send("committed", batch)
 
 
-def deliver(line: Line, path: Path, name: str) -> None:
-    """Claim and settle until nothing is left; `claimed NANOSECONDS LANE ID` for each delivery."""
+def deliver(reports: Reports, path: Path, name: str) -> None:
+    """Claim and settle until nothing is left; report `claimed NANOSECONDS LANE ID` for each delivery."""
     store = SqliteStore(path)
-    line.start()
+    reports.start()
     while store.next_due() is not None:
         for claimed in store.claim(name, NOON, 3600, 2).deliveries:
-            line.say("claimed", time.monotonic_ns(), claimed.lane, claimed.id)
+            reports.send("claimed", time.monotonic_ns(), claimed.lane, claimed.id)
             if not store.settle(name, replace(claimed, state=DeliveryState.DELIVERED)):
-                line.say("lost", claimed.id)
+                reports.send("lost", claimed.id)
 
 
-def open_new(line: Line, path: Path, name: str) -> None:
-    """Open a file that others open in the same moment; `opened`, or what went wrong."""
-    line.start()
+def open_new(reports: Reports, path: Path, name: str) -> None:
+    """Open a file that others open at the same moment; report `opened`, or the error."""
+    reports.start()
     try:
-        line.say("opened", SqliteStore(path).check())
+        reports.send("opened", SqliteStore(path).check())
     except StoreError as error:
-        line.say(error)
+        reports.send(error)
 
 
-def stop(line: Line, path: Path, name: str) -> None:
-    """Ask to stop five jobs, ten being allowed to all; `permitted JOB` for each that may be."""
+def stop(reports: Reports, path: Path, name: str) -> None:
+    """Ask to stop five jobs with a common limit of ten; report `permitted JOB` for each permitted one."""
     store = SqliteStore(path)
-    line.start()
+    reports.start()
     for n in range(5):
         if store.permit_stop(arn(f"{name}-{n}"), name, NOON, 10):
-            line.say("permitted", f"{name}-{n}")
+            reports.send("permitted", f"{name}-{n}")
 
 
-def open_as_nobody(line: Line, path: Path, name: str) -> None:
-    """Open a file as a user who may not write it; sends the error."""
-    if os.getuid() == 0:  # root may do anything
+def open_as_nobody(reports: Reports, path: Path, name: str) -> None:
+    """Open a file as a user who may not write it; report the error."""
+    if os.getuid() == 0:  # root may write everywhere
         os.setuid(65534)
-    open_new(line, path, name)
+    open_new(reports, path, name)

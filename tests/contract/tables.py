@@ -11,7 +11,7 @@ TABLE = "watcher"
 
 
 def create_table(sandbox: Sandbox, name: str = TABLE, **client: Any) -> Any:
-    """As `deploy/ecs.yaml` has it. Returns a client; `client` are boto3's options for it."""
+    """Create the table of `deploy/ecs.yaml`. Returns a client made with the boto3 options `client`."""
     dynamodb = sandbox.client("dynamodb", **client)
     dynamodb.create_table(
         TableName=name,

@@ -1,4 +1,4 @@
-"""What debug output promises wherever it lies: on S3 or in a folder."""
+"""What a storage of debug output guarantees, on S3 and in a folder."""
 
 from __future__ import annotations
 
@@ -41,14 +41,14 @@ def keys(storage: Storage, prefix: str, after: str = "") -> list[str]:
     return [stored.key for stored in storage.list(prefix, after)]
 
 
-def test_all_is_listed_in_order_with_its_size(storage: Storage) -> None:
+def test_every_object_is_listed_in_order_with_its_size(storage: Storage) -> None:
     assert {stored.key: stored.size for stored in storage.list("")} == {
         key: len(data) for key, data in OBJECTS.items()
     }
     assert keys(storage, "") == sorted(OBJECTS)
 
 
-def test_a_listing_keeps_to_its_prefix_and_begins_behind_a_key(storage: Storage) -> None:
+def test_a_listing_is_limited_to_its_prefix_and_starts_after_a_key(storage: Storage) -> None:
     events = [key for key in OBJECTS if key.startswith("events/")]
     assert keys(storage, "events/") == events
     assert keys(storage, "events/", events[0]) == events[1:]
@@ -65,10 +65,10 @@ def test_an_object_is_read_whole_or_in_part(storage: Storage) -> None:
     assert storage.get(TEN, range(10, 12)) == b""
 
 
-def test_what_is_not_there_is_none(storage: Storage) -> None:
+def test_a_missing_object_is_none(storage: Storage) -> None:
     assert storage.get("events/nothing") is None
     assert storage.get("events/nothing", range(3)) is None
 
 
-def test_its_name_leads_people_to_the_object(storage: Storage) -> None:
+def test_the_displayed_name_locates_the_object(storage: Storage) -> None:
     assert storage.uri.endswith("debug-output") or Path(storage.uri, TEN).is_file()

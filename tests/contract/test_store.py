@@ -1,4 +1,4 @@
-"""What every store promises (`watcher.store.base`), asked of each of them."""
+"""What every store guarantees (`watcher.store.base`), tested on each of them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from watcher.store.dynamodb.store import DynamoStore
 from watcher.store.memory import MemoryStore
 from watcher.store.sqlite import SqliteStore
 
-LEASE = 60.0
+LEASE_S = 60.0
 
 
 @pytest.fixture(params=["memory", "sqlite", "dynamodb"])
@@ -47,7 +47,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
 
 
 def claim_one(store: Store, owner: str = "us", seconds: float = 0) -> Delivery:
-    (claimed,) = store.claim(owner, after(seconds), LEASE, 10).deliveries
+    (claimed,) = store.claim(owner, after(seconds), LEASE_S, 10).deliveries
     return claimed
 
 
@@ -63,33 +63,33 @@ def ids(deliveries: list[Delivery]) -> list[str]:
 
 
 def test_a_job_is_held_by_one_owner_at_a_time(store: Store) -> None:
-    assert store.hold([arn("job"), arn("other")], "us", NOON, LEASE) == {arn("job"), arn("other")}
-    assert store.hold([arn("job"), arn("third")], "them", after(1), LEASE) == {arn("third")}
-    assert store.hold([arn("job")], "us", after(1), LEASE) == {arn("job")}
+    assert store.hold([arn("job"), arn("other")], "us", NOON, LEASE_S) == {arn("job"), arn("other")}
+    assert store.hold([arn("job"), arn("third")], "them", after(1), LEASE_S) == {arn("third")}
+    assert store.hold([arn("job")], "us", after(1), LEASE_S) == {arn("job")}
 
 
-def test_a_job_is_free_when_it_is_let_go_of_or_its_lease_has_ended(store: Store) -> None:
-    store.hold([arn("job")], "us", NOON, LEASE)
+def test_a_job_is_free_after_it_is_released_or_its_lease_has_expired(store: Store) -> None:
+    store.hold([arn("job")], "us", NOON, LEASE_S)
     store.release([arn("job")], "them")
-    assert store.hold([arn("job")], "them", after(LEASE - 1), LEASE) == set()
-    assert store.hold([arn("job")], "them", after(LEASE), LEASE) == {arn("job")}
+    assert store.hold([arn("job")], "them", after(LEASE_S - 1), LEASE_S) == set()
+    assert store.hold([arn("job")], "them", after(LEASE_S), LEASE_S) == {arn("job")}
 
     store.release([arn("job")], "them")
 
-    assert store.hold([arn("job")], "us", after(LEASE), LEASE) == {arn("job")}
+    assert store.hold([arn("job")], "us", after(LEASE_S), LEASE_S) == {arn("job")}
 
 
-def test_a_commit_lets_go_of_its_jobs(store: Store) -> None:
-    store.hold([arn("job")], "us", NOON, LEASE)
+def test_a_commit_releases_its_jobs(store: Store) -> None:
+    store.hold([arn("job")], "us", NOON, LEASE_S)
     store.commit([look("job")], "us")
 
-    assert store.hold([arn("job")], "them", after(1), LEASE) == {arn("job")}
+    assert store.hold([arn("job")], "them", after(1), LEASE_S) == {arn("job")}
 
 
-def test_whoever_lost_a_lease_commits_nothing(store: Store) -> None:
+def test_an_owner_that_lost_its_lease_commits_nothing(store: Store) -> None:
     issue = finding("job")
-    store.hold([arn("job"), arn("ours")], "us", NOON, LEASE)
-    store.hold([arn("job")], "them", after(LEASE), LEASE)
+    store.hold([arn("job"), arn("ours")], "us", NOON, LEASE_S)
+    store.hold([arn("job")], "them", after(LEASE_S), LEASE_S)
 
     with pytest.raises(LeaseLost):
         store.commit([look("ours"), look("job", [issue], [delivery(issue)])], "us")
@@ -99,23 +99,23 @@ def test_whoever_lost_a_lease_commits_nothing(store: Store) -> None:
     assert store.commit([look("job", [issue])], "them") == (issue,)
 
 
-def test_whoever_lost_a_lease_commits_nothing_even_when_the_other_is_done(store: Store) -> None:
-    store.hold([arn("job")], "us", NOON, LEASE)
-    store.hold([arn("job")], "them", after(LEASE), LEASE)
+def test_an_owner_that_lost_its_lease_commits_nothing_even_after_the_new_owner_finished(store: Store) -> None:
+    store.hold([arn("job")], "us", NOON, LEASE_S)
+    store.hold([arn("job")], "them", after(LEASE_S), LEASE_S)
     store.commit([look("job")], "them")
 
     with pytest.raises(LeaseLost):
         store.commit([look("job", fingerprint="older")], "us")
 
 
-def test_of_many_that_hold_a_job_at_once_one_does(store: Store) -> None:
+def test_one_of_many_simultaneous_owners_gets_a_job(store: Store) -> None:
     with ThreadPoolExecutor(8) as pool:
-        held = list(pool.map(lambda n: store.hold([arn("job")], f"owner {n}", NOON, LEASE), range(24)))
+        held = list(pool.map(lambda n: store.hold([arn("job")], f"owner {n}", NOON, LEASE_S), range(24)))
 
     assert sorted(map(len, held)) == [0] * 23 + [1]
 
 
-def test_each_turn_is_given_to_one(store: Store) -> None:
+def test_each_turn_is_given_to_one_owner(store: Store) -> None:
     with ThreadPoolExecutor(8) as pool:
         assert sum(pool.map(lambda _: store.take_turn("reconcile", 7), range(24))) == 1
     assert not store.take_turn("reconcile", 7)
@@ -135,14 +135,14 @@ def test_a_snapshot_comes_back_exactly_as_it_was_given(store: Store) -> None:
     assert record == JobRecord(FULL_SNAPSHOT, first_seen_at=NOON, changed_at=NOON, watching=True)
 
 
-def test_tags_that_were_not_told_stay_apart_from_tags_that_are_none(store: Store) -> None:
+def test_unknown_tags_and_empty_tags_stay_different(store: Store) -> None:
     store.commit([look("untold", snapshot=snapshot("untold", tags=None))])
     store.commit([look("none", snapshot=snapshot("none", tags={}))])
 
     assert [record.snapshot.tags for record in store.jobs()] == [{}, None]
 
 
-def test_a_job_nobody_has_looked_at_is_none(store: Store) -> None:
+def test_an_unknown_job_is_none(store: Store) -> None:
     assert store.job(arn("never")) is None
     assert store.jobs("never") == []
 
@@ -165,13 +165,13 @@ def test_a_look_that_finds_nothing_new_does_not_count_as_a_change(store: Store) 
     assert record.changed_at == NOON
 
 
-def test_of_two_looks_in_one_commit_the_last_counts(store: Store) -> None:
+def test_the_last_of_two_looks_in_one_commit_counts(store: Store) -> None:
     store.commit([look("job"), look("job", fingerprint="later", seen_at=after(1))])
 
     assert [job.fingerprint for job in store.watching()] == ["later"]
 
 
-def test_jobs_come_newest_first_and_by_name_when_one_is_asked_for(store: Store) -> None:
+def test_jobs_are_listed_newest_first_and_can_be_selected_by_name(store: Store) -> None:
     ages = {"middle": 1, "oldest": 0, "newest": 2}
     store.commit([look(name, snapshot=snapshot(name, created_at=after(age))) for name, age in ages.items()])
 
@@ -179,14 +179,14 @@ def test_jobs_come_newest_first_and_by_name_when_one_is_asked_for(store: Store) 
     assert [record.snapshot.name for record in store.jobs("middle")] == ["middle"]
 
 
-def test_jobs_of_one_name_in_two_regions_are_two(store: Store) -> None:
+def test_jobs_with_one_name_in_two_regions_are_two_jobs(store: Store) -> None:
     elsewhere = snapshot("job", arn=arn("job").replace("us-east-1", "eu-west-1"))
     store.commit([look("job"), look("job", snapshot=elsewhere)])
 
     assert {record.snapshot.region for record in store.jobs("job")} == {"us-east-1", "eu-west-1"}
 
 
-def test_a_pass_over_the_watched_jobs_gets_what_it_needs_and_no_others(store: Store) -> None:
+def test_watching_returns_the_watched_jobs_only_with_what_a_pass_needs(store: Store) -> None:
     store.commit([look("a", describe_at=after(600)), look("b"), look("over", watching=False)])
 
     assert sorted(store.watching(), key=lambda job: job.name) == [
@@ -195,7 +195,7 @@ def test_a_pass_over_the_watched_jobs_gets_what_it_needs_and_no_others(store: St
     ]
 
 
-def test_a_job_that_is_gone_is_remembered_and_no_longer_watched(store: Store) -> None:
+def test_an_unwatched_job_is_kept_but_no_longer_watched(store: Store) -> None:
     store.commit([look("gone"), look("there")])
 
     store.unwatch(arn("gone"))
@@ -234,40 +234,40 @@ def test_a_look_without_an_evaluation_leaves_it_as_it_was(store: Store) -> None:
     assert store.next_evaluation() == after(10)
 
 
-def test_due_evaluations_are_handed_out_once_longest_waiting_first(store: Store) -> None:
+def test_due_evaluations_are_claimed_once_and_the_longest_waiting_first(store: Store) -> None:
     for job, seconds in (("second", 5), ("first", 2), ("later", 60), ("over", None)):
         due_at = None if seconds is None else after(seconds)
         store.commit([evaluated(job, replace(EVALUATION, due_at=due_at))])
-    assert store.claim_evaluations(after(10), LEASE, 1, Reads.TENSORS) == [arn("first")]
-    assert store.claim_evaluations(after(10), LEASE, 9, Reads.TENSORS) == [arn("second")]
-    assert store.claim_evaluations(after(10), LEASE, 9, Reads.TENSORS) == []
+    assert store.claim_evaluations(after(10), LEASE_S, 1, Reads.TENSORS) == [arn("first")]
+    assert store.claim_evaluations(after(10), LEASE_S, 9, Reads.TENSORS) == [arn("second")]
+    assert store.claim_evaluations(after(10), LEASE_S, 9, Reads.TENSORS) == []
     assert store.next_evaluation() == after(60)
 
 
-def test_evaluations_that_read_tensors_and_those_that_read_metrics_are_handed_out_apart(store: Store) -> None:
+def test_evaluations_of_tensors_and_of_metrics_are_claimed_separately(store: Store) -> None:
     for job, reads in (("saves", Reads.TENSORS), ("logs", Reads.METRICS), ("logs too", Reads.METRICS)):
         store.commit([evaluated(job, replace(EVALUATION, reads=reads))])
-    assert store.claim_evaluations(after(10), LEASE, 9, Reads.METRICS) == [arn("logs"), arn("logs too")]
-    assert store.claim_evaluations(after(10), LEASE, 9, Reads.TENSORS) == [arn("saves")]
+    assert store.claim_evaluations(after(10), LEASE_S, 9, Reads.METRICS) == [arn("logs"), arn("logs too")]
+    assert store.claim_evaluations(after(10), LEASE_S, 9, Reads.TENSORS) == [arn("saves")]
 
 
 def test_what_an_evaluation_reads_may_change(store: Store) -> None:
     store.commit([evaluated("job", EVALUATION)])
     store.commit([evaluated("job", replace(EVALUATION, reads=Reads.METRICS))])
-    assert store.claim_evaluations(after(10), LEASE, 9, Reads.TENSORS) == []
-    assert store.claim_evaluations(after(10), LEASE, 9, Reads.METRICS) == [arn("job")]
+    assert store.claim_evaluations(after(10), LEASE_S, 9, Reads.TENSORS) == []
+    assert store.claim_evaluations(after(10), LEASE_S, 9, Reads.METRICS) == [arn("job")]
 
 
-def test_an_evaluation_that_nobody_finished_is_due_again_after_the_lease(store: Store) -> None:
+def test_an_unfinished_evaluation_is_due_again_after_its_lease(store: Store) -> None:
     store.commit([evaluated("job", EVALUATION)])
-    store.claim_evaluations(after(10), LEASE, 9, Reads.TENSORS)
-    assert store.claim_evaluations(after(10 + LEASE - 1), LEASE, 9, Reads.TENSORS) == []
-    assert store.claim_evaluations(after(10 + LEASE), LEASE, 9, Reads.TENSORS) == [arn("job")]
+    store.claim_evaluations(after(10), LEASE_S, 9, Reads.TENSORS)
+    assert store.claim_evaluations(after(10 + LEASE_S - 1), LEASE_S, 9, Reads.TENSORS) == []
+    assert store.claim_evaluations(after(10 + LEASE_S), LEASE_S, 9, Reads.TENSORS) == [arn("job")]
 
 
 def test_a_commit_says_when_an_evaluation_is_due_next(store: Store) -> None:
     store.commit([evaluated("job", EVALUATION)])
-    store.claim_evaluations(after(10), LEASE, 9, Reads.TENSORS)
+    store.claim_evaluations(after(10), LEASE_S, 9, Reads.TENSORS)
     store.commit([evaluated("job", replace(EVALUATION, due_at=after(15)))])
     assert store.next_evaluation() == after(15)
     store.commit([evaluated("job", replace(EVALUATION, due_at=None))])
@@ -294,12 +294,12 @@ def test_a_commit_returns_the_findings_that_were_not_known_before(store: Store) 
     assert store.commit([look("job", [known, new])]) == ()
 
 
-def test_a_finding_that_two_looks_of_one_commit_make_is_one(store: Store) -> None:
+def test_a_finding_in_two_looks_of_one_commit_is_stored_once(store: Store) -> None:
     assert store.commit([look("job", [finding("job")])] * 2) == (finding("job"),)
     assert store.findings() == [finding("job")]
 
 
-def test_a_known_finding_keeps_its_words_and_is_not_told_to_anybody_else(store: Store) -> None:
+def test_a_known_finding_keeps_its_text_and_gets_no_further_deliveries(store: Store) -> None:
     first = finding("job")
     store.commit([look("job", [first], [delivery(first, "console")])])
 
@@ -310,7 +310,7 @@ def test_a_known_finding_keeps_its_words_and_is_not_told_to_anybody_else(store: 
     assert [delivery.to for delivery in store.deliveries()] == ["console"]
 
 
-def test_findings_come_newest_first_and_of_one_job_when_one_is_asked_for(store: Store) -> None:
+def test_findings_are_listed_newest_first_and_can_be_limited_to_one_job(store: Store) -> None:
     early = finding("a", "early", opened_at=after(1))
     late = finding("a", "late", opened_at=after(1.000001))
     other = finding("b", "other", opened_at=after(0))
@@ -321,7 +321,7 @@ def test_findings_come_newest_first_and_of_one_job_when_one_is_asked_for(store: 
     assert store.findings(arn("a")) == [late, early]
 
 
-# -- deliveries: handing out ----------------------------------------------------------------------
+# -- deliveries: claiming -------------------------------------------------------------------------
 
 
 def test_a_delivery_comes_back_exactly_as_it_was_given(store: Store) -> None:
@@ -351,60 +351,60 @@ def test_a_claimed_delivery_is_in_flight_and_its_attempt_is_counted(store: Store
     assert store.deliveries() == [claimed]
 
 
-def test_what_is_not_due_yet_is_not_handed_out(store: Store) -> None:
+def test_a_delivery_that_is_not_due_yet_is_not_claimed(store: Store) -> None:
     issue = finding("job")
     store.commit([look("job", [issue], [delivery(issue, due_at=after(10))])])
 
-    assert store.claim("us", after(9.999999), LEASE, 10).deliveries == []
-    assert len(store.claim("us", after(10), LEASE, 10).deliveries) == 1
+    assert store.claim("us", after(9.999999), LEASE_S, 10).deliveries == []
+    assert len(store.claim("us", after(10), LEASE_S, 10).deliveries) == 1
 
 
-def test_a_lane_hands_out_one_delivery_at_a_time_in_the_order_they_came(store: Store) -> None:
+def test_a_lane_gives_out_one_delivery_at_a_time_in_order(store: Store) -> None:
     looks = [alert(f"job-{n}", "slack:#ml") for n in range(3)]
     store.commit(looks)
 
     told = []
-    while claimed := store.claim("us", NOON, LEASE, 10).deliveries:
+    while claimed := store.claim("us", NOON, LEASE_S, 10).deliveries:
         assert len(claimed) == 1
-        assert store.claim("another", NOON, LEASE, 10).deliveries == []
+        assert store.claim("another", NOON, LEASE_S, 10).deliveries == []
         assert store.settle("us", delivered(claimed[0]))
         told += claimed
 
     assert ids(told) == [look.deliveries[0].id for look in looks]
 
 
-def test_a_delivery_that_waits_for_its_next_attempt_holds_up_its_lane_and_no_other(store: Store) -> None:
+def test_a_delivery_that_waits_for_its_next_attempt_blocks_only_its_own_lane(store: Store) -> None:
     store.commit([alert("first", "slack:#ml"), alert("second", "slack:#ml", "console")])
-    slack, console = store.claim("us", NOON, LEASE, 10).deliveries
+    slack, console = store.claim("us", NOON, LEASE_S, 10).deliveries
     store.settle("us", replace(slack, state=DeliveryState.PENDING, due_at=after(30)))
     store.settle("us", delivered(console))
 
-    assert store.claim("us", after(29), LEASE, 10).deliveries == []
+    assert store.claim("us", after(29), LEASE_S, 10).deliveries == []
     assert store.next_due() == after(30)
     assert claim_one(store, seconds=30).id == slack.id
 
 
-def test_no_more_is_handed_out_than_was_asked_for_and_who_waits_longest_comes_first(store: Store) -> None:
+def test_a_claim_respects_its_limit_and_takes_the_longest_waiting_first(store: Store) -> None:
     issue = finding("job")
     waits = {"slack:#late": 3, "slack:#early": 1, "slack:#middle": 2}
     store.commit([look("job", [issue], [delivery(issue, to, due_at=after(s)) for to, s in waits.items()])])
 
-    claimed = [each for _ in range(2) for each in store.claim("us", after(5), LEASE, 2).deliveries]
+    claimed = [each for _ in range(2) for each in store.claim("us", after(5), LEASE_S, 2).deliveries]
 
     assert [delivery.to for delivery in claimed] == ["slack:#early", "slack:#middle", "slack:#late"]
 
 
-def test_when_the_lease_ends_the_delivery_is_handed_out_again_as_uncertain(store: Store) -> None:
+def test_a_delivery_whose_lease_expired_is_claimed_again_as_uncertain(store: Store) -> None:
     store.commit([alert("job", "console")])
     first = claim_one(store, "who died")
 
-    assert store.claim("us", after(LEASE - 0.000001), LEASE, 10).deliveries == []
-    second = claim_one(store, "us", LEASE)
+    assert store.claim("us", after(LEASE_S - 0.000001), LEASE_S, 10).deliveries == []
+    second = claim_one(store, "us", LEASE_S)
 
     assert (second.id, second.attempts, second.uncertain) == (first.id, 2, True)
 
 
-def test_what_was_uncertain_stays_so_until_somebody_settles_it_otherwise(store: Store) -> None:
+def test_an_uncertain_delivery_stays_uncertain_until_it_is_settled_otherwise(store: Store) -> None:
     store.commit([alert("job", "console")])
     timed_out = claim_one(store)
     store.settle("us", replace(timed_out, state=DeliveryState.PENDING, uncertain=True))
@@ -424,7 +424,7 @@ def test_threads_that_claim_at_once_never_get_the_same_delivery(store: Store) ->
         start.wait()
         told = []
         while store.next_due() == NOON:
-            for claimed in store.claim(owner, NOON, LEASE, 2).deliveries:
+            for claimed in store.claim(owner, NOON, LEASE_S, 2).deliveries:
                 told.append(claimed.id)
                 assert store.settle(owner, delivered(claimed))
         return told
@@ -438,7 +438,7 @@ def test_threads_that_claim_at_once_never_get_the_same_delivery(store: Store) ->
 # -- deliveries: settling -------------------------------------------------------------------------
 
 
-def test_settling_writes_down_how_the_attempt_ended_and_nothing_else(store: Store) -> None:
+def test_settling_records_how_the_attempt_ended_and_changes_nothing_else(store: Store) -> None:
     store.commit([alert("job", "console")])
     claimed = claim_one(store)
 
@@ -457,7 +457,7 @@ def test_settling_writes_down_how_the_attempt_ended_and_nothing_else(store: Stor
     assert store.next_due() is None
 
 
-def test_deliveries_that_follow_are_written_with_the_outcome_at_the_end_of_their_lane(store: Store) -> None:
+def test_follow_up_deliveries_are_written_with_the_outcome_at_the_end_of_their_lane(store: Store) -> None:
     store.commit([alert("a", "console"), alert("b", "console")])
     claimed = claim_one(store)
     update = delivery(finding("a"), "console", id="update", kind=DeliveryKind.UPDATE, text="Stopped.")
@@ -469,42 +469,42 @@ def test_deliveries_that_follow_are_written_with_the_outcome_at_the_end_of_their
     assert claim_one(store).finding_id == finding("b").id
 
 
-def test_a_delivery_that_follows_twice_is_stored_once(store: Store) -> None:
+def test_the_same_follow_up_delivery_is_stored_once(store: Store) -> None:
     store.commit([alert("job", "console", "slack:#ml")])
     update = delivery(finding("job"), "console", id="update")
-    for claimed in store.claim("us", NOON, LEASE, 10).deliveries:
+    for claimed in store.claim("us", NOON, LEASE_S, 10).deliveries:
         assert store.settle("us", delivered(claimed), then=[replace(update, text=claimed.to)])
 
     assert [delivery.text for delivery in store.deliveries() if delivery.id == "update"] == ["console"]
 
 
-def test_an_owner_whose_lease_was_taken_over_cannot_settle_nor_add_anything(store: Store) -> None:
+def test_an_owner_whose_lease_was_taken_over_can_neither_settle_nor_add(store: Store) -> None:
     store.commit([alert("job", "console")])
     stale = claim_one(store, "slow")
-    fresh = claim_one(store, "us", LEASE)
+    fresh = claim_one(store, "us", LEASE_S)
 
     assert not store.settle("slow", delivered(stale), then=[delivery(finding("job"), id="update")])
     assert store.deliveries() == [fresh]
     assert store.settle("us", delivered(fresh))
 
 
-def test_an_owner_that_took_over_from_itself_cannot_settle_its_earlier_attempt(store: Store) -> None:
+def test_an_owner_that_claims_again_cannot_settle_its_earlier_attempt(store: Store) -> None:
     store.commit([alert("job", "console")])
     stale = claim_one(store, "us")
-    fresh = claim_one(store, "us", LEASE)
+    fresh = claim_one(store, "us", LEASE_S)
 
     assert not store.settle("us", delivered(stale))
     assert store.settle("us", delivered(fresh))
 
 
-def test_an_owner_that_is_late_may_settle_as_long_as_nobody_took_over(store: Store) -> None:
+def test_a_late_owner_can_settle_unless_another_took_over(store: Store) -> None:
     store.commit([alert("job", "console")])
     claimed = claim_one(store)
 
-    assert store.settle("us", replace(delivered(claimed), delivered_at=after(10 * LEASE)))
+    assert store.settle("us", replace(delivered(claimed), delivered_at=after(10 * LEASE_S)))
 
 
-def test_what_is_settled_already_or_was_never_claimed_or_stored_cannot_be_settled(store: Store) -> None:
+def test_a_delivery_that_is_settled_unclaimed_or_unknown_cannot_be_settled(store: Store) -> None:
     store.commit([alert("job", "console")])
     (pending,) = store.deliveries()
     assert not store.settle("us", delivered(pending))
@@ -517,7 +517,7 @@ def test_what_is_settled_already_or_was_never_claimed_or_stored_cannot_be_settle
     assert store.deliveries() == [delivered(claimed)]
 
 
-def test_a_delivery_that_follows_of_an_unknown_finding_is_refused_with_the_outcome(store: Store) -> None:
+def test_a_follow_up_delivery_of_an_unknown_finding_is_refused_with_the_outcome(store: Store) -> None:
     store.commit([alert("job", "console")])
     claimed = claim_one(store)
 
@@ -528,15 +528,15 @@ def test_a_delivery_that_follows_of_an_unknown_finding_is_refused_with_the_outco
     assert store.settle("us", delivered(claimed))
 
 
-# -- deliveries: when to come back ----------------------------------------------------------------
+# -- deliveries: next due ------------------------------------------------------------------------
 
 
 def test_nothing_is_due_in_an_empty_store(store: Store) -> None:
     assert store.next_due() is None
-    assert store.claim("us", NOON, LEASE, 10).deliveries == []
+    assert store.claim("us", NOON, LEASE_S, 10).deliveries == []
 
 
-def test_what_is_due_next_is_the_earliest_head_of_a_lane_or_end_of_a_lease(store: Store) -> None:
+def test_next_due_is_the_earliest_lane_head_or_lease_end(store: Store) -> None:
     issue = finding("job")
     behind = delivery(issue, "slack:#ml", id="behind", due_at=after(1))
     ahead = delivery(issue, "slack:#ml", id="ahead", due_at=after(50))
@@ -546,13 +546,13 @@ def test_what_is_due_next_is_the_earliest_head_of_a_lane_or_end_of_a_lease(store
     claim_one(store, seconds=20)
     assert store.next_due() == after(50)
     claim_one(store, seconds=50)
-    assert store.next_due() == after(20 + LEASE)
+    assert store.next_due() == after(20 + LEASE_S)
 
 
 # -- deliveries: cancelling -----------------------------------------------------------------------
 
 
-def test_a_pending_delivery_can_be_cancelled_and_frees_its_lane(store: Store) -> None:
+def test_a_pending_delivery_can_be_cancelled_which_frees_its_lane(store: Store) -> None:
     issue = finding("job")
     later = delivery(issue, "stop", id="later", lane="one", due_at=after(300))
     now = delivery(issue, "console", id="now", lane="one")
@@ -567,7 +567,7 @@ def test_a_pending_delivery_can_be_cancelled_and_frees_its_lane(store: Store) ->
     assert claim_one(store).id == "now"
 
 
-def test_what_follows_from_a_cancelling_is_written_with_it(store: Store) -> None:
+def test_the_follow_up_of_a_cancellation_is_written_with_it(store: Store) -> None:
     issue = finding("job")
     stop = delivery(issue, "stop", id="stop", kind=DeliveryKind.STOP, due_at=after(300))
     store.commit([look("job", [issue], [stop])])
@@ -581,7 +581,7 @@ def test_what_follows_from_a_cancelling_is_written_with_it(store: Store) -> None
     assert store.deliveries() == [replace(stop, state=DeliveryState.CANCELLED), told]
 
 
-def test_what_is_in_flight_or_over_or_unknown_cannot_be_cancelled(store: Store) -> None:
+def test_a_delivery_that_is_in_flight_finished_or_unknown_cannot_be_cancelled(store: Store) -> None:
     store.commit([alert("job", "console")])
     claimed = claim_one(store)
     told = [delivery(finding("job"), "console", kind=DeliveryKind.UPDATE)]
@@ -604,7 +604,7 @@ def test_a_permitted_stop_is_recorded_with_who_asked_and_when(store: Store) -> N
     assert store.stop_of(arn("job")) == StopRecord(arn("job"), "route job prod-*", NOON)
 
 
-def test_beyond_the_hourly_limit_no_stop_is_permitted_nor_recorded(store: Store) -> None:
+def test_beyond_the_hourly_limit_no_stop_is_permitted_or_recorded(store: Store) -> None:
     assert store.permit_stop(arn("a"), "us", after(0), 2)
     assert store.permit_stop(arn("b"), "us", after(1), 2)
 
@@ -614,7 +614,7 @@ def test_beyond_the_hourly_limit_no_stop_is_permitted_nor_recorded(store: Store)
     assert not store.permit_stop(arn("d"), "us", after(3600), 2)
 
 
-def test_a_stop_that_is_recorded_already_is_permitted_again_and_recorded_once(store: Store) -> None:
+def test_a_recorded_stop_is_permitted_again_and_recorded_once(store: Store) -> None:
     assert store.permit_stop(arn("job"), "first", NOON, 1)
 
     assert store.permit_stop(arn("job"), "second", after(1), 1)
@@ -622,11 +622,11 @@ def test_a_stop_that_is_recorded_already_is_permitted_again_and_recorded_once(st
     assert store.stop_of(arn("job")) == StopRecord(arn("job"), "first", NOON)
 
 
-def test_a_limit_of_none_per_hour_permits_none(store: Store) -> None:
+def test_a_limit_of_zero_per_hour_permits_no_stop(store: Store) -> None:
     assert not store.permit_stop(arn("job"), "us", NOON, 0)
 
 
-def test_threads_that_ask_at_once_get_no_more_stops_than_the_limit(store: Store) -> None:
+def test_threads_that_ask_at_once_stay_within_the_limit_of_stops(store: Store) -> None:
     start = threading.Barrier(8)
 
     def ask(n: int) -> bool:
@@ -640,7 +640,7 @@ def test_threads_that_ask_at_once_get_no_more_stops_than_the_limit(store: Store)
 # -------------------------------------------------------------------------------------------------
 
 
-def test_a_check_says_in_a_few_words_what_the_store_is(store: Store) -> None:
+def test_a_check_describes_the_store_in_a_few_words(store: Store) -> None:
     store.commit([look("a"), look("b")])
 
     assert "jobs: 2" in store.check()

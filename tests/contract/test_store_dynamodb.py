@@ -1,4 +1,4 @@
-"""What is DynamoDB's own of its store."""
+"""What only the DynamoDB store does."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ def test_the_url_names_the_table(aws_environment: Sandbox) -> None:
     assert store.check() == f"DynamoDB, table {TABLE}, watched jobs: 1"
 
 
-def test_a_table_that_is_not_there_is_said_to_be_missing(aws_environment: Sandbox) -> None:
+def test_a_missing_table_is_reported_as_missing(aws_environment: Sandbox) -> None:
     with pytest.raises(StoreError, match="does not exist; create it"):
         open_store("dynamodb://nowhere").watching()
 
 
-def test_the_table_is_looked_for_in_the_configured_region(
+def test_the_table_is_in_the_configured_region(
     aws_environment: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     create_table(aws_environment, region_name="eu-central-1")
@@ -62,7 +62,7 @@ def test_the_table_is_looked_for_in_the_configured_region(
         open_store(f"dynamodb://{TABLE}")
 
 
-def test_what_is_asked_all_the_time_costs_the_same_however_many_jobs_have_ended(sandbox: Sandbox) -> None:
+def test_frequent_requests_cost_the_same_for_any_number_of_ended_jobs(sandbox: Sandbox) -> None:
     store = DynamoStore(create_table(sandbox), TABLE)
 
     def ask() -> dict[str, int]:
@@ -86,9 +86,9 @@ def test_what_is_asked_all_the_time_costs_the_same_however_many_jobs_have_ended(
     assert ask() == few
 
 
-def test_more_watched_jobs_than_one_answer_holds_are_read_page_by_page(sandbox: Sandbox) -> None:
+def test_watched_jobs_are_read_page_by_page(sandbox: Sandbox) -> None:
     store = DynamoStore(create_table(sandbox), TABLE)
-    # An answer holds 1 MB.
+    # A response holds at most 1 MB.
     looks = [replace(look(f"job-{number:04d}"), fingerprint="f" * 20_000) for number in range(80)]
     store.commit(looks)
     sandbox.control.forget_calls()
@@ -97,7 +97,7 @@ def test_more_watched_jobs_than_one_answer_holds_are_read_page_by_page(sandbox: 
     assert sandbox.control.calls() == {"dynamodb:Query": 2}
 
 
-# -- what is too large for an item ----------------------------------------------------------------
+# -- records too large for an item ----------------------------------------------------------------
 
 
 @pytest.fixture
@@ -106,12 +106,12 @@ def store(sandbox: Sandbox) -> DynamoStore:
 
 
 def text(chance: random.Random, length: int) -> str:
-    """That nothing can compress much."""
+    """Text that hardly compresses."""
     return base64.b85encode(chance.randbytes(length)).decode()[:length]
 
 
 def largest_snapshot(chance: random.Random) -> JobSnapshot:
-    """With all that SageMaker's documented limits allow: 20 rules of each kind with 100 parameters, 100
+    """A snapshot at SageMaker's documented limits: 20 rules of each kind with 100 parameters, 100
     hyperparameters, 50 tags."""
 
     def pairs(count: int, key: int, value: int) -> dict[str, str]:
@@ -139,7 +139,7 @@ def largest_evaluation(chance: random.Random) -> Evaluation:
 
 
 def items(sandbox: Sandbox) -> dict[tuple[str, str], int]:
-    """How many bytes each takes, by its key; names and values of attributes both count."""
+    """The size of each item in bytes, by key; attribute names and values both count."""
     pages = sandbox.client("dynamodb").get_paginator("scan").paginate(TableName=TABLE, ConsistentRead=True)
     return {
         (item["pk"]["S"], item["sk"]["S"]): sum(
@@ -151,7 +151,7 @@ def items(sandbox: Sandbox) -> dict[tuple[str, str], int]:
     }
 
 
-def test_a_job_with_all_that_sagemaker_allows_and_all_that_rules_may_remember_fits(
+def test_a_job_at_all_limits_of_sagemaker_and_of_rule_states_fits(
     store: DynamoStore, sandbox: Sandbox
 ) -> None:
     chance = random.Random(7)
@@ -169,16 +169,14 @@ def test_a_job_with_all_that_sagemaker_allows_and_all_that_rules_may_remember_fi
     assert max(sizes.values()) < 400_000
 
 
-def test_what_was_too_large_leaves_nothing_behind_when_it_is_small_again(
-    store: DynamoStore, sandbox: Sandbox
-) -> None:
+def test_overflow_items_are_removed_when_a_record_shrinks(store: DynamoStore, sandbox: Sandbox) -> None:
     chance = random.Random(7)
     job, small = largest_snapshot(chance), Evaluation(due_at=NOON, states={"rule": "{}"})
     store.commit([look("any", snapshot=snapshot(job.name), evaluation=small)])
     few = items(sandbox).keys()
 
     store.commit([look("any", snapshot=job, evaluation=largest_evaluation(chance))])
-    store.commit([look("any", snapshot=job)])  # the evaluation stays as it was
+    store.commit([look("any", snapshot=job)])  # the evaluation is unchanged
     store.unwatch(job.arn)
     assert len(items(sandbox)) > len(few) + 5
     store.commit([look("any", snapshot=snapshot(job.name), evaluation=small)])
@@ -189,11 +187,11 @@ def test_what_was_too_large_leaves_nothing_behind_when_it_is_small_again(
     assert record.evaluation == small
 
 
-# -- what is remembered of what this process has read or written ----------------------------------
+# -- the cache of what this process has read or written -------------------------------------------
 
 
-def of_one_finding(store: Store, job: str = "job", owner: str = "us") -> Delivery:
-    """A job is handled, one issue found in it, and claimed."""
+def claim_one_finding(store: Store, job: str = "job", owner: str = "us") -> Delivery:
+    """Handle a job, find one issue in it, and claim its delivery."""
     assert store.hold([arn(job)], owner, NOON, 60)
     store.job(arn(job))
     assert store.commit([alert(job, "console")], owner)
@@ -201,11 +199,11 @@ def of_one_finding(store: Store, job: str = "job", owner: str = "us") -> Deliver
     return taken
 
 
-def test_what_was_just_read_or_written_is_not_read_again(store: DynamoStore, sandbox: Sandbox) -> None:
+def test_recently_read_or_written_items_are_not_read_again(store: DynamoStore, sandbox: Sandbox) -> None:
     store.commit([look("job")])
     sandbox.control.forget_calls()
 
-    taken = of_one_finding(store)
+    taken = claim_one_finding(store)
     assert store.settle("us", replace(taken, state=DeliveryState.DELIVERED))
 
     assert sandbox.control.calls() == {
@@ -243,14 +241,14 @@ def test_a_job_that_was_changed_since_it_was_read_is_read_again(store: DynamoSto
 
     assert store.commit([alert("job", "console")], "us")
 
-    assert store.next_evaluation() == after(300), "what the other has written stays"
+    assert store.next_evaluation() == after(300), "the other's write is kept"
 
 
-def test_a_late_answer_to_another_thread_does_not_disturb_the_one_that_holds_the_job(
+def test_a_late_response_to_another_thread_does_not_affect_the_holder_of_the_job(
     store: DynamoStore,
 ) -> None:
-    """A thread that only reads gets the job as it was before the last commit, and after the holder has read
-    it again."""
+    """A thread that only reads gets the job as it was before the last commit, but only after the holder has
+    read it again."""
     store.commit([look("job")])
     store.hold([arn("job")], "us", NOON, 60)
     events = store._table._dynamodb.meta.events
@@ -270,23 +268,25 @@ def test_a_late_answer_to_another_thread_does_not_disturb_the_one_that_holds_the
     assert late.evaluation is None
     record = store.job(arn("job"))
     assert record is not None
-    assert record.evaluation == evaluation, "what was committed in between stays"
+    assert record.evaluation == evaluation, "the commit in between is kept"
 
 
-def test_a_finding_that_is_known_already_is_not_told_again_by_who_has_not_looked_for_it(
+def test_a_known_finding_gets_no_second_delivery_from_a_cache_without_it(
     store: DynamoStore,
 ) -> None:
-    taken = of_one_finding(store)
+    taken = claim_one_finding(store)
     store.settle("us", replace(taken, state=DeliveryState.DELIVERED))
     store.hold([arn("job")], "us", NOON, 60)
     store.job(arn("job"))
 
     assert store.commit([alert("job", "console")], "us") == ()
     assert store.claim("us", NOON, 60, 10).deliveries == []
-    assert store.hold([arn("job")], "them", NOON, 60), "it was let go of all the same"
+    assert store.hold([arn("job")], "them", NOON, 60), "it was still released"
 
 
-def test_a_delivery_that_another_has_had_since_is_read_again(store: DynamoStore, sandbox: Sandbox) -> None:
+def test_a_delivery_that_another_owner_claimed_meanwhile_is_read_again(
+    store: DynamoStore, sandbox: Sandbox
+) -> None:
     theirs = DynamoStore(sandbox.client("dynamodb"), TABLE)
     store.commit([alert("job", "console")])
     (first,) = theirs.claim("them", NOON, 60, 10).deliveries
@@ -299,9 +299,7 @@ def test_a_delivery_that_another_has_had_since_is_read_again(store: DynamoStore,
     assert store.settle("us", replace(second, state=DeliveryState.DELIVERED))
 
 
-def test_of_several_lanes_those_are_claimed_at_which_nobody_was_first(
-    store: DynamoStore, sandbox: Sandbox
-) -> None:
+def test_a_claim_takes_the_lanes_that_no_other_owner_took_first(store: DynamoStore, sandbox: Sandbox) -> None:
     theirs = DynamoStore(sandbox.client("dynamodb"), TABLE)
     lanes = ["slack:#a", "slack:#b", "slack:#c"]
     store.commit([alert("job", *lanes)])
@@ -315,12 +313,12 @@ def test_of_several_lanes_those_are_claimed_at_which_nobody_was_first(
     taken = store.claim("us", NOON, 60, 10)
 
     assert [delivery.lane for delivery in (*first_at, *taken.deliveries)] == lanes
-    assert taken.next_due == NOON, "the lane of the first is looked at again"
+    assert taken.next_due == NOON, "the lane taken by the other is checked again"
 
 
 @pytest.fixture
-def one_is_slow(store: DynamoStore) -> Iterator[threading.Event]:
-    """The first transaction is under way until the event is set; what is written meanwhile goes together."""
+def slow_transaction(store: DynamoStore) -> Iterator[threading.Event]:
+    """The first transaction runs until the event is set; writes made meanwhile are sent together."""
     under_way, go_on = threading.Event(), threading.Event()
 
     def wait(**_: Any) -> None:
@@ -337,8 +335,8 @@ def one_is_slow(store: DynamoStore) -> Iterator[threading.Event]:
     slow.join()
 
 
-def test_what_several_threads_write_at_the_same_time_is_one_transaction_and_only_what_is_outrun_is_repeated(
-    store: DynamoStore, sandbox: Sandbox, one_is_slow: threading.Event
+def test_concurrent_writes_share_a_transaction_and_only_conflicting_ones_are_repeated(
+    store: DynamoStore, sandbox: Sandbox, slow_transaction: threading.Event
 ) -> None:
     jobs = [f"job-{number}" for number in range(6)]
     DynamoStore(sandbox.client("dynamodb"), TABLE).hold([arn("job-3")], "them", NOON, 60)
@@ -346,9 +344,9 @@ def test_what_several_threads_write_at_the_same_time_is_one_transaction_and_only
     with ThreadPoolExecutor(6) as pool:
         committed = [pool.submit(store.commit, [alert(job, "console")]) for job in jobs]
         held = pool.submit(store.hold, [arn("job-3")], "us", NOON, 60)
-        while len(store._table._writes._queue) < 6:  # the pool has six threads; `hold` comes when one is free
+        while len(store._table._writes._queue) < 6:  # the pool has six threads; `hold` runs when one is free
             time.sleep(0.001)
-        one_is_slow.set()
+        slow_transaction.set()
         assert all(future.result() for future in committed)
         assert held.result() == set()
 
@@ -356,10 +354,10 @@ def test_what_several_threads_write_at_the_same_time_is_one_transaction_and_only
     assert sandbox.control.calls()["dynamodb:TransactWriteItems"] < 6
 
 
-def test_where_a_deliverys_place_comes_from_the_clock_what_follows_it_comes_later_all_the_same(
+def test_a_follow_up_delivery_comes_later_even_when_its_clock_is_behind(
     store: DynamoStore, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One machine's clock is an hour ahead of the other's."""
+    """One machine's clock is an hour ahead of the other's, and positions come from the clock."""
     behind = DynamoStore(sandbox.client("dynamodb"), TABLE)
     hour = 3600 * 10**9
     now = time.time_ns()
@@ -374,7 +372,7 @@ def test_where_a_deliverys_place_comes_from_the_clock_what_follows_it_comes_late
     assert [delivery.id for delivery in store.deliveries()] == [first.id, "update"]
 
 
-def test_every_read_is_consistent_that_of_the_check_too(store: DynamoStore) -> None:
+def test_every_read_including_that_of_the_check_is_consistent(store: DynamoStore) -> None:
     read = set()
 
     def listen(model: Any, params: Any, **_: Any) -> None:
@@ -389,7 +387,7 @@ def test_every_read_is_consistent_that_of_the_check_too(store: DynamoStore) -> N
     assert read == {("GetItem", True), ("Query", True), ("Scan", True)}
 
 
-def test_two_threads_that_read_the_same_item_can_each_change_theirs(store: DynamoStore) -> None:
+def test_two_threads_that_read_the_same_item_get_separate_copies(store: DynamoStore) -> None:
     store.commit([look("job")])
     key = (f"JOB#{arn('job')}", "JOB")
     one, other = store._table._read_together([key, key])

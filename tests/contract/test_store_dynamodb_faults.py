@@ -1,5 +1,5 @@
-"""DynamoDB that throttles, in the middle of whatever is asked of the store: it has then done nothing, or all
-of it, and asking again gives what an undisturbed store would have given."""
+"""DynamoDB throttles in the middle of a call to the store. The call has then done nothing or everything, and
+repeating it gives the same result as an undisturbed call."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from watcher.store.base import Look, Store
 from watcher.store.dynamodb.store import DynamoStore
 from watcher.store.dynamodb.writes import MAX_TRANSACTION_ITEMS
 
-LEASE = 60.0
+LEASE_S = 60.0
 ONCE = Config(retries={"total_max_attempts": 1})
 THROTTLED = "ProvisionedThroughputExceededException"
 
 
 def a_store(sandbox: Sandbox, table: str = TABLE) -> DynamoStore:
-    """One whose client tries once, and which does not wait."""
+    """A store whose client tries once, and which does not wait."""
     return DynamoStore(create_table(sandbox, table, config=ONCE), table, wait=lambda seconds: None)
 
 
@@ -65,7 +65,7 @@ def prepared(store: Store) -> None:
 
 def claimed(store: Store) -> None:
     prepared(store)
-    store.claim("us", NOON, LEASE, 1)
+    store.claim("us", NOON, LEASE_S, 1)
 
 
 def settle(store: Store) -> object:
@@ -83,8 +83,8 @@ ISSUE = finding("c")
 CALLS: list[tuple[Callable[[Store], None], Callable[[Store], object]]] = [
     (prepared, lambda store: store.commit([look("c", [ISSUE], [delivery(ISSUE, to="sns:arn")])])),
     (prepared, lambda store: store.unwatch(arn("a"))),
-    (prepared, lambda store: store.claim("us", NOON, LEASE, 1)),
-    (prepared, lambda store: store.claim_evaluations(NOON, LEASE, 1, Reads.TENSORS)),
+    (prepared, lambda store: store.claim("us", NOON, LEASE_S, 1)),
+    (prepared, lambda store: store.claim_evaluations(NOON, LEASE_S, 1, Reads.TENSORS)),
     (prepared, lambda store: store.permit_stop(arn("a"), "me", NOON, 10)),
     (prepared, lambda store: store.take_turn("reconcile", 7)),
     (prepared, cancel),
@@ -94,7 +94,7 @@ NAMES = ["commit", "unwatch", "claim", "claim_evaluations", "permit_stop", "take
 
 
 @pytest.mark.parametrize(("prepare", "call"), CALLS, ids=NAMES)
-def test_a_throttled_call_has_done_nothing_and_can_be_made_again(
+def test_a_throttled_call_has_no_effect_and_can_be_repeated(
     sandbox: Sandbox, prepare: Callable[[Store], None], call: Callable[[Store], object]
 ) -> None:
     undisturbed = a_store(sandbox, "undisturbed")
@@ -123,7 +123,7 @@ def test_a_throttled_call_has_done_nothing_and_can_be_made_again(
 @pytest.mark.parametrize(
     "reason", ["ThrottlingError", "ProvisionedThroughputExceeded", "TransactionConflict"]
 )
-def test_a_cancelled_transaction_is_worked_out_anew(sandbox: Sandbox, reason: str) -> None:
+def test_a_cancelled_transaction_is_built_again_and_retried(sandbox: Sandbox, reason: str) -> None:
     waits: list[float] = []
     store = DynamoStore(create_table(sandbox, config=ONCE), TABLE, wait=waits.append)
     cancel_transactions(sandbox, reason, times=3)
@@ -135,15 +135,15 @@ def test_a_cancelled_transaction_is_worked_out_anew(sandbox: Sandbox, reason: st
     assert 0 <= min(waits) <= max(waits) < 1
 
 
-def test_a_lease_or_turn_that_collides_with_a_transaction_is_not_taken_for_anothers(sandbox: Sandbox) -> None:
+def test_a_lease_or_turn_that_conflicts_with_a_transaction_is_not_treated_as_taken(sandbox: Sandbox) -> None:
     store = a_store(sandbox)
-    for ask in (lambda: store.hold([arn("a")], "us", NOON, LEASE), lambda: store.take_turn("reconcile", 7)):
+    for ask in (lambda: store.hold([arn("a")], "us", NOON, LEASE_S), lambda: store.take_turn("reconcile", 7)):
         sandbox.control.inject_fault("dynamodb:PutItem", "TransactionConflictException", times=2)
         assert ask()
         assert not sandbox.control.faults()
 
 
-def test_the_daemons_own_client_sees_to_throttling(aws_environment: Sandbox) -> None:
+def test_the_daemons_own_client_retries_after_throttling(aws_environment: Sandbox) -> None:
     create_table(aws_environment)
     store = open_store(f"dynamodb://{TABLE}")
     for operation in ("BatchGetItem", "TransactWriteItems"):
@@ -154,24 +154,24 @@ def test_the_daemons_own_client_sees_to_throttling(aws_environment: Sandbox) -> 
     assert store.findings() == [issue]
 
 
-def test_what_was_taken_before_a_throttle_is_not_lost_until_its_lease_ends(sandbox: Sandbox) -> None:
+def test_items_claimed_before_a_throttle_are_returned(sandbox: Sandbox) -> None:
     store = a_store(sandbox)
     prepared(store)
     many = [arn(f"job-{number}") for number in range(MAX_TRANSACTION_ITEMS + 1)]
-    sandbox.control.inject_fault("dynamodb:PutItem", THROTTLED)  # the last one is written by itself
-    assert store.hold(many, "us", NOON, LEASE) == set(many[:MAX_TRANSACTION_ITEMS])
+    sandbox.control.inject_fault("dynamodb:PutItem", THROTTLED)  # the last one is written separately
+    assert store.hold(many, "us", NOON, LEASE_S) == set(many[:MAX_TRANSACTION_ITEMS])
     cancel_transactions(sandbox, "TransactionConflict", times=1)  # so that they are claimed one by one
     sandbox.control.inject_fault("dynamodb:TransactWriteItems", THROTTLED, after=1)
-    assert len(store.claim("us", NOON, LEASE, 10).deliveries) == 1
+    assert len(store.claim("us", NOON, LEASE_S, 10).deliveries) == 1
     sandbox.control.clear_faults()
     sandbox.control.inject_fault("dynamodb:TransactWriteItems", THROTTLED, after=1)
-    assert len(store.claim_evaluations(NOON, LEASE, 10, Reads.TENSORS)) == 1
+    assert len(store.claim_evaluations(NOON, LEASE_S, 10, Reads.TENSORS)) == 1
 
 
-def test_a_turn_whose_answer_was_lost_is_still_taken(sandbox: Sandbox) -> None:
+def test_a_turn_is_taken_even_when_its_response_was_lost(sandbox: Sandbox) -> None:
     create_table(sandbox)
     client = sandbox.client("dynamodb")
-    # The first answer counts for nothing, and the client asks again.
+    # The first response is discarded, and the client repeats the request.
     client.meta.events.register_first(
         "needs-retry.dynamodb.PutItem", lambda attempts, **_: 0 if attempts == 1 else None
     )
@@ -190,39 +190,41 @@ def of_many_jobs() -> list[Look]:
 
 
 def of_one_job() -> list[Look]:
-    """131 items: 16 of its rules have fired at once."""
+    """131 items: 16 rules of one job have fired at once."""
     issues = [finding("job", f"Rule{number}") for number in range(16)]
     rows = [delivery(issue, to) for issue in issues for to in ("slack:#a", "console")]
     return [look("job", issues, rows)]
 
 
 @pytest.mark.parametrize("looks", [of_many_jobs(), of_one_job()], ids=["many jobs", "one job"])
-def test_a_large_commit_that_fails_anywhere_is_completed_by_its_repetition(
+def test_a_large_commit_that_fails_at_any_part_is_completed_by_a_retry(
     sandbox: Sandbox, looks: list[Look]
 ) -> None:
     arns = [each.snapshot.arn for each in looks]
     everything = {issue.id for each in looks for issue in each.findings}
     for part in count():
         store = a_store(sandbox, f"part-{part}")
-        store.hold(arns, "us", NOON, LEASE)
+        store.hold(arns, "us", NOON, LEASE_S)
         sandbox.control.inject_fault("dynamodb:TransactWriteItems", THROTTLED, times=1, after=part)
         try:
             store.commit(looks, "us")
         except StoreError:
             known = {issue.id for issue in store.findings()}
             rows = store.deliveries()
-            assert len(rows) == 2 * len(known), "a finding and its deliveries are there together"
+            assert len(rows) == 2 * len(known), "a finding and its deliveries are stored together"
             assert {row.finding_id for row in rows} == known
             seen = {job.arn for job in store.watching()}
-            assert seen <= {issue.job_arn for issue in store.findings()}, "jobs come after what was found"
-            store.hold(arns, "us", after(1), LEASE)
+            assert seen <= {issue.job_arn for issue in store.findings()}, (
+                "jobs are stored after their findings"
+            )
+            store.hold(arns, "us", after(1), LEASE_S)
             store.commit(looks, "us")
         was_written_that_often = not sandbox.control.faults()
         sandbox.control.clear_faults()
         assert {issue.id for issue in store.findings()} == everything
         assert len(store.deliveries()) == 2 * len(everything)
         assert len(store.watching()) == len(looks)
-        assert store.hold(arns, "them", after(2), LEASE) == set(arns), "every job was let go of"
+        assert store.hold(arns, "them", after(2), LEASE_S) == set(arns), "every job was released"
         if not was_written_that_often:
             assert part > 1, "it was several transactions"
             return
@@ -230,8 +232,8 @@ def test_a_large_commit_that_fails_anywhere_is_completed_by_its_repetition(
 
 def test_a_commit_of_more_than_4_mb_is_split(sandbox: Sandbox) -> None:
     """Random text hardly compresses."""
-    chance = random.Random(4)
-    noise = [b64encode(chance.randbytes(240_000)).decode() for _ in range(16)]
+    random_bytes = random.Random(4)
+    noise = [b64encode(random_bytes.randbytes(240_000)).decode() for _ in range(16)]
     looks = [look(f"job-{number}") for number in range(len(noise))]
     looks = [
         replace(each, snapshot=replace(each.snapshot, hyperparameters={"x": text}))
@@ -248,11 +250,11 @@ def test_a_commit_of_more_than_4_mb_is_split(sandbox: Sandbox) -> None:
 def test_a_job_that_is_taken_over_between_reading_and_writing_is_not_committed(sandbox: Sandbox) -> None:
     ours = sandbox.client("dynamodb")
     store, theirs = a_store(sandbox), DynamoStore(ours, TABLE)
-    store.hold([arn("job")], "us", NOON, LEASE)
+    store.hold([arn("job")], "us", NOON, LEASE_S)
     client = store._table._dynamodb
 
     def take_over(**_: Any) -> None:
-        theirs.hold([arn("job")], "them", after(LEASE), LEASE)
+        theirs.hold([arn("job")], "them", after(LEASE_S), LEASE_S)
 
     client.meta.events.register("before-call.dynamodb.TransactWriteItems", take_over)
     with pytest.raises(LeaseLost):

@@ -1,5 +1,5 @@
-"""The law of the lanes, whatever happens in whatever order: no lane ever has two deliveries in flight,
-none is told before one that came earlier, none is lost, and every store agrees with the one in memory."""
+"""The guarantees of lanes, for any sequence of events: no lane ever has two deliveries in flight, deliveries
+keep their order, none is lost, and every store agrees with the one in memory."""
 
 from __future__ import annotations
 
@@ -30,24 +30,23 @@ from watcher.store.dynamodb.store import DynamoStore
 from watcher.store.memory import MemoryStore
 from watcher.store.sqlite import SqliteStore
 
-LEASE = 10
+LEASE_S = 10
 LANES = ["slack:#a", "slack:#b", "stop"]
 ENDS = [state for state in DeliveryState if state is not DeliveryState.IN_FLIGHT]
 
 
 class Lanes(RuleBasedStateMachine):
-    """The stores are compared after each step, so what the one in memory says holds for both: a look at it
-    costs no request."""
+    """The stores are compared after each step, so checks read only the one in memory, without a request."""
 
     held = Bundle("held")
-    """Who took which delivery: also when the lease has ended since."""
+    """Which owner claimed which delivery, even if the lease has expired since."""
 
     def open(self) -> Store:
         self.folder = tempfile.TemporaryDirectory()
         store = SqliteStore(Path(self.folder.name) / "watcher.db")
         store._connection.execute(
             "PRAGMA synchronous = OFF"
-        )  # no power cut is tried here, and syncing is slow
+        )  # power cuts are not tested here, and syncing is slow
         return store
 
     def close(self) -> None:
@@ -69,7 +68,7 @@ class Lanes(RuleBasedStateMachine):
         assert not any(delivery.open for delivery in self.store.deliveries())
         self.close()
 
-    # Each asks two stores, and they must agree.
+    # Each of these asks both stores, which must agree.
 
     def next_due(self) -> datetime | None:
         due = self.store.next_due()
@@ -77,8 +76,8 @@ class Lanes(RuleBasedStateMachine):
         return due
 
     def claim(self, owner: str, limit: int) -> list[Delivery]:
-        claimed = self.store.claim(owner, self.now, LEASE, limit)
-        assert claimed == self.memory.claim(owner, self.now, LEASE, limit)
+        claimed = self.store.claim(owner, self.now, LEASE_S, limit)
+        assert claimed == self.memory.claim(owner, self.now, LEASE_S, limit)
         assert claimed.next_due == self.memory.next_due()
         return claimed.deliveries
 
@@ -87,21 +86,21 @@ class Lanes(RuleBasedStateMachine):
         assert settled is self.memory.settle(owner, delivery, then)
         return settled
 
-    # -- what can happen --------------------------------------------------------------------------
+    # -- events -----------------------------------------------------------------------------------
 
     @rule(lanes=st.lists(st.sampled_from(LANES), min_size=1, unique=True), wait=st.integers(0, 3))
-    def something_is_found(self, lanes: list[str], wait: int) -> None:
+    def find(self, lanes: list[str], wait: int) -> None:
         job = f"job-{len(self.given)}"
         issue = finding(job)
         deliveries = [
-            delivery(issue, lane, due_at=self.now + timedelta(seconds=wait * LEASE)) for lane in lanes
+            delivery(issue, lane, due_at=self.now + timedelta(seconds=wait * LEASE_S)) for lane in lanes
         ]
         found = [look(job, [issue], deliveries)]
         assert self.store.commit(found) == self.memory.commit(found) == (issue,)
         self.given += [delivery.id for delivery in deliveries]
 
     @rule(target=held, owner=st.sampled_from("ab"), limit=st.integers(1, 3))
-    def somebody_claims(self, owner: str, limit: int) -> object:
+    def claim_some(self, owner: str, limit: int) -> object:
         open_before = [delivery for delivery in self.memory.deliveries() if delivery.open]
         claimed = self.claim(owner, limit)
         for one in claimed:
@@ -110,7 +109,7 @@ class Lanes(RuleBasedStateMachine):
         return multiple(*((owner, delivery) for delivery in claimed))
 
     @rule(taken=consumes(held), state=st.sampled_from(ENDS), follows=st.booleans())
-    def somebody_settles(self, taken: tuple[str, Delivery], state: DeliveryState, follows: bool) -> None:
+    def settle_one(self, taken: tuple[str, Delivery], state: DeliveryState, follows: bool) -> None:
         owner, claimed = taken
         update = replace(
             claimed, id=f"after {claimed.id}", state=DeliveryState.PENDING, attempts=0, uncertain=False
@@ -121,16 +120,16 @@ class Lanes(RuleBasedStateMachine):
             self.given.append(update.id)
 
     @rule(which=st.integers(0, 100))
-    def somebody_cancels(self, which: int) -> None:
+    def cancel_one(self, which: int) -> None:
         if self.given:
             delivery_id = self.given[which % len(self.given)]
             assert self.store.cancel(delivery_id) is self.memory.cancel(delivery_id)
 
-    @rule(seconds=st.sampled_from([1, LEASE, 3 * LEASE]))
-    def time_passes(self, seconds: int) -> None:
+    @rule(seconds=st.sampled_from([1, LEASE_S, 3 * LEASE_S]))
+    def let_time_pass(self, seconds: int) -> None:
         self.now += timedelta(seconds=seconds)
 
-    # -- what always holds ------------------------------------------------------------------------
+    # -- invariants -------------------------------------------------------------------------------
 
     @invariant()
     def the_stores_agree_and_lose_nothing(self) -> None:
@@ -143,7 +142,7 @@ class Lanes(RuleBasedStateMachine):
     def no_lane_has_two_in_flight_and_only_its_oldest(self) -> None:
         still_open = sorted(
             (delivery for delivery in self.memory.deliveries() if delivery.open),
-            key=lambda delivery: delivery.lane,  # a stable sort: within a lane they stay as they came
+            key=lambda delivery: delivery.lane,  # a stable sort keeps the order within a lane
         )
         for _, lane in groupby(still_open, key=lambda delivery: delivery.lane):
             _, *behind = lane
@@ -156,10 +155,10 @@ TestLanes.settings = settings(
 )
 
 
-def test_dynamodb_keeps_the_same_law(sandbox: Sandbox) -> None:
+def test_dynamodb_keeps_the_same_guarantees(sandbox: Sandbox) -> None:
     tables = count()
 
-    class OnDynamoDB(Lanes):
+    class LanesOnDynamoDB(Lanes):
         def open(self) -> Store:
             table = f"lanes-{next(tables)}"
             return DynamoStore(create_table(sandbox, table), table)
@@ -168,4 +167,4 @@ def test_dynamodb_keeps_the_same_law(sandbox: Sandbox) -> None:
             self.store.close()
 
     few = settings(derandomize=True, database=None, deadline=None, max_examples=8, stateful_step_count=20)
-    run_state_machine_as_test(OnDynamoDB, settings=few)
+    run_state_machine_as_test(LanesOnDynamoDB, settings=few)

@@ -1,4 +1,4 @@
-"""What only the SQLite store has to stand: other processes, `kill -9`, full disks, foreign files."""
+"""What only the SQLite store has to handle: other processes, `kill -9`, full disks, foreign files."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ import pytest
 
 from tests.contract.samples import NOON, alert, arn, look
 from tests.contract.store_process import (
+    BATCH_SIZE,
     DESTINATIONS,
-    LOOKS,
     Process,
     Program,
     commit,
@@ -43,7 +43,7 @@ def opened(path: Path, busy_timeout: float = 5) -> Iterator[SqliteStore]:
 
 
 def all_at_once(program: Program, path: Path, processes: int) -> list[str]:
-    """What that many processes of one program say, all started in the same moment."""
+    """The reports of this many processes of one program, all started at the same moment."""
     with ExitStack() as stack:
         started = [Process(program, path, f"p{n}") for n in range(processes)]
         for each in started:
@@ -55,10 +55,10 @@ def all_at_once(program: Program, path: Path, processes: int) -> list[str]:
         return [line for each in started for line in each.lines()]
 
 
-# -- outliving its process ------------------------------------------------------------------------
+# -- persistence ----------------------------------------------------------------------------------
 
 
-def test_what_was_committed_is_there_when_the_file_is_opened_again(path: Path) -> None:
+def test_committed_data_is_there_when_the_file_is_reopened(path: Path) -> None:
     with opened(path) as store:
         store.commit([alert("job", "console", "slack:#ml")])
         claimed = store.claim("us", NOON, 60, 1).deliveries
@@ -70,26 +70,26 @@ def test_what_was_committed_is_there_when_the_file_is_opened_again(path: Path) -
         assert claimed[0] in store.deliveries()
 
 
-def test_a_commit_is_whole_or_absent_whenever_the_process_is_killed(path: Path) -> None:
+def test_a_commit_is_complete_or_absent_whenever_the_process_is_killed(path: Path) -> None:
     kills = 8
     for kill in range(kills):
         with process(commit, path, f"run{kill}") as program:
             program.go()
-            said = program.lines()
-            acknowledged = [next(said) for _ in range(kill + 1)]
-            program.kill()  # somewhere in the batches that follow
-            acknowledged += said
+            reports = program.lines()
+            acknowledged = [next(reports) for _ in range(kill + 1)]
+            program.kill()  # somewhere in the following batches
+            acknowledged += reports
 
         with opened(path) as store:
             jobs = [record.snapshot.name for record in store.jobs()]
             findings = [finding.job for finding in store.findings()]
-            told = [delivery.finding_id for delivery in store.deliveries()]
+            finding_ids = [delivery.finding_id for delivery in store.deliveries()]
 
         of_run = [job for job in jobs if job.startswith(f"run{kill}-")]
         batches = {job.split("-")[1] for job in of_run}
-        assert len(of_run) == LOOKS * len(batches), "a part of a batch is there"
+        assert len(of_run) == BATCH_SIZE * len(batches), "a part of a batch is there"
         assert sorted(findings) == sorted(jobs)
-        assert len(told) == len(jobs) * len(DESTINATIONS)
+        assert len(finding_ids) == len(jobs) * len(DESTINATIONS)
         assert {line.removeprefix("committed ") for line in acknowledged} <= batches, "a batch is lost"
 
     with closing(sqlite3.connect(path)) as connection:
@@ -106,31 +106,31 @@ def test_processes_that_claim_at_once_never_get_the_same_delivery_and_keep_the_o
         store.commit([alert(f"job-{n}", *lanes) for n in range(40)])
         given = store.deliveries()
 
-    said = [line.split() for line in all_at_once(deliver, path, processes=3)]
+    reports = [line.split() for line in all_at_once(deliver, path, processes=3)]
 
-    assert {word for word, *_ in said} == {"claimed"}
-    told = defaultdict(list)
-    for _, _nanoseconds, lane, delivery_id in sorted(said, key=lambda line: int(line[1])):
-        told[lane].append(delivery_id)
+    assert {word for word, *_ in reports} == {"claimed"}
+    by_lane = defaultdict(list)
+    for _, _nanoseconds, lane, delivery_id in sorted(reports, key=lambda line: int(line[1])):
+        by_lane[lane].append(delivery_id)
     for lane in lanes:
-        assert told[lane] == [delivery.id for delivery in given if delivery.lane == lane]
+        assert by_lane[lane] == [delivery.id for delivery in given if delivery.lane == lane]
 
 
-def test_processes_that_stop_jobs_at_once_stay_under_the_limit_of_all(path: Path) -> None:
+def test_processes_that_stop_jobs_at_once_share_one_limit(path: Path) -> None:
     with opened(path):
-        said = all_at_once(stop, path, processes=3)
+        reports = all_at_once(stop, path, processes=3)
 
-    assert len(said) == 10
-
-
-def test_processes_that_make_the_file_at_once_all_open_it(path: Path) -> None:
-    said = all_at_once(open_new, path, processes=4)
-
-    assert len(said) == 4
-    assert all(line.startswith("opened SQLite ") for line in said)
+    assert len(reports) == 10
 
 
-def test_a_new_file_that_another_process_is_just_writing_is_waited_for(path: Path) -> None:
+def test_processes_that_create_the_file_at_once_can_all_open_it(path: Path) -> None:
+    reports = all_at_once(open_new, path, processes=4)
+
+    assert len(reports) == 4
+    assert all(line.startswith("opened SQLite ") for line in reports)
+
+
+def test_opening_waits_for_a_process_that_is_creating_the_file(path: Path) -> None:
     with closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as writer:
         writer.execute("BEGIN IMMEDIATE")
         with pytest.raises(StoreError, match="another process"):
@@ -143,7 +143,7 @@ def test_a_new_file_that_another_process_is_just_writing_is_waited_for(path: Pat
         release.join()
 
 
-def test_a_reader_waits_for_no_writer(path: Path) -> None:
+def test_a_reader_does_not_wait_for_a_writer(path: Path) -> None:
     with opened(path) as store, closing(sqlite3.connect(path, isolation_level=None)) as writer:
         store.commit([look("job")])
         writer.execute("BEGIN IMMEDIATE")
@@ -151,7 +151,7 @@ def test_a_reader_waits_for_no_writer(path: Path) -> None:
         assert [job.name for job in store.watching()] == ["job"]
 
 
-def test_a_file_that_another_process_keeps_locked_is_an_error_that_says_so(path: Path) -> None:
+def test_a_file_locked_by_another_process_is_a_clear_error(path: Path) -> None:
     with (
         opened(path, busy_timeout=0.05) as store,
         closing(sqlite3.connect(path, isolation_level=None)) as writer,
@@ -179,7 +179,7 @@ def test_a_new_file_has_the_latest_version(path: Path) -> None:
         assert version(path) == len(schema.MIGRATIONS)
 
 
-def test_a_file_of_an_earlier_version_is_brought_up_to_date_and_keeps_what_it_holds(
+def test_a_file_of_an_earlier_version_is_migrated_and_keeps_its_data(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with opened(path) as store:
@@ -210,7 +210,7 @@ def test_a_migration_that_fails_leaves_the_file_as_it_was(
         assert "note" not in [column for _, column, *_ in connection.execute("PRAGMA table_info (jobs)")]
 
 
-def test_a_file_of_a_later_version_is_refused_with_the_mend(path: Path) -> None:
+def test_a_file_of_a_later_version_is_refused_with_the_fix(path: Path) -> None:
     with opened(path):
         pass
     with closing(sqlite3.connect(path)) as connection:
@@ -225,8 +225,8 @@ def test_a_file_of_a_later_version_is_refused_with_the_mend(path: Path) -> None:
 
 
 @contextmanager
-def files_no_larger_than(size: int) -> Iterator[None]:
-    """The kernel refuses to write beyond `size` bytes, as it does where a disk or a quota is full."""
+def file_size_limit(size: int) -> Iterator[None]:
+    """The kernel refuses to write beyond `size` bytes, as it does when a disk or a quota is full."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
     try:
@@ -235,11 +235,11 @@ def files_no_larger_than(size: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-def test_where_no_more_can_be_written_nothing_is_lost_and_later_all_goes_on(path: Path) -> None:
+def test_a_full_disk_loses_nothing_and_writing_continues_once_there_is_space(path: Path) -> None:
     many = [alert(f"job-{n}", "console") for n in range(500)]
     with opened(path) as store:
         store.commit([alert("before", "console")])
-        with files_no_larger_than(256 * 1024), pytest.raises(StoreError, match="disk"):
+        with file_size_limit(256 * 1024), pytest.raises(StoreError, match="disk"):
             store.commit(many)
 
         assert [record.snapshot.name for record in store.jobs()] == ["before"]
@@ -250,9 +250,9 @@ def test_where_no_more_can_be_written_nothing_is_lost_and_later_all_goes_on(path
         assert len(store.deliveries()) == 1 + len(many)
 
 
-def test_a_full_disk_is_named_as_such(path: Path) -> None:
+def test_a_full_disk_is_reported_as_such(path: Path) -> None:
     with opened(path) as store:
-        # SQLite's own limit gives the very error of a full disk.
+        # SQLite's own limit gives the same error as a full disk.
         store._connection.execute("PRAGMA max_page_count = 30")
         with pytest.raises(StoreError, match=r"watcher\.db: its disk is full.*move store\.url"):
             store.commit([alert(f"job-{n}", "console") for n in range(500)])
@@ -260,7 +260,7 @@ def test_a_full_disk_is_named_as_such(path: Path) -> None:
         assert store.jobs() == []
 
 
-def test_a_file_that_may_not_be_written_is_an_error_that_says_so() -> None:
+def test_a_file_without_write_permission_is_a_clear_error() -> None:
     with tempfile.TemporaryDirectory() as name:  # pytest's own folders are closed to other users
         folder = Path(name)
         path = folder / "watcher.db"
@@ -269,24 +269,24 @@ def test_a_file_that_may_not_be_written_is_an_error_that_says_so() -> None:
         path.chmod(0o444)
         folder.chmod(0o555)
 
-        said = all_at_once(open_as_nobody, path, processes=1)
+        reports = all_at_once(open_as_nobody, path, processes=1)
         folder.chmod(0o755)
 
-    assert len(said) == 1
-    assert "cannot be written; allow this user" in said[0]
+    assert len(reports) == 1
+    assert "cannot be written; allow this user" in reports[0]
 
 
-def test_a_missing_folder_is_named(tmp_path: Path) -> None:
+def test_a_missing_folder_is_named_in_the_error(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match=r"there is no folder .*/nowhere; create it"):
         SqliteStore(tmp_path / "nowhere" / "watcher.db")
 
 
-def test_a_folder_in_the_place_of_the_file_is_an_error(tmp_path: Path) -> None:
+def test_a_folder_in_place_of_the_file_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="cannot be opened; check that it is a file"):
         SqliteStore(tmp_path)
 
 
-def test_a_file_that_is_no_database_is_refused_and_left_alone(path: Path) -> None:
+def test_a_file_that_is_not_a_database_is_refused_and_left_unchanged(path: Path) -> None:
     path.write_text("Dear diary, " * 100)
 
     with pytest.raises(StoreError, match="is not a SQLite file; name another"):
@@ -294,7 +294,7 @@ def test_a_file_that_is_no_database_is_refused_and_left_alone(path: Path) -> Non
     assert path.read_text().startswith("Dear diary")
 
 
-def test_a_database_of_another_program_is_refused_and_left_alone(path: Path) -> None:
+def test_a_database_of_another_program_is_refused_and_left_unchanged(path: Path) -> None:
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("CREATE TABLE experiments (name)")
     before = path.read_bytes()
@@ -304,7 +304,7 @@ def test_a_database_of_another_program_is_refused_and_left_alone(path: Path) -> 
     assert path.read_bytes() == before
 
 
-def test_a_damaged_file_is_an_error_that_says_how_to_start_anew(path: Path) -> None:
+def test_a_damaged_file_is_an_error_that_says_how_to_start_again(path: Path) -> None:
     with opened(path) as store:
         store.commit([alert(f"job-{n}", "console") for n in range(100)])
     healthy = path.read_bytes()
@@ -314,7 +314,7 @@ def test_a_damaged_file_is_an_error_that_says_how_to_start_anew(path: Path) -> N
         store.jobs()
 
 
-def test_a_record_that_cannot_be_understood_is_an_error_that_names_what_it_is(path: Path) -> None:
+def test_an_unreadable_record_is_an_error_that_names_it(path: Path) -> None:
     with opened(path) as store, closing(sqlite3.connect(path)) as connection:
         store.commit([look("job")])
         connection.execute("UPDATE jobs SET snapshot = '{}'")
@@ -336,7 +336,7 @@ def test_a_closed_store_raises_a_store_error_and_may_be_closed_again(path: Path)
 # -- store.url ------------------------------------------------------------------------------------
 
 
-def test_three_slashes_name_a_file_in_the_working_folder_and_four_an_absolute_path(
+def test_three_slashes_mean_a_relative_path_and_four_an_absolute_path(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -354,7 +354,7 @@ def test_three_slashes_name_a_file_in_the_working_folder_and_four_an_absolute_pa
 @pytest.mark.parametrize(
     "url", ["", "watcher.db", "sqlite://watcher.db", "sqlite:///", "dynamodb:///TABLE", "redis:///x"]
 )
-def test_any_other_url_is_refused_with_the_key_the_value_and_the_mend(url: str) -> None:
+def test_any_other_url_is_refused_with_the_key_the_value_and_the_fix(url: str) -> None:
     with pytest.raises(ConfigError) as refused:
         open_store(url)
 
