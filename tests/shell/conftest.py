@@ -18,7 +18,7 @@ LOGGERS = ("", "watcher", "botocore", "slack_sdk", "urllib3")
 
 
 @pytest.fixture
-def logging_as_before() -> Iterator[None]:
+def restored_logging() -> Iterator[None]:
     loggers = [logging.getLogger(name) for name in LOGGERS]
     before = [(logger, logger.level, logger.handlers[:]) for logger in loggers]
     yield
@@ -30,7 +30,7 @@ def logging_as_before() -> Iterator[None]:
 
 
 @dataclass(frozen=True)
-class Ran:
+class CommandResult:
     code: int
     out: str
     err: str
@@ -45,15 +45,15 @@ def watcher(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
-    logging_as_before: None,
-) -> Callable[..., Ran]:
-    """Runs a command in an empty folder, whose `watcher.toml` a test may write."""
+    restored_logging: None,
+) -> Callable[..., CommandResult]:
+    """Runs a command in an empty folder, into which a test may write a `watcher.toml`."""
     monkeypatch.chdir(tmp_path)
 
-    def run(*arguments: str) -> Ran:
+    def run(*arguments: str) -> CommandResult:
         capsys.readouterr()
         code = cli.main(arguments)
         captured = capsys.readouterr()
-        return Ran(code, captured.out, captured.err)
+        return CommandResult(code, captured.out, captured.err)
 
     return run

@@ -1,7 +1,7 @@
 """A small PyTorch training with smdebug's own hook: `python -m tests.shell.pytorch_job FOLDER`.
 
-Losses, weights and gradients are saved in turns of training and evaluation, with a count of their own;
-of the gradients only reductions are, and of the weights some beside the values.
+Losses, weights and gradients are saved in alternating modes, each with its own step count. Gradients are
+saved only as reductions, weights as values and some reductions.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Compares what smdebug's `create_trial` reads of a folder with what Watcher does: everything there is."""
+"""Compares everything that smdebug's `create_trial` reads from a folder with what Watcher reads."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from watcher.debug_output.reader import DebugOutput, Reader
 from watcher.debug_output.storage import Folder
 
 Values = dict[tuple[str, str, int, str], Any]
-"""By mode, name as saved, step of the mode, worker."""
+"""Values by mode, saved name, mode step and worker."""
 
 
 def compare(folder: Path) -> Values:
-    """Asserts that both agree; gives the values, for a test to see that there are some."""
+    """Assert that both agree. Returns the values, so that a test can check that there are some."""
     from smdebug.trials import create_trial
 
     from watcher.evaluation.trial import SavedTrial
 
-    (folder / "training_job_end.ts").touch()  # else smdebug would wait for more
+    (folder / "training_job_end.ts").touch()  # otherwise smdebug would wait for more
     theirs = create_trial(str(folder))
     theirs.maybe_refresh()
     output = DebugOutput(Folder(folder))
@@ -31,14 +31,14 @@ def compare(folder: Path) -> Values:
     steps = list(ours.follow(ended=True))
 
     assert steps == theirs.steps() == ours.steps()
-    same_trial(ours, theirs)
+    assert_same_trial(ours, theirs)
     values = values_of(theirs)
-    same_values(values_of(ours), values)
-    same_values(values_read(output), values)
+    assert_same_values(values_of(ours), values)
+    assert_same_values(values_read(output), values)
     return values
 
 
-def same_trial(ours: Any, theirs: Any) -> None:
+def assert_same_trial(ours: Any, theirs: Any) -> None:
     from smdebug.core.modes import ModeKeys
 
     assert ours.name == theirs.name
@@ -76,7 +76,7 @@ def shape(tensor: Any, step: int, mode: Any) -> Any:
 
 
 def values_of(trial: Any) -> Values:
-    """All values and saved reductions that a trial has."""
+    """All values and saved reductions of a trial."""
     from smdebug.core.modes import ModeKeys
     from smdebug.core.reductions import get_reduction_tensor_name
     from smdebug.exceptions import TensorUnavailableForStep
@@ -88,7 +88,7 @@ def values_of(trial: Any) -> Values:
             for step in tensor._mode_steps[mode].steps():
                 for worker in tensor.workers(step, mode):
                     assert isinstance(mode, ModeKeys)
-                    with suppress(TensorUnavailableForStep):  # only reductions or its shape were saved
+                    with suppress(TensorUnavailableForStep):  # only its reductions or its shape were saved
                         values[mode.name, name, step, worker] = tensor.value(step, mode, worker)
                     for (reduction, of_abs), value in tensor.reduction_values(step, mode, worker).items():
                         saved_as = get_reduction_tensor_name(
@@ -109,11 +109,11 @@ def values_read(output: DebugOutput) -> Values:
     }
 
 
-def same_values(ours: Values, theirs: Values) -> None:
+def assert_same_values(ours: Values, theirs: Values) -> None:
     assert ours.keys() == theirs.keys()
     for key, value in theirs.items():
         mine = ours[key]
         assert (mine.dtype, mine.shape) == (value.dtype, value.shape), key
         np.testing.assert_array_equal(mine, value, err_msg=str(key))
         if value.dtype.kind in "fc":
-            assert mine.tobytes() == value.tobytes(), key  # NaNs too
+            assert mine.tobytes() == value.tobytes(), key  # compares NaNs too

@@ -26,14 +26,14 @@ def job(account: str, region: str = "us-east-1") -> str:
     return f"arn:aws:sagemaker:{region}:{account}:training-job/churn"
 
 
-def test_without_member_accounts_there_is_one_place(aws_environment: Sandbox):
+def test_without_member_accounts_there_is_one_account_and_region(aws_environment: Sandbox):
     accounts = Accounts()
 
     assert accounts.places == [accounts.home]
     assert accounts.of(job("123456789012")) is accounts.home
 
 
-def test_each_account_and_region_is_a_place_of_its_own(aws_environment: Sandbox):
+def test_each_account_and_region_is_separate(aws_environment: Sandbox):
     more_at_home = Account(regions=("us-east-1", "eu-central-1"))
     accounts = Accounts("us-east-1", [more_at_home, MEMBER_ACCOUNT])
 
@@ -46,7 +46,7 @@ def test_each_account_and_region_is_a_place_of_its_own(aws_environment: Sandbox)
     assert accounts.places == accounts.places
 
 
-def test_a_member_accounts_jobs_are_reached_in_its_role(aws_environment: Sandbox):
+def test_a_member_accounts_jobs_are_reached_through_its_role(aws_environment: Sandbox):
     accounts = Accounts("us-east-1", [MEMBER_ACCOUNT])
 
     assert caller(accounts, job(MEMBER)) == MEMBER
@@ -76,7 +76,7 @@ def test_credentials_are_renewed_before_they_expire(aws_environment: Sandbox):
     assert credentials.get_frozen_credentials().access_key != first.access_key
 
 
-def test_a_role_that_refuses_is_named_and_the_home_account_goes_on(aws_environment: Sandbox):
+def test_a_refusing_role_is_named_and_the_home_account_continues(aws_environment: Sandbox):
     aws_environment.control.inject_fault(
         "sts:AssumeRole", code="AccessDenied", message=f"not authorized to perform sts:AssumeRole on {ROLE}"
     )

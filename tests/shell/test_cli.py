@@ -1,4 +1,4 @@
-"""The command line itself: its words, its errors, what it imports; and the commands that read the store."""
+"""The command line itself: its arguments, errors and imports; and the commands that read the store."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from pathlib import Path
 import pytest
 
 from tests.contract.samples import delivery, finding, look
-from tests.shell.conftest import Ran
+from tests.shell.conftest import CommandResult
 from tests.waiting import WAIT_LIMIT_S, eventually
 from watcher.cli.sandbox import missing_for_sandbox
 from watcher.model import DeliveryState
 from watcher.store import open_store
 
-Watcher = Callable[..., Ran]
+Watcher = Callable[..., CommandResult]
 
-HEAVY = (
+HEAVY_PACKAGES = (
     "boto3",
     "botocore",
     "slack_sdk",
@@ -38,7 +38,7 @@ HEAVY = (
 
 @pytest.fixture
 def known(tmp_path: Path) -> Path:
-    """A folder in which Watcher has seen one job, and told its finding to nobody yet."""
+    """A folder with a store in which the alert on one job is a dead letter."""
     issue = finding("churn-xgb")
     dead = delivery(issue, "slack:#ml", state=DeliveryState.DEAD, attempts=3, error="channel_not_found")
     with closing(open_store(f"sqlite:///{tmp_path / 'watcher.db'}")) as store:
@@ -58,7 +58,7 @@ def process(*arguments: str, cwd: Path, **options: object) -> subprocess.Popen[s
     )
 
 
-# -- words and errors -----------------------------------------------------------------------------
+# -- arguments and errors -------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def process(*arguments: str, cwd: Path, **options: object) -> subprocess.Popen[s
         (["stop", "a"], "watcher: nobody can be asked here, since this is no terminal: say --yes"),
     ],
 )
-def test_wrong_words_are_answered_in_one_line_with_exit_code_2(watcher: Watcher, arguments, line):
+def test_wrong_arguments_give_one_line_and_exit_code_2(watcher: Watcher, arguments, line):
     ran = watcher(*arguments)
 
     assert (ran.code, ran.out) == (2, "")
@@ -97,7 +97,7 @@ def test_wrong_words_are_answered_in_one_line_with_exit_code_2(watcher: Watcher,
         ["tensors", "x"],
     ],
 )
-def test_a_wrong_configuration_is_one_line_with_exit_code_2_whatever_the_command(watcher: Watcher, command):
+def test_a_wrong_configuration_gives_one_line_and_exit_code_2_in_every_command(watcher: Watcher, command):
     Path("watcher.toml").write_text("[stop]\ndryrun = true")
 
     ran = watcher(*command)
@@ -109,9 +109,7 @@ def test_a_wrong_configuration_is_one_line_with_exit_code_2_whatever_the_command
 @pytest.mark.parametrize(
     "command", [["status"], ["jobs"], ["show", "x"], ["findings"], ["stop", "x", "--cancel"]]
 )
-def test_asking_where_nothing_was_ever_watched_says_so_and_makes_no_store(
-    watcher: Watcher, command, tmp_path
-):
+def test_reading_without_a_store_says_so_and_creates_none(watcher: Watcher, command, tmp_path):
     ran = watcher(*command)
 
     assert ran.code == 1
@@ -119,8 +117,10 @@ def test_asking_where_nothing_was_ever_watched_says_so_and_makes_no_store(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_store_that_is_none_is_one_line(watcher: Watcher):
-    Path("watcher.db").write_text("this is not a database, but a letter to somebody who looks for one" * 20)
+def test_a_file_that_is_not_a_store_gives_one_line(watcher: Watcher):
+    Path("watcher.db").write_text(
+        "this is not a database, but a plain text file in its place, long enough" * 20
+    )
 
     ran = watcher("status")
 
@@ -139,7 +139,9 @@ def test_a_store_of_another_kind_is_a_configuration_error(watcher: Watcher):
     assert "pw" not in ran.err
 
 
-def test_a_missing_region_is_one_line_before_anything_starts(watcher: Watcher, monkeypatch, tmp_path: Path):
+def test_a_missing_region_gives_one_line_before_anything_starts(
+    watcher: Watcher, monkeypatch, tmp_path: Path
+):
     for name in ("AWS_REGION", "AWS_DEFAULT_REGION", "AWS_PROFILE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
@@ -158,7 +160,7 @@ def test_help_names_every_command(watcher: Watcher):
     names = "run check status jobs show findings tensors evaluate stop demo sandbox"
     for command in names.split():
         assert f"\n  {command} " in ran.out
-    assert "..." not in ran.out.partition("Commands:")[2]  # each fits its line
+    assert "..." not in ran.out.partition("Commands:")[2]  # each help text fits on its line
 
 
 @pytest.mark.parametrize(
@@ -171,12 +173,12 @@ def test_help_names_every_command(watcher: Watcher):
         (["--often"], "watcher --help"),
     ],
 )
-def test_an_error_points_to_the_help_of_its_command(watcher: Watcher, arguments, where):
+def test_an_error_refers_to_the_help_of_its_command(watcher: Watcher, arguments, where):
     assert watcher(*arguments).err.endswith(f" (see {where})\n")
 
 
-def test_it_says_which_version_it_is(watcher: Watcher):
-    assert watcher("--version") == Ran(0, f"watcher {metadata.version('debugger-watcher')}\n", "")
+def test_it_prints_its_version(watcher: Watcher):
+    assert watcher("--version") == CommandResult(0, f"watcher {metadata.version('debugger-watcher')}\n", "")
 
 
 @pytest.mark.parametrize(
@@ -209,7 +211,7 @@ def test_bash_completes_commands_and_options_of_the_installed_script(typed: str,
     assert done.stderr == ""
 
 
-def test_without_a_word_it_shows_its_help(watcher: Watcher):
+def test_without_a_command_it_shows_its_help(watcher: Watcher):
     assert watcher() == watcher("--help")
 
 
@@ -227,7 +229,7 @@ def test_the_sandbox_without_its_extra_says_what_to_install(watcher: Watcher, mo
     assert "pip install '.[sandbox]'" in ran.err
 
 
-def test_where_smdebug_does_not_run_the_sandbox_is_one_sentence():
+def test_the_sandbox_gives_one_sentence_where_smdebug_does_not_run():
     newer = missing_for_sandbox((3, 13), lambda module: True)
     without_distutils = missing_for_sandbox((3, 12), lambda module: module != "distutils")
 
@@ -236,7 +238,7 @@ def test_where_smdebug_does_not_run_the_sandbox_is_one_sentence():
     assert missing_for_sandbox((3, 12), lambda module: True) == ""
 
 
-def test_the_environment_of_any_free_port_cannot_be_asked_for(watcher: Watcher):
+def test_env_refuses_port_0(watcher: Watcher):
     ran = watcher("sandbox", "--print-env", "--port", "0")
 
     assert (ran.code, ran.out) == (2, "")
@@ -245,14 +247,14 @@ def test_the_environment_of_any_free_port_cannot_be_asked_for(watcher: Watcher):
 # -- as a process ---------------------------------------------------------------------------------
 
 
-def test_the_command_line_imports_nothing_heavy_before_it_is_needed():
+def test_the_command_line_imports_heavy_packages_only_when_needed():
     script = "import sys, watcher.cli; print(*{name.split('.')[0] for name in sys.modules})"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
 
-    assert set(done.stdout.split()) & set(HEAVY) == set()
+    assert set(done.stdout.split()) & set(HEAVY_PACKAGES) == set()
 
 
-def test_reading_the_store_imports_nothing_heavy_either(known: Path):
+def test_reading_the_store_imports_no_heavy_packages(known: Path):
     script = (
         "import sys; from watcher.cli import main; code = main(['status']);"
         "print(*{name.split('.')[0] for name in sys.modules}, file=sys.stderr); sys.exit(code)"
@@ -261,10 +263,10 @@ def test_reading_the_store_imports_nothing_heavy_either(known: Path):
         [sys.executable, "-c", script], cwd=known, capture_output=True, text=True, check=True
     )
 
-    assert set(done.stderr.split()) & set(HEAVY) == set()
+    assert set(done.stderr.split()) & set(HEAVY_PACKAGES) == set()
 
 
-def test_a_reader_that_goes_away_causes_no_traceback(known: Path):
+def test_a_closed_pipe_causes_no_traceback(known: Path):
     with process("jobs", "--json", cwd=known) as asked:
         assert asked.stdout
         assert asked.stderr
@@ -275,7 +277,7 @@ def test_a_reader_that_goes_away_causes_no_traceback(known: Path):
     assert errors == ""
 
 
-def test_a_full_disk_below_stdout_is_one_line(known: Path):
+def test_a_full_disk_behind_stdout_gives_one_line(known: Path):
     with Path("/dev/full").open("w") as full:
         done = subprocess.run(
             [sys.executable, "-m", "watcher", "jobs", "--json"],
@@ -291,15 +293,15 @@ def test_a_full_disk_below_stdout_is_one_line(known: Path):
 
 
 def opened_for_writing(fifo: Path) -> int | None:
-    """A file descriptor, once somebody reads the FIFO."""
+    """A file descriptor for writing, once the other side reads the FIFO."""
     try:
         return os.open(fifo, os.O_WRONLY | os.O_NONBLOCK)
     except OSError:
         return None
 
 
-def test_ctrl_c_ends_with_130_and_without_a_word(tmp_path: Path):
-    # A FIFO that nobody writes to: reading the settings waits until it is interrupted.
+def test_ctrl_c_ends_silently_with_exit_code_130(tmp_path: Path):
+    # Nothing writes to this FIFO, so reading the settings waits until it is interrupted.
     os.mkfifo(tmp_path / "watcher.toml")
     with process("status", cwd=tmp_path) as waiting:
         writer = eventually(lambda: opened_for_writing(tmp_path / "watcher.toml"), "the settings are read")
@@ -310,10 +312,10 @@ def test_ctrl_c_ends_with_130_and_without_a_word(tmp_path: Path):
     assert (waiting.returncode, out, err) == (128 + signal.SIGINT, "", "")
 
 
-# -- what it knows --------------------------------------------------------------------------------
+# -- reading the store ----------------------------------------------------------------------------
 
 
-def test_status_shows_what_was_given_up(watcher: Watcher, known: Path):
+def test_status_shows_deliveries_that_were_given_up(watcher: Watcher, known: Path):
     ran = watcher("status")
 
     assert ran.code == 0
@@ -324,7 +326,7 @@ def test_status_shows_what_was_given_up(watcher: Watcher, known: Path):
     assert "channel_not_found" in ran.out
 
 
-def test_stdout_of_every_reading_command_is_json_when_asked(watcher: Watcher, known: Path):
+def test_every_reading_command_prints_json_on_request(watcher: Watcher, known: Path):
     assert watcher("status", "--json").json["jobs"] == {"InProgress": 2}
     assert {job["job"] for job in watcher("jobs", "--json").json} == {"churn-xgb", "sales"}
     assert (
@@ -334,12 +336,12 @@ def test_stdout_of_every_reading_command_is_json_when_asked(watcher: Watcher, kn
     assert [each["job"] for each in watcher("findings", "--json").json] == ["churn-xgb"]
 
 
-def test_lists_can_be_limited_by_a_glob(watcher: Watcher, known: Path):
+def test_lists_can_be_filtered_by_a_glob(watcher: Watcher, known: Path):
     assert [job["job"] for job in watcher("jobs", "sal*", "--json").json] == ["sales"]
     assert watcher("findings", "--job", "sal*", "--json").json == []
 
 
-def test_a_job_is_shown_for_people(watcher: Watcher, known: Path):
+def test_a_job_is_shown_in_readable_form(watcher: Watcher, known: Path):
     ran = watcher("show", "churn-xgb")
 
     assert ran.code == 0
@@ -347,7 +349,7 @@ def test_a_job_is_shown_for_people(watcher: Watcher, known: Path):
         assert words in ran.out
 
 
-def test_findings_are_listed_for_people(watcher: Watcher, known: Path):
+def test_findings_are_listed_in_readable_form(watcher: Watcher, known: Path):
     ran = watcher("findings")
 
     header, line = ran.out.splitlines()
@@ -355,7 +357,7 @@ def test_findings_are_listed_for_people(watcher: Watcher, known: Path):
     assert line.endswith("churn-xgb  LossNotDecreasing  IssuesFound  -     slack:#ml dead")
 
 
-def test_a_job_that_is_not_known_is_a_usage_error_with_the_nearest_name(watcher: Watcher, known: Path):
+def test_an_unknown_job_is_a_usage_error_with_the_closest_name(watcher: Watcher, known: Path):
     ran = watcher("show", "churn-xbg")
 
     assert ran.code == 2

@@ -12,13 +12,13 @@ import pytest
 
 from tests.doubles.iam import IamDouble
 from tests.doubles.slack import SlackDouble
-from tests.shell.conftest import Ran
+from tests.shell.conftest import CommandResult
 from watcher.sandbox.process import Sandbox
 
 if TYPE_CHECKING:
     from types_boto3_sqs import SQSClient
 
-Watcher = Callable[..., Ran]
+Watcher = Callable[..., CommandResult]
 
 BUCKET = "team-bucket"
 TOPIC = "arn:aws:sns:us-east-1:123456789012:training-alerts"
@@ -42,15 +42,15 @@ def healthy(aws_environment: Sandbox) -> Sandbox:
     return aws_environment
 
 
-def states(ran: Ran) -> dict[str, str]:
+def states(ran: CommandResult) -> dict[str, str]:
     return {check["name"]: check["state"] for check in ran.json}
 
 
-def found(ran: Ran, name: str) -> dict[str, Any]:
+def found(ran: CommandResult, name: str) -> dict[str, Any]:
     return next(check for check in ran.json if check["name"] == name)
 
 
-def test_where_all_is_well_every_check_says_what_it_found(
+def test_in_a_healthy_account_every_check_passes_and_says_what_it_found(
     watcher: Watcher, healthy: Sandbox, slack: SlackDouble
 ):
     Path("watcher.toml").write_text(
@@ -79,7 +79,7 @@ def test_where_all_is_well_every_check_says_what_it_found(
     assert list(ran.json[0]) == ["name", "state", "found", "mend"]
 
 
-def test_people_get_a_table(watcher: Watcher, healthy: Sandbox):
+def test_check_prints_a_readable_table(watcher: Watcher, healthy: Sandbox):
     ran = watcher("check")
 
     assert ran.code == 0
@@ -87,7 +87,7 @@ def test_people_get_a_table(watcher: Watcher, healthy: Sandbox):
     assert ran.out.count("\nok ") >= 6
 
 
-def test_the_variable_that_holds_the_settings_is_named_as_their_source(
+def test_the_variable_with_the_settings_is_named_as_their_source(
     watcher: Watcher, healthy: Sandbox, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setenv("WATCHER_TOML", '[watch]\njobs = ["churn-*"]')
@@ -104,7 +104,7 @@ def test_the_variable_that_holds_the_settings_is_named_as_their_source(
         ("s3:GET", "debug output"),
     ],
 )
-def test_a_missing_permission_fails_its_check_alone_and_is_named(
+def test_a_missing_permission_fails_only_its_own_check_and_is_named(
     watcher: Watcher, healthy: Sandbox, operation, check
 ):
     healthy.control.inject_fault(
@@ -118,7 +118,7 @@ def test_a_missing_permission_fails_its_check_alone_and_is_named(
     assert found(ran, check)["mend"].startswith("allow ")
 
 
-def test_without_search_it_is_a_warning_since_listing_does_too(watcher: Watcher, healthy: Sandbox):
+def test_a_refused_search_is_a_warning_because_listing_works(watcher: Watcher, healthy: Sandbox):
     healthy.control.inject_fault("sagemaker:Search", "AccessDeniedException", "not authorized")
 
     ran = watcher("check", "--json")
@@ -128,7 +128,7 @@ def test_without_search_it_is_a_warning_since_listing_does_too(watcher: Watcher,
     assert ran.code == 0
 
 
-def test_without_search_and_listing_no_job_can_be_watched(watcher: Watcher, healthy: Sandbox):
+def test_refused_search_and_listing_fail_because_no_job_can_be_watched(watcher: Watcher, healthy: Sandbox):
     for operation in ("sagemaker:Search", "sagemaker:ListTrainingJobs"):
         healthy.control.inject_fault(operation, "AccessDeniedException", "not authorized")
 
@@ -138,7 +138,7 @@ def test_without_search_and_listing_no_job_can_be_watched(watcher: Watcher, heal
     assert found(ran, "jobs in progress")["mend"] == "allow sagemaker:ListTrainingJobs"
 
 
-def test_expired_credentials_are_said_once_and_nothing_else_is_asked_of_aws(
+def test_expired_credentials_are_reported_once_and_aws_is_not_called_again(
     watcher: Watcher, healthy: Sandbox
 ):
     healthy.control.inject_fault("sts:GetCallerIdentity", "ExpiredToken", "The token has expired", status=403)
@@ -152,7 +152,7 @@ def test_expired_credentials_are_said_once_and_nothing_else_is_asked_of_aws(
     assert set(healthy.control.calls()) == {"sts:GetCallerIdentity"}
 
 
-def test_no_credentials_at_all_is_no_traceback(watcher: Watcher, healthy: Sandbox, monkeypatch, tmp_path):
+def test_missing_credentials_cause_no_traceback(watcher: Watcher, healthy: Sandbox, monkeypatch, tmp_path):
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
@@ -165,9 +165,7 @@ def test_no_credentials_at_all_is_no_traceback(watcher: Watcher, healthy: Sandbo
     assert "no usable AWS credentials" in found(ran, "credentials")["found"]
 
 
-def test_a_region_that_nobody_chose_is_a_failed_check(
-    watcher: Watcher, healthy: Sandbox, monkeypatch, tmp_path
-):
+def test_a_missing_region_is_a_failed_check(watcher: Watcher, healthy: Sandbox, monkeypatch, tmp_path):
     for name in ("AWS_DEFAULT_REGION", "AWS_REGION"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
@@ -191,7 +189,7 @@ def test_a_token_that_slack_refuses_fails_and_is_not_shown(
     assert "xoxb-wrong" not in ran.out + ran.err
 
 
-def test_a_slack_that_cannot_be_reached_fails_with_what_to_look_at(watcher: Watcher, healthy: Sandbox):
+def test_an_unreachable_slack_fails_with_what_to_check(watcher: Watcher, healthy: Sandbox):
     Path("watcher.toml").write_text(
         '[slack]\nbot_token = "xoxb-nobody-listens-here"\napi_url = "http://127.0.0.1:1/api/"\n'
     )
@@ -204,7 +202,7 @@ def test_a_slack_that_cannot_be_reached_fails_with_what_to_look_at(watcher: Watc
     assert check["mend"] == "check the network and slack.api_url, then try again"
 
 
-def test_a_store_that_cannot_be_written_fails_and_the_rest_is_checked(watcher: Watcher, healthy: Sandbox):
+def test_an_unwritable_store_fails_and_the_rest_is_still_checked(watcher: Watcher, healthy: Sandbox):
     Path("watcher.toml").write_text('[store]\nurl = "sqlite:///nowhere/watcher.db"')
 
     ran = watcher("check", "--json")
@@ -213,9 +211,7 @@ def test_a_store_that_cannot_be_written_fails_and_the_rest_is_checked(watcher: W
     assert found(ran, "job details")["state"] == "ok"
 
 
-def test_without_any_debug_output_in_sight_reading_it_is_only_not_tried(
-    watcher: Watcher, aws_environment: Sandbox
-):
+def test_without_any_debug_output_reading_it_is_skipped(watcher: Watcher, aws_environment: Sandbox):
     ran = watcher("check", "--json")
 
     assert ran.code == 0
@@ -223,7 +219,7 @@ def test_without_any_debug_output_in_sight_reading_it_is_only_not_tried(
     assert found(ran, "job details")["state"] == "ok"
 
 
-def test_without_training_metrics_it_is_a_warning_unless_rules_are_attached(
+def test_unreadable_training_metrics_are_a_warning_unless_rules_are_attached(
     watcher: Watcher, healthy: Sandbox, tmp_path: Path
 ):
     healthy.control.inject_fault("cloudwatch:GetMetricData", "AccessDenied", "not authorized", status=403)
@@ -238,7 +234,7 @@ def test_without_training_metrics_it_is_a_warning_unless_rules_are_attached(
     assert found(attached, "training metrics")["mend"] == "allow cloudwatch:GetMetricData"
 
 
-def test_keys_that_do_nothing_yet_are_a_warning(watcher: Watcher, healthy: Sandbox):
+def test_keys_without_effect_yet_are_a_warning(watcher: Watcher, healthy: Sandbox):
     Path("watcher.toml").write_text('[slack]\napp_token = "xapp-1"')
 
     configuration = found(watcher("check", "--json"), "configuration")
@@ -247,7 +243,7 @@ def test_keys_that_do_nothing_yet_are_a_warning(watcher: Watcher, healthy: Sandb
     assert "slack.app_token" in configuration["found"]
 
 
-def test_the_tags_permission_is_asked_only_where_tags_are_watched(watcher: Watcher, healthy: Sandbox):
+def test_the_tags_permission_is_checked_only_when_tags_are_watched(watcher: Watcher, healthy: Sandbox):
     Path("watcher.toml").write_text('[watch.tags]\nteam = "risk"')
 
     assert states(watcher("check", "--json"))["job tags"] == "ok"
@@ -262,7 +258,7 @@ def with_log_group(watcher: Watcher) -> None:
 
 
 @pytest.mark.usefixtures("with_log_group")
-def test_a_log_group_for_evaluations_that_is_missing_fails_with_the_command_that_makes_it(
+def test_a_missing_log_group_for_evaluations_fails_with_the_command_that_creates_it(
     watcher: Watcher, healthy: Sandbox
 ):
     check = found(watcher("check", "--json"), "evaluation log")
@@ -273,9 +269,7 @@ def test_a_log_group_for_evaluations_that_is_missing_fails_with_the_command_that
 
 
 @pytest.mark.usefixtures("with_log_group")
-def test_writing_to_the_log_group_for_evaluations_is_tried_and_leaves_nothing_there(
-    watcher: Watcher, healthy: Sandbox
-):
+def test_writing_to_the_log_group_for_evaluations_is_tried_and_cleaned_up(watcher: Watcher, healthy: Sandbox):
     logs = healthy.client("logs")
     logs.create_log_group(logGroupName=LOG_GROUP)
 
@@ -300,7 +294,7 @@ def test_a_topic_that_does_not_exist_fails(watcher: Watcher, healthy: Sandbox):
     assert states(there)[f"topic {TOPIC}"] == "ok"
 
 
-def test_an_account_that_refuses_its_role_fails_in_a_line_of_its_own(watcher: Watcher, healthy: Sandbox):
+def test_an_account_that_refuses_its_role_fails_in_its_own_line(watcher: Watcher, healthy: Sandbox):
     role = "arn:aws:iam::444455556666:role/watcher"
     healthy.control.inject_fault("sts:AssumeRole", "AccessDenied", "not authorized", status=403)
     Path("watcher.toml").write_text(f'[[account]]\nrole_arn = "{role}"')
@@ -319,7 +313,7 @@ def test_an_account_that_refuses_its_role_fails_in_a_line_of_its_own(watcher: Wa
 
 @pytest.fixture
 def queues(watcher: Watcher, healthy: Sandbox) -> Iterator[tuple[SQSClient, str, str]]:
-    """A queue that the settings name, and the one that takes what nobody could handle."""
+    """A queue that the settings name, and its dead-letter queue."""
     sqs = healthy.client("sqs")
     dead = sqs.create_queue(QueueName="dead")["QueueUrl"]
     target = sqs.get_queue_attributes(QueueUrl=dead, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
@@ -330,7 +324,7 @@ def queues(watcher: Watcher, healthy: Sandbox) -> Iterator[tuple[SQSClient, str,
     sqs.close()
 
 
-def test_the_queue_is_tried_and_what_waits_there_is_left_to_the_daemon(
+def test_the_queue_is_checked_and_its_messages_are_left_to_the_daemon(
     watcher: Watcher, queues: tuple[SQSClient, str, str]
 ):
     sqs, queue, _ = queues
@@ -343,7 +337,9 @@ def test_the_queue_is_tried_and_what_waits_there_is_left_to_the_daemon(
     assert [message["Body"] for message in sqs.receive_message(QueueUrl=queue)["Messages"]] == ["{}"]
 
 
-def test_what_nobody_could_handle_is_a_warning(watcher: Watcher, queues: tuple[SQSClient, str, str]):
+def test_messages_in_the_dead_letter_queue_are_a_warning(
+    watcher: Watcher, queues: tuple[SQSClient, str, str]
+):
     sqs, _, dead = queues
     sqs.send_message(QueueUrl=dead, MessageBody="poison")
 
@@ -355,7 +351,7 @@ def test_what_nobody_could_handle_is_a_warning(watcher: Watcher, queues: tuple[S
 
 
 @pytest.mark.parametrize("lost", ["its redrive policy", "the queue that the policy names"])
-def test_a_queue_without_one_for_dead_letters_is_a_warning(
+def test_a_queue_without_a_dead_letter_queue_is_a_warning(
     watcher: Watcher, queues: tuple[SQSClient, str, str], lost: str
 ):
     sqs, queue, dead = queues
@@ -387,7 +383,7 @@ STOPS = "[[route]]\nstop = true"
 
 
 def assume_role(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    """This process has the session of a role, as a task on ECS has."""
+    """Give this process the session of a role, as a task on ECS has."""
     role = f"arn:aws:iam::123456789012:role/{name}"
     credentials = sandbox.client("sts").assume_role(RoleArn=role, RoleSessionName="task-1")["Credentials"]
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", credentials["AccessKeyId"])
@@ -399,11 +395,13 @@ def assume_role(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, name: str) ->
     ("allowed", "state", "mend"),
     [({"sagemaker:StopTrainingJob"}, "ok", ""), (set(), "failed", "allow sagemaker:StopTrainingJob")],
 )
-def test_whether_a_job_may_be_stopped_is_asked_of_iam_for_the_role_of_the_session(
+def test_the_permission_to_stop_is_simulated_for_the_role_of_the_session(
     watcher: Watcher, healthy: Sandbox, monkeypatch, allowed, state, mend
 ):
     assume_role(healthy, monkeypatch, "watcher")
-    role = "arn:aws:iam::123456789012:role/teams/ml/watcher"  # its path is not in the session's ARN
+    role = (
+        "arn:aws:iam::123456789012:role/teams/ml/watcher"  # the role's path is not part of the session's ARN
+    )
     Path("watcher.toml").write_text(STOPS)
 
     with IamDouble({role: allowed}) as iam:
@@ -416,10 +414,12 @@ def test_whether_a_job_may_be_stopped_is_asked_of_iam_for_the_role_of_the_sessio
     assert healthy.control.calls().get("sagemaker:StopTrainingJob", 0) == 0
 
 
-def test_where_iam_does_not_tell_stopping_is_a_warning(watcher: Watcher, healthy: Sandbox, monkeypatch):
+def test_the_permission_to_stop_is_a_warning_when_iam_does_not_answer(
+    watcher: Watcher, healthy: Sandbox, monkeypatch
+):
     Path("watcher.toml").write_text(STOPS)
 
-    with IamDouble({}) as iam:  # as for the root user, whom IAM does not simulate
+    with IamDouble({}) as iam:  # like the root user, for whom IAM does not simulate
         monkeypatch.setenv("AWS_ENDPOINT_URL_IAM", iam.endpoint)
         ran = watcher("check", "--json")
 
@@ -428,7 +428,7 @@ def test_where_iam_does_not_tell_stopping_is_a_warning(watcher: Watcher, healthy
 
 
 @pytest.mark.parametrize("text", ["", f"{STOPS}\n[stop]\ndry_run = true"])
-def test_the_permission_to_stop_is_not_asked_where_nothing_is_to_be_stopped(
+def test_the_permission_to_stop_is_not_checked_when_no_route_stops_jobs(
     watcher: Watcher, healthy: Sandbox, text
 ):
     Path("watcher.toml").write_text(text)
@@ -436,7 +436,7 @@ def test_the_permission_to_stop_is_not_asked_where_nothing_is_to_be_stopped(
     assert "stopping jobs" not in states(watcher("check", "--json"))
 
 
-def test_what_draws_plots_is_named_where_it_is_not_installed(
+def test_a_missing_plotting_package_is_named(
     watcher: Watcher, healthy: Sandbox, slack: SlackDouble, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
@@ -454,7 +454,7 @@ def test_what_draws_plots_is_named_where_it_is_not_installed(
 @pytest.mark.parametrize(
     ("scope", "state", "code"), [("files:write", "warning", 0), ("chat:write", "failed", 1)]
 )
-def test_a_scope_that_the_bot_lacks_is_named_with_what_follows(
+def test_a_missing_slack_scope_is_named_with_its_consequence(
     watcher: Watcher, healthy: Sandbox, slack: SlackDouble, scope: str, state: str, code: int
 ):
     slack.workspace.scopes.discard(scope)

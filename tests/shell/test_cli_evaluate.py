@@ -1,4 +1,4 @@
-"""`watcher evaluate`, on what smdebug's own hook saved of a real training."""
+"""`watcher evaluate`, on the output of smdebug's own hook in a real training."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from tests.doubles.debug_output import SavedJob
-from tests.shell.conftest import Ran
+from tests.shell.conftest import CommandResult
 from tests.trials import upload
 from watcher.sandbox.cookbook import PARAMETERS
 from watcher.sandbox.process import Sandbox
@@ -24,7 +24,7 @@ pytestmark = [
     pytest.mark.filterwarnings(r"ignore:tostring\(\) is deprecated:DeprecationWarning"),
 ]
 
-Watcher = Callable[..., Ran]
+Watcher = Callable[..., CommandResult]
 Trial = tuple[str, int]
 
 BUCKET = "team"
@@ -34,7 +34,7 @@ COOKBOOK = tuple(word for name, text in PARAMETERS.items() for word in ("--param
 
 @pytest.fixture(scope="module", autouse=True)
 def _smdebug_is_imported() -> None:
-    """smdebug logs a line to stderr, and warns, when a process first imports it."""
+    """Import smdebug first, because it logs a line to stderr and warns on its first import in a process."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         import watcher.evaluation.custom_rule  # noqa: F401
@@ -42,7 +42,7 @@ def _smdebug_is_imported() -> None:
 
 @pytest.fixture
 def trial(trial: tuple[Path, int]) -> Trial:
-    """The folder as a word of a command, and the step at which the rule of the cookbook fires."""
+    """The folder as a command argument, and the step at which the cookbook's rule fires."""
     return str(trial[0]), trial[1]
 
 
@@ -75,9 +75,7 @@ def put_job(sandbox: Sandbox, name: str, rules: dict[str, dict[str, str]], **mem
 # -- a verdict ------------------------------------------------------------------------------------
 
 
-def test_a_rule_that_fires_is_exit_code_1_and_the_verdict_in_its_contracted_shape(
-    watcher: Watcher, trial: Trial
-):
+def test_a_rule_that_fires_gives_exit_code_1_and_the_documented_json(watcher: Watcher, trial: Trial):
     folder, step = trial
 
     ran = watcher("evaluate", folder, *RULE, *COOKBOOK, "--json")
@@ -105,7 +103,7 @@ def test_a_rule_that_fires_is_exit_code_1_and_the_verdict_in_its_contracted_shap
     assert row["missed_by"] == pytest.approx(5 - fall)
 
 
-def test_a_rule_that_does_not_fire_is_exit_code_0(watcher: Watcher, trial: Trial):
+def test_a_rule_that_does_not_fire_gives_exit_code_0(watcher: Watcher, trial: Trial):
     ran = watcher("evaluate", trial[0], *RULE, "--json")
 
     assert ran.code == 0
@@ -123,7 +121,7 @@ def test_a_rule_that_read_nothing_says_why(watcher: Watcher, trial: Trial):
     assert ran.json["reason"] == "no_such_collection"
 
 
-def test_people_read_the_sentence_the_evidence_and_the_notes(watcher: Watcher, trial: Trial):
+def test_the_readable_output_has_the_sentence_the_evidence_and_the_notes(watcher: Watcher, trial: Trial):
     folder, step = trial
 
     ran = watcher("evaluate", folder, *RULE, *COOKBOOK)
@@ -135,7 +133,7 @@ def test_people_read_the_sentence_the_evidence_and_the_notes(watcher: Watcher, t
     assert ran.out.splitlines()[0].split() == ["rule", "LossNotDecreasing"]
 
 
-def test_a_nan_is_json_all_the_same(watcher: Watcher, tmp_path: Path):
+def test_a_nan_is_written_as_valid_json(watcher: Watcher, tmp_path: Path):
     saved = SavedJob(tmp_path / "nan")
     saved.collections()
     for step, loss in enumerate([1.0, np.nan]):
@@ -148,7 +146,7 @@ def test_a_nan_is_json_all_the_same(watcher: Watcher, tmp_path: Path):
     assert ran.json["evidence"][0]["value"] == "nan"
 
 
-# -- of a job -------------------------------------------------------------------------------------
+# -- parameters of a job --------------------------------------------------------------------------
 
 
 def test_a_jobs_own_parameters_are_the_default(watcher: Watcher, job: Sandbox, trial: Trial):
@@ -158,14 +156,14 @@ def test_a_jobs_own_parameters_are_the_default(watcher: Watcher, job: Sandbox, t
     assert (ran.json["parameters"], ran.json["step"]) == (PARAMETERS, trial[1])
 
 
-def test_param_goes_over_the_jobs_own(watcher: Watcher, job: Sandbox):
+def test_param_overrides_the_jobs_own_parameters(watcher: Watcher, job: Sandbox):
     ran = watcher("evaluate", "churn", *RULE, "--param", "diff_percent=0.001", "--json")
 
     assert ran.json["parameters"] == {**PARAMETERS, "diff_percent": "0.001"}
     assert ran.json["step"] > 60
 
 
-def test_a_job_is_also_known_by_its_arn_and_its_place_on_s3(watcher: Watcher, job: Sandbox, trial: Trial):
+def test_a_job_can_also_be_given_by_its_arn_or_its_s3_location(watcher: Watcher, job: Sandbox, trial: Trial):
     arn = job.control.training_jobs()[0]["TrainingJobArn"]
 
     assert watcher("evaluate", arn, *RULE, "--json").json["step"] == trial[1]
@@ -173,7 +171,7 @@ def test_a_job_is_also_known_by_its_arn_and_its_place_on_s3(watcher: Watcher, jo
     assert on_s3.json["step"] == trial[1]
 
 
-def test_a_rule_is_found_by_the_name_that_its_owner_gave_it(watcher: Watcher, job: Sandbox, trial: Trial):
+def test_a_rule_is_found_by_its_name_in_the_job(watcher: Watcher, job: Sandbox, trial: Trial):
     put_job(job, "churn", {"strict": PARAMETERS, "lenient": {"num_steps": "10"}})
 
     strict = watcher("evaluate", "churn", "--rule", "strict", "--json").json
@@ -182,7 +180,7 @@ def test_a_rule_is_found_by_the_name_that_its_owner_gave_it(watcher: Watcher, jo
     assert watcher("evaluate", "churn", "--rule", "lenient", "--json").code == 0
 
 
-def test_a_rule_that_a_job_has_twice_must_be_named_more_exactly(watcher: Watcher, job: Sandbox):
+def test_a_rule_that_a_job_has_twice_is_refused_as_ambiguous(watcher: Watcher, job: Sandbox):
     put_job(job, "churn", {"strict": PARAMETERS, "lenient": {}})
 
     ran = watcher("evaluate", "churn", *RULE)
@@ -211,7 +209,7 @@ def test_two_jobs_are_compared_step_by_step(watcher: Watcher, job: Sandbox, tria
     assert ran.json["steps_checked"] == 40
 
 
-# -- what cannot be ------------------------------------------------------------------------------
+# -- errors --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -236,7 +234,7 @@ def test_two_jobs_are_compared_step_by_step(watcher: Watcher, job: Sandbox, tria
         (["--rule", "mine.py:Mine"], ["mine.py could not be imported"]),
     ],
 )
-def test_what_cannot_be_is_one_line_with_exit_code_2_before_anything_is_read(
+def test_invalid_arguments_give_one_line_and_exit_code_2_before_anything_is_read(
     watcher: Watcher, trial: Trial, arguments, words
 ):
     ran = watcher("evaluate", trial[0], *arguments)
@@ -258,7 +256,7 @@ def test_a_job_that_does_not_exist_or_saves_nothing_is_a_usage_error(watcher: Wa
     assert "bare saves no tensors: it was started without a DebugHookConfig" in bare.err
 
 
-def test_without_its_extra_a_picture_is_refused_before_anything_is_read(
+def test_a_plot_without_its_extra_is_refused_before_anything_is_read(
     watcher: Watcher, trial: Trial, monkeypatch
 ):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
@@ -269,10 +267,10 @@ def test_without_its_extra_a_picture_is_refused_before_anything_is_read(
     assert "which --plot needs; in a checkout of Watcher, run: pip install '.[plot]'" in ran.err
 
 
-# -- a picture ------------------------------------------------------------------------------------
+# -- plots ----------------------------------------------------------------------------------------
 
 
-def test_a_picture_of_a_sensible_size_is_written_beside_the_verdict(
+def test_a_plot_of_a_sensible_size_is_written_with_the_verdict(
     watcher: Watcher, trial: Trial, tmp_path: Path
 ):
     ran = watcher("evaluate", trial[0], *RULE, *COOKBOOK, "--plot", "curve.png")
@@ -291,10 +289,10 @@ def png_size(file: Path) -> tuple[int, int]:
     return width, height
 
 
-# -- many settings --------------------------------------------------------------------------------
+# -- sweeps ---------------------------------------------------------------------------------------
 
 
-def test_a_sweep_says_for_each_setting_and_job_whether_and_where_it_would_have_fired(
+def test_a_sweep_shows_for_each_setting_and_job_whether_and_where_the_rule_fires(
     watcher: Watcher, job: Sandbox, trial: Trial
 ):
     folder, step = trial
@@ -313,7 +311,7 @@ def test_a_sweep_says_for_each_setting_and_job_whether_and_where_it_would_have_f
     assert (rows[2]["verdict"], rows[2]["reason"], rows[2]["step"]) == ("no_issues_found", "", None)
 
 
-def test_each_setting_of_a_sweep_has_the_verdict_that_it_has_alone(watcher: Watcher, trial: Trial):
+def test_each_setting_of_a_sweep_has_the_same_verdict_as_alone(watcher: Watcher, trial: Trial):
     rows = watcher("evaluate", trial[0], *RULE, "--sweep", "num_steps=2,5,10", "--json").json
 
     for row in rows:
@@ -334,7 +332,7 @@ def test_a_sweep_reads_each_jobs_tensors_once(watcher: Watcher, job: Sandbox):
     assert once["s3:GET"] > 40
 
 
-def test_a_sweep_is_a_table_for_people(watcher: Watcher, trial: Trial):
+def test_a_sweep_prints_a_readable_table(watcher: Watcher, trial: Trial):
     ran = watcher("evaluate", trial[0], *RULE, "--sweep", "num_steps=2,10", "--sweep", "diff_percent=5")
 
     header, first, second = ran.out.splitlines()
@@ -371,7 +369,7 @@ def custom(tmp_path: Path) -> str:
     return "custom.py"
 
 
-def test_a_custom_rule_runs_as_it_is(watcher: Watcher, trial: Trial, custom: str):
+def test_a_custom_rule_runs_unmodified(watcher: Watcher, trial: Trial, custom: str):
     ran = watcher("evaluate", trial[0], "--rule", f"{custom}:LossBelow", "--param", "limit=0.3", "--json")
 
     assert ran.code == 1
@@ -385,7 +383,7 @@ def test_a_custom_rule_can_be_swept(watcher: Watcher, trial: Trial, custom: str)
     assert [row["step"] for row in ran.json] == [6, None]
 
 
-def test_a_custom_rule_that_fails_is_an_error_with_exit_code_1(watcher: Watcher, trial: Trial, custom: str):
+def test_a_custom_rule_that_fails_gives_an_error_and_exit_code_1(watcher: Watcher, trial: Trial, custom: str):
     ran = watcher("evaluate", trial[0], "--rule", f"{custom}:Broken")
 
     assert ran.code == 1

@@ -1,4 +1,4 @@
-"""`watcher evaluate` on jobs that saved no tensors: their metrics in CloudWatch take the tensors' place."""
+"""`watcher evaluate` on jobs that saved no tensors uses their metrics in CloudWatch instead."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.shell.conftest import Ran
+from tests.shell.conftest import CommandResult
 from watcher.sandbox.process import Sandbox
 
-Watcher = Callable[..., Ran]
+Watcher = Callable[..., CommandResult]
 
-BEGAN = time.time() // 60 * 60 - 3 * 3600
+STARTED_AT = time.time() // 60 * 60 - 3 * 3600
 DEFINITIONS = [{"Name": name, "Regex": f"{name}=(.*)"} for name in ("train:error", "validation:error")]
 HOOK = {"S3OutputPath": "s3://team/debug"}
 
@@ -29,12 +29,12 @@ def put_job(sandbox: Sandbox, name: str, **members: object) -> None:
     sandbox.control.put_training_job(
         name,
         TrainingJobStatus="Completed",
-        TrainingStartTime=BEGAN,
-        TrainingEndTime=BEGAN + 3600,
+        TrainingStartTime=STARTED_AT,
+        TrainingEndTime=STARTED_AT + 3600,
         AlgorithmSpecification={"TrainingInputMode": "File", "MetricDefinitions": DEFINITIONS},
         **members,
     )
-    error = [(BEGAN + 60 * minute, 1 / (min(minute, 10) + 1)) for minute in range(60)]
+    error = [(STARTED_AT + 60 * minute, 1 / (min(minute, 10) + 1)) for minute in range(60)]
     sandbox.control.put_metrics(name, {"train:error": error})
 
 
@@ -50,7 +50,7 @@ def test_a_rule_runs_on_the_metrics_of_a_job_without_tensors(watcher: Watcher, b
     assert bare.control.calls()["cloudwatch:GetMetricData"] == 1
 
 
-def test_people_are_told_what_a_step_is(watcher: Watcher, bare: Sandbox):
+def test_the_readable_output_explains_what_a_step_is(watcher: Watcher, bare: Sandbox):
     ran = watcher("evaluate", "bare", "--rule", "LossNotDecreasing")
 
     said = " ".join(ran.out.split())
@@ -58,7 +58,7 @@ def test_people_are_told_what_a_step_is(watcher: Watcher, bare: Sandbox):
     assert "a step is a minute of training, its value CloudWatch's average over 60 s" in said
 
 
-def test_many_settings_and_a_picture_work_there_too(watcher: Watcher, bare: Sandbox):
+def test_sweeps_and_plots_also_work_on_metrics(watcher: Watcher, bare: Sandbox):
     swept = watcher(
         "evaluate", "bare", "--rule", "LossNotDecreasing", "--sweep", "num_steps=5,30,59", "--json"
     )
@@ -69,7 +69,7 @@ def test_many_settings_and_a_picture_work_there_too(watcher: Watcher, bare: Sand
     assert Path("error.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_a_hook_that_saved_nothing_is_passed_over(watcher: Watcher, bare: Sandbox):
+def test_a_hook_that_saved_nothing_is_ignored(watcher: Watcher, bare: Sandbox):
     bare.client("s3").create_bucket(Bucket="team")
     put_job(bare, "hooked", DebugHookConfig=HOOK)
 
@@ -87,7 +87,7 @@ def test_a_hook_that_saved_nothing_is_passed_over(watcher: Watcher, bare: Sandbo
         (("tensors", "bare"), "bare saves no tensors: it was started without a DebugHookConfig"),
     ],
 )
-def test_what_needs_tensors_is_a_usage_error(watcher: Watcher, bare: Sandbox, arguments, words):
+def test_a_request_that_needs_tensors_is_a_usage_error(watcher: Watcher, bare: Sandbox, arguments, words):
     ran = watcher(*arguments)
 
     assert (ran.code, ran.out) == (2, "")

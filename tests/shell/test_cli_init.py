@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.shell.conftest import Ran
+from tests.shell.conftest import CommandResult
 from watcher.config.load import load
 from watcher.config.settings import Config
 
-Watcher = Callable[..., Ran]
+Watcher = Callable[..., CommandResult]
 
 FILE = Path("watcher.toml")
 REGION, JOBS, CHANNEL, STOP = "AWS region", "Jobs to watch", "Slack channel", "Stop a job"
@@ -33,13 +33,13 @@ def written(file: Path = FILE) -> Config:
     return load(file, {"SLACK_BOT_TOKEN": "xoxb-1"})
 
 
-# -- by options -----------------------------------------------------------------------------------
+# -- options --------------------------------------------------------------------------------------
 
 
 def test_without_options_every_setting_has_its_default(watcher: Watcher):
     ran = watcher("init")
 
-    assert ran == Ran(0, "Wrote watcher.toml. Next:\n  watcher check\n  watcher run\n", "")
+    assert ran == CommandResult(0, "Wrote watcher.toml. Next:\n  watcher check\n  watcher run\n", "")
     assert written() == Config()
 
 
@@ -66,7 +66,7 @@ def test_the_options_are_the_answers(watcher: Watcher):
     assert config.route[0].stop
 
 
-def test_a_token_that_is_exported_already_is_not_asked_for_and_not_written(
+def test_an_exported_token_is_neither_asked_for_nor_written(
     watcher: Watcher, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setenv("SLACK_BOT_TOKEN", "xoxb-secret")
@@ -76,14 +76,14 @@ def test_a_token_that_is_exported_already_is_not_asked_for_and_not_written(
     assert written().slack.channel == "C0123456789"
 
 
-def test_another_file_is_named_in_the_next_steps(watcher: Watcher):
+def test_the_next_steps_name_another_file(watcher: Watcher):
     ran = watcher("init", "--config", "my watcher.toml")
 
     assert "  watcher check --config 'my watcher.toml'\n" in ran.out
     assert written(Path("my watcher.toml")) == Config()
 
 
-def test_a_file_that_watcher_would_not_read_is_named_in_the_next_steps(
+def test_the_next_steps_name_a_file_that_watcher_would_not_read_by_default(
     watcher: Watcher, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setenv("WATCHER_TOML", "[watch]")
@@ -112,9 +112,7 @@ def test_a_file_that_exists_is_kept_unless_forced(watcher: Watcher):
         (["--slack-channel", "${NOWHERE}"], "the variable NOWHERE is not set"),
     ],
 )
-def test_an_answer_that_cannot_be_used_is_one_line_and_nothing_is_written(
-    watcher: Watcher, option: list[str], says: str
-):
+def test_an_invalid_answer_gives_one_line_and_writes_nothing(watcher: Watcher, option: list[str], says: str):
     ran = watcher("init", *option)
 
     assert (ran.code, ran.out, ran.err.count("\n")) == (2, "", 1)
@@ -126,8 +124,8 @@ def test_an_answer_that_cannot_be_used_is_one_line_and_nothing_is_written(
 
 
 def on_a_terminal(folder: Path, answers: Sequence[tuple[str, str]], *options: str) -> tuple[int, str]:
-    """Runs `watcher init` on a pseudo-terminal; gives each answer when its question has been asked. Returns
-    the exit code and what the terminal shows."""
+    """Run `watcher init` on a pseudo-terminal, and give each answer when its question has been asked. Returns
+    the exit code and the terminal's text."""
     terminal, theirs = pty.openpty()
     process = subprocess.Popen(
         [sys.executable, "-m", "watcher", "init", *options],
@@ -145,7 +143,7 @@ def on_a_terminal(folder: Path, answers: Sequence[tuple[str, str]], *options: st
         while select.select([terminal], [], [], max(deadline - time.monotonic(), 0))[0]:
             try:
                 piece = os.read(terminal, 4096)
-            except OSError:  # Linux's way to say that the other end is closed
+            except OSError:  # On Linux this means that the other end is closed.
                 break
             if not piece:
                 break
@@ -160,7 +158,7 @@ def on_a_terminal(folder: Path, answers: Sequence[tuple[str, str]], *options: st
         os.close(terminal)
 
 
-def test_on_a_terminal_it_asks(tmp_path: Path):
+def test_on_a_terminal_it_asks_questions(tmp_path: Path):
     answers = [(REGION, "eu-west-1"), (JOBS, "prod-*, nightly-*"), (CHANNEL, "ml"), (STOP, "y")]
 
     code, shown = on_a_terminal(tmp_path, answers)
@@ -173,7 +171,7 @@ def test_on_a_terminal_it_asks(tmp_path: Path):
     assert config.route[0].stop
 
 
-def test_enter_takes_what_is_usual(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_enter_accepts_the_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("AWS_DEFAULT_REGION", "ap-south-1")
 
     code, shown = on_a_terminal(tmp_path, [(REGION, ""), (JOBS, ""), (CHANNEL, ""), (STOP, "")])
@@ -182,7 +180,7 @@ def test_enter_takes_what_is_usual(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert written(tmp_path / FILE) == Config(region="ap-south-1")
 
 
-def test_it_asks_again_for_an_answer_that_cannot_be_used(tmp_path: Path):
+def test_it_asks_again_after_an_invalid_answer(tmp_path: Path):
     answers = [(REGION, "Ireland"), (REGION, "eu-west-1"), (JOBS, "*"), (CHANNEL, "A B"), (CHANNEL, "#a-b")]
 
     code, shown = on_a_terminal(tmp_path, answers, "--no-stop")
@@ -192,7 +190,7 @@ def test_it_asks_again_for_an_answer_that_cannot_be_used(tmp_path: Path):
     assert written(tmp_path / FILE).slack.channel == "#a-b"
 
 
-def test_it_asks_only_for_what_no_option_gives(tmp_path: Path):
+def test_it_asks_only_what_no_option_answers(tmp_path: Path):
     code, shown = on_a_terminal(
         tmp_path, [(CHANNEL, "")], "--region", "eu-west-1", "--job", "prod-*", "--no-stop"
     )

@@ -1,4 +1,4 @@
-"""`watcher logs`: the lines of a job's rules together, in the order of time, from real log streams."""
+"""`watcher logs` shows the lines of all rules of a job in order of time, from real log streams."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 from botocore.config import Config as ClientConfig
 
-from tests.shell.conftest import Ran
+from tests.shell.conftest import CommandResult
 from tests.waiting import WAIT_LIMIT_S
 from watcher.aws.accounts import Accounts
 from watcher.aws.links import TRAINING_LOGS
@@ -32,11 +32,11 @@ from watcher.logs.follow import LAST_LINES_TIMEOUT_S, READ_INTERVAL_S, Line, Rul
 from watcher.logs.rule_log import local_stream
 from watcher.sandbox.process import Sandbox
 
-Watcher = Callable[..., Ran]
+Watcher = Callable[..., CommandResult]
 RULES = ["LossNotDecreasing", "Overfit"]
 OWN_GROUP = "/watcher/evaluations"
-FULL = "." * 600_000
-"""Two lines that end so do not fit one page."""
+LONG_SUFFIX = "." * 600_000
+"""Two lines with this suffix do not fit on one page."""
 
 
 def statuses(status: str = "InProgress") -> list[dict[str, str]]:
@@ -45,30 +45,30 @@ def statuses(status: str = "InProgress") -> list[dict[str, str]]:
 
 @pytest.fixture
 def churn(aws_environment: Sandbox) -> Sandbox:
-    """A job in progress, of whose two rules one has begun to write."""
+    """A job in progress with two rules, one of which has started to write."""
     control = aws_environment.control
     control.put_training_job("churn", DebugRuleEvaluationStatuses=statuses())
     control.write_logs("churn", ["Started execution of rule at step 0", "Loss is fine"], "LossNotDecreasing")
     return aws_environment
 
 
-def lines(ran: Ran) -> list[dict[str, Any]]:
+def lines(ran: CommandResult) -> list[dict[str, Any]]:
     return [json.loads(line) for line in ran.out.splitlines()]
 
 
-def messages(ran: Ran) -> list[str]:
+def messages(ran: CommandResult) -> list[str]:
     return [line["message"] for line in lines(ran)]
 
 
 def put(sandbox: Sandbox, group: str, stream: str, messages: Iterable[str], *, ago: float = 0) -> None:
-    """`ago` in seconds."""
+    """Write lines with an age of `ago` seconds."""
     at = int((time.time() - ago) * 1000)
     events: Any = [{"timestamp": at, "message": message} for message in messages]
     sandbox.client("logs").put_log_events(logGroupName=group, logStreamName=stream, logEvents=events)
 
 
 def training_streams(sandbox: Sandbox, count: int) -> list[str]:
-    """One for each instance of the job."""
+    """One log stream for each instance of the job."""
     client = sandbox.client("logs")
     client.create_log_group(logGroupName=TRAINING_LOGS)
     names = [f"churn/algo-{number}-0" for number in range(1, count + 1)]
@@ -77,7 +77,7 @@ def training_streams(sandbox: Sandbox, count: int) -> list[str]:
     return names
 
 
-def test_the_lines_of_all_rules_come_in_the_order_of_time(churn: Sandbox, watcher: Watcher):
+def test_the_lines_of_all_rules_come_in_order_of_time(churn: Sandbox, watcher: Watcher):
     churn.control.write_logs("churn", ["not overfit"], "Overfit")
     churn.control.write_logs("churn", ["Loss is not decreasing"], "LossNotDecreasing")
 
@@ -105,7 +105,7 @@ def test_in_a_pipe_a_line_is_label_time_and_text(churn: Sandbox, watcher: Watche
     )
 
 
-def test_times_are_those_of_this_machine_unless_utc_is_asked_for(
+def test_times_are_local_unless_utc_is_requested(
     churn: Sandbox, watcher: Watcher, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setenv("TZ", "Asia/Kolkata")
@@ -119,13 +119,13 @@ def test_times_are_those_of_this_machine_unless_utc_is_asked_for(
     assert "+05:30 Started" in ran.out
 
 
-def test_one_rule_alone_is_shown(churn: Sandbox, watcher: Watcher):
+def test_a_single_rule_can_be_shown(churn: Sandbox, watcher: Watcher):
     churn.control.write_logs("churn", ["not overfit"], "Overfit")
 
     assert messages(watcher("logs", "churn", "--rule", "Overfit", "--json")) == ["not overfit"]
 
 
-def test_an_unknown_rule_is_answered_with_those_that_there_are(churn: Sandbox, watcher: Watcher):
+def test_an_unknown_rule_is_refused_with_the_known_ones(churn: Sandbox, watcher: Watcher):
     ran = watcher("logs", "churn", "--rule", "Underfit")
 
     assert ran.code == 2
@@ -141,13 +141,13 @@ def test_the_training_jobs_own_log_is_shown(churn: Sandbox, watcher: Watcher):
     assert lines(ran)[0]["rule"] is None
 
 
-def test_only_lines_in_which_the_pattern_is_found(churn: Sandbox, watcher: Watcher):
+def test_only_lines_that_match_the_pattern_are_shown(churn: Sandbox, watcher: Watcher):
     assert messages(watcher("logs", "churn", "--grep", "fine$", "--json")) == ["Loss is fine"]
     nothing = watcher("logs", "churn", "--grep", "Traceback")
     assert (nothing.code, nothing.out, nothing.err) == (0, "", "watcher: no line has Traceback\n")
 
 
-def test_where_there_is_no_line_at_all_the_pattern_is_not_blamed(churn: Sandbox, watcher: Watcher):
+def test_an_empty_log_is_not_blamed_on_the_pattern(churn: Sandbox, watcher: Watcher):
     assert "has no log stream" in watcher("logs", "churn", "--training", "--grep", "Traceback").err
 
 
@@ -157,7 +157,7 @@ AGES = {"1m": 60, "10m": 600, "2h": 7_200, "20h": 72_000, "3d": 259_200, "13d": 
 @pytest.mark.parametrize(
     ("since", "shown"), [("5m", 1), ("30 minutes", 2), ("3h", 3), ("1d ago", 4), ("1w", 5), ("2w", 6)]
 )
-def test_since_takes_a_span_of_time(aws_environment: Sandbox, watcher: Watcher, since: str, shown: int):
+def test_since_accepts_a_duration(aws_environment: Sandbox, watcher: Watcher, since: str, shown: int):
     training_streams(aws_environment, 1)
     for name, age in AGES.items():
         put(aws_environment, TRAINING_LOGS, "churn/algo-1-0", [name], ago=age)
@@ -171,7 +171,7 @@ def test_since_takes_a_span_of_time(aws_environment: Sandbox, watcher: Watcher, 
     "form", ["%Y-%m-%dT%H:%MZ", "%Y-%m-%d %H:%M", "%Y-%m-%dT%H:%M:%S+00:00", "%Y-%m-%d %H:%M:%S UTC"]
 )
 @pytest.mark.parametrize("zone", ["UTC", "America/New_York"])
-def test_since_takes_a_time_which_is_in_utc_unless_it_says_otherwise(
+def test_since_accepts_a_time_in_utc_unless_it_names_a_zone(
     aws_environment: Sandbox, watcher: Watcher, monkeypatch: pytest.MonkeyPatch, form: str, zone: str
 ):
     training_streams(aws_environment, 1)
@@ -189,7 +189,7 @@ def test_since_takes_a_time_which_is_in_utc_unless_it_says_otherwise(
     assert messages(ran) == ["1000 s ago"]
 
 
-def test_since_minds_the_zone_of_a_time(aws_environment: Sandbox, watcher: Watcher):
+def test_since_respects_the_zone_of_a_time(aws_environment: Sandbox, watcher: Watcher):
     training_streams(aws_environment, 1)
     put(aws_environment, TRAINING_LOGS, "churn/algo-1-0", ["an hour ago"], ago=3_600)
     in_kolkata = datetime.now(UTC) + timedelta(hours=5, minutes=30)
@@ -198,19 +198,19 @@ def test_since_minds_the_zone_of_a_time(aws_environment: Sandbox, watcher: Watch
     assert messages(watcher("logs", "churn", "--training", "--since", since, "--json")) == ["an hour ago"]
 
 
-def test_a_time_before_there_were_clocks_is_the_beginning(churn: Sandbox, watcher: Watcher):
+def test_a_very_early_since_means_the_beginning(churn: Sandbox, watcher: Watcher):
     assert len(messages(watcher("logs", "churn", "--since", "1914-06-28", "--json"))) == 2
 
 
-def test_what_is_older_than_since_is_left_out(churn: Sandbox, watcher: Watcher):
-    time.sleep(0.01)  # so that the last line is older than now
+def test_lines_older_than_since_are_left_out(churn: Sandbox, watcher: Watcher):
+    time.sleep(0.01)  # makes the last line older than now
     ran = watcher("logs", "churn", "--since", "0s")
 
     assert (ran.code, ran.out) == (0, "")
     assert ran.err.startswith("watcher: nothing was logged since 20")
 
 
-def test_a_time_that_since_does_not_know_is_answered_with_examples(churn: Sandbox, watcher: Watcher):
+def test_an_invalid_since_is_refused_with_examples(churn: Sandbox, watcher: Watcher):
     ran = watcher("logs", "churn", "--since", "3 months ago")
 
     assert (ran.code, ran.out) == (2, "")
@@ -224,16 +224,14 @@ def test_a_time_that_since_does_not_know_is_answered_with_examples(churn: Sandbo
         (["--training", "--rule", "Overfit"], "say one of them"),
     ],
 )
-def test_what_makes_no_sense_is_a_usage_error(
-    churn: Sandbox, watcher: Watcher, arguments: list[str], says: str
-):
+def test_invalid_options_are_a_usage_error(churn: Sandbox, watcher: Watcher, arguments: list[str], says: str):
     ran = watcher("logs", "churn", *arguments)
 
     assert ran.code == 2
     assert says in ran.err
 
 
-def test_a_job_without_rules_leads_to_its_own_log(aws_environment: Sandbox, watcher: Watcher):
+def test_a_job_without_rules_refers_to_its_own_log(aws_environment: Sandbox, watcher: Watcher):
     aws_environment.control.put_training_job("plain")
 
     ran = watcher("logs", "plain")
@@ -242,7 +240,7 @@ def test_a_job_without_rules_leads_to_its_own_log(aws_environment: Sandbox, watc
     assert "--training" in ran.err
 
 
-def test_where_nothing_was_logged_yet_it_is_said_why(aws_environment: Sandbox, watcher: Watcher):
+def test_an_empty_log_is_explained(aws_environment: Sandbox, watcher: Watcher):
     aws_environment.control.put_training_job("churn", DebugRuleEvaluationStatuses=statuses())
 
     assert "no rule of churn has a processing job yet" in watcher("logs", "churn").err
@@ -258,7 +256,7 @@ def test_a_missing_permission_is_named(churn: Sandbox, watcher: Watcher):
     assert "logs:FilterLogEvents" in ran.err
 
 
-def test_what_a_terminal_would_obey_is_taken_out(churn: Sandbox, watcher: Watcher):
+def test_terminal_control_characters_are_removed(churn: Sandbox, watcher: Watcher):
     churn.control.write_logs("churn", ["\x1b[2Jgone\x07"], "Overfit")
 
     assert watcher("logs", "churn", "--rule", "Overfit").out.endswith(" gone\n")
@@ -273,14 +271,14 @@ def test_each_line_of_a_longer_message_is_labelled(churn: Sandbox, watcher: Watc
     assert all(line.startswith("Overfit 20") for line in shown)
 
 
-def test_json_is_one_line_whatever_the_message_holds(churn: Sandbox, watcher: Watcher):
+def test_json_is_one_line_for_any_message(churn: Sandbox, watcher: Watcher):
     message = 'two\nlines, "quotes", │, \x1b[1m and \u2028'
     churn.control.write_logs("churn", [message], "Overfit")
 
     assert messages(watcher("logs", "churn", "--rule", "Overfit", "--json")) == [message]
 
 
-def test_streams_beyond_what_one_request_takes_are_in_the_order_of_time_too(
+def test_more_streams_than_one_request_takes_are_still_in_order_of_time(
     aws_environment: Sandbox, watcher: Watcher
 ):
     streams = training_streams(aws_environment, 101)
@@ -293,8 +291,8 @@ def test_streams_beyond_what_one_request_takes_are_in_the_order_of_time_too(
     assert messages(ran) == ["first", "second", "third"]
 
 
-def test_what_was_read_before_a_refusal_is_shown(churn: Sandbox, watcher: Watcher):
-    churn.control.write_logs("churn", [f"one {FULL}", f"two {FULL}"])
+def test_lines_read_before_a_refusal_are_shown(churn: Sandbox, watcher: Watcher):
+    churn.control.write_logs("churn", [f"one {LONG_SUFFIX}", f"two {LONG_SUFFIX}"])
     churn.control.inject_fault("logs:FilterLogEvents", "AccessDeniedException", after=2)
 
     ran = watcher("logs", "churn", "--training", "--json")
@@ -303,7 +301,7 @@ def test_what_was_read_before_a_refusal_is_shown(churn: Sandbox, watcher: Watche
     assert "logs:FilterLogEvents" in ran.err
 
 
-def test_what_takes_long_to_import_is_left_alone(churn: Sandbox):
+def test_logs_imports_no_heavy_packages(churn: Sandbox):
     script = (
         "import sys; from watcher.cli import main; main(['logs', 'churn', '--utc']);"
         "print(*{name.split('.')[0] for name in sys.modules}, file=sys.stderr)"
@@ -315,20 +313,20 @@ def test_what_takes_long_to_import_is_left_alone(churn: Sandbox):
 
 
 def on_a_terminal(*arguments: str) -> list[str]:
-    """The lines that `watcher logs` writes to one."""
+    """The lines that `watcher logs` writes to a terminal."""
     ours, theirs = pty.openpty()
     command = [sys.executable, "-m", "watcher", "logs", *arguments]
     with subprocess.Popen(command, stdout=theirs, env={**os.environ, "TERM": "xterm"}):
         os.close(theirs)
         written = b""
-        with suppress(OSError):  # Linux's way to say that the other side has closed
+        with suppress(OSError):  # On Linux this means that the other side has closed.
             while some := os.read(ours, 65536):
                 written += some
     os.close(ours)
     return written.decode().splitlines()
 
 
-def test_on_a_terminal_each_rule_has_its_colour_and_what_was_searched_for_stands_out(churn: Sandbox):
+def test_on_a_terminal_each_rule_has_its_colour_and_matches_are_highlighted(churn: Sandbox):
     churn.control.write_logs("churn", ["\x1b[2Jnot overfit at step 7"], "Overfit")
 
     first, second = on_a_terminal("churn", "--grep", "s..p", "--utc")
@@ -341,7 +339,7 @@ def test_on_a_terminal_each_rule_has_its_colour_and_what_was_searched_for_stands
     assert re.fullmatch(rf"\x1b\[32mOverfit          \x1b\[0m {time_of_day} not overfit at {step} 7", second)
 
 
-def test_in_a_pipe_lines_come_at_once_and_ctrl_c_ends_with_130(
+def test_in_a_pipe_lines_come_immediately_and_ctrl_c_ends_with_130(
     churn: Sandbox, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)
@@ -358,7 +356,7 @@ def test_in_a_pipe_lines_come_at_once_and_ctrl_c_ends_with_130(
 
 @pytest.fixture
 def own_log(churn: Sandbox, tmp_path: Path) -> Callable[..., None]:
-    """Writes to the log of Watcher's own evaluation of a rule."""
+    """Returns a function that writes to the log of Watcher's own evaluation of a rule."""
     configurations = [{"RuleConfigurationName": rule, "RuleParameters": {}} for rule in RULES]
     placed = churn.control.put_training_job(
         "churn", DebugHookConfig={"S3OutputPath": "s3://b/out"}, DebugRuleConfigurations=configurations
@@ -376,7 +374,7 @@ def own_log(churn: Sandbox, tmp_path: Path) -> Callable[..., None]:
     return write
 
 
-def test_watchers_own_evaluation_is_shown_beside_debuggers(
+def test_watchers_own_evaluation_is_shown_with_debuggers(
     churn: Sandbox, watcher: Watcher, own_log: Callable[..., None]
 ):
     own_log("seen by Watcher", ago=60)
@@ -392,8 +390,8 @@ def test_watchers_own_evaluation_is_shown_beside_debuggers(
 # -- following ------------------------------------------------------------------------------------
 
 
-class Turned:
-    """A clock that moves when somebody waits, and things that happen while they do."""
+class ScriptedClock:
+    """A clock that moves when the code waits, and calls that happen during these waits."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -409,38 +407,38 @@ class Turned:
         self.then.get(self.rounds, lambda: None)()
 
 
-def rules_log(settings: Rules | None = None, *, asks_once: bool = False) -> RulesLog:
+def rules_log(settings: Rules | None = None, *, no_retries: bool = False) -> RulesLog:
     accounts = Accounts("us-east-1")
-    if asks_once:
-        accounts.home = AsksOnce("us-east-1")
+    if no_retries:
+        accounts.home = NoRetries("us-east-1")
     return RulesLog(accounts, find_job(accounts, "churn"), settings or Rules(), None, None)
 
 
-class AsksOnce(Aws):
-    """Waits for no second attempt."""
+class NoRetries(Aws):
+    """AWS clients that do not retry."""
 
     def client(self, service: str, region: str = "", config: ClientConfig = PUBLISH_ONCE) -> Any:
         return super().client(service, region, config)
 
 
-def followed(clock: Turned, *, asks_once: bool = False) -> tuple[list[str], list[str]]:
-    """What is told, and what is complained of, until the log is over."""
-    told: list[str] = []
+def followed(clock: ScriptedClock, *, no_retries: bool = False) -> tuple[list[str], list[str]]:
+    """The lines and the complaints of following a log to its end."""
+    lines_read: list[str] = []
     complaints: list[str] = []
 
-    def tell(lines: Iterator[Line]) -> int:
-        before = len(told)
+    def read(lines: Iterator[Line]) -> int:
+        before = len(lines_read)
         for line in lines:
-            told.append(line.text)
-        return len(told) - before
+            lines_read.append(line.text)
+        return len(lines_read) - before
 
-    log = rules_log(asks_once=asks_once)
-    follow(log, tell, complaints.append, now=datetime.now(UTC), clock=clock, wait=clock.wait)
-    return told, complaints
+    log = rules_log(no_retries=no_retries)
+    follow(log, read, complaints.append, now=datetime.now(UTC), clock=clock, wait=clock.wait)
+    return lines_read, complaints
 
 
 def end(sandbox: Sandbox, at: float | None = None) -> None:
-    """`at`: when job and rules ended, in seconds since 1970; None: now."""
+    """End the job and its rules at `at` (seconds since 1970; default: now)."""
     ended = time.time() if at is None else at
     [job] = sandbox.control.training_jobs()
     final = {"RuleEvaluationStatus": "NoIssuesFound", "LastModifiedTime": ended}
@@ -450,8 +448,8 @@ def end(sandbox: Sandbox, at: float | None = None) -> None:
     )
 
 
-def test_following_ends_by_itself_when_the_job_is_over_and_its_last_line_is_in(churn: Sandbox):
-    clock = Turned()
+def test_following_ends_when_the_job_has_ended_and_its_last_line_has_arrived(churn: Sandbox):
+    clock = ScriptedClock()
     write = churn.control.write_logs
     clock.then = {
         2: lambda: write("churn", ["during"], "LossNotDecreasing"),
@@ -459,48 +457,48 @@ def test_following_ends_by_itself_when_the_job_is_over_and_its_last_line_is_in(c
         8: lambda: write("churn", ["the last line"], "LossNotDecreasing"),
     }
 
-    told, complaints = followed(clock)
+    lines_read, complaints = followed(clock)
 
-    assert told[2:] == ["during", "the last line"]
+    assert lines_read[2:] == ["during", "the last line"]
     assert complaints == []
     assert clock.now <= 10 * READ_INTERVAL_S + 2 * LAST_LINES_TIMEOUT_S
 
 
-def test_following_goes_on_while_late_lines_come_in(churn: Sandbox):
-    clock = Turned()
+def test_following_continues_while_late_lines_arrive(churn: Sandbox):
+    clock = ScriptedClock()
     just_in_time = int(LAST_LINES_TIMEOUT_S / READ_INTERVAL_S) - 1
     clock.then = {1: lambda: end(churn)} | {
         number * just_in_time: lambda: churn.control.write_logs("churn", ["late"], "LossNotDecreasing")
         for number in range(2, 6)
     }
 
-    told, _ = followed(clock)
+    lines_read, _ = followed(clock)
 
-    assert told[2:] == ["late"] * 4
+    assert lines_read[2:] == ["late"] * 4
 
 
-def test_a_job_that_was_over_long_ago_is_read_once(churn: Sandbox):
+def test_a_job_that_ended_long_ago_is_read_once(churn: Sandbox):
     end(churn, at=time.time() - 3_600)
-    clock = Turned()
+    clock = ScriptedClock()
 
-    told, _ = followed(clock)
+    lines_read, _ = followed(clock)
 
-    assert (len(told), clock.rounds) == (2, 0)
+    assert (len(lines_read), clock.rounds) == (2, 0)
 
 
-def test_of_a_job_that_has_just_ended_late_lines_are_waited_for(churn: Sandbox):
+def test_late_lines_of_a_job_that_just_ended_are_waited_for(churn: Sandbox):
     end(churn, at=time.time() - 1)
-    clock = Turned()
+    clock = ScriptedClock()
     clock.then = {2: lambda: churn.control.write_logs("churn", ["late"], "LossNotDecreasing")}
 
-    told, _ = followed(clock)
+    lines_read, _ = followed(clock)
 
-    assert told[2:] == ["late"]
+    assert lines_read[2:] == ["late"]
 
 
-def test_a_clock_that_is_behind_makes_nobody_wait_for_long(churn: Sandbox):
+def test_a_clock_that_is_behind_causes_no_long_wait(churn: Sandbox):
     end(churn, at=time.time() + 3_600)
-    clock = Turned()
+    clock = ScriptedClock()
 
     followed(clock)
 
@@ -508,19 +506,19 @@ def test_a_clock_that_is_behind_makes_nobody_wait_for_long(churn: Sandbox):
 
 
 def test_a_stream_that_appears_later_is_followed_from_its_beginning(churn: Sandbox):
-    clock = Turned()
+    clock = ScriptedClock()
     clock.then = {
         4: lambda: churn.control.write_logs("churn", ["overfit begins"], "Overfit"),
         12: lambda: end(churn),
     }
 
-    told, _ = followed(clock)
+    lines_read, _ = followed(clock)
 
-    assert told[-1] == "overfit begins"
+    assert lines_read[-1] == "overfit begins"
 
 
-def test_while_a_rule_is_not_final_its_log_goes_on_after_the_end_of_training(churn: Sandbox):
-    clock = Turned()
+def test_an_unfinished_rules_log_is_followed_after_the_end_of_training(churn: Sandbox):
+    clock = ScriptedClock()
     ended = {"TrainingJobStatus": "Completed"}
     clock.then = {
         1: lambda: churn.control.put_training_job("churn", **ended),
@@ -528,13 +526,13 @@ def test_while_a_rule_is_not_final_its_log_goes_on_after_the_end_of_training(chu
         31: lambda: end(churn),
     }
 
-    told, _ = followed(clock)
+    lines_read, _ = followed(clock)
 
-    assert told[-1] == "verdict"
+    assert lines_read[-1] == "verdict"
 
 
-def test_each_outage_is_said_once_and_followed_through(churn: Sandbox):
-    clock = Turned()
+def test_each_outage_is_reported_once_and_following_continues(churn: Sandbox):
+    clock = ScriptedClock()
     fault = {"code": "ServiceUnavailable", "status": 503}
     clock.then = {
         1: lambda: churn.control.inject_fault("logs:FilterLogEvents", **fault),
@@ -546,20 +544,20 @@ def test_each_outage_is_said_once_and_followed_through(churn: Sandbox):
         15: lambda: end(churn),
     }
 
-    told, complaints = followed(clock, asks_once=True)
+    lines_read, complaints = followed(clock, no_retries=True)
 
-    assert told[2:] == ["in between", "afterwards"]
+    assert lines_read[2:] == ["in between", "afterwards"]
     assert len(complaints) == 2
     assert all("logs:FilterLogEvents" in complaint for complaint in complaints)
 
 
 @pytest.mark.parametrize("operation", ["sagemaker:DescribeTrainingJob", "logs:DescribeLogStreams"])
-def test_looking_again_may_be_throttled_without_a_line_being_missed(churn: Sandbox, operation: str):
+def test_throttling_of_job_descriptions_misses_no_line(churn: Sandbox, operation: str):
     no_stream = "arn:aws:sagemaker:us-east-1:123456789012:processing-job/churn-overfit-0a1b2c3d"
     [job] = churn.control.training_jobs()
     rules = [{"RuleEvaluationJobArn": no_stream, **rule} for rule in job["DebugRuleEvaluationStatuses"]]
     churn.control.put_training_job("churn", DebugRuleEvaluationStatuses=rules)
-    clock = Turned()
+    clock = ScriptedClock()
     clock.then = {
         1: lambda: churn.control.inject_fault(operation),
         6: lambda: churn.control.write_logs("churn", ["meanwhile"], "LossNotDecreasing"),
@@ -567,15 +565,15 @@ def test_looking_again_may_be_throttled_without_a_line_being_missed(churn: Sandb
         13: lambda: end(churn),
     }
 
-    told, complaints = followed(clock, asks_once=True)
+    lines_read, complaints = followed(clock, no_retries=True)
 
-    assert told[2:] == ["meanwhile"]
+    assert lines_read[2:] == ["meanwhile"]
     assert len(complaints) == 1
     assert operation in complaints[0]
 
 
-def test_a_missing_permission_ends_the_following(churn: Sandbox):
-    clock = Turned()
+def test_a_missing_permission_ends_following(churn: Sandbox):
+    clock = ScriptedClock()
     clock.then = {
         2: lambda: churn.control.inject_fault("logs:FilterLogEvents", code="AccessDeniedException"),
     }
@@ -584,35 +582,35 @@ def test_a_missing_permission_ends_the_following(churn: Sandbox):
         followed(clock)
 
 
-def test_a_request_that_fails_between_two_pages_loses_no_line_and_doubles_none(churn: Sandbox):
-    churn.control.write_logs("churn", [f"one {FULL}", f"two {FULL}", "three"], "Overfit")
-    clock = Turned()
+def test_a_request_that_fails_between_two_pages_neither_loses_nor_repeats_a_line(churn: Sandbox):
+    churn.control.write_logs("churn", [f"one {LONG_SUFFIX}", f"two {LONG_SUFFIX}", "three"], "Overfit")
+    clock = ScriptedClock()
     clock.then = {4: lambda: end(churn)}
     unavailable = {"code": "ServiceUnavailable", "status": 503}
-    # An empty page, a full one, and then none.
+    # An empty page, a full page, and then no further page.
     churn.control.inject_fault("logs:FilterLogEvents", **unavailable, after=2, times=1)
 
-    told, complaints = followed(clock, asks_once=True)
+    lines_read, complaints = followed(clock, no_retries=True)
 
-    assert [line.removesuffix(f" {FULL}") for line in told[2:]] == ["one", "two", "three"]
+    assert [line.removesuffix(f" {LONG_SUFFIX}") for line in lines_read[2:]] == ["one", "two", "three"]
     assert len(complaints) == 1
 
 
-def test_what_one_group_refuses_costs_no_line_of_the_other(churn: Sandbox, own_log: Callable[..., None]):
-    churn.control.write_logs("churn", [f"{number} {FULL}" for number in range(3)], "Overfit")
+def test_a_refusal_of_one_group_loses_no_line_of_the_other(churn: Sandbox, own_log: Callable[..., None]):
+    churn.control.write_logs("churn", [f"{number} {LONG_SUFFIX}" for number in range(3)], "Overfit")
     own_log("ours, first", "ours, last")
     log = rules_log(Rules(log_group=OWN_GROUP))
     log.look()
     lines = log.read()
-    told = [next(lines).text]  # each group has given a page
+    lines_read = [next(lines).text]  # each group has returned a page
     churn.control.inject_fault("logs:FilterLogEvents", code="AccessDeniedException")
     with pytest.raises(AccessDenied):
         for line in lines:
-            told.append(line.text)
+            lines_read.append(line.text)
     churn.control.clear_faults()
-    told += [line.text for line in log.read()]
+    lines_read += [line.text for line in log.read()]
 
-    assert sorted(line.removesuffix(FULL).strip() for line in told) == sorted(
+    assert sorted(line.removesuffix(LONG_SUFFIX).strip() for line in lines_read) == sorted(
         ["0", "1", "2", "Loss is fine", "Started execution of rule at step 0", "ours, first", "ours, last"]
     )
 
@@ -629,8 +627,8 @@ def test_the_lines_of_two_groups_are_interleaved(churn: Sandbox, own_log: Callab
     assert [line.text for line in log.read() if line.rule == "Overfit"] == ["0", "1", "2", "3", "4"]
 
 
-def test_streams_that_are_known_are_not_asked_for_again(churn: Sandbox):
-    clock = Turned()
+def test_known_streams_are_not_looked_up_again(churn: Sandbox):
+    clock = ScriptedClock()
     churn.control.write_logs("churn", ["one"], "Overfit")
     clock.then = {40: lambda: end(churn)}
     churn.control.forget_calls()
@@ -641,7 +639,7 @@ def test_streams_that_are_known_are_not_asked_for_again(churn: Sandbox):
 
 
 def test_the_command_follows_to_the_end(churn: Sandbox, watcher: Watcher, monkeypatch: pytest.MonkeyPatch):
-    clock = Turned()
+    clock = ScriptedClock()
     clock.then = {2: lambda: end(churn)}
     monkeypatch.setattr(time, "monotonic", clock)
     monkeypatch.setattr(time, "sleep", clock.wait)
@@ -652,10 +650,10 @@ def test_the_command_follows_to_the_end(churn: Sandbox, watcher: Watcher, monkey
     assert len(messages(ran)) == 2
 
 
-def test_the_training_log_is_followed_to_its_end_too(
+def test_the_training_log_is_also_followed_to_its_end(
     churn: Sandbox, watcher: Watcher, monkeypatch: pytest.MonkeyPatch
 ):
-    clock = Turned()
+    clock = ScriptedClock()
     clock.then = {
         2: lambda: churn.control.write_logs("churn", ["[0] train-error:0.2"]),
         9: lambda: end(churn),
@@ -668,7 +666,7 @@ def test_the_training_log_is_followed_to_its_end_too(
     assert messages(ran) == ["[0] train-error:0.2"]
 
 
-def test_the_log_of_a_training_job_is_found_by_its_name_alone(churn: Sandbox, watcher: Watcher):
+def test_the_log_of_a_training_job_is_found_without_describing_the_job(churn: Sandbox, watcher: Watcher):
     churn.control.write_logs("churn", ["[0] train-error:0.2"])
     churn.control.forget_calls()
     watcher("logs", "churn", "--training")

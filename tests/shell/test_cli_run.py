@@ -1,4 +1,4 @@
-"""`watcher run`, as a process of its own on the sandbox: what the command adds to the daemon."""
+"""`watcher run` as a separate process on the sandbox: what the command adds to the daemon."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def run(folder: Path, sandbox: Sandbox, *arguments: str) -> subprocess.Completed
     )
 
 
-def test_one_pass_tells_once_what_it_finds_and_ends(folder: Path, sandbox: Sandbox):
+def test_one_pass_reports_its_findings_once_and_ends(folder: Path, sandbox: Sandbox):
     first, second = run(folder, sandbox), run(folder, sandbox)
 
     assert (first.returncode, second.returncode) == (0, 0)
@@ -57,7 +57,7 @@ def test_stdout_has_the_alert_and_stderr_the_log_as_json_lines(folder: Path, san
     assert "timestamp" not in done.stdout
 
 
-def test_keys_that_do_nothing_yet_are_said_once_as_a_warning(folder: Path, sandbox: Sandbox):
+def test_keys_without_effect_yet_are_warned_about_once(folder: Path, sandbox: Sandbox):
     (folder / "watcher.toml").write_text('[slack]\napp_token = "xapp-1"')
 
     done = run(folder, sandbox)
@@ -74,7 +74,7 @@ def test_a_named_job_that_does_not_exist_is_a_usage_error(folder: Path, sandbox:
     assert done.stderr.count("\n") == 1
 
 
-def test_the_daemon_never_imports_what_only_the_sandbox_needs(folder: Path, sandbox: Sandbox):
+def test_the_daemon_never_imports_the_sandboxs_dependencies(folder: Path, sandbox: Sandbox):
     script = (
         "import sys; from watcher.cli import main; code = main(['run', '--once']);"
         "print(*{name.split('.')[0] for name in sys.modules}); sys.exit(code)"
@@ -89,5 +89,5 @@ def test_the_daemon_never_imports_what_only_the_sandbox_needs(folder: Path, sand
     )
 
     imported = set(done.stdout.splitlines()[-1].split())
-    assert {"botocore", "numpy"} <= imported  # it has worked: a rule has fired
+    assert {"botocore", "numpy"} <= imported  # a rule has fired, so the daemon has worked
     assert imported & {"sagemaker", "smdebug", "matplotlib", "moto", "pandas", "sklearn", "xgboost"} == set()

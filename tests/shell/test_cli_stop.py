@@ -12,18 +12,18 @@ from pathlib import Path
 import pytest
 
 from tests.contract.samples import NOON, after, arn, delivery, finding, look
-from tests.shell.conftest import Ran
+from tests.shell.conftest import CommandResult
 from watcher.cli import manual_stop
 from watcher.model import DeliveryKind
 from watcher.sandbox.process import Sandbox
 from watcher.store import open_store
 
-Watcher = Callable[..., Ran]
+Watcher = Callable[..., CommandResult]
 
 
 @pytest.fixture(autouse=True)
 def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Jobs of the sandbox stop within a moment: no need to look every 3 seconds."""
+    """Check for the stop without the usual 3 seconds, because sandbox jobs stop quickly."""
     monkeypatch.setattr(manual_stop, "VERIFY_INTERVAL_S", 0.05)
 
 
@@ -39,7 +39,7 @@ def statuses(sandbox: Sandbox) -> dict[str, str]:
     return {job["TrainingJobName"]: job["TrainingJobStatus"] for job in sandbox.control.training_jobs()}
 
 
-def test_a_named_job_is_stopped_and_seen_to_be_stopped(watcher: Watcher, sandbox_jobs: Sandbox):
+def test_a_named_job_is_stopped_and_the_stop_is_confirmed(watcher: Watcher, sandbox_jobs: Sandbox):
     ran = watcher("stop", "churn-1", "--yes", "--json")
 
     assert ran.code == 0
@@ -51,12 +51,12 @@ def test_a_named_job_is_stopped_and_seen_to_be_stopped(watcher: Watcher, sandbox
     assert statuses(sandbox_jobs)["churn-2"] == "InProgress"
 
 
-def test_a_user_without_a_name_as_in_a_container_can_stop_jobs_too(
+def test_a_user_without_a_name_as_in_a_container_can_stop_jobs(
     watcher: Watcher, sandbox_jobs: Sandbox, monkeypatch
 ):
     for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr("pwd.getpwuid", {}.__getitem__)  # raises KeyError, as for an unknown uid
+    monkeypatch.setattr("pwd.getpwuid", {}.__getitem__)  # raises KeyError, as pwd does for an unknown uid
 
     ran = watcher("stop", "churn-1", "--yes", "--json")
 
@@ -64,9 +64,7 @@ def test_a_user_without_a_name_as_in_a_container_can_stop_jobs_too(
     assert f"watcher stop by user {os.getuid()}" in ran.json[0]["sentence"]
 
 
-def test_every_job_in_progress_that_is_watched_is_stopped_and_no_other(
-    watcher: Watcher, sandbox_jobs: Sandbox
-):
+def test_stop_all_stops_exactly_the_watched_jobs_in_progress(watcher: Watcher, sandbox_jobs: Sandbox):
     Path("watcher.toml").write_text('[watch]\njobs = ["churn-*"]')
 
     ran = watcher("stop", "--all-in-progress", "--yes")
@@ -91,7 +89,7 @@ def test_the_jobs_are_listed_with_age_instances_and_findings_before_anything_hap
     assert "churn-1" in ran.err
 
 
-def test_a_dry_run_stops_nothing_and_needs_no_answer(watcher: Watcher, sandbox_jobs: Sandbox):
+def test_a_dry_run_stops_nothing_and_asks_nothing(watcher: Watcher, sandbox_jobs: Sandbox):
     ran = watcher("stop", "--all-in-progress", "--dry-run", "--json")
 
     assert ran.code == 0
@@ -100,7 +98,7 @@ def test_a_dry_run_stops_nothing_and_needs_no_answer(watcher: Watcher, sandbox_j
     assert sandbox_jobs.control.calls().get("sagemaker:StopTrainingJob", 0) == 0
 
 
-def test_a_guard_that_refuses_is_named_and_the_exit_code_is_1(watcher: Watcher, sandbox_jobs: Sandbox):
+def test_a_refusing_guard_is_named_with_exit_code_1(watcher: Watcher, sandbox_jobs: Sandbox):
     Path("watcher.toml").write_text("[stop]\nmax_per_hour = 1")
 
     ran = watcher("stop", "churn-1", "churn-2", "--yes", "--json")
@@ -117,9 +115,7 @@ def test_a_job_that_is_not_running_is_refused(watcher: Watcher, sandbox_jobs: Sa
     assert "done-1 is not running: it is Completed" in ran.out
 
 
-def test_a_job_that_aws_refuses_to_stop_keeps_no_other_from_being_stopped(
-    watcher: Watcher, sandbox_jobs: Sandbox
-):
+def test_a_job_that_aws_refuses_to_stop_does_not_block_the_others(watcher: Watcher, sandbox_jobs: Sandbox):
     sandbox_jobs.control.inject_fault(
         "sagemaker:StopTrainingJob", "AccessDeniedException", "not authorized", times=1
     )
@@ -130,7 +126,7 @@ def test_a_job_that_aws_refuses_to_stop_keeps_no_other_from_being_stopped(
     assert {each["job"]: each["state"] for each in ran.json} == {"churn-1": "failed", "churn-2": "stopped"}
 
 
-def test_a_name_that_does_not_exist_stops_nothing_at_all(watcher: Watcher, sandbox_jobs: Sandbox):
+def test_an_unknown_name_stops_nothing_at_all(watcher: Watcher, sandbox_jobs: Sandbox):
     ran = watcher("stop", "churn-1", "chrun-2", "--yes")
 
     assert ran.code == 2
@@ -141,7 +137,7 @@ def test_a_name_that_does_not_exist_stops_nothing_at_all(watcher: Watcher, sandb
 @pytest.mark.parametrize(
     "name", ["", "churn 1", "churn-", "arn:aws:sagemaker:us-east-1:123456789012", "x" * 64]
 )
-def test_what_can_be_no_jobs_name_is_a_usage_error_too(watcher: Watcher, sandbox_jobs: Sandbox, name):
+def test_an_invalid_job_name_is_a_usage_error(watcher: Watcher, sandbox_jobs: Sandbox, name):
     ran = watcher("stop", "--yes", name)
 
     assert (ran.code, ran.err.count("\n")) == (2, 1)
@@ -155,7 +151,7 @@ def test_an_arn_of_another_account_stops_nothing(watcher: Watcher, sandbox_jobs:
     assert "is not in this account and region" in ran.err
 
 
-def test_with_nothing_in_progress_there_is_nothing_to_ask(watcher: Watcher, aws_environment: Sandbox):
+def test_with_no_job_in_progress_it_asks_nothing(watcher: Watcher, aws_environment: Sandbox):
     ran = watcher("stop", "--all-in-progress", "--yes")
 
     assert (ran.code, ran.out) == (0, "No watched job is in progress.\n")
@@ -165,7 +161,7 @@ def test_with_nothing_in_progress_there_is_nothing_to_ask(watcher: Watcher, aws_
 
 
 class Terminal(io.StringIO):
-    """What somebody types."""
+    """A terminal with typed input."""
 
     def isatty(self) -> bool:
         return True
@@ -206,7 +202,7 @@ def waiting_stop(tmp_path: Path) -> None:
         store.commit([look("churn-1", [issue], [delivery(issue, "console"), stop])])
 
 
-def test_a_stop_that_waits_for_the_end_of_grace_can_be_cancelled_once(watcher: Watcher, waiting_stop: None):
+def test_a_stop_in_its_grace_period_can_be_cancelled_once(watcher: Watcher, waiting_stop: None):
     first, second = watcher("stop", "churn-1", "--cancel"), watcher("stop", "churn-1", "--cancel")
 
     assert (first.code, first.out) == (0, "The stop of churn-1 is cancelled: the job goes on.\n")
@@ -217,7 +213,7 @@ def test_a_stop_that_waits_for_the_end_of_grace_can_be_cancelled_once(watcher: W
     ]
 
 
-def test_that_a_stop_was_cancelled_and_by_whom_is_told_where_the_alert_was(
+def test_a_cancelled_stop_and_who_cancelled_it_are_reported_where_the_alert_was(
     watcher: Watcher, waiting_stop: None, tmp_path: Path
 ):
     watcher("stop", "churn-1", "--cancel")
@@ -228,18 +224,18 @@ def test_that_a_stop_was_cancelled_and_by_whom_is_told_where_the_alert_was(
     assert update.text == f"Not stopped: {getpass.getuser()} cancelled it. The job continues."
 
 
-def test_a_stop_that_sagemaker_was_asked_for_cannot_be_cancelled(
+def test_a_stop_already_requested_from_sagemaker_cannot_be_cancelled(
     watcher: Watcher, waiting_stop: None, tmp_path: Path
 ):
     with closing(open_store(f"sqlite:///{tmp_path / 'watcher.db'}")) as store:
-        store.permit_stop(arn("churn-1"), "route job churn-*", NOON, 10)  # written before it is asked for
+        store.permit_stop(arn("churn-1"), "route job churn-*", NOON, 10)  # recorded before SageMaker is asked
 
     ran = watcher("stop", "churn-1", "--cancel")
 
     assert (ran.code, ran.out) == (1, "No stop of churn-1 is waiting, so there is nothing to cancel.\n")
 
 
-def test_what_was_cancelled_is_json_when_asked(watcher: Watcher, waiting_stop: None):
+def test_cancelled_stops_are_printed_as_json_on_request(watcher: Watcher, waiting_stop: None):
     first, second = (watcher("stop", "churn-1", "--cancel", "--json") for _ in range(2))
 
     assert [(ran.code, ran.json[0]["job"], ran.json[0]["cancelled"]) for ran in (first, second)] == [
@@ -248,6 +244,6 @@ def test_what_was_cancelled_is_json_when_asked(watcher: Watcher, waiting_stop: N
     ]
 
 
-def test_a_name_that_is_not_known_cancels_nothing_at_all(watcher: Watcher, waiting_stop: None):
+def test_an_unknown_name_cancels_nothing_at_all(watcher: Watcher, waiting_stop: None):
     assert watcher("stop", "churn-1", "chrun-2", "--cancel").code == 2
     assert watcher("findings", "--json").json[0]["deliveries"][1]["state"] == "pending"

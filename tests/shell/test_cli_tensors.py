@@ -1,4 +1,4 @@
-"""`watcher tensors`, held against what smdebug's `create_trial` says of the same files."""
+"""`watcher tensors`, compared with smdebug's `create_trial` on the same files."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from tests.doubles.debug_output import SavedJob, reduced
-from tests.shell.conftest import Ran
+from tests.shell.conftest import CommandResult
 from tests.trials import upload
 from watcher.sandbox.process import Sandbox
 
@@ -22,12 +22,12 @@ pytestmark = [
     pytest.mark.filterwarnings(r"ignore:tostring\(\) is deprecated:DeprecationWarning"),
 ]
 
-Watcher = Callable[..., Ran]
+Watcher = Callable[..., CommandResult]
 
 
 @pytest.fixture
 def saved(tmp_path: Path) -> SavedJob:
-    """Two workers, in modes that take turns; a weight at every second step of TRAIN."""
+    """Two workers with alternating modes, and a weight at every second step of TRAIN."""
     job = SavedJob(tmp_path / "debug-output", workers=2)
     random = np.random.default_rng(3)
     counts = {"TRAIN": 0, "EVAL": 0, "GLOBAL": 0}
@@ -51,7 +51,7 @@ def saved(tmp_path: Path) -> SavedJob:
 def test_names_modes_workers_and_steps_are_those_of_smdebugs_create_trial(
     watcher: Watcher, saved: SavedJob, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setenv("SMDEBUG_TRAINING_END_DELAY_REFRESH", "0")  # it would wait for a second
+    monkeypatch.setenv("SMDEBUG_TRAINING_END_DELAY_REFRESH", "0")  # smdebug would wait for a second
     from smdebug.core.modes import ModeKeys
     from smdebug.trials import create_trial
 
@@ -80,7 +80,7 @@ def test_names_modes_workers_and_steps_are_those_of_smdebugs_create_trial(
     assert document["loss"]["TRAIN"]["worker_1"]["steps"] == list(range(6))
 
 
-def test_a_larger_tensor_is_summarised_unless_it_is_wanted_whole(watcher: Watcher, saved: SavedJob):
+def test_a_larger_tensor_is_summarised_unless_the_whole_is_requested(watcher: Watcher, saved: SavedJob):
     options = ("tensors", str(saved.folder), "--name", "weight", "--json")
 
     [short] = watcher(*options).json.values()
@@ -93,7 +93,7 @@ def test_a_larger_tensor_is_summarised_unless_it_is_wanted_whole(watcher: Watche
     assert first["mean"] == pytest.approx(np.mean(nested))
 
 
-def test_people_see_names_modes_workers_steps_and_shapes(watcher: Watcher, saved: SavedJob):
+def test_the_readable_output_lists_names_modes_workers_steps_and_shapes(watcher: Watcher, saved: SavedJob):
     ran = watcher("tensors", str(saved.folder))
 
     header, *rows = (line.split() for line in ran.out.splitlines())
@@ -103,7 +103,7 @@ def test_people_see_names_modes_workers_steps_and_shapes(watcher: Watcher, saved
     assert ["loss", "EVAL", "worker_1", "3", "4", "to", "20", "scalar"] in rows
 
 
-def test_with_a_name_people_see_the_values_step_by_step(watcher: Watcher, saved: SavedJob):
+def test_with_a_name_the_readable_output_lists_the_values_step_by_step(watcher: Watcher, saved: SavedJob):
     ran = watcher("tensors", str(saved.folder), "--name", "^loss$|weight")
 
     header, *rows = (line.split() for line in ran.out.splitlines())
@@ -132,7 +132,7 @@ def test_the_tensors_of_a_job_are_found_by_its_name(
     assert by_name == watcher("tensors", "s3://team/debug/churn/debug-output/", "--json").json
 
 
-def test_of_a_job_in_progress_only_complete_steps_are_shown(
+def test_only_complete_steps_of_a_job_in_progress_are_shown(
     watcher: Watcher, aws_environment: Sandbox, saved: SavedJob
 ):
     saved.event_file(22, "worker_1").unlink()
@@ -149,7 +149,7 @@ def test_of_a_job_in_progress_only_complete_steps_are_shown(
     assert ended["loss"]["GLOBAL"]["worker_0"]["steps"][-1] == 22
 
 
-def test_a_damaged_step_is_said_and_passed_over(watcher: Watcher, saved: SavedJob):
+def test_a_damaged_step_is_reported_and_skipped(watcher: Watcher, saved: SavedJob):
     saved.event_file(4).write_bytes(b"cut")
 
     ran = watcher("tensors", str(saved.folder), "--json")
@@ -171,7 +171,7 @@ def test_values_can_be_drawn(watcher: Watcher, saved: SavedJob, tmp_path: Path):
     assert width > height > 400
 
 
-def test_nothing_saved_is_said(watcher: Watcher, tmp_path: Path):
+def test_a_job_that_saved_nothing_is_reported(watcher: Watcher, tmp_path: Path):
     (tmp_path / "empty").mkdir()
 
     assert watcher("tensors", "empty").out == "No tensor is saved in empty.\n"
@@ -192,7 +192,7 @@ def test_nothing_saved_is_said(watcher: Watcher, tmp_path: Path):
         (["."], "the tensors lie one folder deeper: ./debug-output"),
     ],
 )
-def test_words_that_lead_nowhere_are_one_line_with_exit_code_2(
+def test_unusable_arguments_give_one_line_and_exit_code_2(
     watcher: Watcher, aws_environment: Sandbox, saved: SavedJob, arguments, words
 ):
     ran = watcher("tensors", *arguments)

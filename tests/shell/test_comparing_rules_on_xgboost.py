@@ -1,4 +1,4 @@
-"""The rules that compare, on what smdebug's own hook saves of XGBoost trainings."""
+"""The rules that compare values, on the output of smdebug's own hook in XGBoost trainings."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Trials = Mapping[str, DebugOutput]
 
 @pytest.fixture(scope="module")
 def trials(tmp_path_factory: pytest.TempPathFactory) -> Trials:
-    """A training that overfits, the same again, and one that takes smaller steps."""
+    """A training that overfits, a repetition of it, and one with smaller steps."""
     folder = tmp_path_factory.mktemp("trials")
     subprocess.run(
         [sys.executable, "-m", "tests.doubles.xgboost_trials", str(folder)], check=True, timeout=120
@@ -67,7 +67,7 @@ def test_overfit_pairs_the_metrics_of_the_two_channels_and_leaves_out_auc(trials
     assert verdict.tensors == ("train-logloss", "validation-logloss")
 
 
-def test_overtraining_sees_that_validation_got_worse_while_training_improves(trials: Trials) -> None:
+def test_overtraining_fires_when_validation_worsens_while_training_improves(trials: Trials) -> None:
     verdict = run(Overtraining({"delta": "0.001"}), trials["first"])
     assert (verdict.status, verdict.evidence[0].tensor) == (Status.ISSUES_FOUND, "validation-logloss")
     assert verdict.explanation.endswith("the training loss still falls")
@@ -79,7 +79,7 @@ def test_labels_are_unchanged_and_predictions_are_not(trials: Trials) -> None:
     assert (predictions.status, predictions.steps_checked) == (Status.NO_ISSUES_FOUND, 18)
 
 
-def test_of_a_tree_the_text_is_left_out_and_the_first_trees_number_is_all_zero(trials: Trials) -> None:
+def test_the_text_of_a_tree_is_left_out_and_the_first_trees_number_is_all_zero(trials: Trials) -> None:
     verdict = run(AllZero({"collection_names": "trees"}), trials["first"])
     assert (verdict.status, verdict.step) == (Status.ISSUES_FOUND, 0)
     assert [row.tensor for row in verdict.evidence] == ["trees/Tree"]
@@ -89,7 +89,7 @@ def test_of_a_tree_the_text_is_left_out_and_the_first_trees_number_is_all_zero(t
     )
 
 
-def test_predictions_vary_the_more_the_longer_it_trains_and_metrics_have_no_variance(trials: Trials) -> None:
+def test_the_variance_of_predictions_grows_with_training_and_metrics_have_none(trials: Trials) -> None:
     parameters = {"collection_names": "predictions,metrics", "max_threshold": "0.1"}
     verdict = run(TensorVariance(parameters), trials["first"])
     assert [row.tensor for row in verdict.evidence] == ["predictions"]
@@ -99,7 +99,7 @@ def test_predictions_vary_the_more_the_longer_it_trains_and_metrics_have_no_vari
     assert (metrics.status, metrics.reason) == (Status.NOT_EVALUATED, "no_variance")
 
 
-def test_the_same_training_again_is_similar_and_another_one_only_in_its_labels(trials: Trials) -> None:
+def test_a_repeated_training_is_similar_and_another_one_only_in_its_labels(trials: Trials) -> None:
     again = compare(trials["first"], trials["again"], collection_names="metrics")
     assert again.status is Status.ISSUES_FOUND
     assert {row.tensor for row in again.evidence} == {

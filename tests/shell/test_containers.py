@@ -1,4 +1,4 @@
-"""The sandbox's containers, as processes on real data: XGBoost trains, Debugger's rule follows it."""
+"""The sandbox's containers as processes on real data: XGBoost trains and a Debugger rule follows."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ METRICS = re.compile(r"\[(\d+)\]#011train-logloss:[\d.]+#011validation-logloss:[
 
 @pytest.fixture(scope="module")
 def aws(_shared_sandbox: Sandbox) -> Sandbox:
-    """Two overlapping blobs lie on its S3."""
+    """A sandbox with two overlapping blobs of data in its S3."""
     _shared_sandbox.control.reset()
     put_blobs(_shared_sandbox)
     return _shared_sandbox
@@ -52,7 +52,7 @@ def s3(aws: Sandbox) -> Any:
 
 
 def saved_steps(s3: Any, name: str) -> dict[int, SavedStep]:
-    """What the training saved, by step; all of it can be read."""
+    """What the training saved, by step, after checking that all of it can be read."""
     steps = list(DebugOutput(S3Prefix(s3, debug_output(name))).steps())
     assert all(isinstance(step, SavedStep) for step in steps)
     return {step.step: step for step in steps}
@@ -60,13 +60,13 @@ def saved_steps(s3: Any, name: str) -> dict[int, SavedStep]:
 
 @pytest.fixture(scope="module")
 def whole(aws: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> subprocess.CompletedProcess[str]:
-    """A training `whole` of 20 rounds that ran to its end."""
+    """A training `whole` with 20 rounds that ran to its end."""
     return run(aws, "xgboost", job("whole", {"num_round": "20"}), tmp_path_factory.mktemp("whole"))
 
 
 @pytest.fixture
 def evaluate(aws: Sandbox, tmp_path: Path) -> Callable[..., tuple[dict[str, Any], str]]:
-    """Evaluates a rule on a training that has ended. Gives the result, and the log."""
+    """Evaluates a rule on a training that has ended. Returns the result and the log."""
 
     def evaluate(name: str, rule: str = "LossNotDecreasing", **parameters: str) -> tuple[dict[str, Any], str]:
         (tmp_path / "ended").touch()
@@ -79,7 +79,7 @@ def evaluate(aws: Sandbox, tmp_path: Path) -> Callable[..., tuple[dict[str, Any]
 
 @pytest.fixture
 def endless(aws: Sandbox, tmp_path: Path) -> Iterator[Callable[[str], subprocess.Popen[str]]]:
-    """Starts a training of 10,000 rounds, which ends with the test."""
+    """Starts a training of 10,000 rounds that is killed at the end of the test."""
     started: list[subprocess.Popen[str]] = []
 
     def endless(name: str) -> subprocess.Popen[str]:
@@ -113,7 +113,7 @@ def test_a_training_prints_its_metrics_saves_its_tensors_and_uploads_its_model(
     assert booster.predict(xgboost.DMatrix(np.array([[3.0, 3.0], [0.0, 0.0]]))).round().tolist() == [1, 0]
 
 
-def test_a_collection_that_stands_twice_is_what_smdebug_makes_of_it(
+def test_a_repeated_collection_is_saved_as_smdebug_interprets_it(
     aws: Sandbox, s3: Any, tmp_path: Path
 ) -> None:
     hook = {
@@ -152,7 +152,7 @@ def test_hyperparameters_are_strings_and_metrics_a_list(
     )
 
 
-def test_training_stops_early_where_the_job_asks_for_it(
+def test_training_stops_early_when_the_job_asks_for_it(
     s3: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     given = {"num_round": "10000", "early_stopping_rounds": "2"}
@@ -160,7 +160,7 @@ def test_training_stops_early_where_the_job_asks_for_it(
     assert 2 < len(METRICS.findall(capsys.readouterr().out)) < 200
 
 
-def test_sigterm_ends_a_training_promptly_with_whole_output_and_a_model(
+def test_sigterm_ends_a_training_promptly_with_complete_output_and_a_model(
     endless: Callable[[str], subprocess.Popen[str]], s3: Any
 ) -> None:
     process = endless("stopped")
@@ -174,7 +174,7 @@ def test_sigterm_ends_a_training_promptly_with_whole_output_and_a_model(
     assert s3.head_object(Bucket=BUCKET, Key="out/stopped/output/model.tar.gz")["ContentLength"] > 0
 
 
-def test_sigterm_ends_a_training_that_has_not_begun(
+def test_sigterm_ends_a_training_that_has_not_started(
     endless: Callable[[str], subprocess.Popen[str]],
 ) -> None:
     process = endless("stopped-early")
@@ -263,7 +263,7 @@ def test_a_refused_job_ends_with_that_sentence_as_the_last_line_and_exit_code_1(
 # -- the rule -----------------------------------------------------------------------------------------
 
 
-def test_the_rule_fires_while_the_training_runs_and_says_so_as_debugger_does(
+def test_the_rule_fires_while_the_training_runs_and_logs_it_as_debugger_does(
     aws: Sandbox, endless: Callable[[str], subprocess.Popen[str]], tmp_path: Path
 ) -> None:
     trainer = endless("watched")
@@ -293,7 +293,7 @@ def test_the_rule_fires_while_the_training_runs_and_says_so_as_debugger_does(
 
 
 @pytest.mark.usefixtures("whole")
-def test_the_rule_decides_on_the_values_that_were_saved(
+def test_the_rule_decides_on_the_saved_values(
     evaluate: Callable[..., tuple[dict[str, Any], str]], s3: Any
 ) -> None:
     result, log = evaluate("whole")
@@ -307,11 +307,11 @@ def test_the_rule_decides_on_the_values_that_were_saved(
 
 
 FALLS = {"tensor_regex": "^train-logloss$", "use_losses_collection": "False"}
-"""The loss on the training data, which falls all the time."""
+"""The loss on the training data, which always falls."""
 
 
 @pytest.mark.usefixtures("whole")
-def test_a_rule_that_has_not_fired_when_the_training_ends_has_found_no_issue(
+def test_a_rule_that_has_not_fired_by_the_end_of_training_has_found_no_issue(
     evaluate: Callable[..., tuple[dict[str, Any], str]],
 ) -> None:
     result, log = evaluate("whole", **FALLS, num_steps="2")
@@ -319,7 +319,7 @@ def test_a_rule_that_has_not_fired_when_the_training_ends_has_found_no_issue(
     assert "has checked 9 steps" in log
 
 
-def test_a_rule_has_evaluated_nothing_where_the_save_interval_is_longer_than_the_training(
+def test_a_rule_evaluates_nothing_when_the_save_interval_is_longer_than_the_training(
     aws: Sandbox, evaluate: Callable[..., tuple[dict[str, Any], str]], tmp_path: Path
 ) -> None:
     document = job("seldom", {"num_round": "3"})

@@ -1,4 +1,4 @@
-"""Unmodified custom rules of smdebug, as `Rule.custom` jobs use them, on what a job has saved."""
+"""Unmodified custom rules of smdebug, as used in `Rule.custom` jobs, on the saved output of a job."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def source(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def rule(job: SavedJob, source: Path) -> Evaluate:
-    """An evaluation of a rule of the file on the job."""
+    """Returns a function that evaluates a rule from the file on the job."""
 
     def rule(name: str, *others: SavedJob, **parameters: str) -> Any:
         from watcher.evaluation.custom_rule import CustomRule, load
@@ -145,7 +145,7 @@ def test_awss_example_fires_at_the_step_at_which_it_returns_true(job: SavedJob, 
     )
 
 
-def test_it_follows_a_job_without_ever_waiting(job: SavedJob, rule: Evaluate) -> None:
+def test_the_rule_follows_a_job_without_waiting(job: SavedJob, rule: Evaluate) -> None:
     evaluation = rule("CustomGradientRule", threshold="20")
     assert evaluation.look() is None
     gradients(job, 1, 2)
@@ -157,7 +157,7 @@ def test_it_follows_a_job_without_ever_waiting(job: SavedJob, rule: Evaluate) ->
     assert evaluation.look() is verdict
 
 
-def test_it_is_invoked_at_each_saved_step_once_and_in_order(job: SavedJob, source: Path) -> None:
+def test_the_rule_is_invoked_once_for_each_saved_step_in_order(job: SavedJob, source: Path) -> None:
     from watcher.evaluation.custom_rule import CustomRule, load
 
     found = load("CustomGradientRule", source)
@@ -169,13 +169,13 @@ def test_it_is_invoked_at_each_saved_step_once_and_in_order(job: SavedJob, sourc
     assert found.invoke_at_step.__globals__["invoked"] == [0, 10, 20]
 
 
-def test_reductions_that_were_saved_are_read_as_such(job: SavedJob, rule: Evaluate) -> None:
+def test_saved_reductions_are_read_as_reductions(job: SavedJob, rule: Evaluate) -> None:
     job.collections(gradients={"include_regex": ["gradient"]})
     job.step(0, reduced("gradient/a", abs_mean=50.0))
     assert rule("CustomGradientRule", threshold="20").look().step == 0
 
 
-def test_a_rule_can_look_back(job: SavedJob, rule: Evaluate) -> None:
+def test_a_rule_can_read_earlier_steps(job: SavedJob, rule: Evaluate) -> None:
     job.collections()
     evaluation = rule("LooksBack")
     losses(job, 5, 4, 3)
@@ -185,7 +185,7 @@ def test_a_rule_can_look_back(job: SavedJob, rule: Evaluate) -> None:
     assert (verdict.status, verdict.step) == (Status.ISSUES_FOUND, 4)
 
 
-def test_a_rule_that_asks_for_a_later_step_is_invoked_when_that_is_there(
+def test_a_rule_that_asks_for_a_later_step_is_invoked_once_that_step_is_saved(
     job: SavedJob, rule: Evaluate
 ) -> None:
     job.collections()
@@ -220,7 +220,7 @@ def test_a_rule_can_compare_with_another_job(job: SavedJob, rule: Evaluate, tmp_
         (lambda job: gradients(job, 1), "no_tensor_matches", "Tensor prediction was not saved."),
     ],
 )
-def test_a_rule_that_has_looked_at_nothing_says_why(
+def test_a_rule_that_evaluated_nothing_says_why(
     job: SavedJob,
     rule: Evaluate,
     source: Path,
@@ -235,7 +235,7 @@ def test_a_rule_that_has_looked_at_nothing_says_why(
     assert (verdict.reason, verdict.explanation) == (reason, explanation)
 
 
-def test_a_rule_that_breaks_is_an_error_that_says_where(job: SavedJob, rule: Evaluate) -> None:
+def test_a_rule_that_raises_is_an_error_that_says_where(job: SavedJob, rule: Evaluate) -> None:
     job.collections()
     job.step(2, {"loss": np.ones(1)})
     verdict = rule("Broken").look()
@@ -253,7 +253,7 @@ def test_parameters_that_a_rule_does_not_take_are_an_error(job: SavedJob, rule: 
 # -- loading ------------------------------------------------------------------------------------------
 
 
-def test_a_rule_that_a_file_does_not_hold_is_refused_with_those_that_it_does(source: Path) -> None:
+def test_a_rule_missing_from_a_file_is_refused_with_the_rules_in_the_file(source: Path) -> None:
     from watcher.evaluation.custom_rule import load
 
     with pytest.raises(RuleError, match=r"my_rules\.py has no rule 'Custom'; there are: Broken, CustomGrad"):
@@ -261,7 +261,7 @@ def test_a_rule_that_a_file_does_not_hold_is_refused_with_those_that_it_does(sou
 
 
 @pytest.mark.parametrize("text", ["import nothing_of_that_name", "class A("])
-def test_a_file_that_cannot_be_imported_is_named(source: Path, text: str) -> None:
+def test_a_file_that_cannot_be_imported_is_named_in_the_error(source: Path, text: str) -> None:
     from watcher.evaluation.custom_rule import load
 
     source.write_text(text)
@@ -272,7 +272,7 @@ def test_a_file_that_cannot_be_imported_is_named(source: Path, text: str) -> Non
 
 
 @pytest.mark.parametrize("name", ["rules.txt", "missing.py"])
-def test_a_file_that_is_none_is_refused(tmp_path: Path, name: str) -> None:
+def test_a_missing_file_is_refused(tmp_path: Path, name: str) -> None:
     from watcher.evaluation.custom_rule import load
 
     with pytest.raises(RuleError, match=name.replace(".", r"\.")):
@@ -314,11 +314,11 @@ def test_a_value_that_is_no_longer_kept_is_read_again(job: SavedJob, monkeypatch
     for step in (0, 9, 5, 0):
         value = saved.tensor("weight").value(step)
         assert value.tolist() == [step] * 200
-        value += 1  # a rule's own copy, as smdebug gives it
+        value += 1  # the rule gets its own copy, as in smdebug
     assert saved.tensor("weight").value(0)[0] == 0
 
 
-def test_a_value_whose_file_has_gone_is_unavailable(job: SavedJob) -> None:
+def test_a_value_whose_file_was_deleted_is_unavailable(job: SavedJob) -> None:
     from smdebug.exceptions import TensorUnavailableForStep
 
     from watcher.evaluation.trial import SavedTrial
@@ -333,7 +333,7 @@ def test_a_value_whose_file_has_gone_is_unavailable(job: SavedJob) -> None:
         saved.tensor("loss").value(1)
 
 
-def test_smdebug_says_nothing_on_stdout(job: SavedJob, source: Path) -> None:
+def test_smdebug_prints_nothing_on_stdout(job: SavedJob, source: Path) -> None:
     import subprocess
     import sys
 

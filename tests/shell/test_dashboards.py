@@ -1,4 +1,4 @@
-"""The dashboard and the alert rules ask for what a daemon tells, in Prometheus's own language."""
+"""The dashboard and the alert rules use only what a daemon exports, in valid PromQL."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ DASHBOARD = json.loads((DEPLOY / "grafana.json").read_text())
 RULES: list[dict[str, Any]] = GROUP["rules"]
 QUERIES = [target["expr"] for panel in DASHBOARD["panels"] for target in panel["targets"]]
 FROM_PROMETHEUS = {"instance", "le", "job"}
-"""Labels that it adds by itself."""
+"""Labels that Prometheus adds."""
 
 
 @pytest.fixture(scope="module")
 def exported() -> dict[str, set[str]]:
-    """The labels of each sample that a daemon can tell, by name."""
+    """The labels of each sample that a daemon can export, by name."""
     instruments = Instruments()
     loops = Loops(lambda: 0)
     loops.add("reconcile", 1)
@@ -55,13 +55,13 @@ def _samples(registry: CollectorRegistry) -> Iterator[tuple[str, set[str]]]:
         for name in names
     }
     for metric in registry.collect():
-        told = {label for sample in metric.samples for label in sample.labels}
+        exported = {label for sample in metric.samples for label in sample.labels}
         for suffix in SUFFIXES.get(metric.type, ("",)):
-            yield metric.name + suffix, told | labels.get(metric.name, set())
+            yield metric.name + suffix, exported | labels.get(metric.name, set())
 
 
-def asked(query: str) -> Iterator[tuple[str, set[str]]]:
-    """Each metric in a query, with the labels that are asked of it."""
+def queried(query: str) -> Iterator[tuple[str, set[str]]]:
+    """Each metric in a query, with the labels that the query uses."""
     expression = promql_parser.parse(query.replace("$__rate_interval", "5m")).prettify()
     grouped = {
         label
@@ -73,8 +73,8 @@ def asked(query: str) -> Iterator[tuple[str, set[str]]]:
 
 
 @pytest.mark.parametrize("query", [*QUERIES, *(rule["expr"] for rule in RULES)])
-def test_only_what_is_exported_is_asked_for(query: str, exported: dict[str, set[str]]):
-    metrics = list(asked(query))
+def test_queries_use_only_exported_metrics_and_labels(query: str, exported: dict[str, set[str]]):
+    metrics = list(queried(query))
 
     assert metrics
     for name, labels in metrics:
@@ -82,8 +82,8 @@ def test_only_what_is_exported_is_asked_for(query: str, exported: dict[str, set[
         assert labels - FROM_PROMETHEUS <= exported[name]
 
 
-def test_every_metric_of_watchers_own_is_shown_or_watched_over(exported: dict[str, set[str]]):
-    used = {name for query in [*QUERIES, *(rule["expr"] for rule in RULES)] for name, _ in asked(query)}
+def test_every_metric_of_watcher_is_on_the_dashboard_or_in_an_alert_rule(exported: dict[str, set[str]]):
+    used = {name for query in [*QUERIES, *(rule["expr"] for rule in RULES)] for name, _ in queried(query)}
     families = {re.sub(r"_(bucket|sum|count)$", "", name) for name in used}
 
     ours = {re.sub(r"_(bucket|sum|count)$", "", name) for name in exported if name.startswith("watcher_")}
@@ -107,8 +107,8 @@ def test_an_alert_says_what_is_wrong_and_what_to_do(rule: dict[str, Any], export
     assert rule["labels"]["severity"] in ("warning", "critical")
     assert set(rule["annotations"]) == {"summary", "description"}
     texts = " ".join(rule["annotations"].values())
-    [*_, labels] = [labels for _, labels in asked(rule["expr"])]
-    known = labels | set().union(*(exported[name] for name, _ in asked(rule["expr"]))) | FROM_PROMETHEUS
+    [*_, labels] = [labels for _, labels in queried(rule["expr"])]
+    known = labels | set().union(*(exported[name] for name, _ in queried(rule["expr"]))) | FROM_PROMETHEUS
     assert set(re.findall(r"\$labels\.(\w+)", texts)) <= known
 
 
@@ -128,7 +128,7 @@ def test_panels_do_not_overlap_and_each_has_a_title():
     assert len({panel["id"] for panel in DASHBOARD["panels"]}) == len(DASHBOARD["panels"])
 
 
-def test_a_counter_begins_at_zero_because_the_first_increase_would_not_be_one_otherwise():
+def test_a_counter_starts_at_zero_so_that_its_first_increase_is_visible():
     zeros = {
         tuple(sorted(sample.labels.values()))
         for metric in Instruments().registry.collect()

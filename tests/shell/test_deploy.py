@@ -1,4 +1,4 @@
-"""The templates and the policy of deploy/: what they say, and that they say the same."""
+"""The templates and the policy of deploy/, and that they agree."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ ABOUT_JOBS = (
 )
 
 
-def test_cfn_lint_has_nothing_to_say():
+def test_cfn_lint_finds_no_problem():
     lint = Path(sys.executable).with_name("cfn-lint")
     templates = sorted(DEPLOY.glob("*.yaml"))
 
@@ -50,7 +50,7 @@ def test_cfn_lint_has_nothing_to_say():
 
 
 def allowed_to(stack: Stack) -> dict[str, Any]:
-    """The task's statements by their Sids, with the names that policy.json has for what this stack made."""
+    """The task's statements by Sid, with this stack's resource names replaced by those of policy.json."""
     names = {
         "Queue": "QUEUE",
         "DeadLetterQueue": "DEAD-LETTER-QUEUE",
@@ -67,7 +67,7 @@ def by_sid(statements: list[Any]) -> dict[str, Any]:
     return {statement["Sid"]: statement for statement in statements}
 
 
-def test_the_task_may_do_what_policy_json_says_statement_by_statement(sandbox: Sandbox):
+def test_the_task_has_each_statement_of_policy_json(sandbox: Sandbox):
     stack = create_service(
         sandbox, AllowStopping="yes", AlertTopicArns=TOPIC, DebugOutputBuckets="BUCKET-OF-YOUR-JOBS"
     )
@@ -75,7 +75,7 @@ def test_the_task_may_do_what_policy_json_says_statement_by_statement(sandbox: S
     assert allowed_to(stack) == by_sid(POLICY["Statement"])
 
 
-def test_by_default_the_task_may_neither_stop_nor_publish(sandbox: Sandbox):
+def test_by_default_the_task_can_neither_stop_nor_publish(sandbox: Sandbox):
     stack = create_service(sandbox)
 
     assert by_sid(POLICY["Statement"]).keys() - allowed_to(stack).keys() == {
@@ -91,7 +91,7 @@ def test_several_buckets_are_each_listed_and_read(sandbox: Sandbox):
     assert allowed["ReadDebugOutput"]["Resource"] == ["arn:aws:s3:::churn/*", "arn:aws:s3:::fraud-*/*"]
 
 
-def test_in_a_member_account_it_may_do_what_is_about_jobs():
+def test_in_a_member_account_the_role_has_the_statements_about_jobs():
     member = MEMBER_TEMPLATE["Resources"]
     [reading] = member["Role"]["Properties"]["Policies"]
     task = by_sid(RESOURCES["TaskPolicy"]["Properties"]["PolicyDocument"]["Statement"])
@@ -104,7 +104,7 @@ def statement(policy: Any) -> Any:
     return policy["Properties"]["PolicyDocument"]["Statement"]
 
 
-def test_only_the_task_with_the_external_id_may_act_in_a_member_account(sandbox: Sandbox):
+def test_only_the_task_with_the_external_id_can_act_in_a_member_account(sandbox: Sandbox):
     role = "arn:aws:iam::111122223333:role/ecs-TaskRole"
     bus = "arn:aws:events:us-east-1:111122223333:event-bus/ecs-members"
     stack = create(sandbox, "member-account.yaml", WatcherRoleArn=role, BusArn=bus, ExternalId="a-secret")
@@ -126,13 +126,13 @@ def rule_name(stack: Stack) -> str:
 
 
 def environment() -> dict[str, str]:
-    """What the task's settings may name as ${NAME}."""
+    """The variables that the task's settings can use as ${NAME}."""
     plain = {variable["Name"] for variable in CONTAINER["Environment"]}
     secret = {entry["Fn::If"][1]["Name"] for entry in CONTAINER["Secrets"]}
     return dict.fromkeys(plain | secret, "xoxb-or-anything")
 
 
-def test_the_settings_it_starts_with_load_and_use_its_queue_and_its_table(tmp_path):
+def test_the_tasks_settings_load_and_use_its_queue_and_its_table(tmp_path):
     settings = tmp_path / "watcher.toml"
     settings.write_text(TEMPLATE["Parameters"]["Settings"]["Default"])
     given = environment() | {"QUEUE_URL": "https://sqs.example/queue", "STORE_URL": "dynamodb://table"}
@@ -143,13 +143,13 @@ def test_the_settings_it_starts_with_load_and_use_its_queue_and_its_table(tmp_pa
     assert config.store.url == "dynamodb://table"
 
 
-def test_every_variable_that_the_settings_may_name_is_there():
+def test_every_variable_used_in_the_settings_is_set():
     described = TEMPLATE["Parameters"]["Settings"]["Description"]
 
     assert set(re.findall(r"\b[A-Z]+(?:_[A-Z]+)+\b", described)) <= set(environment())
 
 
-def test_the_root_is_read_only_and_what_the_image_writes_to_is_not():
+def test_the_root_is_read_only_except_where_the_image_writes():
     declared = re.search(r"^VOLUME (\[.*\])$", (DEPLOY.parent / "Dockerfile").read_text(), re.MULTILINE)
     assert declared
     mounted = {mount["ContainerPath"]: mount for mount in CONTAINER["MountPoints"]}
@@ -160,11 +160,11 @@ def test_the_root_is_read_only_and_what_the_image_writes_to_is_not():
     assert {mount["SourceVolume"] for mount in mounted.values()} == {each["Name"] for each in TASK["Volumes"]}
 
 
-def test_it_starts_as_the_image_does_on_one_processor():
+def test_the_task_starts_on_one_processor_with_the_command_of_the_image():
     found = re.search(r"^ENTRYPOINT (\[.*\])$", (DEPLOY.parent / "Dockerfile").read_text(), re.MULTILINE)
     assert found
     *kept, watcher = CONTAINER["EntryPoint"]
-    here = str(min(os.sched_getaffinity(0)))  # some machines' tests may not run on processor 0
+    here = str(min(os.sched_getaffinity(0)))  # on some machines tests cannot run on processor 0
     where = "import os; print(os.sched_getaffinity(0), os.getppid())"
     command = [here if word == "0" else word for word in kept]
     done = subprocess.run(
@@ -172,10 +172,10 @@ def test_it_starts_as_the_image_does_on_one_processor():
     )
 
     assert [watcher] == json.loads(found[1])
-    assert done.stdout == f"{{{here}}} {os.getpid()}\n"  # no process between, which might keep signals back
+    assert done.stdout == f"{{{here}}} {os.getpid()}\n"  # no process in between that could block signals
 
 
-def test_its_health_is_asked_for_as_the_image_does_it():
+def test_the_task_has_the_health_check_of_the_image():
     dockerfile = (DEPLOY.parent / "Dockerfile").read_text()
     found = re.search(r"^HEALTHCHECK (.*)\\\n +CMD (\[.*\])$", dockerfile, re.MULTILINE)
     assert found
@@ -190,11 +190,11 @@ def test_its_health_is_asked_for_as_the_image_does_it():
     }
 
 
-def test_it_is_given_the_time_to_end():
+def test_the_task_has_enough_time_to_shut_down():
     assert CONTAINER["StopTimeout"] > DRAIN_TIMEOUT_S
 
 
-def test_nothing_can_connect_to_it():
+def test_nothing_can_connect_to_the_task():
     group = RESOURCES["SecurityGroup"]["Properties"]
 
     assert "SecurityGroupIngress" not in group
@@ -204,7 +204,7 @@ def test_nothing_can_connect_to_it():
     )
 
 
-def test_the_table_is_the_one_that_the_store_wants():
+def test_the_table_is_the_one_that_the_store_requires():
     table = RESOURCES["Table"]["Properties"]
 
     assert {key["AttributeName"]: key["KeyType"] for key in table["KeySchema"]} == KEYS
@@ -212,7 +212,7 @@ def test_the_table_is_the_one_that_the_store_wants():
     assert table["TimeToLiveSpecification"] == {"AttributeName": EXPIRES_AT, "Enabled": True}
 
 
-def test_what_holds_the_state_outlives_the_stack():
+def test_the_table_outlives_the_stack():
     assert RESOURCES["Table"]["DeletionPolicy"] == RESOURCES["Table"]["UpdateReplacePolicy"] == "Retain"
 
 
@@ -226,6 +226,6 @@ def test_a_failed_deployment_is_rolled_back():
 
 
 @pytest.mark.parametrize("template", [TEMPLATE, MEMBER_TEMPLATE], ids=["ecs", "member-account"])
-def test_every_parameter_and_output_says_what_it_is(template):
+def test_every_parameter_and_output_has_a_description(template):
     for entry in [*template["Parameters"].values(), *template["Outputs"].values()]:
         assert entry["Description"].endswith(".")

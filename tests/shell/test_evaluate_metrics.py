@@ -1,4 +1,4 @@
-"""Evaluating rules of jobs that save no tensors: on the sandbox's CloudWatch, with a clock to turn."""
+"""Evaluating rules of jobs that save no tensors, on the sandbox's CloudWatch, with a controlled clock."""
 
 from __future__ import annotations
 
@@ -32,18 +32,18 @@ from watcher.store.base import JobRecord
 from watcher.store.documents import EVALUATION
 
 NOW = datetime.now(UTC).replace(second=0, microsecond=0)
-BEGAN = NOW - timedelta(minutes=60)
+STARTED_AT = NOW - timedelta(minutes=60)
 MINUTE = timedelta(minutes=1)
 STALLED = [1 / (minute + 1) if minute < 20 else 0.05 for minute in range(60)]
-"""Falls for twenty minutes."""
+"""A loss that falls for twenty minutes."""
 
 
 def at(minute: float) -> float:
-    return (BEGAN + minute * MINUTE).timestamp()
+    return (STARTED_AT + minute * MINUTE).timestamp()
 
 
 def put(sandbox: Sandbox, metrics: Mapping[str, Sequence[float]], job: str = "bare") -> None:
-    """A value a minute, from the beginning of training."""
+    """Write one value per minute from the start of training."""
     sandbox.control.put_training_job(job)
     sandbox.control.put_metrics(
         job, {name: [(at(minute), value) for minute, value in enumerate(of)] for name, of in metrics.items()}
@@ -52,12 +52,12 @@ def put(sandbox: Sandbox, metrics: Mapping[str, Sequence[float]], job: str = "ba
 
 def job(name: str = "bare", **changes: Any) -> JobSnapshot:
     arn = f"arn:aws:sagemaker:us-east-1:123456789012:training-job/{name}"
-    values = {"arn": arn, "started_at": BEGAN, "metrics": ("train:loss", "validation:loss"), **changes}
+    values = {"arn": arn, "started_at": STARTED_AT, "metrics": ("train:loss", "validation:loss"), **changes}
     return a_job(name, **values)
 
 
 class Watched:
-    """Jobs as the store has them, looked at whenever the test says that it is time."""
+    """Jobs as the store has them, evaluated when the test calls `look`."""
 
     def __init__(self, *attached: str | dict[str, Any], now: datetime = NOW) -> None:
         attach = [{"rule": one} if isinstance(one, str) else one for one in attached]
@@ -75,7 +75,7 @@ class Watched:
             self.records[one.name] = JobRecord(one, NOW, NOW, watching=True, evaluation=evaluation)
 
     def look(self) -> Evaluation:
-        """All of them once, through JSON, as a store keeps it; gives that of the last."""
+        """Advance all evaluations once, through JSON as in a store. Returns that of the last job."""
         for record, evaluation in self.evaluator.advance_together(
             self.accounts.home, list(self.records.values())
         ):
@@ -113,11 +113,11 @@ def test_a_loss_that_stalls_is_found_and_the_verdict_says_what_a_step_is(
     )
 
 
-def test_an_evaluation_goes_on_in_another_process_and_sees_each_minute_once(
+def test_an_evaluation_continues_in_another_process_and_sees_each_minute_once(
     watched: Callable[..., Watched], sandbox: Sandbox
 ):
     put(sandbox, {"train:loss": STALLED})
-    at_once, in_pieces = watched("LossNotDecreasing"), watched("LossNotDecreasing", now=BEGAN)
+    at_once, in_pieces = watched("LossNotDecreasing"), watched("LossNotDecreasing", now=STARTED_AT)
     at_once.know(job())
     in_pieces.know(job())
     looks = 0
@@ -130,35 +130,33 @@ def test_an_evaluation_goes_on_in_another_process_and_sees_each_minute_once(
     assert looks > 15
 
 
-def test_a_value_that_a_rule_has_seen_does_not_change_any_more(
-    watched: Callable[..., Watched], sandbox: Sandbox
-):
+def test_a_value_that_a_rule_has_seen_no_longer_changes(watched: Callable[..., Watched], sandbox: Sandbox):
     put(sandbox, {"train:loss": [1.0] * 11})
-    jobs = watched("LossNotDecreasing", now=BEGAN + timedelta(minutes=12, seconds=59))
+    jobs = watched("LossNotDecreasing", now=STARTED_AT + timedelta(minutes=12, seconds=59))
     jobs.know(job())
-    assert outcome(jobs.look()).status == "InProgress"  # the eleventh minute has not settled
+    assert outcome(jobs.look()).status == "InProgress"  # the eleventh minute has not settled yet
     sandbox.control.put_metrics("bare", {"train:loss": [(at(10.5), 0.0)]})
     jobs.now += 5 * MINUTE
     assert outcome(jobs.look()).status == "InProgress"  # it fell to 0.5
 
 
-def test_all_jobs_are_looked_at_in_the_same_minute_and_quiet_ones_less_often(
+def test_all_jobs_are_evaluated_in_the_same_minute_and_quiet_ones_less_often(
     watched: Callable[..., Watched], sandbox: Sandbox
 ):
     put(sandbox, {"train:loss": [1.0] * 5})
-    jobs = watched("LossNotDecreasing", now=BEGAN + timedelta(minutes=6, seconds=17))
+    jobs = watched("LossNotDecreasing", now=STARTED_AT + timedelta(minutes=6, seconds=17))
     jobs.know(job())
-    assert jobs.look().due_at == BEGAN + 7 * MINUTE
-    jobs.now = BEGAN + 7 * MINUTE
+    assert jobs.look().due_at == STARTED_AT + 7 * MINUTE
+    jobs.now = STARTED_AT + 7 * MINUTE
     jobs.look()
-    jobs.now = BEGAN + 30 * MINUTE
+    jobs.now = STARTED_AT + 30 * MINUTE
     quiet = jobs.look()
     assert quiet.interval == 120
     assert quiet.due_at
     assert quiet.due_at.timestamp() % 120 == 0
 
 
-def test_a_job_that_has_trained_for_long_is_read_in_several_looks_one_right_after_the_other(
+def test_a_long_running_job_is_read_in_several_consecutive_passes(
     watched: Callable[..., Watched], sandbox: Sandbox
 ):
     hours = [1 / (minute + 1) for minute in range(METRIC_VALUES_PER_LOOK + 50)]
@@ -176,7 +174,9 @@ def test_a_job_that_has_trained_for_long_is_read_in_several_looks_one_right_afte
     assert f'"newest": {len(hours) - 3}' in after.states["LossNotDecreasing"]
 
 
-def test_overfitting_is_found_by_metrics_of_the_same_kind(watched: Callable[..., Watched], sandbox: Sandbox):
+def test_overfitting_is_found_from_training_and_validation_of_the_same_metric(
+    watched: Callable[..., Watched], sandbox: Sandbox
+):
     put(sandbox, {"train:loss": [1.0, 0.1, 0.1], "validation:loss": [1.0, 1.0, 1.0]})
     jobs = watched("Overfit")
     jobs.know(job())
@@ -198,7 +198,7 @@ def test_a_rule_that_needs_tensors_is_not_evaluated_and_says_why(
     assert [one.rule for one in jobs.look().outcomes] == ["VanishingGradient", "Overtraining"]
 
 
-def test_with_nothing_but_such_rules_the_evaluation_is_over_and_asks_for_nothing(
+def test_with_only_tensor_rules_the_evaluation_ends_without_a_request(
     watched: Callable[..., Watched], sandbox: Sandbox
 ):
     jobs = watched("VanishingGradient")
@@ -208,16 +208,16 @@ def test_with_nothing_but_such_rules_the_evaluation_is_over_and_asks_for_nothing
     assert sandbox.control.calls() == {}
 
 
-def test_an_ended_job_is_judged_when_its_last_minute_has_settled(
+def test_an_ended_job_is_judged_once_its_last_minute_has_settled(
     watched: Callable[..., Watched], sandbox: Sandbox
 ):
     put(sandbox, {"train:loss": [1 / (minute + 1) for minute in range(30)]})
-    ended = job(status="Completed", secondary_status="Completed", ended_at=BEGAN + 30 * MINUTE)
-    jobs = watched("LossNotDecreasing", now=BEGAN + 31 * MINUTE)
+    ended = job(status="Completed", secondary_status="Completed", ended_at=STARTED_AT + 30 * MINUTE)
+    jobs = watched("LossNotDecreasing", now=STARTED_AT + 31 * MINUTE)
     jobs.know(ended)
     waits = jobs.look()
-    assert (outcome(waits).status, waits.due_at) == ("InProgress", BEGAN + 32 * MINUTE)
-    jobs.now = BEGAN + 34 * MINUTE
+    assert (outcome(waits).status, waits.due_at) == ("InProgress", STARTED_AT + 32 * MINUTE)
+    jobs.now = STARTED_AT + 34 * MINUTE
     over = jobs.look()
     assert (outcome(over).status, over.due_at) == ("NoIssuesFound", None)
     assert outcome(over).details.startswith("a step is a minute")
@@ -226,7 +226,7 @@ def test_an_ended_job_is_judged_when_its_last_minute_has_settled(
 def test_a_short_job_says_why_it_was_not_judged(watched: Callable[..., Watched], sandbox: Sandbox):
     put(sandbox, {"train:loss": [1.0, 1.0]})
     jobs = watched("LossNotDecreasing")
-    jobs.know(job(status="Completed", secondary_status="Completed", ended_at=BEGAN + 2 * MINUTE))
+    jobs.know(job(status="Completed", secondary_status="Completed", ended_at=STARTED_AT + 2 * MINUTE))
     found = outcome(jobs.look())
     assert (found.status, found.details.partition(";")[0]) == (
         "NotEvaluated",
@@ -237,7 +237,7 @@ def test_a_short_job_says_why_it_was_not_judged(watched: Callable[..., Watched],
 def test_a_stall_counts_only_minutes_that_are_known(watched: Callable[..., Watched], sandbox: Sandbox):
     put(sandbox, {"throughput": [9.0] * 10})
     rule = {"rule": "StalledTrainingRule", "parameters": {"threshold": "60"}}
-    jobs = watched(rule, now=BEGAN + timedelta(seconds=30))
+    jobs = watched(rule, now=STARTED_AT + timedelta(seconds=30))
     jobs.know(job(metrics=("throughput",)))
     for _ in range(10):
         assert outcome(jobs.look()).status == "InProgress"
@@ -250,7 +250,7 @@ def test_a_stall_counts_only_minutes_that_are_known(watched: Callable[..., Watch
     assert "nothing was saved after step 9" in found.details
 
 
-def test_a_job_that_does_not_train_yet_waits(watched: Callable[..., Watched], sandbox: Sandbox):
+def test_a_job_that_has_not_started_training_waits(watched: Callable[..., Watched], sandbox: Sandbox):
     jobs = watched("LossNotDecreasing", "StalledTrainingRule")
     jobs.know(job(started_at=None, secondary_status="Downloading"))
     sandbox.control.forget_calls()
@@ -261,7 +261,7 @@ def test_a_job_that_does_not_train_yet_waits(watched: Callable[..., Watched], sa
     assert {one.status for one in jobs.look().outcomes if one.rule == "LossNotDecreasing"} == {"IssuesFound"}
 
 
-def test_many_jobs_are_one_request_and_each_has_its_own_verdict(
+def test_many_jobs_share_one_request_and_each_gets_its_own_verdict(
     watched: Callable[..., Watched], sandbox: Sandbox
 ):
     put(sandbox, {"train:loss": STALLED}, "stalls")
@@ -279,7 +279,7 @@ def test_many_jobs_are_one_request_and_each_has_its_own_verdict(
 
 
 class FailsToChoose(rules.Rule):
-    """A rule of a third party that cannot say which metrics it wants."""
+    """A third-party rule that fails when it is asked which metrics it wants."""
 
     name = "FailsToChoose"
     complaint = "It broke"
@@ -305,7 +305,7 @@ class FailsToLearn(FailsToChoose):
 @pytest.mark.parametrize(
     ("broken", "why"), [(FailsToChoose, "cannot choose train:loss"), (FailsToLearn, "cannot learn")]
 )
-def test_a_rule_that_fails_before_its_metrics_are_asked_for_ends_alone(
+def test_a_rule_that_fails_before_its_metrics_are_queried_does_not_affect_others(
     watched: Callable[..., Watched],
     sandbox: Sandbox,
     monkeypatch: pytest.MonkeyPatch,
@@ -327,7 +327,7 @@ def test_a_rule_that_fails_before_its_metrics_are_asked_for_ends_alone(
     assert [(one.rule, one.status) for one in found["second"]] == [("LossNotDecreasing", "IssuesFound")]
 
 
-def test_a_metric_that_cloudwatch_cannot_have_keeps_no_other_from_being_read(
+def test_a_metric_name_that_cloudwatch_refuses_does_not_block_the_others(
     watched: Callable[..., Watched], sandbox: Sandbox
 ):
     put(sandbox, {"train:loss": STALLED, "größe:loss": STALLED})
@@ -336,9 +336,9 @@ def test_a_metric_that_cloudwatch_cannot_have_keeps_no_other_from_being_read(
     assert outcome(jobs.look()).details.startswith("train:loss did not change")
 
 
-def test_a_refusal_changes_nothing_of_what_is_stored(watched: Callable[..., Watched], sandbox: Sandbox):
+def test_a_refusal_does_not_change_the_stored_state(watched: Callable[..., Watched], sandbox: Sandbox):
     put(sandbox, {"train:loss": STALLED})
-    jobs = watched("LossNotDecreasing", now=BEGAN + 20 * MINUTE)
+    jobs = watched("LossNotDecreasing", now=STARTED_AT + 20 * MINUTE)
     jobs.know(job())
     before = jobs.look()
     sandbox.control.inject_fault("cloudwatch:GetMetricData", "AccessDenied", "not you", status=403, times=1)
@@ -349,7 +349,7 @@ def test_a_refusal_changes_nothing_of_what_is_stored(watched: Callable[..., Watc
     assert outcome(jobs.look()).step == 30
 
 
-def test_a_series_in_parts_is_asked_for_again_and_said(
+def test_an_incomplete_series_is_queried_again_and_logged(
     watched: Callable[..., Watched], monkeypatch: pytest.MonkeyPatch
 ):
     results = [
@@ -386,13 +386,13 @@ def advanced(jobs: Watched, snapshot: JobSnapshot) -> Evaluation:
 
 
 @pytest.mark.usefixtures("bucket")
-def test_a_hook_that_has_saved_nothing_for_long_is_given_up_for_the_metrics(
+def test_the_evaluation_switches_to_metrics_when_the_hook_saves_nothing_for_too_long(
     watched: Callable[..., Watched], sandbox: Sandbox
 ):
     put(sandbox, {"train:loss": STALLED})
-    jobs = watched("LossNotDecreasing", now=BEGAN + 5 * MINUTE)
+    jobs = watched("LossNotDecreasing", now=STARTED_AT + 5 * MINUTE)
     assert advanced(jobs, job(hook=HOOK)).reads is Reads.TENSORS
-    jobs.now = BEGAN + 11 * MINUTE
+    jobs.now = STARTED_AT + 11 * MINUTE
     switched = advanced(jobs, job(hook=HOOK))
     assert (switched.reads, switched.due_at) == (Reads.METRICS, jobs.now)
     jobs.records["bare"] = replace(jobs.records["bare"], evaluation=switched)
@@ -402,7 +402,7 @@ def test_a_hook_that_has_saved_nothing_for_long_is_given_up_for_the_metrics(
 
 @pytest.mark.usefixtures("bucket")
 @pytest.mark.parametrize("changes", [{"metrics": ()}, {"rules": (OWN,)}])
-def test_without_metrics_or_with_a_rule_of_its_own_tensors_are_waited_for(
+def test_a_job_without_metrics_or_with_its_own_rule_waits_for_tensors(
     watched: Callable[..., Watched], changes: dict[str, Any]
 ):
     jobs = watched("LossNotDecreasing")

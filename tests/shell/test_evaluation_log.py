@@ -25,7 +25,7 @@ GROUP = "/watcher/evaluations"
 RULE = "LossNotDecreasing"
 LINES = [Record("INFO", "first"), Record("WARNING", "second")]
 NOW = datetime.now(UTC).replace(microsecond=345_000)
-"""CloudWatch takes no lines that are more than two weeks old."""
+"""The real time, because CloudWatch refuses lines that are more than two weeks old."""
 
 
 @pytest.fixture
@@ -70,7 +70,7 @@ def write_all(evaluations: EvaluationLog) -> None:
 
 
 @pytest.mark.usefixtures("group")
-def test_lines_stand_in_debuggers_form_in_a_stream_named_like_a_rule_jobs(evaluations, job, logs):
+def test_lines_have_debuggers_format_in_a_stream_named_like_that_of_a_rule_job(evaluations, job, logs):
     evaluations.write(job, RULE, LINES, NOW)
     evaluations.write(job, RULE, [Record("INFO", "third")], NOW + timedelta(seconds=1))
     write_all(evaluations)
@@ -100,7 +100,9 @@ def test_the_streams_of_a_job_are_found_by_rule(evaluations, job):
 
 
 @pytest.mark.usefixtures("group")
-def test_a_stream_is_made_with_its_first_line_and_then_a_write_is_one_call(evaluations, job, aws_environment):
+def test_a_stream_is_created_with_its_first_line_and_each_later_write_is_one_call(
+    evaluations, job, aws_environment
+):
     evaluations.write(job, RULE, LINES, NOW)
     for second in range(1, 5):
         evaluations.write(job, RULE, LINES, NOW + timedelta(seconds=second))
@@ -112,10 +114,10 @@ def test_a_stream_is_made_with_its_first_line_and_then_a_write_is_one_call(evalu
 
 
 @pytest.mark.usefixtures("group")
-def test_a_stream_that_another_process_has_just_made_is_used(evaluations, job, aws_environment, written):
+def test_a_stream_that_another_process_just_created_is_used(evaluations, job, aws_environment, written):
     evaluations.write(job, RULE, LINES[:1], NOW)
     write_all(evaluations)
-    # To this process the stream is not there yet, and when it makes it, it is.
+    # This process believes that the stream is missing, and finds it when it tries to create it.
     aws_environment.control.inject_fault(
         "logs:PutLogEvents", "ResourceNotFoundException", "The specified log stream does not exist.", times=1
     )
@@ -125,7 +127,7 @@ def test_a_stream_that_another_process_has_just_made_is_used(evaluations, job, a
     assert [line.split("] ")[1] for line in written()] == ["first", "second"]
 
 
-def test_a_missing_group_is_said_once_with_the_mend_and_not_created(evaluations, job, logs):
+def test_a_missing_group_is_logged_once_with_the_fix_and_not_created(evaluations, job, logs):
     for second in range(3):
         evaluations.write(job, RULE, LINES, NOW + timedelta(seconds=second))
     with capture_logs() as said:
@@ -141,7 +143,7 @@ def test_a_missing_group_is_said_once_with_the_mend_and_not_created(evaluations,
 
 
 @pytest.mark.usefixtures("group")
-def test_what_is_refused_is_lost_and_what_follows_is_written(evaluations, job, aws_environment, written):
+def test_refused_lines_are_lost_and_later_lines_are_written(evaluations, job, aws_environment, written):
     evaluations.write(job, "Overfit", LINES, NOW)
     evaluations.write(job, RULE, LINES, NOW)
     aws_environment.control.inject_fault(
@@ -155,7 +157,7 @@ def test_what_is_refused_is_lost_and_what_follows_is_written(evaluations, job, a
     assert len(written()) == 2
 
 
-def test_writing_returns_at_once_and_keeps_no_more_than_it_can_hold(evaluations, job, monkeypatch):
+def test_writing_returns_immediately_and_its_queue_is_bounded(evaluations, job, monkeypatch):
     monkeypatch.setattr(evaluation_log, "MAX_WAITING_ENTRIES", 3)
     writer = threading.Thread(
         target=lambda: [evaluations.write(job, RULE, LINES, NOW) for _ in range(100)], daemon=True

@@ -1,4 +1,4 @@
-"""The curve of an alert where there are no tensors: from CloudWatch, and from the job's record."""
+"""The curve of an alert without tensors, from CloudWatch and from the job's record."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ from watcher.model import (
 from watcher.sandbox.process import Sandbox
 
 NOW = datetime.now(UTC).replace(second=0, microsecond=0)
-BEGAN = NOW - timedelta(minutes=60)
-FROM = "From the job's metrics in CloudWatch: a step is a minute of training"
+STARTED_AT = NOW - timedelta(minutes=60)
+CURVE_SOURCE = "From the job's metrics in CloudWatch: a step is a minute of training"
 DEBUGGER = RuleConfiguration("LossNotDecreasing", RuleSource.DEBUGGER, {"collection_names": "metrics"})
 ATTACHED = Rules.model_validate({"local": "attach", "attach": [{"rule": "LossNotDecreasing"}]})
 
 
 def job(**changes: Any) -> JobSnapshot:
     arn = "arn:aws:sagemaker:us-east-1:123456789012:training-job/bare"
-    values = {"arn": arn, "started_at": BEGAN, "metrics": ("train:loss", "train:accuracy"), **changes}
+    values = {"arn": arn, "started_at": STARTED_AT, "metrics": ("train:loss", "train:accuracy"), **changes}
     return a_job("bare", **values)
 
 
@@ -59,21 +59,21 @@ def gather(of: JobSnapshot, source: RuleSource, step: int, rules: Rules | None =
 
 
 def final(minute: float, value: float, name: str = "train:loss") -> FinalMetric:
-    return FinalMetric(name, value, BEGAN + timedelta(minutes=minute))
+    return FinalMetric(name, value, STARTED_AT + timedelta(minutes=minute))
 
 
 @pytest.fixture
 def bare(aws_environment: Sandbox) -> Sandbox:
-    """A job that logged for 50 minutes, and saved nothing where its hook would have."""
+    """A job that logged metrics for 50 minutes, and whose hook saved nothing."""
     control = aws_environment.control
-    rows = [((BEGAN + timedelta(minutes=minute)).timestamp(), 1.0 + minute) for minute in range(50)]
+    rows = [((STARTED_AT + timedelta(minutes=minute)).timestamp(), 1.0 + minute) for minute in range(50)]
     control.put_training_job("bare")
     control.put_metrics("bare", {"train:loss": rows, "train:accuracy": rows[:2]})
     aws_environment.client("s3").create_bucket(Bucket="team")
     return aws_environment
 
 
-def test_a_rule_that_ran_on_metrics_has_the_values_that_decided(bare: Sandbox):
+def test_a_rule_that_ran_on_metrics_shows_its_deciding_values(bare: Sandbox):
     evidence = gather(job(), RuleSource.LOCAL, 10, ATTACHED)
     assert evidence.explanation == (
         "train:loss rose 1000 % between step 0 and step 10; the rule wants a fall of 0.1 %"
@@ -81,12 +81,12 @@ def test_a_rule_that_ran_on_metrics_has_the_values_that_decided(bare: Sandbox):
     assert evidence.deciding == (Reading("train:loss", 0, 1.0), Reading("train:loss", 10, 11.0))
     assert evidence.needed == (Reading("train:loss", 10, 0.999),)
     assert evidence.curve == tuple(Reading("train:loss", step, 1.0 + step) for step in range(11))
-    assert evidence.curve_from.startswith(FROM)
+    assert evidence.curve_from.startswith(CURVE_SOURCE)
     assert evidence.missing == ()
 
 
 @pytest.mark.usefixtures("bare")
-def test_debuggers_finding_has_the_newest_values_where_its_tensors_are_gone():
+def test_debuggers_finding_shows_the_newest_metrics_when_its_tensors_are_gone():
     outcome = Outcome("LossNotDecreasing", RuleSource.DEBUGGER, "IssuesFound")
     of = job(
         rules=(DEBUGGER,), outcomes=(outcome,), hook=HookConfiguration("s3://team/debug"),
@@ -97,12 +97,12 @@ def test_debuggers_finding_has_the_newest_values_where_its_tensors_are_gone():
     assert len(losses) == MAX_CURVE_POINTS
     assert losses[-2:] == [Reading("train:loss", 49, 50.0), Reading("train:loss", 59, 60.0)]
     assert [one.step for one in evidence.curve if one.tensor == "train:accuracy"] == [0, 1]
-    assert evidence.curve_from.startswith(FROM)
+    assert evidence.curve_from.startswith(CURVE_SOURCE)
     assert evidence.deciding == ()
     assert "values: nothing is saved in s3://team/debug/bare/debug-output" in evidence.missing
 
 
-def test_a_missing_permission_is_named_and_the_record_tells_the_last_value(bare: Sandbox):
+def test_a_missing_permission_is_named_and_the_last_value_comes_from_the_job_record(bare: Sandbox):
     bare.control.inject_fault("cloudwatch:GetMetricData", "AccessDenied", "not you", status=403)
     of = job(rules=(DEBUGGER,), final_metrics=(final(59, 60.0),))
     evidence = gather(of, RuleSource.DEBUGGER, 140)
@@ -119,13 +119,13 @@ def test_a_job_without_metrics_has_no_curve_and_says_so(bare: Sandbox):
 
 
 @pytest.mark.usefixtures("bare")
-def test_metrics_without_a_value_yet_are_said_to_have_none():
+def test_metrics_without_values_yet_are_reported_as_such():
     evidence = gather(job(rules=(DEBUGGER,), metrics=("other:loss",)), RuleSource.DEBUGGER, 140)
     assert "values: CloudWatch has no metrics of the job yet" in evidence.missing
 
 
 @pytest.mark.usefixtures("bare")
-def test_a_rule_about_time_has_the_curve_of_what_it_waited_for():
+def test_a_rule_about_time_shows_the_curve_it_was_waiting_for():
     attached = Rules.model_validate({"local": "attach", "attach": [{"rule": "StalledTrainingRule"}]})
     of = job()
     stalled = Gatherer(Accounts(), attached, lambda: NOW).gather(

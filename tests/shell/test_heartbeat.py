@@ -1,4 +1,4 @@
-"""A dead man's switch: an address hears of Watcher while all is well, and of nothing else."""
+"""The heartbeat pings a URL while the daemon is healthy, and sends nothing else."""
 
 from __future__ import annotations
 
@@ -53,14 +53,14 @@ def heartbeat(pings: Pings, loops: Loops, store: Store, clock: Clock) -> Heartbe
     return Heartbeat(pings.url, loops, readiness)
 
 
-def test_while_all_is_well_each_beat_is_told(heartbeat: Heartbeat, pings: Pings):
+def test_a_healthy_daemon_sends_every_ping(heartbeat: Heartbeat, pings: Pings):
     heartbeat.beat()
     heartbeat.beat()
 
     assert pings.received == 2
 
 
-def test_a_loop_that_hangs_keeps_it_back_until_it_turns(
+def test_a_hanging_loop_stops_the_pings_until_it_runs_again(
     heartbeat: Heartbeat, loops: Loops, clock: Clock, pings: Pings
 ):
     turned = loops.add("look-1", 300)
@@ -76,7 +76,7 @@ def test_a_loop_that_hangs_keeps_it_back_until_it_turns(
     assert pings.received == 1
 
 
-def test_a_store_that_does_not_answer_keeps_it_back(
+def test_a_store_that_does_not_answer_stops_the_pings(
     heartbeat: Heartbeat, store: Store, clock: Clock, pings: Pings
 ):
     store.gone = True
@@ -89,9 +89,7 @@ def test_a_store_that_does_not_answer_keeps_it_back(
     assert pings.received == 1
 
 
-def test_an_address_that_refuses_is_said_once_without_the_address_and_tried_again(
-    heartbeat: Heartbeat, pings: Pings
-):
+def test_a_refused_ping_is_logged_once_without_the_url_and_retried(heartbeat: Heartbeat, pings: Pings):
     pings.status = 404
     with capture_logs() as logged:
         heartbeat.beat()
@@ -105,7 +103,7 @@ def test_an_address_that_refuses_is_said_once_without_the_address_and_tried_agai
     assert pings.received == 3
 
 
-def test_an_address_where_nobody_listens_ends_nothing(loops: Loops, store: Store, clock: Clock):
+def test_an_unreachable_url_stops_nothing_else(loops: Loops, store: Store, clock: Clock):
     with Pings() as gone:
         url = gone.url
     heartbeat = Heartbeat(url, loops, Readiness(store, None, lambda: datetime.now(UTC), clock.monotonic))

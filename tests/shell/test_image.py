@@ -1,4 +1,4 @@
-"""What can be said of the image without building it; `make image-check` builds it and tries it."""
+"""What can be tested of the image without building it; `make image-check` builds it and tests it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ DOCKERFILE = (ROOT / "Dockerfile").read_text()
 
 
 def locked(lock: str) -> dict[str, str]:
-    """Each package with its version and hashes, as the file has them."""
+    """Each package of a lock file with its version and hashes."""
     entries = re.findall(
         r"^([a-z][a-z0-9.-]*)(==.*?\n)(?=\S|    #|\Z)", (ROOT / lock).read_text(), re.M | re.S
     )
@@ -31,7 +31,7 @@ def locked(lock: str) -> dict[str, str]:
 
 
 def needed(name: str, extras: frozenset[str] = frozenset()) -> Iterator[str]:
-    """All that a distribution needs on this platform, itself included, as the installed ones say it."""
+    """A distribution and all its dependencies on this platform, from installed metadata."""
     yield canonicalize_name(name)
     for text in distribution(name).requires or ():
         requirement = Requirement(text)
@@ -41,7 +41,7 @@ def needed(name: str, extras: frozenset[str] = frozenset()) -> Iterator[str]:
             yield from needed(requirement.name, frozenset(requirement.extras))
 
 
-def test_hadolint_has_nothing_to_say():
+def test_hadolint_finds_no_problem():
     hadolint = Path(sys.executable).with_name("hadolint")
 
     done = subprocess.run([hadolint, ROOT / "Dockerfile"], capture_output=True, text=True, check=False)
@@ -49,14 +49,14 @@ def test_hadolint_has_nothing_to_say():
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
-def test_the_image_gets_what_was_tested_to_the_hash():
+def test_the_image_installs_the_tested_packages_by_hash():
     everything, image = locked("requirements.lock"), locked("requirements-image.lock")
 
     assert image
     assert image.items() <= everything.items()
 
 
-def test_the_image_gets_what_the_daemon_needs_for_its_work_and_pictures_and_no_more():
+def test_the_image_installs_only_what_the_daemon_and_its_plots_need():
     document = tomllib.loads((ROOT / "pyproject.toml").read_text())
     building = {Requirement(text).name for text in document["build-system"]["requires"]}
     working = set(needed(document["project"]["name"], frozenset({"plot"})))
@@ -64,13 +64,13 @@ def test_the_image_gets_what_the_daemon_needs_for_its_work_and_pictures_and_no_m
     assert set(locked("requirements-image.lock")) == working - {document["project"]["name"]} | building
 
 
-def test_the_health_check_asks_where_the_status_page_is_by_default():
+def test_the_health_check_uses_the_default_address_of_the_status_page():
     host, _, port = Config().http.listen.partition(":")
 
     assert f"C('{host}', {port}, timeout=4)" in DOCKERFILE
 
 
-def test_what_the_image_copies_builds_the_wheel_with_its_license(tmp_path: Path):
+def test_the_files_copied_into_the_image_build_the_wheel_with_its_license(tmp_path: Path):
     copied = re.findall(r"^COPY (?!--)(.+) (\S+)$", DOCKERFILE, re.MULTILINE)
     for sources, target in copied:
         for source in sources.split():
@@ -94,7 +94,7 @@ def test_what_the_image_copies_builds_the_wheel_with_its_license(tmp_path: Path)
     assert metadata.get_payload().startswith("# Watcher\n")
 
 
-def test_the_build_gets_each_file_that_the_image_copies():
+def test_the_build_context_has_each_file_that_the_image_copies():
     allowed = re.findall(r"^!(\S+)$", (ROOT / ".dockerignore").read_text(), re.MULTILINE)
     copied = " ".join(re.findall(r"^COPY (?!--)(.+) \S+$", DOCKERFILE, re.MULTILINE)).split()
 

@@ -1,4 +1,4 @@
-"""What the logs of rules in progress lead to: with real logs in the sandbox, and a turned clock."""
+"""Following the logs of rules in progress, with real logs in the sandbox and a controlled clock."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from watcher.store.memory import MemoryStore
 
 CHURN = "arn:aws:sagemaker:us-east-1:123456789012:training-job/churn"
 RULE = "LossNotDecreasing"
-STUCK_AFTER = 1800.0
+STUCK_AFTER_S = 1800.0
 INFO = "[2026-11-20 12:00:00.345 ip-10-0-1-7:1 INFO rule_invoker.py:15] "
 TRACEBACK = ["Traceback (most recent call last):", '  File "rule.py", line 31', "KeyError: 'loss'"]
 CONDITION_MET = (
@@ -42,7 +42,7 @@ CONDITION_MET = (
 
 
 class Daemon:
-    """What of the daemon listens, and what it listens for."""
+    """The part of the daemon that follows logs, with what it needs."""
 
     def __init__(self, store: MemoryStore, clock: Clock, *members: Account) -> None:
         self.store, self.clock = store, clock
@@ -68,7 +68,7 @@ class Daemon:
             store=store,
             pipeline=self.pipeline,
             work=self.work,
-            stuck_after=STUCK_AFTER,
+            stuck_after=STUCK_AFTER_S,
             refused=refused,
             reads=Pace(1e6, time.monotonic, time.sleep),
             looks=Pace(1e6, time.monotonic, time.sleep),
@@ -77,12 +77,12 @@ class Daemon:
         )
 
     def look(self) -> None:
-        """See all jobs as they are."""
+        """Read the current state of all jobs."""
         self.reconciler.run()
         self.work_done()
 
     def work_done(self) -> list[str]:
-        """The jobs that waited to be looked at; they have been."""
+        """Handle the queued jobs, and return them."""
         looked_at = []
         while self.work.waiting():
             job = self.work.take()
@@ -93,7 +93,7 @@ class Daemon:
         return looked_at
 
     def cycle(self, after: float = 0) -> list[Finding]:
-        """The findings, when the logs have been read so many seconds from now."""
+        """The findings after a cycle that runs `after` seconds from now."""
         self.clock.turn(after)
         self.monitor.cycle()
         return self.store.findings()
@@ -101,7 +101,7 @@ class Daemon:
 
 @pytest.fixture
 def clock() -> Clock:
-    return Clock(datetime.now(UTC))  # as the sandbox's, which dates the log lines
+    return Clock(datetime.now(UTC))  # real time, like that of the sandbox, which dates the log lines
 
 
 @pytest.fixture
@@ -118,7 +118,7 @@ def logs(aws_environment: Sandbox) -> Iterator[Any]:
 
 @pytest.fixture
 def place(sandbox: Sandbox) -> Callable[..., None]:
-    """A job in training, whose rule is in progress and has said these lines."""
+    """Places a job in training, whose rule is in progress and has logged these lines."""
 
     def place(*said: str, name: str = "churn", rule: str = RULE, **members: Any) -> None:
         status = {"RuleConfigurationName": rule, "RuleEvaluationStatus": "InProgress"}
@@ -129,7 +129,7 @@ def place(sandbox: Sandbox) -> Callable[..., None]:
     return place
 
 
-def test_a_rule_that_says_it_fires_has_its_job_looked_at_again_at_once_and_once(
+def test_a_rule_that_logs_its_firing_has_its_job_checked_again_immediately_and_once(
     daemon: Daemon, place: Callable[..., None], sandbox: Sandbox
 ):
     place(INFO + "Started execution of rule LossNotDecreasing at step 0")
@@ -144,7 +144,7 @@ def test_a_rule_that_says_it_fires_has_its_job_looked_at_again_at_once_and_once(
     assert daemon.work_done() == []
 
 
-def test_the_evidence_is_read_from_the_stream_that_was_listened_to_without_a_look_for_it(
+def test_the_evidence_is_read_from_the_followed_stream_without_a_lookup(
     daemon: Daemon, place: Callable[..., None], sandbox: Sandbox
 ):
     place(INFO + "Started execution of rule LossNotDecreasing at step 0")
@@ -164,7 +164,7 @@ def test_the_evidence_is_read_from_the_stream_that_was_listened_to_without_a_loo
     assert "logs:DescribeLogStreams" not in sandbox.control.calls()
 
 
-def test_an_error_is_told_when_it_stands_for_a_minute(daemon: Daemon, place: Callable[..., None]):
+def test_an_error_is_reported_after_it_has_stood_for_a_minute(daemon: Daemon, place: Callable[..., None]):
     place(INFO + "Loading trial", *TRACEBACK)
     daemon.look()
 
@@ -176,7 +176,7 @@ def test_an_error_is_told_when_it_stands_for_a_minute(daemon: Daemon, place: Cal
     assert daemon.cycle(61) == [finding]
 
 
-def test_an_error_after_which_the_rule_goes_on_is_not_told(
+def test_an_error_after_which_the_rule_continues_is_not_reported(
     daemon: Daemon, place: Callable[..., None], sandbox: Sandbox
 ):
     place(*TRACEBACK)
@@ -187,7 +187,7 @@ def test_an_error_after_which_the_rule_goes_on_is_not_told(
     assert daemon.cycle(61) == []
 
 
-def test_a_rule_whose_status_has_changed_meanwhile_is_not_stuck_and_its_job_is_looked_at_again(
+def test_a_rule_whose_status_changed_meanwhile_is_not_stuck_and_its_job_is_checked_again(
     daemon: Daemon, place: Callable[..., None]
 ):
     place(*TRACEBACK)
@@ -201,24 +201,24 @@ def test_a_rule_whose_status_has_changed_meanwhile_is_not_stuck_and_its_job_is_l
     assert [finding.kind for finding in daemon.store.findings()] == ["rule_error"]
 
 
-def test_a_rule_that_falls_silent_is_told_with_its_last_line(daemon: Daemon, place: Callable[..., None]):
+def test_a_rule_that_falls_silent_is_reported_with_its_last_line(daemon: Daemon, place: Callable[..., None]):
     place(INFO + "Looking at step 2")
     daemon.look()
 
-    assert daemon.cycle(STUCK_AFTER - 10) == []
+    assert daemon.cycle(STUCK_AFTER_S - 10) == []
     [finding] = daemon.cycle(20)
     assert finding.reason.startswith("Its processing job has written nothing in 30 min")
     assert finding.reason.endswith("UTC: Looking at step 2")
 
 
-def test_a_rule_that_writes_now_and_then_is_never_told(
+def test_a_rule_that_writes_now_and_then_is_never_reported(
     daemon: Daemon, place: Callable[..., None], logs: Any, clock: Clock
 ):
     place(INFO + "Looking at step 0")
     [stream] = logs.describe_log_streams(logGroupName="/aws/sagemaker/ProcessingJobs")["logStreams"]
     daemon.look()
     for step in range(1, 5):
-        clock.turn(STUCK_AFTER - 60)
+        clock.turn(STUCK_AFTER_S - 60)
         event = {"timestamp": int(clock().timestamp() * 1000), "message": f"{INFO}Looking at step {step}"}
         logs.put_log_events(
             logGroupName="/aws/sagemaker/ProcessingJobs",
@@ -228,7 +228,7 @@ def test_a_rule_that_writes_now_and_then_is_never_told(
         assert daemon.cycle(30) == []
 
 
-def test_a_rule_without_a_processing_job_is_told_although_the_logs_may_not_be_read(
+def test_a_rule_without_a_processing_job_is_reported_even_without_permission_to_read_logs(
     daemon: Daemon, place: Callable[..., None], sandbox: Sandbox
 ):
     place(TrainingStartTime=daemon.clock().timestamp())
@@ -237,7 +237,7 @@ def test_a_rule_without_a_processing_job_is_told_although_the_logs_may_not_be_re
     sandbox.control.inject_fault("logs:*", "AccessDeniedException", "not authorized")
     with capture_logs() as said:
         assert daemon.cycle() == []
-        findings = daemon.cycle(STUCK_AFTER + 1)
+        findings = daemon.cycle(STUCK_AFTER_S + 1)
 
     assert [(finding.job, finding.reason) for finding in findings] == [
         ("churn", "It has no processing job after 30 min 1 s of training")
@@ -246,7 +246,7 @@ def test_a_rule_without_a_processing_job_is_told_although_the_logs_may_not_be_re
     assert [entry["operation"] for entry in refused] == ["logs:DescribeLogStreams"]
 
 
-def test_a_processing_job_whose_log_never_begins_is_told(
+def test_a_processing_job_whose_log_never_starts_is_reported(
     daemon: Daemon, place: Callable[..., None], sandbox: Sandbox
 ):
     status = {
@@ -266,7 +266,7 @@ def test_a_processing_job_whose_log_never_begins_is_told(
     assert asked <= 14, "it is looked for more and more seldom, by two prefixes"
 
 
-def test_a_profiler_rule_is_told_for_its_errors_alone(daemon: Daemon, place: Callable[..., None]):
+def test_a_profiler_rule_is_reported_only_for_its_errors(daemon: Daemon, place: Callable[..., None]):
     profiler = {"RuleConfigurationName": "ProfilerReport", "RuleEvaluationStatus": "InProgress"}
     for name, said in (("silent", [INFO + "Waiting for profiler data."]), ("failing", TRACEBACK)):
         place(
@@ -279,11 +279,11 @@ def test_a_profiler_rule_is_told_for_its_errors_alone(daemon: Daemon, place: Cal
     daemon.look()
     daemon.cycle()
 
-    [finding] = daemon.cycle(STUCK_AFTER * 2)
+    [finding] = daemon.cycle(STUCK_AFTER_S * 2)
     assert (finding.job, finding.rule, finding.source) == ("failing", "ProfilerReport", "profiler")
 
 
-def test_a_new_process_reads_the_logs_from_their_beginning_and_tells_nothing_twice(
+def test_a_new_process_reads_the_logs_from_the_beginning_and_reports_nothing_twice(
     daemon: Daemon, place: Callable[..., None], sandbox: Sandbox, clock: Clock
 ):
     place(*TRACEBACK)
@@ -301,7 +301,7 @@ def test_a_new_process_reads_the_logs_from_their_beginning_and_tells_nothing_twi
     assert sandbox.control.calls().get("sagemaker:DescribeTrainingJob", 0) <= 1
 
 
-def test_where_aws_stops_answering_the_next_cycle_goes_on(
+def test_the_next_cycle_continues_after_aws_stopped_answering(
     daemon: Daemon, place: Callable[..., None], sandbox: Sandbox
 ):
     place(*TRACEBACK)
@@ -318,7 +318,7 @@ def test_where_aws_stops_answering_the_next_cycle_goes_on(
     ]
 
 
-def test_a_member_account_that_refuses_the_role_is_said_and_the_other_logs_are_read(
+def test_a_member_account_that_refuses_the_role_is_logged_and_the_other_logs_are_read(
     daemon: Daemon, place: Callable[..., None], sandbox: Sandbox, clock: Clock
 ):
     place(*TRACEBACK)
@@ -341,7 +341,7 @@ def test_a_member_account_that_refuses_the_role_is_said_and_the_other_logs_are_r
     ]
 
 
-def test_a_stream_that_somebody_deletes_is_let_go_and_the_others_are_read(
+def test_a_deleted_stream_is_dropped_and_the_others_are_read(
     daemon: Daemon, place: Callable[..., None], logs: Any, sandbox: Sandbox
 ):
     place(INFO + "Loading trial")
@@ -361,7 +361,7 @@ def test_a_stream_that_somebody_deletes_is_let_go_and_the_others_are_read(
     assert [entry["event"] for entry in said if entry["log_level"] == "warning"] == ["log_stream_vanished"]
 
 
-def test_what_is_told_changes_nothing_of_when_the_job_is_looked_at(
+def test_a_stuck_rule_finding_does_not_change_the_schedule_of_its_job(
     daemon: Daemon, place: Callable[..., None]
 ):
     place(*TRACEBACK)
@@ -381,7 +381,7 @@ def test_what_is_told_changes_nothing_of_when_the_job_is_looked_at(
     )
 
 
-def test_logs_are_looked_for_and_read_at_paces_of_their_own(
+def test_log_streams_are_found_and_read_at_separate_paces(
     place: Callable[..., None], aws_environment: Sandbox, clock: Clock
 ):
     aws, looked, read = Aws(), list[float](), list[float]()
@@ -400,11 +400,11 @@ def test_logs_are_looked_for_and_read_at_paces_of_their_own(
 
     logs.update()
 
-    assert looked == pytest.approx([0.1, 0.2])  # the first one need not wait
+    assert looked == pytest.approx([0.1, 0.2])  # the first one does not wait
     assert read == pytest.approx([0.5])
 
 
-def test_a_cycle_over_many_jobs_costs_a_call_for_each_hundred_rules(daemon: Daemon, sandbox: Sandbox):
+def test_a_cycle_over_many_jobs_costs_one_call_per_hundred_rules(daemon: Daemon, sandbox: Sandbox):
     rules = [RULE, "Overfit", "Overtraining"]
     statuses = [{"RuleConfigurationName": rule, "RuleEvaluationStatus": "InProgress"} for rule in rules]
     names = [f"job-{number:03d}" for number in range(100)]

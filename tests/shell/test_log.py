@@ -20,12 +20,12 @@ BOT_TOKEN = "xoxb-1234567890-abcdefghij"
 ACCESS_KEY = "AKIAIOSFODNN7EXAMPLE"
 SECRET_KEY = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY"
 SESSION_TOKEN = "FwoGZXIvYXdzEBY//////////wEaDK4exampletoken=="
-NOBODY_LISTENS = "http://127.0.0.1:9"
+UNREACHABLE = "http://127.0.0.1:9"
 
 
 @pytest.fixture
-def stream(logging_as_before: None) -> io.StringIO:
-    """Where the lines of one test go."""
+def stream(restored_logging: None) -> io.StringIO:
+    """The stream that gets the lines of one test."""
     stream = io.StringIO()
     log.configure(stream)
     return stream
@@ -40,7 +40,7 @@ class Terminal(io.StringIO):
         return True
 
 
-# -- what a line looks like -----------------------------------------------------------------------
+# -- format of a line -----------------------------------------------------------------------------
 
 
 def test_a_line_is_json_with_level_logger_and_the_time_in_utc(stream):
@@ -57,7 +57,7 @@ def test_a_line_is_json_with_level_logger_and_the_time_in_utc(stream):
     }
 
 
-def test_on_a_terminal_a_line_is_for_people(stream, monkeypatch):
+def test_on_a_terminal_a_line_is_readable(stream, monkeypatch):
     monkeypatch.setenv("NO_COLOR", "1")
     terminal = Terminal()
     log.configure(terminal)
@@ -69,7 +69,7 @@ def test_on_a_terminal_a_line_is_for_people(stream, monkeypatch):
     assert "{" not in terminal.getvalue()
 
 
-def test_configuring_again_replaces_the_stream_and_doubles_no_line(stream):
+def test_configuring_again_replaces_the_stream_and_repeats_no_line(stream):
     second = io.StringIO()
     log.configure(second)
 
@@ -79,7 +79,7 @@ def test_configuring_again_replaces_the_stream_and_doubles_no_line(stream):
     assert len(lines(second)) == 1
 
 
-def test_job_and_rule_that_are_bound_stand_in_every_line_even_in_those_of_others(stream):
+def test_bound_job_and_rule_are_in_every_line_even_of_other_libraries(stream):
     with structlog.contextvars.bound_contextvars(job="churn-xgb", rule="Overfit"):
         structlog.get_logger("watcher.jobs.pipeline").info("looked")
         logging.getLogger("botocore.retries").warning("slow")
@@ -90,7 +90,7 @@ def test_job_and_rule_that_are_bound_stand_in_every_line_even_in_those_of_others
     assert "job" not in after
 
 
-def test_debug_lines_of_watcher_come_when_asked_for_and_those_of_others_never(stream):
+def test_debug_lines_of_watcher_are_shown_on_request_and_those_of_other_libraries_never(stream):
     for level in (logging.INFO, logging.DEBUG):
         log.configure(stream, level=level)
         structlog.get_logger("watcher.jobs.pipeline").debug("nothing_new", asked=level)
@@ -106,10 +106,10 @@ def test_an_exception_is_one_json_line(stream):
     assert "ValueError: bad shape" in str(line["exception"])
 
 
-# -- no secret ------------------------------------------------------------------------------------
+# -- secrets --------------------------------------------------------------------------------------
 
 
-def test_a_known_secret_is_masked_wherever_it_stands(stream):
+def test_a_known_secret_is_masked_everywhere(stream):
     secret = 'pa"ss\\wörd'
     log.configure(stream, secrets=[secret])
     logger = structlog.get_logger("watcher.daemon.app")
@@ -149,7 +149,7 @@ def test_a_known_secret_is_masked_wherever_it_stands(stream):
         "https://user:abcdefghij@example.com/hook",
     ],
 )
-def test_what_looks_like_a_secret_is_masked_although_nobody_named_it(text):
+def test_text_that_looks_like_a_secret_is_masked(text):
     masked = Redactor().text(text)
 
     assert MASK in masked
@@ -168,11 +168,11 @@ def test_what_looks_like_a_secret_is_masked_although_nobody_named_it(text):
         "https://sqs.us-east-1.amazonaws.com/123456789012/queue",
     ],
 )
-def test_what_people_need_to_read_is_left_alone(text):
+def test_ordinary_text_is_not_masked(text):
     assert Redactor().text(text) == text
 
 
-def test_a_field_with_a_telling_name_is_masked_whatever_it_holds(stream):
+def test_a_field_with_a_secret_sounding_name_is_masked_for_any_value(stream):
     structlog.get_logger("watcher.daemon.app").info(
         "sent", headers={"Authorization": b"anything"}, password="hunter2"
     )
@@ -195,7 +195,7 @@ def test_slack_sdk_at_debug_leaks_no_token(stream):
     logging.getLogger("slack_sdk").setLevel(logging.DEBUG)
 
     with pytest.raises(OSError, match="refused"):
-        WebClient(token=BOT_TOKEN, base_url=f"{NOBODY_LISTENS}/api/", retry_handlers=[]).auth_test(
+        WebClient(token=BOT_TOKEN, base_url=f"{UNREACHABLE}/api/", retry_handlers=[]).auth_test(
             token=BOT_TOKEN
         )
 
@@ -203,13 +203,13 @@ def test_slack_sdk_at_debug_leaks_no_token(stream):
     assert BOT_TOKEN not in stream.getvalue()
 
 
-def test_botocore_at_debug_leaks_no_credential_even_if_nobody_named_it(stream):
+def test_botocore_at_debug_leaks_no_credential_even_when_it_is_not_configured(stream):
     logging.getLogger().setLevel(logging.DEBUG)
     logging.getLogger("botocore").setLevel(logging.DEBUG)
     client = boto3.client(
         "s3",
         region_name="us-east-1",
-        endpoint_url=NOBODY_LISTENS,
+        endpoint_url=UNREACHABLE,
         aws_access_key_id=ACCESS_KEY,
         aws_secret_access_key=SECRET_KEY,
         aws_session_token=SESSION_TOKEN,
@@ -233,7 +233,7 @@ def test_botocore_at_debug_leaks_no_credential_even_if_nobody_named_it(stream):
         assert secret not in text
 
 
-def test_credentials_read_from_a_file_leak_neither(stream, tmp_path: Path, monkeypatch):
+def test_credentials_read_from_a_file_do_not_leak(stream, tmp_path: Path, monkeypatch):
     logging.getLogger().setLevel(logging.DEBUG)
     logging.getLogger("botocore").setLevel(logging.DEBUG)
     file = tmp_path / "credentials"
@@ -247,7 +247,7 @@ def test_credentials_read_from_a_file_leak_neither(stream, tmp_path: Path, monke
     client = boto3.Session().client(
         "sts",
         region_name="us-east-1",
-        endpoint_url=NOBODY_LISTENS,
+        endpoint_url=UNREACHABLE,
         config=ClientConfig(retries={"max_attempts": 0}),
     )
 

@@ -1,4 +1,4 @@
-"""Many log streams followed together: nothing missed, nothing told twice, and few requests."""
+"""Following many log streams together: no line is missed or repeated, with few requests."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ ARN = (
 STREAM = "Churn-XGB-2026-11-18-09-30-LossNotDecreasing-ee3df9a4/algo-1-1763458480000"
 
 
-WINDOW = int(OVERLAP_S * 1000)
-LONG = "." * 300_000
-"""Three lines that end so fill a page."""
+OVERLAP_MS = int(OVERLAP_S * 1000)
+LONG_SUFFIX = "." * 300_000
+"""Three lines with this suffix fill a page."""
 
 
 class Logs:
-    """CloudWatch's other side: what writes."""
+    """Writes to CloudWatch Logs."""
 
     def __init__(self, sandbox: Sandbox, group: str = PROCESSING_LOGS) -> None:
         self.client: Any = sandbox.client("logs")
@@ -52,7 +52,7 @@ class Logs:
             self.client.create_log_stream(logGroupName=self.group, logStreamName=stream)
 
     def put(self, stream: str, lines: Iterable[str], ago: int = 0) -> None:
-        """`ago`: their age by their writer's clock, in milliseconds; below zero where that is ahead."""
+        """Write lines with an age of `ago` milliseconds by the writer's clock, negative if that is ahead."""
         at = int(time.time() * 1000) - ago
         events = [{"timestamp": at, "message": line} for line in lines]
         self.client.put_log_events(logGroupName=self.group, logStreamName=stream, logEvents=events)
@@ -61,8 +61,8 @@ class Logs:
         self.client.delete_log_stream(logGroupName=self.group, logStreamName=stream)
 
 
-class AsksOnce(Aws):
-    """Waits for no second attempt."""
+class NoRetries(Aws):
+    """AWS clients that do not retry."""
 
     @property
     def logs(self) -> CloudWatchLogsClient:
@@ -79,9 +79,9 @@ def tail(logs: Logs) -> Tail:
     return Tail(Aws("us-east-1"), PROCESSING_LOGS)
 
 
-def told(tail: Tail, answers: int | None = None) -> list[str]:
-    """What a cycle tells, or its first answers."""
-    return [event.message for page in islice(tail.read(), answers) for event in page]
+def read_cycle(tail: Tail, pages: int | None = None) -> list[str]:
+    """The messages of one cycle, or of its first `pages` pages."""
+    return [event.message for page in islice(tail.read(), pages) for event in page]
 
 
 def filters(sandbox: Sandbox) -> int:
@@ -91,18 +91,18 @@ def filters(sandbox: Sandbox) -> int:
 # -- following ------------------------------------------------------------------------------------
 
 
-def test_what_is_there_is_told_first_and_then_only_what_is_new(logs: Logs, tail: Tail):
+def test_existing_lines_are_returned_first_and_then_only_new_ones(logs: Logs, tail: Tail):
     logs.create("a")
     logs.put("a", ["one", "two"], ago=3_600_000)
     tail.follow("a")
 
-    assert told(tail) == ["one", "two"]
+    assert read_cycle(tail) == ["one", "two"]
     logs.put("a", ["three"])
-    assert told(tail) == ["three"]
-    assert told(tail) == []
+    assert read_cycle(tail) == ["three"]
+    assert read_cycle(tail) == []
 
 
-def test_a_cycle_over_250_streams_costs_three_requests_however_long_the_logs_have_become(
+def test_a_cycle_over_250_streams_costs_three_requests_for_logs_of_any_length(
     logs: Logs, tail: Tail, aws_environment: Sandbox
 ):
     streams = [f"stream-{number:03d}" for number in range(250)]
@@ -111,49 +111,49 @@ def test_a_cycle_over_250_streams_costs_three_requests_however_long_the_logs_hav
         logs.put(stream, ["boot"], ago=600_000)
         tail.follow(stream)
     logs.put("stream-000", map(str, range(9_000)), ago=300_000)
-    assert len(told(tail)) == 9_250
+    assert len(read_cycle(tail)) == 9_250
 
     aws_environment.control.forget_calls()
     for cycle in range(50):
         logs.put(streams[cycle], ["line"])
-        assert told(tail) == ["line"]
+        assert read_cycle(tail) == ["line"]
 
     assert filters(aws_environment) == 3 * 50
 
 
-def test_events_come_in_the_order_of_their_times_across_streams(logs: Logs, tail: Tail):
+def test_events_of_all_streams_come_in_order_of_time(logs: Logs, tail: Tail):
     logs.create("a", "b")
     for number in range(6):
         logs.put("ab"[number % 2], [str(number)], ago=6_000 - number * 1_000)
     tail.follow("a")
     tail.follow("b")
 
-    assert told(tail) == [str(number) for number in range(6)]
+    assert read_cycle(tail) == [str(number) for number in range(6)]
 
 
-def test_late_events_within_the_window_are_told_once(logs: Logs, tail: Tail):
+def test_late_events_within_the_window_are_returned_once(logs: Logs, tail: Tail):
     logs.create("a")
     tail.follow("a")
     logs.put("a", ["new"])
-    assert told(tail) == ["new"]
+    assert read_cycle(tail) == ["new"]
 
-    logs.put("a", ["as late as can be"], ago=WINDOW)
-    logs.put("a", ["late"], ago=WINDOW - 3_000)
+    logs.put("a", ["as late as can be"], ago=OVERLAP_MS)
+    logs.put("a", ["late"], ago=OVERLAP_MS - 3_000)
 
-    assert told(tail) == ["as late as can be", "late"]
-    assert told(tail) == []
+    assert read_cycle(tail) == ["as late as can be", "late"]
+    assert read_cycle(tail) == []
 
 
-def test_lines_that_are_alike_in_text_and_time_are_all_told(logs: Logs, tail: Tail):
+def test_lines_with_equal_text_and_time_are_all_returned(logs: Logs, tail: Tail):
     logs.create("a")
     tail.follow("a")
     logs.put("a", ["same", "same", "same"])
 
-    assert told(tail) == ["same"] * 3
-    assert told(tail) == []
+    assert read_cycle(tail) == ["same"] * 3
+    assert read_cycle(tail) == []
 
 
-def test_following_begins_where_it_is_asked_to(logs: Logs, tail: Tail):
+def test_following_starts_at_the_requested_time(logs: Logs, tail: Tail):
     logs.create("a", "b")
     logs.put("a", ["a, old"], ago=7_200_000)
     logs.put("b", ["b, old"], ago=7_200_000)
@@ -161,64 +161,64 @@ def test_following_begins_where_it_is_asked_to(logs: Logs, tail: Tail):
     tail.follow("a")
     tail.follow("b", datetime.fromtimestamp(time.time() - 3600, UTC))
 
-    assert told(tail) == ["a, old", "b, young"]
+    assert read_cycle(tail) == ["a, old", "b, young"]
 
 
-def test_a_stream_that_is_followed_later_is_told_whole_and_the_others_only_anew(logs: Logs, tail: Tail):
+def test_a_stream_added_later_is_read_from_its_start_and_the_others_continue(logs: Logs, tail: Tail):
     logs.create("a", "b")
     logs.put("a", ["a1"], ago=600_000)
     tail.follow("a")
-    assert told(tail) == ["a1"]
+    assert read_cycle(tail) == ["a1"]
     logs.put("b", ["b1"], ago=900_000)
     tail.follow("b")
     tail.follow("a")
 
-    assert told(tail) == ["b1"]
+    assert read_cycle(tail) == ["b1"]
 
 
-def test_a_stream_that_joins_makes_no_other_read_its_past_again(
+def test_adding_a_stream_does_not_read_the_past_of_the_others_again(
     logs: Logs, tail: Tail, aws_environment: Sandbox
 ):
     logs.create("a", "b")
-    logs.put("a", [LONG] * 12, ago=600_000)
+    logs.put("a", [LONG_SUFFIX] * 12, ago=600_000)
     tail.follow("a")
-    assert len(told(tail)) == 12
-    logs.put("a", ["a, anew"])
+    assert len(read_cycle(tail)) == 12
+    logs.put("a", ["a, again"])
     logs.put("b", ["b"], ago=900_000)
     tail.follow("b")
     aws_environment.control.forget_calls()
 
-    assert told(tail) == ["a, anew", "b"]
+    assert read_cycle(tail) == ["a, again", "b"]
     assert filters(aws_environment) == 2
 
 
-def test_an_answer_without_events_is_not_the_end(logs: Logs, tail: Tail):
+def test_a_page_without_events_is_not_the_end(logs: Logs, tail: Tail):
     logs.create("a")
-    logs.put("a", [LONG] * 4, ago=600_000)
+    logs.put("a", [LONG_SUFFIX] * 4, ago=600_000)
     tail.follow("a")
 
     assert [len(page) for page in tail.read()] == [0, 3, 1]
 
 
-def test_a_writer_whose_clock_is_ahead_hides_no_other(logs: Logs, tail: Tail):
+def test_a_writer_whose_clock_is_ahead_hides_no_other_writer(logs: Logs, tail: Tail):
     logs.create("ahead", "a")
     tail.follow("ahead")
     tail.follow("a")
-    logs.put("ahead", [LONG] * 4, ago=-3_600_000)
-    assert len(told(tail)) == 4
+    logs.put("ahead", [LONG_SUFFIX] * 4, ago=-3_600_000)
+    assert len(read_cycle(tail)) == 4
 
     logs.put("a", ["now"])
 
-    assert told(tail) == ["now"]
+    assert read_cycle(tail) == ["now"]
 
 
-def test_a_stream_that_is_forgotten_is_read_no_more(logs: Logs, tail: Tail, aws_environment: Sandbox):
+def test_a_forgotten_stream_is_no_longer_read(logs: Logs, tail: Tail, aws_environment: Sandbox):
     logs.create("a")
     logs.put("a", ["a1"])
     tail.follow("a")
     tail.forget("a")
 
-    assert told(tail) == []
+    assert read_cycle(tail) == []
     assert filters(aws_environment) == 0
 
 
@@ -227,18 +227,18 @@ class Put:
     stream: str
     ago: int
     fills: bool
-    """Whether it is so long that CloudWatch soon needs another page."""
-    answers: int | None
-    """How far the cycle comes that follows; None: to its end."""
+    """Whether the line is so long that CloudWatch soon needs another page."""
+    pages: int | None
+    """After how many pages the next cycle is interrupted; None: it runs to its end."""
 
 
 puts = st.lists(
     st.builds(
         Put,
         stream=st.sampled_from("abc"),
-        ago=st.integers(-60_000, WINDOW),
+        ago=st.integers(-60_000, OVERLAP_MS),
         fills=st.sampled_from([False, False, True]),
-        answers=st.sampled_from([0, 0, 1, 2, 3, None]),
+        pages=st.sampled_from([0, 0, 1, 2, 3, None]),
     ),
     max_size=12,
 )
@@ -249,9 +249,7 @@ puts = st.lists(
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(puts)
-def test_however_late_and_mixed_lines_are_put_and_wherever_cycles_break_off_each_is_told_exactly_once(
-    logs: Logs, put: list[Put]
-):
+def test_each_line_is_returned_exactly_once_despite_delays_and_interrupted_cycles(logs: Logs, put: list[Put]):
     tail = Tail(Aws("us-east-1"), PROCESSING_LOGS)
     expected: Counter[str] = Counter()
     found: Counter[str] = Counter()
@@ -260,37 +258,37 @@ def test_however_late_and_mixed_lines_are_put_and_wherever_cycles_break_off_each
     for stream in streams.values():
         tail.follow(stream)
     for number, one in enumerate(put):
-        line = f"line {number % 3}{LONG if one.fills else ''}"
+        line = f"line {number % 3}{LONG_SUFFIX if one.fills else ''}"
         logs.put(streams[one.stream], [line], one.ago)
         expected[line] += 1
-        found.update(told(tail, one.answers))
-    found.update(told(tail))
+        found.update(read_cycle(tail, one.pages))
+    found.update(read_cycle(tail))
 
     assert found == expected
-    assert told(tail) == []
+    assert read_cycle(tail) == []
 
 
 # -- what goes wrong ------------------------------------------------------------------------------
 
 
-def test_a_group_in_which_nothing_was_logged_yet_is_simply_empty(aws_environment: Sandbox):
+def test_a_group_without_any_log_is_empty(aws_environment: Sandbox):
     tail = Tail(Aws("us-east-1"), PROCESSING_LOGS)
     tail.follow("a")
-    assert told(tail) == []
+    assert read_cycle(tail) == []
 
     logs = Logs(aws_environment)
     logs.create("a")
     logs.put("a", ["first"])
 
-    assert told(tail) == ["first"]
+    assert read_cycle(tail) == ["first"]
 
 
-def test_a_stream_that_vanishes_takes_no_other_with_it(logs: Logs, tail: Tail, aws_environment: Sandbox):
+def test_a_deleted_stream_does_not_affect_the_others(logs: Logs, tail: Tail, aws_environment: Sandbox):
     streams = [f"stream-{number:02d}" for number in range(64)]
     logs.create(*streams)
     for stream in streams:
         tail.follow(stream)
-    assert told(tail) == []
+    assert read_cycle(tail) == []
     logs.delete("stream-17")
     for stream in streams:
         if stream != "stream-17":
@@ -298,14 +296,14 @@ def test_a_stream_that_vanishes_takes_no_other_with_it(logs: Logs, tail: Tail, a
     aws_environment.control.forget_calls()
 
     with capture_logs() as said:
-        found = told(tail)
+        found = read_cycle(tail)
 
     assert sorted(found) == [stream for stream in streams if stream != "stream-17"]
     assert filters(aws_environment) <= 14
     assert [entry["stream"] for entry in said if entry["event"] == "log_stream_vanished"] == ["stream-17"]
     assert "stream-17" not in tail.streams
     aws_environment.control.forget_calls()
-    assert told(tail) == []
+    assert read_cycle(tail) == []
     assert filters(aws_environment) == 1
 
 
@@ -315,30 +313,30 @@ def test_a_missing_permission_is_named(logs: Logs, tail: Tail, aws_environment: 
     aws_environment.control.inject_fault("logs:FilterLogEvents", code="AccessDeniedException")
 
     with pytest.raises(AccessDenied, match="logs:FilterLogEvents"):
-        told(tail)
+        read_cycle(tail)
 
 
-def test_a_throttled_request_is_made_again(logs: Logs, tail: Tail, aws_environment: Sandbox):
+def test_a_throttled_request_is_repeated(logs: Logs, tail: Tail, aws_environment: Sandbox):
     logs.create("a")
     logs.put("a", ["one"])
     tail.follow("a")
     aws_environment.control.inject_fault("logs:FilterLogEvents", code="ThrottlingException", times=1)
 
-    assert told(tail) == ["one"]
+    assert read_cycle(tail) == ["one"]
 
 
 @pytest.mark.parametrize(
     ("code", "error"),
     [("ThrottlingException", Unavailable), ("ExpiredTokenException", CredentialsError)],
 )
-def test_what_was_refused_in_the_middle_goes_on_without_losing_or_doubling(
+def test_a_cycle_refused_in_the_middle_continues_without_losing_or_repeating_lines(
     logs: Logs, aws_environment: Sandbox, code: str, error: type[AwsError]
 ):
     lines = [str(number) for number in range(25_000)]
     logs.create("a")
     for hour in range(3):
         logs.put("a", lines[hour * 9_000 : (hour + 1) * 9_000], ago=(4 - hour) * 3_600_000)
-    tail = Tail(AsksOnce("us-east-1"), PROCESSING_LOGS)
+    tail = Tail(NoRetries("us-east-1"), PROCESSING_LOGS)
     tail.follow("a")
     found: list[str] = []
     reading = tail.read()
@@ -348,19 +346,19 @@ def test_what_was_refused_in_the_middle_goes_on_without_losing_or_doubling(
     with pytest.raises(error, match="logs:FilterLogEvents"):
         next(reading)
     with pytest.raises(error, match="logs:FilterLogEvents"):
-        told(tail)
+        read_cycle(tail)
     assert len(found) == 10_000
     aws_environment.control.clear_faults()
 
-    found += told(tail)
+    found += read_cycle(tail)
 
     assert found == lines
 
 
-def test_a_stream_that_vanishes_between_two_pages_takes_no_other_with_it(logs: Logs, tail: Tail):
+def test_a_stream_deleted_between_two_pages_does_not_affect_the_others(logs: Logs, tail: Tail):
     logs.create("a", "b")
     for number in range(12):
-        logs.put("ab"[number % 2], [f"{number} {LONG}"], ago=1_200_000 - number * 60_000)
+        logs.put("ab"[number % 2], [f"{number} {LONG_SUFFIX}"], ago=1_200_000 - number * 60_000)
     tail.follow("a")
     tail.follow("b")
     found: list[str] = []
@@ -382,17 +380,17 @@ def test_a_group_that_is_deleted_is_empty_and_its_streams_are_kept(
     logs.put("a", ["a1"])
     tail.follow("a")
     tail.follow("b")
-    assert told(tail) == ["a1"]
+    assert read_cycle(tail) == ["a1"]
     logs.client.delete_log_group(logGroupName=logs.group)
 
-    assert told(tail) == []
+    assert read_cycle(tail) == []
     again = Logs(aws_environment)
     again.create("a", "b")
     again.put("b", ["b1"])
-    assert told(tail) == ["b1"]
+    assert read_cycle(tail) == ["b1"]
 
 
-def test_what_is_remembered_does_not_grow_with_a_long_past(logs: Logs, tail: Tail):
+def test_memory_does_not_grow_with_a_long_log(logs: Logs, tail: Tail):
     logs.create("a")
     for minute in range(4):
         logs.put("a", ["line"] * 10_000, ago=(20 - minute) * 60_000)
@@ -407,14 +405,14 @@ def test_what_is_remembered_does_not_grow_with_a_long_past(logs: Logs, tail: Tai
     finally:
         tracemalloc.stop()
 
-    assert len(taken) == 5  # the first answer has no events
-    assert max(taken[2:]) - taken[2] < 1_000_000  # 10,000 ids alone take more than that
+    assert len(taken) == 5  # the first page has no events
+    assert max(taken[2:]) - taken[2] < 1_000_000  # 10,000 ids alone would take more
 
 
 # -- which streams --------------------------------------------------------------------------------
 
 
-def test_a_rules_stream_is_found_by_the_arns_digits_whatever_the_case(logs: Logs, aws_environment: Sandbox):
+def test_a_rules_stream_is_found_by_the_digits_of_its_arn_in_any_case(logs: Logs, aws_environment: Sandbox):
     logs.create(STREAM, "Churn-XGB-2026-11-18-09-30-Overfit-00000000/algo-1-1763458480000")
     log_streams = LogStreams(Aws("us-east-1"))
 
@@ -423,7 +421,7 @@ def test_a_rules_stream_is_found_by_the_arns_digits_whatever_the_case(logs: Logs
     assert aws_environment.control.calls()["logs:DescribeLogStreams"] == 1
 
 
-def test_where_the_pattern_does_not_hold_the_digits_decide(logs: Logs, aws_environment: Sandbox):
+def test_the_digits_decide_when_the_name_pattern_does_not_match(logs: Logs, aws_environment: Sandbox):
     odd = "Churn-XGB-2026-11-18-09-30-my-own-name-EE3DF9A4/algo-1-1763458480000"
     logs.create(odd)
     log_streams = LogStreams(Aws("us-east-1"))
@@ -432,7 +430,7 @@ def test_where_the_pattern_does_not_hold_the_digits_decide(logs: Logs, aws_envir
     assert aws_environment.control.calls()["logs:DescribeLogStreams"] == 2
 
 
-def test_a_stream_that_appears_minutes_later_is_found_then(logs: Logs):
+def test_a_stream_that_appears_minutes_later_is_found_when_it_appears(logs: Logs):
     log_streams = LogStreams(Aws("us-east-1"))
     assert log_streams.rule_streams(JOB, RULE, ARN) == []
 
@@ -441,7 +439,7 @@ def test_a_stream_that_appears_minutes_later_is_found_then(logs: Logs):
     assert log_streams.rule_streams(JOB, RULE, ARN) == [STREAM]
 
 
-def test_each_instance_of_a_training_job_has_its_stream(aws_environment: Sandbox):
+def test_each_instance_of_a_training_job_has_its_own_stream(aws_environment: Sandbox):
     logs = Logs(aws_environment, TRAINING_LOGS)
     streams = [f"{JOB}/algo-{number}-1763458480000" for number in range(1, 61)]
     logs.create(*streams, f"{JOB}-other/algo-1-1763458480000")
@@ -451,7 +449,7 @@ def test_each_instance_of_a_training_job_has_its_stream(aws_environment: Sandbox
     assert sorted(found) == sorted(streams)
 
 
-def test_a_rule_whose_stream_is_not_there_never_has_all_streams_listed(
+def test_looking_for_a_missing_stream_never_lists_all_streams(
     logs: Logs, aws_environment: Sandbox, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr("watcher.logs.streams.MAX_PAGES_SEARCHED", 2)

@@ -30,7 +30,7 @@ def at(minute: float) -> float:
 
 
 def put(sandbox: Sandbox, job: str = "churn", **metrics: list[float]) -> None:
-    """A value a minute."""
+    """Write one value per minute."""
     sandbox.control.put_training_job(job)
     sandbox.control.put_metrics(
         job,
@@ -46,7 +46,7 @@ def metrics(aws_environment: Sandbox) -> Metrics:
     return Metrics(Aws())
 
 
-def test_values_come_with_the_minutes_that_they_are_the_averages_of(metrics: Metrics, sandbox: Sandbox):
+def test_each_value_comes_with_the_minute_that_it_averages(metrics: Metrics, sandbox: Sandbox):
     sandbox.control.put_training_job("churn")
     sandbox.control.put_metrics("churn", {"loss": [(at(0), 1.0), (at(0.5), 2.0), (at(3), 5.0)]})
     asked = query()
@@ -62,7 +62,7 @@ def test_a_metric_without_values_is_empty_and_complete(metrics: Metrics, sandbox
     assert [(series.averages, series.problem) for series in answers.values()] == [([], ""), ([], "")]
 
 
-def test_the_metrics_of_many_jobs_are_one_request_and_not_mixed_up(metrics: Metrics, sandbox: Sandbox):
+def test_the_metrics_of_many_jobs_are_read_in_one_request_and_kept_apart(metrics: Metrics, sandbox: Sandbox):
     for number in range(20):
         put(sandbox, f"job-{number}", **{"train:loss": [number], "validation:loss": [-number]})
     queries = [
@@ -77,14 +77,14 @@ def test_the_metrics_of_many_jobs_are_one_request_and_not_mixed_up(metrics: Metr
         assert [average.value for average in series.averages] == [sign * number]
 
 
-def test_beyond_500_series_there_is_another_request(metrics: Metrics, sandbox: Sandbox):
+def test_more_than_500_series_need_another_request(metrics: Metrics, sandbox: Sandbox):
     queries = [query(job=f"job-{number}") for number in range(501)]
     sandbox.control.forget_calls()
     assert len(metrics.read(queries)) == 501
     assert sandbox.control.calls() == {"cloudwatch:GetMetricData": 2}
 
 
-def test_each_gets_only_what_it_asked_for_although_a_request_has_one_start(
+def test_queries_with_different_spans_get_only_their_own_span_from_a_shared_request(
     metrics: Metrics, sandbox: Sandbox
 ):
     put(sandbox, loss=[float(minute) for minute in range(30)])
@@ -94,13 +94,13 @@ def test_each_gets_only_what_it_asked_for_although_a_request_has_one_start(
     assert [one.value for one in answers[late].averages] == [float(minute) for minute in range(20, 30)]
 
 
-def test_nothing_is_asked_of_an_empty_time(metrics: Metrics, sandbox: Sandbox):
+def test_an_empty_span_is_not_queried(metrics: Metrics, sandbox: Sandbox):
     sandbox.control.forget_calls()
     assert metrics.read([query(since=5, until=5)]) == {}
     assert sandbox.control.calls() == {}
 
 
-def test_other_periods_are_other_requests(metrics: Metrics, sandbox: Sandbox):
+def test_different_periods_are_queried_separately(metrics: Metrics, sandbox: Sandbox):
     put(sandbox, loss=[1.0] * 30)
     longer = query()._replace(period=300)
     sandbox.control.forget_calls()
@@ -116,13 +116,13 @@ def test_a_missing_permission_is_named(metrics: Metrics, sandbox: Sandbox):
         metrics.read([query()])
 
 
-def test_throttling_is_waited_out(metrics: Metrics, sandbox: Sandbox):
+def test_throttled_requests_are_repeated(metrics: Metrics, sandbox: Sandbox):
     put(sandbox, loss=[1.0])
     sandbox.control.inject_fault("cloudwatch:GetMetricData", times=1)
     assert metrics.read([query()])[query()].averages
 
 
-def test_of_one_job_the_last_minutes_up_to_a_step_are_read(metrics: Metrics, sandbox: Sandbox):
+def test_the_last_minutes_of_a_job_up_to_a_step_can_be_read(metrics: Metrics, sandbox: Sandbox):
     put(sandbox, loss=[float(minute) for minute in range(28)])
     job = a_job("churn", metrics=("loss",), started_at=START + timedelta(seconds=30))
     of_job = JobMetrics(metrics, job, lambda: NOW)
@@ -159,7 +159,7 @@ def test_pages_are_read_to_the_end(cloudwatch: CloudWatchDouble):
     assert [request.get("NextToken") for request in cloudwatch.requests] == [None, "more"]
 
 
-def test_a_series_that_reaches_far_back_does_not_lengthen_the_answers_of_hundreds(
+def test_a_series_that_starts_much_earlier_is_queried_separately_from_the_others(
     cloudwatch: CloudWatchDouble,
 ):
     cloudwatch.answers = [{"MetricDataResults": []}]
@@ -172,7 +172,7 @@ def test_a_series_that_reaches_far_back_does_not_lengthen_the_answers_of_hundred
 
 
 @pytest.mark.parametrize("status", ["PartialData", "InternalError", "Forbidden"])
-def test_a_series_that_stays_in_parts_says_so(cloudwatch: CloudWatchDouble, status: str):
+def test_a_series_that_stays_incomplete_says_so(cloudwatch: CloudWatchDouble, status: str):
     messages = [{"Code": "x", "Value": "try again"}]
     cloudwatch.answers = [
         {"MetricDataResults": [result("q0", range(2), status, Messages=messages), result("q1", range(2))]}

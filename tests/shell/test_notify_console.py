@@ -44,7 +44,7 @@ def test_a_terminal_gets_a_panel_with_colours(monkeypatch: pytest.MonkeyPatch) -
     assert "\x1b[" in out.getvalue()
 
 
-def test_the_panel_shows_all_that_the_message_says() -> None:
+def test_the_panel_shows_the_whole_message() -> None:
     message = replace(alert(), repeat=True, evidence=replace(EVIDENCE, missing=("the plot",)))
     shown = rendered(render(message))
     said = (
@@ -60,7 +60,7 @@ def test_the_panel_shows_all_that_the_message_says() -> None:
         assert text in shown
 
 
-def test_an_update_is_short_since_the_alert_stands_above_it() -> None:
+def test_an_update_is_short_because_the_alert_is_above_it() -> None:
     shown = rendered(render(update()))
     assert "Update: LossNotDecreasing" in shown
     assert STOPPED in shown
@@ -73,7 +73,7 @@ def test_the_panel_fits_any_terminal(width: int) -> None:
     assert all(len(line) <= width for line in rendered(render(alert()), width).splitlines())
 
 
-def test_text_from_outside_is_no_markup_and_moves_no_cursor() -> None:
+def test_external_text_is_not_markup_and_cannot_move_the_cursor() -> None:
     hostile = "[bold red]x[/bold red] [/] [link=https://evil.example]y[/link] \x1b[2Jz\x07"
     evidence = replace(EVIDENCE, log_lines=(hostile,), explanation=hostile, missing=(hostile,))
     message = compose(delivery(text=hostile), replace(FINDING, rule=hostile), SNAPSHOT, evidence, NOW)
@@ -86,7 +86,7 @@ def test_text_from_outside_is_no_markup_and_moves_no_cursor() -> None:
     )
 
 
-def test_a_pipe_that_knows_no_unicode_still_gets_the_message() -> None:
+def test_a_pipe_without_unicode_still_gets_the_message() -> None:
     raw = io.BytesIO()
     out = io.TextIOWrapper(raw, encoding="ascii")
     ConsoleChannel(out).send(alert())
@@ -94,14 +94,14 @@ def test_a_pipe_that_knows_no_unicode_still_gets_the_message() -> None:
     assert b"2 ? ml.m5.xlarge" in raw.getvalue()
 
 
-def test_the_message_is_out_when_send_returns() -> None:
+def test_the_message_is_flushed_when_send_returns() -> None:
     reader, writer = os.pipe()
     with os.fdopen(reader) as read, os.fdopen(writer, "w") as write:
         ConsoleChannel(write).send(alert())
         assert read.readline().startswith("LossNotDecreasing found an issue")
 
 
-def test_a_pipe_that_nobody_reads_any_more_is_a_dead_letter() -> None:
+def test_a_closed_pipe_is_a_dead_letter() -> None:
     reader, writer = os.pipe()
     os.close(reader)
     with os.fdopen(writer, "wb", buffering=0) as raw:
@@ -111,6 +111,6 @@ def test_a_pipe_that_nobody_reads_any_more_is_a_dead_letter() -> None:
         out.detach()
 
 
-def test_a_console_cannot_be_asked_what_it_has_shown() -> None:
+def test_a_console_cannot_look_up_messages() -> None:
     assert not ConsoleChannel(io.StringIO()).can_find
     assert ConsoleChannel(io.StringIO()).find(alert()) is None

@@ -22,7 +22,7 @@ CONFIG = Config(
 
 
 class Regions:
-    """Stands for the factory of SNS clients; keeps the regions that were asked for."""
+    """A factory of SNS clients that records the requested regions."""
 
     def __init__(self) -> None:
         self.asked: list[str] = []
@@ -44,7 +44,7 @@ def test_each_destination_opens_its_channel(to: str, kind: type) -> None:
     assert isinstance(open_channel(to, CONFIG, Regions()), kind)
 
 
-def test_a_topic_gets_a_client_of_its_own_region_and_no_other_channel_needs_aws() -> None:
+def test_a_topic_gets_a_client_in_its_own_region_and_no_other_channel_needs_aws() -> None:
     sns = Regions()
     open_channel("slack:#prod", CONFIG, sns)
     open_channel(f"sns:{TOPIC}", CONFIG, sns)
@@ -54,12 +54,12 @@ def test_a_topic_gets_a_client_of_its_own_region_and_no_other_channel_needs_aws(
 @pytest.mark.parametrize(
     ("to", "key"), [("slack:#prod", "slack.bot_token"), ("webhook:https://h.example/", "webhook.secret")]
 )
-def test_a_destination_whose_secret_is_gone_is_refused_with_the_key(to: str, key: str) -> None:
+def test_a_destination_whose_secret_is_missing_is_refused_with_the_key(to: str, key: str) -> None:
     with pytest.raises(ConfigError, match=key):
         open_channel(to, Config(), Regions())
 
 
-def test_a_destination_that_makes_no_sense_is_refused() -> None:
+def test_an_invalid_destination_is_refused() -> None:
     with pytest.raises(ConfigError, match="not a destination"):
         open_channel("pigeon:coop", CONFIG, Regions())
 

@@ -34,12 +34,12 @@ def channel(slack: SlackDouble, name: str = "#alerts", *, timeout: int = 60) -> 
 
 
 def other(number: int) -> Message:
-    """A message that is not `alert()`."""
+    """A message different from `alert()`."""
     return replace(alert(), id=f"other-{number}")
 
 
 def refusal(slack: SlackDouble, fault: str, name: str = "#alerts", *, timeout_s: int = 60) -> DeliveryError:
-    """What `send` raises when Slack answers with this."""
+    """The error that `send` raises when Slack answers with this fault."""
     slack.fail("chat.postMessage", fault, retry_after=7)
     with pytest.raises(DeliveryError) as raised:
         channel(slack, name, timeout=timeout_s).send(alert())
@@ -49,7 +49,7 @@ def refusal(slack: SlackDouble, fault: str, name: str = "#alerts", *, timeout_s:
 # -- sending ------------------------------------------------------------------------------------------
 
 
-def test_an_alert_arrives_with_blocks_a_plain_line_and_its_ids() -> None:
+def test_an_alert_arrives_with_blocks_a_plain_text_line_and_its_ids() -> None:
     with SlackDouble() as slack:
         channel(slack).send(alert())
         [message] = slack.messages
@@ -62,12 +62,12 @@ def test_an_alert_arrives_with_blocks_a_plain_line_and_its_ids() -> None:
     assert (message["unfurl_links"], message["unfurl_media"]) == (False, False)
 
 
-def test_the_receipt_says_where_the_message_stands(slack: SlackDouble) -> None:
+def test_the_receipt_identifies_the_message(slack: SlackDouble) -> None:
     receipt = channel(slack).send(alert())
     assert json.loads(receipt) == {"channel": ALERTS, "ts": slack.messages[0]["ts"]}
 
 
-def test_a_hostile_message_is_taken_as_it_is(slack: SlackDouble) -> None:
+def test_slack_accepts_a_hostile_message(slack: SlackDouble) -> None:
     hostile = "<!channel> ``` `x` *b* & \0 🎉 שלום \u202e"
     evidence = replace(EVIDENCE, log_lines=tuple(hostile * 30 for _ in range(200)))
     finding = replace(FINDING, reason=hostile * 200, rule=hostile)
@@ -75,24 +75,24 @@ def test_a_hostile_message_is_taken_as_it_is(slack: SlackDouble) -> None:
     assert "<!channel>" not in slack.messages[0]["text"]
 
 
-def test_a_request_that_slack_finds_malformed_is_a_dead_letter_with_what_slack_said(
+def test_a_request_that_slack_finds_malformed_is_a_dead_letter_with_slacks_reason(
     slack: SlackDouble,
 ) -> None:
     with pytest.raises(Undeliverable, match=r"invalid_blocks, /blocks/0: must be less than 151 characters"):
         channel(slack).send(replace(alert(), title="x" * 200))
 
 
-# -- what may pass ------------------------------------------------------------------------------------
+# -- temporary errors ---------------------------------------------------------------------------------
 
 
-def test_asked_too_often_it_waits_as_long_as_slack_says(slack: SlackDouble) -> None:
+def test_a_rate_limited_request_waits_as_long_as_slack_says(slack: SlackDouble) -> None:
     error = refusal(slack, "ratelimited")
     assert isinstance(error, Retry)
     assert (error.after, error.uncertain) == (7.0, False)
 
 
 @pytest.mark.parametrize("fault", ["status_500", "internal_error", "fatal_error", "request_timeout"])
-def test_an_error_inside_slack_may_pass_and_the_message_may_have_arrived(
+def test_an_internal_error_of_slack_is_retried_and_the_message_may_have_arrived(
     slack: SlackDouble, fault: str
 ) -> None:
     error = refusal(slack, fault)
@@ -101,14 +101,14 @@ def test_an_error_inside_slack_may_pass_and_the_message_may_have_arrived(
 
 
 @pytest.mark.parametrize("fault", ["service_unavailable", "team_added_to_org", "org_login_required"])
-def test_slack_away_for_a_while_may_pass(slack: SlackDouble, fault: str) -> None:
+def test_an_unavailable_slack_is_retried(slack: SlackDouble, fault: str) -> None:
     error = refusal(slack, fault)
     assert isinstance(error, Retry)
     assert not error.uncertain
 
 
 @pytest.mark.parametrize(("fault", "arrived"), [("close_before", 0), ("close_after", 1)])
-def test_a_connection_that_breaks_leaves_open_whether_the_message_arrived(
+def test_after_a_broken_connection_it_is_uncertain_whether_the_message_arrived(
     slack: SlackDouble, fault: str, arrived: int
 ) -> None:
     error = refusal(slack, fault)
@@ -117,21 +117,21 @@ def test_a_connection_that_breaks_leaves_open_whether_the_message_arrived(
     assert len(slack.messages) == arrived
 
 
-def test_no_answer_in_time_leaves_open_whether_the_message_arrived(slack: SlackDouble) -> None:
+def test_after_a_timeout_it_is_uncertain_whether_the_message_arrived(slack: SlackDouble) -> None:
     error = refusal(slack, "hang", timeout_s=1)
     assert isinstance(error, Retry)
     assert error.uncertain
     assert "no answer in time" in str(error)
 
 
-def test_a_refused_connection_carried_nothing(slack: SlackDouble) -> None:
+def test_after_a_refused_connection_the_message_certainly_did_not_arrive(slack: SlackDouble) -> None:
     slack.down()
     with pytest.raises(Retry, match="cannot be reached") as refused:
         channel(slack).send(alert())
     assert not refused.value.uncertain
 
 
-def test_a_proxys_page_in_slacks_place_may_pass(slack: SlackDouble) -> None:
+def test_a_proxys_error_page_is_retried(slack: SlackDouble) -> None:
     slack.fail("chat.postMessage", "html")
     with pytest.raises(Retry, match="not Slack's"):
         channel(slack).send(alert())
@@ -144,7 +144,7 @@ def test_each_attempt_is_one_request(slack: SlackDouble) -> None:
     assert slack.calls["chat.postMessage"] == 3
 
 
-# -- what will not pass -------------------------------------------------------------------------------
+# -- permanent errors ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -160,7 +160,7 @@ def test_each_attempt_is_one_request(slack: SlackDouble) -> None:
         ("an_error_of_a_later_api", "API reference"),
     ],
 )
-def test_what_will_not_pass_is_a_dead_letter_with_the_mend(slack: SlackDouble, fault: str, mend: str) -> None:
+def test_a_permanent_error_is_a_dead_letter_with_the_fix(slack: SlackDouble, fault: str, mend: str) -> None:
     error = refusal(slack, fault)
     assert isinstance(error, Undeliverable)
     assert fault in str(error)
@@ -175,7 +175,7 @@ def test_what_will_not_pass_is_a_dead_letter_with_the_mend(slack: SlackDouble, f
         ("#old", "is_archived", "unarchive it"),
     ],
 )
-def test_a_channel_that_cannot_be_posted_to_is_named_with_the_mend(
+def test_a_channel_that_does_not_accept_posts_is_named_with_the_fix(
     slack: SlackDouble, name: str, error: str, mend: str
 ) -> None:
     with pytest.raises(Undeliverable, match=f"{name} refused: {error}; .*{mend}"):
@@ -188,10 +188,10 @@ def test_a_missing_scope_is_named(slack: SlackDouble) -> None:
         channel(slack).send(alert())
 
 
-# -- looking up ---------------------------------------------------------------------------------------
+# -- lookups ------------------------------------------------------------------------------------------
 
 
-def test_a_message_whose_answer_was_lost_is_found(slack: SlackDouble) -> None:
+def test_a_message_whose_response_was_lost_is_found(slack: SlackDouble) -> None:
     refusal(slack, "close_after")
     channel(slack).send(other(1))
     restarted = channel(slack)
@@ -205,13 +205,13 @@ def test_a_message_that_never_arrived_is_not_found(slack: SlackDouble) -> None:
     assert channel(slack).find(alert()) is None
 
 
-def test_the_same_finding_on_its_way_to_elsewhere_is_another_message(slack: SlackDouble) -> None:
+def test_the_same_finding_for_another_destination_is_another_message(slack: SlackDouble) -> None:
     channel(slack, "#prod").send(alert())
     channel(slack).send(other(1))
     assert channel(slack).find(alert()) is None
 
 
-def test_a_message_is_found_pages_back_in_a_busy_channel(slack: SlackDouble) -> None:
+def test_a_message_is_found_several_pages_back_in_a_busy_channel(slack: SlackDouble) -> None:
     slack.workspace.page_limit = 3
     sender = channel(slack)
     receipt = sender.send(alert())
@@ -230,7 +230,7 @@ def test_history_from_before_the_finding_is_not_read(slack: SlackDouble) -> None
     assert slack.calls["conversations.history"] == 1
 
 
-def test_the_look_up_ends_somewhere_and_then_admits_that_it_does_not_know(slack: SlackDouble) -> None:
+def test_a_lookup_is_limited_and_then_reports_that_it_does_not_know(slack: SlackDouble) -> None:
     slack.workspace.page_limit = 1
     sender = channel(slack)
     sender.send(alert())
@@ -250,7 +250,9 @@ def test_a_channels_id_is_looked_up_once(slack: SlackDouble) -> None:
 
 
 @pytest.mark.parametrize("scope", ["channels:read", "channels:history", "groups:read"])
-def test_a_bot_that_may_not_read_rather_tells_twice_than_never(slack: SlackDouble, scope: str) -> None:
+def test_a_bot_without_permission_to_read_cannot_look_up_and_logs_the_scope(
+    slack: SlackDouble, scope: str
+) -> None:
     slack.workspace.scopes.remove(scope)
     looking = channel(slack)
     with structlog.testing.capture_logs() as logs:
@@ -259,20 +261,20 @@ def test_a_bot_that_may_not_read_rather_tells_twice_than_never(slack: SlackDoubl
     assert [(entry["event"], entry["needed"]) for entry in logs] == [("slack_cannot_look_up", scope)]
 
 
-def test_a_bot_outside_the_channel_cannot_look_up_either(slack: SlackDouble) -> None:
+def test_a_bot_outside_the_channel_cannot_look_up(slack: SlackDouble) -> None:
     looking = channel(slack, "#others")
     assert looking.find(alert()) is None
     assert not looking.can_find
 
 
-def test_a_look_up_that_fails_for_now_is_tried_again_later(slack: SlackDouble) -> None:
+def test_a_lookup_that_fails_temporarily_is_retried_later(slack: SlackDouble) -> None:
     slack.fail("conversations.history", "ratelimited", retry_after=3)
     with pytest.raises(Retry) as refused:
         channel(slack).find(alert())
     assert refused.value.after == 3.0
 
 
-def test_a_look_up_with_a_dead_token_is_a_dead_letter(slack: SlackDouble) -> None:
+def test_a_lookup_with_a_revoked_token_is_a_dead_letter(slack: SlackDouble) -> None:
     slack.fail("conversations.history", "token_revoked")
     with pytest.raises(Undeliverable, match="token_revoked"):
         channel(slack).find(alert())
@@ -293,7 +295,7 @@ def test_an_update_changes_the_alert_and_leaves_its_evidence_and_ids(slack: Slac
     assert after["blocks"][2:] == before["blocks"][2:]
 
 
-def test_an_update_told_again_changes_nothing(slack: SlackDouble) -> None:
+def test_repeating_an_update_changes_nothing(slack: SlackDouble) -> None:
     talking = channel(slack)
     receipt = talking.send(alert())
     slack.fail("chat.update", "close_after")
@@ -305,7 +307,7 @@ def test_an_update_told_again_changes_nothing(slack: SlackDouble) -> None:
     assert slack.messages == once
 
 
-def test_where_messages_may_not_be_edited_an_update_is_a_reply_in_the_thread(slack: SlackDouble) -> None:
+def test_an_update_is_a_reply_in_the_thread_when_messages_cannot_be_edited(slack: SlackDouble) -> None:
     slack.workspace.editable = False
     talking = channel(slack)
     receipt = talking.send(alert())
@@ -315,7 +317,7 @@ def test_where_messages_may_not_be_edited_an_update_is_a_reply_in_the_thread(sla
     assert STOPPED in reply["text"]
 
 
-def test_an_update_of_an_alert_that_somebody_deleted_is_a_dead_letter(slack: SlackDouble) -> None:
+def test_an_update_of_a_deleted_alert_is_a_dead_letter(slack: SlackDouble) -> None:
     talking = channel(slack)
     receipt = talking.send(alert())
     slack.workspace.messages.clear()
@@ -323,7 +325,7 @@ def test_an_update_of_an_alert_that_somebody_deleted_is_a_dead_letter(slack: Sla
         talking.update(update(), receipt)
 
 
-def test_an_update_of_an_alert_without_receipt_is_a_message_of_its_own(slack: SlackDouble) -> None:
+def test_an_update_of_an_alert_without_a_receipt_is_a_separate_message(slack: SlackDouble) -> None:
     channel(slack).update(update(), "")
     assert STOPPED in json.dumps(slack.messages[0]["blocks"])
 
@@ -350,7 +352,7 @@ def test_a_file_goes_into_the_thread_of_its_alert_and_is_found_there(slack: Slac
     assert not channel(slack).has(PLOT, elsewhere)
 
 
-def test_where_the_thread_may_not_be_read_a_file_is_taken_for_missing(slack: SlackDouble) -> None:
+def test_a_file_counts_as_missing_when_the_thread_cannot_be_read(slack: SlackDouble) -> None:
     receipt = channel(slack).send(alert())
     channel(slack).attach(PLOT, receipt)
     slack.workspace.scopes.discard("channels:history")
@@ -359,7 +361,7 @@ def test_where_the_thread_may_not_be_read_a_file_is_taken_for_missing(slack: Sla
 
 
 @pytest.mark.parametrize("method", ["files.getUploadURLExternal", "files.completeUploadExternal"])
-def test_slack_says_when_a_file_may_be_tried_again(slack: SlackDouble, method: str) -> None:
+def test_slack_says_when_to_retry_a_file(slack: SlackDouble, method: str) -> None:
     receipt = channel(slack).send(alert())
     slack.fail(method, "ratelimited", retry_after=7)
 
@@ -370,7 +372,7 @@ def test_slack_says_when_a_file_may_be_tried_again(slack: SlackDouble, method: s
     assert slack.calls[method] == 1
 
 
-def test_what_takes_no_bytes_leaves_nothing_behind_in_the_thread(slack: SlackDouble) -> None:
+def test_a_failed_upload_leaves_nothing_in_the_thread(slack: SlackDouble) -> None:
     receipt = channel(slack).send(alert())
     slack.fail("upload", "status_500")
 
@@ -385,7 +387,7 @@ def test_what_takes_no_bytes_leaves_nothing_behind_in_the_thread(slack: SlackDou
 # -- the token ----------------------------------------------------------------------------------------
 
 
-def test_auth_test_says_who_the_token_speaks_for(slack: SlackDouble) -> None:
+def test_auth_test_says_to_whom_the_token_belongs(slack: SlackDouble) -> None:
     identity = auth_test(slack.token, slack.api_url)
 
     assert identity == Identity("Research", "watcher", frozenset(slack.workspace.scopes))
@@ -415,7 +417,7 @@ def test_the_token_is_in_no_error_and_no_log(
 # -- the double as a process --------------------------------------------------------------------------
 
 
-def test_the_double_lives_on_as_a_process_with_a_control_api() -> None:
+def test_the_double_runs_as_a_process_with_a_control_api() -> None:
     command = [sys.executable, "-m", "tests.doubles.slack"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:

@@ -48,7 +48,7 @@ def received(aws: str, queue: str) -> list[dict[str, Any]]:
     return [json.loads(message["Body"]) for message in answer.get("Messages", [])]
 
 
-# -- a topic that takes it ----------------------------------------------------------------------------
+# -- delivery -----------------------------------------------------------------------------------------
 
 
 def test_subscribers_get_the_message_as_text_with_attributes_to_filter_by(aws: str) -> None:
@@ -71,7 +71,7 @@ def test_a_finding_about_the_job_itself_has_no_attribute_for_a_rule(aws: str) ->
     assert received(aws, queue)[0]["MessageAttributes"].keys() == {"kind", "job"}
 
 
-def test_a_fifo_topic_lets_a_repeat_reach_nobody(aws: str) -> None:
+def test_a_fifo_topic_drops_a_repeat(aws: str) -> None:
     topic, queue = topic_with_queue(aws, "training-alerts.fifo")
     channel = SnsChannel(topic, client("sns", aws))
     channel.send(alert())
@@ -79,7 +79,7 @@ def test_a_fifo_topic_lets_a_repeat_reach_nobody(aws: str) -> None:
     assert len(received(aws, queue)) == 1
 
 
-def test_an_update_is_a_message_of_its_own(aws: str) -> None:
+def test_an_update_is_a_separate_message(aws: str) -> None:
     topic, queue = topic_with_queue(aws, "updates")
     SnsChannel(topic, client("sns", aws)).update(update(), "")
     [message] = received(aws, queue)
@@ -87,7 +87,7 @@ def test_an_update_is_a_message_of_its_own(aws: str) -> None:
     assert STOPPED in message["Message"]
 
 
-def test_a_message_that_is_too_long_loses_its_end(aws: str) -> None:
+def test_a_message_that_is_too_long_is_cut_at_its_end(aws: str) -> None:
     topic, queue = topic_with_queue(aws, "long")
     evidence = replace(EVIDENCE, log_lines=("é" * 200_000,))
     SnsChannel(topic, client("sns", aws)).send(compose(delivery(), FINDING, SNAPSHOT, evidence, NOW))
@@ -100,17 +100,17 @@ def test_a_subject_is_one_short_line_of_ascii() -> None:
     assert len(subject(alert(rule="R" * 256))) == 100
 
 
-def test_a_topic_cannot_be_asked_what_it_has(aws: str) -> None:
+def test_a_topic_cannot_look_up_messages(aws: str) -> None:
     channel = SnsChannel(TOPIC, client("sns", aws))
     assert not channel.can_find
     assert channel.find(alert()) is None
 
 
-# -- a topic that does not ----------------------------------------------------------------------------
+# -- errors -------------------------------------------------------------------------------------------
 
 
 class Refusing(ThreadingHTTPServer):
-    """Answers every request in SNS's way with one error; status 0: closes the connection."""
+    """Answers every request with one error in SNS's format; with status 0 it closes the connection."""
 
     daemon_threads = True
 
@@ -166,14 +166,14 @@ def refusal(code: str, status: int) -> DeliveryError:
         ("", 0, True),
     ],
 )
-def test_what_may_pass_is_tried_again(code: str, status: int, uncertain: bool) -> None:
+def test_a_temporary_error_is_retried(code: str, status: int, uncertain: bool) -> None:
     error = refusal(code, status)
     assert isinstance(error, Retry)
     assert error.uncertain == uncertain
 
 
 @pytest.mark.parametrize("code", ["ExpiredToken", "InvalidClientTokenId"])
-def test_credentials_that_are_no_longer_good_wait_for_good_ones(code: str) -> None:
+def test_expired_credentials_are_retried(code: str) -> None:
     error = refusal(code, 403)
     assert isinstance(error, Retry)
     assert "renew Watcher's AWS credentials" in str(error)
@@ -190,7 +190,7 @@ def test_credentials_that_are_no_longer_good_wait_for_good_ones(code: str) -> No
         ("SomethingOfALaterApi", 400, "what AWS says"),
     ],
 )
-def test_what_will_not_pass_is_a_dead_letter_with_the_mend(code: str, status: int, mend: str) -> None:
+def test_a_permanent_error_is_a_dead_letter_with_the_fix(code: str, status: int, mend: str) -> None:
     error = refusal(code, status)
     assert isinstance(error, Undeliverable)
     assert f"the SNS topic training-alerts refused: {code}: what AWS says" in str(error)
@@ -202,7 +202,7 @@ def test_a_topic_that_does_not_exist_is_a_dead_letter(aws: str) -> None:
         SnsChannel(TOPIC + "-that-is-not-there", client("sns", aws)).send(alert())
 
 
-def test_a_refused_connection_carried_nothing() -> None:
+def test_after_a_refused_connection_the_message_certainly_did_not_arrive() -> None:
     with Refusing("", 0) as server:
         endpoint = server.endpoint
     with pytest.raises(Retry) as refused:
@@ -210,7 +210,7 @@ def test_a_refused_connection_carried_nothing() -> None:
     assert not refused.value.uncertain
 
 
-def test_without_credentials_it_waits_for_some(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_credentials_are_retried(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/nonexistent")

@@ -57,7 +57,7 @@ def test_the_whole_message_arrives_as_data(receiver: WebhookDouble) -> None:
     assert body["links"][0]["label"] == "Training job"
 
 
-def test_what_the_job_is_and_costs_arrives_as_data_and_no_secret_does(receiver: WebhookDouble) -> None:
+def test_job_and_cost_arrive_as_data_without_secrets(receiver: WebhookDouble) -> None:
     channel(receiver).send(alert())
     [body] = receiver.bodies
     assert body["job"] == {
@@ -95,14 +95,14 @@ def test_without_a_price_the_amounts_are_instance_hours_and_have_no_currency(rec
     assert "no price is configured" in spend["basis"]
 
 
-def test_a_program_gets_all_hyperparameters_and_whole_values(receiver: WebhookDouble) -> None:
+def test_all_hyperparameters_arrive_with_complete_values(receiver: WebhookDouble) -> None:
     chosen = {f"flag_{number}": "x" * 2500 for number in range(30)}
     job = replace(SNAPSHOT, hyperparameters=chosen)
     channel(receiver).send(compose(delivery(), FINDING, job, EVIDENCE, NOW))
     assert receiver.bodies[0]["job"]["hyperparameters"] == chosen
 
 
-def test_a_job_that_is_forgotten_and_tags_that_nobody_told_are_null(receiver: WebhookDouble) -> None:
+def test_a_forgotten_job_and_unknown_tags_are_null(receiver: WebhookDouble) -> None:
     channel(receiver).send(compose(delivery(), FINDING, None, EVIDENCE, NOW))
     waiting = replace(SNAPSHOT, tags=None, started_at=None, max_runtime=0)
     channel(receiver).send(compose(delivery(), FINDING, waiting, EVIDENCE, NOW))
@@ -112,7 +112,7 @@ def test_a_job_that_is_forgotten_and_tags_that_nobody_told_are_null(receiver: We
     assert [untold[key] for key in empty] == [None] * 4
 
 
-def test_a_curve_comes_with_where_it_is_from_and_what_was_needed(receiver: WebhookDouble) -> None:
+def test_a_curve_comes_with_its_source_and_the_needed_values(receiver: WebhookDouble) -> None:
     needed = (Reading("train-error", 24, 0.1123),)
     evidence = replace(EVIDENCE, needed=needed, curve_from="CloudWatch; a step is a minute of training")
     channel(receiver).send(replace(alert(), evidence=evidence))
@@ -122,7 +122,7 @@ def test_a_curve_comes_with_where_it_is_from_and_what_was_needed(receiver: Webho
     assert len(told["curve"]) == len(EVIDENCE.curve)
 
 
-def test_the_documented_shape_is_the_shape_that_arrives(receiver: WebhookDouble) -> None:
+def test_the_body_has_the_documented_shape(receiver: WebhookDouble) -> None:
     import watcher.delivery.channels.webhook as module
 
     channel(receiver).send(alert())
@@ -148,28 +148,28 @@ def test_an_update_says_so(receiver: WebhookDouble) -> None:
     assert (receiver.bodies[0]["kind"], receiver.bodies[0]["stop"]) == ("update", STOPPED)
 
 
-def test_values_that_json_has_no_number_for_are_strings(receiver: WebhookDouble) -> None:
+def test_numbers_that_json_cannot_represent_are_strings(receiver: WebhookDouble) -> None:
     values = (float("nan"), float("inf"), float("-inf"))
     readings = tuple(Reading("loss", 1, value) for value in values)
     channel(receiver).send(replace(alert(), evidence=replace(EVIDENCE, deciding=readings)))
     assert [row["value"] for row in receiver.bodies[0]["evidence"]["deciding"]] == ["nan", "inf", "-inf"]
 
 
-def test_a_receiver_with_another_secret_takes_nothing(receiver: WebhookDouble) -> None:
+def test_a_receiver_with_another_secret_refuses_the_request(receiver: WebhookDouble) -> None:
     receiver.secret = "another secret"
     with pytest.raises(Undeliverable, match=r"401.*webhook\.secret"):
         channel(receiver).send(alert())
     assert receiver.received == []
 
 
-def test_a_recorded_request_is_worth_nothing_later(receiver: WebhookDouble) -> None:
+def test_a_recorded_request_is_refused_later(receiver: WebhookDouble) -> None:
     receiver.clock = lambda: NOW + timedelta(hours=1)
     with pytest.raises(Undeliverable, match="401"):
         channel(receiver).send(alert())
 
 
 @pytest.mark.parametrize("status", [200, 201, 202, 204])
-def test_any_2xx_has_taken_it(receiver: WebhookDouble, status: int) -> None:
+def test_any_2xx_status_means_delivered(receiver: WebhookDouble, status: int) -> None:
     receiver.answer(status)
     assert channel(receiver).send(alert()) == ""
 
@@ -184,7 +184,7 @@ def test_any_2xx_has_taken_it(receiver: WebhookDouble, status: int) -> None:
         (425, None, None),
     ],
 )
-def test_what_asks_for_later_gets_it_later(
+def test_a_retry_later_status_is_retried_after_the_requested_time(
     receiver: WebhookDouble, status: int, header: str | None, after: float | None
 ) -> None:
     receiver.answer(status, {"Retry-After": header} if header else {})
@@ -194,7 +194,7 @@ def test_what_asks_for_later_gets_it_later(
 
 
 @pytest.mark.parametrize("status", [500, 502, 503, 504])
-def test_a_server_error_may_pass_and_the_message_may_have_been_taken(
+def test_a_server_error_is_retried_and_the_message_may_have_arrived(
     receiver: WebhookDouble, status: int
 ) -> None:
     receiver.answer(status)
@@ -204,7 +204,7 @@ def test_a_server_error_may_pass_and_the_message_may_have_been_taken(
 
 
 @pytest.mark.parametrize("status", [400, 403, 404, 410, 413, 422])
-def test_a_refusal_is_a_dead_letter_that_names_address_and_status(
+def test_a_refusal_is_a_dead_letter_that_names_the_url_and_the_status(
     receiver: WebhookDouble, status: int
 ) -> None:
     receiver.answer(status)
@@ -223,14 +223,16 @@ def test_a_redirect_is_not_followed_and_names_where_it_points(receiver: WebhookD
     assert len(receiver.received) == 1
 
 
-def test_a_connection_that_breaks_leaves_open_whether_the_message_arrived(receiver: WebhookDouble) -> None:
+def test_after_a_broken_connection_it_is_uncertain_whether_the_message_arrived(
+    receiver: WebhookDouble,
+) -> None:
     receiver.close_connection()
     error = refusal(receiver)
     assert isinstance(error, Retry)
     assert error.uncertain
 
 
-def test_no_answer_in_time_leaves_open_whether_the_message_arrived(receiver: WebhookDouble) -> None:
+def test_after_a_timeout_it_is_uncertain_whether_the_message_arrived(receiver: WebhookDouble) -> None:
     receiver.hang()
     error = refusal(receiver, timeout=0.2)
     assert isinstance(error, Retry)
@@ -238,7 +240,7 @@ def test_no_answer_in_time_leaves_open_whether_the_message_arrived(receiver: Web
     assert "did not answer in time" in str(error)
 
 
-def test_a_refused_connection_carried_nothing() -> None:
+def test_after_a_refused_connection_the_message_certainly_did_not_arrive() -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{unused.getsockname()[1]}/"
@@ -247,7 +249,7 @@ def test_a_refused_connection_carried_nothing() -> None:
     assert not refused.value.uncertain
 
 
-def test_a_webhook_cannot_be_asked_what_it_has(receiver: WebhookDouble) -> None:
+def test_a_webhook_cannot_look_up_messages(receiver: WebhookDouble) -> None:
     assert not channel(receiver).can_find
     assert channel(receiver).find(alert()) is None
 

@@ -1,4 +1,4 @@
-"""Deliveries, tried again and looked up: with the real Slack client, a turned clock, and no sleeping."""
+"""Retries and lookups of deliveries, with the real Slack client, a controlled clock and no sleeping."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from watcher.store.memory import MemoryStore
 
 
 class Stops:
-    """What SageMaker would answer to the attempts at a stop, in turn."""
+    """A stopper that answers the attempts at a stop with these results, in turn."""
 
     def __init__(self, *answers: StopResult | Exception) -> None:
         self.answers = list(answers)
@@ -52,7 +52,7 @@ class Stops:
 
 @pytest.fixture
 def store() -> Store:
-    """All stores keep the same promises: `tests/contract` proves it."""
+    """The store in memory; `tests/contract` shows that all stores behave alike."""
     return MemoryStore()
 
 
@@ -93,7 +93,7 @@ def an_outbox(
 
 
 def find_issue(store: Store, now: datetime, name: str = "churn", **route: Any) -> JobSnapshot:
-    """A rule has fired on a job, and that is committed with the deliveries it leads to."""
+    """Commit the finding of a rule that fired on a job, with its deliveries."""
     job = a_job(name, outcomes=(an_outcome("IssuesFound", details=FIRED),))
     (finding,) = detect(None, job, now=now, stopped_by_us=False)
     config = Config(route=(Route(**{"to": ("slack:#alerts",), **route}),))
@@ -112,7 +112,7 @@ def attempt_due(outbox: Outbox, clock: Clock) -> list[Delivery]:
 
 
 def turn_until(outbox: Outbox, clock: Clock, end: datetime) -> None:
-    """Turn the clock to each moment at which something is due."""
+    """Move the clock to each time at which something is due, and attempt it."""
     while (due := outbox.store.next_due()) is not None and due <= end:
         clock.now = max(clock.now, due)
         attempt_due(outbox, clock)
@@ -120,16 +120,16 @@ def turn_until(outbox: Outbox, clock: Clock, end: datetime) -> None:
 
 
 def skip_to(outbox: Outbox, clock: Clock, moment: datetime) -> None:
-    """As if the process had been away: what fell due meanwhile is attempted once."""
+    """Move the clock at once, as if the process had been down, and attempt what is due."""
     clock.now = moment
     attempt_due(outbox, clock)
 
 
-def jobs_told(slack: SlackDouble) -> list[str]:
+def alerted_jobs(slack: SlackDouble) -> list[str]:
     return [re.findall(r"job-([a-e])", message["text"])[0] for message in slack.messages]
 
 
-def test_what_is_told_to_stop_while_it_keeps_its_pace_claims_nothing_more(
+def test_an_outbox_stopped_during_its_pause_claims_nothing_more(
     outbox: Outbox, store: Store, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr("watcher.delivery.outbox.MAX_CLAIMS_PER_SECOND", 0.01)
@@ -143,7 +143,7 @@ def test_what_is_told_to_stop_while_it_keeps_its_pace_claims_nothing_more(
     monkeypatch.setattr(store, "claim", claim_and_wake)
     running = threading.Thread(target=outbox.run, args=(lambda: None,))
     running.start()
-    running.join(0.2)  # until it waits for its pace
+    running.join(0.2)  # until it waits because of its pace
     before = len(claims)
     outbox.stop()
     running.join(5)
@@ -152,7 +152,7 @@ def test_what_is_told_to_stop_while_it_keeps_its_pace_claims_nothing_more(
     assert len(claims) == before > 0
 
 
-def test_slack_is_down_for_an_hour_then_everything_arrives_in_order_and_once(
+def test_after_an_hour_without_slack_everything_arrives_once_and_in_order(
     outbox: Outbox, store: Store, clock: Clock, slack: SlackDouble
 ):
     slack.down()
@@ -163,12 +163,12 @@ def test_slack_is_down_for_an_hour_then_everything_arrives_in_order_and_once(
     assert {delivery.state for delivery in store.deliveries()} == {DeliveryState.PENDING}
     slack.up()
     turn_until(outbox, clock, NOON + timedelta(hours=2))
-    assert jobs_told(slack) == list("abcde")
+    assert alerted_jobs(slack) == list("abcde")
     assert {delivery.state for delivery in store.deliveries()} == {DeliveryState.DELIVERED}
     assert store.next_due() is None
 
 
-def test_an_hour_of_answers_500_ends_in_one_message_each(
+def test_after_an_hour_of_500_responses_each_message_arrives_once(
     outbox: Outbox, store: Store, clock: Clock, slack: SlackDouble
 ):
     slack.fail("*", "status_500", times=0)
@@ -177,10 +177,10 @@ def test_an_hour_of_answers_500_ends_in_one_message_each(
     turn_until(outbox, clock, NOON + timedelta(hours=1))
     slack.heal()
     turn_until(outbox, clock, NOON + timedelta(hours=2))
-    assert jobs_told(slack) == list("abc")
+    assert alerted_jobs(slack) == list("abc")
 
 
-def test_a_message_whose_answer_was_lost_is_found_and_not_sent_again(
+def test_a_message_whose_response_was_lost_is_found_and_not_sent_again(
     outbox: Outbox, store: Store, clock: Clock, slack: SlackDouble
 ):
     find_issue(store, clock())
@@ -195,7 +195,7 @@ def test_a_message_whose_answer_was_lost_is_found_and_not_sent_again(
     assert json.loads(delivery.receipt)["ts"] == slack.messages[0]["ts"]
 
 
-def test_while_the_look_up_fails_nothing_is_sent(
+def test_nothing_is_sent_while_the_lookup_fails(
     outbox: Outbox, store: Store, clock: Clock, slack: SlackDouble
 ):
     find_issue(store, clock())
@@ -207,7 +207,7 @@ def test_while_the_look_up_fails_nothing_is_sent(
     assert store.deliveries()[0].state is DeliveryState.DELIVERED
 
 
-def test_a_webhook_that_may_have_it_already_is_warned_in_each_later_attempt(store: Store, clock: Clock):
+def test_each_later_attempt_at_a_webhook_is_marked_as_a_possible_repeat(store: Store, clock: Clock):
     find_issue(store, clock())
     with WebhookDouble("a shared secret", clock) as receiver:
         outbox = an_outbox(store, clock, lambda _: WebhookChannel(receiver.url, receiver.secret))
@@ -217,7 +217,7 @@ def test_a_webhook_that_may_have_it_already_is_warned_in_each_later_attempt(stor
     assert [body["repeat"] for body in receiver.bodies] == [False, True, True]
 
 
-def test_what_a_dead_process_had_in_flight_is_looked_up_before_it_is_sent_again(
+def test_a_delivery_in_flight_in_a_dead_process_is_looked_up_before_it_is_sent_again(
     store: Store, clock: Clock, slack: SlackDouble, open_channel: Callable[[str], Channel]
 ):
     find_issue(store, clock())
@@ -233,7 +233,7 @@ def test_what_a_dead_process_had_in_flight_is_looked_up_before_it_is_sent_again(
     assert store.deliveries()[0].state is DeliveryState.DELIVERED
 
 
-def test_slack_says_when_to_come_back(outbox: Outbox, store: Store, clock: Clock, slack: SlackDouble):
+def test_slack_says_when_to_retry(outbox: Outbox, store: Store, clock: Clock, slack: SlackDouble):
     find_issue(store, clock())
     slack.fail("chat.postMessage", "ratelimited", retry_after=42)
     attempt_due(outbox, clock)
@@ -245,7 +245,7 @@ def test_slack_says_when_to_come_back(outbox: Outbox, store: Store, clock: Clock
 
 
 @pytest.mark.parametrize("code", ["invalid_auth", "channel_not_found", "not_in_channel", "is_archived"])
-def test_what_will_not_pass_becomes_a_dead_letter_and_the_next_goes_on(
+def test_a_permanent_error_becomes_a_dead_letter_and_the_next_delivery_continues(
     outbox: Outbox, store: Store, clock: Clock, slack: SlackDouble, code: str
 ):
     find_issue(store, clock(), "a")
@@ -261,7 +261,7 @@ def test_what_will_not_pass_becomes_a_dead_letter_and_the_next_goes_on(
     assert slack.token not in json.dumps([dead.error, str(line)])
 
 
-def test_a_destination_that_is_configured_no_more_becomes_a_dead_letter(store: Store, clock: Clock):
+def test_a_destination_that_is_no_longer_configured_becomes_a_dead_letter(store: Store, clock: Clock):
     def refuse(to: str) -> Channel:
         raise ConfigError(f"'{to}' needs slack.bot_token")
 
@@ -271,7 +271,7 @@ def test_a_destination_that_is_configured_no_more_becomes_a_dead_letter(store: S
     assert "slack.bot_token" in store.deliveries()[0].error
 
 
-def test_after_a_day_it_is_given_up(outbox: Outbox, store: Store, clock: Clock, slack: SlackDouble):
+def test_a_delivery_is_given_up_after_a_day(outbox: Outbox, store: Store, clock: Clock, slack: SlackDouble):
     find_issue(store, clock())
     slack.down()
     turn_until(outbox, clock, NOON + timedelta(minutes=10))
@@ -282,7 +282,7 @@ def test_after_a_day_it_is_given_up(outbox: Outbox, store: Store, clock: Clock, 
     assert store.deliveries()[0].state is DeliveryState.DEAD
 
 
-def test_a_job_that_stops_is_said_in_the_alert_itself(
+def test_the_result_of_a_stop_is_added_to_the_alert(
     store: Store, clock: Clock, slack: SlackDouble, open_channel: Callable[[str], Channel]
 ):
     job = find_issue(store, clock(), stop=True)
@@ -320,7 +320,7 @@ def test_a_job_that_stops_is_said_in_the_alert_itself(
         ),
     ],
 )
-def test_a_stop_that_was_not_to_be_is_told_with_its_reason(
+def test_a_stop_that_did_not_happen_is_reported_with_its_reason(
     store: Store,
     clock: Clock,
     slack: SlackDouble,
@@ -336,7 +336,7 @@ def test_a_stop_that_was_not_to_be_is_told_with_its_reason(
     assert said in json.dumps(slack.messages[0]["blocks"])
 
 
-def test_a_stop_is_tried_again_while_sagemaker_does_not_answer(
+def test_a_stop_is_retried_while_sagemaker_does_not_answer(
     store: Store, clock: Clock, open_channel: Callable[[str], Channel]
 ):
     find_issue(store, clock(), stop=True)
@@ -347,13 +347,13 @@ def test_a_stop_is_tried_again_while_sagemaker_does_not_answer(
 
 
 @given(st.integers(1, 10_000), st.floats(0, 1))
-def test_the_delay_grows_is_bounded_and_never_zero(attempts: int, random: float):
+def test_the_retry_delay_grows_and_is_bounded_and_never_zero(attempts: int, random: float):
     delay = backoff(attempts, random)
     assert 0.5 <= delay <= MAX_RETRY_DELAY_S
     assert backoff(attempts + 1, random) >= delay
 
 
-def test_a_lease_that_another_process_took_over_changes_nothing(
+def test_an_attempt_whose_lease_was_taken_over_changes_nothing(
     outbox: Outbox, store: Store, clock: Clock, slack: SlackDouble
 ):
     find_issue(store, clock())
@@ -368,10 +368,10 @@ def test_a_lease_that_another_process_took_over_changes_nothing(
     assert replace(theirs, state=DeliveryState.DELIVERED).id == mine.id
 
 
-def test_what_took_too_long_to_prepare_is_not_sent_when_another_may_send_it(
+def test_a_delivery_is_not_sent_when_preparing_it_outlasted_its_lease(
     outbox: Outbox, store: Store, clock: Clock, slack: SlackDouble
 ):
-    """A process that stood still, for instance: its lease has ended meanwhile, or nearly."""
+    """For example a process that was suspended until its lease had expired, or nearly."""
     find_issue(store, clock())
     outbox.gather = lambda finding, job: late(outbox.lease + 1)
 
@@ -387,7 +387,7 @@ def test_what_took_too_long_to_prepare_is_not_sent_when_another_may_send_it(
     assert len(slack.messages) == 1
 
 
-def test_a_delivery_on_which_watcher_itself_fails_holds_up_no_other(
+def test_a_delivery_on_which_watcher_itself_fails_blocks_no_other(
     store: Store, clock: Clock, slack: SlackDouble, open_channel: Callable[[str], Channel]
 ):
     def fail(to: str) -> Channel:
@@ -409,10 +409,10 @@ def test_a_delivery_on_which_watcher_itself_fails_holds_up_no_other(
     assert "delivery_failed" in [entry["event"] for entry in logs]
 
 
-# -- what this process has found just now ---------------------------------------------------------
+# -- findings of this process ---------------------------------------------------------------------
 
 
-def test_what_was_found_just_now_is_told_as_it_was_found_and_later_as_it_is(
+def test_a_new_alert_uses_the_job_as_it_was_found_and_a_later_attempt_the_current_job(
     outbox: Outbox, store: Store, clock: Clock, slack: SlackDouble, monkeypatch: pytest.MonkeyPatch
 ):
     job = find_issue(store, clock())

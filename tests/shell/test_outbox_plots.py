@@ -1,4 +1,4 @@
-"""The plot of an alert: a file in its thread, once, and never in the alert's way."""
+"""The plot of an alert is a file in its thread, sent once, and never delays the alert."""
 
 from __future__ import annotations
 
@@ -101,9 +101,7 @@ def test_an_alert_without_a_curve_has_no_plot(outbox: Outbox, store: Store, cloc
     assert slack.files == []
 
 
-def test_a_channel_that_shows_no_files_is_given_none(
-    store: Store, clock: Clock, capsys: pytest.CaptureFixture[str]
-):
+def test_a_channel_without_files_gets_no_plot(store: Store, clock: Clock, capsys: pytest.CaptureFixture[str]):
     outbox = with_curve(store, clock, lambda to: ConsoleChannel())
     find_issue(store, clock(), to=("console",))
     in_an_hour(outbox, clock)
@@ -126,7 +124,7 @@ def test_a_channel_that_shows_no_files_is_given_none(
         ("files.completeUploadExternal", "close_after"),
     ],
 )
-def test_whatever_breaks_on_the_way_there_is_one_alert_and_in_the_end_one_plot(
+def test_after_any_fault_there_is_one_alert_and_finally_one_plot(
     outbox: Outbox, store: Store, clock: Clock, slack: SlackDouble, method: str, fault: str
 ):
     slack.fail(method, fault)
@@ -144,7 +142,7 @@ def test_whatever_breaks_on_the_way_there_is_one_alert_and_in_the_end_one_plot(
     assert [plot.state for plot in plots(store)] == [DeliveryState.DELIVERED]
 
 
-def test_a_plot_that_was_uploaded_when_its_process_died_is_not_uploaded_again(
+def test_a_plot_uploaded_by_a_dead_process_is_not_uploaded_again(
     outbox: Outbox, store: Store, clock: Clock, slack: SlackDouble
 ):
     find_issue(store, clock())
@@ -162,7 +160,7 @@ def test_a_plot_that_was_uploaded_when_its_process_died_is_not_uploaded_again(
     assert [plot.state for plot in plots(store)] == [DeliveryState.DELIVERED]
 
 
-def test_without_the_scope_the_plot_is_left_out_and_it_is_said_what_to_do(
+def test_without_the_scope_the_plot_is_left_out_and_the_log_says_how_to_fix_it(
     outbox: Outbox, store: Store, clock: Clock, slack: SlackDouble
 ):
     slack.workspace.scopes.discard("files:write")
@@ -196,7 +194,7 @@ def test_without_matplotlib_the_plot_is_left_out_and_the_extra_is_named(
     assert "pip install '.[plot]'" in plot.error
 
 
-def test_a_plot_holds_up_no_alert_of_its_channel(
+def test_a_plot_blocks_no_alert_of_its_channel(
     outbox: Outbox, store: Store, clock: Clock, slack: SlackDouble
 ):
     slack.fail("files.getUploadURLExternal", "status_500", times=0)
@@ -208,7 +206,7 @@ def test_a_plot_holds_up_no_alert_of_its_channel(
     assert len(slack.messages) == 2
 
 
-def test_an_update_of_the_alert_brings_no_second_plot(
+def test_an_update_of_the_alert_adds_no_second_plot(
     outbox: Outbox, store: Store, clock: Clock, slack: SlackDouble
 ):
     stopped = StopResult(StopState.STOPPED, "Stopped by Watcher.")

@@ -1,4 +1,4 @@
-"""Everything that smdebug reads of a trial, Watcher reads alike: names, steps, modes, workers, values."""
+"""Watcher reads everything in a trial as smdebug does: names, steps, modes, workers, values."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ pytestmark = [
 
 @pytest.fixture(autouse=True)
 def _smdebug_does_not_wait(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It would sleep for a second when it sees that a job has ended."""
+    """Keep smdebug from sleeping for a second when it sees that a job has ended."""
     monkeypatch.setenv("SMDEBUG_TRAINING_END_DELAY_REFRESH", "0")
 
 
 def train_xgboost(folder: Path, collections: dict[str, str], objective: str) -> Path:
-    """Trains ten rounds with smdebug's own hook, which saves these collections at these intervals."""
+    """Train ten rounds with smdebug's own hook, which saves these collections at these intervals."""
     import xgboost
 
     from watcher.sandbox.containers.xgboost_hook import create_hook
@@ -61,7 +61,7 @@ def train_xgboost(folder: Path, collections: dict[str, str], objective: str) -> 
 
 
 @pytest.mark.parametrize("objective", ["binary:logistic", "multi:softprob"])
-def test_an_xgboost_training_with_all_that_its_hook_saves(tmp_path: Path, objective: str) -> None:
+def test_an_xgboost_training_is_read_completely(tmp_path: Path, objective: str) -> None:
     collections = {
         "metrics": "1",
         "feature_importance": "3",
@@ -88,7 +88,7 @@ def test_an_xgboost_training_with_all_that_its_hook_saves(tmp_path: Path, object
     assert "hyperparameters/objective" in names
 
 
-def test_several_workers_modes_reductions_and_types(tmp_path: Path) -> None:
+def test_several_workers_modes_reductions_and_types_are_read(tmp_path: Path) -> None:
     job = SavedJob(tmp_path / "debug-output", workers=3)
     random = np.random.default_rng(1)
     counts = {"TRAIN": 0, "EVAL": 0, "PREDICT": 0, "GLOBAL": 0}
@@ -118,7 +118,7 @@ def test_several_workers_modes_reductions_and_types(tmp_path: Path) -> None:
     assert len(values) == 20 * 3 * 9
 
 
-def test_workers_that_saved_different_steps_and_tensors(tmp_path: Path) -> None:
+def test_workers_with_different_steps_and_tensors_are_read(tmp_path: Path) -> None:
     job = SavedJob(tmp_path / "debug-output", workers=2)
     job.collections()
     for step in range(0, 10, 2):
@@ -128,7 +128,7 @@ def test_workers_that_saved_different_steps_and_tensors(tmp_path: Path) -> None:
     assert len(compare(job.folder)) == 14
 
 
-def test_shapes_that_were_saved_instead_of_values(tmp_path: Path) -> None:
+def test_shapes_saved_instead_of_values_are_read(tmp_path: Path) -> None:
     from smdebug.core.reduction_config import ReductionConfig
 
     job = SavedJob(tmp_path / "debug-output")
@@ -139,7 +139,7 @@ def test_shapes_that_were_saved_instead_of_values(tmp_path: Path) -> None:
     assert len(compare(job.folder)) == 2
 
 
-def test_large_files_read_by_their_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_files_are_read_by_their_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("watcher.debug_output.event_files.FETCH_WHOLE_BYTES", 2000)
     job = SavedJob(tmp_path / "debug-output")
     job.collections()

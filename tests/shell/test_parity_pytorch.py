@@ -1,4 +1,5 @@
-"""What smdebug's PyTorch hook saves is read alike. `make parity-torch` installs PyTorch and runs this."""
+"""Watcher reads the output of smdebug's PyTorch hook as smdebug does. `make parity-torch` installs PyTorch
+and runs this."""
 
 from __future__ import annotations
 
@@ -17,7 +18,7 @@ pytestmark = [
 ]
 
 
-def test_a_pytorch_training_with_modes_and_reductions(
+def test_a_pytorch_training_with_modes_and_reductions_is_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SMDEBUG_TRAINING_END_DELAY_REFRESH", "0")

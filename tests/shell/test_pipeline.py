@@ -1,4 +1,4 @@
-"""Jobs are held while they are handled, and let go of however that ends."""
+"""Jobs are held while they are handled, and released afterwards in any case."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Store(MemoryStore):
         return super().commit(looks, holder)
 
 
-def test_what_could_not_be_stored_is_free_for_others_at_once():
+def test_a_job_whose_commit_failed_is_released_immediately():
     store = Store()
     fired = a_job(outcomes=(an_outcome("IssuesFound"),))
     store.full = True
@@ -36,7 +36,7 @@ def test_what_could_not_be_stored_is_free_for_others_at_once():
     assert [finding.job for finding in store.findings()] == [fired.name]
 
 
-def test_jobs_that_another_process_handles_are_left_to_it():
+def test_jobs_that_another_process_holds_are_left_to_it():
     store = Store()
     fired = a_job(outcomes=(an_outcome("IssuesFound"),))
     store.hold([fired.arn], "them", NOON, 60)

@@ -1,4 +1,4 @@
-"""The sources are Python 3.11, and newer Pythons have nothing to warn of in them.
+"""The sources are Python 3.11, and newer Pythons compile them without warnings.
 
 This is the small form of `make pythons`, which installs the wheel on each Python and runs it.
 """

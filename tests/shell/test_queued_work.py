@@ -1,4 +1,4 @@
-"""Work that replicas share through SQS: handled once, given back by the dead, told apart from noise."""
+"""Work that replicas share through SQS: handled once, returned by dead replicas, separated from noise."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def depth(queue: Queue) -> tuple[int, int]:
     return found.waiting, found.in_flight
 
 
-def test_a_message_is_deleted_only_after_its_job_was_handled(queue: Queue, work: QueuedWork):
+def test_a_message_is_deleted_only_after_its_job_is_handled(queue: Queue, work: QueuedWork):
     queue.send([event("churn")])
     receive(work)
     assert work.take() == job("churn")
@@ -80,7 +80,7 @@ def test_a_message_is_deleted_only_after_its_job_was_handled(queue: Queue, work:
     assert depth(queue) == (0, 0)
 
 
-def test_several_messages_about_one_job_are_one_look_at_it(queue: Queue, work: QueuedWork):
+def test_several_messages_about_one_job_are_handled_together(queue: Queue, work: QueuedWork):
     queue.send([event("churn"), event("fraud"), event("churn"), event("churn")])
     receive(work)
 
@@ -94,7 +94,7 @@ def test_several_messages_about_one_job_are_one_look_at_it(queue: Queue, work: Q
     assert depth(queue) == (0, 0)
 
 
-def test_an_event_that_comes_while_its_job_is_handled_is_a_look_of_its_own(queue: Queue, work: QueuedWork):
+def test_an_event_that_arrives_while_its_job_is_handled_is_handled_separately(queue: Queue, work: QueuedWork):
     queue.send([event("churn")])
     receive(work)
     work.take()
@@ -111,7 +111,7 @@ def test_an_event_that_comes_while_its_job_is_handled_is_a_look_of_its_own(queue
     assert depth(queue) == (0, 0)
 
 
-def test_what_is_put_reaches_another_replica(queue: Queue, work: QueuedWork, clock: Clock):
+def test_a_queued_job_reaches_another_replica(queue: Queue, work: QueuedWork, clock: Clock):
     other = QueuedWork(queue, lambda: datetime.now(UTC), clock.monotonic)
     for number in range(25):
         work.put(job(f"job-{number}"), Urgency.DUE)
@@ -122,7 +122,7 @@ def test_what_is_put_reaches_another_replica(queue: Queue, work: QueuedWork, clo
     assert {other.take() for _ in range(25)} == {job(f"job-{number}") for number in range(25)}
 
 
-def test_a_job_that_waits_already_to_be_sent_is_sent_once(queue: Queue, work: QueuedWork):
+def test_a_job_that_already_waits_to_be_sent_is_sent_once(queue: Queue, work: QueuedWork):
     for _ in range(5):
         work.put(job("churn"), Urgency.DUE)
     work.settle()
@@ -131,7 +131,9 @@ def test_a_job_that_waits_already_to_be_sent_is_sent_once(queue: Queue, work: Qu
 
 
 @pytest.mark.parametrize("body", ["no JSON", '{"detail-type": "SageMaker Model State Change"}', "[]", "{}"])
-def test_what_is_no_hint_is_deleted_and_holds_up_nothing(queue: Queue, work: QueuedWork, body: str):
+def test_a_message_that_is_not_a_hint_is_deleted_and_blocks_nothing(
+    queue: Queue, work: QueuedWork, body: str
+):
     queue.send([body, event("churn")])
     receive(work)
 
@@ -141,7 +143,7 @@ def test_what_is_no_hint_is_deleted_and_holds_up_nothing(queue: Queue, work: Que
     assert depth(queue) == (0, 0)
 
 
-def test_work_goes_on_longer_than_the_visibility_timeout_without_anybody_else_getting_it(
+def test_work_longer_than_the_visibility_timeout_is_not_given_to_another_replica(
     queue: Queue, work: QueuedWork, clock: Clock, aws_environment: Sandbox
 ):
     queue.send([event("churn")])
@@ -154,7 +156,7 @@ def test_work_goes_on_longer_than_the_visibility_timeout_without_anybody_else_ge
     assert aws_environment.control.calls()["sqs:ChangeMessageVisibilityBatch"] == 5
 
 
-def test_nothing_is_extended_that_is_held_for_long_enough(
+def test_a_message_held_for_long_enough_is_not_extended(
     queue: Queue, work: QueuedWork, aws_environment: Sandbox
 ):
     queue.send([event("churn")])
@@ -165,9 +167,7 @@ def test_nothing_is_extended_that_is_held_for_long_enough(
     assert aws_environment.control.calls()["sqs:ChangeMessageVisibilityBatch"] == 1
 
 
-def test_what_a_replica_has_not_begun_with_is_given_back_at_its_end(
-    queue: Queue, work: QueuedWork, clock: Clock
-):
+def test_a_replica_returns_unstarted_messages_when_it_ends(queue: Queue, work: QueuedWork, clock: Clock):
     queue.send([event("churn"), event("fraud")])
     receive(work)
     begun = str(work.take())
@@ -181,7 +181,7 @@ def test_what_a_replica_has_not_begun_with_is_given_back_at_its_end(
     assert work.take() is None
 
 
-def test_a_job_that_cannot_be_handled_comes_again_and_in_the_end_is_a_dead_letter(queue: Queue, clock: Clock):
+def test_a_job_that_cannot_be_handled_is_retried_and_finally_a_dead_letter(queue: Queue, clock: Clock):
     work = QueuedWork(queue, lambda: datetime.now(UTC), clock.monotonic, retry_delay=lambda receives: 0)
     queue.send([event("churn")])
     for _ in range(3):
@@ -195,12 +195,12 @@ def test_a_job_that_cannot_be_handled_comes_again_and_in_the_end_is_a_dead_lette
     assert queue.depth().dead == 1
 
 
-def test_the_pause_before_the_next_try_grows_up_to_a_quarter_of_an_hour():
+def test_the_pause_before_the_next_attempt_grows_to_a_quarter_of_an_hour():
     assert [retry_delay_s(times) / FIRST_RETRY_DELAY_S for times in (1, 2, 3)] == [1, 2, 4]
     assert retry_delay_s(50) == MAX_RETRY_DELAY_S
 
 
-def test_what_sqs_refused_to_delete_or_to_send_is_tried_again(
+def test_messages_that_sqs_refused_to_delete_or_send_are_retried(
     queue: Queue, work: QueuedWork, aws_environment: Sandbox
 ):
     queue.send([event("churn")])
@@ -220,7 +220,7 @@ def test_what_sqs_refused_to_delete_or_to_send_is_tried_again(
     assert depth(queue) == (0, 1)
 
 
-def test_a_queue_that_is_not_there_is_said_to_be_missing(aws_environment: Sandbox):
+def test_a_missing_queue_is_reported_as_missing(aws_environment: Sandbox):
     queue = Queue(Aws("us-east-1"), f"{aws_environment.endpoint}/123456789012/nobody")
 
     with pytest.raises(NotFound, match="sqs:ReceiveMessage"):

@@ -1,4 +1,4 @@
-"""Following a job's debug output as it grows: written by smdebug's own writers, read in steps."""
+"""Following a job's debug output as it grows, written by smdebug's own writers."""
 
 from __future__ import annotations
 
@@ -29,21 +29,21 @@ LOSS = {"loss": np.float32(0.5)}
 
 
 class Counted:
-    """A storage that notes what is asked of it."""
+    """A storage that records the requests."""
 
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
         self.uri = storage.uri
-        self.asked: list[str] = []
+        self.requests: list[str] = []
         self.bytes = 0
 
     def list(self, prefix: str, after: str = "") -> Iterator[Stored]:
-        self.asked.append(f"LIST {prefix} {after}".strip())
+        self.requests.append(f"LIST {prefix} {after}".strip())
         return self._storage.list(prefix, after)
 
     def get(self, key: str, span: range | None = None) -> bytes | None:
         data = self._storage.get(key, span)
-        self.asked.append(f"GET {key.partition('/')[0]}")
+        self.requests.append(f"GET {key.partition('/')[0]}")
         self.bytes += len(data or b"")
         return data
 
@@ -80,7 +80,7 @@ def steps(reader: Reader, **options: Any) -> list[tuple[int, str]]:
 # -- growing ------------------------------------------------------------------------------------------
 
 
-def test_nothing_is_there_until_the_collections_are_and_nothing_is_waited_for(job: SavedJob) -> None:
+def test_nothing_is_read_and_nothing_is_waited_for_before_the_collections_are_saved(job: SavedJob) -> None:
     reader = reader_of(job)
     assert reader.collections() is None
     assert steps(reader) == []
@@ -91,7 +91,7 @@ def test_nothing_is_there_until_the_collections_are_and_nothing_is_waited_for(jo
     assert steps(reader) == [(0, "worker_0")]
 
 
-def test_a_job_that_ended_before_it_saved_its_collections_is_read_all_the_same(job: SavedJob) -> None:
+def test_a_job_that_ended_before_it_saved_its_collections_is_still_read(job: SavedJob) -> None:
     job.step(0, LOSS)
     assert steps(reader_of(job), ended=True) == [(0, "worker_0")]
 
@@ -104,17 +104,17 @@ def test_a_refresh_is_one_listing_and_one_request_for_each_new_file(job: SavedJo
     assert len(steps(reader)) == 150
     for step in (300, 302):
         job.step(step, LOSS)
-    storage.asked.clear()
+    storage.requests.clear()
     assert steps(reader) == [(300, "worker_0"), (302, "worker_0")]
-    listing, *gets = storage.asked
+    listing, *gets = storage.requests
     assert listing == "LIST events/ events/000000000198/~"
     assert gets == ["GET events"] * 2
 
 
-def test_while_nothing_is_saved_a_refresh_is_one_listing(job: SavedJob) -> None:
+def test_a_refresh_without_new_files_is_one_listing(job: SavedJob) -> None:
     storage, reader = counted(job)
     assert steps(reader) == []
-    assert storage.asked == ["LIST collections/000000000/"]
+    assert storage.requests == ["LIST collections/000000000/"]
 
 
 def test_a_file_that_smdebug_is_still_writing_is_not_read(job: SavedJob) -> None:
@@ -124,7 +124,7 @@ def test_a_file_that_smdebug_is_still_writing_is_not_read(job: SavedJob) -> None
     assert steps(reader_of(job)) == []
 
 
-def test_a_cursor_goes_on_where_the_last_step_was_taken(job: SavedJob) -> None:
+def test_a_cursor_continues_after_the_last_step_that_was_read(job: SavedJob) -> None:
     job.collections()
     for step in range(5):
         job.step(step, LOSS)
@@ -137,23 +137,23 @@ def test_a_cursor_goes_on_where_the_last_step_was_taken(job: SavedJob) -> None:
     assert steps(reader)[0] == (2, "worker_0")
 
 
-def test_only_a_few_files_are_fetched_ahead_and_threads_end_with_the_reading(job: SavedJob) -> None:
+def test_only_a_few_files_are_prefetched_and_the_threads_end_with_the_reading(job: SavedJob) -> None:
     job.collections()
     for step in range(2 * MAX_FILES_AHEAD):
         job.step(step, LOSS)
     storage, reader = counted(job)
     taken = reader.read()
     next(taken)
-    assert storage.asked.count("GET events") <= MAX_FILES_AHEAD + 1
+    assert storage.requests.count("GET events") <= MAX_FILES_AHEAD + 1
     taken.close()
     for thread in threading.enumerate():
         if str(thread.name).startswith("tensors"):
             thread.join(5)
             assert not thread.is_alive()
-    assert storage.asked.count("GET events") <= MAX_FILES_AHEAD + 1
+    assert storage.requests.count("GET events") <= MAX_FILES_AHEAD + 1
 
 
-def test_a_long_job_of_large_tensors_takes_no_more_memory_than_what_is_fetched_ahead(
+def test_a_long_job_of_large_tensors_needs_only_the_memory_of_the_prefetched_files(
     job: SavedJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     megabyte = 1 << 20
@@ -184,16 +184,16 @@ def test_a_step_is_held_back_until_all_workers_have_saved_it(three: SavedJob) ->
     assert steps(reader) == [(0, "worker_0"), (0, "worker_1"), (0, "worker_2")]
 
 
-def test_what_waits_costs_no_request_and_a_held_step_comes_when_the_job_has_ended(three: SavedJob) -> None:
+def test_a_waiting_step_costs_no_request_and_is_read_when_the_job_has_ended(three: SavedJob) -> None:
     three.collections()
     storage, reader = counted(three)
     three.step(0, LOSS, worker="worker_1")
     assert steps(reader) == []
-    assert "GET events" not in storage.asked
+    assert "GET events" not in storage.requests
     assert steps(reader, ended=True) == [(0, "worker_1")]
 
 
-def test_a_step_that_arrives_behind_a_later_one_is_not_missed_and_says_so(job: SavedJob) -> None:
+def test_a_step_that_arrives_after_a_later_one_is_read_and_marked(job: SavedJob) -> None:
     job.collections()
     job.step(0, LOSS)
     job.step(2, LOSS)
@@ -208,7 +208,7 @@ def test_a_step_that_arrives_behind_a_later_one_is_not_missed_and_says_so(job: S
     assert (new.step, new.late) == (3, False)
 
 
-def test_collections_of_all_workers_count_together(three: SavedJob) -> None:
+def test_collections_of_all_workers_are_combined(three: SavedJob) -> None:
     three.collections_of("worker_0", 3, losses={"tensor_names": {"a"}, "include_regex": ["x"]})
     three.collections_of("worker_1", 3, losses={"tensor_names": {"b"}, "include_regex": ["x", "y"]})
     three.collections_of("worker_2", 3, gradients={"tensor_names": {"c"}})
@@ -226,14 +226,16 @@ def test_collections_are_read_again_until_each_worker_has_written_its_own(three:
     assert reader.collections() is not None
     three.collections_of("worker_1", 2)
     reader.collections()
-    asked = len(storage.asked)
+    requests = len(storage.requests)
     found = reader.collections()
     assert found is not None
     assert found.workers == ("worker_0", "worker_1")
-    assert len(storage.asked) == asked
+    assert len(storage.requests) == requests
 
 
-def test_a_damaged_collections_file_of_one_worker_is_named_and_the_others_are_read(three: SavedJob) -> None:
+def test_a_damaged_collections_file_of_one_worker_is_reported_and_the_others_are_read(
+    three: SavedJob,
+) -> None:
     three.collections()
     (three.folder / "collections/000000000/worker_1_collections.json").write_text('{"collections": {')
     found = DebugOutput(Folder(three.folder)).collections()
@@ -254,7 +256,7 @@ def test_a_devices_name_is_read_as_tensorflow_writes_it(job: SavedJob) -> None:
     assert steps(reader_of(job)) == [(0, "/replica:0/task:1/device:GPU:0")]
 
 
-def test_how_often_each_mode_is_saved_is_known(job: SavedJob) -> None:
+def test_the_save_configuration_of_each_mode_is_read(job: SavedJob) -> None:
     from smdebug.core.modes import ModeKeys
     from smdebug.core.save_config import SaveConfig as Saved
     from smdebug.core.save_config import SaveConfigMode
@@ -275,7 +277,7 @@ def test_how_often_each_mode_is_saved_is_known(job: SavedJob) -> None:
 # -- modes, reductions, shapes ------------------------------------------------------------------------
 
 
-def test_a_step_has_its_mode_and_the_modes_own_count_even_where_nothing_of_it_is_wanted(
+def test_a_step_has_its_mode_and_mode_step_even_when_no_tensor_of_it_is_wanted(
     job: SavedJob,
 ) -> None:
     job.collections()
@@ -290,7 +292,7 @@ def test_a_step_has_its_mode_and_the_modes_own_count_even_where_nothing_of_it_is
     ]
 
 
-def test_reductions_stand_under_the_names_that_smdebug_gave_them(job: SavedJob) -> None:
+def test_reductions_have_the_names_that_smdebug_gave_them(job: SavedJob) -> None:
     job.collections()
     job.step(0, reduced("conv0/weight", mean=0.25, abs_max=3.0))
     (saved,) = reader_of(job).read()
@@ -306,7 +308,7 @@ def shapes_saved(job: SavedJob) -> None:
     job.collections(weights={"reduction_config": ReductionConfig(save_shape=True)})
 
 
-def test_shapes_that_are_saved_on_their_own_are_read_from_the_index(job: SavedJob) -> None:
+def test_separately_saved_shapes_are_read_from_the_index(job: SavedJob) -> None:
     shapes_saved(job)
     job.step(0, LOSS, shapes={"weight": (3, 4)})
     job.step(1, {}, shapes={"weight": (3, 4)}, mode="EVAL", mode_step=7)
@@ -315,7 +317,7 @@ def test_shapes_that_are_saved_on_their_own_are_read_from_the_index(job: SavedJo
     assert (both.shapes, list(both.tensors)) == ({"weight": (3, 4)}, ["loss"])
     assert (alone.shapes, alone.tensors) == ({"weight": (3, 4)}, {})
     assert (alone.mode, alone.mode_step) == ("EVAL", 7)
-    assert "LIST index/" in storage.asked
+    assert "LIST index/" in storage.requests
     job.step(2, LOSS, shapes={"weight": (3, 4)})
     assert steps(reader) == [(2, "worker_0")]
 
@@ -345,7 +347,7 @@ def test_an_event_file_that_never_followed_its_index_is_reported(job: SavedJob) 
     assert isinstance(last, UnreadableStep)
 
 
-def test_a_damaged_index_is_reported_where_shapes_depend_on_it(job: SavedJob) -> None:
+def test_a_damaged_index_is_reported_when_shapes_depend_on_it(job: SavedJob) -> None:
     shapes_saved(job)
     job.step(0, LOSS)
     job.index_file(0).write_text('{"meta": {}}')
@@ -366,7 +368,7 @@ def of_layer_3(name: str) -> bool:
 
 
 @pytest.mark.usefixtures("small_limit")
-def test_of_a_large_file_only_the_wanted_tensors_are_fetched(job: SavedJob) -> None:
+def test_only_the_wanted_tensors_of_a_large_file_are_fetched(job: SavedJob) -> None:
     job.collections()
     job.step(0, LARGE, mode="TRAIN", mode_step=4)
     storage, reader = counted(job)
@@ -386,7 +388,7 @@ def test_neighbours_in_a_large_file_are_fetched_together(job: SavedJob) -> None:
     job.step(0, LARGE)
     storage, reader = counted(job)
     reader.collections()
-    storage.asked.clear()
+    storage.requests.clear()
     near = {"layer0/weight", "layer1/weight", "layer8/weight"}
     (saved,) = reader.read(wanted=near.__contains__)
     assert {name: float(value[0]) for name, value in saved.tensors.items()} == {
@@ -394,17 +396,17 @@ def test_neighbours_in_a_large_file_are_fetched_together(job: SavedJob) -> None:
         "layer1/weight": 1,
         "layer8/weight": 8,
     }
-    assert storage.asked.count("GET events") == 2
+    assert storage.requests.count("GET events") == 2
 
 
 @pytest.mark.usefixtures("small_limit")
-def test_a_large_file_of_which_all_is_wanted_is_fetched_whole(job: SavedJob) -> None:
+def test_a_large_file_is_fetched_whole_when_all_of_it_is_wanted(job: SavedJob) -> None:
     job.collections()
     job.step(0, LARGE)
     storage, reader = counted(job)
     (saved,) = reader.read()
     assert set(saved.tensors) == set(LARGE)
-    assert "GET index" not in storage.asked
+    assert "GET index" not in storage.requests
 
 
 def shift(index: Any) -> None:
@@ -426,9 +428,7 @@ def unname(index: Any) -> None:
 
 @pytest.mark.usefixtures("small_limit")
 @pytest.mark.parametrize("spoil", [shift, swap, exceed, unname, None])
-def test_an_index_that_does_not_fit_or_is_not_there_never_gives_a_wrong_value(
-    job: SavedJob, spoil: Any
-) -> None:
+def test_a_wrong_or_missing_index_never_gives_a_wrong_value(job: SavedJob, spoil: Any) -> None:
     job.collections()
     job.step(0, LARGE)
     path = job.index_file(0)
@@ -443,7 +443,7 @@ def test_an_index_that_does_not_fit_or_is_not_there_never_gives_a_wrong_value(
 
 
 @pytest.mark.usefixtures("small_limit")
-def test_a_large_file_that_is_cut_off_is_reported(job: SavedJob) -> None:
+def test_a_truncated_large_file_is_reported(job: SavedJob) -> None:
     job.collections()
     path = job.step(0, LARGE)
     path.write_bytes(path.read_bytes()[:40_000])
@@ -470,7 +470,7 @@ def test_damaged_and_deleted_files_are_reported_once_and_the_rest_is_read(job: S
     assert steps(reader) == []
 
 
-def test_a_file_that_goes_between_listing_and_reading_is_reported(job: SavedJob) -> None:
+def test_a_file_deleted_between_listing_and_reading_is_reported(job: SavedJob) -> None:
     class Vanishing(Counted):
         def get(self, key: str, span: range | None = None) -> bytes | None:
             return None if key.startswith("events/000000000001/") else super().get(key, span)
@@ -482,7 +482,7 @@ def test_a_file_that_goes_between_listing_and_reading_is_reported(job: SavedJob)
     assert [isinstance(step, SavedStep) for step in reader.read()] == [True, False, True]
 
 
-def test_a_request_that_fails_ends_the_reading_and_the_next_one_goes_on_there(job: SavedJob) -> None:
+def test_a_failed_request_ends_the_reading_and_the_next_refresh_continues_there(job: SavedJob) -> None:
     class Failing(Counted):
         down = True
 
@@ -503,7 +503,7 @@ def test_a_request_that_fails_ends_the_reading_and_the_next_one_goes_on_there(jo
     assert [saved.step for saved in reader.read()] == [2, 3, 4]
 
 
-def test_a_folder_that_cannot_be_read_is_named(job: SavedJob) -> None:
+def test_an_unreadable_folder_is_named_in_the_error(job: SavedJob) -> None:
     job.collections()
     job.event_file(0).mkdir(parents=True)  # a folder where a file belongs
     job.step(1, LOSS)
@@ -512,7 +512,7 @@ def test_a_folder_that_cannot_be_read_is_named(job: SavedJob) -> None:
         Folder(job.folder).get("events/000000000000/000000000000_worker_0.tfevents")
 
 
-def test_other_files_beside_the_saved_ones_do_no_harm(job: SavedJob) -> None:
+def test_other_files_in_the_folder_are_ignored(job: SavedJob) -> None:
     job.collections()
     job.step(3, LOSS)
     (job.event_file(3).parent / "notes.txt").write_text("x")
@@ -521,7 +521,7 @@ def test_other_files_beside_the_saved_ones_do_no_harm(job: SavedJob) -> None:
     assert steps(reader_of(job)) == [(3, "worker_0")]
 
 
-def test_the_end_is_known_where_smdebug_wrote_it(job: SavedJob) -> None:
+def test_the_end_is_known_when_smdebug_wrote_it(job: SavedJob) -> None:
     job.collections()
     output = DebugOutput(Folder(job.folder))
     assert not output.ended()

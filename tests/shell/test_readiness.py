@@ -1,4 +1,4 @@
-"""Whether store and queue answer is asked seldom, and never waited for by many."""
+"""Store and queue are checked rarely, and a slow check blocks only one request."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ from watcher.web.readiness import CHECK_INTERVAL_S, CHECK_TIMEOUT_S, Answer, Rea
 
 
 class Queue:
-    """Answers, refuses, or hangs."""
+    """A queue that answers, refuses or hangs."""
 
     def __init__(self) -> None:
-        self.asked = 0
+        self.calls = 0
         self.refuses = False
         self.hangs = False
-        self.asking = threading.Event()
+        self.called = threading.Event()
         self.released = threading.Event()
 
     def depth(self) -> Depth:
-        self.asked += 1
-        self.asking.set()
+        self.calls += 1
+        self.called.set()
         if self.hangs:
             self.released.wait(WAIT_LIMIT_S)
         if self.refuses:
@@ -60,25 +60,25 @@ def readiness(clock: Clock, queue: Queue) -> Readiness:
     return Readiness(MemoryStore(), queue.depth, lambda: NOON, clock.monotonic)
 
 
-def test_where_both_answer_it_is_ready_and_tells_what_they_said(readiness: Readiness):
+def test_it_is_ready_and_repeats_the_answers_when_both_answer(readiness: Readiness):
     assert readiness.answer() == Answer(problems=(), overdue=0.0, queue=Depth(3, 1, 0))
 
 
-def test_without_a_queue_only_the_store_is_asked(clock: Clock):
+def test_without_a_queue_only_the_store_is_checked(clock: Clock):
     assert Readiness(MemoryStore(), None, lambda: NOON, clock.monotonic).answer() == Answer((), 0.0, None)
 
 
-def test_they_are_asked_again_only_when_the_answer_is_not_fresh_any_more(
+def test_they_are_checked_again_only_when_the_answer_is_too_old(
     readiness: Readiness, clock: Clock, queue: Queue
 ):
     for _ in range(100):
         readiness.answer()
-    assert queue.asked == 1
+    assert queue.calls == 1
 
     queue.refuses = True
     clock.turn(CHECK_INTERVAL_S)
     assert readiness.answer().problems == ("sqs:GetQueueAttributes did not answer",)
-    assert queue.asked == 2
+    assert queue.calls == 2
 
 
 def test_it_is_ready_again_when_they_answer_again(readiness: Readiness, clock: Clock, queue: Queue):
@@ -89,16 +89,16 @@ def test_it_is_ready_again_when_they_answer_again(readiness: Readiness, clock: C
     assert readiness.answer().ready
 
 
-def test_whoever_asks_while_another_waits_gets_the_last_answer_and_later_none(
+def test_a_request_during_a_hanging_check_gets_the_last_answer_and_later_none(
     readiness: Readiness, clock: Clock, queue: Queue
 ):
     readiness.answer()
-    queue.asking.clear()
+    queue.called.clear()
     queue.hangs = True
     clock.turn(CHECK_INTERVAL_S)
     hanging = threading.Thread(target=readiness.answer)
     hanging.start()
-    assert queue.asking.wait(WAIT_LIMIT_S)
+    assert queue.called.wait(WAIT_LIMIT_S)
 
     assert readiness.answer().ready
     clock.turn(CHECK_TIMEOUT_S)
@@ -109,16 +109,16 @@ def test_whoever_asks_while_another_waits_gets_the_last_answer_and_later_none(
     assert readiness.answer().ready
 
 
-def test_of_two_who_ask_after_a_long_silence_neither_hears_that_nobody_answers(
+def test_the_first_requests_after_a_long_silence_still_get_the_last_answer(
     readiness: Readiness, clock: Clock, queue: Queue
 ):
     readiness.answer()
-    queue.asking.clear()
+    queue.called.clear()
     queue.hangs = True
     clock.turn(10 * CHECK_TIMEOUT_S)
     first = threading.Thread(target=readiness.answer)
     first.start()
-    assert queue.asking.wait(WAIT_LIMIT_S)
+    assert queue.called.wait(WAIT_LIMIT_S)
 
     assert readiness.answer().ready
 
@@ -126,13 +126,11 @@ def test_of_two_who_ask_after_a_long_silence_neither_hears_that_nobody_answers(
     first.join()
 
 
-def test_nothing_is_ready_before_store_and_queue_have_answered_for_the_first_time(
-    readiness: Readiness, queue: Queue
-):
+def test_it_is_not_ready_before_store_and_queue_have_answered_once(readiness: Readiness, queue: Queue):
     queue.hangs = True
     hanging = threading.Thread(target=readiness.answer)
     hanging.start()
-    assert queue.asking.wait(WAIT_LIMIT_S)
+    assert queue.called.wait(WAIT_LIMIT_S)
 
     assert readiness.answer().problems == ("store and queue have not answered yet",)
 
@@ -141,7 +139,7 @@ def test_nothing_is_ready_before_store_and_queue_have_answered_for_the_first_tim
     assert readiness.answer().ready
 
 
-def test_a_store_that_cannot_be_read_is_a_problem_with_a_sentence(tmp_path: Path, clock: Clock):
+def test_an_unreadable_store_is_a_problem_with_an_explanation(tmp_path: Path, clock: Clock):
     file = tmp_path / "watcher.db"
     store = open_store(f"sqlite:///{file}")
     readiness = Readiness(store, None, lambda: NOON, clock.monotonic)
@@ -158,7 +156,7 @@ def test_a_store_that_cannot_be_read_is_a_problem_with_a_sentence(tmp_path: Path
 
 
 @pytest.mark.parametrize(("due_in", "overdue"), [(-90, 90), (30, 0)])
-def test_what_is_due_and_not_delivered_is_overdue(clock: Clock, due_in: float, overdue: float):
+def test_a_due_delivery_that_is_not_delivered_is_overdue(clock: Clock, due_in: float, overdue: float):
     job = a_job(status="Failed", failure_reason="exit code 1")
     (finding,) = detect(None, job, now=NOON, stopped_by_us=False)
     rows = routing.deliveries(finding, routing.decide(finding, job, Config()), Config().stop, NOON)

@@ -28,13 +28,13 @@ def refused(accounts: Accounts) -> RefusedCalls:
 
 
 def renewed(accounts: Accounts, refused: RefusedCalls, error: AwsError, place: Aws | None) -> list[bool]:
-    """Which places go through the credential chain again: home, and the two members."""
+    """Which accounts have their credentials renewed: home, and the two members."""
     before = [place.logs for place in accounts.places]
     refused.report(error, TRIED_AGAIN, place)
     return [place.logs is not client for place, client in zip(accounts.places, before, strict=True)]
 
 
-def test_credentials_refused_at_home_are_renewed_there_alone(accounts: Accounts, refused: RefusedCalls):
+def test_credentials_refused_at_home_are_renewed_only_there(accounts: Accounts, refused: RefusedCalls):
     expired = CredentialsError("expired", operation=SEARCH)
 
     assert renewed(accounts, refused, expired, accounts.home) == [True, False, False]
@@ -48,7 +48,7 @@ def test_a_role_whose_credentials_are_refused_is_assumed_again_with_renewed_cred
     assert renewed(accounts, refused, expired, accounts.places[1]) == [True, True, False]
 
 
-def test_where_the_refusing_place_is_not_known_all_credentials_are_renewed(
+def test_all_credentials_are_renewed_when_the_refusing_account_is_unknown(
     accounts: Accounts, refused: RefusedCalls
 ):
     expired = CredentialsError("expired", operation=SEARCH)
@@ -76,7 +76,7 @@ def test_a_refusal_is_logged_when_it_starts_and_when_it_ends(accounts: Accounts,
     assert lines == [("aws_refused", "us-east-1"), ("aws_answers_again", "us-east-1")]
 
 
-def test_the_same_refusal_of_another_account_is_logged_on_its_own(accounts: Accounts, refused: RefusedCalls):
+def test_the_same_refusal_of_another_account_is_logged_separately(accounts: Accounts, refused: RefusedCalls):
     with capture_logs() as logged:
         for place in accounts.places:
             refused.report(AccessDenied("not allowed", operation=SEARCH), TRIED_AGAIN, place)
@@ -85,7 +85,9 @@ def test_the_same_refusal_of_another_account_is_logged_on_its_own(accounts: Acco
     assert [line["at"] for line in logged] == [*(place.name for place in accounts.places), "us-east-1"]
 
 
-def test_an_answer_of_another_account_ends_the_refusal_of_its_role(accounts: Accounts, refused: RefusedCalls):
+def test_a_response_of_another_account_ends_the_refusal_of_its_role(
+    accounts: Accounts, refused: RefusedCalls
+):
     member = accounts.places[1]
     refused.report(AccessDenied("not allowed", operation="sts:AssumeRole"), TRIED_AGAIN, member)
 

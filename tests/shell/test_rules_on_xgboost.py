@@ -1,4 +1,4 @@
-"""The rules for XGBoost on what smdebug's own hook saves: its names, shapes, types and collections."""
+"""The rules for XGBoost on the output of smdebug's own hook: its names, shapes, types and collections."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ class Trial(NamedTuple):
 
 
 def train(folder: Path, classes: int, objective: str) -> Trial:
-    """Each class is a corner of the first two features; of the others none says anything. Class 0 occurs
-    three times as often as any other."""
+    """Each class is a corner of the first two features; the other features are noise. Class 0 occurs three
+    times as often as any other."""
     random = np.random.default_rng(0)
     labels = np.concatenate([np.arange(classes), np.zeros(2, int)]).repeat(50)
     features = random.normal(size=(len(labels), 5)) * 0.1
@@ -88,14 +88,14 @@ OBJECTIVES = ["binary:logistic", "multi:softmax", "multi:softprob"]
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
-def test_a_model_that_is_right_confuses_nothing(trial: Callable[[str], Trial], objective: str) -> None:
+def test_a_correct_model_confuses_no_class(trial: Callable[[str], Trial], objective: str) -> None:
     verdict = trial(objective).judge(Confusion)
     assert (verdict.status, verdict.steps_checked) == (Status.NO_ISSUES_FOUND, ROUNDS)
     assert (verdict.tensors, verdict.notes) == (("labels", "predictions"), ())
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
-def test_by_awss_formula_even_a_model_that_is_right_falls_below_the_default(
+def test_with_awss_formula_even_a_correct_model_falls_below_the_default(
     trial: Callable[[str], Trial], objective: str
 ) -> None:
     verdict = trial(objective).judge(Confusion, formula="aws")
@@ -104,7 +104,7 @@ def test_by_awss_formula_even_a_model_that_is_right_falls_below_the_default(
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
-def test_the_classes_are_counted_and_their_predictions_judged(
+def test_classes_are_counted_and_their_predictions_are_judged(
     trial: Callable[[str], Trial], objective: str
 ) -> None:
     argmax = str(objective == "multi:softprob")
@@ -115,14 +115,14 @@ def test_the_classes_are_counted_and_their_predictions_judged(
     assert (row.tensor, row.value) == ("labels", 3)
 
 
-def test_without_argmax_vectors_are_not_judged_and_the_note_says_how_they_would_be(
+def test_without_argmax_vectors_are_not_judged_and_the_note_says_how_to_judge_them(
     trial: Callable[[str], Trial],
 ) -> None:
     verdict = trial("multi:softprob").judge(ClassImbalance)
     assert "argmax=True" in verdict.notes[0]
 
 
-def test_the_two_features_that_say_something_are_overweight(trial: Callable[[str], Trial]) -> None:
+def test_the_two_informative_features_are_overweight(trial: Callable[[str], Trial]) -> None:
     of = trial("multi:softprob")
     verdict = of.judge(FeatureImportanceOverweight, nfeatures="2", tensor_regex="/total_gain/")
     assert (verdict.reason, verdict.evidence[0].tensor) == ("overweight", "feature_importance/total_gain")
@@ -133,7 +133,7 @@ def test_the_two_features_that_say_something_are_overweight(trial: Callable[[str
     }
 
 
-def test_of_a_full_tree_the_depth_is_exactly_that_of_the_training(trial: Callable[[str], Trial]) -> None:
+def test_the_depth_of_a_full_tree_is_exactly_that_of_the_training(trial: Callable[[str], Trial]) -> None:
     of = trial("multi:softprob")
     full = [tensors["trees/Node"].size for _, tensors in of.saved].index(7)
     verdict = of.judge(TreeDepth, depth="1")

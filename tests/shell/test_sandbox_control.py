@@ -42,7 +42,7 @@ def refusal(call: Callable[[], Any]) -> tuple[int, str, str]:
     )
 
 
-def test_a_job_that_does_not_exist_is_refused_in_sagemakers_words(sandbox: Sandbox) -> None:
+def test_a_job_that_does_not_exist_is_refused_with_sagemakers_message(sandbox: Sandbox) -> None:
     sagemaker = sandbox.client("sagemaker")
     expected = (400, "ValidationException", "Requested resource not found.")
     assert refusal(lambda: sagemaker.describe_training_job(TrainingJobName="none")) == expected
@@ -93,7 +93,7 @@ def test_a_rules_lines_go_to_the_log_stream_of_its_processing_job(sandbox: Sandb
     assert [event["message"] for event in events] == ["first", "second"]
 
 
-def test_what_the_control_api_does_not_understand_is_named(sandbox: Sandbox) -> None:
+def test_an_invalid_control_request_is_explained(sandbox: Sandbox) -> None:
     with pytest.raises(httpx.HTTPStatusError) as refused:
         sandbox.control.put_training_job("typo", TrainingJobState="Failed")
     assert "no member TrainingJobState" in "".join(refused.value.__notes__)
@@ -102,7 +102,7 @@ def test_what_the_control_api_does_not_understand_is_named(sandbox: Sandbox) -> 
     assert "Requested resource not found." in "".join(refused.value.__notes__)
 
 
-def test_the_next_calls_fail_as_told_and_then_no_more(sandbox: Sandbox) -> None:
+def test_the_next_calls_fail_as_configured_and_later_calls_succeed(sandbox: Sandbox) -> None:
     sandbox.control.inject_fault("sagemaker:Search", times=2)
     sagemaker = sandbox.client("sagemaker", config=ONCE)
     for _ in range(2):
@@ -114,7 +114,7 @@ def test_the_next_calls_fail_as_told_and_then_no_more(sandbox: Sandbox) -> None:
     assert sagemaker.search(Resource="TrainingJob")["Results"] == []
 
 
-def test_a_fault_can_wait_for_calls_to_be_answered_first(sandbox: Sandbox) -> None:
+def test_a_fault_can_start_after_a_number_of_calls(sandbox: Sandbox) -> None:
     sandbox.control.inject_fault("sagemaker:Search", times=1, after=2)
     sagemaker = sandbox.client("sagemaker", config=ONCE)
     for _ in range(2):
@@ -123,7 +123,7 @@ def test_a_fault_can_wait_for_calls_to_be_answered_first(sandbox: Sandbox) -> No
     sagemaker.search(Resource="TrainingJob")
 
 
-def test_each_so_many_th_call_fails(sandbox: Sandbox) -> None:
+def test_every_nth_call_fails(sandbox: Sandbox) -> None:
     sandbox.control.inject_fault("sagemaker:Search", every=3)
     sagemaker = sandbox.client("sagemaker", config=ONCE)
     for _ in range(2):
@@ -153,7 +153,7 @@ def test_calls_fail_until_the_faults_are_cleared(sandbox: Sandbox) -> None:
         ("events", "events:ListRules", "list_rules"),
     ],
 )
-def test_a_fault_speaks_the_protocol_of_its_service(
+def test_a_fault_uses_the_protocol_of_its_service(
     sandbox: Sandbox, service: str, operation: str, call: str
 ) -> None:
     sandbox.control.inject_fault(operation, "ServiceUnavailable", "try later", status=503)
@@ -162,7 +162,7 @@ def test_a_fault_speaks_the_protocol_of_its_service(
     assert sandbox.control.calls() == {operation: 1}
 
 
-def test_calls_are_counted_until_they_are_forgotten(sandbox: Sandbox) -> None:
+def test_calls_are_counted_until_the_count_is_reset(sandbox: Sandbox) -> None:
     sagemaker = sandbox.client("sagemaker")
     sagemaker.list_training_jobs()
     sagemaker.list_training_jobs()
@@ -180,14 +180,14 @@ def test_a_reset_empties_everything(sandbox: Sandbox) -> None:
     assert sandbox.control.training_jobs() == []
 
 
-def test_a_bucket_may_be_named_like_the_control_api(sandbox: Sandbox) -> None:
+def test_a_bucket_can_have_the_name_of_the_control_api(sandbox: Sandbox) -> None:
     s3 = sandbox.client("s3")
     s3.create_bucket(Bucket="sandbox")
     s3.put_object(Bucket="sandbox", Key="calls", Body=b"mine")
     assert s3.get_object(Bucket="sandbox", Key="calls")["Body"].read() == b"mine"
 
 
-def test_the_page_drives_only_what_the_control_api_has(sandbox: Sandbox) -> None:
+def test_the_page_uses_only_existing_control_calls(sandbox: Sandbox) -> None:
     page = httpx.get(f"{sandbox.endpoint}/sandbox", trust_env=False)
     assert page.headers["content-type"].startswith("text/html")
     calls = re.findall(r"'(GET|PUT|POST|DELETE)', ['`]([a-z-]+)", page.text)
@@ -198,7 +198,7 @@ def test_the_page_drives_only_what_the_control_api_has(sandbox: Sandbox) -> None
         assert answer.status_code not in {404, 405}, f"{method} {target}"
 
 
-def test_sandboxes_run_side_by_side_and_know_nothing_of_each_other(
+def test_sandboxes_run_side_by_side_without_sharing_anything(
     sandbox: Sandbox, start_sandbox: Callable[..., Sandbox]
 ) -> None:
     other = start_sandbox(region="eu-west-1")
@@ -209,7 +209,7 @@ def test_sandboxes_run_side_by_side_and_know_nothing_of_each_other(
     assert job["TrainingJobArn"] == "arn:aws:sagemaker:eu-west-1:123456789012:training-job/there"
 
 
-def test_regions_are_apart(sandbox: Sandbox) -> None:
+def test_regions_are_separate(sandbox: Sandbox) -> None:
     sandbox.control.put_training_job("here")
     elsewhere = sandbox.client("sagemaker", region_name="eu-west-1")
     assert elsewhere.search(Resource="TrainingJob")["Results"] == []
@@ -264,7 +264,7 @@ def test_a_second_terminal_gets_the_environment_of_the_running_sandbox(sandbox: 
     assert exported.items() >= sandbox.env.items()
 
 
-def test_the_environment_of_a_sandbox_that_is_only_starting_is_waited_for() -> None:
+def test_the_environment_of_a_starting_sandbox_is_waited_for() -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     with ThreadPoolExecutor() as threads:
@@ -293,7 +293,7 @@ def test_without_a_sandbox_there_is_nothing_to_export() -> None:
         of_running(port, timeout_s=0)
 
 
-def test_a_port_that_is_taken_is_named_with_the_mend() -> None:
+def test_a_port_in_use_is_named_with_the_fix() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with (
@@ -305,6 +305,6 @@ def test_a_port_that_is_taken_is_named_with_the_mend() -> None:
             pass
 
 
-def test_settings_that_do_not_exist_are_refused_before_anything_starts() -> None:
+def test_unknown_settings_are_refused_before_anything_starts() -> None:
     with pytest.raises(TypeError, match="speed"):
         Sandbox.start(speed=1)

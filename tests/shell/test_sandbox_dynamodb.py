@@ -1,4 +1,4 @@
-"""The sandbox's DynamoDB, where it goes another way than moto."""
+"""The sandbox's DynamoDB, where it differs from moto."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def put(pk: str, sk: str, condition: str = "", **attributes: str) -> dict[str, A
     return {"Put": members | ({"ConditionExpression": condition} if condition else {})}
 
 
-def test_a_transaction_that_is_cancelled_leaves_every_item_as_it_was(sandbox: Sandbox) -> None:
+def test_a_cancelled_transaction_leaves_every_item_unchanged(sandbox: Sandbox) -> None:
     dynamodb = create_table(sandbox)
     dynamodb.transact_write_items(TransactItems=[put("a", "1", is_="kept"), put("a", "2")])
     before = dynamodb.scan(TableName=TABLE)["Items"]
@@ -38,7 +38,7 @@ def test_a_transaction_that_is_cancelled_leaves_every_item_as_it_was(sandbox: Sa
     assert dynamodb.scan(TableName=TABLE)["Items"] == before
 
 
-def test_a_query_answers_of_its_partition_in_order_and_page_by_page(sandbox: Sandbox) -> None:
+def test_a_query_returns_its_partition_in_order_and_page_by_page(sandbox: Sandbox) -> None:
     dynamodb = create_table(sandbox)
     for start in range(0, 200, 100):
         numbers = range(start, start + 50)

@@ -1,4 +1,4 @@
-"""What happens in the sandbox reaches a queue through EventBridge, as it does at AWS."""
+"""Events of the sandbox reach a queue through EventBridge, as at AWS."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def received(sandbox: Sandbox, queue: str, count: int) -> list[dict[str, Any]]:
     return messages
 
 
-def test_a_rule_that_brings_events_to_a_queue_tells_of_every_change_and_of_ends_twice(
+def test_an_event_rule_sends_every_change_to_its_queue_and_each_end_twice(
     sandbox: Sandbox,
 ) -> None:
     queue = queue_of_sagemaker_events(sandbox)
@@ -65,7 +65,7 @@ def test_a_rule_that_brings_events_to_a_queue_tells_of_every_change_and_of_ends_
     assert fired["detail"]["DebugRuleEvaluationStatuses"][0]["RuleEvaluationStatus"] == "IssuesFound"
 
 
-def test_a_rule_whose_target_is_gone_keeps_no_later_event_back(sandbox: Sandbox) -> None:
+def test_an_event_rule_with_a_missing_target_does_not_block_later_events(sandbox: Sandbox) -> None:
     events = sandbox.client("events")
     gone = "arn:aws:events:us-east-1:123456789012:event-bus/gone"
     events.put_rule(Name="broken", EventPattern=json.dumps({"detail": {"TrainingJobName": ["churn"]}}))

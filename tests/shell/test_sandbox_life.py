@@ -1,4 +1,4 @@
-"""Training jobs and their rules live in the sandbox, in real processes that do next to nothing."""
+"""Training jobs and their rules run in the sandbox as real processes that do almost nothing."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_a_job_passes_through_the_secondary_statuses_of_a_real_one(sagemaker: An
     assert job["CreationTime"] < job["TrainingStartTime"] < job["TrainingEndTime"]
 
 
-def test_what_the_trainer_says_is_the_log_of_the_training_job(sandbox: Sandbox, sagemaker: Any) -> None:
+def test_the_trainers_output_is_the_log_of_the_training_job(sandbox: Sandbox, sagemaker: Any) -> None:
     sagemaker.create_training_job(**training_request("talks"))
     job_when(sagemaker, "talks", "Completed")
     (stream,) = streams(sandbox, "/aws/sagemaker/TrainingJobs")
@@ -100,7 +100,7 @@ def test_what_the_trainer_says_is_the_log_of_the_training_job(sandbox: Sandbox, 
     ],
     ids=["its own fault", "the job's fault", "many words", "no words"],
 )
-def test_a_trainer_that_fails_fails_the_job_with_its_last_words(
+def test_a_failing_trainer_fails_the_job_with_its_last_line(
     sagemaker: Any, last_words: str, reason: str
 ) -> None:
     wishes = {"exit": "1", "last_words": last_words}
@@ -110,7 +110,9 @@ def test_a_trainer_that_fails_fails_the_job_with_its_last_words(
     assert job["FailureReason"] == reason
 
 
-def test_an_image_that_the_sandbox_cannot_run_fails_the_job_and_says_which_it_can(sagemaker: Any) -> None:
+def test_an_image_that_the_sandbox_cannot_run_fails_the_job_and_lists_the_possible_ones(
+    sagemaker: Any,
+) -> None:
     image = {"TrainingImage": "example.com/pytorch-training:2", "TrainingInputMode": "File"}
     sagemaker.create_training_job(**training_request("torch", AlgorithmSpecification=image))
     reason = job_when(sagemaker, "torch", "Failed")["FailureReason"]
@@ -131,7 +133,7 @@ def test_stopping_ends_the_trainer_and_then_the_job(sagemaker: Any) -> None:
     assert [entry["Status"] for entry in job["SecondaryStatusTransitions"]][-2:] == ["Stopping", "Stopped"]
 
 
-def test_a_trainer_that_is_deaf_to_sigterm_is_killed(sagemaker: Any) -> None:
+def test_a_trainer_that_ignores_sigterm_is_killed(sagemaker: Any) -> None:
     wishes = {"seconds": "600", "deaf": "yes"}
     sagemaker.create_training_job(**training_request("deaf", HyperParameters=wishes))
     job_when(sagemaker, "deaf", "Training")
@@ -156,13 +158,13 @@ def test_a_job_that_is_not_in_progress_cannot_be_stopped(sandbox: Sandbox, sagem
     assert refused.value.response["ResponseMetadata"]["HTTPStatusCode"] == 400
 
 
-def test_a_job_that_was_only_placed_can_be_stopped_too(sandbox: Sandbox, sagemaker: Any) -> None:
+def test_a_placed_job_can_be_stopped(sandbox: Sandbox, sagemaker: Any) -> None:
     sandbox.control.put_training_job("placed")
     sagemaker.stop_training_job(TrainingJobName="placed")
     job_when(sagemaker, "placed", "Stopped")
 
 
-def test_a_job_that_runs_longer_than_it_may_is_stopped(sagemaker: Any) -> None:
+def test_a_job_that_exceeds_its_maximum_runtime_is_stopped(sagemaker: Any) -> None:
     members = {
         "HyperParameters": {"seconds": "600"},
         "StoppingCondition": {"MaxRuntimeInSeconds": 1},
@@ -172,7 +174,9 @@ def test_a_job_that_runs_longer_than_it_may_is_stopped(sagemaker: Any) -> None:
     assert job["TrainingJobStatus"] == "Stopped"
 
 
-def test_a_rule_that_fires_says_so_while_its_job_trains_on(sandbox: Sandbox, sagemaker: Any) -> None:
+def test_a_rule_that_fires_reports_it_while_its_job_continues_training(
+    sandbox: Sandbox, sagemaker: Any
+) -> None:
     members = with_rule(status="IssuesFound", step="140", early="yes")
     sagemaker.create_training_job(
         **training_request("Fires-2026", HyperParameters={"seconds": "600"}, **members)
@@ -199,7 +203,7 @@ def test_a_rule_that_fires_says_so_while_its_job_trains_on(sandbox: Sandbox, sag
     ]
 
 
-def test_a_rule_outlives_a_stopped_job_and_then_says_what_it_saw(sagemaker: Any) -> None:
+def test_a_rule_outlives_a_stopped_job_and_then_reports_its_result(sagemaker: Any) -> None:
     sagemaker.create_training_job(
         **training_request("stops", HyperParameters={"seconds": "600"}, **with_rule())
     )
@@ -251,7 +255,7 @@ def test_the_profiler_report_ends_well_after_its_job(sagemaker: Any) -> None:
     job_when(sagemaker, "profiled", "Completed")
 
 
-def test_a_rule_job_can_be_stopped_by_itself(sagemaker: Any) -> None:
+def test_a_rule_job_can_be_stopped_separately(sagemaker: Any) -> None:
     sagemaker.create_training_job(
         **training_request("patient", HyperParameters={"seconds": "600"}, **with_rule())
     )
@@ -268,7 +272,7 @@ def test_a_rule_job_can_be_stopped_by_itself(sagemaker: Any) -> None:
         sagemaker.stop_processing_job(ProcessingJobName=name)
 
 
-def test_two_jobs_cannot_have_one_name(sagemaker: Any) -> None:
+def test_two_jobs_cannot_have_the_same_name(sagemaker: Any) -> None:
     sagemaker.create_training_job(**training_request("twin"))
     with pytest.raises(ClientError) as refused:
         sagemaker.create_training_job(**training_request("twin"))
@@ -276,7 +280,7 @@ def test_two_jobs_cannot_have_one_name(sagemaker: Any) -> None:
 
 
 def processes_of(sandbox: Sandbox) -> list[int]:
-    """Every process that works with this sandbox, by what it exports."""
+    """Every process of this sandbox, recognised by its environment."""
     return [
         process.pid
         for process in psutil.process_iter(["environ"])
@@ -284,7 +288,7 @@ def processes_of(sandbox: Sandbox) -> list[int]:
     ]
 
 
-def test_a_reset_ends_every_process_and_forgets_every_job(sandbox: Sandbox, sagemaker: Any) -> None:
+def test_a_reset_ends_every_process_and_deletes_every_job(sandbox: Sandbox, sagemaker: Any) -> None:
     request = training_request("resident", HyperParameters={"seconds": "600"}, **with_rule())
     sagemaker.create_training_job(**request)
     eventually(lambda: len(processes_of(sandbox)) == 2, "a trainer and a rule run")
@@ -294,7 +298,7 @@ def test_a_reset_ends_every_process_and_forgets_every_job(sandbox: Sandbox, sage
     sagemaker.create_training_job(**request)
 
 
-def test_a_job_that_follows_a_deleted_one_of_its_name_has_a_life_of_its_own(
+def test_a_new_job_with_the_name_of_a_deleted_one_runs_independently(
     sandbox: Sandbox, sagemaker: Any
 ) -> None:
     request = training_request("phoenix", HyperParameters={"seconds": "600"}, **with_rule())
@@ -307,7 +311,9 @@ def test_a_job_that_follows_a_deleted_one_of_its_name_has_a_life_of_its_own(
     eventually(lambda: len(processes_of(sandbox)) == 2, "a trainer and a rule run")
 
 
-def test_placing_a_living_job_takes_it_out_of_its_own_hands(sandbox: Sandbox, sagemaker: Any) -> None:
+def test_placing_a_running_job_ends_its_processes_and_sets_its_state(
+    sandbox: Sandbox, sagemaker: Any
+) -> None:
     request = training_request("interrupted", HyperParameters={"seconds": "600"}, **with_rule())
     sagemaker.create_training_job(**request)
     job_when(sagemaker, "interrupted", "Training")

@@ -1,4 +1,4 @@
-"""The sandbox's CloudWatch Logs answer as the documentation of `FilterLogEvents` says that AWS's do."""
+"""The sandbox's CloudWatch Logs behave as the documentation of `FilterLogEvents` says."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def pages(logs: Any, **wanted: Any) -> list[list[str]]:
     return [[event["message"] for event in answer["events"]] for answer in answers]
 
 
-def test_events_of_all_streams_are_in_the_order_of_time_however_they_were_put(logs: Any):
+def test_events_of_all_streams_are_in_order_of_time_for_any_order_of_writes(logs: Any):
     put(logs, "a", (-30, "1"), (-10, "3"))
     put(logs, "b", (-20, "2"), (-10, "4"))
     put(logs, "a", (-40, "0"))
@@ -46,7 +46,7 @@ def test_events_of_all_streams_are_in_the_order_of_time_however_they_were_put(lo
     assert pages(logs) == [["0", "1", "2", "3", "4"]]
 
 
-def test_start_and_end_are_part_of_what_is_asked_for(logs: Any):
+def test_start_and_end_times_are_inclusive(logs: Any):
     put(logs, "a", (-3, "0"), (-2, "1"), (-1, "2"), (0, "3"))
 
     assert pages(logs, startTime=NOW - 2, endTime=NOW - 1) == [["1", "2"]]
@@ -67,14 +67,14 @@ def test_a_page_ends_at_its_limit_or_at_a_megabyte_and_the_first_of_several_has_
     assert [len(page) for page in pages(logs, logStreamNames=["b"])] == [0, 2, 1]
 
 
-def test_one_stream_that_is_missing_refuses_the_call(logs: Any):
+def test_one_missing_stream_refuses_the_call(logs: Any):
     with pytest.raises(ClientError, match="The specified log stream does not exist") as refused:
         pages(logs, logStreamNames=["a", "gone"])
 
     assert refused.value.response["Error"]["Code"] == "ResourceNotFoundException"
 
 
-def test_events_put_at_the_same_time_have_ids_of_their_own(logs: Any):
+def test_events_with_the_same_time_have_different_ids(logs: Any):
     with ThreadPoolExecutor(8) as writers:
         list(writers.map(lambda number: put(logs, "ab"[number % 2], *[(0, "x")] * 50), range(40)))
 

@@ -1,4 +1,4 @@
-"""Training metrics on the sandbox: from a job's log into CloudWatch, and out of it again."""
+"""Training metrics on the sandbox, written from a job's log and read from CloudWatch."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def values(sandbox: Sandbox, job: str, metric: str) -> list[float]:
     return found
 
 
-def test_what_metric_definitions_find_in_the_log_becomes_metrics(sandbox: Sandbox) -> None:
+def test_matches_of_metric_definitions_in_the_log_become_metrics(sandbox: Sandbox) -> None:
     definitions = [
         {"Name": "train:loss", "Regex": r"loss=([0-9.]+)"},
         {"Name": "broken", "Regex": "loss"},
@@ -52,7 +52,10 @@ def test_what_metric_definitions_find_in_the_log_becomes_metrics(sandbox: Sandbo
     )
     sandbox.control.write_logs("logs", ["epoch 1 loss=0.75", "loss=nan", "no number"])
     sandbox.control.write_logs("logs", ["epoch 2 loss=0.25"])
-    assert set(values(sandbox, "logs", "train:loss")) in ({0.5}, {0.75, 0.25})  # a minute may have passed
+    assert set(values(sandbox, "logs", "train:loss")) in (
+        {0.5},
+        {0.75, 0.25},
+    )  # a new minute may have started
     assert values(sandbox, "logs", "broken") == []
     (final,) = sandbox.client("sagemaker").describe_training_job(TrainingJobName="logs")[
         "FinalMetricDataList"
@@ -60,7 +63,7 @@ def test_what_metric_definitions_find_in_the_log_becomes_metrics(sandbox: Sandbo
     assert (final["MetricName"], final["Value"]) == ("train:loss", 0.25)
 
 
-def test_metrics_are_placed_at_any_time_and_averaged_over_their_periods(sandbox: Sandbox) -> None:
+def test_metrics_can_be_placed_at_any_time_and_are_averaged_over_periods(sandbox: Sandbox) -> None:
     sandbox.control.put_training_job("placed")
     loss = [(at(0), 1.0), (at(0.5), 3.0), (at(7), 5.0)]
     sandbox.control.put_metrics("placed", {"loss": loss, "accuracy": [(at(1), 0.5)]})
@@ -85,7 +88,7 @@ def test_the_newest_value_is_the_final_one(sandbox: Sandbox) -> None:
     assert job["FinalMetricDataList"] == [{"MetricName": "loss", "Value": 5.0, "Timestamp": at(5)}]
 
 
-def test_pages_follow_each_other_to_the_end(sandbox: Sandbox) -> None:
+def test_all_pages_are_returned_in_order(sandbox: Sandbox) -> None:
     sandbox.control.put_training_job("placed")
     for name in ("a", "b"):
         sandbox.control.put_metrics("placed", {name: [(at(minute), minute) for minute in range(5)]})
@@ -108,7 +111,7 @@ def test_more_than_500_series_are_refused_as_at_aws(sandbox: Sandbox) -> None:
         read(sandbox, [query("job", "loss", number) for number in range(501)])
 
 
-def test_the_built_in_xgboost_has_definitions_that_find_what_it_prints() -> None:
+def test_the_built_in_xgboost_has_definitions_that_match_its_output() -> None:
     job = created(training_request("built-in"), account="123456789012", region="us-east-1", now=at(0))
     line = "[12]#011train-logloss:0.25000#011validation-logloss:0.50000#011validation-error:1e-3"
     assert set(measured(job, [line, "[13] no metrics"], at(1))) == {
@@ -118,7 +121,7 @@ def test_the_built_in_xgboost_has_definitions_that_find_what_it_prints() -> None
     }
 
 
-def test_a_jobs_own_definitions_are_left_alone() -> None:
+def test_a_jobs_own_definitions_are_kept() -> None:
     mine = [{"Name": "loss", "Regex": "loss=(.*)"}]
     image = training_request("mine")["AlgorithmSpecification"]
     request = training_request("mine", AlgorithmSpecification={**image, "MetricDefinitions": mine})

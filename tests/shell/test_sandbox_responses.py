@@ -28,7 +28,8 @@ JSON_TYPES: dict[str, type | tuple[type, ...]] = {
 
 
 def misfits(shape: Shape, value: Any, at: str = "") -> Iterator[str]:
-    """Where a value does not fit its shape: types, required and unknown members, enumerations, lengths."""
+    """The places where a value does not fit its shape: types, required and unknown members, enumerations,
+    lengths."""
     kind = shape.type_name
     if not isinstance(value, JSON_TYPES[kind]) or (kind != "boolean" and isinstance(value, bool)):
         yield f"{at}: {value!r} is no {kind}"
@@ -57,7 +58,7 @@ Call = Callable[..., dict[str, Any]]
 
 @pytest.fixture
 def call(sandbox: Sandbox) -> Call:
-    """Calls an operation, checks the JSON that came over the wire, and returns it."""
+    """Calls an operation, checks the JSON of the response against the model, and returns it."""
     client = sandbox.client("sagemaker")
     bodies: list[bytes] = []
     client.meta.events.register(
@@ -81,7 +82,7 @@ def call(sandbox: Sandbox) -> Call:
 
 @pytest.fixture
 def job(sandbox: Sandbox) -> str:
-    """A job in which everything is filled in, placed so that it holds still."""
+    """A job with every field filled in, placed so that it does not change."""
     members = training_request("churn", **with_rule(num_steps="2"))
     members |= {
         "TrainingJobStatus": "Failed",
@@ -111,7 +112,7 @@ def job(sandbox: Sandbox) -> str:
     return "churn"
 
 
-def test_the_checker_itself_sees_what_does_not_fit() -> None:
+def test_the_checker_finds_values_that_do_not_fit() -> None:
     shape = get_session().get_service_model("sagemaker").shape_for("ListTrainingJobsResponse")
     summary = {
         "TrainingJobName": 1,
@@ -130,7 +131,7 @@ def test_the_checker_itself_sees_what_does_not_fit() -> None:
     assert list(misfits(shape, {})) == [".TrainingJobSummaries: missing"]
 
 
-def test_create_describe_and_stop_training_job(call: Call) -> None:
+def test_create_describe_and_stop_training_job_fit_the_model(call: Call) -> None:
     request = training_request("new", **with_rule(), ProfilerConfig={"S3OutputPath": "s3://churn/profile"})
     assert call("CreateTrainingJob", **request)["TrainingJobArn"].endswith(":training-job/new")
     answer = call("DescribeTrainingJob", TrainingJobName="new")
@@ -140,7 +141,7 @@ def test_create_describe_and_stop_training_job(call: Call) -> None:
     assert call("DescribeTrainingJob", TrainingJobName="new")["TrainingJobStatus"] in {"Stopping", "Stopped"}
 
 
-def test_describe_training_job_that_has_failed(call: Call, job: str) -> None:
+def test_describe_of_a_failed_training_job_fits_the_model(call: Call, job: str) -> None:
     answer = call("DescribeTrainingJob", TrainingJobName=job)
     assert answer["FailureReason"] == "AlgorithmError: it went wrong"
 
@@ -150,7 +151,7 @@ def test_search(call: Call, job: str) -> None:
     assert result["TrainingJob"]["Tags"] == [{"Key": "team", "Value": "growth"}]
 
 
-def test_search_in_pages(call: Call, sandbox: Sandbox) -> None:
+def test_search_in_pages_fits_the_model(call: Call, sandbox: Sandbox) -> None:
     sandbox.control.put_training_jobs({"TrainingJobName": f"job-{number}"} for number in range(25))
     names = []
     following: dict[str, str] = {}
@@ -163,13 +164,13 @@ def test_search_in_pages(call: Call, sandbox: Sandbox) -> None:
     assert len(set(names)) == 25
 
 
-def test_list_training_jobs(call: Call, job: str) -> None:
+def test_list_training_jobs_fits_the_model(call: Call, job: str) -> None:
     (summary,) = call("ListTrainingJobs", StatusEquals="Failed")["TrainingJobSummaries"]
     assert summary["TrainingJobName"] == job
     assert summary["SecondaryStatus"] == "Failed"
 
 
-def test_the_processing_job_of_a_rule(call: Call, job: str) -> None:
+def test_describe_of_a_rules_processing_job_fits_the_model(call: Call, job: str) -> None:
     (summary,) = call("ListProcessingJobs", NameContains="lossnotdecreasing")["ProcessingJobSummaries"]
     answer = call("DescribeProcessingJob", ProcessingJobName=summary["ProcessingJobName"])
     assert answer["ProcessingJobStatus"] == "Failed"
@@ -177,7 +178,7 @@ def test_the_processing_job_of_a_rule(call: Call, job: str) -> None:
     assert answer["Environment"] == {"rule_to_invoke": "LossNotDecreasing", "num_steps": "2"}
 
 
-def test_a_processing_job_that_is_stopped(call: Call, sandbox: Sandbox, job: str) -> None:
+def test_stopping_a_processing_job_fits_the_model(call: Call, sandbox: Sandbox, job: str) -> None:
     status = {"RuleConfigurationName": "LossNotDecreasing", "RuleEvaluationStatus": "InProgress"}
     sandbox.control.put_training_job(job, DebugRuleEvaluationStatuses=[status])
     sandbox.control.write_logs(job, ["a line"], rule="LossNotDecreasing")
@@ -187,7 +188,7 @@ def test_a_processing_job_that_is_stopped(call: Call, sandbox: Sandbox, job: str
     assert answer["ProcessingJobStatus"] == "Stopped"
 
 
-def test_tags(call: Call, job: str) -> None:
+def test_list_tags_fits_the_model(call: Call, job: str) -> None:
     arn = call("DescribeTrainingJob", TrainingJobName=job)["TrainingJobArn"]
     call("AddTags", ResourceArn=arn, Tags=[{"Key": "stage", "Value": "test"}])
     call("DeleteTags", ResourceArn=arn, TagKeys=["team"])

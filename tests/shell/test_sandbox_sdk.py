@@ -1,5 +1,5 @@
-"""The unmodified SageMaker Python SDK is a client of the sandbox, in a process of its own: it is heavy,
-and it warns. What is run here is what a notebook would say."""
+"""The unmodified SageMaker Python SDK works with the sandbox. It runs in a separate process, because it is
+heavy and warns. The code is that of a notebook."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ print(json.dumps({
 
 @pytest.fixture(scope="module")
 def seen() -> dict[str, Any]:
-    """What the notebook has seen."""
+    """The output of the notebook."""
     commands = {"trainers": {"xgboost": containers.TRAINER}, "rule_evaluator": containers.RULE}
     with Sandbox.start(pace=0.02, **commands) as sandbox:
         notebook = subprocess.run(
@@ -86,7 +86,7 @@ def seen() -> dict[str, Any]:
     return answer
 
 
-def test_rule_job_summary_tells_of_debugger_and_profiler_rules(seen: dict[str, Any]) -> None:
+def test_rule_job_summary_lists_debugger_and_profiler_rules(seen: dict[str, Any]) -> None:
     (debugger, profiler) = seen["rules"]
     assert debugger == ["LossNotDecreasing", "IssuesFound"]
     assert profiler[0].startswith("ProfilerReport-")

@@ -1,4 +1,4 @@
-"""Periodic work neither overlaps with itself nor makes APScheduler complain, however long it takes."""
+"""Periodic work of any duration never overlaps with itself and causes no APScheduler warnings."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from watcher.daemon.schedule import Schedule
 INTERVAL_S = 0.05
 
 
-class TurnedByHand:
-    """A scheduler whose time passes when a test says so."""
+class ManualScheduler:
+    """A scheduler whose ticks come from the test."""
 
     def __init__(self) -> None:
         self.tick: Callable[[], None] = lambda: None
@@ -37,14 +37,14 @@ class TurnedByHand:
 
 
 class Pass:
-    """Work that a test sees begin, and lets end."""
+    """Work whose start a test can wait for, and whose end it allows."""
 
     def __init__(self) -> None:
-        self.begun = threading.Semaphore(0)
+        self.started = threading.Semaphore(0)
         self.may_end = threading.Semaphore(0)
 
     def __call__(self) -> None:
-        self.begun.release()
+        self.started.release()
         assert self.may_end.acquire(timeout=WAIT_LIMIT_S)
 
 
@@ -63,37 +63,37 @@ def running(scheduler: Any, work: Callable[[], None]) -> Iterator[Schedule]:
     assert not thread.is_alive()
 
 
-def test_the_first_pass_begins_at_once_and_each_further_one_at_a_tick():
-    scheduler, one_pass = TurnedByHand(), Pass()
+def test_the_first_pass_starts_immediately_and_each_later_one_at_a_tick():
+    scheduler, one_pass = ManualScheduler(), Pass()
     one_pass.may_end.release(2)
 
     with running(scheduler, one_pass):
-        assert one_pass.begun.acquire(timeout=WAIT_LIMIT_S)
-        assert not one_pass.begun.acquire(timeout=2 * INTERVAL_S)
-        tick_until_begun(scheduler, one_pass)
+        assert one_pass.started.acquire(timeout=WAIT_LIMIT_S)
+        assert not one_pass.started.acquire(timeout=2 * INTERVAL_S)
+        tick_until_started(scheduler, one_pass)
 
 
 def test_ticks_during_a_pass_are_skipped_and_the_next_one_after_it_starts_a_pass():
-    scheduler, one_pass = TurnedByHand(), Pass()
+    scheduler, one_pass = ManualScheduler(), Pass()
 
     with running(scheduler, one_pass):
-        assert one_pass.begun.acquire(timeout=WAIT_LIMIT_S)
+        assert one_pass.started.acquire(timeout=WAIT_LIMIT_S)
         for _ in range(3):
             scheduler.tick()
         one_pass.may_end.release(2)
-        assert not one_pass.begun.acquire(timeout=2 * INTERVAL_S)
-        tick_until_begun(scheduler, one_pass)
+        assert not one_pass.started.acquire(timeout=2 * INTERVAL_S)
+        tick_until_started(scheduler, one_pass)
 
 
-def tick_until_begun(scheduler: TurnedByHand, one_pass: Pass) -> None:
-    """More than one tick is needed only if the thread of the pass before it is slow to end its turn."""
+def tick_until_started(scheduler: ManualScheduler, one_pass: Pass) -> None:
+    """More than one tick is needed only if the thread of the previous pass is slow to finish."""
     until = time.monotonic() + WAIT_LIMIT_S
-    while not one_pass.begun.acquire(timeout=INTERVAL_S):
+    while not one_pass.started.acquire(timeout=INTERVAL_S):
         assert time.monotonic() < until
         scheduler.tick()
 
 
-def test_passes_longer_than_the_interval_follow_each_other_and_apscheduler_has_nothing_to_warn_of(
+def test_passes_longer_than_the_interval_run_one_after_another_without_apscheduler_warnings(
     caplog: pytest.LogCaptureFixture,
 ):
     caplog.set_level(logging.WARNING)
@@ -114,7 +114,7 @@ def test_passes_longer_than_the_interval_follow_each_other_and_apscheduler_has_n
     assert min(gaps) >= 3 * INTERVAL_S
 
 
-def test_passes_shorter_than_the_interval_come_once_an_interval():
+def test_passes_shorter_than_the_interval_run_once_per_interval():
     started: list[float] = []
     several = threading.Event()
 
@@ -127,17 +127,17 @@ def test_passes_shorter_than_the_interval_come_once_an_interval():
     with running(BackgroundScheduler(timezone=UTC), short_pass):
         assert several.wait(WAIT_LIMIT_S)
 
-    # However late a busy machine is, the fifth pass needs the fifth tick, which is four intervals after the
-    # first. APScheduler goes by another clock than this test, hence the hundredth of a second.
+    # Even on a busy machine the fifth pass needs the fifth tick, which is four intervals after the first.
+    # APScheduler uses another clock than this test, hence the hundredth of a second.
     assert started[4] >= begin + 4 * INTERVAL_S - 0.01
 
 
-def test_a_schedule_that_closes_lets_the_pass_under_way_end_and_starts_no_other():
-    scheduler, one_pass = TurnedByHand(), Pass()
+def test_a_closing_schedule_lets_the_running_pass_end_and_starts_no_other():
+    scheduler, one_pass = ManualScheduler(), Pass()
 
     with running(scheduler, one_pass) as schedule:
-        assert one_pass.begun.acquire(timeout=WAIT_LIMIT_S)
+        assert one_pass.started.acquire(timeout=WAIT_LIMIT_S)
         schedule.close()
         one_pass.may_end.release(2)
 
-    assert not one_pass.begun.acquire(blocking=False)
+    assert not one_pass.started.acquire(blocking=False)

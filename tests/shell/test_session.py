@@ -1,4 +1,4 @@
-"""AWS's refusals become errors that name the operation and the mend, whatever shape they come in."""
+"""Every kind of AWS refusal becomes an error that names the operation and the fix."""
 
 from __future__ import annotations
 
@@ -67,13 +67,13 @@ def test_a_refusal_names_the_operation(
     assert refused.value.operation == "sagemaker:StopTrainingJob"
 
 
-def test_throttling_that_outlasts_the_retries_may_pass():
+def test_throttling_that_outlasts_the_retries_is_unavailable():
     answer = {"Error": {"Code": "ThrottlingException", "Message": "Rate exceeded"}}
     with pytest.raises(Unavailable, match="Rate exceeded"), translate("sagemaker:Search"):
         raise ClientError(answer, "Search")  # type: ignore[arg-type]
 
 
-def test_a_job_that_does_not_exist_is_not_found(aws_environment: Sandbox):
+def test_a_missing_job_is_not_found(aws_environment: Sandbox):
     with pytest.raises(NotFound):
         TrainingJobs(Aws()).describe("nobody")
 
@@ -96,21 +96,23 @@ def test_times_are_understood_as_numbers_and_as_text(
     assert job.modified_at == datetime(2026, 11, 20, 12, 1, 40, tzinfo=UTC)
 
 
-def test_an_answer_that_is_none_of_aws_may_pass(aws_environment: Sandbox, monkeypatch: pytest.MonkeyPatch):
+def test_a_response_that_is_not_from_aws_is_unavailable(
+    aws_environment: Sandbox, monkeypatch: pytest.MonkeyPatch
+):
     with answering(200, b"<html>Sign in to the hotel's network</html>") as address:
         monkeypatch.setenv("AWS_ENDPOINT_URL", address)
         with pytest.raises(Unavailable):
             TrainingJobs(Aws()).describe("churn")
 
 
-def test_where_nobody_listens_it_is_unavailable(aws_environment: Sandbox, monkeypatch: pytest.MonkeyPatch):
+def test_an_unreachable_endpoint_is_unavailable(aws_environment: Sandbox, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
     with pytest.raises(Unavailable, match="DescribeTrainingJob"):
         TrainingJobs(Aws()).describe("churn")
 
 
-def test_an_endpoint_that_is_no_address_is_a_mistake_in_the_settings(
+def test_an_invalid_endpoint_is_a_configuration_error(
     aws_environment: Sandbox, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setenv("AWS_ENDPOINT_URL", "garbage")
@@ -118,16 +120,14 @@ def test_an_endpoint_that_is_no_address_is_a_mistake_in_the_settings(
         TrainingJobs(Aws()).describe("churn")
 
 
-def test_a_missing_region_is_a_mistake_in_the_settings(
-    aws_environment: Sandbox, monkeypatch: pytest.MonkeyPatch
-):
+def test_a_missing_region_is_a_configuration_error(aws_environment: Sandbox, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.delenv("AWS_REGION", raising=False)
     monkeypatch.delenv("AWS_DEFAULT_REGION")
     with pytest.raises(ConfigError, match="region"):
         TrainingJobs(Aws()).describe("churn")
 
 
-def test_a_profile_that_is_not_there_is_said_without_a_traceback(
+def test_a_missing_profile_is_reported_without_a_traceback(
     aws_environment: Sandbox, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setenv("AWS_PROFILE", "nobody")

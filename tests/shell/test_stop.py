@@ -1,4 +1,4 @@
-"""Stopping jobs at SageMaker's own API, behind the guards."""
+"""Stopping jobs through SageMaker's API, after the guards."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def status(sandbox: Sandbox, name: str = "churn") -> str:
     return str(sandbox.client("sagemaker").describe_training_job(TrainingJobName=name)["TrainingJobStatus"])
 
 
-def test_a_job_is_stopped_and_that_is_verified(aws_environment: Sandbox, store: MemoryStore):
+def test_a_job_is_stopped_and_the_stop_is_verified(aws_environment: Sandbox, store: MemoryStore):
     arn = a_running_job(aws_environment)
     stopper = a_stopper(store)
     assert stopper.attempt(arn, "route job *, rule *").state is StopState.STOPPING
@@ -50,11 +50,9 @@ def test_a_job_is_stopped_and_that_is_verified(aws_environment: Sandbox, store: 
     assert stops(aws_environment) == 1
 
 
-def test_a_stop_that_was_interrupted_before_the_call_is_made_good(
-    aws_environment: Sandbox, store: MemoryStore
-):
+def test_a_stop_interrupted_before_its_call_is_completed_later(aws_environment: Sandbox, store: MemoryStore):
     arn = a_running_job(aws_environment)
-    store.permit_stop(arn, "me", datetime.now(UTC), 10)  # and here the process died
+    store.permit_stop(arn, "me", datetime.now(UTC), 10)  # the process died here
     assert a_stopper(store, max_per_hour=0).attempt(arn, "me").state is StopState.STOPPING
     assert stops(aws_environment) == 1
 
@@ -79,14 +77,14 @@ def test_only_a_job_in_progress_is_stopped(aws_environment: Sandbox, store: Memo
     assert stops(aws_environment) == 0
 
 
-def test_another_job_of_the_same_name_is_left_alone(aws_environment: Sandbox, store: MemoryStore):
+def test_another_job_with_the_same_name_is_left_alone(aws_environment: Sandbox, store: MemoryStore):
     arn = a_running_job(aws_environment)
     result = a_stopper(store).attempt(arn.replace("123456789012", "999988887777"), "me")
     assert result.refusal is Refusal.ANOTHER_JOB
     assert stops(aws_environment) == 0
 
 
-def test_a_job_that_is_gone_is_said_to_be_gone(aws_environment: Sandbox, store: MemoryStore):
+def test_a_deleted_job_is_reported_as_gone(aws_environment: Sandbox, store: MemoryStore):
     arn = a_running_job(aws_environment)
     aws_environment.control.delete_training_job("churn")
     assert a_stopper(store).attempt(arn, "me").refusal is Refusal.GONE
@@ -101,13 +99,13 @@ def test_a_dry_run_stops_nothing_and_does_not_count(aws_environment: Sandbox, st
     assert (stops(aws_environment), status(aws_environment)) == (0, "InProgress")
 
 
-def test_a_job_younger_than_min_runtime_goes_on(aws_environment: Sandbox, store: MemoryStore):
+def test_a_job_younger_than_min_runtime_is_not_stopped(aws_environment: Sandbox, store: MemoryStore):
     arn = a_running_job(aws_environment)
     assert a_stopper(store, min_runtime=3600).attempt(arn, "me").refusal is Refusal.TOO_YOUNG
     assert stops(aws_environment) == 0
 
 
-def test_the_brake_holds_after_so_many_stops_in_an_hour(aws_environment: Sandbox, store: MemoryStore):
+def test_the_hourly_limit_refuses_further_stops(aws_environment: Sandbox, store: MemoryStore):
     arns = [a_running_job(aws_environment, f"job-{number}") for number in range(4)]
     stopper = a_stopper(store, max_per_hour=2)
     results = [stopper.attempt(arn, "me") for arn in arns]

@@ -1,4 +1,4 @@
-"""Debug output on S3: a real job's, read in one go."""
+"""Debug output of a real job on S3, read at once."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ COLLECTIONS = "collections/000000000/worker_0_collections.json"
 
 @pytest.fixture(scope="module")
 def trained(_shared_sandbox: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
-    """A job `trained` of ten rounds has saved its metrics every second one, and its trees at 0 and 5."""
+    """A job `trained` of ten rounds: metrics are saved in every second round, and trees in rounds 0 and 5."""
     _shared_sandbox.control.reset()
     xgboost_job.put_blobs(_shared_sandbox)
     job = xgboost_job.job("trained")
@@ -45,7 +45,7 @@ def output(s3: Any) -> DebugOutput:
 
 @pytest.fixture
 def copy(s3: Any, request: pytest.FixtureRequest) -> Callable[[], str]:
-    """A copy of the output for a test to spoil: its prefix, without the bucket."""
+    """A copy of the output that a test may damage, as a prefix without the bucket."""
 
     def copy() -> str:
         prefix = f"{request.node.name}/debug-output/"
@@ -66,7 +66,7 @@ def numbers(steps: Iterable[SavedStep | UnreadableStep]) -> list[int]:
     return [step.step for step in steps if isinstance(step, SavedStep)]
 
 
-def test_the_steps_are_those_that_the_collections_asked_for(output: DebugOutput) -> None:
+def test_the_steps_are_those_configured_in_the_collections(output: DebugOutput) -> None:
     steps = list(output.steps())
     assert numbers(steps) == [0, 2, 4, 5, 6, 8]
     assert set(steps[1].tensors) == {"train-logloss", "validation-logloss"}
@@ -92,20 +92,20 @@ def test_only_the_steps_asked_for_are_read(
     assert numbers(output.steps(**limits)) == expected
 
 
-def test_one_step_can_be_seen_again(output: DebugOutput) -> None:
+def test_one_step_can_be_read_again(output: DebugOutput) -> None:
     (step,) = output.at(4, wanted=lambda name: name == "train-logloss")
     assert (step.step, list(step.tensors)) == (4, ["train-logloss"])
     assert list(output.at(3)) == []
 
 
-def test_only_wanted_tensors_are_there_and_the_others_are_named(output: DebugOutput) -> None:
+def test_only_wanted_tensors_are_read_and_the_others_are_named(output: DebugOutput) -> None:
     steps = list(output.steps(wanted=lambda name: name == "train-logloss"))
     train = ["train-logloss"]
     assert [list(step.tensors) for step in steps] == [train] * 3 + [[]] + [train] * 2
     assert steps[1].names == ("train-logloss", "validation-logloss")
 
 
-def test_the_collections_are_smdebugs(output: DebugOutput) -> None:
+def test_the_collections_equal_those_of_smdebug(output: DebugOutput) -> None:
     found = output.collections()
     assert found is not None
     metrics = found.by_name["metrics"]
@@ -119,7 +119,7 @@ def test_the_collections_are_smdebugs(output: DebugOutput) -> None:
     )
 
 
-def test_where_nothing_is_saved_it_says_so_at_once(s3: Any) -> None:
+def test_an_empty_location_is_reported_immediately(s3: Any) -> None:
     nothing = on_s3(s3, f"s3://{BUCKET}/debug/another-job/debug-output")
     assert list(nothing.steps()) == []
     assert nothing.collections() is None
@@ -127,7 +127,7 @@ def test_where_nothing_is_saved_it_says_so_at_once(s3: Any) -> None:
     assert list(Reader(nothing).read()) == list(Reader(nothing).read(ended=True)) == []
 
 
-def test_a_bucket_that_is_not_there_is_an_error_that_names_the_operation(s3: Any) -> None:
+def test_a_missing_bucket_is_an_error_that_names_the_operation(s3: Any) -> None:
     with pytest.raises(NotFound, match="s3:ListBucket"):
         list(on_s3(s3, "s3://no-such-bucket/job/debug-output").steps())
 
@@ -149,7 +149,7 @@ def test_a_damaged_file_is_reported_and_the_others_are_read(s3: Any, copy: Calla
 
 
 @pytest.mark.parametrize("text", [b"", b"{", b"[]", b'{"collections": {"metrics": {}}}', b"\xff"])
-def test_a_collections_file_that_is_none_is_named(s3: Any, copy: Callable[[], str], text: bytes) -> None:
+def test_an_invalid_collections_file_is_named(s3: Any, copy: Callable[[], str], text: bytes) -> None:
     prefix = copy()
     s3.put_object(Bucket=BUCKET, Key=prefix + COLLECTIONS, Body=text)
     output = on_s3(s3, f"s3://{BUCKET}/{prefix}")
@@ -172,12 +172,12 @@ def test_more_files_than_a_page_lists_are_all_read(trained: Sandbox) -> None:
 
 
 @pytest.mark.parametrize("uri", ["", "debug-output", "/tmp/out", "s3:/bucket/x", "https://bucket/x", "s3://"])
-def test_a_place_that_is_not_on_s3_is_refused(uri: str) -> None:
+def test_a_location_that_is_not_on_s3_is_refused(uri: str) -> None:
     with pytest.raises(UsageError, match="is not a place on S3: it should look like s3://"):
-        on_s3(None, uri)  # it is never asked
+        on_s3(None, uri)  # it is never called
 
 
 @pytest.mark.parametrize("ending", ["", "/", "//"])
-def test_slashes_too_many_are_forgiven(s3: Any, ending: str) -> None:
+def test_extra_slashes_are_accepted(s3: Any, ending: str) -> None:
     uri = f"s3://{BUCKET}/debug//trained/debug-output{ending}"
     assert numbers(on_s3(s3, uri).steps(last=1)) == [8]

@@ -1,4 +1,4 @@
-"""Event files, decoded by hand: the same values as in smdebug's own writer and reader."""
+"""Our decoder of event files gives the same values as smdebug's own writer and reader."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Write = Callable[..., bytes]
 
 @pytest.fixture
 def write(tmp_path: Path) -> Write:
-    """Has smdebug write one event file of these tensors, and gives its bytes."""
+    """Lets smdebug write one event file with these tensors, and returns its bytes."""
 
     def write(tensors: dict[str, Any], step: int = 7, mode: str = "GLOBAL", **options: Any) -> bytes:
         from smdebug.core.modes import ModeKeys
@@ -59,12 +59,12 @@ DTYPES = [
     "int8", "int16", "uint16", "uint32", "uint64", "complex64",
 ]  # fmt: skip
 NOT_READ_BY_SMDEBUG = {"int8", "int16", "uint16", "uint32", "uint64", "complex64"}
-"""It takes int8 for uint8, and raises KeyError for the others."""
+"""smdebug reads int8 as uint8, and raises KeyError for the others."""
 
 
 @pytest.mark.parametrize("shape", [(), (1,), (5,), (2, 3), (2, 1, 4)], ids=str)
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_a_tensor_of_any_type_and_shape_is_what_was_written_and_what_smdebug_reads(
+def test_a_tensor_of_any_type_and_shape_is_read_as_written_and_as_smdebug_reads_it(
     write: Write, dtype: str, shape: tuple[int, ...]
 ) -> None:
     value: NDArray[Any] = (np.random.default_rng(3).random(shape) * 100 - 50 * (dtype[0] in "fic")).astype(
@@ -74,7 +74,9 @@ def test_a_tensor_of_any_type_and_shape_is_what_was_written_and_what_smdebug_rea
     (tensor,) = decode(data)
     assert tensor[:4] == ("a-tensor", 7, "GLOBAL", 3)
     assert tensor.value.dtype == value.dtype
-    np.testing.assert_array_equal(tensor.value, np.atleast_1d(value), strict=True)  # smdebug writes no 0-d
+    np.testing.assert_array_equal(
+        tensor.value, np.atleast_1d(value), strict=True
+    )  # smdebug writes no 0-d arrays
     if dtype not in NOT_READ_BY_SMDEBUG:
         assert as_we_read(data) == as_smdebug_reads(data)
 
@@ -85,7 +87,7 @@ def test_a_number_at_the_edge_keeps_its_bits(write: Write, value: float) -> None
     assert decode(data)[0].value.tobytes() == np.float64(value).tobytes()
 
 
-def test_a_tensor_without_dimensions_is_a_number(tmp_path: Path) -> None:
+def test_a_tensor_without_dimensions_is_a_scalar(tmp_path: Path) -> None:
     from smdebug.core.tfevent.proto.event_pb2 import Event
     from smdebug.core.tfevent.proto.summary_pb2 import Summary
     from smdebug.core.tfevent.util import make_tensor_proto
@@ -133,7 +135,7 @@ def bits(tensors: list[SavedTensor]) -> list[tuple[Any, ...]]:
     return [(*tensor[:4], tensor.value.shape, tensor.value.tobytes()) for tensor in tensors]
 
 
-def test_a_file_cut_off_at_any_byte_is_an_error_or_ends_between_two_records_and_never_a_wrong_value(
+def test_a_file_truncated_at_any_byte_never_gives_a_wrong_value(
     write: Write,
 ) -> None:
     data = several(write)
@@ -147,7 +149,7 @@ def test_a_file_cut_off_at_any_byte_is_an_error_or_ends_between_two_records_and_
     assert list(readable.values()) == [whole[:1]]
 
 
-def test_where_smdebug_writes_checksums_damage_to_any_byte_is_noticed(write: Write) -> None:
+def test_with_smdebugs_checksums_damage_to_any_byte_is_detected(write: Write) -> None:
     data = several(write, write_checksum=True)
     assert bits(decode(data)) == bits(decode(several(write)))
     for position in range(len(data)):
@@ -157,7 +159,7 @@ def test_where_smdebug_writes_checksums_damage_to_any_byte_is_noticed(write: Wri
             decode(bytes(damaged))
 
 
-def test_damage_without_checksums_is_never_any_other_error(write: Write) -> None:
+def test_without_checksums_damage_raises_no_other_error(write: Write) -> None:
     data = several(write)
     noticed = 0
     for position in range(len(data)):
@@ -172,12 +174,12 @@ def test_damage_without_checksums_is_never_any_other_error(write: Write) -> None
 
 
 @pytest.mark.parametrize("data", [b"", b"\0" * 64, b"<!DOCTYPE html><html></html>", b"\xff" * 200])
-def test_bytes_that_are_no_event_file_are_refused(data: bytes) -> None:
+def test_bytes_that_are_not_an_event_file_are_refused(data: bytes) -> None:
     with pytest.raises(Damaged):
         decode(data)
 
 
-def test_the_checksum_is_castagnolis() -> None:
+def test_the_checksum_is_crc32c() -> None:
     # RFC 3720, B.4: crc32c of 32 zero bytes is 0x8a9136aa; TFRecord then masks it.
     crc = 0x8A9136AA
     assert masked_crc32c(bytes(32)) == ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF

@@ -1,4 +1,4 @@
-"""What SageMaker tells of a training job, as a value: the same from `Search` and from Describe."""
+"""A training job as a value, which is the same from `Search` and from `DescribeTrainingJob`."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def searched_and_described(sandbox: Sandbox, **members: Any) -> tuple[JobSnapsho
     return searched, jobs.describe("churn")
 
 
-def test_both_tell_instances_spot_experiment_and_metrics(aws_environment: Sandbox):
+def test_search_and_describe_give_instances_spot_experiment_and_metrics(aws_environment: Sandbox):
     searched, described = searched_and_described(aws_environment, **EVERYTHING)
     assert replace(searched, tags=None) == described
     assert described.instance_groups == (("ml.p4d.24xlarge", 2), ("ml.c5.18xlarge", 4))
@@ -57,12 +57,12 @@ def test_both_tell_instances_spot_experiment_and_metrics(aws_environment: Sandbo
     assert described.billable_time == 1200
 
 
-def test_a_fingerprint_is_the_same_whichever_was_asked(aws_environment: Sandbox):
+def test_search_and_describe_give_the_same_fingerprint(aws_environment: Sandbox):
     searched, described = searched_and_described(aws_environment, **EVERYTHING)
     assert fingerprint(searched) == fingerprint(described)
 
 
-def test_a_job_that_says_little_has_nothing_of_it(aws_environment: Sandbox):
+def test_missing_fields_of_a_job_are_empty(aws_environment: Sandbox):
     _, described = searched_and_described(aws_environment)
     assert (described.instance_groups, described.spot, described.experiment) == ((), False, "")
     assert (described.metrics, described.final_metrics) == ((), ())
@@ -78,7 +78,7 @@ def record(**members: Any) -> dict[str, Any]:
     }
 
 
-def test_of_several_preferred_instance_types_the_one_that_is_billed_counts():
+def test_the_billed_one_of_several_preferred_instance_types_counts():
     preferences = [{"InstanceType": "ml.p5.48xlarge"}, {"InstanceType": "ml.p4d.24xlarge"}]
     resources = {
         "InstancePreferences": preferences,
@@ -92,7 +92,7 @@ def test_of_several_preferred_instance_types_the_one_that_is_billed_counts():
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_a_final_metric_that_is_no_number_is_left_out(value: float):
+def test_a_final_metric_that_is_not_a_number_is_left_out(value: float):
     listed = [
         {"MetricName": "train:loss", "Value": value, "Timestamp": NOON},
         {"MetricName": "train:accuracy", "Value": 0.5, "Timestamp": NOON},

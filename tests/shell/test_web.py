@@ -1,4 +1,4 @@
-"""What is answered over HTTP, by the real server on loopback."""
+"""The HTTP endpoints, with the real server on loopback."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ HTML = "<script>alert(1)</script>"
 
 
 class Daemon:
-    """What of the daemon is told over HTTP."""
+    """The part of the daemon that is visible over HTTP."""
 
     def __init__(self) -> None:
         self.clock = Clock()
@@ -61,7 +61,7 @@ class Daemon:
         return Depth(waiting=3, in_flight=2, dead=1)
 
     def find(self, name: str, reason: str = "exit code 1", **delivery: object) -> None:
-        """A job has failed, and that is told or to be told."""
+        """Store a failed job with its findings and their deliveries."""
         job = a_job(name, status="Failed", failure_reason=reason, outcomes=(an_outcome("IssuesFound"),))
         findings = detect(None, job, now=NOON, stopped_by_us=False)
         config = Config(route=(Route(to=("slack:#alerts",)),))
@@ -103,7 +103,7 @@ def client(daemon: Daemon) -> Iterator[httpx.Client]:
 # -- /healthz and /readyz -------------------------------------------------------------------------
 
 
-def test_it_is_alive_while_every_loop_turns(daemon: Daemon, client: httpx.Client):
+def test_it_is_alive_while_every_loop_runs(daemon: Daemon, client: httpx.Client):
     daemon.loops.add("receive", 300)
 
     answer = client.get("/healthz")
@@ -111,7 +111,7 @@ def test_it_is_alive_while_every_loop_turns(daemon: Daemon, client: httpx.Client
     assert (answer.status_code, answer.text) == (200, "every loop runs\n")
 
 
-def test_a_loop_that_hangs_is_named_with_how_long_and_one_that_turns_is_not(
+def test_a_hanging_loop_is_named_with_its_delay_and_a_running_one_is_not(
     daemon: Daemon, client: httpx.Client
 ):
     hanging = threading.Event()
@@ -141,7 +141,7 @@ def test_a_loop_that_hangs_is_named_with_how_long_and_one_that_turns_is_not(
     thread.join(WAIT_LIMIT_S)
 
 
-def test_it_is_ready_while_store_and_queue_answer_and_says_which_does_not(
+def test_it_is_ready_while_store_and_queue_answer_and_names_one_that_does_not(
     daemon: Daemon, client: httpx.Client
 ):
     assert client.get("/readyz").status_code == 200
@@ -157,7 +157,7 @@ def test_it_is_ready_while_store_and_queue_answer_and_says_which_does_not(
 # -- /metrics -------------------------------------------------------------------------------------
 
 
-def test_prometheus_can_read_what_it_is_told(daemon: Daemon, client: httpx.Client):
+def test_prometheus_can_read_the_metrics(daemon: Daemon, client: httpx.Client):
     daemon.loops.add("receive", 300)
     answer = client.get("/metrics")
 
@@ -173,7 +173,7 @@ def test_prometheus_can_read_what_it_is_told(daemon: Daemon, client: httpx.Clien
     assert samples["watcher_queue_messages", "dead"] == 1
 
 
-def test_of_what_does_not_answer_there_is_no_sample(daemon: Daemon, client: httpx.Client):
+def test_a_service_that_does_not_answer_has_no_sample(daemon: Daemon, client: httpx.Client):
     daemon.refused = True
 
     text = client.get("/metrics").text
@@ -182,7 +182,7 @@ def test_of_what_does_not_answer_there_is_no_sample(daemon: Daemon, client: http
     assert "watcher_ready 0.0" in text
 
 
-def test_openmetrics_is_given_to_who_asks_for_it(client: httpx.Client):
+def test_openmetrics_is_served_on_request(client: httpx.Client):
     answer = client.get("/metrics", headers={"Accept": "application/openmetrics-text; version=1.0.0"})
 
     assert answer.headers["Content-Type"].startswith("application/openmetrics-text")
@@ -192,7 +192,7 @@ def test_openmetrics_is_given_to_who_asks_for_it(client: httpx.Client):
 # -- the status page ------------------------------------------------------------------------------
 
 
-def test_the_page_shows_jobs_findings_and_where_they_were_told(daemon: Daemon, client: httpx.Client):
+def test_the_page_shows_jobs_findings_and_their_deliveries(daemon: Daemon, client: httpx.Client):
     daemon.find("churn", state=DeliveryState.DELIVERED)
     daemon.find("fraud", state=DeliveryState.DEAD, error="channel_not_found")
 
@@ -216,7 +216,7 @@ def test_the_page_says_which_loop_hangs(daemon: Daemon, client: httpx.Client):
     assert "receive has made no progress for 10 min" in client.get("/").text
 
 
-def test_nothing_that_a_job_says_becomes_part_of_the_page(daemon: Daemon, client: httpx.Client):
+def test_text_of_a_job_is_escaped_on_the_page(daemon: Daemon, client: httpx.Client):
     daemon.find("churn", state=DeliveryState.DEAD, error=HTML)
 
     answer = client.get("/")
@@ -226,9 +226,7 @@ def test_nothing_that_a_job_says_becomes_part_of_the_page(daemon: Daemon, client
     assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
 
 
-def test_however_often_it_is_asked_for_the_store_is_read_once_in_a_while(
-    daemon: Daemon, client: httpx.Client
-):
+def test_frequent_requests_read_the_store_only_once_in_a_while(daemon: Daemon, client: httpx.Client):
     client.get("/")
     daemon.find("churn")
 
@@ -237,21 +235,21 @@ def test_however_often_it_is_asked_for_the_store_is_read_once_in_a_while(
     assert "churn" in client.get("/").text
 
 
-# -- who asks, and how ----------------------------------------------------------------------------
+# -- requests -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("path", ["/", "/healthz", "/readyz", "/metrics"])
-def test_it_can_only_be_read(client: httpx.Client, path: str):
+def test_only_reading_methods_are_allowed(client: httpx.Client, path: str):
     assert client.head(path).status_code == 200
     for method in ("POST", "PUT", "DELETE"):
         assert client.request(method, path).status_code == 405
 
 
-def test_there_is_nothing_else(client: httpx.Client):
+def test_any_other_path_is_not_found(client: httpx.Client):
     assert client.get("/status").status_code == 404
 
 
-def test_a_client_that_asks_and_never_ends_holds_nobody_up(client: httpx.Client):
+def test_a_client_with_an_unfinished_request_blocks_no_other(client: httpx.Client):
     address = (client.base_url.host, client.base_url.port)
     with closing(socket.create_connection(address)) as slow:  # type: ignore[arg-type]
         slow.sendall(b"GET /metrics HTTP/1.1\r\nHost: ")
@@ -259,12 +257,12 @@ def test_a_client_that_asks_and_never_ends_holds_nobody_up(client: httpx.Client)
         assert client.get("/healthz").status_code == 200
 
 
-def test_it_listens_where_ipv6_says(daemon: Daemon):
+def test_it_can_listen_on_ipv6(daemon: Daemon):
     with serving(daemon, "[::1]:0") as client:
         assert client.get("/healthz").status_code == 200
 
 
-def test_where_it_cannot_listen_the_setting_is_named_with_the_mend(daemon: Daemon):
+def test_when_it_cannot_listen_the_error_names_the_setting_and_the_fix(daemon: Daemon):
     with closing(socket.create_server(("127.0.0.1", 0))) as taken:
         listen = f"127.0.0.1:{taken.getsockname()[1]}"
         with pytest.raises(ConfigError, match=r"http\.listen = .*Address already in use.*write another"):

@@ -20,7 +20,7 @@ DEMO_RULE = {"collection_names": "metrics", "diff_percent": "5", "num_steps": "2
 
 
 def csv(rows: int, seed: int) -> bytes:
-    """Two classes that overlap, label first."""
+    """Two overlapping classes as CSV, with the label first."""
     random = np.random.default_rng(seed)
     label = np.arange(rows) % 2
     table = np.column_stack([label, random.normal(0, 1.5, (rows, 2)) + label[:, None] * 3])
@@ -46,7 +46,7 @@ def collection(name: str, **parameters: str) -> dict[str, Any]:
 
 
 def job(name: str, hyperparameters: dict[str, str] | None = None, **members: Any) -> dict[str, Any]:
-    """A CreateTrainingJob request, with as much of it as the container reads."""
+    """The part of a CreateTrainingJob request that the container reads."""
     given = {"objective": "binary:logistic", "num_round": "10", "max_depth": "16", **(hyperparameters or {})}
     hook = {
         "S3OutputPath": f"s3://{BUCKET}/debug/",
@@ -80,7 +80,7 @@ def debug_output(name: str) -> str:
 def start(
     sandbox: Sandbox, container: str, document: dict[str, Any], directory: Path, stdout: int | IO[str]
 ) -> subprocess.Popen[str]:
-    """A container as the sandbox starts it."""
+    """Start a container as the sandbox does."""
     path = directory / f"{container}.json"
     path.write_text(json.dumps(document))
     return subprocess.Popen(
