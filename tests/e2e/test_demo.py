@@ -76,7 +76,7 @@ def test_a_demo_whose_daemon_dies_says_so_exits_1_and_leaves_nothing_behind(demo
     out, err = demo.communicate(timeout=DEMO_LIMIT_S)
 
     assert (demo.returncode, err) == (1, "")
-    assert "✗ Watcher ended by itself, with exit code -9. The end of Watcher's log:" in out
+    assert "✗ Watcher ended unexpectedly, with exit code -9. The end of Watcher's log:" in out
     assert processes_in(tmp_path) == {}
     assert list(tmp_path.iterdir()) == []
 

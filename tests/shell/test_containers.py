@@ -191,9 +191,9 @@ BAD_DATA = f"s3://{BUCKET}/bad"
         (
             {},
             {"InputDataConfig": [channel("validation")]},
-            "there is no channel train; the job has validation",
+            "there is no channel train: the job has validation",
         ),
-        ({}, {"InputDataConfig": []}, "there is no channel train; the job has no channel"),
+        ({}, {"InputDataConfig": []}, "there is no channel train: the job has no channel"),
         (
             {},
             {"InputDataConfig": [channel("train", f"{BAD_DATA}/nothing-here")]},
@@ -207,22 +207,22 @@ BAD_DATA = f"s3://{BUCKET}/bad"
         (
             {},
             {"InputDataConfig": [channel("train", f"{BAD_DATA}/header.csv")]},
-            f"channel train, {BAD_DATA}/header.csv is no CSV of numbers with the label first and no header: ",
+            f"channel train, {BAD_DATA}/header.csv is not a CSV file of numbers with the label first and no ",
         ),
         (
             {},
             {"InputDataConfig": [channel("train", f"{BAD_DATA}/ragged.csv")]},
-            f"channel train, {BAD_DATA}/ragged.csv is no CSV of numbers",
+            f"channel train, {BAD_DATA}/ragged.csv is not a CSV file of numbers",
         ),
         (
             {},
             {"InputDataConfig": [channel("train", f"{BAD_DATA}/label-only.csv")]},
-            "channel train needs a label and as many features in each of its files",
+            f"each file of channel train at {BAD_DATA}/label-only.csv needs a label and the same number",
         ),
         (
             {},
             {"InputDataConfig": [channel("train", content_type="text/libsvm")]},
-            "channel train has ContentType 'text/libsvm'; only text/csv is understood here",
+            "channel train has ContentType 'text/libsvm'; the sandbox reads only text/csv",
         ),
         (
             {"objective": "binary:logistik"},

@@ -1,6 +1,6 @@
-"""The sandbox as a child process: `process.Sandbox` starts it, and it ends when its parent does.
+"""Runs the sandbox as a child process, which `process.Sandbox` starts and which ends when its parent does.
 
-Its one argument is the settings as JSON. Once it is ready it prints one line of JSON.
+Its one argument is the settings as JSON. Once it is ready, it prints one line of JSON.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def main() -> None:
 
 
 def _end_with_parent(ending: threading.Event) -> None:
-    """stdin is a pipe that nobody writes to: it ends when the parent closes it, or is gone."""
+    """stdin is a pipe without data, so reading it returns when the parent closes it or has ended."""
     sys.stdin.buffer.read()
     ending.set()
 

@@ -1,4 +1,4 @@
-"""How SageMaker refuses a request: a code and a sentence."""
+"""The errors with which SageMaker refuses a request: a code and a sentence."""
 
 from __future__ import annotations
 
@@ -17,5 +17,5 @@ def invalid(message: str) -> ApiError:
 
 
 def not_found() -> ApiError:
-    """SageMaker's answer to a job that does not exist; it is not the `ResourceNotFound` of its model."""
+    """SageMaker's answer if a job does not exist. (It is not the `ResourceNotFound` of its API reference.)"""
     return invalid("Requested resource not found.")

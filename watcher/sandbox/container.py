@@ -1,4 +1,4 @@
-"""A container, which here is a process: started with a document to read, its lines read as they come."""
+"""Runs a container, which is a process here. It gets a JSON document, and its output is read line by line."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-_KEPT_ERROR_LINES = 20
+_MAX_ERROR_LINES = 20
+"""Lines of stderr that are kept, the last ones."""
 
 
 @dataclass(frozen=True)
 class Exit:
     code: int
-    """Negative where a signal ended it."""
+    """Negative if a signal ended it."""
     last_output: str
     """The last line of its stdout that is not empty."""
     last_errors: str
@@ -27,7 +28,7 @@ class Exit:
 
 
 class Container:
-    """`out` and `err` are told each line, without its end, from a thread for each stream."""
+    """`out` and `err` are called with each line, without its line end, in a thread for each stream."""
 
     def __init__(
         self,
@@ -39,7 +40,7 @@ class Container:
         err: Callable[[str], None],
     ) -> None:
         self._last_output = ""
-        self._errors: deque[str] = deque(maxlen=_KEPT_ERROR_LINES)
+        self._errors: deque[str] = deque(maxlen=_MAX_ERROR_LINES)
         self._out, self._err = out, err
         self._process = subprocess.Popen(  # noqa: S603 - the commands are the sandbox's own settings
             [*command, str(document)],
@@ -61,7 +62,7 @@ class Container:
             reader.start()
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Whether it has ended within `timeout` seconds."""
+        """Wait at most `timeout` seconds. Returns whether the process has ended."""
         try:
             self._process.wait(timeout)
         except subprocess.TimeoutExpired:
@@ -69,7 +70,7 @@ class Container:
         return True
 
     def end(self, timeout: float) -> None:
-        """SIGTERM to all of its processes, and SIGKILL where it is still there after `timeout` seconds."""
+        """Send SIGTERM to the process and its children, and SIGKILL if it runs after `timeout` seconds."""
         self._signal(signal.SIGTERM)
         if not self.wait(timeout):
             self.kill()
@@ -78,9 +79,9 @@ class Container:
         self._signal(signal.SIGKILL)
 
     def exit(self) -> Exit:
-        """How it ended; waits for that, and for its last lines."""
+        """Wait for the end of the process and for its last lines. Returns how it ended."""
         code = self._process.wait()
-        self.kill()  # whatever it has left behind would keep the streams open
+        self.kill()  # children that still run would keep the streams open
         for reader in self._readers:
             reader.join()
         return Exit(code, self._last_output, "\n".join(self._errors))

@@ -1,4 +1,4 @@
-"""A client of the control API (see `control_api` for what the calls do)."""
+"""A client of the control API; `control_api` describes the calls."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import httpx
 
 
 class Control:
-    """Raises `httpx.HTTPStatusError` for what the sandbox refuses; the message is in its notes."""
+    """Raises `httpx.HTTPStatusError` if the sandbox refuses a call, with the reason in its notes."""
 
     def __init__(self, endpoint: str) -> None:
         self._http = httpx.Client(base_url=f"{endpoint}/sandbox", timeout=60, trust_env=False)
@@ -19,7 +19,7 @@ class Control:
         return jobs
 
     def put_training_job(self, name: str, *, account: str = "", **members: Any) -> dict[str, Any]:
-        """`account`: another one than the sandbox's own."""
+        """`account`: its account, if it is not the sandbox's own."""
         place = f"?account={account}" if account else ""
         record: dict[str, Any] = self._call("PUT", f"/training-jobs/{name}{place}", members)
         return record
@@ -37,7 +37,7 @@ class Control:
         return str(self._call("POST", f"/training-jobs/{name}/logs", body)["logStreamName"])
 
     def put_metrics(self, name: str, metrics: Mapping[str, Iterable[tuple[float, float]]]) -> None:
-        """Of each metric, times (seconds since 1970) and values."""
+        """`metrics`: pairs of time (seconds since 1970) and value, by the metric's name."""
         self._call(
             "POST", f"/training-jobs/{name}/metrics", {key: list(rows) for key, rows in metrics.items()}
         )
@@ -54,16 +54,18 @@ class Control:
         every: int = 1,
         **members: Any,
     ) -> None:
-        """The next `times` calls (None: all until cleared) of `sagemaker:Search`, `logs:*`, `s3:GET` …, when
-        `after` of them have been answered, or of these each `every`-th. `members` are further ones of the
-        error, such as `CancellationReasons`."""
+        """Let calls of an operation (`sagemaker:Search`, `logs:*`, `s3:GET` …) fail.
+
+        After `after` calls that succeed, each `every`-th call fails, `times` in all (None: until the faults
+        are cleared). `members` are added to the error, such as `CancellationReasons`.
+        """
         fault = {"operation": operation, "code": code, "message": message, "status": status}
         self._call(
             "POST", "/faults", {**fault, "times": times, "after": after, "every": every, "members": members}
         )
 
     def faults(self) -> list[dict[str, Any]]:
-        """Those that are not used up."""
+        """The faults that will still make calls fail."""
         faults: list[dict[str, Any]] = self._call("GET", "/faults")
         return faults
 

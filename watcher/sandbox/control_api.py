@@ -1,29 +1,31 @@
-"""The control API, beside the AWS APIs on the same port: plain JSON, for tests and for the page.
+"""The control API, for tests and for the sandbox's page: plain JSON, on the same port as the AWS APIs.
 
-    GET    /sandbox                                a page to look at and press buttons on
+    GET    /sandbox                                a page that shows the jobs, with buttons for these calls
     GET    /sandbox/environment                    the variables to export: {"AWS_ENDPOINT_URL": …, …}
-    GET    /sandbox/training-jobs                  every job as `DescribeTrainingJob` shows it, with `Tags`
+    GET    /sandbox/training-jobs                  all jobs as `DescribeTrainingJob` shows them, with `Tags`
     PUT    /sandbox/training-jobs                  {"TrainingJobs": [{"TrainingJobName": …, …}, …]}
     PUT    /sandbox/training-jobs/NAME             {"TrainingJobStatus": …, "DebugRuleEvaluationStatuses": …}
-                                                   ?account=… for another account than the sandbox's own
+                                                   ?account=… for an account other than the sandbox's own
     DELETE /sandbox/training-jobs/NAME
     POST   /sandbox/training-jobs/NAME/logs        {"lines": […], "rule": "LossNotDecreasing"}
     POST   /sandbox/training-jobs/NAME/metrics     {"train:loss": [[1795176000, 0.5], …]}
     POST   /sandbox/faults                         {"operation": "sagemaker:Search", "times": 3, …}
     GET    /sandbox/faults      DELETE /sandbox/faults
     GET    /sandbox/calls       DELETE /sandbox/calls
-    POST   /sandbox/reset                          an empty sandbox: no job, bucket, queue, fault or count
+    POST   /sandbox/reset                          removes all jobs, buckets, queues, faults and counts
 
-PUT places a job in a state without training: members are those of `DescribeTrainingJob`, and `Tags`;
-any status is taken, also one that SageMaker does not know; what is left out keeps its value, or has a
-default in a new job. Times are seconds since 1970. A job that was alive is so no longer: it stays as it
-is placed. A rule's lines go to the log stream of its processing job, which comes to be where it was not;
-without `rule` they go to the training job's, and what its MetricDefinitions find in them becomes metrics.
-Metrics can also be given as they are, with the times at which they were measured; whether the job has
-MetricDefinitions of that name does not matter. A fault's members are those of `faults.Fault`.
+PUT puts a job into a state without training. Members are those of `DescribeTrainingJob`, and `Tags`; any
+status is accepted, even one that SageMaker does not have. A member that is left out keeps its value or, in a
+new job, gets a default. Times are seconds since 1970. A job that is training here ends first, and then stays
+in the given state.
 
-An unsigned request to the path of an S3 bucket named `sandbox` lands here; signed ones do not.
-A mistake is answered with 400 and {"message": …}.
+Lines of a rule go to the log stream of its processing job, which is created if necessary. Without `rule`,
+they go to the stream of the training job, and values that its MetricDefinitions find in them become metrics.
+Metrics can also be given directly, with their times; the job needs no MetricDefinitions for these.
+
+The members of a fault are those of `fault_injection.Fault`. An invalid request is answered with 400 and
+{"message": …}. Requests to the AWS APIs are signed, so a bucket named `sandbox` does not collide with these
+paths.
 """
 
 from __future__ import annotations
@@ -41,17 +43,12 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.routing import Map, Rule
 from werkzeug.wrappers import Request, Response
 
+from watcher.aws.links import PROCESSING_LOGS, TRAINING_LOGS
 from watcher.sandbox.api_errors import ApiError, invalid
 from watcher.sandbox.fault_injection import Fault, Faults
 from watcher.sandbox.metrics import Measured
 from watcher.sandbox.publisher import Publisher
-from watcher.sandbox.rule_jobs import (
-    PROCESSING_LOGS,
-    TRAINING_LOGS,
-    evaluation_job_arn,
-    rule_jobs,
-    training_log_stream,
-)
+from watcher.sandbox.rule_jobs import evaluation_job_arn, rule_jobs, training_log_stream
 from watcher.sandbox.sagemaker_api import Backend
 from watcher.sandbox.training_job import with_rule
 
@@ -130,11 +127,11 @@ class ControlApi:
         return self._place(self._backend_of(account), name, _members(request))
 
     def _place(self, backend: Backend, name: str, members: dict[str, Any]) -> Any:
-        backend.lives.close(name)
+        backend.runners.close(name)
         return backend.jobs.place(name, members).record
 
     def delete(self, _: Request, name: str) -> Any:
-        self._backend.lives.close(name)
+        self._backend.runners.close(name)
         self._backend.jobs.remove(name)
         return {}
 
@@ -192,17 +189,17 @@ class ControlApi:
 
     def reset(self, _: Request) -> Any:
         self._faults.clear()
-        close_all_lives()
+        close_all_runners()
         self._publisher.flush()
         BackendDict.reset()
         self._faults.forget_calls()
         return {}
 
 
-def close_all_lives() -> None:
+def close_all_runners() -> None:
     for regions in list(sagemaker_backends.values()):
         for backend in list(regions.values()):
-            backend.lives.close_all()
+            backend.runners.close_all()
 
 
 def _members(request: Request) -> dict[str, Any]:

@@ -1,8 +1,8 @@
-"""The well-known cookbook example, as a notebook would say it: SageMaker's built-in XGBoost with the
-Debugger rule `LossNotDecreasing`, through the unmodified SageMaker Python SDK.
+"""The demo's training, as in a notebook: SageMaker's built-in XGBoost with the Debugger rule
+`LossNotDecreasing`, through the unmodified SageMaker Python SDK.
 
-The model is far too deep for its data, and is asked for ten thousand rounds: after a few dozen it has
-learnt all there is, and would burn money for hours.
+The model is far too deep for its data and trains for ten thousand rounds. After a few dozen it learns nothing
+more, and would cost money for hours.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def start_training() -> str:
 
 
 def two_class_data() -> dict[str, bytes]:
-    """Two overlapping blobs as CSV, the label in the first column, for each channel."""
+    """Two overlapping clusters of points: by channel, a CSV file with the label in the first column."""
     import numpy as np
     from numpy.typing import NDArray
     from sklearn.datasets import make_blobs

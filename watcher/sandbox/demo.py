@@ -1,8 +1,8 @@
-"""`watcher demo`: the main job, end to end, on this machine.
+"""`watcher demo`: shows the whole of Watcher on this machine.
 
-A sandbox, a real XGBoost training started through the SageMaker Python SDK, a rule that fires, and the
-daemon in a process of its own, which alerts and stops the job. The demo itself only watches: what it
-claims at the end it has seen at SageMaker's API and in the alert, and it exits 0 only if all of it is so.
+It starts a sandbox, a real XGBoost training through the SageMaker Python SDK, and the daemon in its own
+process. A rule fires, and the daemon alerts and stops the job. The demo itself only observes: it checks each
+step at SageMaker's API and in the alert, and exits 0 only if all of them happened.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from watcher.sandbox.process import Sandbox
 from watcher.sandbox.webhook_receiver import WebhookReceiver
 
 DEMO_TIMEOUT_S = 300.0
-"""On two cores with nothing else to do, the demo takes about 25 seconds."""
+"""On two idle cores, the demo takes about 25 seconds."""
 POLL_S = 0.25
 
 CONFIGURATION = """\
@@ -44,10 +44,10 @@ poll_interval = 1                     # seconds between two looks at SageMaker; 
 url = "sqlite:///{folder}/watcher.db"
 
 [rules]
-local = "off"                         # this is about Debugger's own verdict; "mirror" would often be first
+local = "off"                         # Debugger's own verdict; with "mirror", Watcher's is often first
 
 [prices]
-"ml.m5.xlarge" = 0.23                 # US dollars an hour, so that alerts tell what a job costs
+"ml.m5.xlarge" = 0.23                 # US dollars an hour, so that alerts say what a job costs
 
 [webhook]
 secret = "${{WATCHER_DEMO_SECRET}}"
@@ -65,7 +65,7 @@ class DemoError(Exception):
 
 @dataclass
 class Timeline:
-    """What happened when."""
+    """The moments that the table at the end shows."""
 
     moments: list[tuple[datetime, str]] = field(default_factory=list)
 
@@ -171,7 +171,7 @@ class _Demo:
 
     @contextmanager
     def _daemon(self, receiver: WebhookReceiver, secret: str) -> Iterator[subprocess.Popen[str]]:
-        """`watcher run`, as a user would start it; what it says on stdout is shown as it comes."""
+        """Run `watcher run` as a user would start it. Its stdout is shown as it comes."""
         file = self.folder / "watcher.toml"
         file.write_text(CONFIGURATION.format(folder=self.folder, receiver=receiver.url))
         colours = {"FORCE_COLOR": "1"} if self.console.is_terminal else {}
@@ -193,7 +193,7 @@ class _Demo:
         shown = threading.Thread(target=self._show, args=(daemon,), name="show", daemon=True)
         shown.start()
         try:
-            with self._doing("Starting Watcher in a process of its own"):
+            with self._doing("Starting Watcher in its own process"):
                 self._wait("Watcher was not ready", lambda: '"ready"' in self._log(), daemon)
             self._done("Watcher watches every training job")
             yield daemon
@@ -218,7 +218,7 @@ class _Demo:
     def _log(self) -> str:
         return (self.folder / "watcher.log").read_text()
 
-    # -- waiting and telling ----------------------------------------------------------------------
+    # -- waiting and printing ---------------------------------------------------------------------
 
     def _wait(
         self,
@@ -230,7 +230,7 @@ class _Demo:
         while not (found := look()):
             ended = daemon.poll()
             if ended is not None or time.monotonic() > self.deadline:
-                why = failure if ended is None else f"Watcher ended by itself, with exit code {ended}"
+                why = failure if ended is None else f"Watcher ended unexpectedly, with exit code {ended}"
                 end = "\n".join(self._log().splitlines()[-10:])
                 _fail(f"{why}. The end of Watcher's log:\n{end}")
             meanwhile()
@@ -272,21 +272,21 @@ def _progress(job: dict[str, Any], logs: LogStreams) -> Text:
 
 
 def _check_alert(alert: dict[str, Any], job: str, fired: dict[str, Any]) -> None:
-    """Everything that an alert promises must be in it."""
+    """Fail if the alert lacks anything that an alert should hold."""
     finding, evidence = alert["finding"], alert["evidence"]
-    promised = {
+    expected = {
         "the job": finding["job"] == job,
         "the rule": finding["rule"] == "LossNotDecreasing",
         "the step": f"at step {finding['step']} " in fired["StatusDetails"],
         "the status details": finding["reason"].strip() == fired["StatusDetails"].strip(),
         "an excerpt of the rule's log": any("not decreasing" in line for line in evidence["log"]["lines"]),
-        "the values that decided it": len(evidence["deciding"]) >= 2 and evidence["explanation"],
+        "the values that decided": len(evidence["deciding"]) >= 2 and evidence["explanation"],
         "their curve": len(evidence["curve"]) > 2,
-        "what it costs": alert["job"]["spend"]["saved_by_stopping"] > 0,
-        "what happens to the job": "stopping this job" in alert["stop"],
+        "the cost of the job": alert["job"]["spend"]["saved_by_stopping"] > 0,
+        "what Watcher does about the job": "stopping this job" in alert["stop"],
     }
-    if absent := [what for what, there in promised.items() if not there]:
-        _fail(f"the alert lacks {', '.join(absent)}: {alert}")
+    if missing := [what for what, present in expected.items() if not present]:
+        _fail(f"the alert lacks {', '.join(missing)}: {alert}")
 
 
 def _fail(sentence: str) -> NoReturn:

@@ -1,5 +1,5 @@
-"""moto's server reads its own folder at each request, to learn which services it has, and others wait
-meanwhile. Here it does once."""
+"""Makes moto list its services once. Its server reads its own folder for that at each request, under a
+lock."""
 
 from __future__ import annotations
 

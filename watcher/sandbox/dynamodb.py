@@ -1,9 +1,10 @@
-"""DynamoDB where moto stops short.
+"""Replaces parts of moto's DynamoDB that are not atomic or too slow.
 
-moto's server looks at conditions and writes in two steps, between which another thread may write. Here one
-request is over before the next begins. And moto copies the whole table for each write of a transaction, to
-go back to if one fails, and goes through all of it for each query; here it is only the items that the one
-touches, and the partition that the other asks for.
+- moto checks a condition and writes in two steps, and another thread may write in between. Here, requests run
+  one after the other.
+- For a transaction, moto copies whole tables to be able to undo it. Here, only the items that it writes are
+  copied.
+- For a query, moto goes through the whole table. Here, it sees only the partition in question.
 """
 
 from __future__ import annotations
@@ -19,24 +20,24 @@ from moto.dynamodb.models.dynamo_type import DynamoType
 from moto.dynamodb.models.table import Table
 from moto.dynamodb.responses import DynamoHandler
 
-_one_at_a_time = threading.RLock()
+_request_lock = threading.RLock()
 _call_action = DynamoHandler.call_action
 _transact_write_items = DynamoDBBackend.transact_write_items
 _query = Table.query
 
-INDEX_NAME = 7
-"""Where it stands among what `Table.query` is given after the key."""
+_ARGUMENTS_TO_INDEX_NAME = 7
+"""The arguments of `Table.query` after the key, up to and including `index_name`."""
 
 
 def install() -> None:
     DynamoHandler.call_action = call_action
     DynamoDBBackend.transact_write_items = transact_write_items
     Table.query = query
-    moto.dynamodb.models.copy = SimpleNamespace(deepcopy=_copy_but_tables)
+    moto.dynamodb.models.copy = SimpleNamespace(deepcopy=_copy_except_tables)
 
 
 def call_action(self: DynamoHandler) -> Any:
-    with _one_at_a_time:
+    with _request_lock:
         return _call_action(self)
 
 
@@ -61,8 +62,8 @@ def transact_write_items(self: DynamoDBBackend, transact_items: list[dict[str, A
 
 
 def query(self: Table, hash_key: DynamoType, *arguments: Any, **named: Any) -> Any:
-    everything = self.items
-    *_, index_name = arguments[:INDEX_NAME]
+    everything = self.items  # the lock above keeps other requests from seeing the table reduced
+    *_, index_name = arguments[:_ARGUMENTS_TO_INDEX_NAME]
     if not index_name:
         self.items = {hash_key: everything.get(hash_key, {})}
     try:
@@ -71,5 +72,5 @@ def query(self: Table, hash_key: DynamoType, *arguments: Any, **named: Any) -> A
         self.items = everything
 
 
-def _copy_but_tables(value: Any) -> Any:
+def _copy_except_tables(value: Any) -> Any:
     return value if isinstance(value, Table) else copy.deepcopy(value)

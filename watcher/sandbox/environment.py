@@ -1,4 +1,4 @@
-"""The environment variables with which a shell or a container works on a sandbox instead of AWS."""
+"""The environment variables that make the AWS tools in a shell or a container use a sandbox."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import httpx
 from watcher.errors import WatcherError
 
 START_TIMEOUT_S = 10.0
-"""How long `of_running` waits for a sandbox that is only starting."""
+"""How long `of_running` waits for a sandbox that is starting."""
 
-ACCESS_KEY = SECRET_KEY = "sandbox"  # noqa: S105 - moto takes anything
+ACCESS_KEY = SECRET_KEY = "sandbox"  # noqa: S105 - moto accepts any key
 SDK_CONFIG = """\
 # The SageMaker Python SDK would report each call to AWS.
 SchemaVersion: '1.0'

@@ -1,8 +1,8 @@
-"""What EventBridge tells about a change: pure, from the job before and the job after it.
+"""Derives the events that EventBridge sends for a change from the job before and after it. Pure.
 
-The shapes are those of the documented "SageMaker Training Job State Change" and its processing twin:
-times in milliseconds (two of them as strings), tags as a map. As at AWS, an event may come twice: here
-every one that reports an end does.
+The shapes are documented as "SageMaker Training Job State Change" and "SageMaker Processing Job State
+Change": times are in milliseconds (the start of training as a string), tags are a map. AWS may send an event
+twice; the sandbox sends each event about an end twice.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def between(before: TrainingJob | None, after: TrainingJob) -> Iterator[Event]:
         if rule.arn:
             record = rule.processing_job()
             event = Event("SageMaker Processing Job State Change", rule.arn, _milliseconds(record))
-            yield from _as_often_as_told(event, ended="ProcessingEndTime" in record)
+            yield from _repeated(event, ended="ProcessingEndTime" in record)
     moved = before is None or any(
         before.record[member] != after.record[member] for member in ("TrainingJobStatus", "SecondaryStatus")
     )
@@ -76,17 +76,17 @@ def between(before: TrainingJob | None, after: TrainingJob) -> Iterator[Event]:
         event = Event(
             "SageMaker Training Job State Change", after.arn, _training_detail(after, with_rules=rule_changed)
         )
-        yield from _as_often_as_told(event, ended=moved and after.ended)
+        yield from _repeated(event, ended=moved and after.ended)
 
 
-def _as_often_as_told(event: Event, *, ended: bool) -> Iterator[Event]:
+def _repeated(event: Event, *, ended: bool) -> Iterator[Event]:
     yield event
     if ended:
         yield event
 
 
 def _training_detail(job: TrainingJob, *, with_rules: bool) -> Record:
-    """Rule statuses are in it only where a rule has changed: one must not count on them."""
+    """Rule statuses are included only if a rule has changed, so that no consumer relies on them."""
     detail: Record = {member: job.record[member] for member in _TRAINING_MEMBERS if member in job.record}
     detail |= {"VpcConfig": detail.get("VpcConfig", {}), "Tags": dict(job.tags)}
     if with_rules:

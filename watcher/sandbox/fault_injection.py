@@ -1,4 +1,4 @@
-"""Counts the calls of every AWS operation, and lets some of them fail on demand."""
+"""Counts the calls of each AWS operation, and makes chosen calls fail."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ class Fault:
     message: str = "Rate exceeded"
     status: int = 400
     times: int | None = None
-    """How many calls fail; None: all until the faults are cleared."""
+    """How many calls fail; None: all, until the faults are cleared."""
     after: int = 0
     """How many calls are answered before the first one that fails."""
     every: int = 1
-    """Of the calls after that, each so many-th fails."""
+    """1: each call after that fails; 2: every second one; and so on."""
     members: dict[str, Any] = field(default_factory=dict)
-    """What else stands in the error of a JSON service, such as `CancellationReasons`."""
+    """Further members of the error of a JSON service, such as `CancellationReasons`."""
 
 
 class Faults:
@@ -94,11 +94,11 @@ class Faults:
 
 
 _SERVICES = {"monitoring": "cloudwatch"}
-"""What policies call a service that signs under another name."""
+"""The name of a service in policies, by the name in its signatures, if they differ."""
 
 
 def operation_of(environ: WSGIEnvironment) -> str:
-    """`sagemaker:Search`, `sts:GetCallerIdentity`, `s3:GET`: the service is the one that was signed for."""
+    """`sagemaker:Search`, `sts:GetCallerIdentity`, `s3:GET`. The service is read from the signature."""
     credential = re.search(r"Credential=[^,/]+/\d+/[^/]+/([^/]+)/", environ.get("HTTP_AUTHORIZATION", ""))
     signed_for = credential.group(1) if credential else "unsigned"
     service = _SERVICES.get(signed_for, signed_for)
@@ -113,7 +113,7 @@ def operation_of(environ: WSGIEnvironment) -> str:
 
 
 def _error(environ: WSGIEnvironment, fault: Fault) -> tuple[str, bytes]:
-    """In the protocol of the request: JSON has a target, the older query services and S3 take XML."""
+    """Content type and body, in the protocol of the request: JSON if it has a target, otherwise XML."""
     if "HTTP_X_AMZ_TARGET" in environ:
         body: dict[str, Any] = {"__type": fault.code, "message": fault.message, **fault.members}
         return "application/x-amz-json-1.1", json.dumps(body).encode()

@@ -1,10 +1,12 @@
-"""IAM where moto stops short: which actions a request needs, on which resources, and how it is denied.
+"""Replaces moto's IAM checks: which actions a request needs, on which resources, and the error of a denial.
 
-moto judges SageMaker, DynamoDB, SNS, CloudWatch and the logs by the name of the operation and the resource
-`*`, and answers with codes of its own. At AWS a batch needs the action of its parts, a transaction those of
-its items; a denial is an `AccessDeniedException`, and an unknown key an `UnrecognizedClientException`.
-Policies count once `/moto-api/reset-auth` was told so; the sandbox's own key is the root's then, whom none
-restricts. The conditions of identity policies are not looked at.
+For SageMaker, DynamoDB, SNS, CloudWatch and the logs, moto checks the name of the operation on the resource
+`*`, and answers with its own error codes. At AWS, a batch needs the action of its parts, and a transaction
+needs those of its items; a denial is an `AccessDeniedException`, an unknown key an
+`UnrecognizedClientException`.
+
+moto enforces policies only after a request to `/moto-api/reset-auth`. The sandbox's own key then belongs to
+the root user, which no policy restricts. Conditions of identity policies are ignored.
 """
 
 from __future__ import annotations
@@ -21,10 +23,10 @@ from moto.iam import access_control
 from watcher.sandbox.environment import ACCESS_KEY, SECRET_KEY
 
 Permission = tuple[str, str]
-"""An action, and the ARN of the resource that it is needed on, or `*`."""
+"""An action, and the ARN of the resource on which it is needed, or `*`."""
 
 
-ALL = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}]}
+ALLOW_ALL = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}]}
 
 _create_access_key = access_control.create_access_key
 
@@ -36,7 +38,7 @@ def install() -> None:
 
 
 def create_access_key(account_id: str, partition: str, access_key_id: str, headers: Mapping[str, str]) -> Any:
-    """What moto knows of the key that a request is signed with."""
+    """The principal whose key signed the request."""
     if access_key_id == ACCESS_KEY:
         return RootKey(f"arn:{partition}:iam::{account_id}:root")
     return _create_access_key(account_id, partition, access_key_id, headers)
@@ -50,12 +52,12 @@ class RootKey:
         return Credentials(ACCESS_KEY, SECRET_KEY)
 
     def collect_policies(self) -> list[dict[str, str]]:
-        return [{"policy_document": json.dumps(ALL)}]
+        return [{"policy_document": json.dumps(ALLOW_ALL)}]
 
 
 class AssumedRoleKey(access_control.AssumedRoleAccessKey):  # type: ignore[misc]
     def collect_policies(self) -> list[Any]:
-        """A role that CloudFormation made has its policies as documents; moto reads only text."""
+        """CloudFormation stores a role's policies as documents, but moto expects them as JSON text."""
         policies = super().collect_policies()
         return [
             json.dumps(each) if isinstance(each, dict) and "Statement" in each else each for each in policies
@@ -92,9 +94,9 @@ class Request(access_control.IAMRequest):  # type: ignore[misc]
 
 
 def permissions(action: str, request: Mapping[str, Any], where: str) -> list[Permission]:
-    """What the request needs; empty for services that moto judges well by itself.
+    """The permissions that the request needs; empty for services that moto checks correctly.
 
-    `action` is named by what was signed for and the operation (`monitoring:GetMetricData`), and `where` is
+    `action` is the service of the signature and the operation (`monitoring:GetMetricData`). `where` is
     `REGION:ACCOUNT`.
     """
     service, _, operation = action.partition(":")
@@ -121,12 +123,12 @@ def permissions(action: str, request: Mapping[str, Any], where: str) -> list[Per
 
 
 def _form(data: Mapping[str, Any]) -> dict[str, str]:
-    """Of the older protocols, whose values moto keeps as lists."""
+    """The parameters of a request in an older protocol, whose values moto keeps as lists."""
     return {name: value[0] if isinstance(value, list) else value for name, value in data.items()}
 
 
 def _on_tables(operation: str, request: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Actions, and the tables or indexes that they are needed on."""
+    """The actions, each with the table or index on which it is needed."""
     if operation == "TransactWriteItems":
         for item in request["TransactItems"]:
             for kind, members in item.items():

@@ -1,4 +1,4 @@
-"""`ListTrainingJobs` and `ListProcessingJobs`: filters, order, pages, summaries. Pure."""
+"""Answers `ListTrainingJobs` and `ListProcessingJobs`: filters, order, pages, summaries. Pure."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from watcher.sandbox import shapes
 from watcher.sandbox.api_errors import invalid
 from watcher.sandbox.training_job import Record
 
-DEFAULT_PAGE = 10
+DEFAULT_PAGE_SIZE = 10
 
 
 def listed(
     kind: Literal["TrainingJob", "ProcessingJob"], request: Mapping[str, Any], records: Iterable[Record]
 ) -> Record:
-    """As documented, a page is fetched first and `StatusEquals` sifts it afterwards: a page may be empty
+    """The answer. As documented, `StatusEquals` filters a page after it was fetched, so a page may be empty
     although a later one is not."""
     order = {"Name": f"{kind}Name", "Status": f"{kind}Status"}.get(request.get("SortBy", ""), "CreationTime")
     fetched = sorted(
@@ -23,7 +23,7 @@ def listed(
         key=lambda record: (record[order], record[f"{kind}Name"]),
         reverse=request.get("SortOrder", "Ascending") == "Descending",
     )
-    start, size = _offset(request.get("NextToken")), request.get("MaxResults", DEFAULT_PAGE)
+    start, size = _offset(request.get("NextToken")), request.get("MaxResults", DEFAULT_PAGE_SIZE)
     wanted = request.get("StatusEquals")
     members = shapes.members(f"{kind}Summary")
     answer: Record = {

@@ -1,4 +1,4 @@
-"""CloudWatch Logs where moto stops short, and writing to it from within moto's own process."""
+"""Replaces parts of moto's CloudWatch Logs that differ from AWS or are too slow, and writes logs."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from moto.logs.exceptions import InvalidParameterException, ResourceNotFoundExce
 from moto.logs.models import LogEvent, LogGroup, LogStream, logs_backends
 from moto.logs.utils import EventMessageFilter
 
-PAGE = 10_000
-PAGE_SIZE = 1_000_000
-"""Characters. A page ends at either, as CloudWatch's does."""
+MAX_PAGE_EVENTS = 10_000
+MAX_PAGE_CHARACTERS = 1_000_000
+"""A page ends at either limit, as CloudWatch's does."""
 
 _writing = threading.Lock()
 _put_log_events = LogStream.put_log_events
@@ -24,9 +24,11 @@ _create_log_stream = LogGroup.create_log_stream
 
 
 def install() -> None:
-    """Let moto's log groups do as CloudWatch's: events of several streams in the order of time, pages that
-    cost what is on them, a missing stream and an impossible name of one refused, and no event id given to
-    two events."""
+    """Make moto's log groups behave like CloudWatch's.
+
+    Events of several streams come in order of time. A page costs only what is on it. A missing stream and an
+    invalid name of a stream are refused. No two events get the same id, because writes take turns.
+    """
     LogGroup.create_log_stream = create_log_stream
     LogGroup.filter_log_events = filter_log_events
     LogStream.put_log_events = put_log_events
@@ -43,12 +45,12 @@ def create_log_stream(self: LogGroup, log_stream_name: str) -> None:
 
 
 def put_log_events(self: LogStream, log_events: list[dict[str, Any]]) -> str:
-    """Keeps the stream in the order of time, so that a page of a long one is found at once."""
+    """Keep the stream in order of time, so that a page of a long stream is found by bisection."""
     with _writing:
         answer = str(_put_log_events(self, log_events))
         written = self.events[-len(log_events) - 1 :]
         if any(later.timestamp < earlier.timestamp for earlier, later in pairwise(written)):
-            self.events = sorted(self.events, key=_place)  # a list of its own: the other may be being read
+            self.events = sorted(self.events, key=_place)  # a new list, because a reader may use the old one
     return answer
 
 
@@ -83,10 +85,11 @@ def filter_log_events(  # noqa: PLR0917 - moto's signature
     size = 0
     for _, _, stream, event in heapq.merge(*map(wanted, streams)):
         size += len(event.message)
-        if page and (len(page) == (limit or PAGE) or size > PAGE_SIZE):
+        if page and (len(page) == (limit or MAX_PAGE_EVENTS) or size > MAX_PAGE_CHARACTERS):
             if not next_token:
-                # CloudWatch may answer without any event while it still searches. Whoever takes that for
-                # the end reads nothing here.
+                # CloudWatch may return an empty page with a token while it still searches. The first page of
+                # a long answer is therefore empty here, so that a client which takes that for the end is
+                # found out.
                 return [], "0-0", []
             return page, f"{page[-1]['timestamp']}-{page[-1]['eventId']}", []
         page.append({**event.to_filter_dict(), "logStreamName": stream.log_stream_name})
@@ -98,7 +101,8 @@ def _place(event: LogEvent) -> tuple[int, int]:
 
 
 class LogWriter:
-    """Groups and streams come to be with the first line; moto itself does not guard its streams."""
+    """Writes from within moto's process. Creates a group or stream with its first line, under a lock, because
+    moto's streams are not safe to use from several threads."""
 
     def __init__(self, account: str, region: str) -> None:
         self._account, self._region = account, region

@@ -1,5 +1,7 @@
-"""Training metrics as SageMaker has them: numbers in the log, found by a job's MetricDefinitions, go into
-CloudWatch and into the job's FinalMetricDataList. And `GetMetricData` where moto stops short.
+"""Training metrics: finds them in a job's log, stores them as SageMaker does, and answers `GetMetricData`.
+
+SageMaker finds numbers in the log by the job's MetricDefinitions, and puts them into CloudWatch and into the
+job's FinalMetricDataList.
 """
 
 from __future__ import annotations
@@ -21,8 +23,9 @@ from watcher.sandbox.training_job import Record, TrainingJob
 
 NAMESPACE = "/aws/sagemaker/TrainingJobs"
 DIMENSION = "TrainingJobName"
-MOST_SERIES = 500
-MOST_DATAPOINTS = 100_800
+MAX_SERIES = 500
+MAX_DATAPOINTS = 100_800
+"""CloudWatch's limits for one request, and for one page of the answer."""
 
 
 class Measured(NamedTuple):
@@ -36,7 +39,7 @@ class Measured(NamedTuple):
 
 
 def measured(job: TrainingJob, lines: Iterable[str], now: float) -> list[Measured]:
-    """What the regexes of the job's MetricDefinitions find in lines of its log. Pure."""
+    """The values that the regexes of the job's MetricDefinitions find in lines of its log. Pure."""
     definitions = job.record.get("AlgorithmSpecification", {}).get("MetricDefinitions", ())
     regexes = [(definition["Name"], re.compile(definition["Regex"])) for definition in definitions]
     return [
@@ -65,7 +68,8 @@ def with_final_metrics(job: TrainingJob, values: Iterable[Measured]) -> Training
 
 
 def put(account: str, region: str, job: str, values: Sequence[Measured]) -> None:
-    """Into moto's CloudWatch, from within its own process; except what CloudWatch would refuse."""
+    """Put the values into moto's CloudWatch, from within its process, except those that CloudWatch would
+    refuse."""
     cloudwatch_backends[account][region].put_metric_data(
         NAMESPACE,
         [
@@ -82,7 +86,7 @@ def put(account: str, region: str, job: str, values: Sequence[Measured]) -> None
 
 
 def _moment(at: float) -> datetime:
-    """As moto has times: in UTC, and not aware of it."""
+    """The time as moto keeps times: in UTC, without a time zone."""
     return datetime.fromtimestamp(at, UTC).replace(tzinfo=None)
 
 
@@ -90,8 +94,8 @@ def _moment(at: float) -> datetime:
 
 
 def install() -> None:
-    """Let moto's `GetMetricData` take as many series as CloudWatch's, give pages, and answer for hundreds of
-    series in a moment: moto looks at every value there is for each minute of each series."""
+    """Make moto's `GetMetricData` accept as many series as CloudWatch's, return pages, and be fast for
+    hundreds of series. For each minute of each series, moto itself goes through all values that it has."""
     CloudWatchResponse.get_metric_data = get_metric_data
 
 
@@ -103,9 +107,9 @@ def get_metric_data(self: CloudWatchResponse) -> ActionResult:
     queries = request.get("MetricDataQueries", [])
     if not queries or any(query.get("MetricStat", {}).get("Stat") != "Average" for query in queries):
         return _get_metric_data(self)
-    if len(queries) > MOST_SERIES:
+    if len(queries) > MAX_SERIES:
         raise ValidationError(
-            f"The collection MetricDataQueries must not have a size greater than {MOST_SERIES}."
+            f"The collection MetricDataQueries must not have a size greater than {MAX_SERIES}."
         )
     if not all(query["MetricStat"]["Metric"]["MetricName"].isascii() for query in queries):
         raise ValidationError("MetricName must not contain Non-ASCII characters")
@@ -114,7 +118,7 @@ def get_metric_data(self: CloudWatchResponse) -> ActionResult:
         raise ValidationError("The parameter EndTime must be greater than StartTime.")
     data = _by_metric(self.cloudwatch_backend.metric_data, since, until)
     series = [_averages(query, data) for query in queries]
-    size, first = request.get("MaxDatapoints") or MOST_DATAPOINTS, int(request.get("NextToken") or 0)
+    size, first = request.get("MaxDatapoints") or MAX_DATAPOINTS, int(request.get("NextToken") or 0)
     answer: dict[str, Any] = {"MetricDataResults": list(_page(queries, series, first, first + size))}
     if first + size < sum(map(len, series)):
         answer["NextToken"] = str(first + size)
@@ -149,8 +153,8 @@ def _averages(query: Record, data: Mapping[MetricKey, list[MetricDatum]]) -> lis
 def _page(
     queries: Sequence[Record], series: Sequence[list[Point]], first: int, last: int
 ) -> Iterator[Record]:
-    """Of all points, one series behind the other, those from `first` to `last`. Every series is on the first
-    page, and then those that go on."""
+    """The points from `first` to `last`, counted over all series one after the other. The first page names
+    each series; later pages name only those that continue."""
     position = 0
     for query, points in zip(queries, series, strict=True):
         here = points[max(first - position, 0) : max(last - position, 0)]

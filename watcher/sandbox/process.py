@@ -1,5 +1,4 @@
-"""A sandbox in a process of its own. moto's state belongs to a process, so several sandboxes side by
-side are several processes."""
+"""Starts a sandbox in its own process. moto's state is global, so each sandbox needs a process."""
 
 from __future__ import annotations
 
@@ -19,25 +18,25 @@ from watcher.sandbox.settings import Settings
 if TYPE_CHECKING:
     import boto3
 
-_END_TIMEOUT = 10.0
+_END_TIMEOUT_S = 10.0
 
 
 class Sandbox:
-    """`with Sandbox.start(pace=0.1) as sandbox:` and it runs; at the end it is gone with all it started."""
+    """Runs in `with Sandbox.start(pace=0.1) as sandbox:`, and ends with everything that it started."""
 
     def __init__(self, process: subprocess.Popen[str], endpoint: str, directory: Path, region: str) -> None:
         self._process = process
         self.endpoint = endpoint
         self.region = region
         self.env: Mapping[str, str] = environment.variables(endpoint, region, directory)
-        """What a shell exports to work with this sandbox instead of AWS."""
+        """The environment variables that make AWS tools use this sandbox."""
         self.control = Control(endpoint)
 
     @classmethod
     def start(cls, **settings: Any) -> Self:
         """`settings` are the fields of `Settings`. Returns when the sandbox answers.
 
-        Raises `RuntimeError` where it ends instead; why stands on stderr.
+        Raises `RuntimeError` if it ends instead, with the reason on stderr.
         """
         chosen = Settings(**settings)
         process = subprocess.Popen(  # noqa: S603
@@ -45,7 +44,7 @@ class Sandbox:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            start_new_session=True,  # Ctrl-C in a terminal is for us; we end it
+            start_new_session=True,  # so that Ctrl-C reaches only this process, which ends the sandbox
         )
         line = process.stdout.readline() if process.stdout else ""
         if not line:
@@ -55,8 +54,8 @@ class Sandbox:
 
     @cached_property
     def session(self) -> boto3.Session:
-        """Kept, since each new session reads botocore's models from disk again. Not for several threads;
-        its clients are."""
+        """Cached, because each new session reads botocore's models from disk again. Its clients are safe to
+        use from several threads, but the session itself is not."""
         import boto3
 
         return boto3.Session(
@@ -75,7 +74,7 @@ class Sandbox:
             if stream is not None:
                 stream.close()
         try:
-            self._process.wait(_END_TIMEOUT)
+            self._process.wait(_END_TIMEOUT_S)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()

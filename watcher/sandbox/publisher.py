@@ -1,4 +1,4 @@
-"""Brings events to moto's EventBridge, in order, from a thread of its own."""
+"""Puts events on moto's EventBridge, in order, in its own thread."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Publisher:
         threading.Thread(target=self._publish, name="events", daemon=True).start()
 
     def to(self, account: str, region: str) -> Callable[[Iterable[Event]], None]:
-        """What takes the events of one account and region; it returns at once."""
+        """A function that queues events of one account and region. It returns at once."""
 
         def put(events: Iterable[Event]) -> None:
             for event in events:
@@ -45,8 +45,7 @@ class Publisher:
                 }
                 events_backends[account][region].put_events([entry])
             except Exception:
-                # A rule's target is not there. EventBridge gives such an event up, and so is this one; those
-                # that come after it are not lost for it.
+                # The target of an EventBridge rule is missing. EventBridge drops such an event, and goes on.
                 log.exception("%s of %s", event.detail_type, event.resource)
             finally:
                 self._events.task_done()

@@ -1,6 +1,6 @@
-"""The processing job behind each rule: its names, and the record that `DescribeProcessingJob` shows.
+"""The processing job of each rule: its names, and the record that `DescribeProcessingJob` shows.
 
-All of it follows from the training job, so nothing is stored twice.
+Everything is computed from the training job, so nothing is stored twice.
 """
 
 from __future__ import annotations
@@ -12,9 +12,6 @@ from dataclasses import dataclass
 
 from watcher.arn import job_name
 from watcher.sandbox.training_job import FINAL_RULE_STATUSES, RULE_CONFIGURATIONS, Record, TrainingJob
-
-PROCESSING_LOGS = "/aws/sagemaker/ProcessingJobs"
-TRAINING_LOGS = "/aws/sagemaker/TrainingJobs"
 
 _PROCESSING_STATUSES = {
     "InProgress": "InProgress",
@@ -54,7 +51,7 @@ class RuleJob:
 
     @property
     def log_stream(self) -> str:
-        """Named after the job and the rule in their own case, so it is not the processing job's name."""
+        """Like the processing job's name, but with the job and the rule in their own case, as at AWS."""
         suffix = self.arn[-8:]
         started = int(self.training_job.record["CreationTime"] * 1000)
         return f"{self.training_job.name[:26]}-{self.rule[:26]}-{suffix}/algo-1-{started}"
@@ -101,7 +98,7 @@ def rule_jobs(job: TrainingJob) -> Iterator[RuleJob]:
 
 
 def evaluation_job_arn(job: TrainingJob, rule: str) -> str:
-    """`<job[:26]>-<rule[:26]>-<8 hex>` in lower case: never more than the 63 characters of a name."""
+    """The ARN. The name is `<job[:26]>-<rule[:26]>-<8 hex>` in lower case, so at most 63 characters long."""
     suffix = hashlib.sha256(f"{job.arn}\n{rule}\n{job.record['CreationTime']}".encode()).hexdigest()[:8]
     name = re.sub(r"[^a-z0-9-]", "-", f"{job.name[:26]}-{rule[:26]}-{suffix}".lower())
     return f"{job.arn.partition(':training-job/')[0]}:processing-job/{name}"

@@ -1,8 +1,7 @@
-"""SageMaker's API where moto stops short, put into moto in the place of its own.
+"""SageMaker's API for training jobs, their rules and tags, installed in place of moto's.
 
-moto finds a backend's URLs, and keeps track of its models, by the module that a class says it comes
-from; so both classes here say that they come from moto's. This has to be installed before the first
-request reaches the server.
+moto finds the URLs of a backend, and keeps its models, by the `__module__` of a class. So `install` sets that
+of both classes here to moto's module, and must run before the first request reaches the server.
 """
 
 from __future__ import annotations
@@ -21,10 +20,10 @@ from moto.sagemaker.responses import SageMakerResponse
 from watcher.arn import job_name
 from watcher.sandbox import environment, shapes
 from watcher.sandbox.api_errors import ApiError, invalid, not_found
-from watcher.sandbox.life import Lives, Site
 from watcher.sandbox.listing import listed
 from watcher.sandbox.logs import LogWriter
 from watcher.sandbox.publisher import Publisher
+from watcher.sandbox.runners import RunnerContext, Runners
 from watcher.sandbox.search import search
 from watcher.sandbox.settings import Settings
 from watcher.sandbox.training_job import FINAL_RULE_STATUSES, TrainingJob, stopping
@@ -32,12 +31,12 @@ from watcher.sandbox.training_jobs import TrainingJobs
 from watcher.sandbox.training_log import TrainingLog
 
 Answer = str
-"""The JSON of a response. moto serialises from the model what is not text, ten times slower."""
+"""A response as JSON text. moto would serialize a dict by the API's model, ten times slower."""
 
 
 @dataclass(frozen=True)
-class Surroundings:
-    """What every backend of this process shares."""
+class BackendContext:
+    """What all backends of this process need."""
 
     settings: Settings
     endpoint: str
@@ -46,31 +45,31 @@ class Surroundings:
 
 
 class Backend(SageMakerModelBackend):  # type: ignore[misc]
-    """moto makes one for each account and region, and a new one at each reset."""
+    """moto creates one for each account and region, and new ones at each reset."""
 
-    surroundings: Surroundings
+    context: BackendContext
 
     def __init__(self, region_name: str, account_id: str) -> None:
         super().__init__(region_name, account_id)
-        around = self.surroundings
+        context = self.context
         self.jobs = TrainingJobs(
-            account_id, region_name, publish=around.publisher.to(account_id, region_name), clock=time.time
+            account_id, region_name, publish=context.publisher.to(account_id, region_name), clock=time.time
         )
         self.logs = LogWriter(account_id, region_name)
         self.training_log = TrainingLog(self.jobs, self.logs)
-        self.lives = Lives(
-            Site(
+        self.runners = Runners(
+            RunnerContext(
                 jobs=self.jobs,
-                settings=around.settings,
-                directory=Path(tempfile.mkdtemp(prefix=f"{region_name}-", dir=around.directory)),
-                environment=environment.variables(around.endpoint, region_name, around.directory),
+                settings=context.settings,
+                directory=Path(tempfile.mkdtemp(prefix=f"{region_name}-", dir=context.directory)),
+                environment=environment.variables(context.endpoint, region_name, context.directory),
                 write_log=self.logs.write,
                 write_training_log=self.training_log.write,
             )
         )
 
     def reset(self) -> None:
-        self.lives.close_all()
+        self.runners.close_all()
         super().reset()
 
 
@@ -87,7 +86,7 @@ class Api(SageMakerResponse):  # type: ignore[misc]
 
     def create_training_job(self) -> Answer:
         job = self._backend.jobs.create(self._request("CreateTrainingJob"))
-        self._backend.lives.begin(job)
+        self._backend.runners.begin(job)
         return json.dumps({"TrainingJobArn": job.arn})
 
     def describe_training_job(self) -> Answer:
@@ -111,11 +110,11 @@ class Api(SageMakerResponse):  # type: ignore[misc]
     def stop_training_job(self) -> Answer:
         name = self._request("StopTrainingJob")["TrainingJobName"]
         self._backend.jobs.change(name, stopping)
-        self._backend.lives.stop(name)
+        self._backend.runners.stop(name)
         return "{}"
 
     def describe_processing_job(self) -> Any:
-        """Rules' jobs are ours, all others are moto's."""
+        """The job of a rule, or one of moto's own."""
         name = self._request("DescribeProcessingJob")["ProcessingJobName"]
         if rule := self._backend.jobs.rule_job(name):
             return json.dumps(rule.processing_job())
@@ -124,7 +123,7 @@ class Api(SageMakerResponse):  # type: ignore[misc]
         raise not_found()
 
     def list_processing_jobs(self) -> Answer:
-        """The rules' jobs."""
+        """Lists only the jobs of rules."""
         request = self._request("ListProcessingJobs")
         records = (rule.processing_job() for rule in self._backend.jobs.rule_jobs())
         return json.dumps(listed("ProcessingJob", request, records))
@@ -137,7 +136,7 @@ class Api(SageMakerResponse):  # type: ignore[misc]
         if rule.status["RuleEvaluationStatus"] in FINAL_RULE_STATUSES | {"Stopping"}:
             status = rule.processing_job()["ProcessingJobStatus"]
             raise invalid(f"The request was rejected because the processing job is in status {status}.")
-        self._backend.lives.stop_rule(rule)
+        self._backend.runners.stop_rule(rule)
         return "{}"
 
     def list_tags(self) -> Any:
@@ -185,8 +184,8 @@ def _tags(job: TrainingJob) -> Answer:
     return json.dumps({"Tags": [{"Key": key, "Value": value} for key, value in job.tags.items()]})
 
 
-def install(surroundings: Surroundings) -> None:
-    Backend.surroundings = surroundings
+def install(context: BackendContext) -> None:
+    Backend.context = context
     Backend.__module__ = Api.__module__ = "moto.sagemaker.models"
     sagemaker_backends.backend = Backend
     urls.url_paths["{0}/$"] = Api.dispatch

@@ -1,4 +1,4 @@
-"""SageMaker's `Search` over training jobs: filters, order and pages. Pure.
+"""Answers SageMaker's `Search` for training jobs: filters, order and pages. Pure.
 
 Follows the API reference of `Search`, `SearchExpression`, `Filter` and `NestedFilters`.
 """
@@ -20,16 +20,16 @@ from watcher.sandbox.training_job import Record, TrainingJob
 
 Predicate = Callable[[Mapping[str, Any]], bool]
 Place = tuple[Any, ...]
-"""Where a job stands in the order: whether it has the property, its value, and its name."""
+"""A job's sort key: whether it has the property, the property's value, and the job's name."""
 
-DEFAULT_PAGE = 10
+DEFAULT_PAGE_SIZE = 10
 
 
 def search(request: Mapping[str, Any], jobs: Iterable[TrainingJob]) -> tuple[list[TrainingJob], str | None]:
     """One page, and the token of the next one.
 
-    The token holds where the page ended, not how many came before: a job that leaves the result between
-    two pages does not push another one out of sight.
+    The token holds the sort key at which the page ended, not a number of jobs. So if a job leaves the result
+    between two pages, no other job is skipped.
     """
     matches = _expression(request.get("SearchExpression", {}))
     path = _path(request.get("SortBy", "LastModifiedTime"))
@@ -44,7 +44,7 @@ def search(request: Mapping[str, Any], jobs: Iterable[TrainingJob]) -> tuple[lis
     if token := request.get("NextToken"):
         end = _decoded(token)
         places = [place for place in found if (place < end if descending else place > end)]
-    size = request.get("MaxResults", DEFAULT_PAGE)
+    size = request.get("MaxResults", DEFAULT_PAGE_SIZE)
     first = (heapq.nlargest if descending else heapq.nsmallest)(size + 1, places)
     page = first[:size]
     return [found[place] for place in page], _encoded(page[-1]) if len(first) > size else None
@@ -74,7 +74,7 @@ def _expression(expression: Mapping[str, Any]) -> Predicate:
 
 
 def _nested(entry: Mapping[str, Any]) -> Predicate:
-    """All the filters have to hold for one and the same item of the list."""
+    """All filters must match the same item of the list."""
     outer = _path(entry["NestedPropertyName"])
     inner = []
     for condition in entry["Filters"]:
@@ -106,7 +106,7 @@ def _equals(value: Any, wanted: str) -> bool:
 
 
 def _ordered(compare: Callable[[Any, Any], bool]) -> Callable[[Any, str], bool]:
-    """Hyperparameters are text, and yet compared as numbers where both sides are numbers."""
+    """Compares hyperparameters, which are text, as numbers if both sides are numbers."""
 
     def holds(value: Any, wanted: str) -> bool:
         if not isinstance(value, str):
@@ -145,7 +145,7 @@ def _number(text: str) -> float:
 
 @cache
 def _path(name: str) -> tuple[str, ...]:
-    """`Tags.team` has the key `team`, which may itself hold dots; so may a hyperparameter's name."""
+    """The name's parts. The key after `Tags.` may itself contain dots, as may a hyperparameter's name."""
     head, _, rest = name.partition(".")
     if head not in shapes.members("TrainingJob"):
         raise invalid(f"Unknown property name: {name}")
@@ -155,7 +155,7 @@ def _path(name: str) -> tuple[str, ...]:
 
 
 def _values(value: Any, path: tuple[str, ...]) -> Sequence[Any]:
-    """What stands at the path: nothing, one value, or several where it leads through lists."""
+    """The values at the path: none, one, or several if the path leads through lists."""
     if not path:
         return value if isinstance(value, list) else (value,)
     if path[0] == "Tags":

@@ -1,4 +1,4 @@
-"""The sandbox's server: moto, the SageMaker it lacks, and the control API, on one port of 127.0.0.1."""
+"""Runs the sandbox's server on one port of 127.0.0.1: moto with its replaced parts, and the control API."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ def end_on_signals(ending: threading.Event) -> None:
 
 @contextmanager
 def running(settings: Settings, port: int) -> Iterator[tuple[str, Path]]:
-    """A sandbox in this process: its endpoint, and the directory of its files. There can be only one,
-    since moto's state belongs to the process."""
+    """Run a sandbox in this process. Yields its endpoint, and the directory of its files. A process can run
+    only one, because moto's state is global."""
     from moto.moto_server.werkzeug_app import (
         DomainDispatcherApplication,
         MotoRequestHandler,
@@ -61,12 +61,12 @@ def running(settings: Settings, port: int) -> Iterator[tuple[str, Path]]:
     from werkzeug.serving import make_server
 
     from watcher.sandbox import dispatch, dynamodb, iam, logs, metrics, sqs
-    from watcher.sandbox.control_api import ControlApi, close_all_lives
+    from watcher.sandbox.control_api import ControlApi, close_all_runners
     from watcher.sandbox.fault_injection import Faults
     from watcher.sandbox.publisher import Publisher
-    from watcher.sandbox.sagemaker_api import Surroundings, install
+    from watcher.sandbox.sagemaker_api import BackendContext, install
 
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)  # it would print every request
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)  # it logs each request otherwise
     with (
         _listen(port) as listening,
         tempfile.TemporaryDirectory(prefix="sandbox-", ignore_cleanup_errors=True) as temporary,
@@ -81,7 +81,7 @@ def running(settings: Settings, port: int) -> Iterator[tuple[str, Path]]:
         server = make_server(
             HOST,
             port,
-            _beside(control, faults),
+            _dispatch(control, faults),
             threaded=True,
             request_handler=MotoRequestHandler,
             fd=listening.fileno(),
@@ -92,20 +92,20 @@ def running(settings: Settings, port: int) -> Iterator[tuple[str, Path]]:
         logs.install()
         metrics.install()
         sqs.install()
-        install(Surroundings(settings, endpoint, directory, publisher))
+        install(BackendContext(settings, endpoint, directory, publisher))
         thread = threading.Thread(target=server.serve_forever, args=(0.05,), name="server", daemon=True)
         thread.start()
         try:
             yield endpoint, directory
         finally:
-            close_all_lives()
+            close_all_runners()
             server.shutdown()
             thread.join()
             server.server_close()
 
 
 def _listen(port: int) -> socket.socket:
-    """Werkzeug, were it to listen by itself, would end the process where it cannot."""
+    """The socket. Werkzeug gets an open one, because it ends the process if it cannot listen."""
     try:
         return socket.create_server((HOST, port))
     except (OSError, OverflowError) as error:
@@ -116,11 +116,13 @@ def _listen(port: int) -> socket.socket:
         ) from error
 
 
-def _beside(control: WSGIApplication, aws: WSGIApplication) -> WSGIApplication:
+def _dispatch(control: WSGIApplication, aws: WSGIApplication) -> WSGIApplication:
+    """Unsigned requests below `/sandbox` go to the control API, all others to AWS's."""
+
     def application(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         path = environ["PATH_INFO"]
-        mine = path == "/sandbox" or path.startswith("/sandbox/")
-        chosen = control if mine and "HTTP_AUTHORIZATION" not in environ else aws
+        below = path == "/sandbox" or path.startswith("/sandbox/")
+        chosen = control if below and "HTTP_AUTHORIZATION" not in environ else aws
         return chosen(environ, start_response)
 
     return application

@@ -1,4 +1,4 @@
-"""What a sandbox can be told when it starts."""
+"""The settings of a sandbox."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ RULE_EVALUATOR = (sys.executable, "-m", "watcher.sandbox.containers.rule")
 @dataclass(frozen=True)
 class Settings:
     pace: float = 1.0
-    """Seconds that each step of a job takes which has nothing to do here (starting, downloading …)."""
+    """Seconds that each step of a job takes that does no work here (starting, downloading …)."""
     stop_timeout: float = 120.0
     """Seconds between SIGTERM and SIGKILL; SageMaker gives a training script 120."""
     region: str = "us-east-1"
-    """Where the control API puts its jobs. The SageMaker API itself serves every region."""
+    """The region of jobs that the control API creates. The AWS APIs serve all regions."""
     trainers: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: {"xgboost": XGBOOST})
-    """The program that stands for a training image, by a part of the image's name."""
+    """By a part of a training image's name, the program that runs in place of the image."""
     rule_evaluator: tuple[str, ...] = RULE_EVALUATOR
-    """The program that stands for the image of Debugger's rules."""
+    """The program that runs in place of the image of Debugger's rules."""
 
     def trainer(self, image: str) -> tuple[str, ...] | None:
         return next((command for part, command in self.trainers.items() if part in image), None)

@@ -1,4 +1,4 @@
-"""What botocore's own model of SageMaker says: members of a structure, and what a request may hold."""
+"""Reads botocore's model of SageMaker: the members of a structure, and the constraints on a request."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ def members(structure: str) -> frozenset[str]:
 
 
 def validate(operation: str, request: Mapping[str, Any]) -> None:
-    """Refuse what SageMaker would: botocore itself checks on the client's side only types and minima."""
+    """Raise the `ApiError` with which SageMaker refuses an invalid request. The client's botocore checks only
+    types and minima."""
     shape = service_model().operation_model(operation).input_shape
     faults = list(_faults(shape, request, "")) if shape else []
     if faults:
@@ -83,5 +84,5 @@ def _broken_constraints(shape: Shape, value: Any) -> Iterator[str]:
 def _pattern(text: str) -> re.Pattern[str] | None:
     try:
         return re.compile(text) if text else None
-    except re.error:  # a few of them are Java's own dialect, such as \p{L}
+    except re.error:  # a few are in Java's dialect, such as \p{L}
         return None

@@ -1,8 +1,8 @@
-"""SQS where moto stops short.
+"""Replaces parts of moto's SQS that are not thread-safe or too slow.
 
-Its server goes through the messages in flight while another thread changes what these are, and answers that
-with an internal error. And for each message that comes or goes it looks at all of the queue, several
-times, with a slow clock.
+moto iterates over the messages in flight while another thread changes them, and then answers with an internal
+error. For each message that is sent or received, it also goes through the whole queue several times, with a
+slow clock.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ def install() -> None:
 
 
 def pending_message_groups(self: Queue) -> set[str]:
-    at_once = list(self.pending_messages)  # no other thread gets a turn in between
-    return {message.group_id for message in at_once if message.group_id is not None}
+    copy = list(self.pending_messages)  # atomic in CPython, so no other thread can change it meanwhile
+    return {message.group_id for message in copy if message.group_id is not None}
 
 
 def is_message_valid_based_on_retention_period(self: SQSBackend, queue_name: str, message: Message) -> bool:

@@ -1,7 +1,7 @@
-"""One training job as SageMaker shows it, and how it moves on. All pure: the time is an argument.
+"""One training job as SageMaker shows it, and how its status changes. Pure: the time is an argument.
 
-A job holds the very record that `DescribeTrainingJob` sends over the wire: members are named as in the
-API, and times are seconds since 1970 as JSON numbers.
+A job holds the record that `DescribeTrainingJob` returns as JSON: members are named as in the API, and times
+are seconds since 1970.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from watcher.sandbox.api_errors import invalid
 
 Record = dict[str, Any]
 
-ENDED = frozenset({"Completed", "Failed", "Stopped"})
+ENDED_STATUSES = frozenset({"Completed", "Failed", "Stopped"})
 FINAL_RULE_STATUSES = frozenset({"NoIssuesFound", "IssuesFound", "Error", "Stopped"})
 
 DEBUG_RULES = "DebugRuleEvaluationStatuses"
@@ -27,7 +27,7 @@ RULE_CONFIGURATIONS = {
     PROFILER_RULES: "ProfilerRuleConfigurations",
 }
 
-DEFAULT_MAX_RUNTIME = 86_400
+DEFAULT_MAX_RUNTIME_S = 86_400
 ROLE = "arn:aws:iam::123456789012:role/sandbox"
 
 MESSAGES = {
@@ -54,13 +54,14 @@ XGBOOST_METRICS = [
         *("map", "merror", "mlogloss", "mse", "ndcg", "rmse"),
     )
 ]
-"""What SageMaker adds to a job of its built-in XGBoost, of all metrics that the algorithm may compute."""
+"""The MetricDefinitions that SageMaker adds to a job of its built-in XGBoost: all metrics that it can
+compute."""
 
 
 @dataclass(frozen=True)
 class TrainingJob:
     record: Record
-    """Never changed in place: a reader may hold it while the job moves on."""
+    """Never changed in place, because a reader may use it while the job changes."""
     tags: Mapping[str, str]
 
     @property
@@ -77,11 +78,11 @@ class TrainingJob:
 
     @property
     def ended(self) -> bool:
-        return self.status in ENDED
+        return self.status in ENDED_STATUSES
 
     @property
     def max_runtime(self) -> float:
-        return float(self.record["StoppingCondition"].get("MaxRuntimeInSeconds", DEFAULT_MAX_RUNTIME))
+        return float(self.record["StoppingCondition"].get("MaxRuntimeInSeconds", DEFAULT_MAX_RUNTIME_S))
 
     @cached_property
     def description(self) -> str:
@@ -90,15 +91,20 @@ class TrainingJob:
 
     @cached_property
     def searchable(self) -> Record:
-        """What `Search` knows of a job: its tags, and nothing of profiler rules."""
+        """The record that `Search` returns: with tags, but without profiler rules."""
         known = shapes.members("TrainingJob")
         record = {member: value for member, value in self.record.items() if member in known}
         return record | {"Tags": [{"Key": key, "Value": value} for key, value in self.tags.items()]}
 
     @cached_property
     def search_result(self) -> str:
-        """One entry of `Search`'s results, as JSON: kept, because serialising dominates a large sweep."""
+        """One entry of `Search`'s results, as JSON. Cached, because a large search mostly serializes."""
         return json.dumps({"TrainingJob": self.searchable})
+
+
+def debug_output(job: Mapping[str, Any]) -> str:
+    """The place where the hook of a job with this record saves: `s3://BUCKET/PATH/JOB/debug-output`."""
+    return f"{job['DebugHookConfig']['S3OutputPath'].rstrip('/')}/{job['TrainingJobName']}/debug-output"
 
 
 def arn_of(name: str, account: str, region: str) -> str:
@@ -106,7 +112,7 @@ def arn_of(name: str, account: str, region: str) -> str:
 
 
 def created(request: Mapping[str, Any], *, account: str, region: str, now: float) -> TrainingJob:
-    """The job that `CreateTrainingJob` makes of a request."""
+    """The job that `CreateTrainingJob` creates from a request."""
     name = request["TrainingJobName"]
     output = {"KmsKeyId": ""} | request["OutputDataConfig"]
     known = shapes.members("DescribeTrainingJobResponse")
@@ -114,7 +120,7 @@ def created(request: Mapping[str, Any], *, account: str, region: str, now: float
         "EnableNetworkIsolation": False,
         "EnableInterContainerTrafficEncryption": False,
         "EnableManagedSpotTraining": False,
-        "StoppingCondition": {"MaxRuntimeInSeconds": DEFAULT_MAX_RUNTIME},
+        "StoppingCondition": {"MaxRuntimeInSeconds": DEFAULT_MAX_RUNTIME_S},
     }
     record |= {member: value for member, value in request.items() if member in known}
     record |= {
@@ -149,7 +155,7 @@ def created(request: Mapping[str, Any], *, account: str, region: str, now: float
 
 
 def _profiler_report(region: str, now: float) -> Record:
-    """The rule that watches beside every profiled job, under the name that the SDK gives it."""
+    """The rule that SageMaker adds to each profiled job, with the name that the SDK gives it."""
     return {
         "RuleConfigurationName": f"ProfilerReport-{int(now)}",
         "RuleEvaluatorImage": f"503895931360.dkr.ecr.{region}.amazonaws.com/sagemaker-debugger-rules:latest",
@@ -158,7 +164,7 @@ def _profiler_report(region: str, now: float) -> Record:
 
 
 def entered(job: TrainingJob, secondary_status: str, now: float, **members: Any) -> TrainingJob:
-    """The job in its next secondary status; `members` change along with it."""
+    """The job in its next secondary status, with `members` changed as well."""
     earlier = [dict(transition) for transition in job.record.get("SecondaryStatusTransitions", ())]
     if earlier:
         earlier[-1].setdefault("EndTime", now)
@@ -175,7 +181,7 @@ def entered(job: TrainingJob, secondary_status: str, now: float, **members: Any)
     }
     if secondary_status == "Training":
         record.setdefault("TrainingStartTime", now)
-    if record["TrainingJobStatus"] in ENDED:
+    if record["TrainingJobStatus"] in ENDED_STATUSES:
         transition["EndTime"] = now
         record.setdefault("TrainingEndTime", now)
         if "TrainingStartTime" in record:
@@ -207,7 +213,8 @@ def with_rule(job: TrainingJob, statuses: str, rule: str, now: float, **members:
 def placed(
     name: str, members: Mapping[str, Any], *, account: str, region: str, now: float, old: TrainingJob | None
 ) -> TrainingJob:
-    """The job that somebody puts straight into a state; what is not given stays, or gets a default.
+    """The job after it was put directly into a state. A member that is not given keeps its value or, in a new
+    job, gets a default.
 
     Raises `ApiError` for a member that `DescribeTrainingJob` does not have.
     """

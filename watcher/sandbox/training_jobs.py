@@ -1,4 +1,4 @@
-"""All training jobs of one account and region."""
+"""Holds all training jobs of one account and region, and publishes the events of their changes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from watcher.sandbox.training_job import TrainingJob
 
 
 class TrainingJobs:
-    """Every change goes through here, one at a time, and its events leave in the same order."""
+    """Makes one change at a time, and publishes its events in the same order."""
 
     def __init__(
         self,
@@ -42,7 +42,7 @@ class TrainingJobs:
             return self._keep(job, before=None)
 
     def place(self, name: str, members: Mapping[str, Any]) -> TrainingJob:
-        """Put a job straight into a state; see `training_job.placed`."""
+        """Put a job directly into a state; see `training_job.placed`."""
         with self._lock:
             old = self._jobs.get(name)
             job = training_job.placed(
@@ -51,7 +51,8 @@ class TrainingJobs:
             return self._keep(job, before=old)
 
     def change(self, name: str, how: Callable[[TrainingJob, float], TrainingJob]) -> TrainingJob:
-        """`how` gets the job and the time. It may refuse with `ApiError`, and then nothing has changed."""
+        """`how` gets the job and the time, and returns the changed job. If it raises `ApiError`, nothing
+        changes."""
         with self._lock:
             old = self._get(name)
             return self._keep(how(old, self._clock()), before=old)
@@ -70,7 +71,7 @@ class TrainingJobs:
             return list(self._jobs.values())
 
     def rule_jobs(self) -> list[RuleJob]:
-        """Those that have a processing job already."""
+        """The rules whose processing job has started."""
         return [rule for job in self.all() for rule in rule_jobs(job) if rule.arn]
 
     def rule_job(self, processing_job: str) -> RuleJob | None:

@@ -1,4 +1,4 @@
-"""The log of training jobs, in which SageMaker reads their metrics."""
+"""Writes the logs of training jobs, and the metrics that SageMaker finds in them."""
 
 from __future__ import annotations
 
@@ -6,22 +6,24 @@ import contextlib
 import time
 from collections.abc import Sequence
 
+from watcher.aws.links import TRAINING_LOGS
 from watcher.sandbox import metrics
 from watcher.sandbox.api_errors import ApiError
 from watcher.sandbox.logs import LogWriter
 from watcher.sandbox.metrics import Measured
-from watcher.sandbox.rule_jobs import TRAINING_LOGS, training_log_stream
+from watcher.sandbox.rule_jobs import training_log_stream
 from watcher.sandbox.training_jobs import TrainingJobs
 
 
 class TrainingLog:
-    """Of one account and region."""
+    """The logs of one account and region."""
 
     def __init__(self, jobs: TrainingJobs, logs: LogWriter) -> None:
         self._jobs, self._logs = jobs, logs
 
     def write(self, name: str, lines: Sequence[str]) -> None:
-        """What a job prints, with all that follows. A job that was deleted meanwhile leaves nothing."""
+        """Write lines that a job prints, and the metrics in them; nothing if the job was deleted
+        meanwhile."""
         with contextlib.suppress(ApiError):
             job = self._jobs.get(name)
             self._logs.write(TRAINING_LOGS, training_log_stream(job), lines)
@@ -29,6 +31,6 @@ class TrainingLog:
                 self.measure(name, values)
 
     def measure(self, name: str, values: Sequence[Measured]) -> None:
-        """Metrics of a job, at whatever time. Raises `ApiError` where there is no such job."""
+        """Store metrics of a job, of any time. Raises `ApiError` if the job does not exist."""
         self._jobs.change(name, lambda job, _: metrics.with_final_metrics(job, values))
         metrics.put(self._jobs.account, self._jobs.region, name, values)

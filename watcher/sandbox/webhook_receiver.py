@@ -1,4 +1,4 @@
-"""An address that takes Watcher's webhooks, checks their signatures and keeps them."""
+"""A server for the demo that receives Watcher's webhooks, checks their signatures and keeps them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Received:
 
 
 class WebhookReceiver:
-    """`with WebhookReceiver(secret) as receiver:` and it listens at `receiver.url`, on loopback."""
+    """In `with WebhookReceiver(secret) as receiver:`, it listens at `receiver.url`, on loopback."""
 
     def __init__(self, secret: str) -> None:
         received = self.received = list[Received]()

@@ -1,1 +1,1 @@
-"""What runs in place of SageMaker's images, each a program: `python -m … JOB.json`."""
+"""The programs that run in place of SageMaker's images: `python -m … JOB.json`."""

@@ -1,6 +1,6 @@
-"""The image of Debugger's rules: `python -m watcher.sandbox.containers.rule JOB.json`.
+"""Stands for the image of Debugger's rules: `python -m watcher.sandbox.containers.rule JOB.json`.
 
-It follows the tensors of a training job while that runs, and evaluates one rule on them until the rule
+It reads the tensors of a training job while the job runs, and evaluates one rule on them until the rule
 fires or the training ends. JOB.json:
 
     {"TrainingJobName", "TrainingJobArn", "RuleConfigurationName", "RuleParameters": {…},
@@ -33,15 +33,15 @@ from watcher.errors import WatcherError
 from watcher.evaluation import feed
 from watcher.logs import rule_log
 
-ROUND = 0.5
-"""Seconds between two looks at what was saved."""
+POLL_INTERVAL_S = 0.5
+"""Between two reads of the saved tensors."""
 
 NOTHING_SAVED = (
     "ClientError: No debugging data was saved by the training job. Check that the debugger hook was "
     "configured correctly before starting the training job. Exception: Training job has ended. "
     "All the collection files could not be loaded"
 )
-"""In AWS's words."""
+"""The text is AWS's."""
 
 Say = Callable[[rule_log.Record], None]
 
@@ -82,11 +82,11 @@ def evaluate(
     say(rule_log.loading(output.uri))
     follower = Follower(rule, output, say)
     while True:
-        last_look = ended()  # asked first, so that all that was saved before the end is still read
+        last_look = ended()  # checked before reading, so that everything saved before the end is read
         verdict = follower.look(ended=last_look) or rule.tick(time.time())
         if verdict or last_look:
             break
-        time.sleep(ROUND)
+        time.sleep(POLL_INTERVAL_S)
     if verdict is None:
         if not follower.started:
             return Result("Error", NOTHING_SAVED)
@@ -99,7 +99,7 @@ def evaluate(
 
 
 class Follower:
-    """Gives a rule what was saved since the last look, and nothing twice."""
+    """Shows a rule what was saved since the last look, each step once."""
 
     def __init__(self, rule: Rule, output: DebugOutput, say: Say) -> None:
         self._rule, self._reader, self._say = rule, Reader(output), say
@@ -117,7 +117,7 @@ class Follower:
         steps = self._reader.read(wanted=self._rule.wants, ended=ended)
         for saved in feed.for_rules(steps, unreadable=self._skipped):
             if saved.step <= self._newest:
-                continue  # another worker's file of a step that was shown at the last look
+                continue  # the file of another worker, for a step that the rule has seen
             if self._newest < 0:
                 self._say(rule_log.started(self._rule, saved.step))
             self._newest = saved.step

@@ -1,9 +1,9 @@
-"""The built-in XGBoost algorithm: `python -m watcher.sandbox.containers.xgboost JOB.json`.
+"""Stands for the built-in XGBoost algorithm: `python -m watcher.sandbox.containers.xgboost JOB.json`.
 
-It trains for real, on the CSV channels `train` and `validation` (the label first, no header, as SageMaker
-wants them), with smdebug's hook where the job has a DebugHookConfig, and uploads `model.tar.gz`.
-JOB.json is the CreateTrainingJob request. What goes wrong through the job's own doing ends it with exit
-code 1 and one sentence as the last line of stderr, from which the FailureReason is made.
+It really trains on the CSV channels `train` and `validation` (label first, no header, as SageMaker requires),
+with smdebug's hook if the job has a DebugHookConfig, and uploads `model.tar.gz`. JOB.json is the record of
+the training job. If something is wrong with the job, it exits with code 1, and the last line of stderr
+becomes the FailureReason.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
 
 _NOT_FOR_XGBOOST = frozenset({"num_round", "early_stopping_rounds", "eval_metric"})
-"""Hyperparameters that SageMaker's container itself reads."""
+"""Hyperparameters that SageMaker's container reads itself and does not pass on to XGBoost."""
 
 
 class ClientError(WatcherError):
-    """SageMaker's word for a failure that the job's owner can mend."""
+    """SageMaker's name for a failure that the job's owner can fix."""
 
 
 def main() -> None:
@@ -53,18 +53,18 @@ def main() -> None:
 def train(job: Mapping[str, Any], s3: S3Client, directory: Path) -> None:
     channels = {channel["ChannelName"]: channel for channel in job.get("InputDataConfig") or ()}
     if "train" not in channels:
-        raise ClientError(f"there is no channel train; the job has {', '.join(channels) or 'no channel'}")
+        raise ClientError(f"there is no channel train: the job has {', '.join(channels) or 'no channel'}")
     data = {name: load(s3, channels[name]) for name in ("train", "validation") if name in channels}
     say(f"Single node training with {', '.join(f'{m.num_row()} rows in {n}' for n, m in data.items())}.")
 
     given = job.get("HyperParameters") or {}
     rounds = positive(given, "num_round")
     with ExitStack() as hooks:
-        # Progress stands behind the hook: as soon as one wants to stop, those behind are not asked.
+        # The hook comes first: XGBoost skips the callbacks after one that stops training.
         callbacks: list[Any] = [Progress(), *early_stopping(given)]
         if job.get("DebugHookConfig"):
             hook = create_hook(job, directory, data["train"], data.get("validation"))
-            # Not closed, it writes its collections while Python shuts down, and fails at that.
+            # Without `closing`, the hook writes its collections while Python shuts down, and fails.
             callbacks.insert(0, hooks.enter_context(closing(hook)))
         try:
             booster = xgboost.train(
@@ -81,10 +81,10 @@ def train(job: Mapping[str, Any], s3: S3Client, directory: Path) -> None:
 
 
 def load(s3: S3Client, channel: Mapping[str, Any]) -> xgboost.DMatrix:
-    """A channel's CSV files, one below the other. An empty cell is a missing value."""
+    """Read the CSV files of a channel into one matrix. An empty cell is a missing value."""
     name = channel["ChannelName"]
     if (kind := (channel.get("ContentType") or "text/csv").split(";")[0]) not in ("text/csv", "csv"):
-        raise ClientError(f"channel {name} has ContentType {kind!r}; only text/csv is understood here")
+        raise ClientError(f"channel {name} has ContentType {kind!r}; the sandbox reads only text/csv")
     uri = channel["DataSource"]["S3DataSource"]["S3Uri"]
     bucket, _, prefix = uri.removeprefix("s3://").partition("/")
     tables: list[NDArray[np.float64]] = []
@@ -97,7 +97,9 @@ def load(s3: S3Client, channel: Mapping[str, Any]) -> xgboost.DMatrix:
     if not tables:
         raise ClientError(f"channel {name} is empty: there is nothing at {uri}")
     if len({table.shape[1] for table in tables}) > 1 or tables[0].shape[1] < 2:
-        raise ClientError(f"channel {name} needs a label and as many features in each of its files at {uri}")
+        raise ClientError(
+            f"each file of channel {name} at {uri} needs a label and the same number of features"
+        )
     table = np.concatenate(tables)
     return xgboost.DMatrix(table[:, 1:], label=table[:, 0])
 
@@ -112,7 +114,7 @@ def numbers(text: bytes, where: str) -> NDArray[np.float64]:
         )
     except ValueError as error:
         raise ClientError(
-            f"{where} is no CSV of numbers with the label first and no header: {error}"
+            f"{where} is not a CSV file of numbers with the label first and no header: {error}"
         ) from error
 
 
@@ -129,8 +131,8 @@ def early_stopping(given: Mapping[str, str]) -> list[Any]:
 
 
 def parameters(given: Mapping[str, str]) -> dict[str, Any]:
-    """XGBoost reads numbers from strings by itself; a list of metrics it must be given as a list."""
-    made: dict[str, Any] = {"nthread": "1"}  # the sandbox shares its machine with other jobs
+    """XGBoost's parameters. XGBoost parses numbers itself, but needs several metrics as a list."""
+    made: dict[str, Any] = {"nthread": "1"}  # several jobs share the machine
     made |= {name: text for name, text in given.items() if name not in _NOT_FOR_XGBOOST}
     if metrics := given.get("eval_metric"):
         made["eval_metric"] = [metric.strip(" []'\"") for metric in metrics.split(",")]
@@ -138,9 +140,9 @@ def parameters(given: Mapping[str, str]) -> dict[str, Any]:
 
 
 class Progress(xgboost.callback.TrainingCallback):  # type: ignore[misc] # it has no types
-    """Prints a round's metrics in the container's form; SIGTERM ends training after the running round.
+    """Prints the metrics of each round as SageMaker's container does. SIGTERM ends training after a round.
 
-    So a stopped job leaves whole debug output and a model behind, as the real algorithm does.
+    So a stopped job leaves complete debug output and a model, as with the real algorithm.
     """
 
     def __init__(self) -> None:
@@ -178,7 +180,7 @@ def upload(s3: S3Client, booster: xgboost.Booster, job: Mapping[str, Any]) -> No
 
 
 def first_sentence(error: Exception) -> str:
-    """XGBoost's errors begin with time and source file, and end with a stack trace."""
+    """The message of an error of XGBoost, without its source file and stack trace."""
     text = re.sub(r"^\[[\d:]+\] \S+:\d+: ", "", str(error).strip())
     return text.partition("\nStack trace")[0].partition("\n")[0].strip()
 

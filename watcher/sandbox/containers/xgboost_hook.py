@@ -1,4 +1,4 @@
-"""smdebug's own hook for XGBoost, made from a job's DebugHookConfig as SageMaker's container makes it."""
+"""Creates smdebug's own hook for XGBoost from a job's DebugHookConfig, as SageMaker's container does."""
 
 from __future__ import annotations
 
@@ -9,20 +9,17 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+from watcher.sandbox.training_job import debug_output
+
 if TYPE_CHECKING:
     from xgboost import DMatrix
 
 
-def debug_output(job: Mapping[str, Any]) -> str:
-    """Where the hook of this job saves: `s3://BUCKET/PATH/JOB/debug-output`."""
-    return f"{job['DebugHookConfig']['S3OutputPath'].rstrip('/')}/{job['TrainingJobName']}/debug-output"
-
-
 def create_hook(job: Mapping[str, Any], directory: Path, train: DMatrix, validation: DMatrix | None) -> Any:
-    """The hook, a callback of `xgboost.train`. `directory` takes its configuration file.
+    """The hook, a callback of `xgboost.train`. Its configuration file is written to `directory`.
 
-    SageMaker writes `debughookconfig.json` and smdebug reads it, so that what a collection means, twice
-    named or with an interval of its own, is smdebug's affair here too.
+    As on SageMaker, smdebug itself reads `debughookconfig.json`. So it also decides what a collection means
+    that is named twice or has its own interval.
     """
     configuration = directory / "debughookconfig.json"
     configuration.write_text(json.dumps({**job["DebugHookConfig"], "LocalPath": debug_output(job)}))
@@ -43,10 +40,10 @@ def _hook_class() -> Any:
 
 
 def _pkg_resources() -> ModuleType:
-    """The two functions by which smdebug asks for XGBoost's version.
+    """A module with the two functions by which smdebug reads XGBoost's version.
 
-    setuptools no longer brings the module, and the real one finds no distribution `xgboost` where the
-    wheel is the one without CUDA, `xgboost-cpu`.
+    Newer setuptools lack this module. The real one would fail as well: it looks for the distribution
+    `xgboost`, but the one without CUDA is `xgboost-cpu`.
     """
     import xgboost
     from packaging.version import Version
