@@ -1,15 +1,15 @@
-"""As much of AWS as a Watcher behind a queue needs, faster than moto: SQS, DynamoDB, and the jobs of `stub`.
+"""The part of AWS that Watcher needs with a queue, faster than moto: SQS, DynamoDB, and the jobs of `stub`.
 
     python -m tests.bench.cloud JOBS [DELAY]
 
-prints its address and ends when its standard input does. Each answer takes DELAY seconds more than it
-must, as a network does. All state is in memory, and one thread changes it, so every write is atomic.
+prints its address and ends when its standard input closes. Each response is delayed by DELAY seconds, like
+on a network. All state is in memory and changed by one thread, so every write is atomic.
 
     POST /events {"first", "count", "rate", "fires"}
-                  tells on the queue of so many jobs, `rate` a second (0: all at once), as EventBridge does;
-                  `fires`: their rules find an issue, too
-    GET /put      when each of these events was put, by job
-    GET /calls    how often each operation was called, and DynamoDB's request units
+                  sends events of `count` jobs to the queue as EventBridge does, `rate` per second (0: all
+                  at once); with `fires` their rules find an issue
+    GET /put      the time at which each of these events was sent, by job
+    GET /calls    the number of calls by operation, and DynamoDB's request units
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from tests.bench.stub import NOTHING_SAVED, PAGE, record
 from watcher.jobs.events import PROCESSING_JOB
 
 Item = dict[str, dict[str, str]]
-"""Attributes as DynamoDB's API writes them."""
+"""Attributes in the format of DynamoDB's API."""
 
 PAGE_BYTES = 1_000_000
-"""What DynamoDB reads for one page of a query."""
+"""The amount that DynamoDB reads for one page of a query."""
 FIRED = "RuleEvaluationConditionMet: Evaluation of the rule LossNotDecreasing at step 40 resulted in the "
 
 
@@ -39,7 +39,7 @@ class Refused(Exception):
 
 
 class Jobs:
-    """SageMaker, and what rules' processing jobs logged."""
+    """SageMaker, and the logs of rules' processing jobs."""
 
     def __init__(self, count: int) -> None:
         self.count = count
@@ -75,7 +75,7 @@ class Jobs:
 
 
 class SqsQueue:
-    """One queue: long polling, batches, and visibility timeouts that run out."""
+    """One queue with long polling, batches and visibility timeouts."""
 
     VISIBLE_AGAIN = 60.0
 
@@ -141,8 +141,8 @@ class SqsQueue:
 
 
 class Table:
-    """One DynamoDB table, with the conditions that `watcher.store.dynamodb` writes, and the request units
-    that it would be billed for: of 1 KB written (twice in a transaction) and 4 KB read, each begun one."""
+    """One DynamoDB table with the conditions that `watcher.store.dynamodb` uses. It counts the billed request
+    units: per started 1 KB written (twice in a transaction) and per started 4 KB read."""
 
     def __init__(self, units: Counter[str]) -> None:
         self._partitions: defaultdict[str, dict[str, Item]] = defaultdict(dict)
@@ -204,7 +204,7 @@ class Table:
         return self._partitions[key["pk"]["S"]].get(key["sk"]["S"])
 
     def _holds(self, write: dict[str, Any]) -> bool:
-        """Whether one of the terms does: `attribute_not_exists(pk)`, `#name = :value` and the like."""
+        """Whether one of the terms holds, such as `attribute_not_exists(pk)` or `#name = :value`."""
         (members,) = write.values()
         condition = members.get("ConditionExpression")
         if not condition:
@@ -243,7 +243,7 @@ class Table:
 
 
 def _size(item: Item | None) -> int:
-    """In bytes, as DynamoDB counts; bytes stand there in base64."""
+    """Size in bytes as DynamoDB counts it; binary values are given in base64."""
     return sum(
         len(name) + (len(value["B"]) * 3 // 4 if "B" in value else len(value.get("S", "") or value["N"]))
         for name, value in (item or {}).items()
@@ -271,7 +271,7 @@ class Cloud:
                     % (status, b"application/x-amz-json-1.0", len(answer), answer)
                 )
         except (asyncio.IncompleteReadError, asyncio.CancelledError, ConnectionError):
-            writer.close()  # the client has gone, or the stand-in ends
+            writer.close()  # the client has disconnected, or the stand-in is ending
 
     async def _answer(self, path: str, target: str, body: bytes) -> tuple[int, bytes]:
         if not target and "list-type=2" not in path:

@@ -1,20 +1,21 @@
-"""What one day costs in AWS requests, and in money, beside what people write themselves.
+"""The cost of one day in AWS requests and in money, compared with a simple self-written poller.
 
     python -m tests.bench.cost JOBS
 
-One replica as `deploy/ecs.yaml` runs it, behind a queue and with the state in DynamoDB. Each thing that it
-does is done once by the daemon's own code against `tests.bench.cloud`, which counts requests and DynamoDB's
-request units; a day is so many times that, by the intervals that stand in the code. Assumed of the day:
+One replica as `deploy/ecs.yaml` runs it, with a queue and with its state in DynamoDB. The daemon's own code
+does each of its activities once against `tests.bench.cloud`, which counts requests and DynamoDB's request
+units. The counts are multiplied by how often a day has each activity, from the intervals in the code.
+Assumptions:
 
-- JOBS are in progress all the time; each runs for `JOB_HOURS` and then another takes its place,
-- each has one Debugger rule, and `EVENTS_A_JOB` events come of it and of the rule's processing job,
-- each saves tensors, a step in `SAVE_EVERY` seconds, which Watcher evaluates as well,
-- one in `JOBS_A_FINDING` has a finding, which goes to one channel.
+- JOBS jobs are always in progress; each runs for `JOB_HOURS` and is then replaced by another,
+- each has one Debugger rule, and `EVENTS_PER_JOB` events of the job and of the rule's processing job arrive,
+- each saves tensors, one step every `SAVE_INTERVAL_S` seconds, which Watcher also evaluates,
+- one in `JOBS_PER_FINDING` has a finding, which goes to one channel.
 
-A job that saves no tensors is evaluated on its metrics, which CloudWatch charges for: that is told apart.
-Every event is taken as coming alone, though busy queues share requests among ten.
+A job that saves no tensors is evaluated on its metrics, for which CloudWatch charges. This is shown
+separately. Every event counts as arriving alone, although a busy queue delivers up to ten per request.
 
-Not counted: Fargate, and CloudWatch Logs, whose reading is free, and kept to a few requests a second.
+Not counted: Fargate, and CloudWatch Logs, where reading is free and limited to a few requests per second.
 """
 
 from __future__ import annotations
@@ -42,14 +43,14 @@ from watcher.jobs.pipeline import fingerprint
 from watcher.model import Evaluation
 from watcher.store.base import Look
 
-DAY = 86_400
+DAY_S = 86_400
 JOB_HOURS = 6
-EVENTS_A_JOB = 12
-SAVE_EVERY = 60
-JOBS_A_FINDING = 20
-METRICS_A_JOB = 2
-SELF_WRITTEN_EVERY = 10
-"""Seconds between two looks at each job, of the loop that people write themselves."""
+EVENTS_PER_JOB = 12
+SAVE_INTERVAL_S = 60
+JOBS_PER_FINDING = 20
+METRICS_PER_JOB = 2
+SELF_WRITTEN_INTERVAL_S = 10
+"""How often a self-written poller typically describes each job."""
 
 DOLLARS = {
     "SQS": 0.40e-6,
@@ -59,8 +60,8 @@ DOLLARS = {
     "DynamoDB read units": 0.125e-6,
     "GetMetricData metrics": 0.01e-3,
 }
-"""US dollars each: list prices of us-east-1 in November 2025, DynamoDB on demand, free tiers left out.
-SageMaker's Describe and Search are free, and have quotas."""
+"""US dollars per request or unit: list prices of us-east-1 in November 2025, with DynamoDB on demand and
+without free tiers. SageMaker's Describe and Search are free but have quotas."""
 
 _BILLED_AS = {
     "ReceiveMessage": "SQS",
@@ -87,10 +88,10 @@ def main(jobs: int) -> None:
             }
         )
         app = App(config)
-        once = Counted(app, address).everything()
+        once = Counts(app, address).everything()
         app.close()
-    day = of_a_day(jobs, config.watch.reconcile_every, once)
-    describes = jobs * DAY // SELF_WRITTEN_EVERY
+    day = requests_per_day(jobs, config.watch.reconcile_every, once)
+    describes = jobs * DAY_S // SELF_WRITTEN_INTERVAL_S
     print(
         json.dumps(
             {
@@ -99,24 +100,24 @@ def main(jobs: int) -> None:
                 "requests": day,
                 "dollars": dollars(day),
                 "dollars_for_metrics": dollars_for_metrics(jobs),
-                "self_written": {"DescribeTrainingJob": describes, "a_second": describes / DAY},
+                "self_written": {"DescribeTrainingJob": describes, "a_second": describes / DAY_S},
             }
         )
     )
 
 
-def of_a_day(jobs: int, reconcile_every: float, once: dict[str, Counter[str]]) -> dict[str, int]:
-    lives = jobs * 24 / JOB_HOURS
+def requests_per_day(jobs: int, reconcile_every: float, once: dict[str, Counter[str]]) -> dict[str, int]:
+    job_runs = jobs * 24 / JOB_HOURS
     times = {
-        "pass": DAY / reconcile_every,
-        "long poll": DAY / LONG_POLL_S,
-        "idle outbox": DAY / MAX_CLAIM_INTERVAL_S,
-        "idle evaluators": DAY / MAX_IDLE_S,
-        "event": lives * EVENTS_A_JOB,
-        "finding": lives / JOBS_A_FINDING,
-        "look at what a job saved": jobs * DAY / MAX_LOOK_INTERVAL_S,
+        "pass": DAY_S / reconcile_every,
+        "long poll": DAY_S / LONG_POLL_S,
+        "idle outbox": DAY_S / MAX_CLAIM_INTERVAL_S,
+        "idle evaluators": DAY_S / MAX_IDLE_S,
+        "event": job_runs * EVENTS_PER_JOB,
+        "finding": job_runs / JOBS_PER_FINDING,
+        "evaluation of a job": jobs * DAY_S / MAX_LOOK_INTERVAL_S,
     }
-    total = Counter[str]({"GetObject": round(jobs * DAY / SAVE_EVERY)})
+    total = Counter[str]({"GetObject": round(jobs * DAY_S / SAVE_INTERVAL_S)})
     for what, often in times.items():
         for operation, count in once[what].items():
             total[operation] += round(count * often)
@@ -124,7 +125,7 @@ def of_a_day(jobs: int, reconcile_every: float, once: dict[str, Counter[str]]) -
 
 
 def dollars(requests: dict[str, int]) -> dict[str, float]:
-    """By what is billed."""
+    """US dollars by billed item."""
     bill = dict.fromkeys(_BILLED_AS.values(), 0.0)
     for operation, count in requests.items():
         if billed_as := _BILLED_AS.get(operation):
@@ -133,12 +134,12 @@ def dollars(requests: dict[str, int]) -> dict[str, float]:
 
 
 def dollars_for_metrics(jobs: int) -> float:
-    """What CloudWatch charges in a day where all jobs save no tensors, and are evaluated on their metrics."""
-    return jobs * METRICS_A_JOB * DAY / METRIC_INTERVAL_S * DOLLARS["GetMetricData metrics"]
+    """CloudWatch's price for a day on which no job saves tensors and all are evaluated on their metrics."""
+    return jobs * METRICS_PER_JOB * DAY_S / METRIC_INTERVAL_S * DOLLARS["GetMetricData metrics"]
 
 
-class Counted:
-    """What the daemon asks AWS for, of each thing that it does."""
+class Counts:
+    """The daemon's AWS requests for each of its activities."""
 
     def __init__(self, app: App, address: str) -> None:
         assert app.queued
@@ -161,7 +162,7 @@ class Counted:
         job = snapshots[-1]
         due = Evaluation(due_at=now - timedelta(seconds=1))
         app.store.commit([Look(job, fingerprint(job), now, True, None, evaluation=due)])
-        counted["look at what a job saved"] = self._of(app.evaluations.evaluate_due)
+        counted["evaluation of a job"] = self._of(app.evaluations.evaluate_due)
         return counted
 
     def _no_evaluation_due(self) -> None:
@@ -187,7 +188,7 @@ class Counted:
 
 
 def rows(figures: dict[str, Any]) -> list[tuple[str, str, str]]:
-    """For the table of `make bench`."""
+    """Rows for the table of `make bench`."""
     found = []
     for jobs, figure in figures.items():
         requests, bill, own = figure["requests"], figure["dollars"], figure["self_written"]
@@ -197,13 +198,13 @@ def rows(figures: dict[str, Any]) -> list[tuple[str, str, str]]:
             (f"a day with {int(jobs):,} jobs in progress: AWS requests", asked, ""),
             ("  US dollars", f"{sum(bill.values()):.2f}: {bought}", ""),
             (
-                "  US dollars for metrics, where no job saves tensors",
+                "  US dollars for metrics if no job saves tensors",
                 f"{figure['dollars_for_metrics']:.2f}",
                 "",
             ),
             (
-                "  DescribeTrainingJob for each job every 10 s instead",
-                f"{own['DescribeTrainingJob']:,}, which is {own['a_second']:,.0f} a second",
+                "  for comparison: DescribeTrainingJob for each job every 10 s",
+                f"{own['DescribeTrainingJob']:,}, or {own['a_second']:,.0f} per second",
                 "",
             ),
         ]

@@ -1,8 +1,8 @@
-"""How soon `watcher run` is ready, and what it weighs when nothing happens.
+"""How soon `watcher run` is ready, and how much memory it uses when idle.
 
     python -m tests.bench.daemon
 
-A real `watcher run` against a SageMaker that answers at once, with a hundred quiet jobs.
+A real `watcher run` against a SageMaker that answers immediately, with a hundred quiet jobs.
 """
 
 from __future__ import annotations

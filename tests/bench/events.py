@@ -1,17 +1,18 @@
-"""From an event on the queue to the request at Slack, and how many findings a second replicas manage.
+"""The time from an event on the queue to the request at Slack, and the findings per second of replicas.
 
     python -m tests.bench.events latency sqlite|dynamodb RATE:COUNT …
     python -m tests.bench.events replicas COUNT FINDINGS
 
-Real `watcher run`s and Slack's double; AWS is `tests.bench.cloud`, since moto answers some 300 requests a
-second whoever asks, and would be what is measured. Each event is about a job that is known and whose rule has
-just found an issue; the alert carries a log excerpt. There are as many channels as Slack wants at a hundred
-alerts a second, one a second in each. Watcher's own evaluation is off: it reads tensors, not events.
+Uses real `watcher run` processes and Slack's double. AWS is `tests.bench.cloud`, because moto answers only
+some 300 requests per second and would be the bottleneck. Each event is about a known job whose rule has just
+found an issue; the alert has a log excerpt. There are enough channels for a hundred alerts per second,
+because Slack allows one per second and channel. Watcher's own evaluation is off, because it reads tensors and
+not events.
 
-Of a latency, the daemon keeps to one processor, as `deploy/ecs.yaml` starts it, and what it talks to has the
-others; and it has found the logs of the rules in progress, as it has some minutes after its start.
+For latencies the daemon has one processor, as `deploy/ecs.yaml` starts it, and its counterparts have the
+others. It has already found the logs of the rules in progress, as it has some minutes after its start.
 
-The clock runs from the event's arrival on the queue to Slack's taking the request.
+Time is measured from the event's arrival on the queue to the arrival of the request at Slack.
 """
 
 from __future__ import annotations
@@ -33,14 +34,14 @@ from typing import Any
 from tests.bench.stubbed import calls, cloud, daemon
 from tests.doubles.slack import Conversation, SlackDouble, Workspace
 
-CHANNELS = 100
-NETWORK = 0.005
-"""Seconds that AWS takes to answer replicas: without them two processes would only share two cores."""
-WARM_UP = 16
-"""Events in advance: with the first finding comes what is imported late."""
-PATIENCE = 120.0
-QUIET = 2.0
-"""Seconds without a request but long polls: the first pass, and what follows from it, is over."""
+CHANNEL_COUNT = 100
+NETWORK_DELAY_S = 0.005
+"""AWS's response time for replicas. Without it two processes would only compete for two cores."""
+WARM_UP_EVENTS = 16
+"""Events sent in advance, because the first finding triggers late imports."""
+TIMEOUT_S = 120.0
+QUIET_S = 2.0
+"""Time without any request except long polls, after which the first pass and its results are complete."""
 
 _JOB = re.compile(r"bench-xgb-2026-11-20-12-00-\d{5}")
 
@@ -48,7 +49,7 @@ _JOB = re.compile(r"bench-xgb-2026-11-20-12-00-\d{5}")
 def main() -> None:
     match sys.argv[1:]:
         case ["latency", store, *rates]:
-            answer = latency(store, [(int(rate), int(count)) for rate, _, count in map(_parted, rates)])
+            answer = latency(store, [(int(rate), int(count)) for rate, _, count in map(_split, rates)])
         case ["replicas", count, findings]:
             answer = replicas(int(count), int(findings))
         case _:
@@ -57,13 +58,13 @@ def main() -> None:
 
 
 def latency(store: str, rates: Sequence[tuple[int, int]]) -> dict[str, Any]:
-    """Seconds, by the events a second."""
+    """Latencies in seconds, by events per second."""
     answer = {}
-    jobs = WARM_UP + sum(count for _, count in rates)
+    jobs = WARM_UP_EVENTS + sum(count for _, count in rates)
     with _running(1, store, jobs, apart=True) as bench:
         bench.wait_until_logs_are_found(jobs)
         for rate, count in rates:
-            seconds = sorted(arrived - put for put, arrived in bench.tell(count, rate))
+            seconds = sorted(arrived - put for put, arrived in bench.send(count, rate))
             answer[str(rate)] = {
                 "events": count,
                 "median": statistics.median(seconds),
@@ -74,31 +75,31 @@ def latency(store: str, rates: Sequence[tuple[int, int]]) -> dict[str, Any]:
 
 
 def replicas(count: int, findings: int) -> dict[str, Any]:
-    """All events are put at once; from the first to the last alert."""
-    with _running(count, "dynamodb", WARM_UP * count + findings, NETWORK) as bench:
-        bench.forget()
-        arrived = bench.tell(findings, 0)
+    """Send all events at once, and measure the time until the last alert."""
+    with _running(count, "dynamodb", WARM_UP_EVENTS * count + findings, NETWORK_DELAY_S) as bench:
+        bench.reset_cpu()
+        arrived = bench.send(findings, 0)
         seconds = max(at for _, at in arrived) - min(put for put, _ in arrived)
         return {"replicas": count, "findings_per_second": findings / seconds, "cpu_seconds": bench.cpu()}
 
 
 class Bench:
-    """Daemons that know all jobs, and wait for events."""
+    """Daemons that know all jobs and wait for events."""
 
     def __init__(self, address: str, slack: SlackDouble, daemons: Sequence[subprocess.Popen[str]]) -> None:
         self._address, self._slack, self._daemons = address, slack, daemons
-        self._told = 0
+        self._sent = 0
         self._cpu = 0.0
 
-    def tell(self, count: int, rate: float) -> list[tuple[float, float]]:
-        """Put so many events; of each, when it was put and when Slack had its alert."""
-        asked = json.dumps({"first": self._told, "count": count, "rate": rate}).encode()
+    def send(self, count: int, rate: float) -> list[tuple[float, float]]:
+        """Send events, and return for each when it was sent and when its alert reached Slack."""
+        asked = json.dumps({"first": self._sent, "count": count, "rate": rate}).encode()
         urllib.request.urlopen(f"{self._address}/events", asked).close()
-        self._told += count
-        until = time.monotonic() + count / (rate or count) + PATIENCE
-        while self._slack.calls["chat.postMessage"] < self._told or len(self._slack.messages) < self._told:
+        self._sent += count
+        until = time.monotonic() + count / (rate or count) + TIMEOUT_S
+        while self._slack.calls["chat.postMessage"] < self._sent or len(self._slack.messages) < self._sent:
             if time.monotonic() > until:
-                sys.exit(f"only {len(self._slack.messages)} of {self._told} alerts arrived in time")
+                sys.exit(f"only {len(self._slack.messages)} of {self._sent} alerts arrived in time")
             time.sleep(0.2)
         with urllib.request.urlopen(f"{self._address}/put") as answer:
             put = json.load(answer)
@@ -107,7 +108,7 @@ class Bench:
 
     def wait_until_quiet(self) -> None:
         before, since = calls(self._address), time.monotonic()
-        while time.monotonic() - since < QUIET or not before["DescribeTrainingJob"]:
+        while time.monotonic() - since < QUIET_S or not before["DescribeTrainingJob"]:
             time.sleep(0.2)
             now = calls(self._address)
             if any(count for operation, count in (now - before).items() if operation != "ReceiveMessage"):
@@ -117,12 +118,12 @@ class Bench:
         while calls(self._address)["DescribeLogStreams"] < jobs:
             time.sleep(0.2)
 
-    def forget(self) -> None:
-        """Count processor time from here on."""
+    def reset_cpu(self) -> None:
+        """Count processor time from now on."""
         self._cpu -= self.cpu()
 
     def cpu(self) -> float:
-        """Seconds of all daemons together."""
+        """Processor seconds of all daemons."""
         ticks = 0
         for process in self._daemons:
             stat = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
@@ -135,7 +136,7 @@ def _running(
     replicas: int, store: str, jobs: int, delay: float = 0.0, *, apart: bool = False
 ) -> Iterator[Bench]:
     workspace = Workspace(
-        conversations=[Conversation(f"C{n:010d}", f"team-{n:02d}") for n in range(CHANNELS)]
+        conversations=[Conversation(f"C{n:010d}", f"team-{n:02d}") for n in range(CHANNEL_COUNT)]
     )
     with ExitStack() as stack:
         theirs, others = _processors(apart)
@@ -149,13 +150,13 @@ def _running(
             daemons = [stack.enter_context(daemon(folder, address)) for _ in range(replicas)]
         bench = Bench(address, slack, daemons)
         bench.wait_until_quiet()
-        bench.tell(WARM_UP * replicas, 0)
+        bench.send(WARM_UP_EVENTS * replicas, 0)
         bench.wait_until_quiet()
         yield bench
 
 
 def _processors(apart: bool) -> tuple[set[int], set[int]]:
-    """For the daemons, and for what they talk to."""
+    """The processors for the daemons, and those for their counterparts."""
     every = os.sched_getaffinity(0)
     if not apart or len(every) == 1:
         return every, every
@@ -164,7 +165,7 @@ def _processors(apart: bool) -> tuple[set[int], set[int]]:
 
 @contextmanager
 def _on(processors: set[int]) -> Iterator[None]:
-    """What is started meanwhile, threads as well as processes, stays there."""
+    """Threads and processes started inside the block run only on these processors."""
     before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, processors)
     try:
@@ -174,7 +175,7 @@ def _on(processors: set[int]) -> Iterator[None]:
 
 
 def _configuration(address: str, slack: SlackDouble, store: str) -> str:
-    routes = (f'[[route]]\njob = "*{n:02d}"\nto = ["slack:#team-{n:02d}"]\n' for n in range(CHANNELS))
+    routes = (f'[[route]]\njob = "*{n:02d}"\nto = ["slack:#team-{n:02d}"]\n' for n in range(CHANNEL_COUNT))
     return f"""
 [watch]
 queue_url = "{address}/111122223333/watcher"
@@ -192,16 +193,16 @@ api_url = "{slack.api_url}"
 
 
 def rows(figures: dict[str, Any]) -> list[tuple[str, str, str]]:
-    """For the table of `make bench`."""
+    """Rows for the table of `make bench`."""
     found = []
     for store in ("sqlite", "dynamodb"):
         for rate, figure in figures[store].items():
             expected = "median < 0.15 s, p99 < 1 s" if rate == "50" else ""
             seconds = f"median {figure['median']:.3f} s, p99 {figure['p99']:.3f} s"
-            found.append((f"event → Slack, {rate} a second, {store}", seconds, expected))
+            found.append((f"event → Slack, {rate} per second, {store}", seconds, expected))
     for figure in figures["replicas"]:
-        told = f"{figure['findings_per_second']:.0f} ({figure['cpu_seconds']:.0f} s of CPU)"
-        found.append((f"findings a second, replicas: {figure['replicas']}", told, ""))
+        throughput = f"{figure['findings_per_second']:.0f} ({figure['cpu_seconds']:.0f} s of CPU)"
+        found.append((f"findings per second, replicas: {figure['replicas']}", throughput, ""))
     return found
 
 
@@ -211,7 +212,7 @@ def _job(message: dict[str, Any]) -> str:
     return found[0]
 
 
-def _parted(rate: str) -> tuple[str, str, str]:
+def _split(rate: str) -> tuple[str, str, str]:
     return rate.partition(":")
 
 

@@ -1,10 +1,10 @@
-"""From a status change at SageMaker's API to the request at Slack, without the wait for the next poll.
+"""The time from a status change in SageMaker's API to the request at Slack, without the poll interval.
 
     python -m tests.bench.latency ALERTS
 
 The sandbox, Slack and Watcher are three processes (Slack's double lives in this one). Each alert carries
-a real log excerpt and the values that decided it, read from a trial that smdebug's hook has saved. The
-clock runs from the moment the poll begins, with the change just made, to Slack's receiving the request.
+a real log excerpt and the deciding values, read from a trial that smdebug's hook has saved. Time is measured
+from the start of the poll, just after the change, to the arrival of the request at Slack.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def main(alerts: int) -> None:
 
 
 def one(app: App, sandbox: Sandbox, slack: SlackDouble, name: str, step: int) -> float:
-    """Seconds from the poll's begin to the request. Everything Watcher does lies in between."""
+    """Seconds from the start of the poll to the request, which includes everything that Watcher does."""
     place(sandbox, name, {"RuleEvaluationStatus": "InProgress"})
     sandbox.control.write_logs(
         name, [f"line {line}" for line in range(20)] + ["Loss is not decreasing"], rule="LossNotDecreasing"

@@ -1,4 +1,4 @@
-"""`watcher logs` beside awslogs, as whole processes on one sandbox; prints the figures as JSON.
+"""`watcher logs` compared with awslogs, as whole processes on one sandbox. Prints the figures as JSON.
 
 python -m tests.bench.logs              reading 5,000, 50,000 and 200,000 lines; following 300 streams
 python -m tests.bench.logs memory       ten minutes of following 1,000 streams; not part of `make bench`
@@ -37,18 +37,18 @@ AWSLOGS = [
     "--start",
     "1d",
 ]
-SIZES = {5_000: 9, 50_000: 3, 200_000: 3}
-"""Lines, and how often they are read. Of few lines, most of the time is Python's to begin, which varies."""
-FOLLOWED, WRITERS, SECONDS = 300, 100, 60
-AWSLOGS_FOLLOWS = 100
-"""More streams are an error there."""
-MOST_FOLLOWED, MINUTES = 1_000, 10
-WRITTEN_A_MINUTE = 52
-"""Seconds; by then the last writer has noticed that the minute is over."""
+RUNS_BY_LINES = {5_000: 9, 50_000: 3, 200_000: 3}
+"""Number of lines, and of runs. With few lines most of the time is Python's startup, which varies."""
+FOLLOWED_STREAMS, WRITERS, FOLLOW_S = 300, 100, 60
+AWSLOGS_MAX_STREAMS = 100
+"""More streams are an error in awslogs."""
+MEMORY_STREAMS, MEMORY_MINUTES = 1_000, 10
+WRITE_S_PER_MINUTE = 52
+"""Shorter than a minute, so that the last writer has noticed the end when the minute is over."""
 
 
 def main(what: str = "") -> None:
-    # As where they are installed: with bytecode, which a checkout may be forbidden to keep, and buffered.
+    # As in an installation: with bytecode, which a checkout may be configured not to write, and buffered.
     for name in ("PYTHONDONTWRITEBYTECODE", "PYTHONUNBUFFERED"):
         os.environ.pop(name, None)
     with tempfile.TemporaryDirectory() as bytecode:
@@ -57,18 +57,18 @@ def main(what: str = "") -> None:
 
 
 def reading_and_following() -> dict[str, Any]:
-    get(min(SIZES), runs=1)  # compiles what both import
+    get(min(RUNS_BY_LINES), runs=1)  # compiles the imports of both
     return {
-        "get": {str(lines): get(lines, runs) for lines, runs in SIZES.items()},
+        "get": {str(lines): get(lines, runs) for lines, runs in RUNS_BY_LINES.items()},
         "follow": {
-            "watcher": _all_of(follow([*WATCHER, "--follow", "--json"], FOLLOWED)),
-            "awslogs": follow([*AWSLOGS, "--watch"], AWSLOGS_FOLLOWS),
+            "watcher": _complete(follow([*WATCHER, "--follow", "--json"], FOLLOWED_STREAMS)),
+            "awslogs": follow([*AWSLOGS, "--watch"], AWSLOGS_MAX_STREAMS),
         },
     }
 
 
 def streams(count: int) -> list[str]:
-    """One for each instance of a training job."""
+    """The stream names of the instances of a training job."""
     return [f"churn/algo-{number}-1763458480000" for number in range(1, count + 1)]
 
 
@@ -87,7 +87,7 @@ def sandbox_with(names: Sequence[str]) -> Iterator[Sandbox]:
 
 
 def get(lines: int, runs: int) -> dict[str, Any]:
-    """The same stream by both, in turn; medians."""
+    """Read the same stream with both commands in turn, and return the medians."""
     [stream] = streams(1)
     commands = {"watcher": WATCHER, "awslogs": AWSLOGS}
     measured: dict[str, list[dict[str, float]]] = {name: [] for name in commands}
@@ -100,7 +100,9 @@ def get(lines: int, runs: int) -> dict[str, Any]:
                 measured[name].append(figures)
     ours = [line.split(" ", 2)[2] for line in texts["watcher"]]
     if ours != texts["awslogs"] or len(ours) != lines:
-        sys.exit(f"not the same {lines} lines: {len(ours)} and {len(texts['awslogs'])}")
+        sys.exit(
+            f"the commands did not print the same {lines} lines: {len(ours)} and {len(texts['awslogs'])}"
+        )
     found: dict[str, Any] = {
         name: {key: statistics.median(run[key] for run in each) for key in each[0]}
         for name, each in measured.items()
@@ -127,11 +129,11 @@ def _fill(sandbox: Sandbox, stream: str, lines: int) -> None:
 def _run(sandbox: Sandbox, command: Sequence[str]) -> tuple[dict[str, float], list[str]]:
     sandbox.control.forget_calls()
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    began = time.monotonic()
+    started_at = time.monotonic()
     done = subprocess.run(
         command, capture_output=True, text=True, check=True, env={**os.environ, **sandbox.env}
     )
-    seconds = time.monotonic() - began
+    seconds = time.monotonic() - started_at
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     requests = sandbox.control.calls().get("logs:FilterLogEvents", 0)
@@ -142,16 +144,16 @@ def _run(sandbox: Sandbox, command: Sequence[str]) -> tuple[dict[str, float], li
 
 
 def follow(command: Sequence[str], count: int) -> dict[str, Any]:
-    """Writers append to all streams while the command follows them; each line says when it was put."""
+    """Writers append to all streams while the command follows them. Each line contains its time."""
     names = streams(count)
     with sandbox_with(names) as sandbox, _following(sandbox, command) as reader:
-        time.sleep(5)  # it has begun
+        time.sleep(5)  # it has started
         sandbox.control.forget_calls()
-        began = time.monotonic()
-        put = _write(sandbox, names, SECONDS)
+        started_at = time.monotonic()
+        put = _write(sandbox, names, FOLLOW_S)
         requests = sandbox.control.calls().get("logs:FilterLogEvents", 0)
-        minutes = (time.monotonic() - began) / 60
-        reader.wait_for(put, patience=60)
+        minutes = (time.monotonic() - started_at) / 60
+        reader.wait_for(put, timeout_s=60)
         lags = sorted(reader.lags.values())
     return {
         "streams": count,
@@ -166,18 +168,18 @@ def follow(command: Sequence[str], count: int) -> dict[str, Any]:
 
 
 def _write(sandbox: Sandbox, names: Sequence[str], seconds: float) -> set[str]:
-    """Each writer puts a line every few seconds; returns what was put."""
+    """Each writer writes a line every few seconds. Returns the written lines."""
     put: list[str] = []
     until = time.monotonic() + seconds
 
     def writer(number: int) -> None:
-        client, chance = sandbox.client("logs"), random.Random(number)
+        client, rng = sandbox.client("logs"), random.Random(number)
         while time.monotonic() < until:
-            time.sleep(chance.uniform(2, 8))
+            time.sleep(rng.uniform(2, 8))
             text = f"{number} {time.time():.6f}"
             client.put_log_events(
                 logGroupName=TRAINING_LOGS,
-                logStreamName=chance.choice(names),
+                logStreamName=rng.choice(names),
                 logEvents=[{"timestamp": int(time.time() * 1000), "message": text}],
             )
             put.append(text)
@@ -191,7 +193,7 @@ def _write(sandbox: Sandbox, names: Sequence[str], seconds: float) -> set[str]:
 
 
 class _Reader:
-    """Notes when each line comes out of the command."""
+    """Records when the command prints each line."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self.process = process
@@ -208,13 +210,13 @@ class _Reader:
             self.seen[text] += 1
             self.lags.setdefault(text, now - float(text.split()[1]))
 
-    def wait_for(self, put: set[str], patience: float) -> None:
-        until = time.monotonic() + patience
+    def wait_for(self, put: set[str], timeout_s: float) -> None:
+        until = time.monotonic() + timeout_s
         while put - self.seen.keys() and time.monotonic() < until and self.process.poll() is None:
             time.sleep(0.1)
 
     def error(self) -> str:
-        """The last line of what it complained of, where it ended before its time."""
+        """The last line of the command's stderr if it ended early."""
         if self.process.poll() is None:
             return ""
         assert self.process.stderr
@@ -237,9 +239,9 @@ def _following(sandbox: Sandbox, command: Sequence[str]) -> Iterator[_Reader]:
         process.wait()
 
 
-def _all_of(figures: dict[str, Any]) -> dict[str, Any]:
+def _complete(figures: dict[str, Any]) -> dict[str, Any]:
     if figures["lost"] or figures["doubled"] or figures["error"]:
-        sys.exit(f"lines were lost or doubled: {figures}")
+        sys.exit(f"lines were lost or repeated: {figures}")
     return figures
 
 
@@ -247,19 +249,19 @@ def _all_of(figures: dict[str, Any]) -> dict[str, Any]:
 
 
 def memory() -> dict[str, Any]:
-    """Resident memory at the end of each minute."""
-    names = streams(MOST_FOLLOWED)
+    """Resident memory in MB at the end of each minute."""
+    names = streams(MEMORY_STREAMS)
     with (
         sandbox_with(names) as sandbox,
         _following(sandbox, [*WATCHER, "--follow", "--json"]) as reader,
     ):
-        time.sleep(10)  # it has begun
+        time.sleep(10)  # it has started
         put: set[str] = set()
         resident = []
-        for _ in range(MINUTES):
-            put |= _write(sandbox, names, WRITTEN_A_MINUTE)
+        for _ in range(MEMORY_MINUTES):
+            put |= _write(sandbox, names, WRITE_S_PER_MINUTE)
             resident.append(_resident_mb(reader.process.pid))
-        reader.wait_for(put, patience=60)
+        reader.wait_for(put, timeout_s=60)
         figures = {
             "streams": len(names),
             "lines": len(put),
@@ -267,7 +269,7 @@ def memory() -> dict[str, Any]:
             "doubled": sum(times - 1 for times in reader.seen.values()),
             "error": reader.error(),
         }
-    return {**_all_of(figures), "resident_mb_each_minute": resident}
+    return {**_complete(figures), "resident_mb_each_minute": resident}
 
 
 def _resident_mb(pid: int) -> float:
@@ -276,7 +278,7 @@ def _resident_mb(pid: int) -> float:
 
 
 def rows(figures: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
-    """For the table of `make bench`."""
+    """Rows for the table of `make bench`."""
     for lines, read in figures["get"].items():
         ours, theirs = read["watcher"], read["awslogs"]
         yield (
@@ -285,31 +287,35 @@ def rows(figures: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
             f"{ours['requests']:.0f} requests",
             "",
         )
-        yield "  of that, its own CPU", f"{ours['cpu_seconds']:.2f} s", ""
+        yield "  its CPU time", f"{ours['cpu_seconds']:.2f} s", ""
         yield (
-            "  awslogs get, the same lines",
+            "  awslogs get on the same lines",
             f"{theirs['seconds']:.2f} s, {theirs['requests']:.0f} requests",
             "",
         )
         yield "  awslogs ÷ watcher logs", f"{read['awslogs_by_watcher']:.2f}", "≥ 1"
     commands = {
-        "watcher": "watcher logs --follow (looks every 2 s)",
-        "awslogs": "awslogs get --watch (looks every second)",
+        "watcher": "watcher logs --follow (polls every 2 s)",
+        "awslogs": "awslogs get --watch (polls every second)",
     }
     for name, called in commands.items():
         followed = figures["follow"][name]
-        yield f"{called}, {WRITERS} writers to {followed['streams']} streams: put → print", _lag(followed), ""
         yield (
-            f"  lost and doubled of {followed['lines']:,} lines",
+            f"{called}, {WRITERS} writers to {followed['streams']} streams: write → print",
+            _lag(followed),
+            "",
+        )
+        yield (
+            f"  lost and repeated of {followed['lines']:,} lines",
             f"{followed['lost']} and {followed['doubled']}",
             "none" if name == "watcher" else "",
         )
-        yield "  requests a minute", f"{followed['requests_a_minute']:.0f}", ""
+        yield "  requests per minute", f"{followed['requests_a_minute']:.0f}", ""
 
 
 def _lag(followed: dict[str, Any]) -> str:
     if followed["median_lag"] is None:
-        return f"nothing: {followed['error']}"
+        return f"no line: {followed['error']}"
     return f"median {followed['median_lag']:.1f} s, p99 {followed['p99_lag']:.1f} s"
 
 

@@ -1,8 +1,8 @@
-"""One reconcile pass over many known jobs, in a process of its own; prints its figures as JSON.
+"""One reconcile pass over many known jobs, in its own process. Prints the figures as JSON.
 
     python -m tests.bench.one_pass STUB_ADDRESS FOLDER
 
-All jobs are made known by a first pass; what is measured is the second, in which nothing has changed.
+The first pass makes all jobs known. The second pass, in which nothing has changed, is measured.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def main(stub: str, folder: str) -> None:
     os.environ.update(AWS_ENDPOINT_URL=stub, AWS_ACCESS_KEY_ID="bench", AWS_SECRET_ACCESS_KEY="bench")
     app = App(Config(region="us-east-1", store=StoreSettings(url=f"sqlite:///{folder}/watcher.db")))
     first = measure(app, stub)
-    # As after their first Describe, which finds no profiler rules: nothing is due.
+    # The state after the first Describe, which found no profiler rules: nothing is due.
     app.store.commit(
         [
             Look(record.snapshot, job.fingerprint, record.changed_at, watching=True, describe_at=None)

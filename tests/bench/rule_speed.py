@@ -1,11 +1,11 @@
-"""How many saved steps a rule judges in a second, and how that compares with smdebug's `invoke_rule`.
+"""How many saved steps a rule judges per second, compared with smdebug's `invoke_rule`.
 
     python -m tests.bench.rule_speed
 
-The rules on scalars are fed the losses of an endless training that never lets them fire: two tensors a
-step. The comparison runs the same check (a loss against the one before) as a rule of smdebug's and as ours,
-on the same trial in a folder, reading included. A second of smdebug's is its wait before it believes that
-the training has ended.
+The rules on scalars get the losses of a long training on which they never fire, two tensors per step. The
+comparison runs the same check (a loss against the previous one) as a rule of smdebug and as ours, on the same
+trial in a folder, including reading. One second of smdebug's time is its wait before it assumes that the
+training has ended.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ NEVER_FIRES: dict[str, dict[str, str]] = {
     "Overtraining": {"delta": "0"},
     "UnchangedTensor": {"tensor_regex": ".*", "rtol": "0", "atol": "0"},
 }
-"""The rules that judge single numbers, with parameters under which a falling loss is in order."""
+"""The rules that judge scalars, with parameters under which a falling loss never fires."""
 IMPORTANCE = {f"feature_importance/weight/f{number}": 0.25 for number in range(4)}
 
 
@@ -59,18 +59,18 @@ def steps_per_second(name: str) -> float:
     return STEPS / seconds
 
 
-def beside_smdebug(folder: Path) -> dict[str, float]:
-    """Seconds for the whole trial, read and judged, by each."""
+def compared_with_smdebug(folder: Path) -> dict[str, float]:
+    """Seconds that each needs to read and judge the whole trial."""
     output, _ = save_trial(folder)
     begin = time.perf_counter()
-    checked = ours(output)
+    checked = run_ours(output)
     our_seconds = time.perf_counter() - begin
-    smdebugs_seconds, smdebug_checked = smdebugs(output)
+    smdebugs_seconds, smdebug_checked = run_smdebug(output)
     assert smdebug_checked == checked
     return {"ours": our_seconds, "smdebug": smdebugs_seconds, "steps": checked}
 
 
-def ours(output: Path) -> int:
+def run_ours(output: Path) -> int:
     rule = rules.load("LossNotDecreasing", {"tensor_regex": ".*", "num_steps": "2", "diff_percent": "1e-9"})
     judged = 0
     for saved in DebugOutput(Folder(output)).steps(wanted=rule.wants):
@@ -80,7 +80,7 @@ def ours(output: Path) -> int:
     return judged
 
 
-def smdebugs(output: Path) -> tuple[float, int]:
+def run_smdebug(output: Path) -> tuple[float, int]:
     from smdebug.exceptions import NoMoreData
     from smdebug.rules import Rule
     from smdebug.rules.rule_invoker import invoke_rule
@@ -107,14 +107,22 @@ def smdebugs(output: Path) -> tuple[float, int]:
 
 
 def rows(figures: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
-    """For the table of `make bench`."""
-    yield "saved steps that a rule on single numbers judges a second", "", "≥ 50,000"
+    """Rows for the table of `make bench`."""
+    yield "saved steps per second judged by a rule on scalars", "", "≥ 50,000"
     for name, speed in sorted(figures["steps_per_second"].items()):
         yield f"  {name}", f"{speed:,.0f}", ""
     trial = figures["trial"]
-    yield f"reading and judging {trial['steps']} steps in a folder: ours", f"{trial['ours']:.3f} s", ""
+    yield (
+        f"reading and judging {trial['steps']} steps in a folder: ours",
+        f"{trial['ours']:.3f} s",
+        "",
+    )
     ratio = trial["smdebug"] / trial["ours"]
-    yield "  smdebug's create_trial and invoke_rule", f"{trial['smdebug']:.3f} s ({ratio:.0f} times ours)", ""
+    yield (
+        "  smdebug's create_trial and invoke_rule",
+        f"{trial['smdebug']:.3f} s ({ratio:.0f} times ours)",
+        "",
+    )
 
 
 def main() -> None:
@@ -123,7 +131,7 @@ def main() -> None:
             json.dumps(
                 {
                     "steps_per_second": {name: steps_per_second(name) for name in NEVER_FIRES},
-                    "trial": beside_smdebug(Path(folder)),
+                    "trial": compared_with_smdebug(Path(folder)),
                 }
             )
         )

@@ -1,9 +1,9 @@
-"""A SageMaker that answers at once: every page is rendered before the first request.
+"""A SageMaker that answers immediately, because every page is rendered before the first request.
 
     python -m tests.bench.stub JOBS
 
-prints its address, answers `Search` (100 whole records a page) and `DescribeTrainingJob`, counts the
-calls at `GET /calls`, and ends when its standard input does.
+prints its address, answers `Search` (100 whole records per page) and `DescribeTrainingJob`, shows the number
+of calls at `GET /calls`, and ends when its standard input closes.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from typing import Any
 PAGE = 100
 NOTHING_SAVED = b"<ListBucketResult><IsTruncated>false</IsTruncated><KeyCount>0</KeyCount></ListBucketResult>"
 ECR = "683313688378.dkr.ecr.us-east-1.amazonaws.com"
-BEGAN = time.time() - 600
-"""When the first job did: not so long ago that a rule without a log would be told of."""
+STARTED_AT = time.time() - 600
+"""Start of the first job, recent enough that a rule without a log is not reported as stuck."""
 
 
 def record(number: int) -> dict[str, Any]:
-    """A training job as `Search` gives it: an XGBoost job with one rule and a dozen settings."""
+    """A training job as `Search` returns it: an XGBoost job with one rule and a dozen hyperparameters."""
     name = f"bench-xgb-2026-11-20-12-00-{number:05d}"
     account = "arn:aws:sagemaker:us-east-1:111122223333"
     rule_job = f"{name[:26]}-lossnotdecreasing-{number:08x}"
-    began = BEGAN + number / 100
+    began = STARTED_AT + number / 100
     return {
         "TrainingJobName": name,
         "TrainingJobArn": f"{account}:training-job/{name}",
@@ -124,7 +124,7 @@ def main(jobs: int) -> None:
             elif operation == "DescribeTrainingJob":
                 number = int(asked["TrainingJobName"].rpartition("-")[2])
                 self.answer(json.dumps(record(number)).encode())
-            else:  # the rules' logs: there is none yet
+            else:  # the rules have no logs yet
                 self.answer(b'{"logStreams": [], "events": []}')
 
         def do_GET(self) -> None:

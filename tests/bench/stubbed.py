@@ -1,4 +1,4 @@
-"""Starts the stand-ins for AWS, and daemons that take them for AWS, in processes of their own."""
+"""Starts the stand-ins for AWS, and daemons that use them, as separate processes."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ from contextlib import contextmanager
 from pathlib import Path
 
 PYTHON = os.environ.get("BENCH_PYTHON", sys.executable)
-"""Runs the daemons: of this one's minor version, so that it can load the packages of this environment."""
+"""The Python of the daemons. It needs this one's minor version, to load this environment's packages."""
 PROJECT = Path(__file__).parents[2]
 
 
 @contextmanager
 def stub(jobs: int) -> Iterator[tuple[str, Callable[[], Counter[str]]]]:
-    """The address of `tests.bench.stub`, and a function that reads how often each operation was called."""
+    """The address of `tests.bench.stub`, and a function that returns the number of calls by operation."""
     with _started("stub", str(jobs)) as address:
         yield address, lambda: calls(address)
 
 
 @contextmanager
 def cloud(jobs: int, delay: float = 0.0) -> Iterator[str]:
-    """The address of `tests.bench.cloud`; each of its answers takes `delay` seconds more."""
+    """The address of `tests.bench.cloud`, whose responses are delayed by `delay` seconds."""
     with _started("cloud", str(jobs), str(delay)) as address:
         yield address
 
 
 @contextmanager
 def daemon(folder: Path, address: str) -> Iterator[subprocess.Popen[str]]:
-    """A `watcher run` with the `watcher.toml` of a folder, once it is ready."""
+    """A ready `watcher run` with the `watcher.toml` of a folder."""
     process = subprocess.Popen(
         [PYTHON, "-m", "watcher", "run"],
         cwd=folder,
@@ -56,7 +56,9 @@ def daemon(folder: Path, address: str) -> Iterator[subprocess.Popen[str]]:
         while '"ready"' not in (line := log.readline()):
             if not line:
                 sys.exit("watcher run ended before it was ready")
-        threading.Thread(target=lambda: [None for _ in log], daemon=True).start()  # a full pipe would stop it
+        threading.Thread(
+            target=lambda: [None for _ in log], daemon=True
+        ).start()  # a full pipe would block it
         yield process
     finally:
         process.terminate()

@@ -1,11 +1,11 @@
-"""Reading saved tensors from S3, beside smdebug's own reader and beside bare requests.
+"""Reading saved tensors from S3, compared with smdebug's own reader and with plain requests.
 
     python -m tests.bench.tensors
 
-One run grows on one sandbox: two metrics a step, written by smdebug's own writer. `ours`, `smdebug` and
-`floor` read the same bytes; the floor is as many threads that do nothing but `get_object`, of keys that it
-is given. smdebug takes hours for a long run: of its values a sample is read, and `seconds` is what all of
-them would take, with what `create_trial` took.
+One run grows on one sandbox, with two metrics per step, written by smdebug's own writer. `ours`, `smdebug`
+and `floor` read the same bytes. The floor is the same number of threads that only call `get_object` for given
+keys. smdebug would take hours for a long run, so it reads a sample, and `seconds` is the time of
+`create_trial` plus the extrapolated time of all values.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ from watcher.sandbox.process import Sandbox
 
 BUCKET, RUN, LARGE = "bench", "debug/run/debug-output", "debug/large/debug-output"
 TENSORS = 2
-READS = {200: 3, 1_000: 3, 5_000: 1}
-"""How often a run of so many steps is read, ours and the floor in turn; the median counts."""
-SAMPLE = {200: 100, 1_000: 20, 5_000: 4}
-"""Of how many values smdebug is asked."""
-REFRESHES = (100, 1_000, 10_000)
-NEW = 10
+READ_RUNS = {200: 3, 1_000: 3, 5_000: 1}
+"""Repetitions by the number of steps, with ours and the floor in turn; the median counts."""
+SAMPLE_SIZES = {200: 100, 1_000: 20, 5_000: 4}
+"""The number of values that smdebug reads, by the number of steps."""
+REFRESHED_STEPS = (100, 1_000, 10_000)
+NEW_STEPS = 10
 
 
 class Bench:
@@ -55,7 +55,7 @@ class Bench:
         self.requests += 1
 
     def grow(self, steps: int) -> None:
-        """Saves until there are so many."""
+        """Save steps until there are this many."""
         fresh = []
         for step in range(self.steps, steps):
             loss = 1 / (step + 1)
@@ -84,7 +84,7 @@ class Bench:
     def read(self, steps: int) -> dict[str, Any]:
         keys = [f"{RUN}/{file.key}" for file in of_all_steps(Folder(self.job.folder))]
         ours, floor = [], []
-        for _ in range(READS[steps]):
+        for _ in range(READ_RUNS[steps]):
             floor.append(seconds(lambda: self._floor(keys)))
             self.requests = 0
             ours.append(seconds(lambda: self._ours(steps)))
@@ -114,7 +114,7 @@ class Bench:
         trial = create_trial(f"s3://{BUCKET}/{RUN}")
         opened = time.perf_counter() - begin
         tensor = trial.tensor("train-logloss")
-        sample = range(0, steps, steps // SAMPLE[steps])
+        sample = range(0, steps, steps // SAMPLE_SIZES[steps])
         each = seconds(lambda: [tensor.value(step) for step in sample]) / len(sample)
         return {
             "seconds": opened + each * steps * TENSORS,
@@ -123,12 +123,12 @@ class Bench:
             "values_read": len(sample),
         }
 
-    # -- what is new ----------------------------------------------------------------------------------
+    # -- refreshing ------------------------------------------------------------------------------------
 
     def refresh(self, steps: int) -> dict[str, Any]:
-        """Ten new steps, by a reader that has read all before; and the same requests done bare."""
+        """Read ten new steps with a reader that has read all earlier ones, and again with plain requests."""
         reader = Reader(self.output(), self._cursor())
-        self.grow(steps + NEW)
+        self.grow(steps + NEW_STEPS)
         keys = [f"{RUN}/{file.key}" for file in of_all_steps(Folder(self.job.folder), steps - 1)]
         start = f"{RUN}/events/{reader.cursor['floor']:012}/~"
 
@@ -145,7 +145,7 @@ class Bench:
             "requests": self.requests,
             "floor_seconds": floor,
         }
-        assert found == list(range(steps, steps + NEW))
+        assert found == list(range(steps, steps + NEW_STEPS))
         return figures
 
     def _cursor(self) -> dict[str, Any]:
@@ -160,7 +160,7 @@ class Bench:
 
     def large(self, tensors: int = 100, megabytes: int = 1) -> dict[str, Any]:
         job = SavedJob(self.folder / "large")
-        value = np.random.default_rng(0).random(megabytes << 17)  # of eight bytes each
+        value = np.random.default_rng(0).random(megabytes << 17)  # values of eight bytes
         path = job.step(0, {f"layer{number}/weight": value for number in range(tensors)})
         job.collections()
         self._upload(job.folder, LARGE, (one for one in job.folder.rglob("*") if one.is_file()))
@@ -191,7 +191,7 @@ class Metered(S3Prefix):
 
 
 def decoding(job: SavedJob) -> dict[str, float]:
-    """Microseconds for a file of two tensors."""
+    """Microseconds to decode a file with two tensors."""
     from smdebug.core.tfrecord.tensor_reader import TensorReader
 
     data = job.event_file(0).read_bytes()
@@ -212,20 +212,20 @@ def seconds(call: Callable[[], object]) -> float:
 
 
 def measured(bench: Bench) -> Iterator[tuple[str, Any]]:
-    """In the order in which the run grows."""
-    for steps in sorted({*READS, *REFRESHES}):
+    """All measurements, in the order in which the run grows."""
+    for steps in sorted({*READ_RUNS, *REFRESHED_STEPS}):
         bench.grow(steps)
-        if steps in READS:
+        if steps in READ_RUNS:
             yield f"read_{steps}", bench.read(steps)
-        if steps in REFRESHES:
+        if steps in REFRESHED_STEPS:
             yield f"refresh_{steps}", bench.refresh(steps)
     yield "decode", decoding(bench.job)
     yield "large", bench.large()
 
 
 def rows(figures: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
-    """For the table: what, measured, expected."""
-    for steps in READS:
+    """Rows for the table: what, measured, expected."""
+    for steps in READ_RUNS:
         read = figures[f"read_{steps}"]
         ours, floor, smdebug = read["ours"], read["floor"]["seconds"], read["smdebug"]
         yield (
@@ -233,20 +233,20 @@ def rows(figures: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
             f"{ours['seconds']:.1f} s, {ours['requests']:,} requests",
             f"{steps + 3:,} requests",
         )
-        yield "  ÷ bare requests with as many threads", f"{ours['seconds'] / floor:.2f}", "≤ 1.25"
+        yield "  ÷ plain requests with the same number of threads", f"{ours['seconds'] / floor:.2f}", "≤ 1.25"
         yield (
             f"  smdebug's reader ÷ ours (from {smdebug['values_read']} of {steps * TENSORS:,} values)",
             f"{smdebug['seconds'] / ours['seconds']:.0f}",
             "≥ 80" if steps == 1_000 else "",
         )
-    for steps in REFRESHES:
+    for steps in REFRESHED_STEPS:
         refresh = figures[f"refresh_{steps}"]
         yield (
-            f"a refresh with {NEW} new steps after {steps:,}",
+            f"a refresh with {NEW_STEPS} new steps after {steps:,}",
             f"{refresh['cpu_seconds'] * 1000:.0f} ms of CPU, {refresh['requests']} requests",
-            f"flat, {NEW + 1} requests",
+            f"flat, {NEW_STEPS + 1} requests",
         )
-        yield "  ÷ the same requests, bare", f"{refresh['seconds'] / refresh['floor_seconds']:.2f}", "≤ 1.25"
+        yield "  ÷ the same plain requests", f"{refresh['seconds'] / refresh['floor_seconds']:.2f}", "≤ 1.25"
     large = figures["large"]
     one, all_of_them = large["tensor_bytes"] / 1e6, large["file_bytes"] / 1e6
     yield (

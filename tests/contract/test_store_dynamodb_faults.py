@@ -232,8 +232,8 @@ def test_a_large_commit_that_fails_at_any_part_is_completed_by_a_retry(
 
 def test_a_commit_of_more_than_4_mb_is_split(sandbox: Sandbox) -> None:
     """Random text hardly compresses."""
-    random_bytes = random.Random(4)
-    noise = [b64encode(random_bytes.randbytes(240_000)).decode() for _ in range(16)]
+    rng = random.Random(4)
+    noise = [b64encode(rng.randbytes(240_000)).decode() for _ in range(16)]
     looks = [look(f"job-{number}") for number in range(len(noise))]
     looks = [
         replace(each, snapshot=replace(each.snapshot, hyperparameters={"x": text}))

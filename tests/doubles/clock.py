@@ -1,4 +1,4 @@
-"""A clock that is turned by hand."""
+"""A clock that a test controls."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from tests.jobs import NOON
 
 
 class Clock:
-    """Gives the time when it is called, and seconds by `monotonic`. Stands still until a test turns it."""
+    """Returns the time when called, and seconds from `monotonic`. It stands still until a test turns it."""
 
     def __init__(self, now: datetime = NOON) -> None:
         self.now = now

@@ -1,7 +1,7 @@
-"""CloudWatch on loopback, for the answers that neither AWS nor the sandbox gives on demand.
+"""CloudWatch on loopback, for responses that neither AWS nor the sandbox gives on demand.
 
 with CloudWatchDouble() as cloudwatch:
-    cloudwatch.answers = [{"MetricDataResults": […], "NextToken": "…"}, …]  # the last again and again
+    cloudwatch.answers = [{"MetricDataResults": […], "NextToken": "…"}, …]  # the last one repeats
     monkeypatch.setenv("AWS_ENDPOINT_URL", cloudwatch.url)
     cloudwatch.requests
 """

@@ -3,8 +3,8 @@
 `trainer` looks at the hyperparameters: `seconds` is how long it takes, `exit` its exit code, `last_words`
 its stderr (lines separated by |), and `deaf` makes it ignore SIGTERM.
 
-`rule` looks at the RuleParameters: `status`, `details` and `step` are its verdict, `garbage` makes it
-give none. It ends when its training job has ended, or at once with `early`.
+`rule` reads the RuleParameters: `status`, `details` and `step` are its verdict, and `garbage` makes it give
+none. It ends when its training job has ended, or immediately with `early`.
 """
 
 from __future__ import annotations

@@ -18,8 +18,8 @@ class SavedJob:
         self.workers = [f"worker_{number}" for number in range(workers)]
 
     def collections(self, num_workers: int | None = None, **named: Mapping[str, Any]) -> None:
-        """Each worker's collections file; `named` are further collections, with arguments of
-        smdebug's `Collection`."""
+        """Save each worker's collections file. `named` are further collections, with arguments of smdebug's
+        `Collection`."""
         for worker in self.workers:
             self.collections_of(worker, len(self.workers) if num_workers is None else num_workers, **named)
 
@@ -55,7 +55,7 @@ class SavedJob:
         writer = FileWriter(trial_dir=str(self.folder), worker=worker, step=step)
         for name, value in tensors.items():
             writer.write_tensor(value, name, mode=ModeKeys[mode], mode_step=counted)
-        writer.flush()  # its thread and this one would each open the index file
+        writer.flush()  # otherwise its thread and this one would both open the index file
         for name, shape in (shapes or {}).items():
             writer.write_shape(name, shape, mode=ModeKeys[mode], mode_step=counted)
         writer.close()
@@ -72,7 +72,7 @@ class SavedJob:
 
 
 def reduced(name: str, **reductions: float) -> dict[str, float]:
-    """Reductions of a tensor, under the names by which smdebug saves them."""
+    """Reductions of a tensor, with the names under which smdebug saves them."""
     from smdebug.core.reductions import get_reduction_tensor_name
 
     return {

@@ -1,10 +1,10 @@
-"""The two calls of IAM on loopback that `watcher check` makes and moto does not serve: what a role's
-policies allow (`SimulatePrincipalPolicy`), and which role a session belongs to (`GetRole`).
+"""The two IAM calls of `watcher check` that moto does not serve, on loopback: `SimulatePrincipalPolicy` (what
+a role's policies allow) and `GetRole` (which role a session belongs to).
 
     with IamDouble({"arn:aws:iam::123456789012:role/teams/watcher": {"sagemaker:StopTrainingJob"}}) as iam:
         os.environ["AWS_ENDPOINT_URL_IAM"] = iam.endpoint
 
-It knows the principals it is given, and answers as IAM does for others: `NoSuchEntity`.
+It knows only the given principals. For others it answers `NoSuchEntity`, as IAM does.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ XMLNS = "https://iam.amazonaws.com/doc/2010-05-08/"
 
 class IamDouble:
     def __init__(self, allowed: Mapping[str, Set[str]]) -> None:
-        """`allowed`: the actions that each principal's policies allow, by its ARN."""
+        """`allowed` maps the ARN of each principal to the actions that its policies allow."""
         self.allowed = allowed
 
         class Handler(BaseHTTPRequestHandler):

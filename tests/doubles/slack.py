@@ -4,17 +4,17 @@ In a test:
 
     with SlackDouble() as slack:
         channel = SlackChannel(slack.token, "#alerts", slack.api_url)
-        slack.fail("chat.postMessage", "close_after")      # the next one is stored, its answer is lost
+        slack.fail("chat.postMessage", "close_after")      # stores the next one and loses its response
         slack.messages
 
-As a process of its own, for tests in which Watcher is killed and Slack is not:
+As a separate process, for tests in which Watcher is killed and Slack is not:
 
     python -m tests.doubles.slack --port 8900              # prints its api_url
 
-with a control API beside `/api/`: `GET /control/messages`, `GET /control/files`, `GET /control/calls`, and
+with a control API next to `/api/`: `GET /control/messages`, `GET /control/files`, `GET /control/calls`, and
 `POST /control/faults` with `{"method", "fault", "times", "retry_after"}`.
 
-A file is uploaded in three steps, of which the second (`upload`) is a URL of its own.
+A file is uploaded in three steps. The second one (`upload`) has its own URL.
 
 Faults: `ratelimited` (429 with Retry-After), `status_500`, `html` (a proxy's page), `hang` (until the
 double ends), `close_before` and `close_after` (the connection is closed before or after the request takes
@@ -83,7 +83,7 @@ class Workspace:
     address: str = ""
     """The address that files are uploaded to."""
     now: float = 0.0
-    """Unix seconds that the next message gets as its `ts`; 0: the real time."""
+    """The next message's `ts` in Unix seconds; 0: the real time."""
     editable: bool = True
     page_limit: int = 1000
     """A page of results never holds more, whatever the request asks for."""
@@ -420,7 +420,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _arguments(self, body: bytes) -> dict[str, Any]:
         kind = self.headers.get_content_type()
-        if not body:  # the SDK calls it JSON all the same
+        if not body:  # the SDK still sets JSON as the content type
             return {}
         if kind == "application/json":
             return cast("dict[str, Any]", json.loads(body))

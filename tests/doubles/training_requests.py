@@ -23,7 +23,7 @@ def training_request(name: str, **members: Any) -> dict[str, Any]:
 
 
 def with_rule(name: str = "LossNotDecreasing", **parameters: str) -> dict[str, Any]:
-    """The members of a request that has a debugger rule."""
+    """The members that a Debugger rule adds to a request."""
     return {
         "DebugHookConfig": {"S3OutputPath": "s3://churn/debug"},
         "DebugRuleConfigurations": [

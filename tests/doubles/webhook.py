@@ -55,7 +55,7 @@ class WebhookDouble:
         return [request.body for request in self.received]
 
     def answer(self, status: int, headers: Mapping[str, str] | None = None) -> None:
-        """Give this answer to the next request, instead of 204."""
+        """Answer the next request like this, instead of with 204."""
         self._answers.append(_Answer(status, headers or {}))
 
     def hang(self) -> None:
@@ -63,7 +63,7 @@ class WebhookDouble:
         self._answers.append(_Answer(hang=True))
 
     def close_connection(self) -> None:
-        """Take the next request, and close the connection without an answer."""
+        """Accept the next request and close the connection without a response."""
         self._answers.append(_Answer(close=True))
 
     def next_answer(self) -> _Answer:

@@ -2,7 +2,7 @@
 
     python -m tests.doubles.xgboost_trials FOLDER
 
-A process of its own, because smdebug warns of much when it is imported, and warnings fail the tests.
+Runs as a separate process, because importing smdebug causes many warnings, and warnings fail the tests.
 """
 
 from __future__ import annotations

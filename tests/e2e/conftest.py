@@ -1,4 +1,4 @@
-"""A whole daemon in the test's process, between a real sandbox and a double of Slack."""
+"""A whole daemon in the test's process, between a real sandbox and a double of Slack's API."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from watcher.daemon.app import App
 from watcher.sandbox.process import Sandbox
 
 SLACK_ANSWER_S = 0.02
-"""How long Slack takes to answer behind a `Stall`: time enough to be killed in."""
+"""How long Slack takes to answer behind a `Stall`: long enough for a kill to hit it."""
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def config(aws_environment: Sandbox, slack: SlackDouble, tmp_path: Path) -> Conf
 
 
 def configured(slack: SlackDouble, folder: Path) -> Config:
-    """Sends every finding to Slack, and polls SageMaker each second."""
+    """A configuration that sends every finding to Slack and polls SageMaker every second."""
     return Config.model_validate(
         {
             "watch": {"poll_interval": 1},
@@ -48,7 +48,7 @@ def configured(slack: SlackDouble, folder: Path) -> Config:
 
 @pytest.fixture
 def daemons(sandbox: Sandbox) -> Iterator[Daemons]:
-    """Starts daemons as processes."""
+    """Daemons as separate processes, killed after the test."""
     daemons = Daemons(sandbox.env)
     yield daemons
     daemons.close()
@@ -61,7 +61,7 @@ def arn(name: str) -> str:
 
 @contextmanager
 def running(app: App) -> Iterator[App]:
-    """Runs the daemon until the block ends. The test fails if the daemon ended by itself."""
+    """Run the daemon until the block ends. The test fails if the daemon ended by itself."""
     thread = threading.Thread(target=app.run, name="daemon")
     thread.start()
     try:
@@ -103,7 +103,7 @@ def texts(slack: SlackDouble) -> list[str]:
 
 
 class Stall:
-    """Holds back Slack's answer once a message or a file is stored: the worst moment to be killed."""
+    """Delays Slack's answer after a message or a file is stored, which is the worst time for a kill."""
 
     def __init__(self, slack: SlackDouble, method: str = "chat.postMessage") -> None:
         self._method = method

@@ -1,4 +1,4 @@
-"""Daemons that a test starts and kills, each in a process of its own."""
+"""Daemons that a test starts and kills, each in its own process."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from contextlib import closing
 from multiprocessing.process import BaseProcess
 
-# A daemon imports these when it first needs them. The fork server has them already, so no delivery waits.
+# A daemon imports these when it first needs them. The fork server preloads them, so no delivery waits.
 import watcher.alerts.plots
 import watcher.debug_output.reader
 import watcher.delivery.channels.slack
@@ -40,14 +40,14 @@ class Daemons:
         return process
 
     def close(self) -> None:
-        """Kills what still runs because a test failed: it would disturb the next one."""
+        """Kill daemons that still run because a test failed, so that they do not disturb the next test."""
         for process in self._started:
             process.kill()
             process.join()
 
 
 def kill(process: BaseProcess) -> None:
-    """`kill -9`. The daemon must still be alive."""
+    """Send `kill -9` to a daemon, which must still be alive."""
     assert process.pid is not None
     os.kill(process.pid, signal.SIGKILL)
     process.join()
@@ -55,7 +55,7 @@ def kill(process: BaseProcess) -> None:
 
 
 def end(*processes: BaseProcess) -> list[int | None]:
-    """Sends SIGTERM; returns the exit codes."""
+    """Send SIGTERM to these daemons and return their exit codes."""
     for process in processes:
         process.terminate()
     for process in processes:
@@ -64,7 +64,7 @@ def end(*processes: BaseProcess) -> list[int | None]:
 
 
 def end_leases(config: Config) -> None:
-    """Ends what dead daemons hold in the SQLite store, as the time of a lease would."""
+    """End the leases that dead daemons hold in the SQLite store, as if they had expired."""
     with closing(sqlite3.connect(config.store.url.removeprefix("sqlite:///"))) as connection, connection:
         connection.execute("UPDATE deliveries SET lease_until = due_at WHERE lease_until IS NOT NULL")
         connection.execute("DELETE FROM leases")
@@ -73,7 +73,7 @@ def end_leases(config: Config) -> None:
 def _run(config: Config, environment: Mapping[str, str], lease_s: float) -> None:
     os.environ.update(environment)
     app = App(config, lease=lease_s)
-    if app.queued:  # a message that another replica handles just now is not an outage
+    if app.queued:  # retry at once, because here another replica is just handling the message
         app.queued._retry_delay = lambda receives: 1
     signal.signal(signal.SIGTERM, lambda *_: app.stop())
     app.run()

@@ -1,4 +1,4 @@
-"""Watcher as `deploy/` installs it, acting as a user who has `deploy/policy.json` or a part of it."""
+"""Watcher as `deploy/` installs it, acting as a user with `deploy/policy.json` or a part of it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ BUCKET = "jobs"
 TOPIC = "arn:aws:sns:us-east-1:123456789012:TOPIC"
 
 Permission = tuple[str, str]
-"""A statement's id, and an action that it allows."""
+"""A statement's id and an action that it allows."""
 
 
 def actions(statement: dict[str, Any]) -> list[str]:
@@ -31,20 +31,20 @@ def actions(statement: dict[str, Any]) -> list[str]:
 @dataclass(frozen=True)
 class Deployment:
     config: Config
-    """Uses all that the policy is about."""
+    """A configuration that uses everything in the policy."""
     stack: Stack
     user: User
 
     def act(self, *without: Permission) -> None:
-        """From now on this process is `user`, with the permissions of the task except these. The caller
-        restores the environment variables that this sets."""
+        """Make this process act as `user`, with the permissions of the task except these. The caller restores
+        the environment variables that this sets."""
         allowed = [_less(statement, without) for statement in self.stack.statements("TaskRole")]
         self.user.may([statement for statement in allowed if statement["Action"]])
         os.environ.update(self.user.environment)
 
 
 def deploy(sandbox: Sandbox, config: Config, trial: Path) -> Deployment:
-    """`config` as it is, apart from what the stack has made. There is a job with saved tensors."""
+    """Deploy the stack, and adapt `config` to it. The sandbox has a job with saved tensors."""
     stack = create_service(
         sandbox,
         AllowStopping="yes",

@@ -1,4 +1,4 @@
-"""`watcher run` as people and ECS run it, a process of its own."""
+"""`watcher run` as a separate process, as users and ECS run it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.waiting import WAIT_LIMIT_S, eventually
 
 
 class Watcher:
-    """A process, and what it has logged so far. `environment` is added to that of the test."""
+    """A process and its log lines so far. `environment` is added to that of the test."""
 
     def __init__(self, folder: Path, *arguments: str, environment: Mapping[str, str] | None = None) -> None:
         self.process = subprocess.Popen(
@@ -44,7 +44,7 @@ class Watcher:
         return self
 
     def end(self, number: int = signal.SIGTERM) -> int:
-        """The exit code after this signal."""
+        """Send this signal and return the exit code."""
         self.process.send_signal(number)
         code = self.process.wait(WAIT_LIMIT_S)
         self._reader.join()

@@ -12,14 +12,14 @@ from watcher.sandbox.process import Sandbox
 
 @dataclass(frozen=True)
 class Queues:
-    """`url` and `dead`: of the queue, and of the one that takes what nobody could handle."""
+    """The queue at `url` and its dead-letter queue at `dead`."""
 
     sandbox: Sandbox
     url: str
     dead: str
 
     def depth(self) -> tuple[int, int]:
-        """How many messages wait, and how many somebody has in hand."""
+        """The number of waiting messages, and of messages in flight."""
         return _depth(self.sandbox, self.url)
 
     def dead_letters(self) -> int:
@@ -34,7 +34,7 @@ class Queues:
 
 
 def create_queues(sandbox: Sandbox, held: int = 60) -> Queues:
-    """`held`: seconds for which a received message is kept from others."""
+    """Create both queues. `held` is the visibility timeout in seconds."""
     sqs, events = sandbox.client("sqs"), sandbox.client("events")
 
     def made(name: str, **attributes: str) -> tuple[str, str]:
@@ -51,7 +51,7 @@ def create_queues(sandbox: Sandbox, held: int = 60) -> Queues:
 
 
 def event(name: str) -> str:
-    """As EventBridge says that a training job has changed."""
+    """The event that EventBridge sends when a training job has changed."""
     detail = {"TrainingJobArn": arn(name)}
     return json.dumps({"detail-type": "SageMaker Training Job State Change", "detail": detail})
 

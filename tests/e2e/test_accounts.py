@@ -1,4 +1,4 @@
-"""Several accounts: each is looked at with its own credentials, and what one refuses holds up no other."""
+"""Several accounts are watched with their own credentials, and a refusal of one does not block the others."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 
 from tests.doubles.slack import SlackDouble
 from tests.e2e.conftest import changed, issue, running, texts
-from tests.e2e.user import User, judged
+from tests.e2e.user import User, enforced_permissions
 from tests.stacks import create
 from tests.waiting import eventually
 from watcher.cli.preflight import State, preflight
@@ -24,7 +24,7 @@ from watcher.sandbox.process import Sandbox
 MEMBER, REFUSING = "444455556666", "777788889999"
 EXTERNAL_ID = "a-secret-of-both"
 HOME: list[Mapping[str, Any]] = [{"Effect": "Allow", "Action": ["sagemaker:*", "logs:*"], "Resource": "*"}]
-"""What Watcher may do in its own account."""
+"""Watcher's permissions in its own account."""
 
 
 def role(account: str) -> str:
@@ -33,7 +33,7 @@ def role(account: str) -> str:
 
 @dataclass(frozen=True)
 class Member:
-    """Another account, as its administrator sees it."""
+    """Another account, with its administrator's permissions."""
 
     sandbox: Sandbox
     account: str
@@ -51,7 +51,7 @@ class Member:
 
 @pytest.fixture
 def member(sandbox: Sandbox) -> Member:
-    """An account with what member-account.yaml makes in it."""
+    """An account with the resources of member-account.yaml."""
     bus = sandbox.client("events").create_event_bus(Name="members")["EventBusArn"]
     member = Member(sandbox, MEMBER)
     create(
@@ -67,7 +67,7 @@ def member(sandbox: Sandbox) -> Member:
 
 @pytest.fixture
 def user(aws_environment: Sandbox, member: Member, monkeypatch: pytest.MonkeyPatch) -> User:
-    """Watcher, which one account lets in and another does not."""
+    """Watcher's user, which one account accepts and another does not."""
     allowed = {"Effect": "Allow", "Action": "sts:AssumeRole", "Resource": role(MEMBER)}
     user = User(aws_environment)
     user.may([*HOME, allowed])
@@ -77,8 +77,8 @@ def user(aws_environment: Sandbox, member: Member, monkeypatch: pytest.MonkeyPat
 
 
 @pytest.fixture
-def judging(user: User, sandbox: Sandbox) -> Iterator[None]:
-    with judged(sandbox):
+def permissions_enforced(user: User, sandbox: Sandbox) -> Iterator[None]:
+    with enforced_permissions(sandbox):
         yield
 
 
@@ -88,8 +88,8 @@ def several(config: Config) -> Config:
     return changed(config, account=members)
 
 
-@pytest.mark.usefixtures("judging")
-def test_an_account_that_refuses_the_role_is_said_once_and_the_others_go_on(
+@pytest.mark.usefixtures("permissions_enforced")
+def test_an_account_that_refuses_the_role_is_logged_once_and_the_others_continue(
     several: Config, sandbox: Sandbox, slack: SlackDouble
 ):
     for name, account in {"at-home": "", "churn": MEMBER, "hidden": REFUSING}.items():
@@ -109,13 +109,13 @@ def test_an_account_that_refuses_the_role_is_said_once_and_the_others_go_on(
 
 
 @pytest.mark.usefixtures("user")
-def test_a_job_of_another_account_is_told_with_its_account_and_stopped_by_the_role_there(
+def test_a_job_of_another_account_is_reported_with_its_account_and_stopped_through_its_role(
     several: Config, sandbox: Sandbox, slack: SlackDouble, member: Member
 ):
     sandbox.control.put_training_job("churn", account=MEMBER, DebugRuleEvaluationStatuses=[issue()])
     stops = changed(several, route=[{"to": ["slack:#alerts"], "stop": True}])
 
-    with judged(sandbox), running(App(stops)):
+    with enforced_permissions(sandbox), running(App(stops)):
         eventually(lambda: "Stopped by Watcher" in json.dumps(slack.messages), "the stop, verified")
 
     job = member.client("sagemaker").describe_training_job(TrainingJobName="churn")
@@ -123,7 +123,7 @@ def test_a_job_of_another_account_is_told_with_its_account_and_stopped_by_the_ro
     assert f"us-east-1 (account {MEMBER})" in json.dumps(slack.messages[0]["blocks"], ensure_ascii=False)
 
 
-@pytest.mark.usefixtures("judging")
+@pytest.mark.usefixtures("permissions_enforced")
 def test_check_says_which_account_refuses(several: Config):
     found = {check.name: check for check in preflight(several, "watcher.toml")}
 
@@ -135,7 +135,7 @@ def test_check_says_which_account_refuses(several: Config):
 
 @pytest.fixture
 def credentials_file(user: User, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where this process finds its credentials, instead of in the environment."""
+    """A file with this process's credentials, used instead of the environment."""
     for name in user.environment:
         monkeypatch.delenv(name)
     file = tmp_path / "credentials"
@@ -143,8 +143,8 @@ def credentials_file(user: User, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     return file
 
 
-@pytest.mark.usefixtures("judging")
-def test_credentials_that_count_no_more_are_said_once_and_new_ones_are_taken_up(
+@pytest.mark.usefixtures("permissions_enforced")
+def test_revoked_credentials_are_logged_once_and_new_ones_are_used(
     config: Config, user: User, sandbox: Sandbox, slack: SlackDouble, credentials_file: Path
 ):
     credentials_file.write_text(profile(user))

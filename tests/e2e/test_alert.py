@@ -1,4 +1,4 @@
-"""What an alert tells of its job, from SageMaker's record to what people read in Slack."""
+"""What an alert in Slack says about its job, taken from SageMaker's record."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ MEMBERS = {
 
 
 def alert(config: Config, sandbox: Sandbox, slack: SlackDouble) -> str:
-    """What people read in Slack when a rule fired on a job that has trained for two hours."""
+    """The Slack message for a rule that fired on a job that has trained for two hours."""
     began = time.time() - 7200
     sandbox.control.put_training_job(
         "churn",
@@ -55,7 +55,7 @@ def texts(thing: Any) -> Iterator[str]:
             yield from texts(thing.get(key))
 
 
-def test_it_tells_what_the_job_costs_and_what_stopping_saves(
+def test_the_alert_says_what_the_job_costs_and_what_stopping_saves(
     config: Config, sandbox: Sandbox, slack: SlackDouble
 ):
     shown = alert(config.model_copy(update={"prices": {"ml.p4d.24xlarge": 25.0}}), sandbox, slack)
@@ -65,11 +65,11 @@ def test_it_tells_what_the_job_costs_and_what_stopping_saves(
     assert re.search(r"Stopping now saves: up to \$2,(200|1[89]\d) \(21 h 5\d min until Max", shown)
 
 
-def test_without_prices_it_tells_hours(config: Config, sandbox: Sandbox, slack: SlackDouble):
+def test_without_prices_the_alert_shows_hours(config: Config, sandbox: Sandbox, slack: SlackDouble):
     assert re.search(r"Spend so far: 8\.\d\d instance-hours", alert(config, sandbox, slack))
 
 
-def test_it_tells_one_run_from_another_and_where_to_look(
+def test_the_alert_identifies_the_run_and_links_to_the_console(
     config: Config, sandbox: Sandbox, slack: SlackDouble
 ):
     shown = alert(config, sandbox, slack)
@@ -80,7 +80,9 @@ def test_it_tells_one_run_from_another_and_where_to_look(
     assert "/s3/buckets/ml-churn?" in json.dumps(posted["blocks"])
 
 
-def test_what_could_not_be_had_is_named_beside_all_else(config: Config, sandbox: Sandbox, slack: SlackDouble):
+def test_missing_evidence_is_named_and_the_rest_is_shown(
+    config: Config, sandbox: Sandbox, slack: SlackDouble
+):
     for operation in ("logs:*", "s3:*"):
         sandbox.control.inject_fault(operation, "AccessDeniedException", "not allowed", status=403)
     shown = alert(config, sandbox, slack)

@@ -1,6 +1,6 @@
-"""`watcher check` names each action of `deploy/policy.json` that is missing, so none of them is spare.
+"""`watcher check` names each missing action of `deploy/policy.json`, so every action there is needed.
 
-The sandbox's IAM judges each request by the policies of whoever signed it.
+The sandbox's IAM checks each request against the policies of the user who signed it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import pytest
 from tests.doubles.slack import SlackDouble
 from tests.e2e.conftest import arn, changed, configured
 from tests.e2e.deployment import Deployment, actions, deploy
-from tests.e2e.user import judged
+from tests.e2e.user import enforced_permissions
 from tests.stacks import POLICY
 from watcher.aws.session import Aws, translate
 from watcher.cli.preflight import Check, State, preflight
@@ -23,8 +23,8 @@ from watcher.errors import AccessDenied
 from watcher.sandbox.process import Sandbox
 
 ELSEWHERE = {"sagemaker:StopTrainingJob", "sts:AssumeRole"}
-"""In tests of their own: the sandbox's IAM, unlike AWS's, does not tell whether a stop is allowed, and a role
-is only assumed where there is a member account."""
+"""Tested separately: the sandbox's IAM, unlike AWS's, cannot simulate whether a stop is allowed, and a role
+is assumed only when there is a member account."""
 GRANTED = [(statement["Sid"], action) for statement in POLICY["Statement"] for action in actions(statement)]
 
 
@@ -32,7 +32,7 @@ GRANTED = [(statement["Sid"], action) for statement in POLICY["Statement"] for a
 def deployment(
     _shared_sandbox: Sandbox, trial: tuple[Path, int], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Deployment]:
-    """One for all tests of this module, which change nothing in it."""
+    """One deployment for all tests of this module, which do not change it."""
     sandbox = _shared_sandbox
     sandbox.control.reset()
     with SlackDouble() as slack, pytest.MonkeyPatch.context() as environment:
@@ -42,7 +42,7 @@ def deployment(
             environment.setenv(name, value)
         config = configured(slack, tmp_path_factory.mktemp("deployment"))
         deployment = deploy(sandbox, config, trial[0])
-        with judged(sandbox):
+        with enforced_permissions(sandbox):
             yield deployment
 
 
@@ -50,7 +50,7 @@ def checked(config: Config) -> dict[str, Check]:
     return {check.name: check for check in preflight(config, "watcher.toml")}
 
 
-def test_check_misses_nothing(deployment: Deployment):
+def test_check_finds_nothing_missing(deployment: Deployment):
     deployment.act()
 
     found = checked(deployment.config)
@@ -71,7 +71,7 @@ def test_check_names_the_action_that_is_missing(deployment: Deployment, statemen
     assert all(check.state is not State.OK for check in missed)
 
 
-def test_check_says_of_a_stop_that_it_cannot_be_tried(deployment: Deployment):
+def test_check_says_that_a_stop_cannot_be_simulated(deployment: Deployment):
     deployment.act()
 
     found = checked(deployment.config)["stopping jobs"]
@@ -81,7 +81,7 @@ def test_check_says_of_a_stop_that_it_cannot_be_tried(deployment: Deployment):
     assert "sagemaker:StopTrainingJob" in found.mend
 
 
-def test_check_names_the_role_that_may_not_be_assumed(deployment: Deployment):
+def test_check_names_the_role_that_cannot_be_assumed(deployment: Deployment):
     deployment.act(("AssumeMemberRoles", "sts:AssumeRole"))
     role = "arn:aws:iam::444455556666:role/watcher"
 
@@ -110,7 +110,7 @@ def test_check_names_the_role_that_may_not_be_assumed(deployment: Deployment):
         ("iam:ListUsers", lambda aws: aws.client("iam").list_users()),
     ],
 )
-def test_what_the_policy_does_not_speak_of_is_denied(
+def test_actions_outside_the_policy_are_denied(
     deployment: Deployment, operation: str, call: Callable[[Aws], Any]
 ):
     deployment.act()

@@ -1,4 +1,4 @@
-"""The daemon, with the queue and the table that the template makes, and with the settings of its task."""
+"""The daemon with the queue and the table of the template, and with the settings of its task."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from cfnlint.decode.cfn_yaml import load as load_template
 from tests.doubles.slack import SlackDouble
 from tests.e2e.conftest import arn, issue, running
 from tests.e2e.process import Watcher
-from tests.e2e.user import judged
+from tests.e2e.user import enforced_permissions
 from tests.stacks import DEPLOY, Stack, create_service
 from tests.waiting import eventually
 from watcher.config.load import load
@@ -34,7 +34,7 @@ def stack(aws_environment: Sandbox) -> Stack:
 
 @pytest.fixture
 def deployed(stack: Stack, slack: SlackDouble, tmp_path: Path) -> Config:
-    """The template's own settings, and where Slack is."""
+    """The template's settings, with the address of Slack's double."""
     file = tmp_path / "watcher.toml"
     file.write_text(
         f"""{SETTINGS}
@@ -63,9 +63,9 @@ def test_an_event_on_the_bus_reaches_slack(deployed: Config, sandbox: Sandbox, s
 
 @pytest.fixture
 def task(aws_environment: Sandbox, slack: SlackDouble) -> Iterator[Mapping[str, str]]:
-    """The variables of the task: what its definition gives it, Slack's token, and its role's credentials.
+    """The environment of the task: the variables of its definition, Slack's token and its role's credentials.
 
-    From then on its policies count, whose conditions the sandbox does not look at.
+    Its policies are enforced from then on, but the sandbox ignores their conditions.
     """
     settings = f"""{SETTINGS}
         [rules]
@@ -89,7 +89,7 @@ def task(aws_environment: Sandbox, slack: SlackDouble) -> Iterator[Mapping[str, 
     given = aws_environment.client("sts").assume_role(
         RoleArn=stack.outputs["TaskRoleArn"], RoleSessionName="task"
     )["Credentials"]
-    with judged(aws_environment):
+    with enforced_permissions(aws_environment):
         yield {
             **{variable["name"]: variable["value"] for variable in container["environment"]},
             **{entry["name"]: slack.token for entry in container["secrets"] if entry},
@@ -99,7 +99,7 @@ def task(aws_environment: Sandbox, slack: SlackDouble) -> Iterator[Mapping[str, 
         }
 
 
-def test_the_task_tells_of_a_job_stops_it_and_ends_well(
+def test_the_task_reports_a_job_stops_it_and_exits_cleanly(
     task: Mapping[str, str], sandbox: Sandbox, slack: SlackDouble, tmp_path: Path
 ):
     with closing(Watcher(tmp_path, environment=task)) as watcher:
@@ -140,7 +140,7 @@ def test_check_as_the_task_finds_nothing_that_fails(task: Mapping[str, str], tmp
         ("SageMaker Model State Change", False),
     ],
 )
-def test_what_a_member_account_sends_to_the_shared_bus_comes_to_the_queue(
+def test_events_of_a_member_account_reach_the_queue_through_the_shared_bus(
     stack: Stack, sandbox: Sandbox, detail_type: str, arrives: bool
 ):
     entry = {
@@ -156,7 +156,7 @@ def test_what_a_member_account_sends_to_the_shared_bus_comes_to_the_queue(
     assert [json.loads(message["Body"])["detail-type"] for message in received] == [detail_type] * arrives
 
 
-def test_what_nobody_can_handle_goes_to_the_dead_letter_queue_after_ten_attempts(
+def test_a_message_that_cannot_be_handled_goes_to_the_dead_letter_queue_after_ten_attempts(
     stack: Stack, sandbox: Sandbox
 ):
     sqs = sandbox.client("sqs")

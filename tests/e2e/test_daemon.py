@@ -1,4 +1,4 @@
-"""From a status change at SageMaker's API to what people see in Slack, with real clients on both sides."""
+"""From a status change in SageMaker's API to the message in Slack, with real clients on both sides."""
 
 from __future__ import annotations
 
@@ -25,7 +25,9 @@ def events(logs: list[dict[str, object]], event: str) -> list[dict[str, object]]
     return [entry for entry in logs if entry["event"] == event]
 
 
-def test_an_issue_is_told_once_with_job_rule_and_step(config: Config, sandbox: Sandbox, slack: SlackDouble):
+def test_an_issue_is_reported_once_with_job_rule_and_step(
+    config: Config, sandbox: Sandbox, slack: SlackDouble
+):
     sandbox.control.put_training_job("churn", DebugRuleEvaluationStatuses=[RULE])
     with running(App(config)):
         eventually(lambda: sandbox.control.calls().get("sagemaker:Search", 0) > 1, "two passes")
@@ -75,7 +77,7 @@ def test_a_profiler_rule_is_read_when_the_job_is_first_seen(
     assert "sagemaker:StopTrainingJob" not in sandbox.control.calls()
 
 
-def test_an_outcome_after_the_end_of_its_job_is_not_missed(
+def test_an_outcome_after_the_end_of_its_job_is_reported(
     config: Config, sandbox: Sandbox, slack: SlackDouble
 ):
     sandbox.control.put_training_job("churn", DebugRuleEvaluationStatuses=[RULE])
@@ -91,7 +93,7 @@ def test_an_outcome_after_the_end_of_its_job_is_not_missed(
     assert len(slack.messages) == 1
 
 
-def test_what_ended_while_watcher_was_down_is_told_when_it_is_back(
+def test_jobs_that_ended_while_watcher_was_down_are_reported_when_it_restarts(
     config: Config, sandbox: Sandbox, slack: SlackDouble
 ):
     sandbox.control.put_training_job("churn", DebugRuleEvaluationStatuses=[RULE])
@@ -112,7 +114,7 @@ def test_what_ended_while_watcher_was_down_is_told_when_it_is_back(
     assert any("failed" in text for text in texts(slack))
 
 
-def test_known_jobs_cost_one_search_a_hundred_and_no_describe(config: Config, sandbox: Sandbox):
+def test_a_hundred_known_jobs_cost_one_search_and_no_describe(config: Config, sandbox: Sandbox):
     sandbox.control.put_training_jobs({"TrainingJobName": f"job-{number:03d}"} for number in range(230))
     app = App(config)
     app.reconciler.run()
@@ -137,7 +139,7 @@ def test_only_jobs_with_the_configured_names_and_tags_are_watched(config: Config
     app.close()
 
 
-def test_jobs_named_on_the_command_line_are_watched_alone_and_to_their_end(
+def test_only_jobs_named_on_the_command_line_are_watched_until_their_end(
     config: Config, sandbox: Sandbox, slack: SlackDouble
 ):
     sandbox.control.put_training_job("mine", DebugRuleEvaluationStatuses=[RULE])
@@ -154,7 +156,7 @@ def test_jobs_named_on_the_command_line_are_watched_alone_and_to_their_end(
     assert "sagemaker:Search" not in sandbox.control.calls()
 
 
-def test_where_search_is_denied_the_jobs_are_listed_and_that_is_said_once(
+def test_without_search_permission_jobs_are_listed_and_this_is_logged_once(
     config: Config, sandbox: Sandbox, slack: SlackDouble
 ):
     sandbox.control.inject_fault("sagemaker:Search", "AccessDeniedException", "not allowed")
@@ -167,7 +169,7 @@ def test_where_search_is_denied_the_jobs_are_listed_and_that_is_said_once(
     assert len(slack.messages) == 1
 
 
-def test_tags_are_asked_for_where_search_is_denied(config: Config, sandbox: Sandbox, slack: SlackDouble):
+def test_without_search_permission_tags_are_requested(config: Config, sandbox: Sandbox, slack: SlackDouble):
     sandbox.control.inject_fault("sagemaker:Search", "AccessDeniedException", "not allowed")
     sandbox.control.put_training_job(
         "churn", Tags=[{"Key": "team", "Value": "growth"}], DebugRuleEvaluationStatuses=[issue()]
@@ -179,7 +181,7 @@ def test_tags_are_asked_for_where_search_is_denied(config: Config, sandbox: Sand
     assert ["churn" in text for text in texts(slack)] == [True]
 
 
-def test_a_permission_that_is_missing_is_said_once_and_the_rest_goes_on(
+def test_a_missing_permission_is_logged_once_and_the_rest_continues(
     config: Config, sandbox: Sandbox, slack: SlackDouble
 ):
     sandbox.control.inject_fault("sagemaker:DescribeTrainingJob", "AccessDeniedException", "not allowed")
@@ -196,7 +198,7 @@ def test_a_permission_that_is_missing_is_said_once_and_the_rest_goes_on(
     assert "logs:DescribeLogStreams" in blocks(slack)
 
 
-def test_throttling_is_outlived(config: Config, sandbox: Sandbox, slack: SlackDouble):
+def test_throttling_is_survived(config: Config, sandbox: Sandbox, slack: SlackDouble):
     sandbox.control.put_training_job("churn", DebugRuleEvaluationStatuses=[issue()])
     sandbox.control.inject_fault("sagemaker:Search", times=2)
     with running(App(config)):
@@ -220,7 +222,7 @@ def test_an_outage_of_sagemaker_ends_with_the_next_pass(config: Config, sandbox:
     assert len(slack.messages) == 1
 
 
-def test_expired_credentials_are_said_once_and_the_chain_is_gone_through_again(
+def test_expired_credentials_are_logged_once_and_loaded_again_from_the_chain(
     config: Config, sandbox: Sandbox, slack: SlackDouble
 ):
     sandbox.control.put_training_job("churn", DebugRuleEvaluationStatuses=[issue()])
@@ -236,7 +238,7 @@ def test_expired_credentials_are_said_once_and_the_chain_is_gone_through_again(
     assert len(events(logs, "aws_answers_again")) == 1
 
 
-def test_a_job_that_vanishes_between_two_calls_is_let_go(config: Config, sandbox: Sandbox):
+def test_a_job_deleted_between_two_calls_is_released(config: Config, sandbox: Sandbox):
     sandbox.control.put_training_job("churn")
     app = App(config)
     app.reconciler.run()
@@ -265,7 +267,7 @@ def test_statuses_of_a_later_api_are_kept_and_shown(config: Config, sandbox: San
     app.close()
 
 
-def test_a_store_locked_by_another_program_is_said_and_nothing_is_lost(
+def test_a_store_locked_by_another_program_is_logged_and_nothing_is_lost(
     config: Config, sandbox: Sandbox, slack: SlackDouble, tmp_path: Path
 ):
     app = App(config)
@@ -281,7 +283,7 @@ def test_a_store_locked_by_another_program_is_said_and_nothing_is_lost(
     assert len(slack.messages) == 1
 
 
-def test_one_broken_channel_delays_no_other_and_shows_as_a_dead_letter(
+def test_a_broken_channel_delays_no_other_and_becomes_a_dead_letter(
     config: Config, sandbox: Sandbox, slack: SlackDouble
 ):
     route = {"to": ["slack:#nowhere", "slack:#alerts"]}
@@ -324,7 +326,7 @@ def test_webhooks_that_hang_delay_no_other_channel(config: Config, sandbox: Sand
             hook.released.set()
 
 
-def test_a_sweep_that_is_cut_short_takes_no_job_for_ended(config: Config, sandbox: Sandbox):
+def test_an_interrupted_search_does_not_mark_jobs_as_ended(config: Config, sandbox: Sandbox):
     sandbox.control.put_training_jobs({"TrainingJobName": f"job-{number:03d}"} for number in range(150))
     app = App(config)
     app.reconciler.run()

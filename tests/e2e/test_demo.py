@@ -1,4 +1,4 @@
-"""`watcher demo`: what a newcomer sees first, and what it says where a part of it fails."""
+"""`watcher demo`: what it shows, and what it says when a part of it fails."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ import pytest
 from tests.waiting import eventually
 
 DEMO_LIMIT_S = 400
-"""Ends a demo that hangs; it gives up by itself before that."""
+"""Ends a demo that hangs; normally it gives up earlier by itself."""
 
 
 @pytest.fixture
 def demo(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
-    """The demo, with its output in a pipe and its files below `tmp_path`."""
+    """Start the demo with its output in a pipe and its files below `tmp_path`."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
     with subprocess.Popen(
         [sys.executable, "-m", "watcher", "demo"],
@@ -33,13 +33,13 @@ def demo(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
 
 
 def processes_in(folder: Path) -> dict[int, str]:
-    """The processes that the demo has started, by their ids: its folder is in their environment."""
+    """The ids of the processes that the demo started, recognised by its folder in their environment."""
     found = {}
     for process in Path("/proc").glob("[0-9]*"):
         try:
             if f"TMPDIR={folder}".encode() in (process / "environ").read_bytes().split(b"\0"):
                 found[int(process.name)] = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode()
-        except OSError:  # it has ended, or is not ours
+        except OSError:  # it has ended, or belongs to another user
             continue
     return found
 
@@ -48,7 +48,7 @@ def test_the_demo_shows_the_alert_its_evidence_and_the_stop_and_leaves_nothing_b
     out, err = demo.communicate(timeout=DEMO_LIMIT_S)
 
     assert (demo.returncode, err) == (0, ""), out
-    told = " ".join(out.split())  # however its lines were broken
+    told = " ".join(out.split())  # ignores line breaks
     for words in (
         "LossNotDecreasing found an issue in churn-xgboost-",
         "RuleEvaluationConditionMet: Evaluation of the rule LossNotDecreasing at step",

@@ -1,4 +1,4 @@
-"""Watcher's own evaluation beside Debugger's, on what smdebug's own hook saved."""
+"""Watcher's own evaluation next to Debugger's, on the output of smdebug's own hook."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def s3(sandbox: Sandbox) -> Iterator[Any]:
 
 
 def place(sandbox: Sandbox, name: str, **members: Any) -> None:
-    """A job in progress with the cookbook's rule, of which Debugger has nothing to say yet."""
+    """Place a job in progress with the cookbook's rule, which Debugger has not finished yet."""
     sandbox.control.put_training_job(
         name,
         **{
@@ -67,7 +67,7 @@ def kinds(app: App) -> set[str]:
     return {finding.kind.value for finding in app.store.findings()}
 
 
-def test_watcher_alerts_before_debugger_does_and_debuggers_word_updates_that_alert(
+def test_watcher_alerts_before_debugger_and_debuggers_finding_updates_that_alert(
     config: Config, sandbox: Sandbox, slack: SlackDouble, trial: tuple[Path, int], s3: Any
 ):
     folder, step = trial
@@ -101,7 +101,7 @@ def test_debuggers_alert_is_not_repeated_when_watcher_finds_the_same(
     assert len(slack.messages) == 1
 
 
-def test_an_issue_that_watcher_finds_stops_the_job_once_where_a_route_says_so(
+def test_an_issue_that_watcher_finds_stops_the_job_once_when_a_route_says_so(
     config: Config, sandbox: Sandbox, slack: SlackDouble, trial: tuple[Path, int], s3: Any
 ):
     upload(trial[0], s3, BUCKET, "churn")
@@ -114,7 +114,7 @@ def test_an_issue_that_watcher_finds_stops_the_job_once_where_a_route_says_so(
     assert len(slack.messages) == 1
 
 
-def test_contradicting_verdicts_are_told_at_the_end(
+def test_contradicting_verdicts_are_reported_at_the_end(
     config: Config, sandbox: Sandbox, slack: SlackDouble, trial: tuple[Path, int], s3: Any
 ):
     upload(trial[0], s3, BUCKET, "churn")
@@ -128,7 +128,7 @@ def test_contradicting_verdicts_are_told_at_the_end(
     assert "disagree" in slack.messages[1]["text"]
 
 
-def test_a_rule_that_looked_at_nothing_is_told_although_debugger_found_no_issue(
+def test_an_unevaluated_rule_is_reported_when_debugger_found_no_issue(
     config: Config, sandbox: Sandbox, slack: SlackDouble, s3: Any
 ):
     place(sandbox, "churn")
@@ -142,7 +142,7 @@ def test_a_rule_that_looked_at_nothing_is_told_although_debugger_found_no_issue(
     assert "the job saved no step" in blocks(slack)
 
 
-def test_rules_are_attached_to_jobs_that_have_none(
+def test_rules_are_attached_to_jobs_without_rules(
     config: Config, sandbox: Sandbox, slack: SlackDouble, trial: tuple[Path, int], s3: Any
 ):
     upload(trial[0], s3, BUCKET, "bare")
@@ -155,7 +155,7 @@ def test_rules_are_attached_to_jobs_that_have_none(
     assert "the rule wants 5 %" in blocks(slack)
 
 
-def test_an_evaluation_goes_on_where_another_process_left_it(
+def test_an_evaluation_continues_where_another_process_left_it(
     config: Config, sandbox: Sandbox, slack: SlackDouble, trial: tuple[Path, int], s3: Any, tmp_path: Path
 ):
     folder, step = trial
@@ -195,7 +195,7 @@ def _is_at_or_after(path: Path, step: int) -> bool:
     return number.isdigit() and int(number) >= step
 
 
-def test_off_means_that_nothing_is_evaluated(
+def test_with_local_off_nothing_is_evaluated(
     config: Config, sandbox: Sandbox, slack: SlackDouble, trial: tuple[Path, int], s3: Any
 ):
     upload(trial[0], s3, BUCKET, "churn")
@@ -207,7 +207,7 @@ def test_off_means_that_nothing_is_evaluated(
     assert slack.messages == []
 
 
-def test_a_bucket_that_may_not_be_read_is_said_once_and_the_rest_goes_on(
+def test_an_unreadable_bucket_is_logged_once_and_the_rest_continues(
     config: Config, sandbox: Sandbox, slack: SlackDouble, s3: Any
 ):
     sandbox.control.inject_fault("s3:*", "AccessDenied", "not allowed", status=403)
@@ -228,7 +228,7 @@ def a_rule(name: str, **parameters: str) -> dict[str, Any]:
     }
 
 
-def test_a_job_that_saves_nothing_new_stalls_also_across_a_restart(
+def test_a_job_that_saves_nothing_new_stalls_even_across_a_restart(
     config: Config, sandbox: Sandbox, slack: SlackDouble, trial: tuple[Path, int], s3: Any
 ):
     upload(trial[0], s3, BUCKET, "churn")
@@ -243,7 +243,7 @@ def test_a_job_that_saves_nothing_new_stalls_also_across_a_restart(
     first = App(config)
     first.run_once()
     arn = first.store.jobs("churn")[0].snapshot.arn
-    assert first.store.findings() == []  # the steps were new to Watcher just now
+    assert first.store.findings() == []  # Watcher saw the steps for the first time just now
     first.close()
     later = App(config)
     later.evaluations.evaluator._clock = lambda: datetime.now(UTC) + timedelta(minutes=2)
@@ -274,7 +274,7 @@ def test_a_job_is_compared_with_another_one(
     assert "is the same as in before at 40 common steps" in blocks(slack)
 
 
-def test_a_rule_that_can_never_fire_is_told_as_soon_as_its_job_is_seen(
+def test_a_rule_that_can_never_fire_is_reported_as_soon_as_its_job_is_seen(
     config: Config, sandbox: Sandbox, slack: SlackDouble
 ):
     place(sandbox, "churn", DebugRuleConfigurations=[a_rule("TensorVariance", collection_names="losses")])
@@ -285,7 +285,7 @@ def test_a_rule_that_can_never_fire_is_told_as_soon_as_its_job_is_seen(
     assert "max_threshold" in blocks(slack)
 
 
-def test_a_job_in_order_has_no_defect(config: Config, sandbox: Sandbox, slack: SlackDouble):
+def test_a_well_configured_job_has_no_defect(config: Config, sandbox: Sandbox, slack: SlackDouble):
     place(sandbox, "churn")
     app = App(config)
     app.run_once()
@@ -294,7 +294,7 @@ def test_a_job_in_order_has_no_defect(config: Config, sandbox: Sandbox, slack: S
 
 
 class Broken(rules.Rule):
-    """A rule with a fault of its own, as a third party's may have."""
+    """A rule with a fault, like one of a third party might have."""
 
     name = "Broken"
     complaint = "It broke"
@@ -321,7 +321,7 @@ class Unmakable(Broken):
         raise ZeroDivisionError("not even this")
 
 
-def test_a_rule_that_fails_ends_its_own_evaluation_and_no_other(
+def test_a_rule_that_fails_ends_only_its_own_evaluation(
     config: Config,
     sandbox: Sandbox,
     slack: SlackDouble,
@@ -359,7 +359,7 @@ def test_a_rule_that_fails_ends_its_own_evaluation_and_no_other(
     app.close()
 
 
-def test_a_rule_that_would_remember_too_much_ends_with_the_mend_and_the_others_go_on(
+def test_a_rule_with_too_large_a_state_ends_with_the_fix_and_the_others_continue(
     config: Config,
     sandbox: Sandbox,
     trial: tuple[Path, int],
@@ -381,7 +381,7 @@ def test_a_rule_that_would_remember_too_much_ends_with_the_mend_and_the_others_g
     app.run_once()
 
     (finding,) = [found for found in app.store.findings() if found.kind.value == "rule_error"]
-    assert finding.rule == "LossNotDecreasing"  # whose window is that of 10,000 steps
+    assert finding.rule == "LossNotDecreasing"  # with a window of 10,000 steps
     assert "select fewer tensors, by collection_names or tensor_regex" in finding.reason
     record = app.store.job(arn("churn"))
     assert record is not None
@@ -400,7 +400,7 @@ def log_lines(sandbox: Sandbox) -> list[str]:
     return [event["message"].partition("] ")[2] for event in events]
 
 
-def test_an_evaluation_of_watchers_own_has_a_log_and_the_alert_its_last_lines(
+def test_a_local_evaluation_has_a_log_and_the_alert_shows_its_last_lines(
     config: Config, sandbox: Sandbox, slack: SlackDouble, trial: tuple[Path, int], s3: Any
 ):
     folder, step = trial
@@ -423,7 +423,7 @@ def test_an_evaluation_of_watchers_own_has_a_log_and_the_alert_its_last_lines(
     assert "log-group/$252Fwatcher$252Fevaluations/log-events/churn-LossNotDecreasing-" in blocks(slack)
 
 
-def test_a_missing_log_group_is_said_and_costs_no_more_than_the_log(
+def test_a_missing_log_group_is_logged_and_costs_only_the_evaluation_log(
     config: Config, sandbox: Sandbox, slack: SlackDouble, trial: tuple[Path, int], s3: Any
 ):
     upload(trial[0], s3, BUCKET, "churn")

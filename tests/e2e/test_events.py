@@ -1,4 +1,4 @@
-"""Events from EventBridge over SQS: a change is told at once, and several processes share the work."""
+"""Events from EventBridge over SQS: changes are reported immediately, and processes share the work."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from watcher.config.settings import Config
 from watcher.daemon.app import App
 from watcher.sandbox.process import Sandbox
 
-QUIET = 10 * 365 * 86_400
-"""Seconds between two passes: what is told sooner was told by an event."""
+PASS_INTERVAL_S = 10 * 365 * 86_400
+"""So long that anything reported earlier must come from an event."""
 
 
 @pytest.fixture
@@ -27,14 +27,14 @@ def queue(sandbox: Sandbox) -> Queues:
 
 @pytest.fixture
 def evented(config: Config, queue: Queues) -> Config:
-    return changed(config, watch={"poll_interval": QUIET, "queue_url": queue.url})
+    return changed(config, watch={"poll_interval": PASS_INTERVAL_S, "queue_url": queue.url})
 
 
 def rule(status: str = "InProgress") -> dict[str, str]:
     return {"RuleConfigurationName": "LossNotDecreasing", "RuleEvaluationStatus": status}
 
 
-def test_a_change_is_told_when_its_event_comes(
+def test_a_change_is_reported_when_its_event_arrives(
     evented: Config, queue: Queues, sandbox: Sandbox, slack: SlackDouble
 ):
     with running(App(evented)) as app:
@@ -46,7 +46,7 @@ def test_a_change_is_told_when_its_event_comes(
     assert len(slack.messages) == 1
 
 
-def test_a_job_that_begins_and_ends_between_two_passes_is_seen(
+def test_a_job_that_starts_and_ends_between_two_passes_is_seen(
     evented: Config, sandbox: Sandbox, slack: SlackDouble
 ):
     with running(App(evented)):
@@ -57,7 +57,7 @@ def test_a_job_that_begins_and_ends_between_two_passes_is_seen(
     assert "failed" in slack.messages[0]["text"]
 
 
-def test_noise_is_deleted_and_holds_up_nothing(
+def test_irrelevant_messages_are_deleted_and_block_nothing(
     evented: Config, queue: Queues, sandbox: Sandbox, slack: SlackDouble
 ):
     sandbox.control.put_training_job("churn", DebugRuleEvaluationStatuses=[issue()])
@@ -86,10 +86,10 @@ def test_an_event_is_not_lost_when_sagemaker_refuses(
         eventually(lambda: queue.depth() == (0, 0), "every message is deleted")
 
 
-def test_of_several_processes_one_reconciles_and_all_take_what_it_finds(
+def test_one_of_several_processes_reconciles_and_all_handle_the_jobs_it_finds(
     evented: Config, queue: Queues, sandbox: Sandbox, slack: SlackDouble
 ):
-    """They share the queue and the store."""
+    """The processes share the queue and the store."""
     jobs: list[dict[str, Any]] = [
         {"TrainingJobName": f"job-{number:02d}", "DebugRuleEvaluationStatuses": [issue()]}
         for number in range(40)

@@ -1,4 +1,4 @@
-"""What docs/first-run.md says works as it is written there: each of its blocks in a shell of its own."""
+"""The commands of docs/first-run.md work as written, each block in its own shell."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def terminal(tmp_path: Path) -> Iterator[Callable[[str], subprocess.Popen[str]]]
     environment |= {
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         "PYTHONUNBUFFERED": "1",
-        # Other tests use the usual ports at the same time.
+        # Other tests use the default ports at the same time.
         "WATCHER_SANDBOX_PORT": str(port),
         "WATCHER_TOML": '[http]\nlisten = "127.0.0.1:0"',
     }
@@ -57,7 +57,7 @@ def terminal(tmp_path: Path) -> Iterator[Callable[[str], subprocess.Popen[str]]]
 
 
 def interrupt(shell: subprocess.Popen[str]) -> None:
-    """Ctrl-C: everything that the shell started gets it."""
+    """Send Ctrl-C to everything that the shell started."""
     if shell.poll() is None:
         os.killpg(shell.pid, signal.SIGINT)
         shell.wait(WAIT_LIMIT_S)
@@ -73,7 +73,7 @@ def test_three_terminals_show_an_alert_and_stop_the_job(
     assert trained.wait(WAIT_LIMIT_S) == 0, output(tmp_path)
     watcher = terminal(watching)
     eventually(lambda: "LossNotDecreasing found an issue in first-run-" in output(tmp_path), "an alert")
-    stopped = terminal(f"{training.splitlines()[0]}\n{stopping}")  # the second terminal has it already
+    stopped = terminal(f"{training.splitlines()[0]}\n{stopping}")  # the second terminal already has it
     assert stopped.wait(WAIT_LIMIT_S) == 0, output(tmp_path)
     interrupt(watcher)
 

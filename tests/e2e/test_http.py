@@ -1,4 +1,4 @@
-"""What a whole daemon tells over HTTP, and to a dead man's switch."""
+"""The HTTP endpoints and the heartbeat of a whole daemon."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def get(app: App, path: str) -> httpx.Response:
 
 
 def samples(app: App) -> dict[tuple[str, ...], float]:
-    """By name and the values of the labels, in the order of the labels' names."""
+    """Samples by name and label values, in the order of the label names."""
     return {
         (sample.name, *(value for _, value in sorted(sample.labels.items()))): sample.value
         for family in text_string_to_metric_families(get(app, "/metrics").text)
@@ -44,7 +44,7 @@ def loops(app: App) -> set[str]:
     return {labels[0] for name, *labels in samples(app) if name == "watcher_loop_lag_seconds"}
 
 
-def test_a_daemon_is_alive_and_ready_and_each_of_its_loops_turns(listening: Config):
+def test_a_daemon_is_alive_and_ready_and_each_of_its_loops_runs(listening: Config):
     config = changed(listening, rules={"log_group": "/watcher"})
 
     with running(App(config)) as app:
@@ -57,7 +57,7 @@ def test_a_daemon_is_alive_and_ready_and_each_of_its_loops_turns(listening: Conf
         assert "Watcher" in get(app, "/").text
 
 
-def test_an_alert_is_counted_on_its_whole_way(listening: Config, sandbox: Sandbox, slack: SlackDouble):
+def test_an_alert_is_counted_at_each_stage(listening: Config, sandbox: Sandbox, slack: SlackDouble):
     sandbox.control.put_training_job("churn", DebugRuleEvaluationStatuses=[issue()])
 
     with running(App(listening)) as app:
@@ -74,7 +74,7 @@ def test_an_alert_is_counted_on_its_whole_way(listening: Config, sandbox: Sandbo
     assert told["watcher_delivery_overdue_seconds",] == 0
 
 
-def test_each_request_to_aws_is_counted_with_what_came_of_it(listening: Config, sandbox: Sandbox):
+def test_each_request_to_aws_is_counted_with_its_result(listening: Config, sandbox: Sandbox):
     sandbox.control.inject_fault("sagemaker:Search", "ThrottlingException", "Rate exceeded", times=2)
     answered = ("watcher_aws_requests_total", "Search", "ok", "sagemaker")
 
@@ -85,7 +85,7 @@ def test_each_request_to_aws_is_counted_with_what_came_of_it(listening: Config, 
     assert told["watcher_aws_requests_total", "Search", "ThrottlingException", "sagemaker"] == 2
 
 
-def test_a_store_and_a_queue_that_are_gone_are_named_and_the_daemon_lives_on(
+def test_a_missing_store_and_queue_are_named_and_the_daemon_continues(
     listening: Config, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr("watcher.web.readiness.CHECK_INTERVAL_S", 0.0)
@@ -110,7 +110,7 @@ def test_a_store_and_a_queue_that_are_gone_are_named_and_the_daemon_lives_on(
         assert get(app, "/healthz").status_code == 200
 
 
-def test_a_second_daemon_on_a_machine_goes_without_a_page_unless_it_was_told_where(config: Config):
+def test_a_second_daemon_on_a_machine_serves_no_page_unless_its_address_is_configured(config: Config):
     with closing(socket.create_server(("127.0.0.1", 0))) as taken:
         listen = f"127.0.0.1:{taken.getsockname()[1]}"
         by_default = changed(config, http={"listen": listen})
@@ -127,7 +127,7 @@ def test_a_second_daemon_on_a_machine_goes_without_a_page_unless_it_was_told_whe
         told.close()
 
 
-def test_a_heartbeat_that_no_longer_turns_is_reported_like_any_other_loop(
+def test_a_hanging_heartbeat_is_reported_like_any_other_loop(
     listening: Config, monkeypatch: pytest.MonkeyPatch
 ):
     for limit in ("HEARTBEAT_INTERVAL_S", "MAX_TURN_S"):
@@ -147,7 +147,7 @@ def unhealthy(app: App) -> httpx.Response | None:
     return answer if answer.status_code == 503 else None
 
 
-def test_whoever_waits_for_the_heartbeat_hears_it(config: Config):
+def test_the_heartbeat_url_is_pinged(config: Config):
     with Pings() as pings, running(App(changed(config, http={"heartbeat_url": pings.url}))):
         eventually(lambda: pings.received, "the first beat")
 

@@ -1,4 +1,4 @@
-"""A rule of another distribution does what a built-in one can: nothing of Watcher knows its name."""
+"""A rule of another distribution can do everything that a built-in rule can."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ NAMES = ("BetterThanBefore", "TrainsTooLong", "SlowSamples")
 
 @pytest.fixture
 def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder in which another distribution is installed: one module, and its entry points."""
+    """The folder of another installed distribution with one module and its entry points."""
     folder = tmp_path / "site-packages"
     info = folder / "acme_rules-1.0.dist-info"
     info.mkdir(parents=True)
@@ -168,7 +168,7 @@ def save(folder: Path, *losses: float) -> Path:
 
 @pytest.fixture
 def runs(sandbox: Sandbox, tmp_path: Path) -> dict[str, Path]:
-    """The tensors of a run, and of the run before, which are on S3 too."""
+    """The tensors of a run and of the previous run, both on S3."""
     saved = {
         "churn": save(tmp_path / "churn", 3.0, 2.0, 1.5),
         "before": save(tmp_path / "before", 3.5, 2.5, 1.0),
@@ -192,7 +192,7 @@ def once(config: Config, name: str) -> None:
 
 
 def evaluate(installed: Path, sandbox: Sandbox, *arguments: str) -> dict[str, Any]:
-    """`watcher evaluate --json` in a process of its own, whose environment has the distribution."""
+    """Run `watcher evaluate --json` in a separate process whose environment has the distribution."""
     done = subprocess.run(
         [sys.executable, "-m", "watcher", "evaluate", *arguments, "--json"],
         env={**os.environ, **sandbox.env, "PYTHONPATH": str(installed)},
@@ -205,7 +205,7 @@ def evaluate(installed: Path, sandbox: Sandbox, *arguments: str) -> dict[str, An
     return document
 
 
-def test_it_compares_runs_and_the_alert_has_its_advice(
+def test_an_installed_rule_can_compare_runs_and_the_alert_has_its_advice(
     installed: Path, config: Config, sandbox: Sandbox, slack: SlackDouble, runs: dict[str, Path]
 ):
     place(sandbox, "churn", a_rule("BetterThanBefore", before="before"))
@@ -218,7 +218,7 @@ def test_it_compares_runs_and_the_alert_has_its_advice(
     assert (said["verdict"], said["reason"], said["step"]) == ("issues_found", "no_better", 2)
 
 
-def test_it_is_told_the_time_and_when_training_began(
+def test_an_installed_rule_gets_the_time_and_the_start_of_training(
     installed: Path, config: Config, sandbox: Sandbox, slack: SlackDouble, runs: dict[str, Path]
 ):
     place(sandbox, "churn", a_rule("TrainsTooLong", seconds="3600"), TrainingStartTime=time.time() - 7200)
@@ -229,7 +229,7 @@ def test_it_is_told_the_time_and_when_training_began(
     assert "Use a larger instance." in blocks(slack)
 
 
-def test_it_judges_the_metrics_of_a_job_without_tensors(
+def test_an_installed_rule_judges_the_metrics_of_a_job_without_tensors(
     installed: Path, config: Config, sandbox: Sandbox, slack: SlackDouble
 ):
     began = time.time() // 60 * 60 - 60 * 30
@@ -257,7 +257,7 @@ def test_it_judges_the_metrics_of_a_job_without_tensors(
     assert (said["verdict"], said["step"], said["tensors"]) == ("issues_found", 10, ["throughput"])
 
 
-def test_the_configuration_of_its_job_is_checked(
+def test_the_configuration_of_an_installed_rule_is_linted(
     installed: Path, config: Config, sandbox: Sandbox, slack: SlackDouble
 ):
     place(sandbox, "churn", a_rule("SlowSamples", at_least="0"))

@@ -1,9 +1,9 @@
-"""`kill -9` between detection and delivery, again and again: nothing is lost, nothing is told twice.
+"""Repeated `kill -9` between detection and delivery loses nothing and sends nothing twice.
 
-Real daemons, each in a process of its own, share one SQLite file and are killed: at random moments, and
-at the worst ones, while Slack has the request and before its answer is read. Slack lives on and keeps
-count. A lease is as long as in real life, so that no daemon loses one while it lives; once a daemon is dead
-the test ends its leases. WATCHER_KILLS sets how many kills; `make kills` asks for many.
+Real daemons, each in its own process, share one SQLite file and are killed at random times, and at the worst
+times: when Slack has the request and before its answer is read. Slack's double keeps running and counts.
+Leases have their real length, so that no living daemon loses one; the test ends the leases of a dead daemon.
+WATCHER_KILLS sets the number of kills; `make kills` runs many.
 """
 
 from __future__ import annotations
@@ -24,19 +24,20 @@ from watcher.sandbox.process import Sandbox
 from watcher.store import open_store
 
 KILLS = int(os.environ.get("WATCHER_KILLS", "30"))
-JOBS_A_KILL = 3
+JOBS_PER_KILL = 3
 LANES = 4
-"""Slack channels, which take turns: what a dead daemon left in one is delivered while another is killed."""
+"""Number of Slack channels, used in turn: the alerts that a dead daemon left in one are delivered while the
+next daemon is killed."""
 
 
-def told(slack: SlackDouble) -> Counter[str]:
+def alerts_by_finding(slack: SlackDouble) -> Counter[str]:
     return Counter(message["metadata"]["event_payload"]["finding_id"] for message in slack.messages)
 
 
-def test_nothing_is_lost_and_nothing_told_twice_however_often_watcher_is_killed(
+def test_nothing_is_lost_or_sent_twice_when_watcher_is_killed_repeatedly(
     config: Config, sandbox: Sandbox, slack: SlackDouble, daemons: Daemons
 ):
-    chance = random.Random(20261121)
+    rng = random.Random(20261121)
     slack.workspace.conversations += [
         Conversation(f"C100000000{lane}", f"lane-{lane}") for lane in range(LANES)
     ]
@@ -45,8 +46,8 @@ def test_nothing_is_lost_and_nothing_told_twice_however_often_watcher_is_killed(
     stall = Stall(slack)
     jobs = 0
     for number in range(KILLS):
-        placed = [f"lane-{number % LANES}-job-{jobs + more:04d}" for more in range(JOBS_A_KILL)]
-        jobs += JOBS_A_KILL
+        placed = [f"lane-{number % LANES}-job-{jobs + more:04d}" for more in range(JOBS_PER_KILL)]
+        jobs += JOBS_PER_KILL
         sandbox.control.put_training_jobs(
             {"TrainingJobName": name, "DebugRuleEvaluationStatuses": [issue()]} for name in placed
         )
@@ -58,10 +59,10 @@ def test_nothing_is_lost_and_nothing_told_twice_however_often_watcher_is_killed(
         elif number % 3 == 1:
             daemon = daemons.start(config)
             eventually(lambda before=before: slack.calls["chat.postMessage"] > before, "a request")
-            time.sleep(chance.uniform(0, 5 * SLACK_ANSWER_S))
+            time.sleep(rng.uniform(0, 5 * SLACK_ANSWER_S))
         else:
             daemon = daemons.start(config)
-            time.sleep(chance.uniform(0, 0.6))
+            time.sleep(rng.uniform(0, 0.6))
         kill(daemon)
         stall.end()
         end_leases(config)
@@ -74,24 +75,24 @@ def test_nothing_is_lost_and_nothing_told_twice_however_often_watcher_is_killed(
     findings = {finding.id for finding in store.findings()}
     store.close()
     assert len(findings) == jobs
-    assert told(slack) == Counter(dict.fromkeys(findings, 1))
+    assert alerts_by_finding(slack) == Counter(dict.fromkeys(findings, 1))
     assert ended == [0]
     assert slack.calls["conversations.history"] >= KILLS // 3
 
 
-def test_a_plot_that_slack_has_when_watcher_is_killed_is_found_in_its_thread_and_not_sent_again(
+def test_a_plot_that_slack_stored_before_a_kill_is_found_in_its_thread_and_not_sent_again(
     config: Config, sandbox: Sandbox, slack: SlackDouble, daemons: Daemons
 ):
-    began = time.time() // 60 * 60 - 1800
+    started_at = time.time() // 60 * 60 - 1800
     sandbox.control.put_training_job(
         "churn",
-        TrainingStartTime=began,
+        TrainingStartTime=started_at,
         AlgorithmSpecification={
             "TrainingInputMode": "File",
             "MetricDefinitions": [{"Name": "train:loss", "Regex": "loss=([0-9.]+)"}],
         },
     )
-    stalled = [(began + 60 * minute, 0.5) for minute in range(25)]
+    stalled = [(started_at + 60 * minute, 0.5) for minute in range(25)]
     sandbox.control.put_metrics("churn", {"train:loss": stalled})
     config = changed(config, rules={"local": "attach", "attach": [{"rule": "LossNotDecreasing"}]})
     stall = Stall(slack, "files.completeUploadExternal")
@@ -120,7 +121,7 @@ def test_a_plot_that_slack_has_when_watcher_is_killed_is_found_in_its_thread_and
     assert ended == [0]
 
 
-def test_two_daemons_on_one_file_tell_once(
+def test_two_daemons_on_one_file_alert_once(
     config: Config, sandbox: Sandbox, slack: SlackDouble, daemons: Daemons, tmp_path: Path
 ):
     jobs = 40
@@ -129,10 +130,10 @@ def test_two_daemons_on_one_file_tell_once(
         {"TrainingJobName": f"job-{number:04d}", "DebugRuleEvaluationStatuses": [issue()]}
         for number in range(jobs)
     )
-    eventually(lambda: len(slack.messages) >= jobs, "all told")
+    eventually(lambda: len(slack.messages) >= jobs, "all alerts sent")
     store = open_store(config.store.url)
     eventually(lambda: store.next_due() is None, "nothing left")
     store.close()
     assert end(*pair) == [0, 0]
-    assert set(told(slack).values()) == {1}
-    assert len(told(slack)) == jobs
+    assert set(alerts_by_finding(slack).values()) == {1}
+    assert len(alerts_by_finding(slack)) == jobs

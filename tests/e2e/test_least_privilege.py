@@ -1,7 +1,7 @@
-"""What `deploy/policy.json` allows is enough for all that the daemon does.
+"""The permissions of `deploy/policy.json` are enough for everything that the daemon does.
 
-The sandbox's IAM judges each request by the policies of whoever signed it. It does not look at the conditions
-of statements, so that a job without the tag `watcher:stop` is spared can only be tried at AWS.
+The sandbox's IAM checks each request against the policies of the user who signed it. It ignores conditions,
+so whether the policy protects a job without the tag `watcher:stop` can be tested only at AWS.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from structlog.testing import capture_logs
 from tests.doubles.slack import SlackDouble
 from tests.e2e.conftest import blocks, changed, issue, running, texts
 from tests.e2e.deployment import Deployment, deploy
-from tests.e2e.user import judged
+from tests.e2e.user import enforced_permissions
 from tests.waiting import eventually
 from watcher.config.settings import Config
 from watcher.daemon.app import App
@@ -29,12 +29,12 @@ from watcher.sandbox.process import Sandbox
 @pytest.fixture
 def deployment(config: Config, sandbox: Sandbox, trial: tuple[Path, int]) -> Iterator[Deployment]:
     deployment = deploy(sandbox, config, trial[0])
-    with judged(sandbox):
+    with enforced_permissions(sandbox):
         yield deployment
 
 
 def start_training() -> str:
-    """As whoever trains does it, in a process of theirs and with rights of their own."""
+    """Start a training as a data scientist does, in a separate process with other permissions."""
     command = "from watcher.sandbox.cookbook import start_training; print(start_training())"
     done = subprocess.run(
         [sys.executable, "-c", command],
@@ -46,7 +46,7 @@ def start_training() -> str:
     return done.stdout.split()[-1]
 
 
-def test_a_job_is_found_evaluated_told_and_stopped(
+def test_a_job_is_found_evaluated_reported_and_stopped(
     deployment: Deployment, sandbox: Sandbox, slack: SlackDouble
 ):
     deployment.act()
@@ -63,7 +63,7 @@ def test_a_job_is_found_evaluated_told_and_stopped(
     assert "permission" not in json.dumps(alert["blocks"])
 
 
-def test_what_only_watcher_found_is_told_with_the_log_of_its_own_evaluation(
+def test_an_issue_that_only_watcher_found_is_reported_with_its_evaluation_log(
     deployment: Deployment, sandbox: Sandbox, slack: SlackDouble
 ):
     debugger_is_at_it = {**issue(), "RuleEvaluationStatus": "InProgress", "StatusDetails": ""}
@@ -78,7 +78,7 @@ def test_what_only_watcher_found_is_told_with_the_log_of_its_own_evaluation(
     assert "permission" not in told
 
 
-def test_the_whole_demo_runs_with_it(deployment: Deployment, sandbox: Sandbox, slack: SlackDouble):
+def test_the_whole_demo_runs_with_the_policy(deployment: Deployment, sandbox: Sandbox, slack: SlackDouble):
     name = start_training()
     deployment.act()
 

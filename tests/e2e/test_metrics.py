@@ -1,4 +1,4 @@
-"""Jobs without Debugger: the real daemon watches them by their metrics in CloudWatch."""
+"""The real daemon watches jobs without Debugger through their metrics in CloudWatch."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def attaching(config: Config) -> Config:
 
 
 def place(sandbox: Sandbox, name: str, losses: list[float], **members: Any) -> None:
-    """A job that has logged one loss a minute until now, and has no hook."""
+    """Place a job without a hook that has logged one loss per minute until now."""
     began = time.time() // 60 * 60 - 60 * (len(losses) + 2)
     sandbox.control.put_training_job(
         name,
@@ -45,7 +45,7 @@ def place(sandbox: Sandbox, name: str, losses: list[float], **members: Any) -> N
 STALLED = [1 / (minute + 1) for minute in range(20)] + [0.05] * 20
 
 
-def test_a_loss_that_stalls_is_told_with_its_curve_and_the_job_is_stopped(
+def test_a_loss_that_stalls_is_reported_with_its_curve_and_the_job_is_stopped(
     attaching: Config, sandbox: Sandbox, slack: SlackDouble
 ):
     place(sandbox, "bare", STALLED)
@@ -62,7 +62,7 @@ def test_a_loss_that_stalls_is_told_with_its_curve_and_the_job_is_stopped(
     assert "Not available" not in blocks(slack)
 
 
-def test_a_loss_that_falls_is_not_told_and_a_restarted_daemon_goes_on(
+def test_a_loss_that_falls_is_not_reported_and_a_restarted_daemon_continues(
     attaching: Config, sandbox: Sandbox, slack: SlackDouble
 ):
     place(sandbox, "bare", [1 / (minute + 1) for minute in range(20)])
@@ -78,7 +78,7 @@ def test_a_loss_that_falls_is_not_told_and_a_restarted_daemon_goes_on(
     assert '"newest": 19' in record.evaluation.states["LossNotDecreasing"]
 
 
-def test_four_hundred_jobs_with_two_metrics_are_two_requests(
+def test_four_hundred_jobs_with_two_metrics_need_two_requests(
     attaching: Config, sandbox: Sandbox, slack: SlackDouble
 ):
     members = {
@@ -99,7 +99,7 @@ def test_four_hundred_jobs_with_two_metrics_are_two_requests(
     assert slack.messages == []
 
 
-def test_a_job_that_another_process_handles_keeps_no_other_from_its_verdict(
+def test_a_job_that_another_process_handles_does_not_block_the_others(
     attaching: Config, sandbox: Sandbox, slack: SlackDouble
 ):
     for name in ("held", "free"):
@@ -107,14 +107,14 @@ def test_a_job_that_another_process_handles_keeps_no_other_from_its_verdict(
     app = App(attaching)
     app.reconciler.run()
     app.store.hold([arn("held")], "another process", utc_now(), 60)
-    app.stop()  # so that nobody is waited for
+    app.stop()  # avoids waiting for the other process
     app.evaluations.evaluate_due()
     assert [finding.job for finding in app.store.findings()] == ["free"]
     assert app.store.next_evaluation() is not None
     app.close()
 
 
-def test_what_cloudwatch_refuses_is_said_once_and_the_rest_goes_on(
+def test_a_refusal_of_cloudwatch_is_logged_once_and_the_rest_continues(
     attaching: Config, sandbox: Sandbox, slack: SlackDouble
 ):
     place(sandbox, "bare", STALLED)

@@ -1,4 +1,4 @@
-"""`watcher run` as people run it, a process of its own: how it ends, and what a full disk does to it."""
+"""`watcher run` as a separate process: how it ends, and what it does when the disk is full."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from watcher.store import open_store
 
 @pytest.fixture
 def start(config: Config, slack: SlackDouble, tmp_path: Path) -> Iterator[Callable[..., Watcher]]:
-    """Starts daemons with the settings of `config`, the token in the environment."""
+    """Starts daemons with the settings of `config` and the token in the environment."""
     (tmp_path / "watcher.toml").write_text(
         f"""
         [watch]
@@ -50,7 +50,7 @@ def start(config: Config, slack: SlackDouble, tmp_path: Path) -> Iterator[Callab
         watcher.close()
 
 
-def test_sigterm_lets_the_alert_that_is_under_way_arrive_and_exits_0(
+def test_sigterm_lets_the_current_alert_arrive_and_exits_0(
     start: Callable[..., Watcher], config: Config, sandbox: Sandbox, slack: SlackDouble
 ):
     stall = Stall(slack)
@@ -67,7 +67,7 @@ def test_sigterm_lets_the_alert_that_is_under_way_arrive_and_exits_0(
     assert len(slack.messages) == 1
 
 
-def test_sigterm_that_the_system_hands_to_another_thread_ends_it_too(start: Callable[..., Watcher]):
+def test_sigterm_delivered_to_another_thread_ends_the_daemon(start: Callable[..., Watcher]):
     watcher = start().ready()
     pid = watcher.process.pid
     threads = [int(task.name) for task in Path(f"/proc/{pid}/task").iterdir()]
@@ -77,7 +77,7 @@ def test_sigterm_that_the_system_hands_to_another_thread_ends_it_too(start: Call
     assert watcher.process.wait(WAIT_LIMIT_S) == 0
 
 
-def test_sigterm_while_slack_hangs_exits_0_in_time_and_leaves_the_alert_to_the_next(
+def test_sigterm_while_slack_hangs_exits_0_in_time_and_leaves_the_alert_to_the_next_daemon(
     start: Callable[..., Watcher], config: Config, sandbox: Sandbox, slack: SlackDouble
 ):
     slack.fail("chat.postMessage", "hang")
@@ -92,7 +92,7 @@ def test_sigterm_while_slack_hangs_exits_0_in_time_and_leaves_the_alert_to_the_n
     assert slack.token not in "".join(watcher.lines)
 
 
-def test_sigterm_ends_a_single_pass_too_and_the_exit_code_says_that_something_is_left(
+def test_sigterm_ends_a_single_pass_and_the_exit_code_says_that_work_is_left(
     start: Callable[..., Watcher], config: Config, sandbox: Sandbox, slack: SlackDouble
 ):
     slack.down()
@@ -109,7 +109,7 @@ def test_ctrl_c_ends_a_daemon_as_sigterm_does(start: Callable[..., Watcher], san
     assert start().ready().end(signal.SIGINT) == 0
 
 
-def test_a_full_disk_is_said_nothing_is_lost_and_all_is_told_once_there_is_room(
+def test_a_full_disk_is_logged_and_everything_is_reported_once_there_is_space(
     start: Callable[..., Watcher], sandbox: Sandbox, slack: SlackDouble
 ):
     watcher = start().ready()

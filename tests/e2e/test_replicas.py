@@ -1,8 +1,8 @@
-"""Many replicas, and everything that goes wrong with them: each finding is told once, and none is lost.
+"""Many replicas under all kinds of faults report each finding once and lose none.
 
-Real daemons, each in a process of its own, share a queue and a table, and are killed and started at random.
-Events come several times, in any order, and about jobs long gone; DynamoDB and SQS throttle all the while.
-Slack lives on and keeps count. WATCHER_REPLICA_JOBS sets how many jobs; `make replicas` asks for many.
+Real daemons, each in its own process, share a queue and a table, and are killed and started at random. Events
+come several times, in any order, and about deleted jobs; DynamoDB and SQS throttle all the time. Slack's
+double keeps running and counts. WATCHER_REPLICA_JOBS sets the number of jobs; `make replicas` runs many.
 """
 
 from __future__ import annotations
@@ -34,22 +34,22 @@ MANY = JOBS > 100
 REPLICAS = 4
 LANES = 16
 LEASE_S = 30.0 if MANY else 12.0
-"""After this, another replica takes what a dead one held. Long enough for a busy machine."""
+"""After this time another replica takes over what a dead one held. Long enough for a busy machine."""
 BATCH_SIZE = 50 if MANY else 20
-"""Changes of jobs between two checks of how far the replicas are."""
+"""Number of job changes between two checks of the replicas' progress."""
 BACKLOG_LIMIT = 300 if MANY else 60
 """Findings not yet sent, or messages in the queue, at which the test waits before it changes more jobs."""
 THROTTLED_EVERY = 67
 """Every 67th call to DynamoDB and SQS is throttled."""
 KILL_PROBABILITY = 0.3
-"""That a replica is killed after a batch of changes."""
+"""The probability that a replica is killed after a batch of changes."""
 KEEP_UP_LIMIT_S = 600.0 if MANY else WAIT_LIMIT_S
 RULES = ("LossNotDecreasing", "VanishingGradient", "Overfit")
 
 
 @dataclass
 class Replicas:
-    """`start` and `kill` say who lives; those that nobody killed must end well."""
+    """The running replicas. Those that were not killed must exit cleanly."""
 
     config: Config
     daemons: Daemons
@@ -64,7 +64,7 @@ class Replicas:
         self.kills += 1
 
     def end(self) -> list[int | None]:
-        """Exit codes."""
+        """End all replicas and return their exit codes."""
         return end(*self.alive)
 
 
@@ -76,7 +76,7 @@ def queues(sandbox: Sandbox) -> Queues:
 
 @pytest.fixture
 def replicas(config: Config, daemons: Daemons, slack: SlackDouble, queues: Queues) -> Replicas:
-    """None yet."""
+    """Replicas with their configuration, none of them started."""
     slack.workspace.conversations += [
         Conversation(f"C1000000{lane:03d}", f"lane-{lane}") for lane in range(LANES)
     ]
@@ -90,13 +90,13 @@ def replicas(config: Config, daemons: Daemons, slack: SlackDouble, queues: Queue
     return Replicas(config, daemons)
 
 
-def lives(chance: random.Random) -> Iterator[dict[str, Any]]:
-    """Every job from its beginning, rule by rule, to its end; those of all jobs in any order."""
+def job_changes(rng: random.Random) -> Iterator[dict[str, Any]]:
+    """The changes of every job from start to end, rule by rule, with the jobs interleaved at random."""
     names = [f"lane-{number % LANES}-job-{number:04d}" for number in range(JOBS)]
     fired = {name: RULES[: 2 + number % 2] for number, name in enumerate(names)}
     order = [name for name in names for _ in range(len(fired[name]) + 2)]
-    # Not too many jobs at a time, as on a busy day: a job's turns lie within the next few hundred.
-    order.sort(key=lambda name: names.index(name) + chance.uniform(0, 100))
+    # A limited number of jobs at a time, as on a busy day: the changes of one job lie within a few hundred.
+    order.sort(key=lambda name: names.index(name) + rng.uniform(0, 100))
     turns: Counter[str] = Counter()
     for name in order:
         turn, rules = turns[name], fired[name]
@@ -114,7 +114,7 @@ def lives(chance: random.Random) -> Iterator[dict[str, Any]]:
 
 
 def issues(job: dict[str, Any]) -> set[str]:
-    """The ids of what there is to tell of a job."""
+    """The ids of the findings expected for a job."""
     name, statuses = job["TrainingJobName"], job["DebugRuleEvaluationStatuses"]
     return {
         finding_id(arn(name), FindingKind.RULE_ISSUE, status["RuleConfigurationName"], RuleSource.DEBUGGER)
@@ -123,20 +123,20 @@ def issues(job: dict[str, Any]) -> set[str]:
     }
 
 
-def noise(names: list[str], chance: random.Random) -> list[str]:
-    """Events again, of jobs of which there is nothing new, of jobs long gone, and what is no event."""
-    again = [event(name) for name in chance.choices(names, k=BATCH_SIZE // 2)]
-    gone = [event(f"gone-{chance.randrange(10**6)}") for _ in range(BATCH_SIZE // 5)]
+def noise(names: list[str], rng: random.Random) -> list[str]:
+    """Repeated events, events of unchanged and of deleted jobs, and messages that are not events."""
+    again = [event(name) for name in rng.choices(names, k=BATCH_SIZE // 2)]
+    gone = [event(f"gone-{rng.randrange(10**6)}") for _ in range(BATCH_SIZE // 5)]
     bodies = [*again, *again[: BATCH_SIZE // 5], *gone, "no JSON", '{"detail-type": "Something Else"}']
-    chance.shuffle(bodies)
+    rng.shuffle(bodies)
     return bodies
 
 
-def test_however_replicas_die_each_finding_is_told_once_and_none_is_lost(
+def test_each_finding_is_reported_once_and_none_is_lost_when_replicas_are_killed(
     replicas: Replicas, queues: Queues, sandbox: Sandbox, slack: SlackDouble
 ):
-    Stall(slack)  # it takes a moment to answer, so that there is something to hit
-    chance = random.Random(20261122)
+    Stall(slack)  # makes Slack slow enough for kills to hit a request
+    rng = random.Random(20261122)
     for service, code in (
         ("dynamodb", "ProvisionedThroughputExceededException"),
         ("sqs", "ThrottlingException"),
@@ -144,46 +144,48 @@ def test_however_replicas_die_each_finding_is_told_once_and_none_is_lost(
         sandbox.control.inject_fault(f"{service}:*", code, every=THROTTLED_EVERY)
     for _ in range(REPLICAS):
         replicas.start()
-    began, repeated = time.monotonic(), 0
-    to_tell: set[str] = set()
-    changes = list(lives(chance))
+    started_at, repeated = time.monotonic(), 0
+    expected: set[str] = set()
+    changes = list(job_changes(rng))
 
     def keep_up() -> bool:
-        return len(to_tell) - len(slack.messages) < BACKLOG_LIMIT and sum(queues.depth()) < BACKLOG_LIMIT
+        return len(expected) - len(slack.messages) < BACKLOG_LIMIT and sum(queues.depth()) < BACKLOG_LIMIT
 
     for start in range(0, len(changes), BATCH_SIZE):
         lot = changes[start : start + BATCH_SIZE]
         sandbox.control.put_training_jobs(lot)
         for job in lot:
-            to_tell.update(issues(job))
-        again = noise([job["TrainingJobName"] for job in changes[: start + 1]], chance)
+            expected.update(issues(job))
+        again = noise([job["TrainingJobName"] for job in changes[: start + 1]], rng)
         repeated += len(again)
         queues.send(*again)
-        time.sleep(chance.uniform(0, 0.5))
-        if chance.random() < KILL_PROBABILITY:
-            replicas.kill(chance.randrange(len(replicas.alive)))
-        while len(replicas.alive) < chance.randrange(REPLICAS - 1, REPLICAS + 1):
+        time.sleep(rng.uniform(0, 0.5))
+        if rng.random() < KILL_PROBABILITY:
+            replicas.kill(rng.randrange(len(replicas.alive)))
+        while len(replicas.alive) < rng.randrange(REPLICAS - 1, REPLICAS + 1):
             replicas.start()
         eventually(keep_up, "the replicas keep up", limit_s=KEEP_UP_LIMIT_S, poll_s=0.5)
         if MANY:
-            told = f"{len(slack.messages)} of {len(to_tell)} findings told"
-            print(f"{time.monotonic() - began:6.0f} s  {told}, {replicas.kills} kills", flush=True)
+            progress = f"{len(slack.messages)} of {len(expected)} findings reported"
+            print(f"{time.monotonic() - started_at:6.0f} s  {progress}, {replicas.kills} kills", flush=True)
     store = open_store(replicas.config.store.url)
-    eventually(lambda: len(slack.messages) >= len(to_tell), "all told", limit_s=KEEP_UP_LIMIT_S, poll_s=0.1)
+    eventually(
+        lambda: len(slack.messages) >= len(expected), "all alerts sent", limit_s=KEEP_UP_LIMIT_S, poll_s=0.1
+    )
     eventually(lambda: queues.depth() == (0, 0), "the queue is empty", limit_s=KEEP_UP_LIMIT_S, poll_s=0.5)
     eventually(lambda: store.next_due() is None, "nothing left", limit_s=KEEP_UP_LIMIT_S, poll_s=0.5)
-    seconds, calls = time.monotonic() - began, sandbox.control.calls()
+    seconds, calls = time.monotonic() - started_at, sandbox.control.calls()
     throttled = {
         service: sum(count for name, count in calls.items() if name.startswith(service)) // THROTTLED_EVERY
         for service in ("dynamodb", "sqs")
     }
     print(
-        f"{JOBS} jobs, {len(to_tell)} findings in {seconds:.0f} s; {replicas.kills} kills; "
-        f"{repeated} events repeated or of nothing; throttled {throttled}; Slack {dict(slack.calls)}; "
-        f"{sum(calls.values())} calls of AWS: {calls}"
+        f"{JOBS} jobs, {len(expected)} findings in {seconds:.0f} s; {replicas.kills} kills; "
+        f"{repeated} repeated or irrelevant events; throttled {throttled}; Slack {dict(slack.calls)}; "
+        f"{sum(calls.values())} AWS calls: {calls}"
     )
     assert set(replicas.end()) == {0}
-    told_of = Counter(message["metadata"]["event_payload"]["finding_id"] for message in slack.messages)
-    assert {finding.id for finding in store.findings()} == to_tell
-    assert told_of == Counter(dict.fromkeys(to_tell, 1))
+    sent = Counter(message["metadata"]["event_payload"]["finding_id"] for message in slack.messages)
+    assert {finding.id for finding in store.findings()} == expected
+    assert sent == Counter(dict.fromkeys(expected, 1))
     assert queues.dead_letters() == 0

@@ -1,4 +1,4 @@
-"""What a rule's log says reaches Slack while the rule's status says nothing."""
+"""Problems in a rule's log reach Slack while the rule's status still says InProgress."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ TITLE = f"{RULE} is stuck on churn"
 
 
 def place(sandbox: Sandbox, *said: str, ago: timedelta) -> None:
-    """A job in training, whose rule is in progress and said these lines some time ago."""
+    """Place a job in training whose rule is in progress and logged these lines some time ago."""
     sandbox.control.put_training_job("churn", DebugRuleEvaluationStatuses=[IN_PROGRESS])
     stream = sandbox.control.write_logs("churn", [], rule=RULE)
     at = int((datetime.now(UTC) - ago).timestamp() * 1000)
@@ -42,7 +42,7 @@ def readings(sandbox: Sandbox) -> int:
     return sandbox.control.calls().get("logs:FilterLogEvents", 0)
 
 
-def test_a_rule_whose_log_ends_with_a_traceback_is_told_once_however_often_watcher_is_killed(
+def test_a_rule_whose_log_ends_with_a_traceback_is_reported_once_despite_kills(
     config: Config, sandbox: Sandbox, slack: SlackDouble, daemons: Daemons
 ):
     place(sandbox, STARTED, *TRACEBACK, ago=MAX_STATUS_DELAY + timedelta(seconds=5))
@@ -62,7 +62,7 @@ def test_a_rule_whose_log_ends_with_a_traceback_is_told_once_however_often_watch
     assert "Started execution of rule LossNotDecreasing at step 0" in shown
 
 
-def test_a_rule_that_falls_silent_is_told(config: Config, sandbox: Sandbox, slack: SlackDouble):
+def test_a_rule_that_falls_silent_is_reported(config: Config, sandbox: Sandbox, slack: SlackDouble):
     place(sandbox, STARTED, ago=timedelta(seconds=1))
     with running(App(changed(config, rules={"stuck_after": 1}))):
         eventually(lambda: slack.messages, "an alert")
@@ -70,7 +70,7 @@ def test_a_rule_that_falls_silent_is_told(config: Config, sandbox: Sandbox, slac
     assert "has written nothing in" in blocks(slack)
 
 
-def test_with_stuck_after_0_no_log_of_a_rule_in_progress_is_read(
+def test_with_stuck_after_0_the_logs_of_rules_in_progress_are_not_read(
     config: Config, sandbox: Sandbox, slack: SlackDouble
 ):
     place(sandbox, STARTED, *TRACEBACK, ago=MAX_STATUS_DELAY + timedelta(seconds=5))

@@ -1,4 +1,4 @@
-"""Requests to the sandbox that are judged by policies, and a user who has some."""
+"""Enforcing IAM policies in the sandbox, and a user with policies."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from watcher.sandbox.process import Sandbox
 
 
 @contextmanager
-def judged(sandbox: Sandbox) -> Iterator[None]:
-    """Until the block ends, the sandbox judges every request by the policies of whoever signed it."""
-    _judge_after(sandbox, "0")
+def enforced_permissions(sandbox: Sandbox) -> Iterator[None]:
+    """Until the block ends, the sandbox checks each request against the policies of its signer."""
+    _enforce_after(sandbox, "0")
     try:
         yield
     finally:
-        _judge_after(sandbox, "inf")
+        _enforce_after(sandbox, "inf")
 
 
-def _judge_after(sandbox: Sandbox, requests: str) -> None:
+def _enforce_after(sandbox: Sandbox, requests: str) -> None:
     url = f"{sandbox.endpoint}/moto-api/reset-auth"
     httpx.post(url, content=requests, trust_env=False).raise_for_status()
 
 
 class User:
-    """Who may do what `may` says, once requests are judged."""
+    """A user with the permissions given to `may`, while permissions are enforced."""
 
     def __init__(self, sandbox: Sandbox, name: str = "watcher") -> None:
         self._name = name
@@ -43,12 +43,12 @@ class User:
         return {"AWS_ACCESS_KEY_ID": key["AccessKeyId"], "AWS_SECRET_ACCESS_KEY": key["SecretAccessKey"]}
 
     def renew_key(self) -> None:
-        """A new access key in the place of the old one, which counts no more."""
+        """Replace the access key. The old one is no longer valid."""
         if self._key:
             self._iam.delete_access_key(UserName=self._name, AccessKeyId=self._key["AccessKeyId"])
         self._key = self._iam.create_access_key(UserName=self._name)["AccessKey"]
 
     def may(self, statements: Sequence[Mapping[str, Any]]) -> None:
-        """This, and nothing else."""
+        """Allow these statements and nothing else."""
         document = json.dumps({"Version": "2012-10-17", "Statement": list(statements)})
         self._iam.put_user_policy(UserName=self._name, PolicyName="watcher", PolicyDocument=document)

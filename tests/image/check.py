@@ -1,6 +1,6 @@
-"""`make image-check`: the image holds what it should, and works on a read-only root file system.
+"""`make image-check`: the image contains what it should, and works on a read-only root file system.
 
-Needs root, so its name keeps it from `make test`.
+Needs root, so the name of this file keeps it out of `make test`.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ FIRED = {
     "resulted in the condition being met\n",
 }
 PACKAGES = "import importlib.metadata as m; print(*sorted({d.name.lower() for d in m.distributions()}))"
-IDLE = 120e6
-"""Bytes that a daemon with nothing to do may take."""
+MAX_IDLE_MEMORY_BYTES = 120e6
+"""Memory limit of an idle daemon."""
 
 
 @pytest.fixture(scope="session")
@@ -50,7 +50,7 @@ def container() -> Iterator[Container]:
 
 @pytest.fixture
 def aws(sandbox: Sandbox) -> dict[str, str]:
-    """What brings the container to an account with one job; a chroot shares the loopback interface."""
+    """The environment for an account with one job, which works because a chroot shares the loopback."""
     with closing(sandbox.client("s3")) as s3:
         s3.create_bucket(Bucket=BUCKET)
         s3.put_object(Bucket=BUCKET, Key="debug/churn-1/debug-output/index/0.json", Body=b"{}")
@@ -59,10 +59,10 @@ def aws(sandbox: Sandbox) -> dict[str, str]:
     return {name: value for name, value in sandbox.env.items() if name.startswith("AWS_")}
 
 
-# -- what is in it --------------------------------------------------------------------------------
+# -- contents -------------------------------------------------------------------------------------
 
 
-def test_the_locked_packages_are_in_it_and_nothing_else(container: Container):
+def test_the_image_has_exactly_the_locked_packages(container: Container):
     locked = re.findall(r"^([a-z0-9.-]+)==", engineless.LOCK.read_text(), re.MULTILINE)
 
     packages = container.run("python", "-c", PACKAGES).stdout.split()
@@ -72,23 +72,25 @@ def test_the_locked_packages_are_in_it_and_nothing_else(container: Container):
 
 
 @pytest.mark.parametrize("tool", ["pip", "pip3", "gcc", "make", "git", "curl"])
-def test_it_has_no_tool_that_builds_or_fetches(container: Container, tool: str):
+def test_the_image_has_no_build_or_download_tools(container: Container, tool: str):
     assert container.run("sh", "-c", f"command -v {tool}").stdout == ""
     assert container.run("python", "-c", f"import {tool}").returncode != 0
 
 
-def test_what_only_the_sandbox_needs_is_left_out_and_said_when_asked_for(container: Container):
+def test_the_sandbox_is_left_out_and_its_command_says_so(container: Container):
     done = container.run("watcher", "demo")
 
     assert done.returncode == 2
     assert "the sandbox needs its extra" in done.stderr
 
 
-# -- how it runs ----------------------------------------------------------------------------------
+# -- running --------------------------------------------------------------------------------------
 
 
-def test_it_runs_as_nobody_in_particular_who_may_write_to_its_volumes_alone(container: Container):
-    assert container.config["User"] == "10001:10001"  # a number, which Kubernetes can tell from root's
+def test_the_image_runs_as_an_unprivileged_user_who_can_write_only_to_its_volumes(container: Container):
+    assert (
+        container.config["User"] == "10001:10001"
+    )  # a number, because Kubernetes checks that it is not root's
     assert container.run("id", "-u").stdout == "10001\n"
     touched = container.run("touch", "/etc/x", "/opt/watcher/x", "/tmp/x", "/var/lib/watcher/x", "/var/x")
 
@@ -97,14 +99,14 @@ def test_it_runs_as_nobody_in_particular_who_may_write_to_its_volumes_alone(cont
     assert touched.stderr.count("cannot touch") == 3
 
 
-def test_its_command_takes_words_as_every_watcher_does(container: Container):
+def test_the_images_command_accepts_arguments(container: Container):
     done = container.run(*container.config["Entrypoint"], "--help")
 
     assert done.returncode == 0
     assert "Usage: watcher" in done.stdout
 
 
-def test_it_starts_as_the_template_has_it(container: Container):
+def test_the_image_starts_with_the_command_of_the_template(container: Container):
     task = load_template(str(DEPLOY / "ecs.yaml"))["Resources"]["TaskDefinition"]["Properties"]
     done = container.run(*task["ContainerDefinitions"][0]["EntryPoint"], "--help")
 
@@ -112,9 +114,7 @@ def test_it_starts_as_the_template_has_it(container: Container):
     assert "Usage: watcher" in done.stdout
 
 
-def test_watcher_check_finds_all_well_with_settings_from_the_variable(
-    container: Container, aws: dict[str, str]
-):
+def test_watcher_check_passes_with_settings_from_the_variable(container: Container, aws: dict[str, str]):
     done = container.run("watcher", "check", "--json", WATCHER_TOML='[watch]\njobs = ["churn-*"]', **aws)
 
     assert done.returncode == 0, done.stdout + done.stderr
@@ -123,7 +123,7 @@ def test_watcher_check_finds_all_well_with_settings_from_the_variable(
     assert checks["debug output"] == f"s3://{BUCKET}/debug/churn-1/debug-output"
 
 
-def test_a_rule_is_evaluated_and_drawn(
+def test_a_rule_is_evaluated_and_plotted(
     container: Container, sandbox: Sandbox, aws: dict[str, str], tmp_path: Path
 ):
     output, step = save_trial(tmp_path)
@@ -144,9 +144,7 @@ def test_a_rule_is_evaluated_and_drawn(
 
 
 @pytest.mark.parametrize(("status", "healthy"), [(200, True), (503, False), (None, False)])
-def test_the_health_check_believes_only_an_answer_of_200(
-    container: Container, status: int | None, healthy: bool
-):
+def test_the_health_check_accepts_only_status_200(container: Container, status: int | None, healthy: bool):
     class Page(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             self.send_response(status if self.path == "/healthz" and status else 404)
@@ -167,7 +165,7 @@ def test_the_health_check_believes_only_an_answer_of_200(
     assert (done.returncode == 0) is healthy, done.stderr
 
 
-def test_the_daemon_starts_alerts_and_ends_when_it_is_told_to(
+def test_the_daemon_starts_alerts_and_ends_on_sigterm(
     container: Container, sandbox: Sandbox, aws: dict[str, str]
 ):
     words = [*container.config["Entrypoint"], *container.config["Cmd"]]
@@ -197,7 +195,7 @@ def test_the_daemon_starts_alerts_and_ends_when_it_is_told_to(
     assert "sqlite:///watcher.db" in ready
     assert well.returncode == 0, well.stderr
     assert "found an issue in churn-2" in alert
-    assert idle < IDLE
+    assert idle < MAX_IDLE_MEMORY_BYTES
     assert code == 0
     assert drained < DRAIN_TIMEOUT_S
     known = container.run("watcher", "findings", "--json")

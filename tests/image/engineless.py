@@ -1,7 +1,7 @@
 """The image without a container engine: buildah builds it on a base made by debootstrap (`base.sh`), and runs
 it in a chroot whose root file system is mounted read-only, as ECS does with `readonlyRootFilesystem`.
 
-Needs Linux, root, buildah and debootstrap. What is slow to make is kept in `build/image`.
+Needs Linux, root, buildah and debootstrap. Slow build results are kept in `build/image`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ IMAGE = "localhost/watcher:check"
 
 
 def what_is_missing() -> str:
-    """What to do on this machine first; empty where it has everything."""
+    """What to install on this machine first; empty when it has everything."""
     if not sys.platform.startswith("linux") or os.geteuid() != 0:
         return "make image-check makes a root file system: run it as root, on Linux"
     if tools := [tool for tool in ("buildah", "debootstrap") if not shutil.which(tool)]:
@@ -37,7 +37,7 @@ def what_is_missing() -> str:
 
 
 def build() -> None:
-    """`make image`, with what an engine would have fetched from a registry and from PyPI made beforehand."""
+    """Run `make image`, with local replacements for what an engine would fetch from a registry and PyPI."""
     [base] = re.findall(r"^ARG PYTHON=(\S+)$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
     if not _done(*BUILDAH, "images", "--quiet", "--filter", f"reference={base}"):
         _done(str(Path(__file__).with_name("base.sh")), base, *BUILDAH)
@@ -46,11 +46,11 @@ def build() -> None:
     pip.write_text("[global]\nno-index = true\nfind-links = /wheels\n")
     flags = f"--isolation chroot --pull-never --secret id=pip,src={pip} --volume {wheels}:/wheels:ro"
     _done("make", "image", f"ENGINE={' '.join(BUILDAH)}", f"TAG={IMAGE}", f"IMAGE_FLAGS={flags}")
-    _done(*BUILDAH, "rmi", "--prune")  # the image of the last time, which has lost its name
+    _done(*BUILDAH, "rmi", "--prune")  # the previous image, which has lost its name
 
 
 def _wheels() -> Path:
-    """The locked wheels, from whatever index pip is configured with on this machine."""
+    """The locked wheels, from the index configured for pip on this machine."""
     wheels = KEPT / "wheels"
     fetched = wheels / LOCK.name
     if not (fetched.exists() and fetched.read_bytes() == LOCK.read_bytes()):
@@ -67,8 +67,8 @@ def _done(*words: str) -> str:
     return done.stdout.strip()
 
 
-# buildah itself cannot mount the root read-only: so root does, inside, and becomes the image's user with no
-# capability left, as an engine does with `--read-only --cap-drop ALL --security-opt no-new-privileges`.
+# buildah cannot mount the root read-only. So root does it inside the container, and then becomes the image's
+# user without capabilities, like an engine's `--read-only --cap-drop ALL --security-opt no-new-privileges`.
 READ_ONLY = """
 mount -o remount,bind,ro /
 exec setpriv --reuid ${0%:*} --regid ${0#*:} --clear-groups --bounding-set -all --no-new-privs -- "$@"
@@ -76,20 +76,20 @@ exec setpriv --reuid ${0%:*} --regid ${0#*:} --clear-groups --bounding-set -all 
 
 
 class Container:
-    """One container of the image. Its volumes are its own; all the rest is read-only."""
+    """One container of the image. It has its own volumes; everything else is read-only."""
 
     def __init__(self) -> None:
         self.name = _done(*BUILDAH, "from", "--pull-never", IMAGE)
 
     @cached_property
     def config(self) -> Mapping[str, Any]:
-        """What the Dockerfile says about running it, in Docker's words."""
+        """The image's run configuration from the Dockerfile, with Docker's keys."""
         config: dict[str, Any] = json.loads(_done(*BUILDAH, "inspect", self.name))["Docker"]["config"]
         return config
 
     @property
     def size(self) -> str:
-        """Of its image, uncompressed: `366 MB`."""
+        """The uncompressed size of its image, like `366 MB`."""
         return _done(*BUILDAH, "images", "--format", "{{.Size}}", IMAGE)
 
     def command(self, *words: str, **environment: str) -> list[str]:
@@ -112,5 +112,5 @@ class Container:
 
 
 def innermost(process: subprocess.Popen[str]) -> psutil.Process:
-    """The process in the container: an engine would pass signals on to it, and buildah does not."""
+    """The process inside the container, because buildah, unlike an engine, does not pass signals on to it."""
     return psutil.Process(process.pid).children(recursive=True)[-1]

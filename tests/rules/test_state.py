@@ -44,33 +44,33 @@ COLLECTIONS = {
 }
 
 
-def saved(step: int, random: np.random.Generator) -> Mapping[str, Value]:
+def saved(step: int, rng: np.random.Generator) -> Mapping[str, Value]:
     """The tensors that a healthy job saves."""
     layers: dict[str, Value] = {}
     for layer in range(4):
         layers |= {
-            f"dense_{layer}/weight": random.normal(size=(4, 3)),
-            f"gradient/dense_{layer}/weight": random.normal(size=(4, 3)),
-            f"relu_{layer}_output": np.abs(random.normal(size=(8,))) + 0.1,
+            f"dense_{layer}/weight": rng.normal(size=(4, 3)),
+            f"gradient/dense_{layer}/weight": rng.normal(size=(4, 3)),
+            f"relu_{layer}_output": np.abs(rng.normal(size=(8,))) + 0.1,
         }
     return layers | {
         "loss": np.array(100.0 - 0.1 * step),
-        "labels": random.integers(0, 5, size=100),
-        "predictions": np.eye(5)[random.integers(0, 5, size=100)],
-        "input_image": random.normal(size=(2, 3, 8, 8)),
-        "embedding0_input_0": random.integers(1, 9, size=(4, 10)),
+        "labels": rng.integers(0, 5, size=100),
+        "predictions": np.eye(5)[rng.integers(0, 5, size=100)],
+        "input_image": rng.normal(size=(2, 3, 8, 8)),
+        "embedding0_input_0": rng.integers(1, 9, size=(4, 10)),
         **{f"feature_importance/weight/f{number}": np.array(0.05) for number in range(20)},
     }
 
 
 def state_size(name: str, steps: int) -> int:
     """Length of the state as JSON, in characters."""
-    random = np.random.default_rng(7)
+    rng = np.random.default_rng(7)
     rule = rules.load(name, NEEDED.get(name, {}))
     rule.learn(COLLECTIONS)
     for number in range(steps):
         mode = Mode.EVAL if number % 4 == 3 else Mode.TRAIN
-        wanted = {tensor: value for tensor, value in saved(number, random).items() if rule.wants(tensor)}
+        wanted = {tensor: value for tensor, value in saved(number, rng).items() if rule.wants(tensor)}
         assert rule.observe(Step(number, mode, number), wanted) is None
     return len(json.dumps(rule.state()))
 
