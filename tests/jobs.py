@@ -16,7 +16,7 @@ FIRED = (
 
 
 def a_job(name: str = "churn-xgb-2026-11-20", **changes: Any) -> JobSnapshot:
-    """A training job in progress that began 40 minutes before NOON, with nothing to tell."""
+    """A training job in progress that started 40 minutes before NOON, without findings."""
     values: dict[str, Any] = {
         "arn": ARN + name,
         "name": name,

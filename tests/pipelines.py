@@ -1,4 +1,4 @@
-"""A pipeline with all that it works with."""
+"""A pipeline with its dependencies."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from watcher.store.base import Store
 
 
 def a_pipeline(store: Store, **changes: Any) -> Pipeline:
-    """One that never waits, at noon."""
+    """A pipeline that never waits, with the clock at noon."""
     values: dict[str, Any] = {
         "accounts": Accounts("us-east-1"),
         "config": Config(),

@@ -1,7 +1,7 @@
-"""The templates of deploy/, made in the sandbox as CloudFormation makes them.
+"""The templates of deploy/, created in the sandbox with CloudFormation.
 
-moto keeps no Fargate settings and no time to live, and makes neither queue policies nor alarms: what these
-say, only cfn-lint and the text can tell.
+moto ignores Fargate settings and time to live, and creates neither queue policies nor alarms. These are
+checked only by cfn-lint and by tests that read the templates.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ class Stack:
     sandbox: Sandbox
     outputs: Mapping[str, str]
     ids: Mapping[str, str]
-    """What each resource is called, by its name in the template."""
+    """Physical id of each resource, by its name in the template."""
 
     def statements(self, role: str) -> list[Any]:
-        """Of the role's policies, the first of which is made first."""
+        """The statements of all policies of a role."""
         iam = self.sandbox.client("iam")
         name = self.ids[role]
         policies = [

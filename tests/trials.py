@@ -26,8 +26,8 @@ SAVE_INTERVAL = 2
 
 
 def save_trial(folder: Path) -> tuple[Path, int]:
-    """The debug output, and the step at which the rule fires. Of several processes that want the trial in one
-    folder, the first trains and the others wait for it."""
+    """The debug output, and the step at which the rule fires. If several processes need the trial in one
+    folder, the first trains and the others wait."""
     result = folder / "result.json"
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

@@ -80,9 +80,9 @@ def one(app: App, sandbox: Sandbox, slack: SlackDouble, name: str, step: int) ->
     record = sandbox.client("sagemaker").describe_training_job(TrainingJobName=name)
     arn = record["DebugRuleEvaluationStatuses"][0]["RuleEvaluationJobArn"]
     place(sandbox, name, fired | {"RuleEvaluationJobArn": arn})
-    told, begin = len(slack.messages), time.perf_counter()
+    before, begin = len(slack.messages), time.perf_counter()
     app.reconciler.run()
-    while len(slack.messages) == told:
+    while len(slack.messages) == before:
         time.sleep(0.001)
     seconds = time.perf_counter() - begin
     assert "the rule wants 5 %" in json.dumps(slack.messages[-1]["blocks"]), "the alert lacks its evidence"

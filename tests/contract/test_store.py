@@ -363,14 +363,14 @@ def test_a_lane_gives_out_one_delivery_at_a_time_in_order(store: Store) -> None:
     looks = [alert(f"job-{n}", "slack:#ml") for n in range(3)]
     store.commit(looks)
 
-    told = []
+    taken = []
     while claimed := store.claim("us", NOON, LEASE_S, 10).deliveries:
         assert len(claimed) == 1
         assert store.claim("another", NOON, LEASE_S, 10).deliveries == []
         assert store.settle("us", delivered(claimed[0]))
-        told += claimed
+        taken += claimed
 
-    assert ids(told) == [look.deliveries[0].id for look in looks]
+    assert ids(taken) == [look.deliveries[0].id for look in looks]
 
 
 def test_a_delivery_that_waits_for_its_next_attempt_blocks_only_its_own_lane(store: Store) -> None:
@@ -422,17 +422,17 @@ def test_threads_that_claim_at_once_never_get_the_same_delivery(store: Store) ->
 
     def work(owner: str) -> list[str]:
         start.wait()
-        told = []
+        taken = []
         while store.next_due() == NOON:
             for claimed in store.claim(owner, NOON, LEASE_S, 2).deliveries:
-                told.append(claimed.id)
+                taken.append(claimed.id)
                 assert store.settle(owner, delivered(claimed))
-        return told
+        return taken
 
     with ThreadPoolExecutor(4) as pool:
-        told = [id_ for ids in pool.map(work, "abcd") for id_ in ids]
+        taken = [id_ for ids in pool.map(work, "abcd") for id_ in ids]
 
-    assert sorted(told) == sorted(ids(store.deliveries()))
+    assert sorted(taken) == sorted(ids(store.deliveries()))
 
 
 # -- deliveries: settling -------------------------------------------------------------------------
@@ -571,25 +571,25 @@ def test_the_follow_up_of_a_cancellation_is_written_with_it(store: Store) -> Non
     issue = finding("job")
     stop = delivery(issue, "stop", id="stop", kind=DeliveryKind.STOP, due_at=after(300))
     store.commit([look("job", [issue], [stop])])
-    told = delivery(issue, "console", kind=DeliveryKind.UPDATE)
+    update = delivery(issue, "console", kind=DeliveryKind.UPDATE)
 
     with pytest.raises(StoreError):
-        store.cancel("stop", [told, delivery(finding("unheard-of"), "console")])
+        store.cancel("stop", [update, delivery(finding("unheard-of"), "console")])
     assert store.deliveries() == [stop]
 
-    assert store.cancel("stop", [told])
-    assert store.deliveries() == [replace(stop, state=DeliveryState.CANCELLED), told]
+    assert store.cancel("stop", [update])
+    assert store.deliveries() == [replace(stop, state=DeliveryState.CANCELLED), update]
 
 
 def test_a_delivery_that_is_in_flight_finished_or_unknown_cannot_be_cancelled(store: Store) -> None:
     store.commit([alert("job", "console")])
     claimed = claim_one(store)
-    told = [delivery(finding("job"), "console", kind=DeliveryKind.UPDATE)]
+    updates = [delivery(finding("job"), "console", kind=DeliveryKind.UPDATE)]
 
-    assert not store.cancel(claimed.id, told)
+    assert not store.cancel(claimed.id, updates)
     assert store.settle("us", delivered(claimed))
-    assert not store.cancel(claimed.id, told)
-    assert not store.cancel("unheard of", told)
+    assert not store.cancel(claimed.id, updates)
+    assert not store.cancel("unheard of", updates)
     assert store.deliveries() == [delivered(claimed)]
 
 

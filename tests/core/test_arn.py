@@ -37,5 +37,5 @@ def test_a_job_is_named_by_its_arn_or_its_plain_name():
 
 
 @pytest.mark.parametrize(("pattern", "own"), [(TRAINING_JOB_ARN, JOB), (ROLE_ARN, ROLE), (TOPIC_ARN, TOPIC)])
-def test_each_pattern_matches_arns_of_its_own_kind_only(pattern, own):
+def test_each_pattern_matches_only_arns_of_its_own_kind(pattern, own):
     assert [text for text in (JOB, ROLE, TOPIC, "churn") if pattern.fullmatch(text)] == [own]

@@ -26,7 +26,7 @@ def test_each_kind_of_destination_is_parsed(text: str, kind: DestinationKind, ad
 
 
 @pytest.mark.parametrize(
-    ("text", "mend"),
+    ("text", "fix"),
     [
         ("slack:training alerts", "slack:#training-alerts"),
         ("slack:#Prod", "slack:#prod"),
@@ -42,10 +42,10 @@ def test_each_kind_of_destination_is_parsed(text: str, kind: DestinationKind, ad
         ("", "slack:#channel"),
     ],
 )
-def test_an_invalid_destination_is_refused_with_how_to_write_it(text: str, mend: str) -> None:
+def test_an_invalid_destination_is_refused_with_how_to_write_it(text: str, fix: str) -> None:
     with pytest.raises(ConfigError) as refused:
         Destination.parse(text)
-    assert mend in str(refused.value)
+    assert fix in str(refused.value)
 
 
 def test_a_topic_is_used_in_its_own_region() -> None:

@@ -382,7 +382,7 @@ def test_the_sdks_interval_of_500_saves_only_the_first_step_of_a_short_run():
     assert reasons(a_rule(), collections=collections) == []
 
 
-def test_xgboosts_metrics_are_saved_often_enough_whatever_the_interval_of_losses():
+def test_xgboosts_metrics_are_saved_often_enough_with_any_interval_of_losses():
     assert reasons(a_rule(), collections=every(500, "losses"), num_round=400) == []
 
 

@@ -110,7 +110,7 @@ def test_the_notification_line_has_the_title_the_step_and_what_happens_to_the_jo
     assert alert().text == f"LossNotDecreasing found an issue in {JOB} at step 24. {STOPPING}"
 
 
-def test_a_rule_with_a_name_of_its_own_is_shown_with_the_built_in_rule_behind_it() -> None:
+def test_a_renamed_rule_is_shown_with_the_built_in_rule_that_it_invokes() -> None:
     own_name = RuleConfiguration("my-loss", RuleSource.DEBUGGER, {"rule_to_invoke": "LossNotDecreasing"})
     message = compose(
         delivery(), replace(FINDING, rule="my-loss"), replace(SNAPSHOT, rules=(own_name,)), EVIDENCE, NOW

@@ -68,7 +68,7 @@ def test_a_job_is_followed_for_a_bounded_time_after_its_end():
     assert not schedule(job, NOON + timedelta(seconds=1801), follow=1800, spread=0)[0]
 
 
-def test_a_job_that_is_stopping_is_watched_however_long_it_takes():
+def test_a_job_that_is_stopping_is_watched_without_a_time_limit():
     job = a_job(status="Stopping", modified_at=NOON - timedelta(days=1))
     assert schedule(job, NOON, follow=1800, spread=0) == (True, NOON)
 

@@ -119,14 +119,14 @@ def test_nested_filters_must_all_hold_for_the_same_item() -> None:
     assert [job.name for job in page] == ["together"]
 
 
-def test_the_latest_change_comes_first_unless_another_order_is_asked_for() -> None:
+def test_the_latest_change_comes_first_unless_another_order_is_requested() -> None:
     page, _ = search({"Resource": "TrainingJob"}, JOBS)
     assert [job.name for job in page] == ["late", "noon", "early"]
     page, _ = search({"Resource": "TrainingJob", "SortBy": "TrainingJobName", "SortOrder": "Ascending"}, JOBS)
     assert [job.name for job in page] == ["early", "late", "noon"]
 
 
-def test_a_page_holds_ten_jobs_unless_another_size_is_asked_for() -> None:
+def test_a_page_has_ten_jobs_unless_another_size_is_requested() -> None:
     jobs = [a_job(f"job-{number:02}") for number in range(25)]
     page, token = search({"Resource": "TrainingJob"}, jobs)
     assert len(page) == 10

@@ -109,10 +109,10 @@ def test_an_unreadable_log_never_makes_a_rule_stuck():
 
 def test_an_error_counts_after_a_minute_without_a_new_line_or_status():
     failing = log((2, "Traceback (most recent call last):"), (2, "KeyError: 'loss'"))
-    stands = 2 + MAX_STATUS_DELAY.total_seconds() / 60
+    limit = 2 + MAX_STATUS_DELAY.total_seconds() / 60
 
-    assert judged(stands, failing) is None
-    assert judged(stands + 0.1, failing) == (
+    assert judged(limit, failing) is None
+    assert judged(limit + 0.1, failing) == (
         "The log of its processing job ends with an error, at 12:02:00 UTC, and the rule's status is still "
         "InProgress: KeyError: 'loss'"
     )

@@ -28,10 +28,10 @@ def store() -> MemoryStore:
     )
     sales = snapshot("sales", status="Completed", created_at=after(60))
     issue = finding("churn", step=140, reason=REASON)
-    told = {"state": DeliveryState.DELIVERED, "attempts": 1, "delivered_at": after(1)}
+    delivered = {"state": DeliveryState.DELIVERED, "attempts": 1, "delivered_at": after(1)}
     refused = {"state": DeliveryState.DEAD, "attempts": 9, "error": "404 Not Found"}
     deliveries = [
-        delivery(issue, "slack:#ml", **told),
+        delivery(issue, "slack:#ml", **delivered),
         delivery(issue, "webhook:https://me:pw@ops.example/hook?key=1", **refused),
         delivery(issue, TOPIC),
         delivery(issue, "slack:#ml", id="an update", kind=DeliveryKind.UPDATE, text="Stopped by Watcher"),

@@ -66,8 +66,8 @@ def test_common_options_exist_for_the_commands_that_the_page_lists():
 def test_the_finding_on_the_page_has_the_shape_of_a_real_one():
     issue = finding("churn", step=24)
     store = MemoryStore()
-    told = delivery(issue, "slack:#ml", state=DeliveryState.DELIVERED, attempts=1, delivered_at=NOON)
-    store.commit([look("churn", [issue], [told])])
+    delivered = delivery(issue, "slack:#ml", state=DeliveryState.DELIVERED, attempts=1, delivered_at=NOON)
+    store.commit([look("churn", [issue], [delivered])])
 
     [shown] = (json.loads(text) for text in code_blocks(PAGE, "json") if '"deliveries"' in text)
 

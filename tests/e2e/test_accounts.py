@@ -101,8 +101,8 @@ def test_an_account_that_refuses_the_role_is_logged_once_and_the_others_continue
         searched = {"service": "sagemaker", "operation": "Search", "result": "ok"}
         eventually(lambda: (passes("watcher_aws_requests_total", searched) or 0) >= 6, "three passes")
 
-    told = " ".join(texts(slack))
-    assert [name for name in ("at-home", "churn", "hidden") if name in told] == ["at-home", "churn"]
+    alerts = " ".join(texts(slack))
+    assert [name for name in ("at-home", "churn", "hidden") if name in alerts] == ["at-home", "churn"]
     [said] = [line for line in logged if line["event"] == "aws_refused"]
     assert said["operation"] == "sts:AssumeRole"
     assert said["at"] == f"us-east-1 as {role(REFUSING)}"

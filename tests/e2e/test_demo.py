@@ -48,7 +48,7 @@ def test_the_demo_shows_the_alert_its_evidence_and_the_stop_and_leaves_nothing_b
     out, err = demo.communicate(timeout=DEMO_LIMIT_S)
 
     assert (demo.returncode, err) == (0, ""), out
-    told = " ".join(out.split())  # ignores line breaks
+    shown = " ".join(out.split())  # ignores line breaks
     for words in (
         "LossNotDecreasing found an issue in churn-xgboost-",
         "RuleEvaluationConditionMet: Evaluation of the rule LossNotDecreasing at step",
@@ -62,7 +62,7 @@ def test_the_demo_shows_the_alert_its_evidence_and_the_stop_and_leaves_nothing_b
         "All of it happened, in ",
         "Next: docs/first-run.md",
     ):
-        assert words in told
+        assert words in shown
     assert processes_in(tmp_path) == {}
     assert list(tmp_path.iterdir()) == []
 

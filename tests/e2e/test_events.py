@@ -103,5 +103,5 @@ def test_one_of_several_processes_reconciles_and_all_handle_the_jobs_it_finds(
         eventually(lambda: queue.depth() == (0, 0), "every message is deleted")
         assert sandbox.control.calls()["sagemaker:Search"] == 1
         assert len(apps) == 3
-    told = [message["metadata"]["event_payload"]["finding_id"] for message in slack.messages]
-    assert len(told) == len(set(told)) == 40
+    finding_ids = [message["metadata"]["event_payload"]["finding_id"] for message in slack.messages]
+    assert len(finding_ids) == len(set(finding_ids)) == 40

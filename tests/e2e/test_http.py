@@ -63,15 +63,15 @@ def test_an_alert_is_counted_at_each_stage(listening: Config, sandbox: Sandbox, 
     with running(App(listening)) as app:
         eventually(lambda: slack.messages, "an alert")
         eventually(lambda: app.store.next_due() is None, "it is settled")
-        told = samples(app)
+        exported = samples(app)
 
-    assert told["watcher_rule_outcomes_total", "LossNotDecreasing", "debugger", "IssuesFound"] == 1
-    assert told["watcher_findings_total", "rule_issue"] == 1
-    assert told["watcher_deliveries_total", "slack", "alert", "delivered"] == 1
-    assert told["watcher_delivery_latency_seconds_count", "slack"] == 1
-    assert told["watcher_watched_jobs", "InProgress"] == 1
-    assert told["watcher_last_reconcile_timestamp_seconds",] > 1.7e9
-    assert told["watcher_delivery_overdue_seconds",] == 0
+    assert exported["watcher_rule_outcomes_total", "LossNotDecreasing", "debugger", "IssuesFound"] == 1
+    assert exported["watcher_findings_total", "rule_issue"] == 1
+    assert exported["watcher_deliveries_total", "slack", "alert", "delivered"] == 1
+    assert exported["watcher_delivery_latency_seconds_count", "slack"] == 1
+    assert exported["watcher_watched_jobs", "InProgress"] == 1
+    assert exported["watcher_last_reconcile_timestamp_seconds",] > 1.7e9
+    assert exported["watcher_delivery_overdue_seconds",] == 0
 
 
 def test_each_request_to_aws_is_counted_with_its_result(listening: Config, sandbox: Sandbox):
@@ -80,9 +80,9 @@ def test_each_request_to_aws_is_counted_with_its_result(listening: Config, sandb
 
     with running(App(listening)) as app:
         eventually(lambda: answered in samples(app), "a search that is answered")
-        told = samples(app)
+        exported = samples(app)
 
-    assert told["watcher_aws_requests_total", "Search", "ThrottlingException", "sagemaker"] == 2
+    assert exported["watcher_aws_requests_total", "Search", "ThrottlingException", "sagemaker"] == 2
 
 
 def test_a_missing_store_and_queue_are_named_and_the_daemon_continues(
@@ -96,9 +96,9 @@ def test_a_missing_store_and_queue_are_named_and_the_daemon_continues(
     with running(App(config)) as app:
         assert get(app, "/readyz").status_code == 200
         assert {"receive", "keep", "look-8"} <= loops(app)
-        told = samples(app)
-        assert ("watcher_queue_messages", "waiting") in told
-        assert ("watcher_aws_requests_total", "Query", "ok", "dynamodb") in told
+        exported = samples(app)
+        assert ("watcher_queue_messages", "waiting") in exported
+        assert ("watcher_aws_requests_total", "Query", "ok", "dynamodb") in exported
         dynamodb.delete_table(TableName=TABLE)
         sqs.delete_queue(QueueUrl=queue)
 
@@ -121,10 +121,10 @@ def test_a_second_daemon_on_a_machine_serves_no_page_unless_its_address_is_confi
         assert app.server is None
         assert [line["event"] for line in logged if line["log_level"] == "warning"] == ["not_listening"]
 
-        told = App(changed(config, http={"listen": listen}))
+        second = App(changed(config, http={"listen": listen}))
         with pytest.raises(ConfigError, match=listen):
-            told.run()
-        told.close()
+            second.run()
+        second.close()
 
 
 def test_a_hanging_heartbeat_is_reported_like_any_other_loop(

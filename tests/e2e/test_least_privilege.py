@@ -73,9 +73,9 @@ def test_an_issue_that_only_watcher_found_is_reported_with_its_evaluation_log(
     with running(App(deployment.config)):
         eventually(lambda: slack.messages, "an alert")
 
-    told = blocks(slack)
-    assert "Started execution of rule LossNotDecreasing" in told
-    assert "permission" not in told
+    alert = blocks(slack)
+    assert "Started execution of rule LossNotDecreasing" in alert
+    assert "permission" not in alert
 
 
 def test_the_whole_demo_runs_with_the_policy(deployment: Deployment, sandbox: Sandbox, slack: SlackDouble):

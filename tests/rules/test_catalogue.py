@@ -100,7 +100,7 @@ def test_an_entry_point_cannot_replace_a_built_in_rule() -> None:
 
 
 @pytest.mark.usefixtures("third_party")
-def test_a_rule_without_a_complaint_of_its_own_has_one_for_its_log() -> None:
+def test_a_rule_without_its_own_complaint_has_one_for_its_log() -> None:
     assert rules.find("AlwaysFires").complaint == "The rule found an issue"
 
 

@@ -280,9 +280,9 @@ def test_the_cells_equal_those_of_a_matrix_filled_pair_by_pair(pairs: list[tuple
     }
     labels, predictions = np.array(pairs).T
     verdict = judge({"labels": labels, "predictions": predictions}, min_diag="0", max_off_diag="0.25")
-    told = {round(row.value, 12) for row in verdict.evidence}
-    assert told == expected if len(verdict.evidence) < 5 else told <= expected
-    assert bool(told) == bool(expected)
+    reported = {round(row.value, 12) for row in verdict.evidence}
+    assert reported == expected if len(verdict.evidence) < 5 else reported <= expected
+    assert bool(reported) == bool(expected)
 
 
 arrays = st.one_of(

@@ -69,7 +69,7 @@ def test_only_the_weight_is_read_by_default() -> None:
     assert len(verdict.tensors) == 4
 
 
-def test_each_type_of_importance_is_summed_by_itself() -> None:
+def test_each_type_of_importance_is_summed_separately() -> None:
     steps = importances(EVEN) | importances(EVEN, "gain") | importances({"f0": 1.0}, "total_gain")
     verdict = judge(steps, tensor_regex="feature_importance/")
     assert [row.tensor for row in verdict.evidence] == ["feature_importance/total_gain"]

@@ -147,7 +147,7 @@ def test_a_rule_that_evaluated_nothing_says_why(
     assert word in verdict.explanation
 
 
-def test_without_parameters_there_are_no_bounds_as_aws_documents() -> None:
+def test_there_are_no_default_bounds_as_aws_documents() -> None:
     assert (rule().parameters.max_threshold, rule().parameters.min_threshold) == (None, None)
 
 

@@ -198,7 +198,7 @@ def test_since_respects_the_zone_of_a_time(aws_environment: Sandbox, watcher: Wa
     assert messages(watcher("logs", "churn", "--training", "--since", since, "--json")) == ["an hour ago"]
 
 
-def test_a_very_early_since_means_the_beginning(churn: Sandbox, watcher: Watcher):
+def test_a_very_early_since_means_the_start_of_the_log(churn: Sandbox, watcher: Watcher):
     assert len(messages(watcher("logs", "churn", "--since", "1914-06-28", "--json"))) == 2
 
 

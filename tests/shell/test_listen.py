@@ -291,13 +291,13 @@ def test_a_new_process_reads_the_logs_from_the_beginning_and_reports_nothing_twi
     daemon.cycle()
     place(*TRACEBACK, name="another")
     daemon.look()
-    [told] = daemon.cycle(61)[:1]
+    [stuck] = daemon.cycle(61)[:1]
     again = Daemon(daemon.store, clock)
     sandbox.control.forget_calls()
     findings = again.cycle(61)
 
     assert sorted(finding.job for finding in findings) == ["another", "churn"]
-    assert told in findings
+    assert stuck in findings
     assert sandbox.control.calls().get("sagemaker:DescribeTrainingJob", 0) <= 1
 
 

@@ -148,7 +148,7 @@ def test_each_attempt_is_one_request(slack: SlackDouble) -> None:
 
 
 @pytest.mark.parametrize(
-    ("fault", "mend"),
+    ("fault", "fix"),
     [
         ("account_inactive", "install the app again"),
         ("invalid_auth", "slack.bot_token"),
@@ -160,15 +160,15 @@ def test_each_attempt_is_one_request(slack: SlackDouble) -> None:
         ("an_error_of_a_later_api", "API reference"),
     ],
 )
-def test_a_permanent_error_is_a_dead_letter_with_the_fix(slack: SlackDouble, fault: str, mend: str) -> None:
+def test_a_permanent_error_is_a_dead_letter_with_the_fix(slack: SlackDouble, fault: str, fix: str) -> None:
     error = refusal(slack, fault)
     assert isinstance(error, Undeliverable)
     assert fault in str(error)
-    assert mend in str(error)
+    assert fix in str(error)
 
 
 @pytest.mark.parametrize(
-    ("name", "error", "mend"),
+    ("name", "error", "fix"),
     [
         ("#nowhere", "channel_not_found", "check the name"),
         ("#others", "not_in_channel", "/invite"),
@@ -176,9 +176,9 @@ def test_a_permanent_error_is_a_dead_letter_with_the_fix(slack: SlackDouble, fau
     ],
 )
 def test_a_channel_that_does_not_accept_posts_is_named_with_the_fix(
-    slack: SlackDouble, name: str, error: str, mend: str
+    slack: SlackDouble, name: str, error: str, fix: str
 ) -> None:
-    with pytest.raises(Undeliverable, match=f"{name} refused: {error}; .*{mend}"):
+    with pytest.raises(Undeliverable, match=f"{name} refused: {error}; .*{fix}"):
         channel(slack, name).send(alert())
 
 

@@ -116,10 +116,10 @@ def test_a_curve_comes_with_its_source_and_the_needed_values(receiver: WebhookDo
     needed = (Reading("train-error", 24, 0.1123),)
     evidence = replace(EVIDENCE, needed=needed, curve_from="CloudWatch; a step is a minute of training")
     channel(receiver).send(replace(alert(), evidence=evidence))
-    told = receiver.bodies[0]["evidence"]
-    assert told["needed"] == [{"tensor": "train-error", "step": 24, "value": 0.1123}]
-    assert told["curve_from"] == "CloudWatch; a step is a minute of training"
-    assert len(told["curve"]) == len(EVIDENCE.curve)
+    evidence = receiver.bodies[0]["evidence"]
+    assert evidence["needed"] == [{"tensor": "train-error", "step": 24, "value": 0.1123}]
+    assert evidence["curve_from"] == "CloudWatch; a step is a minute of training"
+    assert len(evidence["curve"]) == len(EVIDENCE.curve)
 
 
 def test_the_body_has_the_documented_shape(receiver: WebhookDouble) -> None:
@@ -214,7 +214,7 @@ def test_a_refusal_is_a_dead_letter_that_names_the_url_and_the_status(
     assert str(status) in str(error)
 
 
-def test_a_redirect_is_not_followed_and_names_where_it_points(receiver: WebhookDouble) -> None:
+def test_a_redirect_is_not_followed_and_its_target_is_named(receiver: WebhookDouble) -> None:
     receiver.answer(307, {"Location": "https://elsewhere.example/hook?token=s3cret"})
     error = refusal(receiver)
     assert isinstance(error, Undeliverable)

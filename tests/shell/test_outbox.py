@@ -392,7 +392,7 @@ def test_a_delivery_on_which_watcher_itself_fails_blocks_no_other(
 ):
     def fail(to: str) -> Channel:
         if to == "slack:#prod":
-            raise ZeroDivisionError("nobody foresaw this")
+            raise ZeroDivisionError("an unexpected fault")
         return open_channel(to)
 
     find_issue(store, clock(), to=("slack:#prod", "slack:#alerts"))
@@ -400,12 +400,12 @@ def test_a_delivery_on_which_watcher_itself_fails_blocks_no_other(
     with capture_logs() as logs:
         turn_until(outbox, clock, NOON)
         assert len(slack.messages) == 1
-        failed, told = store.deliveries()
-        assert (failed.state, told.state) == (DeliveryState.PENDING, DeliveryState.DELIVERED)
+        failed, delivered = store.deliveries()
+        assert (failed.state, delivered.state) == (DeliveryState.PENDING, DeliveryState.DELIVERED)
         skip_to(outbox, clock, NOON + GIVE_UP_AFTER - timedelta(minutes=5))
         turn_until(outbox, clock, NOON + GIVE_UP_AFTER + timedelta(minutes=5))
     assert store.deliveries()[0].state is DeliveryState.DEAD
-    assert "nobody foresaw this" in failed.error
+    assert "an unexpected fault" in failed.error
     assert "delivery_failed" in [entry["event"] for entry in logs]
 
 
@@ -418,10 +418,10 @@ def test_a_new_alert_uses_the_job_as_it_was_found_and_a_later_attempt_the_curren
     job = find_issue(store, clock())
     (finding,) = store.findings()
     outbox.wake([(finding, job)])
-    told: list[JobSnapshot | None] = []
+    gathered: list[JobSnapshot | None] = []
 
     def gather(_: Finding, job: JobSnapshot | None) -> AlertEvidence:
-        told.append(job)
+        gathered.append(job)
         return AlertEvidence()
 
     monkeypatch.setattr(outbox, "gather", gather)
@@ -433,5 +433,5 @@ def test_a_new_alert_uses_the_job_as_it_was_found_and_a_later_attempt_the_curren
     clock.now += SNAPSHOT_MAX_AGE
     attempt_due(outbox, clock)
 
-    assert told == [job, ended]
+    assert gathered == [job, ended]
     assert len(slack.messages) == 1

@@ -151,7 +151,7 @@ def test_a_plot_uploaded_by_a_dead_process_is_not_uploaded_again(
     attempt_due(outbox, clock)
     [claimed] = store.claim("dead", clock(), outbox.lease, 1).deliveries
     dead = with_curve(store, clock, outbox.open_channel)
-    dead.owner = "somebody whose answer is not written down"
+    dead.owner = "a process that died before it stored the outcome"
     dead.attempt(claimed)
     assert len(slack.files) == 1
     assert [plot.state for plot in plots(store)] == [DeliveryState.IN_FLIGHT]

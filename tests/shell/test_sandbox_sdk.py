@@ -24,7 +24,7 @@ from sagemaker.processing import ProcessingJob
 
 sleep = time.sleep
 time.sleep = lambda seconds: sleep(min(seconds, 0.05))  # the SDK looks every five seconds
-# For each setting that it looks up, the SDK checks its own schema anew: eight seconds in all.
+# The SDK validates its own schema for each setting that it looks up, which takes eight seconds in total.
 jsonschema.Draft202012Validator.check_schema = lambda *_, **__: None
 
 boto3.client("s3").create_bucket(Bucket="notebook")

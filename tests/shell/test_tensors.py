@@ -86,7 +86,7 @@ def test_the_steps_are_those_configured_in_the_collections(output: DebugOutput) 
         ({"until": -1}, []),
     ],
 )
-def test_only_the_steps_asked_for_are_read(
+def test_only_the_requested_steps_are_read(
     output: DebugOutput, limits: dict[str, int], expected: list[int]
 ) -> None:
     assert numbers(output.steps(**limits)) == expected
