@@ -5,10 +5,14 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import pytest
+
 from tests.docs import settings
 from tests.docs.pages import code_blocks, read
+from watcher.config.destination import Destination, DestinationKind
 from watcher.config.load import TEXT_VARIABLE, load
 from watcher.delivery.channels.slack import SCOPES
+from watcher.errors import ConfigError
 
 PAGE = read("docs/settings.md")
 
@@ -32,6 +36,16 @@ def test_every_example_loads(tmp_path: Path):
 def test_every_slack_scope_that_watcher_uses_is_named():
     assert SCOPES
     assert [scope for scope in SCOPES if f"`{scope}`" not in PAGE] == []
+
+
+@pytest.mark.parametrize("kind", DestinationKind)
+def test_the_table_and_the_error_name_every_kind_of_destination(kind):
+    row = next(row for row in settings.rows() if row.startswith("| `route.to`"))
+    with pytest.raises(ConfigError) as refused:
+        Destination.parse("pager:me")
+
+    assert f"`{kind}" in row
+    assert re.search(rf"\b{kind}\b", str(refused.value))
 
 
 def test_the_page_names_the_variable_that_can_hold_the_settings():

@@ -17,6 +17,7 @@ from tests.doubles.debug_output import SavedJob
 from tests.doubles.slack import SlackDouble
 from tests.e2e.conftest import arn, changed
 from tests.trials import upload
+from watcher.cli import main
 from watcher.config.settings import Config
 from watcher.daemon.app import App
 from watcher.sandbox.process import Sandbox
@@ -265,3 +266,12 @@ def test_the_configuration_of_an_installed_rule_is_linted(
     once(config, "churn")
 
     assert "at_least is 0: no throughput is lower" in blocks(slack)
+
+
+def test_a_rule_that_fails_when_it_is_created_ends_evaluate_without_a_traceback(
+    installed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    folder = save(tmp_path / "churn", 3.0)
+
+    assert main(["evaluate", str(folder), "--rule", "BetterThanBefore"]) == 2
+    assert "watcher: BetterThanBefore cannot be used: KeyError: 'before'" in capsys.readouterr().err

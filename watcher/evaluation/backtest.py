@@ -79,6 +79,8 @@ class _RuleBacktest(Backtest):
             self._rules = [rules.load(self.rule, setting) for setting in self.settings]
         except rules.RuleError as error:
             raise UsageError(str(error)) from error
+        except Exception as error:  # another distribution's code: it may raise anything
+            raise UsageError(f"{self.rule} cannot be used: {type(error).__name__}: {error}") from error
         if isinstance(saved.output, JobMetrics) and not rules.find(self.rule).judges_metrics:
             raise UsageError(
                 f"{self.rule} needs tensors, and {saved.name} saves none; on its metrics there are "
