@@ -8,7 +8,8 @@ import pytest
 from rich.console import Console
 
 from tests.contract.samples import NOON
-from watcher.cli.tables import MOST_ROWS, Table, print_jobs
+from watcher.cli.store_tables import print_jobs
+from watcher.cli.tables import TERMINAL_ROWS_LIMIT, Table
 from watcher.store.views import JobView
 from watcher.text import ago, roughly
 
@@ -82,22 +83,22 @@ def test_text_of_a_job_cannot_move_the_cursor_or_act_as_markup(terminal):
 
 
 def test_a_long_list_is_cut_on_a_terminal_and_says_how_to_see_the_rest():
-    jobs = [job(number) for number in range(MOST_ROWS + 7)]
+    jobs = [job(number) for number in range(TERMINAL_ROWS_LIMIT + 7)]
     file = io.StringIO()
     print_jobs(jobs, NOON, Console(file=file, force_terminal=True, width=200), show_all=False)
 
-    assert f"job-{MOST_ROWS - 1}" in file.getvalue()
-    assert f"job-{MOST_ROWS} " not in file.getvalue()
-    assert "… and 7 older ones: --all" in file.getvalue()
+    assert f"job-{TERMINAL_ROWS_LIMIT - 1}" in file.getvalue()
+    assert f"job-{TERMINAL_ROWS_LIMIT} " not in file.getvalue()
+    assert "… and 7 older ones: use --all" in file.getvalue()
 
 
 @pytest.mark.parametrize(("terminal", "show_all"), [(True, True), (False, False)])
 def test_a_long_list_is_complete_with_all_and_when_output_is_not_a_terminal(terminal, show_all):
-    jobs = [job(number) for number in range(MOST_ROWS + 7)]
+    jobs = [job(number) for number in range(TERMINAL_ROWS_LIMIT + 7)]
     file = io.StringIO()
     print_jobs(jobs, NOON, Console(file=file, force_terminal=terminal, width=200), show_all=show_all)
 
-    assert f"job-{MOST_ROWS + 6}" in file.getvalue()
+    assert f"job-{TERMINAL_ROWS_LIMIT + 6}" in file.getvalue()
     assert "older ones" not in file.getvalue()
 
 

@@ -130,7 +130,7 @@ def test_check_says_which_account_refuses(several: Config):
     assert found[f"credentials (us-east-1 as {role(MEMBER)})"].state is State.OK
     assert found[f"jobs in progress (us-east-1 as {role(MEMBER)})"].state is State.OK
     refused = found[f"credentials (us-east-1 as {role(REFUSING)})"]
-    assert (refused.state, refused.mend) == (State.FAILED, "allow sts:AssumeRole")
+    assert (refused.state, refused.fix) == (State.FAILED, "allow sts:AssumeRole")
 
 
 @pytest.fixture

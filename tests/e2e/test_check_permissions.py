@@ -65,7 +65,7 @@ def test_check_finds_nothing_missing(deployment: Deployment):
 def test_check_names_the_action_that_is_missing(deployment: Deployment, statement: str, action: str):
     deployment.act((statement, action))
 
-    missed = [check for check in checked(deployment.config).values() if action in check.mend + check.found]
+    missed = [check for check in checked(deployment.config).values() if action in check.fix + check.found]
 
     assert missed
     assert all(check.state is not State.OK for check in missed)
@@ -77,8 +77,8 @@ def test_check_says_that_a_stop_cannot_be_simulated(deployment: Deployment):
     found = checked(deployment.config)["stopping jobs"]
 
     assert found.state is State.WARNING
-    assert "cannot be tried without stopping a job" in found.found
-    assert "sagemaker:StopTrainingJob" in found.mend
+    assert "not tried, because it would stop a job" in found.found
+    assert "sagemaker:StopTrainingJob" in found.fix
 
 
 def test_check_names_the_role_that_cannot_be_assumed(deployment: Deployment):
@@ -90,7 +90,7 @@ def test_check_names_the_role_that_cannot_be_assumed(deployment: Deployment):
     ]
 
     assert refused.state is State.FAILED
-    assert refused.mend == "allow sts:AssumeRole"
+    assert refused.fix == "allow sts:AssumeRole"
 
 
 @pytest.mark.parametrize(

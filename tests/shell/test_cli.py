@@ -69,11 +69,11 @@ def process(*arguments: str, cwd: Path, **options: object) -> subprocess.Popen[s
         (["show"], "watcher: Missing argument 'job'"),
         (["sandbox", "--port", "x"], "watcher: Invalid value for '--port'"),
         (["status", "-c", "nowhere.toml"], "watcher: nowhere.toml: no such file"),
-        (["stop"], "watcher: name the jobs to stop, or say --all-in-progress"),
-        (["stop", "a", "--all-in-progress"], "watcher: name the jobs to stop, or say --all-in-progress"),
-        (["stop", "--cancel", "--all-in-progress"], "watcher: --cancel wants the names of the jobs"),
-        (["stop", "--cancel", "--dry-run", "a"], "watcher: --cancel wants the names of the jobs"),
-        (["stop", "a"], "watcher: nobody can be asked here, since this is no terminal: say --yes"),
+        (["stop"], "watcher: name the jobs to stop, or use --all-in-progress"),
+        (["stop", "a", "--all-in-progress"], "watcher: name the jobs to stop, or use --all-in-progress"),
+        (["stop", "--cancel", "--all-in-progress"], "watcher: --cancel takes only the names of jobs"),
+        (["stop", "--cancel", "--dry-run", "a"], "watcher: --cancel takes only the names of jobs"),
+        (["stop", "a"], "watcher: cannot ask for confirmation, because stdin is not a terminal: use --yes"),
     ],
 )
 def test_wrong_arguments_give_one_line_and_exit_code_2(watcher: Watcher, arguments, line):
@@ -353,7 +353,7 @@ def test_findings_are_listed_in_readable_form(watcher: Watcher, known: Path):
     ran = watcher("findings")
 
     header, line = ran.out.splitlines()
-    assert header.split() == ["FOUND", "JOB", "RULE", "STATUS", "STEP", "TOLD"]
+    assert header.split() == ["FOUND", "JOB", "RULE", "STATUS", "STEP", "SENT", "TO"]
     assert line.endswith("churn-xgb  LossNotDecreasing  IssuesFound  -     slack:#ml dead")
 
 

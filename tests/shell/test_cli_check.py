@@ -76,14 +76,14 @@ def test_in_a_healthy_account_every_check_passes_and_says_what_it_found(
     assert ran.code == 0
     assert found(ran, "credentials")["found"].startswith("arn:aws:")
     assert found(ran, "debug output")["found"] == f"s3://{BUCKET}/output/churn-1/debug-output"
-    assert list(ran.json[0]) == ["name", "state", "found", "mend"]
+    assert list(ran.json[0]) == ["name", "state", "found", "fix"]
 
 
 def test_check_prints_a_readable_table(watcher: Watcher, healthy: Sandbox):
     ran = watcher("check")
 
     assert ran.code == 0
-    assert "every setting has its default" in ran.out
+    assert "all settings have their defaults" in ran.out
     assert ran.out.count("\nok ") >= 6
 
 
@@ -115,7 +115,7 @@ def test_a_missing_permission_fails_only_its_own_check_and_is_named(
 
     assert ran.code == 1
     assert [name for name, state in states(ran).items() if state == "failed"] == [check]
-    assert found(ran, check)["mend"].startswith("allow ")
+    assert found(ran, check)["fix"].startswith("allow ")
 
 
 def test_a_refused_search_is_a_warning_because_listing_works(watcher: Watcher, healthy: Sandbox):
@@ -124,7 +124,7 @@ def test_a_refused_search_is_a_warning_because_listing_works(watcher: Watcher, h
     ran = watcher("check", "--json")
 
     assert found(ran, "jobs in progress")["state"] == "warning"
-    assert "ListTrainingJobs is used instead" in found(ran, "jobs in progress")["found"]
+    assert "Watcher uses ListTrainingJobs instead" in found(ran, "jobs in progress")["found"]
     assert ran.code == 0
 
 
@@ -135,7 +135,7 @@ def test_refused_search_and_listing_fail_because_no_job_can_be_watched(watcher: 
     ran = watcher("check", "--json")
 
     assert found(ran, "jobs in progress")["state"] == "failed"
-    assert found(ran, "jobs in progress")["mend"] == "allow sagemaker:ListTrainingJobs"
+    assert found(ran, "jobs in progress")["fix"] == "allow sagemaker:ListTrainingJobs"
 
 
 def test_expired_credentials_are_reported_once_and_aws_is_not_called_again(
@@ -199,7 +199,7 @@ def test_an_unreachable_slack_fails_with_what_to_check(watcher: Watcher, healthy
     assert ran.code == 1
     check = found(ran, "Slack")
     assert (check["state"], "cannot be reached" in check["found"]) == ("failed", True)
-    assert check["mend"] == "check the network and slack.api_url, then try again"
+    assert check["fix"] == "check the network and slack.api_url, then try again"
 
 
 def test_an_unwritable_store_fails_and_the_rest_is_still_checked(watcher: Watcher, healthy: Sandbox):
@@ -231,7 +231,7 @@ def test_unreadable_training_metrics_are_a_warning_unless_rules_are_attached(
     assert found(mirrored, "training metrics")["state"] == "warning"
     assert "have no curve" in found(mirrored, "training metrics")["found"]
     assert found(attached, "training metrics")["state"] == "failed"
-    assert found(attached, "training metrics")["mend"] == "allow cloudwatch:GetMetricData"
+    assert found(attached, "training metrics")["fix"] == "allow cloudwatch:GetMetricData"
 
 
 def test_keys_without_effect_yet_are_a_warning(watcher: Watcher, healthy: Sandbox):
@@ -265,7 +265,7 @@ def test_a_missing_log_group_for_evaluations_fails_with_the_command_that_creates
 
     assert check["state"] == "failed"
     assert check["found"] == f"rules.log_group: log group {LOG_GROUP} does not exist in us-east-1"
-    assert f"aws logs create-log-group --region us-east-1 --log-group-name {LOG_GROUP}" in check["mend"]
+    assert f"aws logs create-log-group --region us-east-1 --log-group-name {LOG_GROUP}" in check["fix"]
 
 
 @pytest.mark.usefixtures("with_log_group")
@@ -278,7 +278,7 @@ def test_writing_to_the_log_group_for_evaluations_is_tried_and_cleaned_up(watche
     denied = found(watcher("check", "--json"), "evaluation log")
 
     assert allowed["state"] == "ok"
-    assert (denied["state"], denied["mend"]) == ("failed", "allow logs:PutLogEvents")
+    assert (denied["state"], denied["fix"]) == ("failed", "allow logs:PutLogEvents")
     assert logs.describe_log_streams(logGroupName=LOG_GROUP)["logStreams"] == []
     logs.close()
 
@@ -304,7 +304,7 @@ def test_an_account_that_refuses_its_role_fails_in_its_own_line(watcher: Watcher
     assert [name for name, state in states(ran).items() if state == "failed"] == [
         f"credentials (us-east-1 as {role})"
     ]
-    assert found(ran, f"credentials (us-east-1 as {role})")["mend"] == "allow sts:AssumeRole"
+    assert found(ran, f"credentials (us-east-1 as {role})")["fix"] == "allow sts:AssumeRole"
     assert "Traceback" not in ran.err
 
 
@@ -346,8 +346,8 @@ def test_messages_in_the_dead_letter_queue_are_a_warning(
     check = found(watcher("check", "--json"), "queue")
 
     assert check["state"] == "warning"
-    assert "1 that nobody could handle" in check["found"]
-    assert "redrive" in check["mend"]
+    assert "1 in the dead-letter queue, which Watcher could not handle" in check["found"]
+    assert "redrive" in check["fix"]
 
 
 @pytest.mark.parametrize("lost", ["its redrive policy", "the queue that the policy names"])
@@ -373,8 +373,8 @@ def test_a_queue_that_does_not_exist_fails_and_is_named(watcher: Watcher, queues
 
     assert ran.code == 1
     assert found(ran, "queue")["state"] == "failed"
-    assert found(ran, "queue")["found"] == f"watch.queue_url: there is no queue {queue}"
-    assert "deploy/ecs.yaml" in found(ran, "queue")["mend"]
+    assert found(ran, "queue")["found"] == f"watch.queue_url: no such queue: {queue}"
+    assert "deploy/ecs.yaml" in found(ran, "queue")["fix"]
 
 
 # -- stopping -------------------------------------------------------------------------------------
@@ -392,11 +392,11 @@ def assume_role(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, name: str) ->
 
 
 @pytest.mark.parametrize(
-    ("allowed", "state", "mend"),
+    ("allowed", "state", "fix"),
     [({"sagemaker:StopTrainingJob"}, "ok", ""), (set(), "failed", "allow sagemaker:StopTrainingJob")],
 )
 def test_the_permission_to_stop_is_simulated_for_the_role_of_the_session(
-    watcher: Watcher, healthy: Sandbox, monkeypatch, allowed, state, mend
+    watcher: Watcher, healthy: Sandbox, monkeypatch, allowed, state, fix
 ):
     assume_role(healthy, monkeypatch, "watcher")
     role = (
@@ -409,7 +409,7 @@ def test_the_permission_to_stop_is_simulated_for_the_role_of_the_session(
         ran = watcher("check", "--json")
 
     stopping = found(ran, "stopping jobs")
-    assert (stopping["state"], stopping["mend"]) == (state, mend)
+    assert (stopping["state"], stopping["fix"]) == (state, fix)
     assert stopping["found"].endswith(role)
     assert healthy.control.calls().get("sagemaker:StopTrainingJob", 0) == 0
 
@@ -424,7 +424,7 @@ def test_the_permission_to_stop_is_a_warning_when_iam_does_not_answer(
         ran = watcher("check", "--json")
 
     assert found(ran, "stopping jobs")["state"] == "warning"
-    assert "sagemaker:StopTrainingJob" in found(ran, "stopping jobs")["mend"]
+    assert "sagemaker:StopTrainingJob" in found(ran, "stopping jobs")["fix"]
 
 
 @pytest.mark.parametrize("text", ["", f"{STOPS}\n[stop]\ndry_run = true"])
@@ -448,7 +448,7 @@ def test_a_missing_plotting_package_is_named(
 
     assert slacks["state"] == "warning"
     assert "alerts have no plot" in slacks["found"]
-    assert "pip install '.[plot]'" in slacks["mend"]
+    assert "pip install '.[plot]'" in slacks["fix"]
 
 
 @pytest.mark.parametrize(
@@ -466,4 +466,4 @@ def test_a_missing_slack_scope_is_named_with_its_consequence(
 
     assert ran.code == code
     assert found(ran, "Slack")["state"] == state
-    assert scope in found(ran, "Slack")["mend"]
+    assert scope in found(ran, "Slack")["fix"]

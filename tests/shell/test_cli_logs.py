@@ -144,7 +144,7 @@ def test_the_training_jobs_own_log_is_shown(churn: Sandbox, watcher: Watcher):
 def test_only_lines_that_match_the_pattern_are_shown(churn: Sandbox, watcher: Watcher):
     assert messages(watcher("logs", "churn", "--grep", "fine$", "--json")) == ["Loss is fine"]
     nothing = watcher("logs", "churn", "--grep", "Traceback")
-    assert (nothing.code, nothing.out, nothing.err) == (0, "", "watcher: no line has Traceback\n")
+    assert (nothing.code, nothing.out, nothing.err) == (0, "", "watcher: no line matches Traceback\n")
 
 
 def test_an_empty_log_is_not_blamed_on_the_pattern(churn: Sandbox, watcher: Watcher):
@@ -221,7 +221,7 @@ def test_an_invalid_since_is_refused_with_examples(churn: Sandbox, watcher: Watc
     ("arguments", "says"),
     [
         (["--grep", "("], "--grep (:"),
-        (["--training", "--rule", "Overfit"], "say one of them"),
+        (["--training", "--rule", "Overfit"], "use one of them"),
     ],
 )
 def test_invalid_options_are_a_usage_error(churn: Sandbox, watcher: Watcher, arguments: list[str], says: str):

@@ -62,7 +62,7 @@ def test_keys_without_effect_yet_are_warned_about_once(folder: Path, sandbox: Sa
 
     done = run(folder, sandbox)
 
-    warnings = [json.loads(line) for line in done.stderr.splitlines() if '"not_used_yet"' in line]
+    warnings = [json.loads(line) for line in done.stderr.splitlines() if '"settings_not_used"' in line]
     assert [(each["level"], each["keys"]) for each in warnings] == [("warning", ["slack.app_token"])]
 
 

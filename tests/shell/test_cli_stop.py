@@ -205,8 +205,8 @@ def waiting_stop(tmp_path: Path) -> None:
 def test_a_stop_in_its_grace_period_can_be_cancelled_once(watcher: Watcher, waiting_stop: None):
     first, second = watcher("stop", "churn-1", "--cancel"), watcher("stop", "churn-1", "--cancel")
 
-    assert (first.code, first.out) == (0, "The stop of churn-1 is cancelled: the job goes on.\n")
-    assert (second.code, second.out) == (1, "No stop of churn-1 is waiting, so there is nothing to cancel.\n")
+    assert (first.code, first.out) == (0, "The stop of churn-1 is cancelled: the job continues.\n")
+    assert (second.code, second.out) == (1, "No stop of churn-1 is waiting: nothing to cancel.\n")
     assert [d["state"] for d in watcher("findings", "--json").json[0]["deliveries"]] == [
         "pending",
         "cancelled",
@@ -232,7 +232,7 @@ def test_a_stop_already_requested_from_sagemaker_cannot_be_cancelled(
 
     ran = watcher("stop", "churn-1", "--cancel")
 
-    assert (ran.code, ran.out) == (1, "No stop of churn-1 is waiting, so there is nothing to cancel.\n")
+    assert (ran.code, ran.out) == (1, "No stop of churn-1 is waiting: nothing to cancel.\n")
 
 
 def test_cancelled_stops_are_printed_as_json_on_request(watcher: Watcher, waiting_stop: None):

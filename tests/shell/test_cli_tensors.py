@@ -176,7 +176,8 @@ def test_a_job_that_saved_nothing_is_reported(watcher: Watcher, tmp_path: Path):
 
     assert watcher("tensors", "empty").out == "No tensor is saved in empty.\n"
     assert (
-        watcher("tensors", "empty", "--name", "x").out == "No tensor whose name fits x is saved in empty.\n"
+        watcher("tensors", "empty", "--name", "x").out
+        == "No tensor whose name matches x is saved in empty.\n"
     )
     assert watcher("tensors", "empty", "--json").json == {}
 
@@ -185,7 +186,7 @@ def test_a_job_that_saved_nothing_is_reported(watcher: Watcher, tmp_path: Path):
     ("arguments", "words"),
     [
         (["debug-output", "--name", "("], "--name (: missing )"),
-        (["debug-output", "--full"], "--full is for --json alone"),
+        (["debug-output", "--full"], "--full needs --json"),
         (["no/such/folder"], "there is no folder no/such/folder"),
         (["./debug-outptu"], "there is no folder ./debug-outptu"),
         (["s3://"], "'s3://' is not a place on S3: it should look like s3://BUCKET/PATH/JOB/debug-output"),

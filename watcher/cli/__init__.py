@@ -21,13 +21,14 @@ os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
 import typer
 
 from watcher import __version__
+from watcher.cli.evaluate import evaluate
 from watcher.cli.init import init
 from watcher.cli.logs import logs
 from watcher.cli.run import check, run
 from watcher.cli.sandbox import demo, sandbox
 from watcher.cli.status import findings, jobs, show, status
 from watcher.cli.stop import stop
-from watcher.cli.tensors import evaluate, tensors
+from watcher.cli.tensors import tensors
 from watcher.errors import ConfigError, UsageError, WatcherError
 
 app = typer.Typer(

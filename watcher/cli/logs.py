@@ -1,4 +1,4 @@
-"""`logs`: what the rules of a job write, or the training job itself."""
+"""`logs`: prints the logs of a job's rules, or of the training job itself."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from watcher.cli.terminal import ConfigFile, Json, Verbose, now, start
+from watcher.cli.terminal import ConfigFile, Json, Verbose, load_settings, now
 from watcher.errors import UsageError
 from watcher.logs.since import parse as parse_since
 
@@ -26,32 +26,37 @@ COLOURS = ("cyan", "green", "magenta", "yellow", "blue", "bright_cyan", "bright_
 def logs(
     job: Annotated[str, typer.Argument(help="The job's name or ARN.")],
     *,
-    rule: Annotated[str | None, typer.Option("--rule", help="One rule's log; all of them if none.")] = None,
-    training: Annotated[bool, typer.Option("--training", help="The training job's own log.")] = False,
+    rule: Annotated[str | None, typer.Option("--rule", help="Only the log of this rule.")] = None,
+    training: Annotated[
+        bool, typer.Option("--training", help="The log of the training job instead.")
+    ] = False,
     follow: Annotated[
-        bool, typer.Option("--follow", "-f", help="Go on until the job is over and its last line is in.")
+        bool, typer.Option("--follow", "-f", help="Continue until the job has ended and its last line is in.")
     ] = False,
     since: Annotated[
         str | None,
         typer.Option("--since", "-s", help="Lines from then on: 1h30m, 2d, or 2026-11-20T10:00Z."),
     ] = None,
     grep: Annotated[
-        str | None, typer.Option("--grep", metavar="PATTERN", help="Only lines in which this is found.")
+        str | None,
+        typer.Option("--grep", metavar="PATTERN", help="Only lines that match this regular expression."),
     ] = None,
-    utc: Annotated[bool, typer.Option("--utc", help="Times in UTC, not in this machine's zone.")] = False,
+    utc: Annotated[
+        bool, typer.Option("--utc", help="Print times in UTC, not in this machine's time zone.")
+    ] = False,
     config: ConfigFile = None,
     as_json: Json = False,
     verbose: Verbose = False,
 ) -> None:
-    """The logs of a job's rules, in the order of time.
+    """Print the logs of a job's rules in order of time.
 
-    With --json an object a line: time, rule, stream, message.
+    --json prints one object per line: time, rule, stream, message.
     """
     if training and rule:
-        raise UsageError("--training is the job's own log, --rule that of a rule: say one of them")
+        raise UsageError("--training is the log of the job, --rule the log of a rule: use one of them")
     wanted = _expression(grep)
     begin = parse_since(since, now()) if since is not None else None
-    settings = start(config, verbose=verbose)
+    settings = load_settings(config, verbose=verbose)
     from watcher.aws.accounts import Accounts
     from watcher.jobs.find import find_job
     from watcher.logs import follow as following
@@ -64,7 +69,7 @@ def logs(
         log = following.RulesLog(accounts, find_job(accounts, job), settings.rules, rule, begin)
     read = shown = 0
 
-    def tell(lines: Iterator[Line]) -> int:
+    def print_lines(lines: Iterator[Line]) -> int:
         nonlocal read, shown
         before = read
         text = _json if as_json else _text(log.labels, wanted, utc=utc)
@@ -79,21 +84,21 @@ def logs(
         return read - before
 
     if follow:
-        following.follow(log, tell, _complain, now=now(), clock=time.monotonic, wait=time.sleep)
+        following.follow(log, print_lines, _print_message, now=now(), clock=time.monotonic, wait=time.sleep)
     else:
         log.look()
-        tell(log.read())
+        print_lines(log.read())
     if not shown:
-        _complain(f"no line has {grep}" if read else log.why_empty())
+        _print_message(f"no line matches {grep}" if read else log.why_empty())
 
 
-def _complain(text: str) -> None:
+def _print_message(text: str) -> None:
     typer.echo(f"watcher: {text}", err=True)
 
 
 def _text(labels: Iterable[str], wanted: re.Pattern[str] | None, *, utc: bool) -> Callable[[Line], str]:
-    """What a line looks like: coloured and aligned on a terminal, plain fields anywhere else. A message of
-    several lines has the label and the time before each."""
+    """Formats a line: coloured and aligned on a terminal, plain fields elsewhere. Each line of a message of
+    several lines starts with the label and the time."""
     from watcher.text import printable
 
     when = lru_cache(maxsize=4)(_utc if utc else _local)

@@ -1,4 +1,4 @@
-"""`watcher stop`: jobs that a person wants stopped, with the guards of the daemon."""
+"""Stops that a person asks for: `watcher stop`, with the same guards as the daemon."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from watcher.policy import routing
 from watcher.policy.stop_guards import Refusal
 from watcher.store.base import Store
 
-PATIENCE = 180.0
-"""Seconds in which a stop is to be confirmed; the script alone may take 120 of them."""
+CONFIRMATION_TIMEOUT_S = 180.0
+"""How long `stop` waits for SageMaker to confirm a stop. The training script alone may take 120 seconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Stopped:
-    """How far the stop of one job came. `result` is None where AWS refused, as `sentence` says."""
+    """The outcome for one job. `result` is None if AWS refused the stop; `sentence` says why."""
 
     job: JobSnapshot
     result: StopResult | None
@@ -34,8 +34,8 @@ class Stopped:
         return self.result.state if self.result else "failed"
 
     @property
-    def as_wanted(self) -> bool:
-        """The job runs no longer, or it was only a rehearsal."""
+    def succeeded(self) -> bool:
+        """The job has ended, or it was only a dry run."""
         if self.result is None:
             return False
         if self.result.refusal is Refusal.DRY_RUN:
@@ -44,7 +44,7 @@ class Stopped:
 
 
 def all_in_progress(accounts: Accounts, watch: Watch) -> Iterator[JobSnapshot]:
-    """Every job in progress that the configuration watches, in each place oldest first."""
+    """Every watched job in progress, oldest first within each account and region."""
     for place in accounts.places:
         for page in TrainingJobs(place).in_progress(watch.tags):
             yield from (job for job in page if watch.names(job.name))
@@ -57,9 +57,9 @@ def stop(
     wait: Callable[[float], object] = time.sleep,
     clock: Callable[[], float] = time.monotonic,
 ) -> Iterator[Stopped]:
-    """Ask for every stop first, then wait until SageMaker confirms; gives each job as it is done with.
+    """Request every stop, then wait until SageMaker confirms them; yields each job when it is settled.
 
-    A job that AWS refuses to stop does not keep the others from being stopped.
+    If AWS refuses to stop a job, the others are stopped all the same.
     """
     stopping = []
     for job in jobs:
@@ -68,17 +68,17 @@ def stop(
             stopping.append(job)
         else:
             yield attempt
-    deadline = clock() + PATIENCE
+    deadline = clock() + CONFIRMATION_TIMEOUT_S
     while stopping:
         wait(VERIFY_INTERVAL_S)
-        still = []
+        unconfirmed = []
         for job in stopping:
             attempt = _attempt(stopper, job, actor)
             if attempt.state == StopState.STOPPING and clock() < deadline:
-                still.append(job)
+                unconfirmed.append(job)
             else:
                 yield attempt
-        stopping = still
+        stopping = unconfirmed
 
 
 def _attempt(stopper: Stopper, job: JobSnapshot, actor: str) -> Stopped:
@@ -90,16 +90,18 @@ def _attempt(stopper: Stopper, job: JobSnapshot, actor: str) -> Stopped:
 
 
 def cancel(store: Store, job_arn: str, user: str, now: datetime) -> int:
-    """Cancel the stops of a job that still wait for the end of `stop.grace`, and say so wherever the alert
-    was told. Returns how many: none where SageMaker has been asked already.
+    """Cancel the stops of a job that wait for the end of `stop.grace`, and update the alerts that announced
+    them. Returns how many were cancelled: 0 if the stop was already requested from SageMaker.
     """
     if store.stop_of(job_arn):
         return 0
     cancelled = 0
     for finding in store.findings(job_arn):
         deliveries = store.deliveries(finding.id)
-        told = routing.updates(deliveries, f"Not stopped: {user} cancelled it. The job continues.", now)
+        updates = routing.updates(deliveries, f"Not stopped: {user} cancelled it. The job continues.", now)
         cancelled += sum(
-            store.cancel(delivery.id, told) for delivery in deliveries if delivery.kind is DeliveryKind.STOP
+            store.cancel(delivery.id, updates)
+            for delivery in deliveries
+            if delivery.kind is DeliveryKind.STOP
         )
     return cancelled

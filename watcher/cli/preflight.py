@@ -1,4 +1,4 @@
-"""`watcher check`: whether everything the daemon will need is there, tried by harmless calls."""
+"""`watcher check`: tries everything that the daemon needs, by calls that change nothing at AWS or Slack."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ from watcher.logs.evaluation_log import missing_group
 from watcher.model import JobSnapshot
 from watcher.store import open_store
 
-NO_SUCH_JOB = "watcher-check-there-is-no-such-job"
-NO_SUCH_STREAM = "watcher-check/there-is-no-such-stream"
-NO_STREAMS_NAME = "watcher-check:no-stream-can-be-called-so"
-NO_SUBJECT = "watcher check: longer than the hundred characters that a subject may have".ljust(101, ".")
-LONG_AGO = datetime(2026, 1, 1, tzinfo=UTC)
-"""Whether metrics may be read does not depend on their time."""
-RECENT = 10
-"""So many of the newest jobs are looked at for one with debug output."""
+UNKNOWN_JOB = "watcher-check-there-is-no-such-job"
+UNKNOWN_STREAM = "watcher-check/there-is-no-such-stream"
+INVALID_STREAM_NAME = "watcher-check:no-stream-can-be-called-so"
+INVALID_SUBJECT = "watcher check: longer than the hundred characters that a subject may have".ljust(101, ".")
+ANY_TIME = datetime(2026, 1, 1, tzinfo=UTC)
+"""Start of the metrics that are read. The permission does not depend on it."""
+RECENT_JOBS = 10
+"""How many of the newest jobs are searched for one with debug output."""
 
 
 class State(StrEnum):
     OK = "ok"
     WARNING = "warning"
-    """Watcher works, though not with all it could do; or it cannot be tried without doing it."""
+    """Watcher works, but not fully; or this cannot be tried without side effects."""
     FAILED = "failed"
 
 
@@ -48,30 +48,32 @@ class Check:
     name: str
     state: State
     found: str
-    mend: str = ""
+    fix: str = ""
+    """What to do about it; empty if `found` says it, or nothing is wrong."""
 
 
 def preflight(config: Config, source: str) -> Iterator[Check]:
-    """Every check that this configuration calls for, one after the other; never raises.
+    """Run every check that this configuration needs, one after the other; never raises.
 
-    `source` is where the configuration came from. Without working credentials nothing else is asked of AWS.
+    `source` is where the configuration came from. If the credentials of an account do not work, nothing else
+    is tried in it.
     """
     yield _configuration(config, source)
-    yield _tried("store", lambda: _store(config))
+    yield _try("store", lambda: _store(config))
     if config.slack.bot_token:
-        yield _tried("Slack", lambda: _slack(config))
+        yield _try("Slack", lambda: _slack(config))
     accounts = Accounts(config.region, config.account)
     yield from _place(config, accounts.home)
     if url := config.watch.queue_url:
-        yield _tried("queue", lambda: _queue(Queue(accounts.home, url)))
+        yield _try("queue", lambda: _queue(Queue(accounts.home, url)))
     for place in accounts.places[1:]:
         for check in _place(config, place):
             yield replace(check, name=f"{check.name} ({place.name})")
 
 
 def _place(config: Config, aws: Aws) -> Iterator[Check]:
-    """One account and region."""
-    caller = _tried("credentials", lambda: _who_am_i(aws))
+    """The checks of one account and region."""
+    caller = _try("credentials", lambda: _who_am_i(aws))
     yield caller
     if caller.state is not State.FAILED:
         yield from _permissions(config, aws, caller.found)
@@ -79,32 +81,32 @@ def _place(config: Config, aws: Aws) -> Iterator[Check]:
 
 def _permissions(config: Config, aws: Aws, caller: str) -> Iterator[Check]:
     recent: list[JobSnapshot] = []
-    yield _tried("jobs in progress", lambda: _jobs_in_progress(aws, recent))
-    yield _tried("job details", lambda: _job_details(aws, recent))
+    yield _try("jobs in progress", lambda: _jobs_in_progress(aws, recent))
+    yield _try("job details", lambda: _job_details(aws, recent))
     if config.watch.tags:
-        yield _tried("job tags", lambda: _job_tags(aws, recent))
-    yield _tried("rule logs", lambda: _rule_logs(aws))
+        yield _try("job tags", lambda: _job_tags(aws, recent))
+    yield _try("rule logs", lambda: _rule_logs(aws))
     if group := config.rules.log_group:
-        yield _tried("evaluation log", lambda: _evaluation_log(aws, group))
-    yield _tried("debug output", lambda: _debug_output(aws, recent))
-    yield _tried("training metrics", lambda: _training_metrics(aws, needed=config.rules.local == "attach"))
+        yield _try("evaluation log", lambda: _evaluation_log(aws, group))
+    yield _try("debug output", lambda: _debug_output(aws, recent))
+    yield _try("training metrics", lambda: _training_metrics(aws, needed=config.rules.local == "attach"))
     for topic in _topics(config):
-        yield _tried(f"topic {topic.address}", lambda topic=topic: _topic(aws, topic))  # type: ignore[misc]
+        yield _try(f"topic {topic.address}", lambda topic=topic: _topic(aws, topic))  # type: ignore[misc]
     if any(route.stop for route in config.route) and not config.stop.dry_run:
-        yield _tried("stopping jobs", lambda: _stopping(aws, caller))
+        yield _try("stopping jobs", lambda: _stopping(aws, caller))
 
 
-def _tried(name: str, ask: Callable[[], str | Check]) -> Check:
-    """What `ask` found out: a sentence where all is well, a check where not quite; an error is a failure."""
+def _try(name: str, check: Callable[[], str | Check]) -> Check:
+    """Run a check: it returns a sentence if all is well, else its own result; an error is a failure."""
     try:
-        found = ask()
+        found = check()
     except WatcherError as error:
-        return Check(name, State.FAILED, str(error), _mend(error))
+        return Check(name, State.FAILED, str(error), _fix(error))
     return found if isinstance(found, Check) else Check(name, State.OK, found)
 
 
-def _mend(error: WatcherError) -> str:
-    """Empty where the error's own sentence says it."""
+def _fix(error: WatcherError) -> str:
+    """What to do about an error; empty if its own sentence says it."""
     match error:
         case AccessDenied():
             return f"allow {error.operation}"
@@ -140,14 +142,14 @@ def _slack(config: Config) -> str | Check:
     found = f"{identity.bot} in {identity.team}"
     missing = [scope for scope in SCOPES if identity.scopes is not None and scope not in identity.scopes]
     if not missing and find_spec("matplotlib") is None:
-        without = f"{found}: alerts have no plot, matplotlib is missing"
+        without = f"{found}: alerts have no plot, because matplotlib is missing"
         return Check("Slack", State.WARNING, without, install_extra("plot"))
     if not missing:
         return found
     follows = "; ".join(dict.fromkeys(SCOPES[scope] for scope in missing))
     state = State.FAILED if "chat:write" in missing else State.WARNING
-    mend = f"add {', '.join(missing)} under OAuth & Permissions, and install the app again"
-    return Check("Slack", state, f"{found}: {follows}", mend)
+    fix = f"add {', '.join(missing)} under OAuth & Permissions, and install the app again"
+    return Check("Slack", state, f"{found}: {follows}", fix)
 
 
 # -- AWS ------------------------------------------------------------------------------------------
@@ -159,11 +161,11 @@ def _who_am_i(aws: Aws) -> str:
 
 
 def _jobs_in_progress(aws: Aws, recent: list[JobSnapshot]) -> str | Check:
-    """Fills `recent` with the newest jobs, whatever their status, for the checks that need a real one."""
+    """Fills `recent` with the newest jobs of any status, for the checks that need a real job."""
     try:
         with translate("sagemaker:Search"):
             answer = aws.sagemaker.search(
-                Resource="TrainingJob", SortBy="CreationTime", SortOrder="Descending", MaxResults=RECENT
+                Resource="TrainingJob", SortBy="CreationTime", SortOrder="Descending", MaxResults=RECENT_JOBS
             )
     except AccessDenied as denied:
         with translate("sagemaker:ListTrainingJobs"):
@@ -171,7 +173,7 @@ def _jobs_in_progress(aws: Aws, recent: list[JobSnapshot]) -> str | Check:
         return Check(
             "jobs in progress",
             State.WARNING,
-            f"{denied}; ListTrainingJobs is used instead, which takes many more calls",
+            f"{denied}; Watcher uses ListTrainingJobs instead, with many more calls",
             f"allow {denied.operation}",
         )
     recent += [parse_job(result["TrainingJob"]) for result in answer["Results"]]
@@ -180,15 +182,15 @@ def _jobs_in_progress(aws: Aws, recent: list[JobSnapshot]) -> str | Check:
         with translate("sagemaker:ListTrainingJobs"):
             aws.sagemaker.list_training_jobs(MaxResults=1)
     except AccessDenied as denied:
-        without = f"{found}; {denied}; without it nothing takes the place of Search, should that be refused"
+        without = f"{found}; {denied}; without it Watcher has no fallback if Search is refused"
         return Check("jobs in progress", State.WARNING, without, f"allow {denied.operation}")
     return found
 
 
 def _job_details(aws: Aws, recent: Sequence[JobSnapshot]) -> str:
-    # A policy may be limited to some names, so a real one is asked for where there is one. "There is no
-    # such job" is said only to those who may ask.
-    name = recent[0].name if recent else NO_SUCH_JOB
+    # A policy may be limited to some names, so this asks for a real job if there is one. AWS answers "no such
+    # job" only if the call is allowed.
+    name = recent[0].name if recent else UNKNOWN_JOB
     with suppress(NotFound):
         TrainingJobs(aws).describe(name)
     return "DescribeTrainingJob answers"
@@ -197,7 +199,7 @@ def _job_details(aws: Aws, recent: Sequence[JobSnapshot]) -> str:
 def _job_tags(aws: Aws, recent: Sequence[JobSnapshot]) -> str | Check:
     if not recent:
         return Check(
-            "job tags", State.WARNING, "no training job in sight to read the tags of", "check again later"
+            "job tags", State.WARNING, "not tried: there is no training job yet", "check again later"
         )
     TrainingJobs(aws).tags(recent[0].arn)
     return "ListTags answers"
@@ -207,14 +209,14 @@ def _rule_logs(aws: Aws) -> str:
     with suppress(NotFound), translate("logs:DescribeLogStreams"):
         aws.logs.describe_log_streams(logGroupName=PROCESSING_LOGS, limit=1)
     with suppress(NotFound), translate("logs:FilterLogEvents"):
-        aws.logs.filter_log_events(logGroupName=PROCESSING_LOGS, logStreamNames=[NO_SUCH_STREAM], limit=1)
+        aws.logs.filter_log_events(logGroupName=PROCESSING_LOGS, logStreamNames=[UNKNOWN_STREAM], limit=1)
     _log_can_be_read(aws, PROCESSING_LOGS)
     return "DescribeLogStreams, FilterLogEvents and GetLogEvents answer"
 
 
 def _log_can_be_read(aws: Aws, group: str) -> None:
     with suppress(NotFound), translate("logs:GetLogEvents"):
-        aws.logs.get_log_events(logGroupName=group, logStreamName=NO_SUCH_STREAM, limit=1)
+        aws.logs.get_log_events(logGroupName=group, logStreamName=UNKNOWN_STREAM, limit=1)
 
 
 def _evaluation_log(aws: Aws, group: str) -> str | Check:
@@ -223,22 +225,22 @@ def _evaluation_log(aws: Aws, group: str) -> str | Check:
             aws.logs.describe_log_streams(logGroupName=group, limit=1)
     except NotFound:
         return Check("evaluation log", State.FAILED, *missing_group(group, aws.region))
-    # That there is no such stream is said only to those who may write to it.
+    # AWS answers "no such stream" only if writing is allowed.
     with suppress(NotFound), translate("logs:PutLogEvents"):
         aws.logs.put_log_events(
             logGroupName=group,
-            logStreamName=NO_SUCH_STREAM,
+            logStreamName=UNKNOWN_STREAM,
             logEvents=[{"timestamp": int(time.time() * 1000), "message": "watcher check"}],
         )
     with _invalid("logs:CreateLogStream"):
-        aws.logs.create_log_stream(logGroupName=group, logStreamName=NO_STREAMS_NAME)
+        aws.logs.create_log_stream(logGroupName=group, logStreamName=INVALID_STREAM_NAME)
     _log_can_be_read(aws, group)
-    return f"{group} takes streams and lines, and gives them back"
+    return f"{group} can be written and read"
 
 
 @contextmanager
 def _invalid(operation: str) -> Iterator[None]:
-    """A request that AWS cannot carry out. What is wrong with it is said only to those who may make it."""
+    """Expects AWS to refuse the request as invalid, which it does only if the operation is allowed."""
     try:
         with translate(operation):
             yield
@@ -257,8 +259,8 @@ def _debug_output(aws: Aws, recent: Sequence[JobSnapshot]) -> str | Check:
         return Check(
             "debug output",
             State.WARNING,
-            f"none of the newest {RECENT} jobs saves any, so reading it could not be tried",
-            "allow s3:ListBucket and s3:GetObject where your jobs save theirs, and check again",
+            f"not tried: none of the newest {RECENT_JOBS} jobs saves any",
+            "allow s3:ListBucket and s3:GetObject where your jobs save it, and check again",
         )
     bucket, _, prefix = place.removeprefix("s3://").partition("/")
     with translate("s3:ListBucket"):
@@ -274,27 +276,29 @@ def _queue(queue: Queue) -> str | Check:
         queue.try_calls()
         depth = queue.depth()
     except NotFound:
-        missing = f"watch.queue_url: there is no queue {queue.url}"
-        return Check("queue", State.FAILED, missing, "make it as deploy/ecs.yaml does, or write its address")
+        missing = f"watch.queue_url: no such queue: {queue.url}"
+        return Check(
+            "queue", State.FAILED, missing, "create it as deploy/ecs.yaml does, or correct the address"
+        )
     found = f"{depth.waiting} waiting, {depth.in_flight} in flight"
     if depth.dead is None:
-        said = f"{found}; no dead-letter queue is to be seen"
-        mend = "set a redrive policy, and allow sqs:GetQueueUrl and sqs:GetQueueAttributes on its target"
-        return Check("queue", State.WARNING, said, mend)
+        problem = f"{found}; no dead-letter queue is visible"
+        fix = "set a redrive policy, and allow sqs:GetQueueUrl and sqs:GetQueueAttributes on its target"
+        return Check("queue", State.WARNING, problem, fix)
     if depth.dead:
-        said = f"{found}; {depth.dead} that nobody could handle are in the dead-letter queue"
-        return Check("queue", State.WARNING, said, "see in the log why, then start a redrive in the console")
+        problem = f"{found}; {depth.dead} in the dead-letter queue, which Watcher could not handle"
+        return Check("queue", State.WARNING, problem, "see the log for the reason, then start a redrive")
     return f"{found}; the dead-letter queue is empty"
 
 
 def _training_metrics(aws: Aws, *, needed: bool) -> str | Check:
-    """`needed`: rules are evaluated on them, where a job saves no tensors."""
+    """`needed`: rules are evaluated on metrics if a job saves no tensors."""
     try:
-        Metrics(aws).read([Query(NO_SUCH_JOB, "loss", 3600, LONG_AGO, LONG_AGO + timedelta(hours=1))])
+        Metrics(aws).read([Query(UNKNOWN_JOB, "loss", 3600, ANY_TIME, ANY_TIME + timedelta(hours=1))])
     except AccessDenied as denied:
         if needed:
             raise
-        found = f"{denied}; without it, alerts on jobs that save no tensors have no curve"
+        found = f"{denied}; without it, alerts on jobs without tensors have no curve"
         return Check("training metrics", State.WARNING, found, f"allow {denied.operation}")
     return "GetMetricData answers"
 
@@ -305,26 +309,28 @@ def _topics(config: Config) -> Iterator[Destination]:
 
 
 def _topic(aws: Aws, topic: Destination) -> str:
-    # Not needed to publish, so often not allowed. Without it a missing topic may not be noticed here.
+    # Often not allowed, because publishing does not need it. Then a missing topic may go unnoticed here.
     with suppress(AccessDenied), translate("sns:GetTopicAttributes"):
         aws.sns(topic.region).get_topic_attributes(TopicArn=topic.address)
     with _invalid("sns:Publish"):
-        aws.sns(topic.region).publish(TopicArn=topic.address, Subject=NO_SUBJECT, Message="watcher check")
-    return "takes messages"
+        aws.sns(topic.region).publish(
+            TopicArn=topic.address, Subject=INVALID_SUBJECT, Message="watcher check"
+        )
+    return "accepts messages"
 
 
 _ASSUMED_ROLE = re.compile(r"arn:(aws[a-z-]*):sts::(\d+):assumed-role/([^/]+)/.+")
 
 
 def _stopping(aws: Aws, caller: str) -> str | Check:
-    """Only IAM can tell this without a stop; a service control policy may still forbid it."""
+    """Asks IAM, because trying it would stop a job. A service control policy may still forbid it."""
     try:
         arn = _principal(aws, caller)
         with translate("iam:SimulatePrincipalPolicy"):
             answer = aws.client("iam").simulate_principal_policy(
                 PolicySourceArn=arn,
                 ActionNames=["sagemaker:StopTrainingJob"],
-                # deploy/policy.json allows it for jobs with this tag; whether one has it is not known here.
+                # deploy/policy.json allows it for jobs with this tag only.
                 ContextEntries=[
                     {
                         "ContextKeyName": "aws:ResourceTag/watcher:stop",
@@ -337,8 +343,8 @@ def _stopping(aws: Aws, caller: str) -> str | Check:
         return Check(
             "stopping jobs",
             State.WARNING,
-            f"cannot be tried without stopping a job, and IAM does not tell ({error})",
-            "see that sagemaker:StopTrainingJob is allowed",
+            f"not tried, because it would stop a job, and IAM does not say ({error})",
+            "make sure that sagemaker:StopTrainingJob is allowed",
         )
     decision = answer["EvaluationResults"][0]["EvalDecision"]
     if decision != "allowed":
@@ -349,8 +355,8 @@ def _stopping(aws: Aws, caller: str) -> str | Check:
 
 
 def _principal(aws: Aws, caller: str) -> str:
-    """The user or role whose policies count; a session's name is not known to IAM."""
+    """The ARN of the user or role whose policies apply. IAM does not know sessions."""
     if session := _ASSUMED_ROLE.fullmatch(caller):
-        with translate("iam:GetRole"):  # the role may have a path, which the session's ARN leaves out
+        with translate("iam:GetRole"):  # the ARN of the session lacks the path of the role
             return str(aws.client("iam").get_role(RoleName=session[3])["Role"]["Arn"])
     return caller

@@ -1,4 +1,4 @@
-"""Watching: `run`, and `check`, which tries beforehand what `run` will need."""
+"""`run`, the daemon, and `check`, which tries everything that `run` will need."""
 
 from __future__ import annotations
 
@@ -8,36 +8,39 @@ from typing import Annotated
 
 import typer
 
-from watcher.cli.terminal import ConfigFile, Json, Verbose, err, out, print_json, start
+from watcher.cli.terminal import ConfigFile, Json, Verbose, err, load_settings, out, print_json
 
 
 def run(
     jobs: Annotated[
-        list[str] | None, typer.Argument(metavar="JOB", help="Watch only these, until they are settled.")
+        list[str] | None,
+        typer.Argument(metavar="JOB", help="Watch only these jobs, and exit when they are finished."),
     ] = None,
-    once: Annotated[bool, typer.Option("--once", help="One pass over everything, deliver, exit.")] = False,
+    once: Annotated[
+        bool, typer.Option("--once", help="Make one pass over all jobs, send the alerts, exit.")
+    ] = False,
     config: ConfigFile = None,
     verbose: Verbose = False,
 ) -> int:
-    """Watch training jobs, and alert."""
-    settings = start(config, verbose=verbose, usual=logging.INFO)
+    """Watch training jobs and send alerts."""
+    settings = load_settings(config, verbose=verbose, log_level=logging.INFO)
     if unused := settings.not_used_yet():
         import structlog
 
-        structlog.get_logger(__name__).warning("not_used_yet", keys=unused)
+        structlog.get_logger(__name__).warning("settings_not_used", keys=unused)
     from watcher.daemon.run import run as run_daemon
 
     return run_daemon(settings, jobs or (), once)
 
 
 def check(config: ConfigFile = None, as_json: Json = False, verbose: Verbose = False) -> int:
-    """Try everything that `run` will need, and say what is missing."""
+    """Try everything that `run` needs, and say what is missing."""
     from watcher.cli.preflight import State, preflight
     from watcher.config.load import DEFAULT_FILE, source
 
-    settings = start(config, verbose=verbose)
+    settings = load_settings(config, verbose=verbose)
     found = source(config, os.environ)
-    origin = str(found) if found else f"no {DEFAULT_FILE} here: every setting has its default"
+    origin = str(found) if found else f"no {DEFAULT_FILE} here: all settings have their defaults"
     done = []
     with err().status("checking …") as status:
         for result in preflight(settings, origin):
@@ -50,6 +53,6 @@ def check(config: ConfigFile = None, as_json: Json = False, verbose: Verbose = F
     else:
         from watcher.cli.tables import Table
 
-        rows = [(result.state, result.name, result.found, result.mend) for result in done]
-        Table(("state", "check", "found", "mend"), rows).print(out())
+        rows = [(result.state, result.name, result.found, result.fix) for result in done]
+        Table(("state", "check", "found", "fix"), rows).print(out())
     return 1 if any(result.state is State.FAILED for result in done) else 0

@@ -1,4 +1,4 @@
-"""What the store knows: `status`, `jobs`, `show`, `findings`."""
+"""Commands that only read the store: `status`, `jobs`, `show`, `findings`."""
 
 from __future__ import annotations
 
@@ -6,40 +6,50 @@ from typing import Annotated
 
 import typer
 
-from watcher.cli.terminal import All, ConfigFile, Json, Verbose, known, now, out, print_json, start
+from watcher.cli.terminal import (
+    All,
+    ConfigFile,
+    Json,
+    Verbose,
+    existing_store,
+    load_settings,
+    now,
+    out,
+    print_json,
+)
 
 
 def status(config: ConfigFile = None, as_json: Json = False, verbose: Verbose = False) -> None:
-    """Counts of jobs and findings, and what could not be delivered."""
-    from watcher.cli import tables
+    """Count jobs and findings, and list undelivered alerts."""
+    from watcher.cli import store_tables
     from watcher.store import views
 
-    settings = start(config, verbose=verbose)
-    with known(settings) as store:
+    settings = load_settings(config, verbose=verbose)
+    with existing_store(settings) as store:
         document = views.status(store, settings.store.url)
     if as_json:
         print_json(document)
     else:
-        tables.print_status(document, now(), out())
+        store_tables.print_status(document, now(), out())
 
 
 def jobs(
-    pattern: Annotated[str, typer.Argument(help="Glob on the job's name.")] = "*",
+    pattern: Annotated[str, typer.Argument(help="Glob on the name of the job.")] = "*",
     show_all: All = False,
     config: ConfigFile = None,
     as_json: Json = False,
     verbose: Verbose = False,
 ) -> None:
-    """The jobs that Watcher knows, newest first."""
-    from watcher.cli import tables
+    """List the jobs that Watcher knows, newest first."""
+    from watcher.cli import store_tables
     from watcher.store import views
 
-    with known(start(config, verbose=verbose)) as store:
+    with existing_store(load_settings(config, verbose=verbose)) as store:
         document = views.jobs(store, pattern)
     if as_json:
         print_json(document)
     else:
-        tables.print_jobs(document, now(), out(), show_all=show_all)
+        store_tables.print_jobs(document, now(), out(), show_all=show_all)
 
 
 def show(
@@ -48,35 +58,35 @@ def show(
     as_json: Json = False,
     verbose: Verbose = False,
 ) -> None:
-    """One job: its rules, its findings, where they were told.
+    """Show one job: its rules, findings and deliveries.
 
-    Also who stopped it, and how each delivery ended.
+    Also shows who stopped it.
     """
-    from watcher.cli import tables
+    from watcher.cli import store_tables
     from watcher.store import views
 
-    with known(start(config, verbose=verbose)) as store:
+    with existing_store(load_settings(config, verbose=verbose)) as store:
         document = views.show(store, job)
     if as_json:
         print_json(document)
     else:
-        tables.print_job(document, now(), out())
+        store_tables.print_job(document, now(), out())
 
 
 def findings(
-    job: Annotated[str, typer.Option("--job", help="Glob on the job's name.")] = "*",
+    job: Annotated[str, typer.Option("--job", help="Glob on the name of the job.")] = "*",
     show_all: All = False,
     config: ConfigFile = None,
     as_json: Json = False,
     verbose: Verbose = False,
 ) -> None:
-    """What was found, newest first, and where it was told."""
-    from watcher.cli import tables
+    """List findings, newest first, and where they were sent."""
+    from watcher.cli import store_tables
     from watcher.store import views
 
-    with known(start(config, verbose=verbose)) as store:
+    with existing_store(load_settings(config, verbose=verbose)) as store:
         document = views.findings(store, job)
     if as_json:
         print_json(document)
     else:
-        tables.print_findings(document, now(), out(), show_all=show_all)
+        store_tables.print_findings(document, now(), out(), show_all=show_all)

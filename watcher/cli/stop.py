@@ -1,4 +1,4 @@
-"""`stop`, with the guards of the daemon."""
+"""`stop`: stops training jobs, with the same guards as the daemon."""
 
 from __future__ import annotations
 
@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from watcher.cli.terminal import ConfigFile, Json, Verbose, err, known, now, out, print_json, start
+from watcher.cli.terminal import (
+    ConfigFile,
+    Json,
+    Verbose,
+    err,
+    existing_store,
+    load_settings,
+    now,
+    out,
+    print_json,
+)
 from watcher.errors import UsageError
 
 if TYPE_CHECKING:
@@ -20,35 +30,35 @@ if TYPE_CHECKING:
 
 
 def stop(
-    names: Annotated[list[str] | None, typer.Argument(metavar="JOB", help="Names or ARNs.")] = None,
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="JOB", help="Names or ARNs of the jobs.")
+    ] = None,
     *,
     everything: Annotated[
-        bool, typer.Option("--all-in-progress", help="Every job in progress that is watched.")
+        bool, typer.Option("--all-in-progress", help="Stop every watched job in progress.")
     ] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would be stopped, stop nothing.")
-    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be stopped.")] = False,
     cancel: Annotated[
-        bool, typer.Option("--cancel", help="Cancel a stop that still waits for the end of stop.grace.")
+        bool, typer.Option("--cancel", help="Cancel a stop that waits for the end of stop.grace.")
     ] = False,
     config: ConfigFile = None,
     as_json: Json = False,
     verbose: Verbose = False,
 ) -> int:
-    """Stop training jobs, with the guards of the daemon; asks first."""
+    """Stop training jobs, with the daemon's guards; asks first."""
     if bool(names) == everything:
-        raise UsageError("name the jobs to stop, or say --all-in-progress")
+        raise UsageError("name the jobs to stop, or use --all-in-progress")
     if cancel:
         if everything or dry_run:
-            raise UsageError("--cancel wants the names of the jobs, and nothing else")
-        return _cancel(names or (), start(config, verbose=verbose), as_json=as_json)
+            raise UsageError("--cancel takes only the names of jobs")
+        return _cancel(names or (), load_settings(config, verbose=verbose), as_json=as_json)
     if not (yes or dry_run or sys.stdin.isatty()):
-        raise UsageError("nobody can be asked here, since this is no terminal: say --yes")
-    settings = start(config, verbose=verbose)
+        raise UsageError("cannot ask for confirmation, because stdin is not a terminal: use --yes")
+    settings = load_settings(config, verbose=verbose)
     if dry_run:
-        rehearsal = settings.stop.model_copy(update={"dry_run": True})
-        settings = settings.model_copy(update={"stop": rehearsal})
+        guards = settings.stop.model_copy(update={"dry_run": True})
+        settings = settings.model_copy(update={"stop": guards})
 
     from contextlib import closing
 
@@ -60,14 +70,14 @@ def stop(
 
     accounts = Accounts(settings.region, settings.account)
     with closing(open_store(settings.store.url, region=settings.region)) as store:
-        with err().status("looking at the jobs …"):
+        with err().status("looking up the jobs …"):
             chosen = (
                 list(manual_stop.all_in_progress(accounts, settings.watch))
                 if everything
                 else find_jobs(accounts, names or ())
             )
         if chosen:
-            _list_to_stop(chosen, store)
+            _print_jobs_to_stop(chosen, store)
         if chosen and not (yes or dry_run):
             typer.confirm(
                 f"Stop {'this job' if len(chosen) == 1 else f'these {len(chosen)} jobs'}?",
@@ -75,22 +85,22 @@ def stop(
                 err=True,
             )
         stopper = Stopper(accounts, store, settings.stop, now)
-        ended = _with_progress(
+        outcomes = _with_progress(
             manual_stop.stop(stopper, chosen, actor=f"watcher stop by {_user()}"), len(chosen)
         )
     if as_json:
-        print_json([_stopped(each) for each in ended])
+        print_json([_document(each) for each in outcomes])
     elif not chosen:
         typer.echo("No watched job is in progress.")
     else:
         from watcher.cli.tables import Table
 
-        rows = [(each.job.name, each.state, each.sentence) for each in ended]
+        rows = [(each.job.name, each.state, each.sentence) for each in outcomes]
         Table(("job", "state", "what happened"), rows).print(out())
-    return 0 if all(each.as_wanted for each in ended) else 1
+    return 0 if all(each.succeeded for each in outcomes) else 1
 
 
-def _list_to_stop(chosen: Sequence[JobSnapshot], store: Store) -> None:
+def _print_jobs_to_stop(chosen: Sequence[JobSnapshot], store: Store) -> None:
     from collections import Counter
 
     from watcher.cli.tables import Table
@@ -122,11 +132,11 @@ def _user() -> str:
 
     try:
         return getpass.getuser()
-    except (KeyError, OSError):  # a container's user often has no name
+    except (KeyError, OSError):  # the user of a container often has no name
         return f"user {os.getuid()}"
 
 
-def _stopped(each: Stopped) -> Mapping[str, str]:
+def _document(each: Stopped) -> Mapping[str, str]:
     return {"job": each.job.name, "arn": each.job.arn, "state": each.state, "sentence": each.sentence}
 
 
@@ -135,7 +145,7 @@ def _cancel(names: Sequence[str], settings: Config, *, as_json: bool) -> int:
     from watcher.store import views
 
     cancelled = []
-    with known(settings) as store:
+    with existing_store(settings) as store:
         for job in [views.find(store, name).snapshot for name in names]:
             cancelled.append((job, manual_stop.cancel(store, job.arn, _user(), now()) > 0))
     if as_json:
@@ -143,8 +153,8 @@ def _cancel(names: Sequence[str], settings: Config, *, as_json: bool) -> int:
     else:
         for job, done in cancelled:
             typer.echo(
-                f"The stop of {job.name} is cancelled: the job goes on."
+                f"The stop of {job.name} is cancelled: the job continues."
                 if done
-                else f"No stop of {job.name} is waiting, so there is nothing to cancel."
+                else f"No stop of {job.name} is waiting: nothing to cancel."
             )
     return 0 if all(done for _, done in cancelled) else 1
