@@ -54,17 +54,17 @@ class Jobs:
             }
         return job
 
-    def search(self, asked: dict[str, Any]) -> dict[str, Any]:
-        start = int(asked.get("NextToken", 0))
+    def search(self, parameters: dict[str, Any]) -> dict[str, Any]:
+        start = int(parameters.get("NextToken", 0))
         end = min(start + PAGE, self.count)
         more = {"NextToken": str(end)} if end < self.count else {}
         return {"Results": [{"TrainingJob": self.record(number)} for number in range(start, end)], **more}
 
-    def describe_training_job(self, asked: dict[str, Any]) -> dict[str, Any]:
-        return self.record(int(asked["TrainingJobName"].rpartition("-")[2]))
+    def describe_training_job(self, parameters: dict[str, Any]) -> dict[str, Any]:
+        return self.record(int(parameters["TrainingJobName"].rpartition("-")[2]))
 
-    def describe_log_streams(self, asked: dict[str, Any]) -> dict[str, Any]:
-        return {"logStreams": [{"logStreamName": f"{asked['logStreamNamePrefix']}algo-1-1795168900000"}]}
+    def describe_log_streams(self, parameters: dict[str, Any]) -> dict[str, Any]:
+        return {"logStreams": [{"logStreamName": f"{parameters['logStreamNamePrefix']}algo-1-1795168900000"}]}
 
     def filter_log_events(self, _: dict[str, Any]) -> dict[str, Any]:
         return {"events": [], "searchedLogStreams": []}
@@ -91,14 +91,14 @@ class SqsQueue:
             self._waiting.append((str(time.time_ns()), body))
             self._arrived.notify()
 
-    async def receive_message(self, asked: dict[str, Any]) -> dict[str, Any]:
+    async def receive_message(self, parameters: dict[str, Any]) -> dict[str, Any]:
         async with self._arrived:
             try:
-                async with asyncio.timeout(asked.get("WaitTimeSeconds", 0)):
+                async with asyncio.timeout(parameters.get("WaitTimeSeconds", 0)):
                     await self._arrived.wait_for(lambda: self._waiting)
             except TimeoutError:
                 return {}
-            most = asked.get("MaxNumberOfMessages", 1)
+            most = parameters.get("MaxNumberOfMessages", 1)
             return {"Messages": [self._receive() for _ in range(min(most, len(self._waiting)))]}
 
     def _receive(self) -> dict[str, Any]:
@@ -121,23 +121,23 @@ class SqsQueue:
     def _show(self, receipt: str) -> None:
         self._waiting.append(self._in_flight.pop(receipt)[0])
 
-    async def delete_message_batch(self, asked: dict[str, Any]) -> dict[str, Any]:
-        for entry in asked["Entries"]:
+    async def delete_message_batch(self, parameters: dict[str, Any]) -> dict[str, Any]:
+        for entry in parameters["Entries"]:
             if held := self._in_flight.pop(entry["ReceiptHandle"], None):
                 held[1].cancel()
-        return {"Successful": [{"Id": entry["Id"]} for entry in asked["Entries"]], "Failed": []}
+        return {"Successful": [{"Id": entry["Id"]} for entry in parameters["Entries"]], "Failed": []}
 
-    async def change_message_visibility_batch(self, asked: dict[str, Any]) -> dict[str, Any]:
-        for entry in asked["Entries"]:
+    async def change_message_visibility_batch(self, parameters: dict[str, Any]) -> dict[str, Any]:
+        for entry in parameters["Entries"]:
             if held := self._in_flight.pop(entry["ReceiptHandle"], None):
                 held[1].cancel()
                 self._hide(entry["ReceiptHandle"], held[0], entry["VisibilityTimeout"])
-        return {"Successful": [{"Id": entry["Id"]} for entry in asked["Entries"]], "Failed": []}
+        return {"Successful": [{"Id": entry["Id"]} for entry in parameters["Entries"]], "Failed": []}
 
-    async def send_message_batch(self, asked: dict[str, Any]) -> dict[str, Any]:
-        for entry in asked["Entries"]:
+    async def send_message_batch(self, parameters: dict[str, Any]) -> dict[str, Any]:
+        for entry in parameters["Entries"]:
             await self.put(entry["MessageBody"])
-        return {"Successful": [{"Id": entry["Id"], "MessageId": "1"} for entry in asked["Entries"]]}
+        return {"Successful": [{"Id": entry["Id"], "MessageId": "1"} for entry in parameters["Entries"]]}
 
 
 class Table:
@@ -148,26 +148,28 @@ class Table:
         self._partitions: defaultdict[str, dict[str, Item]] = defaultdict(dict)
         self._units = units
 
-    def get_item(self, asked: dict[str, Any]) -> dict[str, Any]:
-        item = self._item(asked["Key"])
+    def get_item(self, parameters: dict[str, Any]) -> dict[str, Any]:
+        item = self._item(parameters["Key"])
         self._read(_size(item))
         return {"Item": item} if item else {}
 
-    def batch_get_item(self, asked: dict[str, Any]) -> dict[str, Any]:
-        ((table, request),) = asked["RequestItems"].items()
+    def batch_get_item(self, parameters: dict[str, Any]) -> dict[str, Any]:
+        ((table, request),) = parameters["RequestItems"].items()
         found = [self.get_item({"Key": key}).get("Item") for key in request["Keys"]]
         return {"Responses": {table: [item for item in found if item]}, "UnprocessedKeys": {}}
 
-    def query(self, asked: dict[str, Any]) -> dict[str, Any]:
-        values = {name: value["S"] for name, value in asked["ExpressionAttributeValues"].items()}
+    def query(self, parameters: dict[str, Any]) -> dict[str, Any]:
+        values = {name: value["S"] for name, value in parameters["ExpressionAttributeValues"].items()}
         partition = self._partitions[values[":pk"]]
-        after = max(values.get(":after", ""), asked.get("ExclusiveStartKey", {}).get("sk", {}).get("S", ""))
+        after = max(
+            values.get(":after", ""), parameters.get("ExclusiveStartKey", {}).get("sk", {}).get("S", "")
+        )
         prefix, until = values.get(":prefix", ""), values.get(":until", "\U0010ffff")
         page: list[Item] = []
         read = 0
         answer: dict[str, Any] = {"Items": page}
         for sort_key in sorted(key for key in partition if after < key <= until and key.startswith(prefix)):
-            if read > PAGE_BYTES or len(page) == asked.get("Limit"):
+            if read > PAGE_BYTES or len(page) == parameters.get("Limit"):
                 last = page[-1]
                 answer["LastEvaluatedKey"] = {"pk": last["pk"], "sk": last["sk"]}
                 break
@@ -176,11 +178,11 @@ class Table:
         self._read(read)
         return answer
 
-    def put_item(self, asked: dict[str, Any]) -> dict[str, Any]:
-        return self._write_alone({"Put": asked})
+    def put_item(self, parameters: dict[str, Any]) -> dict[str, Any]:
+        return self._write_alone({"Put": parameters})
 
-    def delete_item(self, asked: dict[str, Any]) -> dict[str, Any]:
-        return self._write_alone({"Delete": asked})
+    def delete_item(self, parameters: dict[str, Any]) -> dict[str, Any]:
+        return self._write_alone({"Delete": parameters})
 
     def _write_alone(self, write: dict[str, Any]) -> dict[str, Any]:
         self._written(write, 1)
@@ -189,8 +191,8 @@ class Table:
         self._apply(write)
         return {}
 
-    def transact_write_items(self, asked: dict[str, Any]) -> dict[str, Any]:
-        writes = asked["TransactItems"]
+    def transact_write_items(self, parameters: dict[str, Any]) -> dict[str, Any]:
+        writes = parameters["TransactItems"]
         for write in writes:
             self._written(write, 2)
         reasons = [{"Code": "None" if self._holds(write) else "ConditionalCheckFailed"} for write in writes]

@@ -170,8 +170,8 @@ class Counts:
         self._app.store.next_evaluation()
 
     def _event(self, *, fires: bool) -> None:
-        asked = json.dumps({"first": 0, "count": 1, "rate": 0, "fires": fires}).encode()
-        urllib.request.urlopen(f"{self._address}/events", asked).close()
+        body = json.dumps({"first": 0, "count": 1, "rate": 0, "fires": fires}).encode()
+        urllib.request.urlopen(f"{self._address}/events", body).close()
         self._queued.receive()
         arn = self._queued.take()
         assert arn
@@ -192,10 +192,10 @@ def rows(figures: dict[str, Any]) -> list[tuple[str, str, str]]:
     found = []
     for jobs, figure in figures.items():
         requests, bill, own = figure["requests"], figure["dollars"], figure["self_written"]
-        asked = ", ".join(f"{count:,} {name}" for name, count in requests.items() if "units" not in name)
+        shown = ", ".join(f"{count:,} {name}" for name, count in requests.items() if "units" not in name)
         bought = ", ".join(f"{dollars:.2f} {name}" for name, dollars in bill.items())
         found += [
-            (f"a day with {int(jobs):,} jobs in progress: AWS requests", asked, ""),
+            (f"a day with {int(jobs):,} jobs in progress: AWS requests", shown, ""),
             ("  US dollars", f"{sum(bill.values()):.2f}: {bought}", ""),
             (
                 "  US dollars for metrics if no job saves tensors",

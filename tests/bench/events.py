@@ -93,8 +93,8 @@ class Bench:
 
     def send(self, count: int, rate: float) -> list[tuple[float, float]]:
         """Send events, and return for each when it was sent and when its alert reached Slack."""
-        asked = json.dumps({"first": self._sent, "count": count, "rate": rate}).encode()
-        urllib.request.urlopen(f"{self._address}/events", asked).close()
+        body = json.dumps({"first": self._sent, "count": count, "rate": rate}).encode()
+        urllib.request.urlopen(f"{self._address}/events", body).close()
         self._sent += count
         until = time.monotonic() + count / (rate or count) + TIMEOUT_S
         while self._slack.calls["chat.postMessage"] < self._sent or len(self._slack.messages) < self._sent:

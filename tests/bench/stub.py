@@ -28,7 +28,7 @@ def record(number: int) -> dict[str, Any]:
     name = f"bench-xgb-2026-11-20-12-00-{number:05d}"
     account = "arn:aws:sagemaker:us-east-1:111122223333"
     rule_job = f"{name[:26]}-lossnotdecreasing-{number:08x}"
-    began = STARTED_AT + number / 100
+    started_at = STARTED_AT + number / 100
     return {
         "TrainingJobName": name,
         "TrainingJobArn": f"{account}:training-job/{name}",
@@ -60,13 +60,13 @@ def record(number: int) -> dict[str, Any]:
         "OutputDataConfig": {"KmsKeyId": "", "S3OutputPath": "s3://bench/out"},
         "ResourceConfig": {"InstanceType": "ml.m5.xlarge", "InstanceCount": 1, "VolumeSizeInGB": 30},
         "StoppingCondition": {"MaxRuntimeInSeconds": 86400},
-        "CreationTime": began,
-        "TrainingStartTime": began,
-        "LastModifiedTime": began,
+        "CreationTime": started_at,
+        "TrainingStartTime": started_at,
+        "LastModifiedTime": started_at,
         "SecondaryStatusTransitions": [
             {
                 "Status": status,
-                "StartTime": began,
+                "StartTime": started_at,
                 "StatusMessage": "Training image download completed. Training in progress.",
             }
             for status in ("Starting", "Downloading", "Training")
@@ -89,7 +89,7 @@ def record(number: int) -> dict[str, Any]:
                 "RuleConfigurationName": "LossNotDecreasing",
                 "RuleEvaluationJobArn": f"{account}:processing-job/{rule_job}",
                 "RuleEvaluationStatus": "InProgress",
-                "LastModifiedTime": began,
+                "LastModifiedTime": started_at,
             }
         ],
         "Tags": [{"Key": "team", "Value": "growth"}],
@@ -116,13 +116,13 @@ def main(jobs: int) -> None:
         protocol_version = "HTTP/1.1"
 
         def do_POST(self) -> None:
-            asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            parameters = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             operation = self.headers["X-Amz-Target"].partition(".")[2]
             calls[operation] += 1
             if operation == "Search":
-                self.answer(rendered[int(asked.get("NextToken", 0))])
+                self.answer(rendered[int(parameters.get("NextToken", 0))])
             elif operation == "DescribeTrainingJob":
-                number = int(asked["TrainingJobName"].rpartition("-")[2])
+                number = int(parameters["TrainingJobName"].rpartition("-")[2])
                 self.answer(json.dumps(record(number)).encode())
             else:  # the rules have no logs yet
                 self.answer(b'{"logStreams": [], "events": []}')

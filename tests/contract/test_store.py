@@ -251,7 +251,7 @@ def test_evaluations_of_tensors_and_of_metrics_are_claimed_separately(store: Sto
     assert store.claim_evaluations(after(10), LEASE_S, 9, Reads.TENSORS) == [arn("saves")]
 
 
-def test_what_an_evaluation_reads_may_change(store: Store) -> None:
+def test_an_evaluation_can_change_what_it_reads(store: Store) -> None:
     store.commit([evaluated("job", EVALUATION)])
     store.commit([evaluated("job", replace(EVALUATION, reads=Reads.METRICS))])
     assert store.claim_evaluations(after(10), LEASE_S, 9, Reads.TENSORS) == []

@@ -27,27 +27,27 @@ def minutes(number: float) -> datetime:
 
 def log(*lines: tuple[float, str]) -> RuleLog:
     """A log with these lines, each given with its minutes after NOON."""
-    said = RuleLog()
+    rule_log = RuleLog()
     for at, line in lines:
-        said = said.after(minutes(at), line)
-    return said
+        rule_log = rule_log.after(minutes(at), line)
+    return rule_log
 
 
-def activity(said: RuleLog, **changes: Any) -> RuleActivity:
+def activity(rule_log: RuleLog, **changes: Any) -> RuleActivity:
     """The activity of a rule whose job has been training since NOON."""
-    return RuleActivity(**{"training_since": NOON, "log": said, "has_stream": True, **changes})
+    return RuleActivity(**{"training_since": NOON, "log": rule_log, "has_stream": True, **changes})
 
 
 def judged(
     at: float,
-    said: RuleLog | None = None,
+    rule_log: RuleLog | None = None,
     rule: Outcome | None = None,
     job: JobSnapshot | None = None,
     **changes: Any,
 ) -> str | None:
     """The reason at this many minutes after NOON; a log, if there is one, has been read up to then."""
     given: dict[str, Any] = {
-        "activity": activity(said or RuleLog(), has_stream=said is not None, read_until=minutes(at)),
+        "activity": activity(rule_log or RuleLog(), has_stream=rule_log is not None, read_until=minutes(at)),
         "rule": rule or an_outcome(evaluation_job_arn=PROCESSING_JOB),
         "job": job or a_job(),
         "now": minutes(at),
@@ -168,24 +168,24 @@ def test_a_rule_that_writes_in_time_and_continues_after_errors_is_never_stuck(ga
     for gap in looks:
         now += timedelta(seconds=gap)
         assume(now <= end)
-        said = RuleLog()
+        rule_log = RuleLog()
         for when, line in lines:
             if when <= now:
-                said = said.after(when, line)
-        known = activity(said, has_stream=bool(said.last_at), read_until=now)
+                rule_log = rule_log.after(when, line)
+        known = activity(rule_log, has_stream=bool(rule_log.last_at), read_until=now)
         rule = an_outcome(evaluation_job_arn=PROCESSING_JOB)
         assert why_stuck(known, rule, a_job(), now + timedelta(seconds=lag), STUCK_AFTER_S) is None
 
 
 @given(silence=st.floats(STUCK_AFTER_S + 0.001, 10**6), lines=GAPS)
 def test_a_rule_that_is_silent_for_longer_is_always_stuck(silence, lines):
-    said, at = RuleLog(), NOON
+    rule_log, at = RuleLog(), NOON
     for number, gap in enumerate(lines):
         at += timedelta(seconds=gap)
-        said = said.after(at, f"{INFO}Looking at step {number}")
+        rule_log = rule_log.after(at, f"{INFO}Looking at step {number}")
     now = at + timedelta(seconds=silence)
     assume(now - at > timedelta(seconds=STUCK_AFTER_S))
 
     rule = an_outcome(evaluation_job_arn=PROCESSING_JOB)
 
-    assert why_stuck(activity(said, read_until=now), rule, a_job(), now, STUCK_AFTER_S)
+    assert why_stuck(activity(rule_log, read_until=now), rule, a_job(), now, STUCK_AFTER_S)

@@ -58,16 +58,16 @@ def test_waiting_for_an_empty_queue_includes_the_jobs_in_progress():
     work.put("job", Urgency.DUE)
     name = work.take()
     assert name is not None
-    asked = []
+    checks = []
 
     def stop() -> bool:
-        asked.append(True)
-        if len(asked) == 2:
+        checks.append(True)
+        if len(checks) == 2:
             work.done(name)
-        return len(asked) > 5
+        return len(checks) > 5
 
     work.wait_until_empty(stop, interval=0)
-    assert len(asked) == 2
+    assert len(checks) == 2
 
 
 def test_fast_calls_are_held_to_a_steady_pace():

@@ -103,9 +103,9 @@ def test_an_account_that_refuses_the_role_is_logged_once_and_the_others_continue
 
     alerts = " ".join(texts(slack))
     assert [name for name in ("at-home", "churn", "hidden") if name in alerts] == ["at-home", "churn"]
-    [said] = [line for line in logged if line["event"] == "aws_refused"]
-    assert said["operation"] == "sts:AssumeRole"
-    assert said["at"] == f"us-east-1 as {role(REFUSING)}"
+    [refusal] = [line for line in logged if line["event"] == "aws_refused"]
+    assert refusal["operation"] == "sts:AssumeRole"
+    assert refusal["at"] == f"us-east-1 as {role(REFUSING)}"
 
 
 @pytest.mark.usefixtures("user")

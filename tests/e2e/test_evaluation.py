@@ -59,8 +59,8 @@ def place(sandbox: Sandbox, name: str, **members: Any) -> None:
 
 
 def debugger_says(sandbox: Sandbox, name: str, status: str, **members: Any) -> None:
-    said = {"RuleConfigurationName": "LossNotDecreasing", "RuleEvaluationStatus": status}
-    sandbox.control.put_training_job(name, DebugRuleEvaluationStatuses=[said], **members)
+    outcome = {"RuleConfigurationName": "LossNotDecreasing", "RuleEvaluationStatus": status}
+    sandbox.control.put_training_job(name, DebugRuleEvaluationStatuses=[outcome], **members)
 
 
 def kinds(app: App) -> set[str]:
@@ -428,10 +428,10 @@ def test_a_missing_log_group_is_logged_and_costs_only_the_evaluation_log(
 ):
     upload(trial[0], s3, BUCKET, "churn")
     place(sandbox, "churn")
-    with capture_logs() as said, running(App(changed(config, rules={"log_group": GROUP}))):
+    with capture_logs() as logged, running(App(changed(config, rules={"log_group": GROUP}))):
         eventually(lambda: slack.messages, "an alert")
     assert "the rule wants 5 %" in blocks(slack)
     assert "Watcher's own log is not in /watcher/evaluations yet" in blocks(slack)
-    refused = [str(entry["error"]) for entry in said if entry["event"] == "aws_refused"]
+    refused = [str(entry["error"]) for entry in logged if entry["event"] == "aws_refused"]
     assert len(refused) == 1
     assert "log group /watcher/evaluations does not exist in us-east-1" in refused[0]

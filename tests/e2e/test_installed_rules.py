@@ -215,8 +215,8 @@ def test_an_installed_rule_can_compare_runs_and_the_alert_has_its_advice(
 
     assert "loss is no better than in before" in blocks(slack)
     assert "Look at what changed since the run before." in blocks(slack)
-    said = evaluate(installed, sandbox, "churn", "--rule", "BetterThanBefore")
-    assert (said["verdict"], said["reason"], said["step"]) == ("issues_found", "no_better", 2)
+    verdict = evaluate(installed, sandbox, "churn", "--rule", "BetterThanBefore")
+    assert (verdict["verdict"], verdict["reason"], verdict["step"]) == ("issues_found", "no_better", 2)
 
 
 def test_an_installed_rule_gets_the_time_and_the_start_of_training(
@@ -254,8 +254,8 @@ def test_an_installed_rule_judges_the_metrics_of_a_job_without_tensors(
     assert "throughput is 3" in slow
     assert "Add data loader workers." in slow
     assert any("BetterThanBefore needs tensors" in text for text in texts.values())
-    said = evaluate(installed, sandbox, "bare", "--rule", "SlowSamples")
-    assert (said["verdict"], said["step"], said["tensors"]) == ("issues_found", 10, ["throughput"])
+    verdict = evaluate(installed, sandbox, "bare", "--rule", "SlowSamples")
+    assert (verdict["verdict"], verdict["step"], verdict["tensors"]) == ("issues_found", 10, ["throughput"])
 
 
 def test_the_configuration_of_an_installed_rule_is_linted(

@@ -1,6 +1,7 @@
 """`make pythons`: the wheel with its locked dependencies, on each Python of this machine.
 
-A few minutes, most of them pip's, so not part of `make test`. That tests/shell/test_pythons.py is.
+It takes a few minutes, mostly for pip, and is not part of `make test`. Its small form
+tests/shell/test_pythons.py is.
 """
 
 from __future__ import annotations
@@ -62,22 +63,22 @@ def run(watcher: Path, *arguments: str, code: int = 0) -> subprocess.CompletedPr
     return done
 
 
-def test_more_than_one_python_is_here() -> None:
+def test_every_supported_python_is_found() -> None:
     if len(FOUND) < len(VERSIONS):
         pytest.skip(f"only {', '.join(FOUND)}")
 
 
-def test_it_says_its_version_and_its_commands(watcher: Path) -> None:
+def test_the_installed_command_prints_its_version_and_its_commands(watcher: Path) -> None:
     assert run(watcher, "--version").stdout == f"watcher {__version__}\n"
     assert "\n  run " in run(watcher, "--help").stdout
 
 
-def test_the_sandbox_without_its_extra_is_one_sentence(watcher: Path) -> None:
+def test_the_demo_without_its_extra_gives_one_line(watcher: Path) -> None:
     assert run(watcher, "demo", code=2).stderr.count("\n") == 1
 
 
 @pytest.mark.usefixtures("aws_environment")
-def test_it_checks_watches_and_shows(
+def test_the_installed_command_checks_watches_and_shows_jobs(
     watcher: Path, sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)

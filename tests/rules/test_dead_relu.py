@@ -68,7 +68,7 @@ def test_threshold_layer_says_how_much_of_a_layer_may_be_dead() -> None:
     assert judge({RELU: layer(10, 4, dead=4)}, threshold_layer="100").status is Status.NO_ISSUES_FOUND
 
 
-def test_what_is_not_above_zero_is_inactive() -> None:
+def test_outputs_not_above_zero_are_inactive() -> None:
     assert judge({RELU: np.array([[-1.0, 0.0, -0.0]])}).evidence[0].value == 100
     assert judge({RELU: np.array([[1e-30, math.inf]])}).status is Status.NO_ISSUES_FOUND
 

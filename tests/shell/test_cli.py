@@ -267,13 +267,13 @@ def test_reading_the_store_imports_no_heavy_packages(known: Path):
 
 
 def test_a_closed_pipe_causes_no_traceback(known: Path):
-    with process("jobs", "--json", cwd=known) as asked:
-        assert asked.stdout
-        assert asked.stderr
-        asked.stdout.close()
-        errors = asked.stderr.read()
+    with process("jobs", "--json", cwd=known) as reader:
+        assert reader.stdout
+        assert reader.stderr
+        reader.stdout.close()
+        errors = reader.stderr.read()
 
-    assert asked.returncode == 1
+    assert reader.returncode == 1
     assert errors == ""
 
 

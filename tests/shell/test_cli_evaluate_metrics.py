@@ -53,9 +53,9 @@ def test_a_rule_runs_on_the_metrics_of_a_job_without_tensors(watcher: Watcher, b
 def test_the_readable_output_explains_what_a_step_is(watcher: Watcher, bare: Sandbox):
     ran = watcher("evaluate", "bare", "--rule", "LossNotDecreasing")
 
-    said = " ".join(ran.out.split())
-    assert "on bare (cloudwatch:/aws/sagemaker/TrainingJobs/bare)" in said
-    assert "a step is a minute of training, its value CloudWatch's average over 60 s" in said
+    shown = " ".join(ran.out.split())
+    assert "on bare (cloudwatch:/aws/sagemaker/TrainingJobs/bare)" in shown
+    assert "a step is a minute of training, its value CloudWatch's average over 60 s" in shown
 
 
 def test_sweeps_and_plots_also_work_on_metrics(watcher: Watcher, bare: Sandbox):

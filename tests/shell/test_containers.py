@@ -284,12 +284,12 @@ def test_the_rule_fires_while_the_training_runs_and_logs_it_as_debugger_does(
     log = ran.stderr.splitlines()
     form = r"\[\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3} ip-10-0-0-1:\d+ [A-Z]+ my-rule\] "
     assert all(re.match(form, line) for line in log)
-    said = [re.sub(form, "", line) for line in log]
-    assert said[0] == f"Loading trial base_trial at path {debug_output('watched')}"
-    assert said[1] == "Started execution of rule LossNotDecreasing at step 0"
-    assert said[2].startswith(f"Loss is not decreasing over the last 2 steps at step {step}. ")
-    assert said[2].endswith(f"between step {step - 2} and step {step}; the rule wants 5 %")
-    assert said[3] == f"Exception during rule evaluation: {result['details'].rstrip()}"
+    messages = [re.sub(form, "", line) for line in log]
+    assert messages[0] == f"Loading trial base_trial at path {debug_output('watched')}"
+    assert messages[1] == "Started execution of rule LossNotDecreasing at step 0"
+    assert messages[2].startswith(f"Loss is not decreasing over the last 2 steps at step {step}. ")
+    assert messages[2].endswith(f"between step {step - 2} and step {step}; the rule wants 5 %")
+    assert messages[3] == f"Exception during rule evaluation: {result['details'].rstrip()}"
 
 
 @pytest.mark.usefixtures("whole")

@@ -130,10 +130,10 @@ def test_a_stream_that_another_process_just_created_is_used(evaluations, job, aw
 def test_a_missing_group_is_logged_once_with_the_fix_and_not_created(evaluations, job, logs):
     for second in range(3):
         evaluations.write(job, RULE, LINES, NOW + timedelta(seconds=second))
-    with capture_logs() as said:
+    with capture_logs() as logged:
         write_all(evaluations)
 
-    [refusal] = [entry for entry in said if entry["log_level"] == "error"]
+    [refusal] = [entry for entry in logged if entry["log_level"] == "error"]
     assert (
         "aws logs create-log-group --region us-east-1 --log-group-name /watcher/evaluations"
         in refusal["error"]
@@ -149,10 +149,10 @@ def test_refused_lines_are_lost_and_later_lines_are_written(evaluations, job, aw
     aws_environment.control.inject_fault(
         "logs:PutLogEvents", "AccessDeniedException", "not authorized", times=1
     )
-    with capture_logs() as said:
+    with capture_logs() as logged:
         write_all(evaluations)
 
-    assert [entry["event"] for entry in said] == ["aws_refused", "aws_answers_again"]
+    assert [entry["event"] for entry in logged] == ["aws_refused", "aws_answers_again"]
     assert written("Overfit") == []
     assert len(written()) == 2
 

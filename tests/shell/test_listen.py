@@ -120,11 +120,11 @@ def logs(aws_environment: Sandbox) -> Iterator[Any]:
 def place(sandbox: Sandbox) -> Callable[..., None]:
     """Places a job in training, whose rule is in progress and has logged these lines."""
 
-    def place(*said: str, name: str = "churn", rule: str = RULE, **members: Any) -> None:
+    def place(*lines: str, name: str = "churn", rule: str = RULE, **members: Any) -> None:
         status = {"RuleConfigurationName": rule, "RuleEvaluationStatus": "InProgress"}
         sandbox.control.put_training_job(name, **{"DebugRuleEvaluationStatuses": [status], **members})
-        if said:
-            sandbox.control.write_logs(name, said, rule=rule)
+        if lines:
+            sandbox.control.write_logs(name, lines, rule=rule)
 
     return place
 
@@ -235,14 +235,14 @@ def test_a_rule_without_a_processing_job_is_reported_even_without_permission_to_
     place(INFO + "Loading trial", name="another")
     daemon.look()
     sandbox.control.inject_fault("logs:*", "AccessDeniedException", "not authorized")
-    with capture_logs() as said:
+    with capture_logs() as logged:
         assert daemon.cycle() == []
         findings = daemon.cycle(STUCK_AFTER_S + 1)
 
     assert [(finding.job, finding.reason) for finding in findings] == [
         ("churn", "It has no processing job after 30 min 1 s of training")
     ]
-    refused = [entry for entry in said if entry["log_level"] == "error"]
+    refused = [entry for entry in logged if entry["log_level"] == "error"]
     assert [entry["operation"] for entry in refused] == ["logs:DescribeLogStreams"]
 
 
@@ -268,9 +268,9 @@ def test_a_processing_job_whose_log_never_starts_is_reported(
 
 def test_a_profiler_rule_is_reported_only_for_its_errors(daemon: Daemon, place: Callable[..., None]):
     profiler = {"RuleConfigurationName": "ProfilerReport", "RuleEvaluationStatus": "InProgress"}
-    for name, said in (("silent", [INFO + "Waiting for profiler data."]), ("failing", TRACEBACK)):
+    for name, lines in (("silent", [INFO + "Waiting for profiler data."]), ("failing", TRACEBACK)):
         place(
-            *said,
+            *lines,
             name=name,
             rule="ProfilerReport",
             DebugRuleEvaluationStatuses=[],
@@ -307,12 +307,12 @@ def test_the_next_cycle_continues_after_aws_stopped_answering(
     place(*TRACEBACK)
     daemon.look()
     sandbox.control.inject_fault("logs:FilterLogEvents", "AccessDeniedException", "not now", times=1)
-    with capture_logs() as said:
+    with capture_logs() as logged:
         assert daemon.cycle(61) == []
         [finding] = daemon.cycle()
 
     assert finding.kind == "rule_stuck"
-    assert [entry["event"] for entry in said if entry["event"].startswith("aws")] == [
+    assert [entry["event"] for entry in logged if entry["event"].startswith("aws")] == [
         "aws_refused",
         "aws_answers_again",
     ]
@@ -330,12 +330,12 @@ def test_a_member_account_that_refuses_the_role_is_logged_and_the_other_logs_are
     sandbox.control.inject_fault("sts:AssumeRole", "AccessDenied", "not authorized", status=403)
     member = Account(role_arn="arn:aws:iam::999999999999:role/watcher")
     daemon = Daemon(daemon.store, clock, member)
-    with capture_logs() as said:
+    with capture_logs() as logged:
         daemon.cycle()
         [finding] = daemon.cycle(61)
 
     assert finding.job_arn == CHURN
-    refused = [entry for entry in said if entry["event"] == "aws_refused"]
+    refused = [entry for entry in logged if entry["event"] == "aws_refused"]
     assert [(entry["operation"], entry["at"]) for entry in refused] == [
         ("sts:AssumeRole", "us-east-1 as arn:aws:iam::999999999999:role/watcher")
     ]
@@ -352,13 +352,13 @@ def test_a_deleted_stream_is_dropped_and_the_others_are_read(
     streams = logs.describe_log_streams(logGroupName=group, logStreamNamePrefix="churn-")["logStreams"]
     logs.delete_log_stream(logGroupName=group, logStreamName=streams[0]["logStreamName"])
     sandbox.control.write_logs("another", TRACEBACK, rule=RULE)
-    with capture_logs() as said:
+    with capture_logs() as logged:
         daemon.cycle(30)
         daemon.cycle(30)
         [finding] = daemon.cycle(61)
 
     assert finding.job == "another"
-    assert [entry["event"] for entry in said if entry["log_level"] == "warning"] == ["log_stream_vanished"]
+    assert [entry["event"] for entry in logged if entry["log_level"] == "warning"] == ["log_stream_vanished"]
 
 
 def test_a_stuck_rule_finding_does_not_change_the_schedule_of_its_job(

@@ -49,8 +49,8 @@ def metrics(aws_environment: Sandbox) -> Metrics:
 def test_each_value_comes_with_the_minute_that_it_averages(metrics: Metrics, sandbox: Sandbox):
     sandbox.control.put_training_job("churn")
     sandbox.control.put_metrics("churn", {"loss": [(at(0), 1.0), (at(0.5), 2.0), (at(3), 5.0)]})
-    asked = query()
-    assert metrics.read([asked])[asked].averages == [
+    wanted = query()
+    assert metrics.read([wanted])[wanted].averages == [
         Average(START, 1.5),
         Average(START + 3 * MINUTE, 5.0),
     ]
@@ -71,9 +71,9 @@ def test_the_metrics_of_many_jobs_are_read_in_one_request_and_kept_apart(metrics
     sandbox.control.forget_calls()
     answers = metrics.read(queries)
     assert sandbox.control.calls() == {"cloudwatch:GetMetricData": 1}
-    for asked, series in answers.items():
-        number = float(asked.job.removeprefix("job-"))
-        sign = 1 if asked.metric == "train:loss" else -1
+    for wanted, series in answers.items():
+        number = float(wanted.job.removeprefix("job-"))
+        sign = 1 if wanted.metric == "train:loss" else -1
         assert [average.value for average in series.averages] == [sign * number]
 
 

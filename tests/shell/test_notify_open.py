@@ -25,10 +25,10 @@ class Regions:
     """A factory of SNS clients that records the requested regions."""
 
     def __init__(self) -> None:
-        self.asked: list[str] = []
+        self.regions: list[str] = []
 
     def __call__(self, region: str) -> Any:
-        self.asked.append(region)
+        self.regions.append(region)
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ def test_a_topic_gets_a_client_in_its_own_region_and_no_other_channel_needs_aws(
     sns = Regions()
     open_channel("slack:#prod", CONFIG, sns)
     open_channel(f"sns:{TOPIC}", CONFIG, sns)
-    assert sns.asked == ["eu-west-1"]
+    assert sns.regions == ["eu-west-1"]
 
 
 @pytest.mark.parametrize(

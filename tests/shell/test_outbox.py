@@ -40,10 +40,10 @@ class Stops:
 
     def __init__(self, *answers: StopResult | Exception) -> None:
         self.answers = list(answers)
-        self.asked: list[tuple[str, str]] = []
+        self.attempts: list[tuple[str, str]] = []
 
     def attempt(self, arn: str, actor: str) -> StopResult:
-        self.asked.append((arn, actor))
+        self.attempts.append((arn, actor))
         answer = self.answers.pop(0)
         if isinstance(answer, Exception):
             raise answer
@@ -135,10 +135,10 @@ def test_an_outbox_stopped_during_its_pause_claims_nothing_more(
     monkeypatch.setattr("watcher.delivery.outbox.MAX_CLAIMS_PER_SECOND", 0.01)
     claim, claims = store.claim, []
 
-    def claim_and_wake(*asked: Any) -> Claimed:
-        claims.append(asked)
+    def claim_and_wake(*attempts: Any) -> Claimed:
+        claims.append(attempts)
         outbox.wake()
-        return claim(*asked)
+        return claim(*attempts)
 
     monkeypatch.setattr(store, "claim", claim_and_wake)
     running = threading.Thread(target=outbox.run, args=(lambda: None,))
@@ -294,14 +294,14 @@ def test_the_result_of_a_stop_is_added_to_the_alert(
         StopResult(StopState.STOPPED, "Stopped by Watcher (route job *, rule *) at 12:00:09 UTC"),
     )
     turn_until(outbox, clock, NOON + timedelta(minutes=1))
-    assert outbox.stopper.asked == [(job.arn, "route job *, rule *")] * 2  # type: ignore[attr-defined]
+    assert outbox.stopper.attempts == [(job.arn, "route job *, rule *")] * 2  # type: ignore[attr-defined]
     (message,) = slack.messages
     assert "Stopped by Watcher" in json.dumps(message["blocks"])
     assert {delivery.state for delivery in store.deliveries()} == {DeliveryState.DELIVERED}
 
 
 @pytest.mark.parametrize(
-    ("answer", "state", "said"),
+    ("answer", "state", "shown"),
     [
         (
             StopResult(StopState.REFUSED, "limit reached", Refusal.BRAKE),
@@ -327,13 +327,13 @@ def test_a_stop_that_did_not_happen_is_reported_with_its_reason(
     open_channel: Callable[[str], Channel],
     answer: StopResult | Exception,
     state: DeliveryState,
-    said: str,
+    shown: str,
 ):
     find_issue(store, clock(), stop=True)
     turn_until(an_outbox(store, clock, open_channel, answer), clock, NOON + timedelta(minutes=1))
     (stop,) = [row for row in store.deliveries() if row.kind is DeliveryKind.STOP]
     assert stop.state is state
-    assert said in json.dumps(slack.messages[0]["blocks"])
+    assert shown in json.dumps(slack.messages[0]["blocks"])
 
 
 def test_a_stop_is_retried_while_sagemaker_does_not_answer(

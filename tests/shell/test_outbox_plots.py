@@ -168,7 +168,7 @@ def test_without_the_scope_the_plot_is_left_out_and_the_log_says_how_to_fix_it(
     slack.workspace.scopes.discard("files:write")
     find_issue(store, clock(), "job-a")
     find_issue(store, clock(), "job-b")
-    with capture_logs() as said:
+    with capture_logs() as logged:
         in_an_hour(outbox, clock)
 
     assert len(slack.messages) == 2
@@ -177,7 +177,7 @@ def test_without_the_scope_the_plot_is_left_out_and_the_log_says_how_to_fix_it(
     for plot in plots(store):
         assert "files:write" in plot.error
         assert "add it under OAuth" in plot.error
-    assert [entry["event"] for entry in said if entry["log_level"] != "info"] == ["plot_skipped"]
+    assert [entry["event"] for entry in logged if entry["log_level"] != "info"] == ["plot_skipped"]
 
 
 def test_without_matplotlib_the_plot_is_left_out_and_the_extra_is_named(

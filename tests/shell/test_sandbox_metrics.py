@@ -26,8 +26,8 @@ def query(job: str, metric: str, number: int = 0, period: int = 60) -> dict[str,
 
 
 def read(sandbox: Sandbox, queries: Sequence[dict[str, Any]], **request: Any) -> dict[str, Any]:
-    asked = {"MetricDataQueries": queries, "StartTime": START, "EndTime": START + HOUR}
-    answer: dict[str, Any] = sandbox.client("cloudwatch").get_metric_data(**asked | request)
+    parameters = {"MetricDataQueries": queries, "StartTime": START, "EndTime": START + HOUR}
+    answer: dict[str, Any] = sandbox.client("cloudwatch").get_metric_data(**parameters | request)
     return answer
 
 
