@@ -65,7 +65,7 @@ def process(*arguments: str, cwd: Path, **options: object) -> subprocess.Popen[s
     ("arguments", "line"),
     [
         (["run", "--often"], "watcher: No such option: --often"),
-        (["shwo"], "watcher: No such command 'shwo'"),
+        (["shwo"], "watcher: No such command 'shwo' (see watcher --help)"),
         (["show"], "watcher: Missing argument 'job'"),
         (["sandbox", "--port", "x"], "watcher: Invalid value for '--port'"),
         (["status", "-c", "nowhere.toml"], "watcher: nowhere.toml: no such file"),
@@ -353,8 +353,8 @@ def test_findings_are_listed_in_readable_form(watcher: Watcher, known: Path):
     ran = watcher("findings")
 
     header, line = ran.out.splitlines()
-    assert header.split() == ["FOUND", "JOB", "RULE", "STATUS", "STEP", "SENT", "TO"]
-    assert line.endswith("churn-xgb  LossNotDecreasing  IssuesFound  -     slack:#ml dead")
+    assert header.split() == ["FOUND", "JOB", "RULE", "SOURCE", "STATUS", "STEP", "SENT", "TO"]
+    assert line.endswith("churn-xgb  LossNotDecreasing  debugger  IssuesFound  -     slack:#ml dead")
 
 
 def test_an_unknown_job_is_a_usage_error_with_the_closest_name(watcher: Watcher, known: Path):

@@ -68,7 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except typer.TyperException as error:
         context = getattr(error, "ctx", None)
         command = context.command_path if context else "watcher"
-        code = _complain(f"{error.format_message()} (see {command} --help)", 2)
+        code = _complain(f"{error.format_message().rstrip('.')} (see {command} --help)", 2)
     except typer.Abort:
         code = _complain("nothing was done", 1)
     except KeyboardInterrupt:

@@ -124,13 +124,14 @@ def print_findings(
             ago(finding["opened_at"], now),
             finding["job"],
             finding["rule"] or "",
+            finding["source"] or "",
             finding["status"],
             "" if finding["step"] is None else str(finding["step"]),
             ", ".join(_sent_to(delivery) for delivery in finding["deliveries"]),
         )
         for finding in shown
     ]
-    Table(("found", "job", "rule", "status", "step", "sent to"), rows).print(console)
+    Table(("found", "job", "rule", "source", "status", "step", "sent to"), rows).print(console)
     if len(shown) < len(findings):
         print_line(console, f"… and {len(findings) - len(shown)} older ones: use --all or --job 'prod-*'")
 
