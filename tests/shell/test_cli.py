@@ -65,7 +65,7 @@ def process(*arguments: str, cwd: Path, **options: object) -> subprocess.Popen[s
     ("arguments", "line"),
     [
         (["run", "--often"], "watcher: No such option: --often"),
-        (["shwo"], "watcher: No such command 'shwo' (see watcher --help)"),
+        (["shwo"], "watcher: No such command 'shwo'"),
         (["show"], "watcher: Missing argument 'job'"),
         (["sandbox", "--port", "x"], "watcher: Invalid value for '--port'"),
         (["status", "-c", "nowhere.toml"], "watcher: nowhere.toml: no such file"),
