@@ -99,7 +99,7 @@ class Container:
         self._err(line)
 
     @staticmethod
-    def _read(stream: IO[str], tell: Callable[[str], None]) -> None:
+    def _read(stream: IO[str], handle: Callable[[str], None]) -> None:
         with stream:
             for line in stream:
-                tell(line.rstrip())
+                handle(line.rstrip())

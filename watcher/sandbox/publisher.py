@@ -45,7 +45,7 @@ class Publisher:
                 }
                 events_backends[account][region].put_events([entry])
             except Exception:
-                # The target of an EventBridge rule is missing. EventBridge drops such an event, and goes on.
+                # The target of an EventBridge rule is missing. EventBridge drops such an event.
                 log.exception("%s of %s", event.detail_type, event.resource)
             finally:
                 self._events.task_done()
