@@ -44,6 +44,7 @@ class RuleRun:
         self.rules, self._source, self._other_trial = rules, steps, other_trial
         self._others: dict[str, DebugOutput] = {}
         self._ended: dict[str, Verdict] = {}
+        self._wanted: dict[str, bool] = {}
         self.steps = 0
         """The number of new steps that were read."""
         for name, rule in rules.items():
@@ -64,12 +65,19 @@ class RuleRun:
 
     def learn(self, collections: Mapping[str, Collection]) -> None:
         """Show the rules what the job's collections hold; until then, `wants` is not right."""
+        self._wanted.clear()
         for name, rule in self._unfinished():
             with self._isolated(name):
                 rule.learn(collections)
 
     def wants(self, tensor: str) -> bool:
-        """Whether any rule reads this tensor. Called from several threads."""
+        """Whether any rule reads this tensor. Called from several threads, for each tensor of each step, so
+        each tensor's answer is kept for this look."""
+        if (wanted := self._wanted.get(tensor)) is None:
+            self._wanted[tensor] = wanted = self._any_wants(tensor)
+        return wanted
+
+    def _any_wants(self, tensor: str) -> bool:
         for name, rule in self._unfinished():
             with self._isolated(name):
                 if rule.wants(tensor):
