@@ -2,7 +2,8 @@
 
     WatcherError
     ├── ConfigError               exit code 2: the key, the value, how to fix it
-    ├── UsageError                exit code 2: wrong arguments of a command
+    ├── UsageError                exit code 2: an argument names what does not exist or cannot be used
+    │   └── OptionsError          options that are wrong in themselves: the command's help is named, too
     ├── StoreError                the store cannot be read or written
     │   ├── StoreTooNew           written by a later version
     │   └── LeaseLost             another process handles this job now
@@ -30,6 +31,10 @@ class ConfigError(WatcherError):
 
 
 class UsageError(WatcherError):
+    pass
+
+
+class OptionsError(UsageError):
     pass
 
 

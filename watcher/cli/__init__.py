@@ -29,7 +29,7 @@ from watcher.cli.sandbox import demo, sandbox
 from watcher.cli.status import findings, jobs, show, status
 from watcher.cli.stop import stop
 from watcher.cli.tensors import tensors
-from watcher.errors import ConfigError, UsageError, WatcherError
+from watcher.errors import ConfigError, OptionsError, UsageError, WatcherError
 
 app = typer.Typer(
     name="watcher",
@@ -63,6 +63,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # The name is given because shell completion depends on it, under `python -m watcher` too.
         code = app(args=words or ["--help"], prog_name="watcher", standalone_mode=False)
         sys.stdout.flush()
+    except OptionsError as error:
+        code = _complain(f"{error} (see watcher {words[0]} --help)", 2)
     except WatcherError as error:
         code = _complain(str(error), 2 if isinstance(error, ConfigError | UsageError) else 1)
     except typer.TyperException as error:

@@ -20,7 +20,7 @@ from watcher.cli.terminal import (
     reading_progress,
     require_plot,
 )
-from watcher.errors import UsageError
+from watcher.errors import OptionsError
 
 if TYPE_CHECKING:
     from rules import Verdict
@@ -50,11 +50,11 @@ def evaluate(
     given = _pairs("--param", param or ())
     swept = {key: values.split(",") for key, values in _pairs("--sweep", sweeps or ()).items()}
     if both := given.keys() & swept.keys():
-        raise UsageError(f"{min(both)} is in both --param and --sweep")
+        raise OptionsError(f"{min(both)} is in both --param and --sweep")
     if len(places) > 1 and not swept:
-        raise UsageError("several jobs need a --sweep, such as --sweep num_steps=5,10; or name one job")
+        raise OptionsError("several jobs need a --sweep, such as --sweep num_steps=5,10; or name one job")
     if plot and (swept or ":" in rule):
-        raise UsageError(
+        raise OptionsError(
             "--plot draws a single evaluation of a built-in rule: not with --sweep or a custom rule"
         )
     settings = load_settings(config, verbose=verbose)
@@ -119,8 +119,8 @@ def _pairs(option: str, texts: Sequence[str]) -> dict[str, str]:
     for text in texts:
         key, equals, value = text.partition("=")
         if not (key and equals and value):
-            raise UsageError(f"{option} {text}: write {option} num_steps=10")
+            raise OptionsError(f"{option} {text}: write {option} num_steps=10")
         if key in pairs:
-            raise UsageError(f"{option} {key} is given twice")
+            raise OptionsError(f"{option} {key} is given twice")
         pairs[key] = value
     return pairs

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from watcher.cli.terminal import ConfigFile, Json, Verbose, load_settings, now
-from watcher.errors import UsageError
+from watcher.errors import OptionsError
 from watcher.logs.since import parse as parse_since
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def logs(
     --json prints one object per line: time, rule, stream, message.
     """
     if training and rule:
-        raise UsageError("--training is the log of the job, --rule the log of a rule: use one of them")
+        raise OptionsError("--training is the log of the job, --rule the log of a rule: use one of them")
     wanted = _expression(grep)
     begin = parse_since(since, now()) if since is not None else None
     settings = load_settings(config, verbose=verbose)
@@ -152,4 +152,4 @@ def _expression(text: str | None) -> re.Pattern[str] | None:
     try:
         return re.compile(text) if text else None
     except re.error as error:
-        raise UsageError(f"--grep {text}: {error}") from error
+        raise OptionsError(f"--grep {text}: {error}") from error

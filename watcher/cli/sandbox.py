@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from watcher.errors import UsageError, install_extra
+from watcher.errors import OptionsError, UsageError, install_extra
 
 DEFAULT_PORT = 5566
 """Not 5000, on which macOS listens, and not 4566, which is LocalStack's."""
@@ -61,7 +61,7 @@ def sandbox(
 
 def _print_environment(port: int) -> None:
     if not port:
-        raise UsageError("--print-env needs the --port of the running sandbox")
+        raise OptionsError("--print-env needs the --port of the running sandbox")
     from watcher.cli.terminal import err
     from watcher.sandbox.environment import exports, of_running
 

@@ -20,7 +20,7 @@ from watcher.cli.terminal import (
     out,
     print_json,
 )
-from watcher.errors import UsageError
+from watcher.errors import OptionsError
 
 if TYPE_CHECKING:
     from watcher.cli.manual_stop import Stopped
@@ -48,13 +48,13 @@ def stop(
 ) -> int:
     """Stop training jobs, with the daemon's guards; asks first."""
     if bool(names) == everything:
-        raise UsageError("name the jobs to stop, or use --all-in-progress")
+        raise OptionsError("name the jobs to stop, or use --all-in-progress")
     if cancel:
         if everything or dry_run:
-            raise UsageError("--cancel takes only the names of jobs")
+            raise OptionsError("--cancel takes only the names of jobs")
         return _cancel(names or (), load_settings(config, verbose=verbose), as_json=as_json)
     if not (yes or dry_run or sys.stdin.isatty()):
-        raise UsageError("cannot ask for confirmation, because stdin is not a terminal: use --yes")
+        raise OptionsError("cannot ask for confirmation, because stdin is not a terminal: use --yes")
     settings = load_settings(config, verbose=verbose)
     if dry_run:
         guards = settings.stop.model_copy(update={"dry_run": True})

@@ -20,7 +20,7 @@ from watcher.cli.terminal import (
     reading_progress,
     require_plot,
 )
-from watcher.errors import UsageError
+from watcher.errors import OptionsError
 
 
 def tensors(
@@ -36,7 +36,7 @@ def tensors(
 ) -> None:
     """List the tensors that a job saved, or print their values."""
     if full and (plot or not as_json):
-        raise UsageError("--full needs --json: tables and plots do not show large tensors")
+        raise OptionsError("--full needs --json: tables and plots do not show large tensors")
     settings = load_settings(config, verbose=verbose)
     if plot:
         require_plot(plot)
@@ -75,5 +75,5 @@ def _expression(text: str) -> Callable[[str], bool]:
     try:
         found = re.compile(text).search
     except re.error as error:
-        raise UsageError(f"--name {text}: {error}") from error
+        raise OptionsError(f"--name {text}: {error}") from error
     return lambda name: found(name) is not None

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from watcher.errors import UsageError, install_extra
+from watcher.errors import OptionsError, UsageError, install_extra
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -80,7 +80,7 @@ def require_plot(file: Path) -> None:
     if find_spec("matplotlib") is None:
         raise UsageError(f"matplotlib is missing, which --plot needs; {install_extra('plot')}")
     if file.suffix not in (".png", ".svg", ".pdf"):
-        raise UsageError(f"--plot {file}: the name must end in .png, .svg or .pdf")
+        raise OptionsError(f"--plot {file}: the name must end in .png, .svg or .pdf")
     if not file.parent.is_dir():
         raise UsageError(f"--plot {file}: no such folder: {file.parent}")
 
