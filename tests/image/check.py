@@ -81,7 +81,7 @@ def test_the_sandbox_is_left_out_and_its_command_says_so(container: Container):
     done = container.run("watcher", "demo")
 
     assert done.returncode == 2
-    assert "the sandbox needs its extra" in done.stderr
+    assert "which the sandbox needs" in done.stderr
 
 
 # -- running --------------------------------------------------------------------------------------
