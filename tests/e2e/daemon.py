@@ -8,7 +8,6 @@ import signal
 import sqlite3
 from collections.abc import Mapping
 from contextlib import closing
-from multiprocessing.process import BaseProcess
 
 # A daemon imports these when it first needs them. The fork server preloads them, so no delivery waits.
 import watcher.alerts.plots
@@ -26,41 +25,67 @@ _processes = multiprocessing.get_context("forkserver")
 _processes.set_forkserver_preload([__name__])
 
 
+class Daemon(_processes.Process):
+    """One daemon, with `environment` added to its own."""
+
+    def __init__(self, config: Config, environment: Mapping[str, str], lease_s: float) -> None:
+        super().__init__()
+        self._config, self._environment, self._lease_s = config, environment, lease_s
+        self.handles_sigterm = _processes.Event()
+
+    def run(self) -> None:
+        os.environ.update(self._environment)
+        app = App(self._config, lease=self._lease_s)
+        if app.queued:  # retry at once, because here another replica is just handling the message
+            app.queued._retry_delay = lambda receives: 1
+        signal.signal(signal.SIGTERM, lambda *_: app.stop())
+        self.handles_sigterm.set()
+        app.run()
+        app.close()
+        if app.failure:
+            raise app.failure
+
+
 class Daemons:
     """Starts daemons with `environment` added to their own."""
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         self._environment = dict(environment)
-        self._started: list[BaseProcess] = []
+        self._started: list[Daemon] = []
 
-    def start(self, config: Config, lease_s: float = LEASE_S) -> BaseProcess:
-        process = _processes.Process(target=_run, args=(config, self._environment, lease_s))
-        process.start()
-        self._started.append(process)
-        return process
+    def start(self, config: Config, lease_s: float = LEASE_S) -> Daemon:
+        daemon = Daemon(config, self._environment, lease_s)
+        daemon.start()
+        self._started.append(daemon)
+        return daemon
 
     def close(self) -> None:
         """Kill daemons that still run because a test failed, so that they do not disturb the next test."""
-        for process in self._started:
-            process.kill()
-            process.join()
+        for daemon in self._started:
+            daemon.kill()
+            daemon.join()
 
 
-def kill(process: BaseProcess) -> None:
+def kill(daemon: Daemon) -> None:
     """Send `kill -9` to a daemon, which must still be alive."""
-    assert process.pid is not None
-    os.kill(process.pid, signal.SIGKILL)
-    process.join()
-    assert process.exitcode == -signal.SIGKILL
+    assert daemon.pid is not None
+    os.kill(daemon.pid, signal.SIGKILL)
+    daemon.join()
+    assert daemon.exitcode == -signal.SIGKILL
 
 
-def end(*processes: BaseProcess) -> list[int | None]:
-    """Send SIGTERM to these daemons and return their exit codes."""
-    for process in processes:
-        process.terminate()
-    for process in processes:
-        process.join(WAIT_LIMIT_S)
-    return [process.exitcode for process in processes]
+def end(*daemons: Daemon) -> list[int | None]:
+    """Send SIGTERM to these daemons and return their exit codes.
+
+    A daemon that has just started is given the time to handle the signal: another may have done all of the
+    work that the test waited for.
+    """
+    for daemon in daemons:
+        assert daemon.handles_sigterm.wait(WAIT_LIMIT_S)
+        daemon.terminate()
+    for daemon in daemons:
+        daemon.join(WAIT_LIMIT_S)
+    return [daemon.exitcode for daemon in daemons]
 
 
 def end_leases(config: Config) -> None:
@@ -68,15 +93,3 @@ def end_leases(config: Config) -> None:
     with closing(sqlite3.connect(config.store.url.removeprefix("sqlite:///"))) as connection, connection:
         connection.execute("UPDATE deliveries SET lease_until = due_at WHERE lease_until IS NOT NULL")
         connection.execute("DELETE FROM leases")
-
-
-def _run(config: Config, environment: Mapping[str, str], lease_s: float) -> None:
-    os.environ.update(environment)
-    app = App(config, lease=lease_s)
-    if app.queued:  # retry at once, because here another replica is just handling the message
-        app.queued._retry_delay = lambda receives: 1
-    signal.signal(signal.SIGTERM, lambda *_: app.stop())
-    app.run()
-    app.close()
-    if app.failure:
-        raise app.failure

@@ -13,7 +13,6 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from multiprocessing.process import BaseProcess
 from typing import Any
 
 import pytest
@@ -21,7 +20,7 @@ import pytest
 from tests.contract.tables import TABLE, create_table
 from tests.doubles.slack import Conversation, SlackDouble
 from tests.e2e.conftest import Stall, arn, changed, issue
-from tests.e2e.daemon import Daemons, end, kill
+from tests.e2e.daemon import Daemon, Daemons, end, kill
 from tests.e2e.queues import Queues, create_queues, event
 from tests.waiting import WAIT_LIMIT_S, eventually
 from watcher.config.settings import Config
@@ -53,7 +52,7 @@ class Replicas:
 
     config: Config
     daemons: Daemons
-    alive: list[BaseProcess] = field(default_factory=list)
+    alive: list[Daemon] = field(default_factory=list)
     kills: int = 0
 
     def start(self) -> None:
