@@ -1,37 +1,60 @@
 """What Watcher stores, and the promises that every store keeps.
 
-- One `commit` is atomic: a look at a job is stored with everything that it found, or not at all.
-- A finding is stored once, by its id, together with its deliveries: committing it again changes nothing.
+- One write is atomic: a look at a run is stored with everything that follows from it, or not at all.
+- An incident is changed by a pure function, an `Amend`: the store shows it the case as it is now, and writes
+  what it returns, all in one. So nothing that others changed meanwhile is lost, whichever process they are in.
 - The deliveries of a lane are handed out one at a time, oldest first. Each has one owner until it is settled
   or its lease ends.
-- Several processes may use one store at the same time.
+- Several processes may use one store at the same time. Their clocks need not agree: a lease of another process
+  has ended once this process has seen it unchanged for as long as the lease takes, on its own clock.
 - Every method raises `StoreError` if the store cannot be read or written, and has then changed nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Protocol
 
-from watcher.model import Delivery, Evaluation, Finding, JobSnapshot, Outcome, Reads
+from watcher.arn import run_arn
+from watcher.model import (
+    Case,
+    Change,
+    Delivery,
+    DeliveryKind,
+    DeliveryState,
+    Evaluation,
+    Finding,
+    Incident,
+    JobSnapshot,
+    Outcome,
+    Reads,
+)
+
+Amend = Callable[[Case | None], Case | None]
+"""Takes an incident's case as it is stored (without its history), or None if there is none yet. Returns the
+case as it is to be, with the changes that it makes in `changes`; or None if there is nothing to change.
+
+It is pure, because a store may call it again when another process has changed the case meanwhile. It may
+return new findings and deliveries, and change those that there are, but not remove any.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """Everything that one look at a job leads to, to be stored at once."""
+    """Everything that one look at a run leads to, to be stored at once."""
 
     snapshot: JobSnapshot
     fingerprint: str
     """Changes when anything in the snapshot does."""
     seen_at: datetime
     watching: bool
-    """False when nothing more will happen to the job."""
+    """False when nothing more will happen to the run."""
     describe_at: datetime | None = None
     """When `DescribeTrainingJob` is due next; None if it is due only after a change."""
-    findings: tuple[Finding, ...] = ()
-    deliveries: tuple[Delivery, ...] = ()
+    amend: Amend | None = None
+    """What the look changes in the run's incident; None if it changes nothing."""
     evaluation: Evaluation | None = None
     """None if it has not changed."""
     news: tuple[Outcome, ...] = ()
@@ -40,18 +63,22 @@ class Look:
 
 @dataclass(frozen=True, slots=True)
 class WatchedJob:
-    """What a pass over all jobs needs to know of one of them."""
+    """What a pass over all jobs needs to know of one run."""
 
-    arn: str
+    run: str
     name: str
     status: str
     fingerprint: str
     describe_at: datetime | None
 
+    @property
+    def arn(self) -> str:
+        return run_arn(self.run)
+
 
 @dataclass(frozen=True, slots=True)
 class JobRecord:
-    """One job as it is stored."""
+    """One run as it is stored."""
 
     snapshot: JobSnapshot
     first_seen_at: datetime
@@ -60,7 +87,7 @@ class JobRecord:
     watching: bool
     describe_at: datetime | None = None
     evaluation: Evaluation | None = None
-    """None if Watcher does not evaluate rules of this job."""
+    """None if Watcher does not evaluate rules of this run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,17 +99,41 @@ class Claimed:
     """What `next_due` returns after the claim."""
 
 
-def settled(held: Delivery, attempt: Delivery) -> Delivery:
-    """The stored delivery after `settle`. Only what an attempt may change is taken from `attempt`."""
+def claimed(held: Delivery) -> Delivery:
+    """The stored delivery after `claim`. An attempt that may have arrived is repeated as it was."""
+    uncertain = held.uncertain or held.state is DeliveryState.IN_FLIGHT
     return replace(
         held,
+        state=DeliveryState.IN_FLIGHT,
+        attempts=held.attempts + 1,
+        uncertain=uncertain,
+        trying=held.trying if uncertain else held.wanted,
+    )
+
+
+def settled(held: Delivery, attempt: Delivery) -> Delivery:
+    """The stored delivery after `settle`. Only what an attempt may change is taken from `attempt`.
+
+    An alert whose incident has changed since it was claimed is due again, at the attempt's `due_at`.
+    """
+    after = replace(
+        held,
+        lane=attempt.lane,
         state=attempt.state,
         due_at=attempt.due_at,
         uncertain=attempt.uncertain,
         receipt=attempt.receipt,
         error=attempt.error,
         delivered_at=attempt.delivered_at,
+        told=attempt.told,
+        failures=attempt.failures,
+        refused_at=attempt.refused_at,
+        form=attempt.form,
     )
+    behind = after.kind is DeliveryKind.ALERT and after.told < after.wanted
+    if after.state is DeliveryState.DELIVERED and behind:
+        return replace(after, state=DeliveryState.PENDING)
+    return after
 
 
 JOB_TAKEN_OVER = "another process has taken this job over"
@@ -93,7 +144,7 @@ JOB_TAKEN_OVER = "another process has taken this job over"
 class StopRecord:
     """A stop that Watcher requests from SageMaker; stored before the request."""
 
-    job_arn: str
+    run: str
     actor: str
     """`route job prod-*`, or `watcher stop by USER`."""
     at: datetime
@@ -102,47 +153,52 @@ class StopRecord:
 class Store(Protocol):
     # -- jobs -------------------------------------------------------------------------------------
 
-    def hold(self, job_arns: Sequence[str], owner: str, now: datetime, lease: float) -> set[str]:
-        """The jobs that `owner` may handle for `lease` seconds from now: those that no other owner holds.
+    def hold(self, names: Sequence[str], owner: str, lease: float) -> set[str]:
+        """Which of these `owner` may handle for `lease` seconds from now: those that no other owner holds.
 
-        The leases that `owner` has already are extended. Other work that only one process may do at a time is
-        held in the same way, by a name that is not an ARN.
+        The names are ARNs of training jobs, because a look at a job begins before its run is known; or names
+        of other work that only one process may do at a time. The leases that `owner` has are extended.
         """
         ...
 
-    def release(self, job_arns: Sequence[str], owner: str) -> None:
-        """Release those of these jobs that `owner` holds."""
+    def release(self, names: Sequence[str], owner: str) -> None:
+        """Release those that `owner` holds."""
         ...
 
-    def commit(self, looks: Sequence[Look], holder: str = "") -> tuple[Finding, ...]:
-        """Store these looks in one atomic write. Returns the findings that are new.
+    def commit(self, looks: Sequence[Look], holder: str = "") -> tuple[Case, ...]:
+        """Store these looks in one atomic write. Returns the cases that changed, as they are now, each with
+        the changes that were made.
 
-        The deliveries of a finding that is known already are not stored, because it has been reported. With a
-        `holder`, each job must still be held by it, and is released in the same write; raises `LeaseLost` if
-        another owner has taken one over.
+        With a `holder`, each job's ARN must still be held by it, and is released in the same write; raises
+        `LeaseLost` if another owner has taken one over.
         """
         ...
 
     def watching(self) -> list[WatchedJob]:
-        """Every job that is still watched."""
+        """Every run that is still watched."""
         ...
 
-    def job(self, arn: str) -> JobRecord | None: ...
+    def fingerprints(self, runs: Sequence[str]) -> Mapping[str, str]:
+        """The fingerprints of those runs that are stored, watched or not."""
+        ...
+
+    def job(self, run: str) -> JobRecord | None: ...
 
     def jobs(self, name: str | None = None) -> list[JobRecord]:
-        """All jobs, or those with exactly this name; the most recently created first."""
+        """All runs, or those of jobs with exactly this name; the most recently created first."""
         ...
 
-    def unwatch(self, arn: str) -> None:
-        """Stop watching this job, because it no longer exists in SageMaker or no longer matches the settings.
-        Keeps what is stored."""
+    def unwatch(self, arn: str, keep: str = "") -> list[str]:
+        """Stop watching the runs of this job, except `keep`, because it no longer exists in SageMaker or no
+        longer matches the settings. Keeps what is stored. Returns the runs that were watched until now."""
         ...
 
     def claim_evaluations(self, now: datetime, lease: float, limit: int, reads: Reads) -> list[str]:
-        """At most `limit` ARNs of jobs that read `reads` and whose evaluation is due; longest waiting first.
+        """At most `limit` runs that read `reads` and whose evaluation is due; longest waiting first.
 
         Makes them due again `lease` seconds from now, so that no other process evaluates them until then. The
-        commit of the evaluation sets another time.
+        commit of the evaluation sets another time. Where clocks differ, one may be evaluated twice, which
+        leads to the same outcome.
         """
         ...
 
@@ -150,49 +206,69 @@ class Store(Protocol):
         """When the next evaluation is due, of tensors or of metrics."""
         ...
 
-    # -- findings ---------------------------------------------------------------------------------
+    # -- incidents --------------------------------------------------------------------------------
 
-    def finding(self, finding_id: str) -> Finding | None: ...
+    def amend(self, incident: str, amend: Amend) -> Case | None:
+        """Change an incident. Returns its case as it is now, with the changes that were made; None if nothing
+        was changed."""
+        ...
 
-    def findings(self, job_arn: str | None = None) -> list[Finding]:
-        """All findings, or those of one job; newest first."""
+    def case(self, incident: str) -> Case | None:
+        """An incident with its findings, deliveries and whole history."""
+        ...
+
+    def incidents(self) -> list[Incident]:
+        """All incidents; the most recently opened first."""
+        ...
+
+    def findings(self, run: str | None = None) -> list[Finding]:
+        """All findings, or those of one run; the most recently opened first."""
+        ...
+
+    def record(self, change: Change) -> None:
+        """Store an action that concerns no incident, such as a stop of a healthy job."""
+        ...
+
+    def history(self, since: datetime | None = None) -> Iterator[Change]:
+        """The changes of all incidents, and those of `record`; oldest first."""
         ...
 
     # -- deliveries -------------------------------------------------------------------------------
 
     def claim(self, owner: str, now: datetime, lease: float, limit: int) -> Claimed:
-        """Take what is due: the oldest open delivery of each lane, at most `limit` in all.
+        """Take what is due: of each lane the delivery that has been open longest, at most `limit` in all.
 
-        A claimed delivery is `IN_FLIGHT` for `lease` seconds, and its attempt is counted. If its lease ends
-        before it is settled, because its owner died, it is handed out again with `uncertain` set.
+        Pending and refused deliveries are due at their `due_at`. A claimed one is `IN_FLIGHT` for `lease`
+        seconds; if it is not settled by then, because its owner died, it is handed out again, `uncertain`.
+        See `claimed`.
         """
         ...
 
-    def settle(self, owner: str, delivery: Delivery, then: Sequence[Delivery] = ()) -> bool:
-        """Store how an attempt ended, together with the deliveries that follow from it.
+    def settle(self, owner: str, delivery: Delivery, amend: Amend | None = None) -> bool:
+        """Store how an attempt ended (see `settled`), together with what follows from it in the incident:
+        `amend` is shown the case with the settled delivery.
 
-        The delivery's state, due_at, uncertain, receipt, error and delivered_at are taken from the
-        argument. False, and nothing is written, if `owner` no longer holds it.
+        False, and nothing is written, if `owner` no longer holds it, or holds it for a later attempt.
         """
         ...
 
     def next_due(self) -> datetime | None:
-        """When `claim` can next return something: the earliest due time or end of a lease among the oldest
-        open delivery of each lane."""
+        """When `claim` can next return something; refused deliveries included."""
         ...
 
-    def deliveries(self, finding_id: str | None = None) -> list[Delivery]:
-        """All deliveries, or those of one finding; in the order in which they were added."""
+    def has_open(self) -> bool:
+        """Whether a delivery is pending or in flight. Refused ones do not count."""
         ...
 
-    def cancel(self, delivery_id: str, then: Sequence[Delivery] = ()) -> bool:
-        """Cancel a delivery that is still `PENDING`, together with the deliveries that follow from it.
-
-        False, and nothing is written, if it is not.
-        """
+    def refused(self) -> list[Delivery]:
+        """The deliveries that are refused now, the first refused first."""
         ...
 
-    # -- turns ------------------------------------------------------------------------------------
+    def deliveries(self, incident: str | None = None) -> list[Delivery]:
+        """All deliveries, or those of one incident; in the order in which they were created."""
+        ...
+
+    # -- turns and marks --------------------------------------------------------------------------
 
     def take_turn(self, what: str, turn: int) -> bool:
         """Whether the caller is to do this periodic work. Each turn is given to exactly one caller, and none
@@ -200,16 +276,24 @@ class Store(Protocol):
         """
         ...
 
+    def mark(self, place: str) -> datetime | None:
+        """The start of the last pass over an account and region that succeeded; None before the first."""
+        ...
+
+    def set_mark(self, place: str, at: datetime) -> None:
+        """A mark never goes back: an earlier one than the stored is ignored."""
+        ...
+
     # -- stops ------------------------------------------------------------------------------------
 
-    def permit_stop(self, job_arn: str, actor: str, now: datetime, max_per_hour: int) -> bool:
-        """Record that this job is being stopped, unless `max_per_hour` jobs were in the last hour.
+    def permit_stop(self, run: str, actor: str, now: datetime, max_per_hour: int) -> bool:
+        """Record that this run is being stopped, unless `max_per_hour` runs were in the last hour.
 
-        True, and nothing new is recorded, if this job's stop is recorded already.
+        True, and nothing new is recorded, if this run's stop is recorded already.
         """
         ...
 
-    def stop_of(self, job_arn: str) -> StopRecord | None: ...
+    def stop_of(self, run: str) -> StopRecord | None: ...
 
     # ---------------------------------------------------------------------------------------------
 
