@@ -2,11 +2,11 @@
 
 - One write is atomic: a look at a run is stored with everything that follows from it, or not at all.
 - An incident is changed by a pure function, an `Amend`: the store shows it the case as it is now, and writes
-  what it returns, all in one. So nothing that others changed meanwhile is lost, whichever process they are in.
+  what it returns, all in one. So nothing that another process changed meanwhile is lost.
 - The deliveries of a lane are handed out one at a time, oldest first. Each has one owner until it is settled
   or its lease ends.
-- Several processes may use one store at the same time. Their clocks need not agree: a lease of another process
-  has ended once this process has seen it unchanged for as long as the lease takes, on its own clock.
+- Several processes may use one store at the same time. Their clocks need not agree: a lease of another
+  process has ended once this process has seen it unchanged for its length, on its own clock.
 - Every method raises `StoreError` if the store cannot be read or written, and has then changed nothing.
 """
 
@@ -238,9 +238,9 @@ class Store(Protocol):
     def claim(self, owner: str, now: datetime, lease: float, limit: int) -> Claimed:
         """Take what is due: of each lane the delivery that has been open longest, at most `limit` in all.
 
-        Pending and refused deliveries are due at their `due_at`. A claimed one is `IN_FLIGHT` for `lease`
-        seconds; if it is not settled by then, because its owner died, it is handed out again, `uncertain`.
-        See `claimed`.
+        Pending, refused and snoozed deliveries are due at their `due_at`. A claimed one is `IN_FLIGHT` for
+        `lease` seconds; if it is not settled by then, because its owner died, it is handed out again,
+        `uncertain`. See `claimed`.
         """
         ...
 
@@ -253,11 +253,11 @@ class Store(Protocol):
         ...
 
     def next_due(self) -> datetime | None:
-        """When `claim` can next return something; refused deliveries included."""
+        """When `claim` can next return something; refused and snoozed deliveries included."""
         ...
 
     def has_open(self) -> bool:
-        """Whether a delivery is pending or in flight. Refused ones do not count."""
+        """Whether a delivery is pending or in flight. Refused and snoozed ones do not count."""
         ...
 
     def refused(self) -> list[Delivery]:

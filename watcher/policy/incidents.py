@@ -1,0 +1,670 @@
+"""Turns what is seen of a run, and what people do, into changes of its incident. Pure.
+
+Each function takes a case and returns the case as it is to be, with the changes that it made; or None if
+nothing changes. `store.base.Amend` says how a store applies them.
+
+    state       open ──acknowledge──► acknowledged        resolved: none of the findings is open;
+                  ▲────────worse───────────┘              a finding that opens later opens it again
+    finding     open ──recovered, run ended, unwatched──► closed ──breaks again──► open, next episode
+    stop        waiting (grace) ──► asked ──► stopping ──► stopped, or not stopped
+                   └──cancel──► cancelled
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+
+from watcher.config.destination import Destination, DestinationKind
+from watcher.config.settings import Config, Stop
+from watcher.errors import ConfigError
+from watcher.model import (
+    STOP_DESTINATION,
+    Case,
+    Change,
+    ChangeKind,
+    Closing,
+    Decision,
+    Delivery,
+    DeliveryKind,
+    DeliveryState,
+    Door,
+    Finding,
+    FindingKind,
+    Incident,
+    IncidentState,
+    JobSnapshot,
+    Report,
+    RuleSource,
+    RunStop,
+    Says,
+    Severity,
+    StopChoice,
+    StopPhase,
+    delivery_id,
+    finding_id,
+    incident_id,
+)
+from watcher.policy import kinds, routing
+
+EDIT_DELAY_S = 2.0
+"""An edit waits so long for further changes, so that a burst of them is one edit."""
+
+_EDITABLE = frozenset({DestinationKind.SLACK})
+_OVER = frozenset({StopPhase.STOPPED, StopPhase.CANCELLED})
+_OPENINGS = frozenset({ChangeKind.OPENED, ChangeKind.WORSE, ChangeKind.ADDED})
+_UNDER_WAY = frozenset({StopPhase.WAITING, StopPhase.ASKED, StopPhase.STOPPING})
+_EVALUATORS = {
+    RuleSource.DEBUGGER: "Debugger's own rule job",
+    RuleSource.PROFILER: "Debugger's profiler",
+    RuleSource.LOCAL: "Watcher's own evaluation",
+}
+
+
+def can_edit(to: str) -> bool:
+    """Whether a destination keeps one message current. Any other is sent a message for each change that is
+    worth telling."""
+    try:
+        return Destination.parse(to).kind in _EDITABLE
+    except ConfigError:  # stored by a version that has another kind of destination
+        return False
+
+
+def edits_lane(to: str) -> str:
+    """The lane of an alert that has been told: an edit that waits holds back no first message."""
+    return f"{to} edits"
+
+
+def alert_id(incident: str, to: str) -> str:
+    return delivery_id(incident, DeliveryKind.ALERT, to)
+
+
+# -- a case that is being changed ------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class _Draft:
+    """Collects changes, and brings the deliveries up to date at the end."""
+
+    incident: Incident
+    now: datetime
+    findings: dict[str, Finding] = field(default_factory=dict)
+    deliveries: dict[str, Delivery] = field(default_factory=dict)
+    changes: list[Change] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, case: Case, now: datetime) -> _Draft:
+        return cls(
+            case.incident,
+            now,
+            {finding.id: finding for finding in case.findings},
+            {delivery.id: delivery for delivery in case.deliveries},
+        )
+
+    @classmethod
+    def new(cls, job: JobSnapshot, now: datetime) -> _Draft:
+        incident = Incident(
+            id=incident_id(job.run),
+            run=job.run,
+            job=job.name,
+            state=IncidentState.OPEN,
+            severity=Severity.INFO,
+            revision=0,
+            opened_at=now,
+        )
+        return cls(incident, now)
+
+    def note(
+        self, kind: ChangeKind, text: str, *, actor: str = "", door: Door = Door.WATCHER, finding: str = ""
+    ) -> None:
+        revision = self.incident.revision + 1
+        change = Change(
+            revision, self.now, kind, text, actor, door, self.incident.id, self.incident.run, finding
+        )
+        self.changes.append(change)
+        telling = revision if change.telling else self.incident.telling_revision
+        self.incident = replace(self.incident, revision=revision, telling_revision=telling)
+
+    def set_stop(
+        self, phase: StopPhase, actor: str, reason: str = "", due_at: datetime | None = None
+    ) -> None:
+        self.incident = replace(self.incident, stop=RunStop(phase, actor, self.now, due_at, reason))
+
+    def case(self) -> Case | None:
+        """None if nothing changed."""
+        if not self.changes:
+            return None
+        self._assess()
+        self._open_alerts()
+        return Case(
+            self.incident,
+            tuple(self.findings.values()),
+            tuple(self.deliveries.values()),
+            tuple(self.changes),
+        )
+
+    def _assess(self) -> None:
+        """Sets state and severity by what is open."""
+        open_findings = [finding for finding in self.findings.values() if finding.open]
+        if open_findings:
+            worst = max((finding.severity for finding in open_findings), key=lambda one: one.rank)
+            self.incident = replace(self.incident, severity=worst)
+            return
+        # What is over keeps the severity that it had.
+        worst = max(
+            (finding.severity for finding in self.findings.values()),
+            key=lambda one: one.rank,
+            default=self.incident.severity,
+        )
+        if self.incident.state is IncidentState.RESOLVED:
+            return
+        self.incident = replace(
+            self.incident,
+            severity=worst,
+            state=IncidentState.RESOLVED,
+            resolved_at=self.now,
+            snoozed_until=None,
+            snoozed_by="",
+        )
+        self._wake()
+        # What opened and closed in one look is told as that, not as two things.
+        if not any(change.kind in _OPENINGS for change in self.changes):
+            self.note(ChangeKind.RESOLVED, "Nothing of this incident is open any more.")
+
+    def _wake(self) -> None:
+        """What waits for the end of a snooze waits no longer."""
+        for row in list(self.deliveries.values()):
+            if row.state is DeliveryState.SNOOZED:
+                self.deliveries[row.id] = replace(row, state=DeliveryState.DELIVERED)
+
+    def _open_alerts(self) -> None:
+        for delivery in list(self.deliveries.values()):
+            if delivery.kind is DeliveryKind.ALERT:
+                self.deliveries[delivery.id] = _brought_up_to(delivery, self.incident, self.now)
+
+
+def _brought_up_to(alert: Delivery, incident: Incident, now: datetime) -> Delivery:
+    """The alert, due again if its destination is to see a change."""
+    editable = can_edit(alert.to)
+    wanted = incident.revision if editable else incident.telling_revision
+    if wanted <= alert.wanted:
+        return alert
+    alert = replace(alert, wanted=wanted)
+    if alert.open or alert.state is DeliveryState.REFUSED:
+        return alert  # it is on its way, or waits: what it says is composed when it is sent
+    if alert.told and editable:
+        due_at = now + timedelta(seconds=EDIT_DELAY_S)
+    elif alert.state is DeliveryState.SNOOZED and incident.snoozed_until:
+        return alert
+    else:
+        due_at = now
+    return _due_again(alert, due_at)
+
+
+def _due_again(alert: Delivery, due_at: datetime) -> Delivery:
+    return replace(
+        alert,
+        state=DeliveryState.PENDING,
+        lane=edits_lane(alert.to) if alert.told else alert.to,
+        due_at=due_at,
+        failures=0,
+    )
+
+
+# -- what is seen of a run -------------------------------------------------------------------------
+
+
+def seen(
+    case: Case | None,
+    job: JobSnapshot,
+    reports: Sequence[Report],
+    config: Config,
+    now: datetime,
+    *,
+    stop_asked_by: str = "",
+) -> Case | None:
+    """The case after a look at the run, which found `reports`.
+
+    `stop_asked_by`: who asked Watcher to stop the run, if somebody did.
+    """
+    reports = [report for report in reports if report.closing or routing.wanted(report.kind, config)]
+    if case is None and not any(report.closing is None for report in reports):
+        return None
+    draft = _Draft.of(case, now) if case else _Draft.new(job, now)
+    if job.ended:
+        _end_stop(draft, job, stop_asked_by)
+    quiet = _is_over(draft, job)
+    for report in reports:
+        if report.closing is None:
+            _open(draft, report, job, config, quiet=quiet)
+        else:
+            _close(draft, _id_of(report, job), report.closing, report.reason)
+    if job.ended:
+        for finding in list(draft.findings.values()):
+            if finding.open and kinds.closed_by(finding.kind, job.status):
+                _close(draft, finding.id, Closing.RUN_ENDED, f"The job has ended: it is {job.status}.")
+    return draft.case()
+
+
+def _id_of(report: Report, job: JobSnapshot) -> str:
+    return finding_id(job.run, report.kind, report.rule, report.source)
+
+
+def _is_over(draft: _Draft, job: JobSnapshot) -> bool:
+    """Whether the run failed or was stopped, and that was told: what its rules find then is no news."""
+    ended = {FindingKind.JOB_FAILED, FindingKind.JOB_STOPPED}
+    told = any(finding.kind in ended for finding in draft.findings.values())
+    stopped = draft.incident.stop is not None and draft.incident.stop.phase is StopPhase.STOPPED
+    return job.ended and (told or stopped)
+
+
+def _open(draft: _Draft, report: Report, job: JobSnapshot, config: Config, *, quiet: bool) -> None:
+    known = draft.findings.get(_id_of(report, job))
+    if known is None:
+        finding = _new(draft, report, job)
+    elif report.source and report.source not in {says.source for says in known.sources}:
+        _agree(draft, known, report)
+        return
+    elif known.open:
+        return
+    else:
+        finding = _again(known, report, draft.now)
+    draft.findings[finding.id] = finding
+    further = ChangeKind.ADDED if quiet else ChangeKind.WORSE
+    kind = further if draft.incident.revision else ChangeKind.OPENED
+    _reopen(draft, finding, quiet=quiet)
+    draft.note(kind, _opening(finding), finding=finding.id)
+    decision = routing.decide(finding, job, config)
+    _address(draft, decision)
+    if decision.stop is StopChoice.STOP:
+        _ask_route_to_stop(draft, finding, decision, config.stop)
+
+
+def _new(draft: _Draft, report: Report, job: JobSnapshot) -> Finding:
+    configured = job.rule(report.rule or "", RuleSource.DEBUGGER)
+    invokes = configured.invokes if configured else report.rule or ""
+    return Finding(
+        id=_id_of(report, job),
+        kind=report.kind,
+        run=job.run,
+        job=job.name,
+        status=report.status,
+        opened_at=draft.now,
+        incident=draft.incident.id,
+        severity=kinds.severity(report.kind, report.source, invokes),
+        rule=report.rule,
+        source=report.source,
+        step=report.step,
+        reason=report.reason,
+        sources=(_says(report, draft.now),) if report.source else (),
+    )
+
+
+def _again(finding: Finding, report: Report, now: datetime) -> Finding:
+    """What had recovered has broken again."""
+    kept = [says for says in finding.sources if says.source is not report.source]
+    return replace(
+        finding,
+        status=report.status,
+        step=report.step,
+        reason=report.reason,
+        sources=(*kept, _says(report, now)) if report.source else (),
+        opened_at=now,
+        episode=finding.episode + 1,
+        closed_at=None,
+        closing=None,
+        closing_reason="",
+    )
+
+
+def _says(report: Report, now: datetime) -> Says:
+    assert report.source is not None  # noqa: S101 - the callers have checked it
+    return Says(report.source, report.status, now, report.step, report.reason)
+
+
+def _agree(draft: _Draft, finding: Finding, report: Report) -> None:
+    """The other evaluator found the same. It judged what the present episode, or the last one, is about."""
+    says = _says(report, draft.now)
+    draft.findings[finding.id] = replace(finding, sources=(*finding.sources, says))
+    step = f" at step {report.step}" if report.step is not None else ""
+    draft.note(ChangeKind.AGREED, f"{_EVALUATORS[says.source]} found the same{step}.", finding=finding.id)
+
+
+def _reopen(draft: _Draft, finding: Finding, *, quiet: bool) -> None:
+    """A resolved incident opens again. One that a person has stays theirs, unless it got worse."""
+    incident = draft.incident
+    worse = finding.severity.rank > incident.severity.rank
+    if incident.state is IncidentState.RESOLVED or (worse and not quiet):
+        draft.incident = replace(
+            incident,
+            state=IncidentState.OPEN,
+            resolved_at=None,
+            acknowledged_by="",
+            acknowledged_at=None,
+        )
+
+
+def _close(draft: _Draft, finding_id: str, closing: Closing, reason: str) -> None:
+    finding = draft.findings.get(finding_id)
+    if finding is None or not finding.open:
+        return
+    draft.findings[finding_id] = replace(finding, closed_at=draft.now, closing=closing, closing_reason=reason)
+    recovered = closing is Closing.RECOVERED
+    kind = ChangeKind.RECOVERED if recovered else ChangeKind.CLOSED
+    if finding.opened_at == draft.now and not recovered:
+        return  # it was found after what it is about had ended, which its own change says
+    draft.note(kind, f"{_subject(finding)}: {reason}", finding=finding_id)
+
+
+def _opening(finding: Finding) -> str:
+    step = f" at step {finding.step}" if finding.step is not None else ""
+    again = f" (for the {_ordinal(finding.episode)} time)" if finding.episode > 1 else ""
+    return f"{kinds.KINDS[finding.kind].phrase.format(rule=finding.rule)}{step}{again}"
+
+
+def _subject(finding: Finding) -> str:
+    return finding.rule or finding.job
+
+
+def _ordinal(number: int) -> str:
+    suffix = "th" if number % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
+    return f"{number}{suffix}"
+
+
+# -- destinations ----------------------------------------------------------------------------------
+
+
+def _address(draft: _Draft, decision: Decision) -> None:
+    for to in decision.to:
+        _add_alert(draft, to)
+
+
+def _add_alert(draft: _Draft, to: str) -> None:
+    id_ = alert_id(draft.incident.id, to)
+    # A store that was upgraded keeps the ids of the alerts that were sent.
+    if any(row.kind is DeliveryKind.ALERT and row.to == to for row in draft.deliveries.values()):
+        return
+    draft.deliveries[id_] = Delivery(
+        id=id_,
+        incident=draft.incident.id,
+        kind=DeliveryKind.ALERT,
+        to=to,
+        lane=to,
+        created_at=draft.now,
+        due_at=draft.now,
+    )
+
+
+# -- the stop --------------------------------------------------------------------------------------
+
+
+def _ask_route_to_stop(draft: _Draft, finding: Finding, decision: Decision, settings: Stop) -> None:
+    stop = draft.incident.stop
+    if stop and (stop.phase in _OVER or stop.phase in _UNDER_WAY):
+        return
+    actor = f"route {decision.route}"
+    id_ = delivery_id(draft.incident.id, DeliveryKind.STOP, draft.incident.run)
+    grace = timedelta(seconds=settings.grace)
+    waits = bool(settings.grace) and not settings.dry_run
+    # With a grace, the time is brought forward when the alert is delivered: see `delivered`.
+    due_at = draft.now + timedelta(seconds=settings.grace_limit) + grace if waits else draft.now
+    draft.deliveries[id_] = Delivery(
+        id=id_,
+        incident=draft.incident.id,
+        kind=DeliveryKind.STOP,
+        to=STOP_DESTINATION,
+        # Each run has its own lane, so that one which does not stop delays no other.
+        lane=f"{STOP_DESTINATION}:{finding.run}",
+        created_at=draft.now,
+        due_at=due_at,
+        run=finding.run,
+        finding=finding.id,
+        actor=actor,
+    )
+    if waits:
+        reason = f"It is stopped {settings.grace:g} s after this alert has arrived."
+        draft.set_stop(StopPhase.WAITING, actor, reason)
+    else:
+        draft.set_stop(StopPhase.ASKED, actor, "" if not settings.dry_run else "dry run")
+    draft.note(ChangeKind.STOP_ASKED, f"{actor} asks to stop the job", actor=actor, door=Door.ROUTE)
+
+
+def delivered(case: Case | None, settings: Stop, now: datetime) -> Case | None:
+    """Begins the grace of a waiting stop, once every destination that takes the alert has it."""
+    if case is None or case.incident.stop is None:
+        return None
+    stop = case.incident.stop
+    alerts = [row for row in case.deliveries if row.kind is DeliveryKind.ALERT]
+    awaited = [row for row in alerts if not row.told and row.open]
+    if stop.phase is not StopPhase.WAITING or stop.due_at or awaited or not any(row.told for row in alerts):
+        return None
+    draft = _Draft.of(case, now)
+    due_at = now + timedelta(seconds=settings.grace)
+    for row in case.deliveries:
+        if row.kind is DeliveryKind.STOP and row.state is DeliveryState.PENDING:
+            due_at = min(due_at, row.due_at)
+            draft.deliveries[row.id] = replace(row, due_at=due_at)
+    draft.incident = replace(draft.incident, stop=replace(stop, due_at=due_at, reason=""))
+    draft.note(ChangeKind.STOP_SCHEDULED, f"The job is stopped at {due_at:%H:%M:%S} UTC")
+    return draft.case()
+
+
+def stop_requested(case: Case | None, actor: str, now: datetime) -> Case | None:
+    """SageMaker was asked to stop the run."""
+    if case is None or (case.incident.stop and case.incident.stop.phase in (*_OVER, StopPhase.STOPPING)):
+        return None
+    draft = _Draft.of(case, now)
+    draft.set_stop(StopPhase.STOPPING, actor)
+    draft.note(ChangeKind.STOPPING, f"SageMaker was asked to stop the job ({actor})", actor=actor)
+    return draft.case()
+
+
+def person_stops(case: Case | None, actor: str, door: Door, now: datetime) -> Case | None:
+    """A person asked to stop the run. A stop that waits for its grace need not wait any more."""
+    if case is None or (case.incident.stop and case.incident.stop.phase is StopPhase.STOPPED):
+        return None
+    draft = _Draft.of(case, now)
+    for row in case.deliveries:
+        if row.kind is DeliveryKind.STOP and row.state is DeliveryState.PENDING:
+            draft.deliveries[row.id] = replace(
+                row, state=DeliveryState.CANCELLED, error=f"stopped by {actor}"
+            )
+    draft.set_stop(StopPhase.ASKED, actor)
+    draft.note(ChangeKind.STOP_ASKED, f"{actor} asks to stop the job", actor=actor, door=door)
+    return draft.case()
+
+
+def stop_ended(case: Case | None, phase: StopPhase, actor: str, sentence: str, now: datetime) -> Case | None:
+    """The run was stopped, or was not (`phase`); `sentence` says when, or why not."""
+    if case is None or (case.incident.stop and case.incident.stop.phase in (*_OVER, phase)):
+        return None
+    draft = _Draft.of(case, now)
+    _note_end_of_stop(draft, phase, actor, sentence)
+    return draft.case()
+
+
+def _note_end_of_stop(draft: _Draft, phase: StopPhase, actor: str, sentence: str) -> None:
+    draft.set_stop(phase, actor, sentence)
+    kind = ChangeKind.STOPPED if phase is StopPhase.STOPPED else ChangeKind.NOT_STOPPED
+    draft.note(kind, sentence, actor=actor)
+
+
+def _end_stop(draft: _Draft, job: JobSnapshot, asked_by: str) -> None:
+    """What a look at an ended run says about its stop, whoever asked for it."""
+    stop = draft.incident.stop
+    if stop is None and not asked_by:
+        return
+    if stop and stop.phase not in _UNDER_WAY and not (asked_by and stop.phase is StopPhase.NOT_STOPPED):
+        return
+    if not draft.incident.revision:
+        # The incident begins after the stop, so it has nothing to tell of it but the fact.
+        if job.status == "Stopped":
+            draft.set_stop(StopPhase.STOPPED, asked_by, stopped_sentence(job, asked_by))
+        return
+    actor = asked_by or (stop.actor if stop else "")
+    if job.status == "Stopped" and asked_by:
+        _note_end_of_stop(draft, StopPhase.STOPPED, actor, stopped_sentence(job, actor))
+    elif job.status == "Stopped":
+        _note_end_of_stop(draft, StopPhase.NOT_STOPPED, actor, "The job was stopped already, not by Watcher.")
+    elif stop is None or stop.phase is not StopPhase.NOT_STOPPED:
+        sentence = f"Not stopped: {job.name} {job.status} before the stop took effect."
+        _note_end_of_stop(draft, StopPhase.NOT_STOPPED, actor, sentence)
+
+
+def stopped_sentence(job: JobSnapshot, actor: str) -> str:
+    at = job.ended_at or job.modified_at
+    return f"Stopped by Watcher ({actor}) at {at:%H:%M:%S} UTC; SageMaker confirms it."
+
+
+# -- what people do --------------------------------------------------------------------------------
+
+
+def acknowledge(case: Case | None, actor: str, door: Door, now: datetime) -> Case | None:
+    """A person has the incident. None if it is resolved, or theirs already."""
+    if case is None or case.incident.state is IncidentState.RESOLVED:
+        return None
+    if case.incident.state is IncidentState.ACKNOWLEDGED and case.incident.acknowledged_by == actor:
+        return None
+    draft = _Draft.of(case, now)
+    draft.incident = replace(
+        draft.incident, state=IncidentState.ACKNOWLEDGED, acknowledged_by=actor, acknowledged_at=now
+    )
+    draft.note(ChangeKind.ACKNOWLEDGED, f"{actor} has this", actor=actor, door=door)
+    return draft.case()
+
+
+def snooze(case: Case | None, until: datetime, actor: str, door: Door, now: datetime) -> Case | None:
+    """Be quiet until then. Destinations that cannot edit are told the rest then."""
+    if case is None or case.incident.state is IncidentState.RESOLVED:
+        return None
+    draft = _Draft.of(case, now)
+    draft.incident = replace(draft.incident, snoozed_until=until, snoozed_by=actor)
+    draft.note(
+        ChangeKind.SNOOZED,
+        f"{actor} snoozed this until {until:%Y-%m-%d %H:%M:%S} UTC",
+        actor=actor,
+        door=door,
+    )
+    # The destinations that can edit show it.
+    for row in case.deliveries:
+        if row.kind is DeliveryKind.ALERT and row.told and not can_edit(row.to) and row.state in _QUIET:
+            draft.deliveries[row.id] = replace(row, state=DeliveryState.SNOOZED, due_at=until)
+    return draft.case()
+
+
+_QUIET = frozenset({DeliveryState.DELIVERED, DeliveryState.PENDING, DeliveryState.SNOOZED})
+
+
+def unsnooze(case: Case | None, actor: str, door: Door, now: datetime) -> Case | None:
+    if case is None or case.incident.snoozed_until is None or case.incident.snoozed_until <= now:
+        return None
+    draft = _Draft.of(case, now)
+    draft.incident = replace(draft.incident, snoozed_until=None, snoozed_by="")
+    draft.note(ChangeKind.UNSNOOZED, f"{actor} ended the snooze", actor=actor, door=door)
+    for row in case.deliveries:
+        if row.state is DeliveryState.SNOOZED:
+            behind = row.told < row.wanted
+            state = DeliveryState.PENDING if behind else DeliveryState.DELIVERED
+            draft.deliveries[row.id] = replace(row, state=state, due_at=now)
+    return draft.case()
+
+
+def cancel_stop(case: Case | None, actor: str, door: Door, now: datetime) -> Case | None:
+    """A person cancels a stop that has not been requested from SageMaker yet. No route stops the run any
+    more. None if nothing waits."""
+    if case is None or case.incident.stop is None:
+        return None
+    waiting = [
+        row for row in case.deliveries if row.kind is DeliveryKind.STOP and row.state is DeliveryState.PENDING
+    ]
+    if case.incident.stop.phase is not StopPhase.WAITING or not waiting:
+        return None
+    draft = _Draft.of(case, now)
+    for row in waiting:
+        draft.deliveries[row.id] = replace(row, state=DeliveryState.CANCELLED, error=f"cancelled by {actor}")
+    sentence = f"Not stopped: {actor} cancelled it. The job continues."
+    draft.set_stop(StopPhase.CANCELLED, actor, sentence)
+    draft.note(ChangeKind.CANCELLED, sentence, actor=actor, door=door)
+    return draft.case()
+
+
+def redeliver(case: Case | None, actor: str, door: Door, now: datetime) -> Case | None:
+    """Send at once what was refused or given up. None if there is nothing of the kind."""
+    if case is None:
+        return None
+    again = [_due_again(row, now) for row in case.deliveries if _given_up(row)]
+    if not again:
+        return None
+    draft = _Draft.of(case, now)
+    draft.deliveries |= {row.id: row for row in again}
+    draft.note(ChangeKind.REDELIVERED, f"{actor} asks to send again what was refused", actor=actor, door=door)
+    return draft.case()
+
+
+def _given_up(row: Delivery) -> bool:
+    return row.kind is DeliveryKind.ALERT and row.state in (DeliveryState.REFUSED, DeliveryState.DEAD)
+
+
+def retry_refused(case: Case | None, now: datetime, to: str | None = None) -> Case | None:
+    """The same without a person: after a start, or because `to` takes messages again. Nobody is told of it,
+    so the history has no line of it."""
+    if case is None:
+        return None
+    again = {
+        row.id: _due_again(row, now)
+        for row in case.deliveries
+        if row.state is DeliveryState.REFUSED and to in (None, row.to)
+    }
+    if not again:
+        return None
+    return replace(case, deliveries=tuple(again.get(row.id, row) for row in case.deliveries))
+
+
+# -- what happens to an incident otherwise ---------------------------------------------------------
+
+
+def refused(
+    case: Case | None, delivery: Delivery, config: Config, now: datetime, *, already_known: bool
+) -> Case | None:
+    """A destination refuses the alert. The incident's other destinations are told so, once for each
+    destination that refuses (`already_known`: it was told before); an alert without another destination goes
+    to `slack.channel`."""
+    if case is None or already_known:
+        return None
+    draft = _Draft.of(case, now)
+    others = [
+        row
+        for row in case.deliveries
+        if row.kind is DeliveryKind.ALERT
+        and row.id != delivery.id
+        and row.state not in (DeliveryState.REFUSED, DeliveryState.DEAD)
+    ]
+    fallback = routing.elsewhere(delivery.to, config)
+    if not others and fallback:
+        _add_alert(draft, fallback)
+    shown = _shown(delivery.to)
+    draft.note(ChangeKind.REFUSED, f"{shown} does not take this alert: {delivery.error}")
+    return draft.case()
+
+
+def _shown(to: str) -> str:
+    try:
+        return str(Destination.parse(to))
+    except ConfigError:
+        return to.partition(":")[0]
+
+
+def unwatched(case: Case | None, reason: str, now: datetime) -> Case | None:
+    """The run is no longer watched, so nothing more will be known of what is open, and nothing is stopped."""
+    if case is None:
+        return None
+    draft = _Draft.of(case, now)
+    for row in case.deliveries:
+        if row.kind is DeliveryKind.STOP and row.state is DeliveryState.PENDING:
+            draft.deliveries[row.id] = replace(row, state=DeliveryState.CANCELLED, error=reason)
+            draft.set_stop(StopPhase.NOT_STOPPED, row.actor, f"Not stopped: {reason}")
+            draft.note(ChangeKind.NOT_STOPPED, f"Not stopped: {reason}", actor=row.actor)
+    for finding in case.findings:
+        _close(draft, finding.id, Closing.UNWATCHED, reason)
+    return draft.case()
