@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime
 from typing import NamedTuple
 
 TRAINING_JOB_ARN = re.compile(r"arn:aws[a-z-]*:sagemaker:[a-z0-9-]+:\d{12}:training-job/[A-Za-z0-9-]{1,63}")
@@ -37,3 +38,15 @@ def is_arn(text: str) -> bool:
 def job_name(arn: str) -> str:
     """The name of a training or processing job, from its ARN. A plain name is returned as it is."""
     return arn.rpartition("/")[2]
+
+
+def run_id(arn: str, created_at: datetime) -> str:
+    """`ARN@CreationTime`, in milliseconds, as SageMaker counts. A name can be used again after
+    DeleteTrainingJob, so the ARN alone does not say which run it is."""
+    rounded = datetime.fromtimestamp(round(created_at.timestamp() * 1000) / 1000, UTC)
+    return f"{arn}@{rounded.isoformat(timespec='milliseconds').removesuffix('+00:00')}Z"
+
+
+def run_arn(run: str) -> str:
+    """The ARN of the run's training job."""
+    return run.partition("@")[0]

@@ -13,7 +13,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Final
 
-from watcher.arn import Arn
+from watcher.arn import Arn, run_id
 
 IN_PROGRESS: Final = "InProgress"
 ENDED_STATUSES = frozenset({"Completed", "Failed", "Stopped"})
@@ -135,6 +135,11 @@ class JobSnapshot:
     """The newest value of each metric, from `FinalMetricDataList`; changes while the job runs."""
 
     @property
+    def run(self) -> str:
+        """The identity of the run: ARN and CreationTime, because a name can be used again."""
+        return run_id(self.arn, self.created_at)
+
+    @property
     def debug_output(self) -> str:
         """`s3://bucket/path/JOB/debug-output`; empty if the job has no hook configuration."""
         return f"{self.hook.output.rstrip('/')}/{self.name}/debug-output" if self.hook else ""
@@ -212,7 +217,7 @@ class FindingKind(StrEnum):
 
 
 class Severity(StrEnum):
-    """How bad a finding is. A channel knows only this, not the finding's kind."""
+    """How bad a finding is, and an incident: as bad as the worst of its findings that are open."""
 
     CRITICAL = "critical"
     """The training job itself failed, or trains to no effect."""
@@ -220,29 +225,232 @@ class Severity(StrEnum):
     """A rule is not evaluated as it should be, or something other than Watcher stopped the job."""
     INFO = "info"
 
+    @property
+    def rank(self) -> int:
+        """Grows with the severity."""
+        return _RANKS[self]
+
+
+_RANKS: Final = {Severity.INFO: 0, Severity.WARNING: 1, Severity.CRITICAL: 2}
+
+
+class Closing(StrEnum):
+    """Why a finding is closed."""
+
+    RECOVERED = "recovered"
+    RUN_ENDED = "run_ended"
+    """The run has ended in a way that settles it."""
+    UNWATCHED = "unwatched"
+    """The run is no longer watched, so nothing more will be known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a comparison of two snapshots found: something opened, or closed."""
+
+    kind: FindingKind
+    rule: str | None = None
+    source: RuleSource | None = None
+    status: str = ""
+    """The status of the rule, or of the job, as SageMaker writes it."""
+    step: int | None = None
+    reason: str = ""
+    """SageMaker's StatusDetails or FailureReason, or Watcher's explanation. If closing, why it is over."""
+    closing: Closing | None = None
+    """None if it opened."""
+
+
+@dataclass(frozen=True, slots=True)
+class Says:
+    """What one evaluator found."""
+
+    source: RuleSource
+    status: str
+    at: datetime
+    step: int | None = None
+    reason: str = ""
+
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something a person should know."""
+    """One thing that is or was wrong with a run, whoever found it."""
 
     id: str
     kind: FindingKind
-    job_arn: str
+    run: str
     job: str
     status: str
     """The status of the rule, or of the job, as SageMaker writes it."""
     opened_at: datetime
+    """When the present episode began."""
+    incident: str
+    severity: Severity
     rule: str | None = None
     source: RuleSource | None = None
+    """Who found it first."""
     step: int | None = None
     reason: str = ""
     """SageMaker's StatusDetails or FailureReason, or Watcher's explanation."""
+    sources: tuple[Says, ...] = ()
+    """What each evaluator found, first found first; empty if the finding is about the job itself."""
+    episode: int = 1
+    """What recovered can break again."""
+    closed_at: datetime | None = None
+    closing: Closing | None = None
+    closing_reason: str = ""
+
+    @property
+    def open(self) -> bool:
+        return self.closed_at is None
 
 
-def finding_id(job_arn: str, kind: FindingKind, rule: str | None, source: RuleSource | None) -> str:
-    """The same finding gets the same id in every process, so that it is reported only once."""
-    parts = "\n".join((job_arn, rule or "", source or "", kind))
+def finding_id(run: str, kind: FindingKind, rule: str | None, source: RuleSource | None) -> str:
+    """The same finding gets the same id in every process, so that it is reported only once.
+
+    Debugger and Watcher may both find an issue with a rule: that is one finding.
+    """
+    same = kind is FindingKind.RULE_ISSUE and source in (RuleSource.DEBUGGER, RuleSource.LOCAL)
+    parts = "\n".join((run, rule or "", "" if same else source or "", kind))
     return hashlib.sha256(parts.encode()).hexdigest()[:16]
+
+
+class IncidentState(StrEnum):
+    OPEN = "open"
+    ACKNOWLEDGED = "acknowledged"
+    """A person has it."""
+    RESOLVED = "resolved"
+    """None of its findings is open."""
+
+
+class StopPhase(StrEnum):
+    """How far the stop of a run is."""
+
+    WAITING = "waiting"
+    """For the end of its grace."""
+    ASKED = "asked"
+    STOPPING = "stopping"
+    """SageMaker was asked."""
+    STOPPED = "stopped"
+    """SageMaker confirms it."""
+    NOT_STOPPED = "not_stopped"
+    CANCELLED = "cancelled"
+    """A person cancelled it before SageMaker was asked."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunStop:
+    """What Watcher does about stopping an incident's run."""
+
+    phase: StopPhase
+    actor: str
+    """`route job prod-*`, or the person who asked."""
+    at: datetime
+    """When the phase began."""
+    due_at: datetime | None = None
+    """When a waiting stop is requested; None if that is not known yet."""
+    reason: str = ""
+    """A sentence: when it stopped, or why not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Incident:
+    """What a person deals with: all findings of one run."""
+
+    id: str
+    run: str
+    job: str
+    state: IncidentState
+    severity: Severity
+    revision: int
+    """Grows by one with each change."""
+    opened_at: datetime
+    telling_revision: int = 0
+    """The revision of the last change that is worth a message of its own."""
+    resolved_at: datetime | None = None
+    acknowledged_by: str = ""
+    acknowledged_at: datetime | None = None
+    snoozed_until: datetime | None = None
+    snoozed_by: str = ""
+    stop: RunStop | None = None
+
+
+def incident_id(run: str) -> str:
+    return hashlib.sha256(f"incident\n{run}".encode()).hexdigest()[:16]
+
+
+class ChangeKind(StrEnum):
+    """What happened to an incident."""
+
+    OPENED = "opened"
+    WORSE = "worse"
+    """Another finding opened."""
+    ADDED = "added"
+    """Another finding opened that is no news: the run has failed or was stopped already."""
+    AGREED = "agreed"
+    """The other evaluator found the same."""
+    RECOVERED = "recovered"
+    CLOSED = "closed"
+    """A finding is over, but did not recover."""
+    RESOLVED = "resolved"
+    STOP_ASKED = "stop_asked"
+    STOP_SCHEDULED = "stop_scheduled"
+    STOPPING = "stopping"
+    STOPPED = "stopped"
+    NOT_STOPPED = "not_stopped"
+    CANCELLED = "cancelled"
+    ACKNOWLEDGED = "acknowledged"
+    SNOOZED = "snoozed"
+    UNSNOOZED = "unsnoozed"
+    REFUSED = "refused"
+    """A destination does not take the alert."""
+    REDELIVERED = "redelivered"
+
+
+TELLING: Final = frozenset(
+    {
+        ChangeKind.OPENED,
+        ChangeKind.WORSE,
+        ChangeKind.RECOVERED,
+        ChangeKind.RESOLVED,
+        ChangeKind.STOPPED,
+        ChangeKind.NOT_STOPPED,
+        ChangeKind.CANCELLED,
+        ChangeKind.ACKNOWLEDGED,
+        ChangeKind.REFUSED,
+    }
+)
+"""The changes of which a destination that cannot edit its messages is sent another one."""
+
+
+class Door(StrEnum):
+    """By which door a change came in."""
+
+    WATCHER = "watcher"
+    ROUTE = "route"
+    CLI = "cli"
+    SLACK = "slack"
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A line of an incident's history; or, without an incident, an action that concerns none."""
+
+    revision: int
+    """The incident's after this change."""
+    at: datetime
+    kind: ChangeKind
+    text: str
+    actor: str = ""
+    """Who did it; empty if it just happened."""
+    door: Door = Door.WATCHER
+    incident: str = ""
+    run: str = ""
+    finding: str = ""
+    """The finding's id, if the change is about one."""
+
+    @property
+    def telling(self) -> bool:
+        return self.kind in TELLING
 
 
 class StopChoice(StrEnum):
@@ -279,18 +487,18 @@ class Decision:
 
 class DeliveryKind(StrEnum):
     ALERT = "alert"
+    """Brings one destination up to date with one incident."""
     STOP = "stop"
-    UPDATE = "update"
-    """News for an alert that was sent: what became of the stop, or that the other evaluator found the
-    same."""
-    PLOT = "plot"
-    """A picture of the values that decided, as a file in the alert's thread."""
 
 
 class DeliveryState(StrEnum):
     PENDING = "pending"
     IN_FLIGHT = "in_flight"
     DELIVERED = "delivered"
+    REFUSED = "refused"
+    """The destination does not take it. It is tried again, but seldom."""
+    SNOOZED = "snoozed"
+    """Told, and to be told the rest when the snooze ends."""
     DEAD = "dead"
     """A dead letter: it will not be retried. `error` says why."""
     SKIPPED = "skipped"
@@ -304,15 +512,16 @@ STOP_DESTINATION = "stop"
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """One finding for one destination: a row of the outbox."""
+    """One incident for one destination, or the stop of its run: a row of the outbox."""
 
     id: str
-    finding_id: str
+    incident: str
     kind: DeliveryKind
     to: str
     """`slack:#channel`, `webhook:URL`, `sns:ARN`, `console`, or `stop`."""
     lane: str
-    """Deliveries in the same lane are sent one at a time, in the order in which they were created."""
+    """Deliveries in the same lane are sent one at a time, in the order in which they became open. An alert
+    that was told is in the lane `TO edits`, and a refused one in `refused:ID`."""
     created_at: datetime
     due_at: datetime
     state: DeliveryState = DeliveryState.PENDING
@@ -323,18 +532,45 @@ class Delivery:
     """What the destination returned. Needed to update the message."""
     error: str = ""
     delivered_at: datetime | None = None
-    text: str = ""
-    """For an alert or an update, what it says about stopping the job. For a stop, who asked for it."""
-    follows: str = ""
-    """For an update or a plot, the id of its alert."""
+    told: int = 0
+    """The incident's revision that the destination knows; 0 if it knows nothing."""
+    wanted: int = 1
+    """The revision that it is to know."""
+    trying: int = 0
+    """The revision that the present attempt brings it to."""
+    failures: int = 0
+    """Attempts since the last success."""
+    refused_at: datetime | None = None
+    """When the destination first refused it; None if it does not."""
+    form: str = ""
+    """How the message was composed, in the channel's own words."""
+    run: str = ""
+    """For a stop: which run."""
+    finding: str = ""
+    """For a stop: the finding that asks for it."""
+    actor: str = ""
+    """For a stop: who asks for it."""
 
     @property
     def open(self) -> bool:
         return self.state in (DeliveryState.PENDING, DeliveryState.IN_FLIGHT)
 
 
-def delivery_id(finding: str, kind: DeliveryKind, to: str) -> str:
-    return hashlib.sha256(f"{finding}\n{kind}\n{to}".encode()).hexdigest()[:16]
+def delivery_id(incident: str, kind: DeliveryKind, to: str) -> str:
+    return hashlib.sha256(f"{incident}\n{kind}\n{to}".encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """An incident with all that belongs to it."""
+
+    incident: Incident
+    findings: tuple[Finding, ...] = ()
+    """In the order in which they were first found."""
+    deliveries: tuple[Delivery, ...] = ()
+    """In the order in which they were created."""
+    changes: tuple[Change, ...] = ()
+    """The history, oldest first; or only the changes that were just made."""
 
 
 @dataclass(frozen=True, slots=True)
