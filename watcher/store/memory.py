@@ -3,74 +3,126 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
+from itertools import count
 
-from watcher.errors import LeaseLost, StoreError
-from watcher.model import Delivery, DeliveryState, Finding, Reads
-from watcher.store.base import JOB_TAKEN_OVER, Claimed, JobRecord, Look, StopRecord, WatchedJob, settled
+from watcher.errors import LeaseLost
+from watcher.model import (
+    Case,
+    Change,
+    Delivery,
+    DeliveryState,
+    Finding,
+    Incident,
+    Reads,
+    incident_id,
+)
+from watcher.store.amendments import CLAIMABLE, Amended, amended, goes_last, settled_last, together
+from watcher.store.base import (
+    JOB_TAKEN_OVER,
+    Amend,
+    Claimed,
+    JobRecord,
+    Look,
+    StopRecord,
+    WatchedJob,
+    claimed,
+    settled,
+)
+from watcher.store.leases import ClaimClock, Observed
 
 
 @dataclass(frozen=True, slots=True)
 class _Lease:
     owner: str
-    until: datetime
-
-
-_NO_LEASE = _Lease("", datetime.min.replace(tzinfo=UTC))
+    token: int
 
 
 class MemoryStore:
     """Safe to use from several threads. The dictionaries keep the order in which entries were added."""
 
-    def __init__(self) -> None:
+    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._lock = threading.Lock()
         self._jobs: dict[str, JobRecord] = {}
         self._looks: dict[str, WatchedJob] = {}
         self._evaluate_at: dict[str, datetime | None] = {}
+        self._incidents: dict[str, Incident] = {}
         self._findings: dict[str, Finding] = {}
+        self._history: list[Change] = []
         self._deliveries: dict[str, Delivery] = {}
+        self._places: dict[str, int] = {}
+        """The order within a lane, by the delivery's id."""
         self._leases: dict[str, _Lease] = {}
-        self._stops: dict[str, StopRecord] = {}
+        """Of deliveries in flight, by id."""
         self._held: dict[str, _Lease] = {}
+        self._stops: dict[str, StopRecord] = {}
         self._turns: dict[str, int] = {}
+        self._marks: dict[str, datetime] = {}
+        self._tokens = count()
+        self._next_place = count()
+        self._observed = Observed(monotonic)
+        self._claim_clock = ClaimClock(self._observed, monotonic)
 
     # -- jobs -------------------------------------------------------------------------------------
 
-    def hold(self, job_arns: Sequence[str], owner: str, now: datetime, lease: float) -> set[str]:
+    def hold(self, names: Sequence[str], owner: str, lease: float) -> set[str]:
         with self._lock:
-            free = {
-                arn
-                for arn in job_arns
-                if (held := self._held.get(arn)) is None or held.owner == owner or held.until <= now
-            }
-            self._held |= dict.fromkeys(free, _Lease(owner, now + timedelta(seconds=lease)))
+            free = {name for name in names if self._is_free(name, owner, lease)}
+            for name in free:
+                self._held[name] = _Lease(owner, next(self._tokens))
+                self._observed.taken(("job", name), self._held[name].token)
             return free
 
-    def release(self, job_arns: Sequence[str], owner: str) -> None:
-        with self._lock:
-            self._release(job_arns, owner)
+    def _is_free(self, name: str, owner: str, lease: float) -> bool:
+        held = self._held.get(name)
+        return held is None or held.owner == owner or self._observed.ended(("job", name), held.token, lease)
 
-    def _release(self, job_arns: Iterable[str], owner: str) -> None:
-        for arn in job_arns:
-            if (held := self._held.get(arn)) and held.owner == owner:
-                del self._held[arn]
-
-    def commit(self, looks: Sequence[Look], holder: str = "") -> tuple[Finding, ...]:
+    def release(self, names: Sequence[str], owner: str) -> None:
         with self._lock:
+            self._release(names, owner)
+
+    def _release(self, names: Iterable[str], owner: str) -> None:
+        for name in names:
+            if (held := self._held.get(name)) and held.owner == owner:
+                del self._held[name]
+                self._observed.forget(("job", name))
+
+    def commit(self, looks: Sequence[Look], holder: str = "") -> tuple[Case, ...]:
+        with self._lock:
+            arns = {look.snapshot.arn for look in looks}
+            if holder and not all(self._holds(holder, arn) for arn in arns):
+                raise LeaseLost(JOB_TAKEN_OVER)
+            # An amendment may raise an exception, so all of them come before the first change.
+            cases: dict[str, Case] = {}
+            changes = []
+            for look in looks:
+                incident = incident_id(look.snapshot.run)
+                known = cases.get(incident)
+                before = replace(known, changes=()) if known else self._case(incident)
+                if look.amend and (change := amended(incident, before, look.amend)):
+                    cases[incident] = together(known, change.case) if known else change.case
+                    changes.append(change)
+            for look in looks:
+                self._remember(look)
+            for change in changes:
+                self._write(change)
             if holder:
-                arns = {look.snapshot.arn for look in looks}
-                if any(self._held.get(arn, _NO_LEASE).owner != holder for arn in arns):
-                    raise LeaseLost(JOB_TAKEN_OVER)
                 self._release(arns, holder)
-            return tuple(finding for look in looks for finding in self._remember(look))
+            return tuple(cases.values())
 
-    def _remember(self, look: Look) -> list[Finding]:
+    def _holds(self, owner: str, name: str) -> bool:
+        held = self._held.get(name)
+        return held is not None and held.owner == owner
+
+    def _remember(self, look: Look) -> None:
         snapshot = look.snapshot
-        record = self._jobs.get(snapshot.arn)
-        unchanged = record is not None and self._looks[snapshot.arn].fingerprint == look.fingerprint
-        self._jobs[snapshot.arn] = JobRecord(
+        run = snapshot.run
+        record = self._jobs.get(run)
+        unchanged = record is not None and self._looks[run].fingerprint == look.fingerprint
+        self._jobs[run] = JobRecord(
             snapshot=snapshot,
             first_seen_at=record.first_seen_at if record else look.seen_at,
             changed_at=record.changed_at if record and unchanged else look.seen_at,
@@ -79,115 +131,150 @@ class MemoryStore:
             evaluation=look.evaluation or (record.evaluation if record else None),
         )
         if look.evaluation:
-            self._evaluate_at[snapshot.arn] = look.evaluation.due_at
-        self._looks[snapshot.arn] = WatchedJob(
-            snapshot.arn, snapshot.name, snapshot.status, look.fingerprint, look.describe_at
-        )
-        new = []
-        for finding in look.findings:
-            if finding.id not in self._findings:
-                self._findings[finding.id] = finding
-                new.append(finding)
-        new_ids = {finding.id for finding in new}
-        for delivery in look.deliveries:
-            if delivery.finding_id in new_ids:
-                self._deliveries.setdefault(delivery.id, delivery)
-        return new
+            self._evaluate_at[run] = look.evaluation.due_at
+        self._looks[run] = WatchedJob(run, snapshot.name, snapshot.status, look.fingerprint, look.describe_at)
 
     def watching(self) -> list[WatchedJob]:
         with self._lock:
-            return [self._looks[arn] for arn, record in sorted(self._jobs.items()) if record.watching]
+            return [self._looks[run] for run, record in sorted(self._jobs.items()) if record.watching]
 
-    def job(self, arn: str) -> JobRecord | None:
+    def fingerprints(self, runs: Sequence[str]) -> Mapping[str, str]:
         with self._lock:
-            return self._jobs.get(arn)
+            return {run: self._looks[run].fingerprint for run in runs if run in self._looks}
+
+    def job(self, run: str) -> JobRecord | None:
+        with self._lock:
+            return self._jobs.get(run)
 
     def jobs(self, name: str | None = None) -> list[JobRecord]:
         with self._lock:
-            records = [self._jobs[arn] for arn in sorted(self._jobs)]
+            records = [self._jobs[run] for run in sorted(self._jobs)]
         wanted = [record for record in records if name is None or record.snapshot.name == name]
         return sorted(wanted, key=lambda record: record.snapshot.created_at, reverse=True)
 
-    def unwatch(self, arn: str) -> None:
+    def unwatch(self, arn: str, keep: str = "") -> list[str]:
         with self._lock:
-            if arn in self._jobs:
-                self._jobs[arn] = replace(self._jobs[arn], watching=False)
+            runs = [
+                run
+                for run, record in sorted(self._jobs.items())
+                if record.snapshot.arn == arn and run != keep and record.watching
+            ]
+            for run in runs:
+                self._jobs[run] = replace(self._jobs[run], watching=False)
+            return runs
 
     def claim_evaluations(self, now: datetime, lease: float, limit: int, reads: Reads) -> list[str]:
         with self._lock:
             due = sorted(
-                (at, arn)
-                for arn, at in self._evaluate_at.items()
-                if at is not None and at <= now and self._reads(arn) is reads
+                (at, run)
+                for run, at in self._evaluate_at.items()
+                if at is not None and at <= now and self._reads(run) is reads
             )
-            arns = [arn for _, arn in due[:limit]]
-            for arn in arns:
-                self._evaluate_at[arn] = now + timedelta(seconds=lease)
-            return arns
+            runs = [run for _, run in due[:limit]]
+            for run in runs:
+                self._evaluate_at[run] = now + timedelta(seconds=lease)
+            return runs
 
-    def _reads(self, arn: str) -> Reads | None:
-        evaluation = self._jobs[arn].evaluation
+    def _reads(self, run: str) -> Reads | None:
+        evaluation = self._jobs[run].evaluation
         return evaluation.reads if evaluation else None
 
     def next_evaluation(self) -> datetime | None:
         with self._lock:
             return min((at for at in self._evaluate_at.values() if at is not None), default=None)
 
-    # -- findings ---------------------------------------------------------------------------------
+    # -- incidents --------------------------------------------------------------------------------
 
-    def finding(self, finding_id: str) -> Finding | None:
+    def amend(self, incident: str, amend: Amend) -> Case | None:
         with self._lock:
-            return self._findings.get(finding_id)
+            change = amended(incident, self._case(incident), amend)
+            if change is None:
+                return None
+            self._write(change)
+            return change.case
 
-    def findings(self, job_arn: str | None = None) -> list[Finding]:
+    def _case(self, incident: str) -> Case | None:
+        """Without its history."""
+        if incident not in self._incidents:
+            return None
+        return Case(
+            self._incidents[incident],
+            tuple(each for each in self._findings.values() if each.incident == incident),
+            tuple(each for each in self._deliveries.values() if each.incident == incident),
+        )
+
+    def _write(self, change: Amended) -> None:
+        if change.incident:
+            self._incidents[change.incident.id] = change.incident
+        self._findings |= {finding.id: finding for finding in change.findings}
+        for delivery in change.deliveries:
+            before = self._deliveries.get(delivery.id)
+            if before is None or goes_last(before, delivery):
+                self._places[delivery.id] = next(self._next_place)
+            self._deliveries[delivery.id] = delivery
+            if delivery.state is not DeliveryState.IN_FLIGHT:
+                self._end_lease(delivery.id)
+        self._history += change.changes
+
+    def case(self, incident: str) -> Case | None:
+        with self._lock:
+            case = self._case(incident)
+            history = [change for change in self._history if change.incident == incident]
+        return replace(case, changes=tuple(history)) if case else None
+
+    def incidents(self) -> list[Incident]:
+        with self._lock:
+            latest_first = [*reversed(self._incidents.values())]
+        return sorted(latest_first, key=lambda incident: incident.opened_at, reverse=True)
+
+    def findings(self, run: str | None = None) -> list[Finding]:
         with self._lock:
             latest_first = [*reversed(self._findings.values())]
-        of_job = [finding for finding in latest_first if job_arn is None or finding.job_arn == job_arn]
-        return sorted(of_job, key=lambda finding: finding.opened_at, reverse=True)
+        of_run = [finding for finding in latest_first if run is None or finding.run == run]
+        return sorted(of_run, key=lambda finding: finding.opened_at, reverse=True)
+
+    def record(self, change: Change) -> None:
+        with self._lock:
+            self._history.append(change)
+
+    def history(self, since: datetime | None = None) -> Iterator[Change]:
+        with self._lock:
+            changes = list(self._history)
+        wanted = [change for change in changes if since is None or change.at >= since]
+        yield from sorted(wanted, key=lambda change: change.at)
 
     # -- deliveries -------------------------------------------------------------------------------
 
     def claim(self, owner: str, now: datetime, lease: float, limit: int) -> Claimed:
         with self._lock:
+            self._claim_clock.claiming(now, lease)
             due = [head for head in self._heads() if self._ready_at(head) <= now]
             longest_waiting = sorted(due, key=self._ready_at)[:limit]
-            claimed = [
-                replace(
-                    head,
-                    state=DeliveryState.IN_FLIGHT,
-                    attempts=head.attempts + 1,
-                    uncertain=head.uncertain or head.state is DeliveryState.IN_FLIGHT,
-                )
-                for head in due
-                if head in longest_waiting
-            ]
-            for delivery in claimed:
+            taken = [claimed(head) for head in due if head in longest_waiting]
+            for delivery in taken:
                 self._deliveries[delivery.id] = delivery
-                self._leases[delivery.id] = _Lease(owner, now + timedelta(seconds=lease))
-            return Claimed(claimed, self._next_due())
+                self._leases[delivery.id] = _Lease(owner, next(self._tokens))
+                self._observed.taken(("delivery", delivery.id), self._leases[delivery.id].token)
+            return Claimed(taken, self._next_due())
 
-    def _refuse_unknown(self, deliveries: Sequence[Delivery]) -> None:
-        for delivery in deliveries:
-            if delivery.finding_id not in self._findings:
-                raise StoreError(f"the finding of delivery {delivery.id} is unknown")
-
-    def _add(self, deliveries: Sequence[Delivery]) -> None:
-        for delivery in deliveries:
-            self._deliveries.setdefault(delivery.id, delivery)
-
-    def _heads(self) -> Iterator[Delivery]:
-        """The oldest open delivery of each lane."""
-        lanes = set()
+    def _heads(self) -> list[Delivery]:
+        """The delivery of each lane that has been open longest; in the order in which they were created."""
+        heads: dict[str, Delivery] = {}
         for delivery in self._deliveries.values():
-            if delivery.open and delivery.lane not in lanes:
-                lanes.add(delivery.lane)
-                yield delivery
+            if delivery.state in CLAIMABLE:
+                first = heads.get(delivery.lane)
+                if first is None or self._places[delivery.id] < self._places[first.id]:
+                    heads[delivery.lane] = delivery
+        ids = {head.id for head in heads.values()}
+        return [delivery for delivery in self._deliveries.values() if delivery.id in ids]
 
     def _ready_at(self, delivery: Delivery) -> datetime:
         lease = self._leases.get(delivery.id)
-        return lease.until if lease else delivery.due_at
+        if lease is None:
+            return delivery.due_at
+        return self._claim_clock.ready_at(("delivery", delivery.id), lease.token, delivery.due_at)
 
-    def settle(self, owner: str, delivery: Delivery, then: Sequence[Delivery] = ()) -> bool:
+    def settle(self, owner: str, delivery: Delivery, amend: Amend | None = None) -> bool:
         with self._lock:
             held = self._deliveries.get(delivery.id)
             lease = self._leases.get(delivery.id)
@@ -195,11 +282,25 @@ class MemoryStore:
             # if it claimed the delivery again itself.
             if not held or not lease or lease.owner != owner or held.attempts != delivery.attempts:
                 return False
-            self._refuse_unknown(then)
-            self._deliveries[delivery.id] = settled(held, delivery)
-            del self._leases[delivery.id]
-            self._add(then)
+            after = settled(held, delivery)
+            case = self._case(held.incident)
+            change = None
+            if amend:
+                if case:
+                    rows = tuple(after if each.id == after.id else each for each in case.deliveries)
+                    case = replace(case, deliveries=rows)
+                change = amended(held.incident, case, amend)
+            self._deliveries[after.id] = after
+            self._end_lease(after.id)
+            if settled_last(held, delivery, after):
+                self._places[after.id] = next(self._next_place)
+            if change:
+                self._write(change)
             return True
+
+    def _end_lease(self, delivery_id: str) -> None:
+        if self._leases.pop(delivery_id, None):
+            self._observed.forget(("delivery", delivery_id))
 
     def next_due(self) -> datetime | None:
         with self._lock:
@@ -208,22 +309,21 @@ class MemoryStore:
     def _next_due(self) -> datetime | None:
         return min(map(self._ready_at, self._heads()), default=None)
 
-    def deliveries(self, finding_id: str | None = None) -> list[Delivery]:
+    def has_open(self) -> bool:
+        with self._lock:
+            return any(delivery.open for delivery in self._deliveries.values())
+
+    def refused(self) -> list[Delivery]:
+        with self._lock:
+            refused = [each for each in self._deliveries.values() if each.state is DeliveryState.REFUSED]
+        return sorted(refused, key=lambda delivery: delivery.refused_at or delivery.created_at)
+
+    def deliveries(self, incident: str | None = None) -> list[Delivery]:
         with self._lock:
             deliveries = list(self._deliveries.values())
-        return [d for d in deliveries if finding_id is None or d.finding_id == finding_id]
+        return [each for each in deliveries if incident is None or each.incident == incident]
 
-    def cancel(self, delivery_id: str, then: Sequence[Delivery] = ()) -> bool:
-        with self._lock:
-            delivery = self._deliveries.get(delivery_id)
-            if not delivery or delivery.state is not DeliveryState.PENDING:
-                return False
-            self._refuse_unknown(then)
-            self._deliveries[delivery_id] = replace(delivery, state=DeliveryState.CANCELLED)
-            self._add(then)
-            return True
-
-    # -- turns ------------------------------------------------------------------------------------
+    # -- turns and marks --------------------------------------------------------------------------
 
     def take_turn(self, what: str, turn: int) -> bool:
         with self._lock:
@@ -232,21 +332,29 @@ class MemoryStore:
             self._turns[what] = turn
             return True
 
+    def mark(self, place: str) -> datetime | None:
+        with self._lock:
+            return self._marks.get(place)
+
+    def set_mark(self, place: str, at: datetime) -> None:
+        with self._lock:
+            self._marks[place] = max(at, self._marks.get(place, at))
+
     # -- stops ------------------------------------------------------------------------------------
 
-    def permit_stop(self, job_arn: str, actor: str, now: datetime, max_per_hour: int) -> bool:
+    def permit_stop(self, run: str, actor: str, now: datetime, max_per_hour: int) -> bool:
         with self._lock:
-            if job_arn in self._stops:
+            if run in self._stops:
                 return True
             lately = [stop for stop in self._stops.values() if stop.at > now - timedelta(hours=1)]
             if len(lately) >= max_per_hour:
                 return False
-            self._stops[job_arn] = StopRecord(job_arn, actor, now)
+            self._stops[run] = StopRecord(run, actor, now)
             return True
 
-    def stop_of(self, job_arn: str) -> StopRecord | None:
+    def stop_of(self, run: str) -> StopRecord | None:
         with self._lock:
-            return self._stops.get(job_arn)
+            return self._stops.get(run)
 
     # ---------------------------------------------------------------------------------------------
 
