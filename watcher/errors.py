@@ -14,7 +14,8 @@
     │   └── Unavailable           throttled, a 5xx, or no connection: may pass
     └── DeliveryError             a destination did not take a message
         ├── Retry                 may pass: when to try again, whether it may have arrived
-        └── Undeliverable         will not pass: a dead letter
+        └── Undeliverable         refused: passes only when somebody mends something
+            └── FormRefused       refused for its form: a shorter one may be taken
 
 Vendor errors (botocore's, slack_sdk's, sqlite3's) are translated into these where they arise.
 """
@@ -93,4 +94,8 @@ class Retry(DeliveryError):
 
 
 class Undeliverable(DeliveryError):
+    pass
+
+
+class FormRefused(Undeliverable):
     pass

@@ -1,15 +1,19 @@
-"""Attempts each delivery that is due once, and records the result.
+"""Brings destinations up to date with incidents, one attempt at each delivery that is due.
 
-    pending ──claim──► in flight ──arrived──────────► delivered
-       ▲                   │     ├─will not pass────► dead (a dead letter)
-       └─────may pass──────┘     └─a guard refused──► skipped
+    pending ──claim──► in flight ──it has it──────────► delivered ──the incident changes──► pending
+       ▲                   │     ├─it refuses it──────► refused ──later, or `watcher redeliver`──► in flight
+       └─────may pass──────┘     └─a guard refused────► skipped
 
-Nothing is lost: a delivery stays open in the store until it has arrived or is given up.
+What an alert says is composed when it is sent, from the incident as it is then.
 
-Nothing is sent twice: an attempt that may have arrived leaves its delivery `uncertain`, either because its
+Nothing is lost: a delivery stays open in the store until it has arrived. One that is refused is tried again
+less and less often, at once after a start, and when its destination takes another one. It is given up after
+seven days.
+
+Nothing is told twice: an attempt that may have arrived leaves its delivery `uncertain`, either because its
 answer was lost or because its process died and the lease of its claim ended. The next attempt looks the
 message up at the destination and sends it only if it is not there. If the destination cannot be asked, the
-message says that it may be a duplicate.
+message says that it may be a duplicate, and has the same key.
 
 A request starts only in the first half of the lease, so that it ends before the lease does. Otherwise another
 process could look the message up while it is on its way, not find it, and send it too.
@@ -22,7 +26,7 @@ from __future__ import annotations
 import gc
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -31,14 +35,16 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from watcher.alerts.message import Message, compose
+from watcher.alerts.message import Message, compose, headline
 from watcher.config.destination import public_url
+from watcher.config.settings import Config
 from watcher.delivery.channels.base import Channel, File, TakesFiles
 from watcher.delivery.stop import VERIFY_INTERVAL_S, Stopper, StopState
 from watcher.errors import (
     AccessDenied,
     AwsError,
     ConfigError,
+    FormRefused,
     Retry,
     StoreError,
     Undeliverable,
@@ -46,9 +52,19 @@ from watcher.errors import (
 )
 from watcher.jobs.work import Pace
 from watcher.lru import LruCache
-from watcher.model import AlertEvidence, Delivery, DeliveryKind, DeliveryState, Finding, JobSnapshot
-from watcher.policy import routing
-from watcher.store.base import Store
+from watcher.model import (
+    AlertEvidence,
+    Case,
+    Delivery,
+    DeliveryKind,
+    DeliveryState,
+    Finding,
+    Form,
+    JobSnapshot,
+    StopPhase,
+)
+from watcher.policy import incidents
+from watcher.store.base import Amend, Store
 
 if TYPE_CHECKING:
     from watcher.instruments import Instruments
@@ -61,49 +77,57 @@ WORKERS = 32
 """More than the destinations of most configurations: one that hangs occupies a worker, and must not delay the
 others."""
 FIRST_RETRY_DELAY_S, MAX_RETRY_DELAY_S = 1.0, 60.0
+"""Where another attempt may succeed by itself."""
+FIRST_REFUSED_DELAY_S, MAX_REFUSED_DELAY_S = 30.0, 3600.0
+"""Where somebody must mend something first."""
+KEPT_FOR = timedelta(days=7)
+"""How long an alert is tried before it is given up."""
+GIVE_UP_STOP_AFTER = timedelta(hours=24)
+"""How long a stop is tried."""
 MAX_CLAIMS_PER_SECOND = 50
 """Deliveries that become due within 20 ms of each other are claimed together."""
 MAX_CLAIM_INTERVAL_S = 30.0
 """The longest pause between two claims, because other processes add deliveries to the store too."""
 STORE_RETRY_DELAY_S = 5.0
-SNAPSHOT_MAX_AGE = timedelta(seconds=5)
-"""The alert of a younger finding shows the job as it was when the finding was made, which saves a read of the
-store."""
-FINDING_CACHE_SIZE = 64
-"""New findings whose alerts need no read of the store."""
-GIVE_UP_AFTER = timedelta(hours=24)
-"""A delivery that has not arrived by then becomes a dead letter."""
+FRESH_FOR = timedelta(seconds=5)
+"""The first alert of an incident that changed more recently is composed from what this process has just
+stored, which saves reads of the store."""
+FRESH_CACHE_SIZE = 64
+"""Incidents that this process has just changed."""
 
 
 @dataclass
 class Outbox:
     """`owner` is this process's name in the store. `random` returns numbers from 0 to 1. `lease` is in
-    seconds. `prices` are US dollars an hour, by instance type."""
+    seconds."""
 
     store: Store
     open_channel: Callable[[str], Channel]
     """Raises `ConfigError` if a destination in the store is no longer configured."""
     stopper: Stopper
     gather: Callable[[Finding, JobSnapshot | None], AlertEvidence]
+    config: Config
     owner: str
     clock: Callable[[], datetime]
     random: Callable[[], float]
     instruments: Instruments
     lease: float = LEASE_S
-    prices: Mapping[str, float] = field(default_factory=dict)
     _channels: dict[str, Channel] = field(default_factory=dict)
+    _refusing: set[str] = field(default_factory=set)
+    """Destinations that refused the last that this process sent."""
     _skipped_plots: set[tuple[str, str]] = field(default_factory=set)
-    _found: LruCache[tuple[Finding, JobSnapshot]] = field(
-        default_factory=lambda: LruCache(FINDING_CACHE_SIZE)
+    _fresh: LruCache[tuple[Case, JobSnapshot, datetime]] = field(
+        default_factory=lambda: LruCache(FRESH_CACHE_SIZE)
     )
-    """By the finding's id."""
+    """By the incident's id."""
     _wake: threading.Event = field(default_factory=threading.Event)
     _stopping: threading.Event = field(default_factory=threading.Event)
 
-    def wake(self, found: Iterable[tuple[Finding, JobSnapshot]] = ()) -> None:
-        """Claim due deliveries now. `found`: findings that this process has just stored."""
-        for finding, job in found:
-            self._found.put(finding.id, (finding, job))
+    def wake(self, changed: Iterable[tuple[Case, JobSnapshot]] = ()) -> None:
+        """Claim due deliveries now. `changed`: cases that this process has just stored."""
+        now = self.clock()
+        for case, job in changed:
+            self._fresh.put(case.incident.id, (case, job, now))
         self._wake.set()
 
     def stop(self) -> None:
@@ -121,16 +145,17 @@ class Outbox:
         self._deliver_while(wanted)
 
     def run_until_empty(self, timeout_s: float) -> bool:
-        """Deliver until nothing is open, for at most `timeout_s`; False if something is left."""
+        """Deliver until nothing is open, for at most `timeout_s`; False if something is left, or refused."""
         until = self.clock() + timedelta(seconds=timeout_s)
         self._deliver_while(
-            lambda: not self._stopping.is_set() and self.store.next_due() is not None and self.clock() < until
+            lambda: not self._stopping.is_set() and self.store.has_open() and self.clock() < until
         )
-        return self.store.next_due() is None
+        return not self.store.has_open() and not self.store.refused()
 
     def _deliver_while(self, wanted: Callable[[], bool]) -> None:
         under_way: set[Future[None]] = set()
         pace = Pace(MAX_CLAIMS_PER_SECOND, time.monotonic, self._stopping.wait)
+        self._retry_refused()  # the settings may be others now
         with ThreadPoolExecutor(WORKERS, thread_name_prefix="deliver") as pool:
             while wanted():
                 self._wake.clear()
@@ -166,17 +191,17 @@ class Outbox:
         begun = self.clock()
         with structlog.contextvars.bound_contextvars(delivery=delivery.id, to=public_url(delivery.to)):
             try:
-                finding = self._finding(delivery.finding_id)
-                if finding is None:
-                    raise StoreError(f"delivery {delivery.id} has no finding: the store was edited by hand")
-                with structlog.contextvars.bound_contextvars(job=finding.job, rule=finding.rule):
+                case, job = self._present(delivery)
+                with structlog.contextvars.bound_contextvars(
+                    job=case.incident.job, incident=case.incident.id
+                ):
                     match delivery.kind:
                         case DeliveryKind.STOP:
-                            self._stop(delivery, finding)
+                            self._stop(delivery, case)
                         case DeliveryKind.PLOT:
-                            self._attach_plot(delivery, finding)
-                        case DeliveryKind.ALERT | DeliveryKind.UPDATE:
-                            self._deliver(delivery, finding, begun)
+                            self._attach_plot(delivery, case, job)
+                        case DeliveryKind.ALERT:
+                            self._alert(delivery, case, job, begun)
             except StoreError as error:
                 # The result is not recorded. Once the lease ends, another attempt looks the message up.
                 log.error("store_failed", error=str(error), consequence="the delivery is retried")
@@ -184,36 +209,167 @@ class Outbox:
                 # A bug that concerns one delivery must not block the others, nor be retried for ever.
                 log.exception("delivery_failed")
                 with suppress(StoreError):  # then the lease ends, as above
-                    self._retry(delivery, f"{type(error).__name__}: {error}", None, uncertain=True)
+                    self._retry(delivery, Retry(f"{type(error).__name__}: {error}", uncertain=True))
 
-    def _deliver(self, delivery: Delivery, finding: Finding, begun: datetime) -> None:
-        job = self._job(finding)
-        alert = self._alert_of(delivery, finding)
-        if alert:  # an update replaces the alert, which may be about another finding
-            finding = self._finding(alert.finding_id) or finding
-        evidence = self.gather(finding, job)
-        message = compose(delivery, finding, job, evidence, self.clock(), prices=self.prices)
+    def _present(self, delivery: Delivery) -> tuple[Case, JobSnapshot | None]:
+        """The incident as it is now, and its job; from the store, unless this process has just stored what a
+        first alert tells. Raises `StoreError`."""
+        fresh = self._fresh.get(delivery.incident)
+        if fresh and delivery.kind is DeliveryKind.ALERT and not delivery.told:
+            case, job, at = fresh
+            is_current = delivery.wanted in (case.incident.revision, case.incident.telling_revision)
+            if is_current and not delivery.uncertain and self.clock() - at < FRESH_FOR:
+                return case, job
+        stored = self.store.case(delivery.incident)
+        if stored is None:
+            raise StoreError(f"delivery {delivery.id} has no incident: the store was edited by hand")
+        record = self.store.job(stored.incident.run)
+        return stored, record.snapshot if record else None
+
+    # -- alerts -----------------------------------------------------------------------------------
+
+    def _alert(self, alert: Delivery, case: Case, job: JobSnapshot | None, begun: datetime) -> None:
+        finding = headline(case)
+        evidence = self.gather(finding, job) if alert.form is Form.FULL else AlertEvidence()
+        message = compose(case, alert, job, evidence, self.clock(), prices=self.config.prices)
         try:
-            receipt = self._send(delivery, message, alert, begun)
+            sent, form = self._send_some_form(alert, message, begun)
         except Retry as error:
-            self._retry(delivery, str(error), error.after, uncertain=error.uncertain)
+            self._retry(alert, error)
         except (Undeliverable, ConfigError) as error:
-            self._give_up(delivery, str(error))
+            self._refuse(alert, str(error))
         else:
-            has_curve = delivery.kind is DeliveryKind.ALERT and evidence.curve and receipt
-            plotted = has_curve and isinstance(self._channel(delivery.to), TakesFiles)
-            then = [routing.plot(delivery, self.clock())] if plotted else []
-            self._settle(delivery, DeliveryState.DELIVERED, receipt=receipt, then=then)
+            takes_files = isinstance(self._channel(alert.to), TakesFiles)
+            has_picture = takes_files and bool(evidence.curve) and bool(sent)
+            new_picture = has_picture and case.delivery(incidents.picture_id(alert, finding)) is None
+            self._delivered(replace(alert, receipt=sent, form=form), case, finding.id if new_picture else "")
 
-    def _attach_plot(self, delivery: Delivery, finding: Finding) -> None:
+    def _send_some_form(self, alert: Delivery, message: Message, begun: datetime) -> tuple[str, Form]:
+        """Sends the message, in a shorter form if the destination refuses the longer one. Returns the receipt
+        and the form."""
+        forms = list(Form)
+        for form in forms[forms.index(alert.form) :]:
+            try:
+                return self._send(alert, message.shortened(form), begun), form
+            except FormRefused as error:
+                if form is forms[-1]:
+                    raise
+                log.warning("form_refused", form=form, error=str(error), consequence="it is sent shorter")
+        raise AssertionError("the last form is sent or raises")
+
+    def _send(self, alert: Delivery, message: Message, begun: datetime) -> str:
+        channel = self._channel(alert.to)
+        unknown = alert.uncertain  # whether an earlier attempt arrived
+        try:
+            if alert.uncertain and not alert.told:
+                receipt = channel.find(message)
+                if receipt is not None:
+                    log.info("delivery_already_arrived")
+                    return receipt
+            if alert.uncertain:
+                unknown = not channel.can_find
+                message = replace(message, repeat=unknown)
+            spent = (self.clock() - begun).total_seconds()
+            if spent > self.lease / 2:
+                raise Retry(f"preparing it took {spent:.0f} s, more than half of the lease")
+            return channel.update(message, alert.receipt) if alert.told else channel.send(message)
+        except Retry as error:
+            # That this attempt did not arrive says nothing about an earlier one.
+            error.uncertain = error.uncertain or unknown
+            raise
+
+    def _delivered(self, alert: Delivery, case: Case, picture_of: str) -> None:
+        now = self.clock()
+        stop = case.incident.stop
+        grace_waits = stop is not None and stop.phase is StopPhase.WAITING and stop.due_at is None
+        amend: Amend | None = None
+        if picture_of or grace_waits or case.incident.snoozed_until:
+
+            def amend(present: Case | None) -> Case | None:
+                return incidents.delivered(present, alert.id, self.config.stop, now, picture_of)
+
+        # If the incident has changed meanwhile, the alert is due again at this time.
+        delay = timedelta(seconds=incidents.EDIT_DELAY_S if incidents.can_edit(alert.to) else 0)
+        done = replace(
+            alert,
+            lane=incidents.edits_lane(alert.to),
+            state=DeliveryState.DELIVERED,
+            due_at=now + delay,
+            uncertain=False,
+            error="",
+            delivered_at=now,
+            told=alert.trying,
+            failures=0,
+            refused_at=None,
+        )
+        if self._write(done, amend, first=not alert.told):
+            log.info(
+                "delivered",
+                kind="update" if alert.told else "alert",
+                revision=done.told,
+                seconds=round(_age(alert, now), 3),
+            )
+        if alert.to in self._refusing:
+            self._refusing.discard(alert.to)
+            log.info("destination_takes_messages_again")
+            self._retry_refused(alert.to)
+
+    def _refuse(self, alert: Delivery, error: str) -> None:
+        """Keep what the destination refuses, and try it again later and later."""
+        now = self.clock()
+        since = alert.refused_at or now
+        if now - since > KEPT_FOR:
+            self._give_up(alert, f"given up after {KEPT_FOR.days} days: {error}")
+            return
+        delay = refused_delay(alert.failures + 1, self.random())
+        refused = replace(
+            alert,
+            lane=f"refused:{alert.id}",
+            state=DeliveryState.REFUSED,
+            due_at=now + timedelta(seconds=delay),
+            error=error,
+            failures=alert.failures + 1,
+            refused_at=since,
+        )
+        # Told once for each destination, however many incidents it refuses.
+        known = alert.refused_at is not None and alert.failures > 0
+        known = known or any(row.to == alert.to and row.id != alert.id for row in self.store.refused())
+
+        def amend(present: Case | None) -> Case | None:
+            return incidents.refused(present, refused, self.config, now, already_known=known)
+
+        level = log.warning if known else log.error
+        level("destination_refuses", error=error, since=since.isoformat(), seconds=round(delay, 1))
+        self._refusing.add(alert.to)
+        self._write(refused, amend)
+
+    def _retry_refused(self, to: str | None = None) -> None:
+        """Send again what was refused: everything, or what is for one destination."""
+        try:
+            rows = [row for row in self.store.refused() if to in (None, row.to)]
+            self._refusing |= {row.to for row in rows} if to is None else set()
+            now = self.clock()
+            for incident in dict.fromkeys(row.incident for row in rows):
+                self.store.amend(incident, lambda case: incidents.retry_refused(case, now, to))
+        except StoreError as error:
+            log.error("store_failed", error=str(error), consequence="what was refused is tried again later")
+
+    # -- pictures ---------------------------------------------------------------------------------
+
+    def _attach_plot(self, delivery: Delivery, case: Case, job: JobSnapshot | None) -> None:
         """Attach the plot to the alert. A plot that cannot be drawn or uploaded is skipped, since the alert
         has the numbers."""
-        evidence = self.gather(finding, self._job(finding))
-        alert = self._alert_of(delivery, finding)
+        finding = case.finding(delivery.finding)
+        alert = next(
+            (row for row in case.deliveries if row.kind is DeliveryKind.ALERT and row.to == delivery.to), None
+        )
         try:
             channel = self._channel(delivery.to)
-            if not (alert and alert.receipt and evidence.curve and isinstance(channel, TakesFiles)):
-                raise Undeliverable("the alert or its curve is no longer available")
+            if not (finding and alert and alert.receipt and isinstance(channel, TakesFiles)):
+                raise Undeliverable("the alert is no longer available")
+            evidence = self.gather(finding, job)
+            if not evidence.curve:
+                raise Undeliverable("its curve is no longer available")
             file = File(
                 name=f"{finding.rule}-{delivery.id}.png",
                 title=f"{finding.rule} on {finding.job}",
@@ -223,23 +379,12 @@ class Outbox:
             if not (delivery.uncertain and channel.has(file, alert.receipt)):
                 channel.attach(file, alert.receipt)
         except Retry as error:
-            self._retry(delivery, str(error), error.after, uncertain=error.uncertain)
+            self._retry(delivery, error)
         except (Undeliverable, ConfigError) as error:
             self._log_skipped_plot(delivery.to, str(error))
             self._settle(delivery, DeliveryState.SKIPPED, error=str(error))
         else:
             self._settle(delivery, DeliveryState.DELIVERED)
-
-    def _finding(self, finding_id: str) -> Finding | None:
-        found = self._found.get(finding_id)
-        return found[0] if found else self.store.finding(finding_id)
-
-    def _job(self, finding: Finding) -> JobSnapshot | None:
-        found = self._found.get(finding.id)
-        if found and self.clock() - finding.opened_at < SNAPSHOT_MAX_AGE:
-            return found[1]
-        record = self.store.job(finding.job_arn)
-        return record.snapshot if record else None
 
     def _log_skipped_plot(self, to: str, why: str) -> None:
         """Log each reason once, because a missing scope concerns all plots. Each delivery keeps its error."""
@@ -247,118 +392,101 @@ class Outbox:
             self._skipped_plots.add((to, why))
             log.warning("plot_skipped", error=why, consequence="the alert has the numbers; logged once")
 
-    def _alert_of(self, delivery: Delivery, finding: Finding) -> Delivery | None:
-        """The alert that an update or a plot follows."""
-        if not delivery.follows:
-            return None
-        twin = routing.twin(finding)
-        rows = [row for id_ in (finding.id, twin) if id_ for row in self.store.deliveries(id_)]
-        return next((row for row in rows if row.id == delivery.follows), None)
-
-    def _send(self, delivery: Delivery, message: Message, alert: Delivery | None, begun: datetime) -> str:
-        channel = self._channel(delivery.to)
-        unknown = delivery.uncertain  # whether an earlier attempt arrived
-        try:
-            if delivery.uncertain:
-                receipt = channel.find(message)
-                if receipt is not None:
-                    log.info("delivery_already_arrived")
-                    return receipt
-                unknown = not channel.can_find
-                message = replace(message, repeat=unknown)
-            spent = (self.clock() - begun).total_seconds()
-            if spent > self.lease / 2:
-                raise Retry(f"preparing it took {spent:.0f} s, more than half of the lease")
-            if delivery.kind is DeliveryKind.UPDATE:
-                return channel.update(message, alert.receipt if alert else "")
-            return channel.send(message)
-        except Retry as error:
-            # That this attempt did not arrive says nothing about an earlier one.
-            error.uncertain = error.uncertain or unknown
-            raise
-
     def _channel(self, to: str) -> Channel:
         if to not in self._channels:
             self._channels[to] = self.open_channel(to)
         return self._channels[to]
 
-    def _stop(self, delivery: Delivery, finding: Finding) -> None:
+    # -- stops ------------------------------------------------------------------------------------
+
+    def _stop(self, delivery: Delivery, case: Case) -> None:
+        now, actor = self.clock(), delivery.actor
+
+        def ended(phase: StopPhase, sentence: str) -> Amend:
+            return lambda present: incidents.stop_ended(present, phase, actor, sentence, now)
+
         try:
-            result = self.stopper.attempt(finding.job_arn, actor=delivery.text)
+            result = self.stopper.attempt(delivery.run, actor=actor)
         except AccessDenied as error:
-            self._give_up(delivery, str(error), report=f"The job was NOT stopped and continues: {error}")
+            denied = ended(StopPhase.NOT_STOPPED, f"The job was NOT stopped and continues: {error}")
+            self._give_up(delivery, str(error), denied)
         except AwsError as error:
-            self._retry(delivery, str(error), None, uncertain=False)
+            self._retry(delivery, Retry(str(error)))
         else:
             match result.state:
                 case StopState.STOPPING:
-                    self._retry(delivery, result.sentence, VERIFY_INTERVAL_S, uncertain=False)
+                    asked = case.incident.stop and case.incident.stop.phase is StopPhase.STOPPING
+                    later = replace(
+                        delivery,
+                        state=DeliveryState.PENDING,
+                        due_at=now + timedelta(seconds=VERIFY_INTERVAL_S),
+                        error=result.sentence,
+                    )
+                    amend: Amend = lambda present: incidents.stop_requested(present, actor, now)  # noqa: E731
+                    self._write(later, None if asked else amend)
                 case StopState.REFUSED | StopState.ENDED_OTHERWISE:
-                    report = f"Not stopped: {result.sentence}."
-                    self._settle(delivery, DeliveryState.SKIPPED, error=result.sentence, report=report)
+                    amend = ended(StopPhase.NOT_STOPPED, f"Not stopped: {result.sentence}.")
+                    self._settle(delivery, DeliveryState.SKIPPED, error=result.sentence, amend=amend)
                 case StopState.STOPPED:
-                    self._settle(delivery, DeliveryState.DELIVERED, report=result.sentence)
+                    amend = ended(StopPhase.STOPPED, result.sentence)
+                    self._settle(delivery, DeliveryState.DELIVERED, amend=amend)
 
     # -- the result -------------------------------------------------------------------------------
 
-    def _retry(self, delivery: Delivery, error: str, after: float | None, *, uncertain: bool) -> None:
+    def _retry(self, delivery: Delivery, error: Retry) -> None:
         now = self.clock()
-        if now - delivery.created_at > GIVE_UP_AFTER:
-            self._give_up(delivery, f"given up after {GIVE_UP_AFTER.days} day: {error}")
+        since = delivery.refused_at or now
+        if delivery.kind is DeliveryKind.STOP and now - delivery.created_at > GIVE_UP_STOP_AFTER:
+            sentence = f"The job was NOT stopped: given up after {GIVE_UP_STOP_AFTER.days} day: {error}"
+            self._give_up(
+                delivery,
+                sentence,
+                lambda case: incidents.stop_ended(case, StopPhase.NOT_STOPPED, delivery.actor, sentence, now),
+            )
             return
-        delay = backoff(delivery.attempts, self.random()) if after is None else after
-        log.info("delivery_retry", error=error, attempts=delivery.attempts, seconds=round(delay, 1))
+        if now - since > KEPT_FOR:
+            self._give_up(delivery, f"given up after {KEPT_FOR.days} days: {error}")
+            return
+        delay = backoff(delivery.failures + 1, self.random()) if error.after is None else error.after
+        log.info("delivery_retry", error=str(error), attempts=delivery.attempts, seconds=round(delay, 1))
         later = replace(
             delivery,
             state=DeliveryState.PENDING,
             due_at=now + timedelta(seconds=delay),
-            uncertain=uncertain,
-            error=error,
+            uncertain=error.uncertain,
+            error=str(error),
+            failures=delivery.failures + 1,
+            refused_at=since,
         )
         self._write(later)
 
-    def _give_up(self, delivery: Delivery, error: str, report: str = "") -> None:
-        log.error("dead_letter", error=error, finding=delivery.finding_id, attempts=delivery.attempts)
-        self._settle(delivery, DeliveryState.DEAD, error=error, report=report)
+    def _give_up(self, delivery: Delivery, error: str, amend: Amend | None = None) -> None:
+        log.error("dead_letter", error=error, attempts=delivery.attempts)
+        self._settle(delivery, DeliveryState.DEAD, error=error, amend=amend)
 
     def _settle(
-        self,
-        delivery: Delivery,
-        state: DeliveryState,
-        *,
-        receipt: str = "",
-        error: str = "",
-        report: str = "",
-        then: Sequence[Delivery] = (),
+        self, delivery: Delivery, state: DeliveryState, *, error: str = "", amend: Amend | None = None
     ) -> None:
-        """`report`: what to add to the alert, wherever it was sent. `then`: deliveries that follow from this
-        one."""
         now = self.clock()
-        done = replace(
-            delivery,
-            state=state,
-            receipt=receipt,
-            error=error,
-            delivered_at=now if state is DeliveryState.DELIVERED else None,
-        )
-        updates = routing.updates(self.store.deliveries(delivery.finding_id), report, now) if report else []
-        if self._write(done, [*updates, *then]) and state is DeliveryState.DELIVERED:
-            seconds = _age(delivery, now)
-            log.info("delivered", finding=delivery.finding_id, kind=delivery.kind, seconds=round(seconds, 3))
-        if updates or then:
-            self.wake()
+        delivered_at = now if state is DeliveryState.DELIVERED else None
+        done = replace(delivery, state=state, error=error, delivered_at=delivered_at)
+        if self._write(done, amend) and state is DeliveryState.DELIVERED:
+            log.info("delivered", kind=delivery.kind, seconds=round(_age(delivery, now), 3))
 
-    def _write(self, delivery: Delivery, then: Sequence[Delivery] = ()) -> bool:
-        held = self.store.settle(self.owner, delivery, then)
+    def _write(self, delivery: Delivery, amend: Amend | None = None, *, first: bool = False) -> bool:
+        """`first`: the alert has just arrived for the first time."""
+        held = self.store.settle(self.owner, delivery, amend)
         if held:
-            self.instruments.attempted(delivery, _age(delivery, self.clock()))
+            self.instruments.attempted(delivery, _age(delivery, self.clock()), first=first)
+            if amend:
+                self.wake()
         else:
             log.warning("lease_lost", consequence="another process has taken over this delivery")
         return held
 
 
 def _age(delivery: Delivery, now: datetime) -> float:
-    """Seconds since its finding was detected."""
+    """Seconds since it was decided."""
     return (now - delivery.created_at).total_seconds()
 
 
@@ -373,7 +501,15 @@ def _picture(finding: Finding, evidence: AlertEvidence) -> bytes:
     return picture
 
 
-def backoff(attempts: int, random: float) -> float:
+def backoff(failures: int, random: float) -> float:
     """Seconds until the next attempt. They double up to a minute, with jitter."""
-    longest = min(FIRST_RETRY_DELAY_S * 2.0 ** (min(attempts, 10) - 1), MAX_RETRY_DELAY_S)
-    return longest * (0.5 + 0.5 * random)
+    return _doubled(failures, FIRST_RETRY_DELAY_S, MAX_RETRY_DELAY_S) * (0.5 + 0.5 * random)
+
+
+def refused_delay(failures: int, random: float) -> float:
+    """The same for what is refused: from half a minute up to an hour."""
+    return _doubled(failures, FIRST_REFUSED_DELAY_S, MAX_REFUSED_DELAY_S) * (0.5 + 0.5 * random)
+
+
+def _doubled(failures: int, first: float, longest: float) -> float:
+    return min(first * 2.0 ** (min(failures, 20) - 1), longest)

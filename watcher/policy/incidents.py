@@ -430,24 +430,65 @@ def _ask_route_to_stop(draft: _Draft, finding: Finding, decision: Decision, sett
     draft.note(ChangeKind.STOP_ASKED, f"{actor} asks to stop the job", actor=actor, door=Door.ROUTE)
 
 
-def delivered(case: Case | None, settings: Stop, now: datetime) -> Case | None:
-    """Begins the grace of a waiting stop, once every destination that takes the alert has it."""
-    if case is None or case.incident.stop is None:
-        return None
-    stop = case.incident.stop
-    alerts = [row for row in case.deliveries if row.kind is DeliveryKind.ALERT]
-    awaited = [row for row in alerts if not row.told and row.open]
-    if stop.phase is not StopPhase.WAITING or stop.due_at or awaited or not any(row.told for row in alerts):
+def delivered(
+    case: Case | None, alert_id: str, settings: Stop, now: datetime, picture_of: str = ""
+) -> Case | None:
+    """What follows when a destination has the alert.
+
+    The grace of a waiting stop begins, once every destination that takes the alert has it. An incident that
+    is snoozed is told again when the snooze ends. `picture_of`: the finding whose picture goes next to the
+    alert.
+    """
+    alert = case.delivery(alert_id) if case else None
+    if case is None or alert is None:
         return None
     draft = _Draft.of(case, now)
-    due_at = now + timedelta(seconds=settings.grace)
-    for row in case.deliveries:
+    _begin_grace(draft, settings)
+    until = case.incident.snoozed_until
+    if until and until > now and alert.state is DeliveryState.DELIVERED:
+        draft.deliveries[alert.id] = replace(alert, state=DeliveryState.SNOOZED, due_at=until)
+    if picture_of and (finding := draft.findings.get(picture_of)):
+        picture = _picture(alert, finding, now)
+        draft.deliveries.setdefault(picture.id, picture)
+    if after := draft.case():
+        return after
+    after = replace(case, deliveries=tuple(draft.deliveries.values()))
+    return None if after == case else after
+
+
+def picture_id(alert: Delivery, finding: Finding) -> str:
+    return delivery_id(alert.id, DeliveryKind.PLOT, alert.to, f"{finding.id} {finding.episode}")
+
+
+def _picture(alert: Delivery, finding: Finding, now: datetime) -> Delivery:
+    """It has a lane of its own: drawing and uploading it holds back no alert."""
+    id_ = picture_id(alert, finding)
+    return Delivery(
+        id=id_,
+        incident=alert.incident,
+        kind=DeliveryKind.PLOT,
+        to=alert.to,
+        lane=f"plot:{id_}",
+        created_at=now,
+        due_at=now,
+        finding=finding.id,
+    )
+
+
+def _begin_grace(draft: _Draft, settings: Stop) -> None:
+    stop = draft.incident.stop
+    if stop is None or stop.phase is not StopPhase.WAITING or stop.due_at:
+        return
+    alerts = [row for row in draft.deliveries.values() if row.kind is DeliveryKind.ALERT]
+    if any(not row.told and row.open for row in alerts) or not any(row.told for row in alerts):
+        return
+    due_at = draft.now + timedelta(seconds=settings.grace)
+    for row in list(draft.deliveries.values()):
         if row.kind is DeliveryKind.STOP and row.state is DeliveryState.PENDING:
             due_at = min(due_at, row.due_at)
             draft.deliveries[row.id] = replace(row, due_at=due_at)
     draft.incident = replace(draft.incident, stop=replace(stop, due_at=due_at, reason=""))
-    draft.note(ChangeKind.STOP_SCHEDULED, f"The job is stopped at {due_at:%H:%M:%S} UTC")
-    return draft.case()
+    draft.note(ChangeKind.STOP_SCHEDULED, f"the job is stopped at {due_at:%H:%M:%S} UTC")
 
 
 def stop_requested(case: Case | None, actor: str, now: datetime) -> Case | None:
@@ -549,7 +590,8 @@ def snooze(case: Case | None, until: datetime, actor: str, door: Door, now: date
     # The destinations that can edit show it.
     for row in case.deliveries:
         if row.kind is DeliveryKind.ALERT and row.told and not can_edit(row.to) and row.state in _QUIET:
-            draft.deliveries[row.id] = replace(row, state=DeliveryState.SNOOZED, due_at=until)
+            held = replace(row, state=DeliveryState.SNOOZED, due_at=until, wanted=draft.incident.revision)
+            draft.deliveries[row.id] = held
     return draft.case()
 
 
