@@ -87,6 +87,8 @@ def test_an_empty_variable_counts_as_unset(tmp_path, monkeypatch):
     ("text", "line"),
     [
         ("[stop]\ngrace = -1", "WATCHER_TOML: stop.grace = -1: must be at least 0"),
+        ("[stop]\ngrace_limit = -1", "WATCHER_TOML: stop.grace_limit = -1: must be at least 0"),
+        ("[watch]\nlook_back = -1", "WATCHER_TOML: watch.look_back = -1: must be at least 0"),
         (
             "/etc/watcher.toml",
             "WATCHER_TOML: is not TOML: Invalid statement (at line 1, column 1)",
@@ -146,7 +148,7 @@ def test_a_byte_order_mark_is_ignored(toml):
         ),
         (
             "[stop]\nzzz = 1",
-            "stop.zzz: unknown key; the keys here are dry_run, grace, min_runtime, max_per_hour",
+            "stop.zzz: unknown key; the keys here are dry_run, grace, grace_limit, min_runtime, max_per_hour",
         ),
         ('[[route]]\nstop = "perhaps"', 'route[0].stop = "perhaps": write true or false'),
         ('[watch]\njobs = "prod-*"', 'watch.jobs = "prod-*": write a list: ["prod-*"]'),

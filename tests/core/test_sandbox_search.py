@@ -69,7 +69,13 @@ JOBS = [
         (where("HyperParameters.max_depth", "LessThanOrEqualTo", "4"), ["early"]),
         (where("EnableManagedSpotTraining", "Equals", "true"), ["late"]),
         (where("CreationTime", "GreaterThanOrEqualTo", "2026-11-20T12:00:00Z"), ["late", "noon"]),
-        (where("CreationTime", "LessThan", str(NOON)), ["early"]),
+        (where("CreationTime", "LessThan", "2026-11-20T12:00:00"), ["early"]),
+        (where("LastModifiedTime", "GreaterThan", "2026-11-20T12:00:00"), ["late"]),
+        (where("LastModifiedTime", "GreaterThanOrEqualTo", "2026-11-20T12:00:00"), ["late", "noon"]),
+        (where("LastModifiedTime", "LessThanOrEqualTo", "2026-11-20T13:00:00+01:00"), ["early", "noon"]),
+        (where("LastModifiedTime", "Equals", "2026-11-20T12:00:00.000Z"), ["noon"]),
+        (where("LastModifiedTime", "NotEquals", "2026-11-20T12:00:00"), ["early", "late"]),
+        (where("StoppingCondition.MaxRuntimeInSeconds", "GreaterThan", "86400.5"), []),
         ({"Name": "TrainingJobName", "Value": "noon"}, ["noon"]),
     ],
     ids=lambda value: " ".join(value.values()) if isinstance(value, dict) else None,
@@ -152,6 +158,20 @@ def test_each_job_is_on_one_page_even_when_the_sorted_property_is_equal_or_missi
     assert sorted(names) == sorted(job.name for job in jobs)
 
 
+def test_a_job_that_changes_between_two_pages_is_found_again_and_hides_no_other() -> None:
+    jobs = [a_job(f"job-{number}", created=NOON + number) for number in range(4)]
+    request = {"Resource": "TrainingJob", "MaxResults": 2, "SortOrder": "Ascending"}
+    _, token = search(request, jobs)
+    page, token = search(
+        {**request, "NextToken": token}, [a_job("job-0", LastModifiedTime=NOON + 60), *jobs[1:]]
+    )
+    assert ([job.name for job in page], token is None) == (["job-2", "job-3"], False)
+    page, token = search(
+        {**request, "NextToken": token}, [a_job("job-0", LastModifiedTime=NOON + 60), *jobs[1:]]
+    )
+    assert ([job.name for job in page], token) == (["job-0"], None)
+
+
 def test_a_job_that_leaves_the_result_between_two_pages_hides_no_other() -> None:
     jobs = [a_job(f"job-{number}", created=NOON + number) for number in range(4)]
     request = {"Resource": "TrainingJob", "MaxResults": 2, "SortBy": "CreationTime", "SortOrder": "Ascending"}
@@ -178,14 +198,33 @@ def test_search_returns_tags_and_debugger_rules_but_no_profiler_rules() -> None:
     ("condition", "complaint"),
     [
         (where("NoSuchProperty", "Equals", "x"), "Unknown property name: NoSuchProperty"),
+        (
+            where("ResourceConfig.NoSuchMember", "Exists"),
+            "Unknown property name: ResourceConfig.NoSuchMember",
+        ),
         (where("TrainingJobName", "Equals"), "needs a Value"),
-        (where("CreationTime", "GreaterThan", "yesterday"), "'yesterday' is neither a number nor a time"),
+        (where("CreationTime", "GreaterThan", "yesterday"), "'yesterday' of CreationTime is not a time"),
+        (where("LastModifiedTime", "GreaterThan", str(NOON)), "is not a time in the format YYYY-mm-dd'T'HH"),
+        (where("LastModifiedTime", "Equals", "2026-11-31T12:00:00"), "is not a time"),
+        (where("LastModifiedTime", "Equals", "2026-11-20"), "is not a time"),
+        (where("LastModifiedTime", "Contains", "2026"), "Contains is not supported for the timestamp"),
+        (where("CreationTime", "In", "2026-11-20T12:00:00"), "In is not supported for the timestamp"),
+        (where("TrainingJobStatus", "GreaterThan", "Failed"), "GreaterThan is not supported for the text"),
+        (where("StoppingCondition.MaxRuntimeInSeconds", "Equals", "long"), "is not a number"),
+        (where("EnableManagedSpotTraining", "Equals", "yes"), "is neither true nor false"),
+        (where("ResourceConfig", "Equals", "x"), "Equals is not supported for the structured property"),
     ],
 )
 def test_an_invalid_filter_is_refused(condition: dict[str, str], complaint: str) -> None:
     with pytest.raises(ApiError, match=complaint) as refused:
         found(JOBS, condition)
     assert refused.value.code == "ValidationException"
+
+
+def test_an_expression_can_contain_one_contains() -> None:
+    twice = [where("TrainingJobName", "Contains", "n"), where("TrainingJobArn", "Contains", "n")]
+    with pytest.raises(ApiError, match=r"'CONTAINS' operator usage limit of 1 exceeded\."):
+        found(JOBS, *twice)
 
 
 def test_a_made_up_token_is_refused() -> None:
@@ -199,6 +238,14 @@ def test_a_made_up_token_is_refused() -> None:
         ({"Resource": "TrainingJob", "MaxResults": 101}, "less than or equal to 100"),
         ({"Resource": "TrainingJob", "MaxResults": 0}, "greater than or equal to 1"),
         ({"Resource": "Nonsense"}, "enum value set"),
+        (
+            {
+                "Resource": "TrainingJob",
+                "SearchExpression": {"Filters": [where("LastModifiedTime", "Since", "2026-11-20T12:00:00")]},
+            },
+            "'Since' at 'searchExpression.filters.1.member.operator' failed to satisfy constraint: "
+            r"Member must satisfy enum value set: \[Equals, NotEquals, GreaterThan,",
+        ),
         ({}, "'resource' failed to satisfy constraint: Member must not be null"),
         (
             {

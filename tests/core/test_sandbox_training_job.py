@@ -242,31 +242,58 @@ def names(answer: dict[str, Any]) -> list[str]:
     return [summary["TrainingJobName"] for summary in answer["TrainingJobSummaries"]]
 
 
-def test_a_list_filters_by_status_after_cutting_the_page() -> None:
-    states = ["Completed", "Completed", "InProgress"]
-    records = [
+def records_of(**members_by_name: dict[str, Any]) -> list[dict[str, Any]]:
+    """Records of jobs that were created one second after the other, from second 0 on."""
+    return [
         placed(
-            f"job-{number}",
-            {"TrainingJobStatus": status, "CreationTime": float(number)},
+            name,
+            {"CreationTime": float(second), **members},
             account="111122223333",
             region="us-east-1",
-            now=float(number),
+            now=float(second),
             old=None,
         ).record
-        for number, status in enumerate(states)
+        for second, (name, members) in enumerate(members_by_name.items())
     ]
-    first = listed("TrainingJob", {"MaxResults": 2, "StatusEquals": "InProgress"}, records)
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        {"StatusEquals": "InProgress"},
+        {"NameContains": "third"},
+        {"LastModifiedTimeAfter": 1.0},
+    ],
+    ids=lambda condition: next(iter(condition)),
+)
+def test_a_list_is_filtered_after_cutting_the_page(condition: dict[str, Any]) -> None:
+    ended = {"TrainingJobStatus": "Completed"}
+    records = records_of(first=ended, second=ended, third={})
+    first = listed("TrainingJob", {"MaxResults": 2, **condition}, records)
     assert names(first) == []
-    second = listed(
-        "TrainingJob",
-        {"MaxResults": 2, "StatusEquals": "InProgress", "NextToken": first["NextToken"]},
-        records,
-    )
-    assert names(second) == ["job-2"]
+    second = listed("TrainingJob", {"MaxResults": 2, **condition, "NextToken": first["NextToken"]}, records)
+    assert names(second) == ["third"]
     assert "NextToken" not in second
-    newest = {"SortBy": "CreationTime", "SortOrder": "Descending"}
-    assert names(listed("TrainingJob", newest, records)) == ["job-2", "job-1", "job-0"]
-    assert names(listed("TrainingJob", {"NameContains": "JOB-1"}, records)) == ["job-1"]
-    assert names(listed("TrainingJob", {"CreationTimeAfter": 0.0, "CreationTimeBefore": 2.0}, records)) == [
-        "job-1"
-    ]
+
+
+def test_the_times_of_creation_choose_which_pages_a_list_has() -> None:
+    records = records_of(first={}, second={}, third={})
+    answer = listed("TrainingJob", {"MaxResults": 1, "CreationTimeAfter": 1.0}, records)
+    assert names(answer) == ["third"]
+    assert "NextToken" not in answer
+
+
+@pytest.mark.parametrize(
+    ("condition", "chosen"),
+    [
+        ({"SortBy": "CreationTime", "SortOrder": "Descending"}, ["third", "second", "first"]),
+        ({"NameContains": "IR"}, ["first", "third"]),
+        ({"CreationTimeAfter": 0.0, "CreationTimeBefore": 2.0}, ["second"]),
+        ({"LastModifiedTimeAfter": 2.0}, ["first"]),
+        ({"LastModifiedTimeAfter": 1.0, "LastModifiedTimeBefore": 60.0}, ["third"]),
+        ({"LastModifiedTimeBefore": 2.0}, ["second"]),
+    ],
+)
+def test_a_list_has_an_order_and_conditions(condition: dict[str, Any], chosen: list[str]) -> None:
+    records = records_of(first={"LastModifiedTime": 60.0}, second={}, third={})
+    assert names(listed("TrainingJob", condition, records)) == chosen

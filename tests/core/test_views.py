@@ -54,6 +54,7 @@ def test_findings_have_the_exact_json_shape_that_scripts_rely_on(store):
         "source",
         "kind",
         "status",
+        "reason",
         "step",
         "opened_at",
         "deliveries",
@@ -66,6 +67,7 @@ def test_findings_have_the_exact_json_shape_that_scripts_rely_on(store):
         "source": "debugger",
         "kind": "rule_issue",
         "status": "IssuesFound",
+        "reason": REASON,
         "step": 140,
         "opened_at": NOON.isoformat(),
         "deliveries": [

@@ -8,16 +8,17 @@ import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import closing
+from datetime import UTC, datetime, timedelta
 from importlib import metadata
 from pathlib import Path
 
 import pytest
 
-from tests.contract.samples import delivery, finding, look
+from tests.contract.samples import delivery, finding, look, snapshot
 from tests.shell.conftest import CommandResult
 from tests.waiting import WAIT_LIMIT_S, eventually
 from watcher.cli.sandbox import missing_for_sandbox
-from watcher.model import DeliveryState
+from watcher.model import DeliveryState, FindingKind
 from watcher.store import open_store
 
 Watcher = Callable[..., CommandResult]
@@ -357,8 +358,75 @@ def test_findings_are_listed_in_readable_form(watcher: Watcher, known: Path):
     ran = watcher("findings")
 
     header, line = ran.out.splitlines()
-    assert header.split() == ["FOUND", "JOB", "RULE", "SOURCE", "STATUS", "STEP", "SENT", "TO"]
-    assert line.endswith("churn-xgb  LossNotDecreasing  debugger  IssuesFound  -     slack:#ml dead")
+    columns = ["JOB", "KIND", "RULE", "FOUND", "SOURCE", "STATUS", "STEP", "SENT", "TO", "REASON"]
+    assert header.split() == columns
+    assert line.startswith("churn-xgb  rule_issue  LossNotDecreasing  ")
+    assert line.endswith("debugger  IssuesFound  -     slack:#ml dead  -")
+
+
+@pytest.fixture
+def over_days(tmp_path: Path) -> Path:
+    """A folder with a store: jobs and findings of one hour ago and of four days ago."""
+    now = datetime.now(UTC)
+    recent, old = now - timedelta(hours=1), now - timedelta(days=4)
+    failed = finding("new-2", rule="", kind=FindingKind.JOB_FAILED, status="Failed", opened_at=recent)
+    looks = [
+        look("new-1", [finding("new-1", opened_at=recent)], snapshot=snapshot("new-1", created_at=recent)),
+        look("new-2", [failed], snapshot=snapshot("new-2", status="Failed", created_at=recent)),
+        look("old", [finding("old", opened_at=old)], snapshot=snapshot("old", created_at=old)),
+    ]
+    with closing(open_store(f"sqlite:///{tmp_path / 'watcher.db'}")) as store:
+        store.commit(looks)
+    return tmp_path
+
+
+@pytest.mark.usefixtures("over_days")
+@pytest.mark.parametrize(
+    ("arguments", "names"),
+    [
+        ("jobs", {"new-1", "new-2", "old"}),
+        ("jobs --status InProgress", {"new-1", "old"}),
+        ("jobs --status InProgress --since 2h", {"new-1"}),
+        ("jobs --status Failed --status InProgress --since 5d", {"new-1", "new-2", "old"}),
+        ("jobs old --since 2h", set()),
+        ("findings --kind rule_issue", {"new-1", "old"}),
+        ("findings --kind rule_issue --kind job_failed --since 3d", {"new-1", "new-2"}),
+        ("findings --status IssuesFound --since 3d", {"new-1"}),
+        ("findings --status Failed", {"new-2"}),
+        ("findings --kind rule_stuck", set()),
+    ],
+)
+def test_lists_can_be_limited_by_status_kind_and_time(watcher: Watcher, arguments: str, names: set[str]):
+    as_json, printed = watcher(*arguments.split(), "--json"), watcher(*arguments.split())
+
+    assert {each["job"] for each in as_json.json} == names
+    assert {line.split()[0] for line in printed.out.splitlines()[1:]} == names
+
+
+@pytest.mark.usefixtures("over_days")
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        ("jobs --status inprogress", "--status inprogress: unknown; did you mean InProgress?"),
+        ("jobs --status Complete", "--status Complete: unknown; did you mean Completed?"),
+        (
+            "jobs --status xyz",
+            "--status xyz: unknown; use one of Completed, Deleting, Failed, InProgress, Stopped, Stopping",
+        ),
+        ("jobs --since yesterday", "--since 'yesterday': write how long ago, such as 30m, 1h30m, 2d or "),
+        ("findings --since 3months", "--since '3months': write how long ago, such as 30m, 1h30m, 2d or "),
+        ("findings --kind rule_isue", "--kind rule_isue: unknown; did you mean rule_issue?"),
+        ("findings --kind RuleIssue", "--kind RuleIssue: unknown; did you mean rule_issue?"),
+        ("findings --status IssueFound", "--status IssueFound: unknown; did you mean IssuesFound?"),
+    ],
+)
+def test_an_unknown_value_of_a_filter_is_refused_with_what_would_be_right(
+    watcher: Watcher, arguments: str, complaint: str
+):
+    ran = watcher(*arguments.split())
+
+    assert (ran.code, ran.out) == (2, "")
+    assert ran.err.startswith(f"watcher: {complaint}")
 
 
 def test_an_unknown_job_is_a_usage_error_with_the_closest_name(watcher: Watcher, known: Path):

@@ -54,5 +54,6 @@ def check(config: ConfigFile = None, as_json: Json = False, verbose: Verbose = F
         from watcher.cli.tables import Table
 
         rows = [(result.state, result.name, result.found, result.fix) for result in done]
-        Table(("state", "check", "found", "fix"), rows).print(out())
+        columns = ("state", "check", "found", "fix")
+        Table(columns, rows, names=("state", "check"), prose=("found", "fix")).print(out())
     return 1 if any(result.state is State.FAILED for result in done) else 0

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from watcher.cli.filters import CreatedSince, FindingStatus, FoundSince, JobStatus, Kind, moment, words
 from watcher.cli.terminal import (
     All,
     ConfigFile,
@@ -35,6 +36,9 @@ def status(config: ConfigFile = None, as_json: Json = False, verbose: Verbose = 
 
 def jobs(
     pattern: Annotated[str, typer.Argument(help="Glob on the name of the job.")] = "*",
+    *,
+    status: JobStatus = None,
+    since: CreatedSince = None,
     show_all: All = False,
     config: ConfigFile = None,
     as_json: Json = False,
@@ -42,10 +46,16 @@ def jobs(
 ) -> None:
     """List the jobs that Watcher knows, newest first."""
     from watcher.cli import store_tables
+    from watcher.model import KNOWN_STATUSES
     from watcher.store import views
 
+    begin = moment(since, now())
     with existing_store(load_settings(config, verbose=verbose)) as store:
-        document = views.jobs(store, pattern)
+        found = views.jobs(store, pattern)
+    statuses = words("--status", status, KNOWN_STATUSES | {job["status"] for job in found})
+    document = [
+        job for job in found if job["status"] in statuses and (begin is None or job["created_at"] >= begin)
+    ]
     if as_json:
         print_json(document)
     else:
@@ -75,6 +85,10 @@ def show(
 
 def findings(
     job: Annotated[str, typer.Option("--job", help="Glob on the name of the job.")] = "*",
+    *,
+    kind: Kind = None,
+    status: FindingStatus = None,
+    since: FoundSince = None,
     show_all: All = False,
     config: ConfigFile = None,
     as_json: Json = False,
@@ -82,10 +96,22 @@ def findings(
 ) -> None:
     """List findings, newest first, and where they were sent."""
     from watcher.cli import store_tables
+    from watcher.model import ENDED_STATUSES, KNOWN_RULE_STATUSES, FindingKind
     from watcher.store import views
 
+    begin = moment(since, now())
+    kinds = words("--kind", kind, FindingKind)
     with existing_store(load_settings(config, verbose=verbose)) as store:
-        document = views.findings(store, job)
+        found = views.findings(store, job)
+    known = KNOWN_RULE_STATUSES | ENDED_STATUSES | {finding["status"] for finding in found}
+    statuses = words("--status", status, known)
+    document = [
+        finding
+        for finding in found
+        if finding["kind"] in kinds
+        and finding["status"] in statuses
+        and (begin is None or finding["opened_at"] >= begin)
+    ]
     if as_json:
         print_json(document)
     else:

@@ -96,7 +96,7 @@ def stop(
         from watcher.cli.tables import Table
 
         rows = [(each.job.name, each.state, each.sentence) for each in outcomes]
-        Table(("job", "state", "what happened"), rows).print(out())
+        Table(("job", "state", "what happened"), rows, prose=("what happened",)).print(out())
     return 0 if all(each.succeeded for each in outcomes) else 1
 
 

@@ -35,7 +35,9 @@ def print_status(status: StatusView, now: datetime, console: Console) -> None:
             )
             for letter in status["dead_letters"]
         ]
-        Table(("job", "rule", "to", "since", "why"), rows, title="Given up (dead letters)").print(console)
+        Table(
+            ("job", "rule", "to", "since", "why"), rows, title="Given up (dead letters)", prose=("why",)
+        ).print(console)
 
 
 def print_jobs(jobs: Sequence[JobView], now: datetime, console: Console, *, show_all: bool) -> None:
@@ -52,10 +54,13 @@ def print_jobs(jobs: Sequence[JobView], now: datetime, console: Console, *, show
         )
         for job in shown
     ]
-    Table(("job", "status", "doing", "created", "instances", "rules", "findings"), rows).print(console)
+    columns = ("job", "status", "doing", "created", "instances", "rules", "findings")
+    Table(columns, rows, optional=("doing", "instances")).print(console)
     if len(shown) < len(jobs):
         print_line(
-            console, f"… and {len(jobs) - len(shown)} older ones: use --all or a pattern such as 'prod-*'"
+            console,
+            f"… and {len(jobs) - len(shown)} older ones: use --all, --status, --since or a pattern such as "
+            "'prod-*'",
         )
 
 
@@ -86,7 +91,8 @@ def print_job(job: ShownJob, now: datetime, console: Console) -> None:
             (rule["rule"], rule["source"], rule["status"], ago(rule["updated_at"], now), rule["details"])
             for rule in job["evaluations"]
         ]
-        Table(("rule", "source", "status", "since", "details"), evaluations, title="Rules").print(console)
+        columns: tuple[str, ...] = ("rule", "source", "status", "since", "details")
+        Table(columns, evaluations, title="Rules", prose=("details",)).print(console)
     deliveries = [
         (finding["rule"] or "", finding["kind"], *_delivery(delivery, now))
         for finding in job["told"]
@@ -94,7 +100,8 @@ def print_job(job: ShownJob, now: datetime, console: Console) -> None:
     ]
     if deliveries:
         columns = ("rule", "finding", "kind", "to", "state", "attempts", "when", "error")
-        Table(columns, deliveries, title="Deliveries").print(console)
+        least = ("attempts", "kind")
+        Table(columns, deliveries, title="Deliveries", prose=("error",), optional=least).print(console)
 
 
 def _delivery(delivery: DeliveryDetail, now: datetime) -> tuple[str, ...]:
@@ -121,19 +128,25 @@ def print_findings(
     shown = findings if show_all or not console.is_terminal else findings[:TERMINAL_ROWS_LIMIT]
     rows = [
         (
-            ago(finding["opened_at"], now),
             finding["job"],
+            finding["kind"],
             finding["rule"] or "",
+            ago(finding["opened_at"], now),
             finding["source"] or "",
             finding["status"],
             "" if finding["step"] is None else str(finding["step"]),
             ", ".join(_sent_to(delivery) for delivery in finding["deliveries"]),
+            finding["reason"],
         )
         for finding in shown
     ]
-    Table(("found", "job", "rule", "source", "status", "step", "sent to"), rows).print(console)
+    columns = ("job", "kind", "rule", "found", "source", "status", "step", "sent to", "reason")
+    Table(columns, rows, optional=("source", "sent to", "step", "status")).print(console)
     if len(shown) < len(findings):
-        print_line(console, f"… and {len(findings) - len(shown)} older ones: use --all or --job 'prod-*'")
+        print_line(
+            console,
+            f"… and {len(findings) - len(shown)} older ones: use --all, --kind, --since or --job 'prod-*'",
+        )
 
 
 def _sent_to(delivery: DeliveryView) -> str:

@@ -1,4 +1,4 @@
-"""Tables and labelled facts: drawn by rich on a terminal, plain columns elsewhere.
+"""Tables and labelled facts: fitted to a terminal, plain columns elsewhere.
 
 Plain columns are never cut, so that grep and awk work.
 """
@@ -10,10 +10,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 
-from rich import box
+from rich.cells import cell_len, set_cell_size
 from rich.console import Console
-from rich.table import Table as RichTable
 from rich.text import Text
+
+from watcher.cli.table_layout import SEPARATOR, Layout, layout
 
 TERMINAL_ROWS_LIMIT = 50
 """How many rows of a long list a terminal shows without --all."""
@@ -44,32 +45,54 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
 
 @dataclass(frozen=True, slots=True)
 class Table:
+    """Rows of cells. A terminal shows each row on one line, with prose folded in its column or below the row;
+    `table_layout` decides what gives way. Elsewhere, every cell is shown in full."""
+
     columns: Sequence[str]
     rows: Sequence[Sequence[str]]
     title: str = ""
+    names: Sequence[str] = ("job",)
+    """The columns that are never cut."""
+    prose: Sequence[str] = ()
+    """The columns that are folded, not cut."""
+    optional: Sequence[str] = ()
+    """The columns that a narrow terminal leaves out first, least important first."""
 
     def print(self, console: Console) -> None:
         rows = [[_CONTROL.sub(" ", cell) for cell in row] for row in self.rows]
         if console.is_terminal:
-            console.print(self._drawn(rows))
+            self._draw(rows, console)
         else:
             for line in self._plain(rows):
                 print_line(console, line)
 
-    def _drawn(self, rows: Sequence[Sequence[str]]) -> RichTable:
-        table = RichTable(
-            title=f"\n{self.title}" if self.title else None,
-            title_justify="left",
-            title_style="bold",
-            box=box.SIMPLE_HEAD,
-            show_edge=False,
-            pad_edge=False,
+    def _draw(self, rows: Sequence[Sequence[str]], console: Console) -> None:
+        prose = frozenset(self._indexes(self.prose))
+        shape = layout(
+            [max(map(cell_len, cells)) for cells in zip(self.columns, *rows, strict=True)],
+            console.width,
+            names=frozenset(self._indexes(self.names)),
+            prose=prose,
+            optional=self._indexes(self.optional),
         )
-        for column in self.columns:
-            table.add_column(column, overflow="fold")
+        if self.title:
+            console.print(Text(f"\n{self.title}", style="bold"))
+        total = sum(shape.widths.values()) + len(SEPARATOR) * (len(shape.widths) - 1)
+        header = [Text(column, style="bold") for column in self.columns]
+        _print_row(header, shape, frozenset(), console)
+        print_text(Text(("─" if _is_utf(console) else "-") * min(total, console.width), style="dim"), console)
         for row in rows:
-            table.add_row(*(Text(cell, style=_STYLES.get(cell, "")) for cell in row))
-        return table
+            cells = [Text(cell, style=_STYLES.get(cell, "")) for cell in row]
+            _print_row(cells, shape, prose, console)
+            for index in shape.below:
+                if row[index]:
+                    _print_below(self.columns[index], cells[index], console)
+        if shape.hidden:
+            hidden = ", ".join(self.columns[index] for index in shape.hidden)
+            console.print(Text(f"(a wider terminal also shows: {hidden})", style="dim"))
+
+    def _indexes(self, columns: Sequence[str]) -> list[int]:
+        return [self.columns.index(column) for column in columns if column in self.columns]
 
     def _plain(self, rows: Sequence[Sequence[str]]) -> Iterator[str]:
         if self.title:
@@ -77,9 +100,50 @@ class Table:
         lines = [[column.upper() for column in self.columns], *rows]
         widths = [max(map(len, cells)) for cells in zip_longest(*lines, fillvalue="")]
         for line in lines:
-            yield "  ".join(
+            yield SEPARATOR.join(
                 (cell or "-").ljust(width) for cell, width in zip(line, widths, strict=True)
             ).rstrip()
+
+
+def _print_row(cells: Sequence[Text], shape: Layout, prose: frozenset[int], console: Console) -> None:
+    """One line, unless prose is folded."""
+    columns = [
+        list(cells[index].wrap(console, width, overflow="fold"))
+        if index in prose
+        else [_cut(cells[index], width, console)]
+        for index, width in shape.widths.items()
+    ]
+    for parts in zip_longest(*columns, fillvalue=Text()):
+        padded = [
+            Text.assemble(part, " " * (width - part.cell_len))
+            for part, width in zip(parts, shape.widths.values(), strict=True)
+        ]
+        line = Text(SEPARATOR).join(padded)
+        line.rstrip()
+        print_text(line, console)
+
+
+def _print_below(column: str, cell: Text, console: Console) -> None:
+    text = Text.assemble((f"{column}: ", "dim"), cell)
+    for line in text.wrap(console, console.width - len(SEPARATOR), overflow="fold"):
+        print_text(Text.assemble(SEPARATOR, line), console)
+
+
+def _cut(cell: Text, width: int, console: Console) -> Text:
+    if cell.cell_len <= width:
+        return cell
+    end = "…" if _is_utf(console) else "..."
+    kept = set_cell_size(cell.plain, width - len(end)).rstrip()
+    return Text(kept + end, style=cell.style)
+
+
+def _is_utf(console: Console) -> bool:
+    return console.encoding.startswith("utf")
+
+
+def print_text(text: Text, console: Console) -> None:
+    """Print a line as it is: neither wrapped nor cut."""
+    console.print(text, highlight=False, soft_wrap=True)
 
 
 def print_line(console: Console, line: str) -> None:
@@ -93,7 +157,7 @@ def print_facts(pairs: Iterable[tuple[str, str]], console: Console) -> None:
     width = max((len(label) for label, _ in shown), default=0)
     for label, value in shown:
         line = Text.assemble((label.ljust(width), "bold"), "  ", (value, _STYLES.get(value, "")))
-        console.print(line, soft_wrap=True, highlight=False)
+        print_text(line, console)
 
 
 def print_limited(
@@ -103,8 +167,9 @@ def print_limited(
     console: Console,
     *,
     show_all: bool,
+    prose: Sequence[str] = (),
 ) -> None:
     shown = rows if show_all or not console.is_terminal else rows[:TERMINAL_ROWS_LIMIT]
-    Table(columns, shown).print(console)
+    Table(columns, shown, prose=prose).print(console)
     if len(shown) < len(rows):
         print_line(console, f"… and {len(rows) - len(shown)} more {more}")

@@ -30,7 +30,8 @@ def print_tensors(series: Sequence[Series], console: Console, *, show_all: bool)
         for one in series
     ]
     columns = ("tensor", "mode", "worker", "steps", "global steps", "shape")
-    print_limited(columns, rows, "tensors: use --all or --name REGEX", console, show_all=show_all)
+    more = "tensors: use --all or --name REGEX"
+    print_limited(columns, rows, more, console, show_all=show_all, prose=("tensor",))
 
 
 def print_values(series: Sequence[Series], console: Console, *, show_all: bool) -> None:
@@ -50,7 +51,8 @@ def print_values(series: Sequence[Series], console: Console, *, show_all: bool) 
         (str(step), one.mode, str(mode_step), one.worker, one.tensor, _value(value))
         for step, mode_step, one, value in kept
     ]
-    Table(("step", "mode", "mode step", "worker", "tensor", "value"), lines).print(console)
+    columns = ("step", "mode", "mode step", "worker", "tensor", "value")
+    Table(columns, lines, prose=("tensor",)).print(console)
 
 
 def _shape(shape: tuple[int, ...] | None) -> str:
@@ -107,7 +109,7 @@ def print_evaluation(run: Backtest, verdict: Verdict, console: Console) -> None:
     ]
     if rows:
         columns = ("tensor", "step", "value", "compared with step", "its value", "threshold", "missed by")
-        Table(columns, rows, title="Evidence").print(console)
+        Table(columns, rows, title="Evidence", prose=("tensor",)).print(console)
 
 
 def _settings(parameters: Mapping[str, str]) -> str:

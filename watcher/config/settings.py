@@ -33,6 +33,9 @@ class Watch(_Section):
     poll_interval: float = Field(default=30, ge=1)
     """Seconds between two reconciliations. With `watch.queue_url`, the default is 300, because events
     announce changes at once."""
+    look_back: float = Field(default=3600, ge=0)
+    """Seconds: how far the first start looks back for jobs that have ended already. Later starts continue
+    where the last pass that succeeded ended."""
     follow: float = Field(default=1800, ge=0)
     """How many seconds Watcher follows a job after its end, at most, until every rule has a final status."""
     report_completed: bool = False
@@ -120,6 +123,9 @@ class Stop(_Section):
     """Report which jobs would be stopped, but stop none."""
     grace: float = Field(default=0, ge=0)
     """Seconds between the alert and the stop. Until then, `watcher stop JOB --cancel` prevents the stop."""
+    grace_limit: float = Field(default=600, ge=0)
+    """Seconds. The grace begins when the alert was delivered, or after this many seconds at the latest, if no
+    destination takes it."""
     min_runtime: float = Field(default=0, ge=0)
     """Never stop a job that has trained for fewer seconds than this."""
     max_per_hour: int = Field(default=10, ge=0)

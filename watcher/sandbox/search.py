@@ -1,6 +1,8 @@
 """Answers SageMaker's `Search` for training jobs: filters, order and pages. Pure.
 
-Follows the API reference of `Search`, `SearchExpression`, `Filter` and `NestedFilters`.
+Follows the API reference of `Search`, `SearchExpression`, `Filter` and `NestedFilters`. What it forbids is
+refused with a ValidationException; the reference gives the words of few refusals, and the others are the
+sandbox's own.
 """
 
 from __future__ import annotations
@@ -8,14 +10,13 @@ from __future__ import annotations
 import base64
 import heapq
 import json
-import operator
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any
 
 from watcher.sandbox import shapes
 from watcher.sandbox.api_errors import invalid
+from watcher.sandbox.comparison import comparison
 from watcher.sandbox.training_job import Record, TrainingJob
 
 Predicate = Callable[[Mapping[str, Any]], bool]
@@ -31,7 +32,10 @@ def search(request: Mapping[str, Any], jobs: Iterable[TrainingJob]) -> tuple[lis
     The token holds the sort key at which the page ended, not a number of jobs. So if a job leaves the result
     between two pages, no other job is skipped.
     """
-    matches = _expression(request.get("SearchExpression", {}))
+    expression = request.get("SearchExpression", {})
+    if sum(condition.get("Operator") == "Contains" for condition in _conditions(expression)) > 1:
+        raise invalid("'CONTAINS' operator usage limit of 1 exceeded.")
+    matches = _expression(expression)
     path = _path(request.get("SortBy", "LastModifiedTime"))
     descending = request.get("SortOrder", "Descending") == "Descending"
 
@@ -61,9 +65,16 @@ def _decoded(token: str) -> Place:
         raise invalid("Invalid NextToken.") from error
 
 
+def _conditions(expression: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """All filters of the expression, at any depth."""
+    yield from expression.get("Filters", ())
+    for inner in (*expression.get("NestedFilters", ()), *expression.get("SubExpressions", ())):
+        yield from _conditions(inner)
+
+
 def _expression(expression: Mapping[str, Any]) -> Predicate:
     parts = [
-        *(_filter(entry, _path(entry["Name"])) for entry in expression.get("Filters", ())),
+        *(_filter(entry, inside=()) for entry in expression.get("Filters", ())),
         *(_nested(entry) for entry in expression.get("NestedFilters", ())),
         *(_expression(entry) for entry in expression.get("SubExpressions", ())),
     ]
@@ -76,82 +87,38 @@ def _expression(expression: Mapping[str, Any]) -> Predicate:
 def _nested(entry: Mapping[str, Any]) -> Predicate:
     """All filters must match the same item of the list."""
     outer = _path(entry["NestedPropertyName"])
-    inner = []
-    for condition in entry["Filters"]:
-        path = _path(condition["Name"])
-        if path[: len(outer)] != outer:
-            raise invalid(f"{condition['Name']} is not a property of {entry['NestedPropertyName']}.")
-        inner.append(_filter(condition, path[len(outer) :]))
+    inner = [_filter(condition, inside=outer) for condition in entry["Filters"]]
     return lambda record: any(all(holds(item) for holds in inner) for item in _values(record, outer))
 
 
-def _filter(entry: Mapping[str, Any], path: tuple[str, ...]) -> Predicate:
-    compared, wanted = entry.get("Operator", "Equals"), entry.get("Value")
+def _filter(entry: Mapping[str, Any], *, inside: tuple[str, ...]) -> Predicate:
+    """`inside`: the path of the item to which the predicate is applied; empty for a whole record."""
+    name, compared, wanted = entry["Name"], entry.get("Operator", "Equals"), entry.get("Value")
+    whole = _path(name)
+    if whole[: len(inside)] != inside:
+        raise invalid(f"{name} is not a property of {'.'.join(inside)}.")
+    path = whole[len(inside) :]
     if compared == "Exists":
         return lambda record: bool(_values(record, path))
     if compared == "NotExists":
         return lambda record: not _values(record, path)
     if wanted is None:
-        raise invalid(f"Operator {compared} on {entry['Name']} needs a Value.")
+        raise invalid(f"Operator {compared} on {name} needs a Value.")
+    holds = comparison(name, whole, compared, wanted)
     if compared == "NotEquals":
-        return lambda record: not any(_equals(value, wanted) for value in _values(record, path))
-    holds = _OPERATORS[compared]
-    return lambda record: any(holds(value, wanted) for value in _values(record, path))
-
-
-def _equals(value: Any, wanted: str) -> bool:
-    if isinstance(value, bool):
-        return str(value).lower() == wanted.lower()
-    return bool(value == (wanted if isinstance(value, str) else _number(wanted)))
-
-
-def _ordered(compare: Callable[[Any, Any], bool]) -> Callable[[Any, str], bool]:
-    """Compares hyperparameters, which are text, as numbers if both sides are numbers."""
-
-    def holds(value: Any, wanted: str) -> bool:
-        if not isinstance(value, str):
-            return compare(value, _number(wanted))
-        try:
-            return compare(float(value), float(wanted))
-        except ValueError:
-            return compare(value, wanted)
-
-    return holds
-
-
-_OPERATORS: Mapping[str, Callable[[Any, str], bool]] = {
-    "Equals": _equals,
-    "GreaterThan": _ordered(operator.gt),
-    "GreaterThanOrEqualTo": _ordered(operator.ge),
-    "LessThan": _ordered(operator.lt),
-    "LessThanOrEqualTo": _ordered(operator.le),
-    "Contains": lambda value, wanted: wanted in str(value),
-    "In": lambda value, wanted: str(value) in [part.strip() for part in wanted.split(",")],
-}
-
-
-@cache
-def _number(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        pass
-    try:
-        at = datetime.fromisoformat(text)
-    except ValueError as error:
-        raise invalid(f"{text!r} is neither a number nor a time such as 2026-01-31T10:00:00Z.") from error
-    return (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()
+        return lambda record: not any(holds(value) for value in _values(record, path))
+    return lambda record: any(holds(value) for value in _values(record, path))
 
 
 @cache
 def _path(name: str) -> tuple[str, ...]:
     """The name's parts. The key after `Tags.` may itself contain dots, as may a hyperparameter's name."""
     head, _, rest = name.partition(".")
-    if head not in shapes.members("TrainingJob"):
+    parts = (rest,) if head in {"Tags", "HyperParameters", "Environment"} else tuple(rest.split("."))
+    path = (head, *parts) if rest else (head,)
+    if shapes.value_type("TrainingJob", path[:1] if head == "Tags" else path) is None:
         raise invalid(f"Unknown property name: {name}")
-    if not rest:
-        return (head,)
-    return (head, rest) if head in {"Tags", "HyperParameters", "Environment"} else (head, *rest.split("."))
+    return path
 
 
 def _values(value: Any, path: tuple[str, ...]) -> Sequence[Any]:

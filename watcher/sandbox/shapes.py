@@ -25,6 +25,28 @@ def members(structure: str) -> frozenset[str]:
     return frozenset(service_model().shape_for(structure).members)  # type: ignore[attr-defined]
 
 
+@cache
+def value_type(structure: str, path: tuple[str, ...]) -> str | None:
+    """The type of the values at a path of members, such as `string` or `timestamp`; for a list, that of its
+    items. None if the structure has no such member."""
+    shape = service_model().shape_for(structure)
+    for part in path:
+        shape = _item(shape)
+        if shape.type_name == "map":
+            shape = shape.value  # type: ignore[attr-defined]
+        elif shape.type_name == "structure" and part in shape.members:  # type: ignore[attr-defined]
+            shape = shape.members[part]  # type: ignore[attr-defined]
+        else:
+            return None
+    return str(_item(shape).type_name)
+
+
+def _item(shape: Shape) -> Shape:
+    while shape.type_name == "list":
+        shape = shape.member  # type: ignore[attr-defined]
+    return shape
+
+
 def validate(operation: str, request: Mapping[str, Any]) -> None:
     """Raise the `ApiError` with which SageMaker refuses an invalid request. The client's botocore checks only
     types and minima."""

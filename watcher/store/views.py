@@ -45,6 +45,7 @@ class FindingView(TypedDict):
     source: str | None
     kind: str
     status: str
+    reason: str
     step: int | None
     opened_at: datetime
     deliveries: list[DeliveryView]
@@ -271,6 +272,7 @@ def _finding(finding: Finding, deliveries: list[Delivery]) -> FindingView:
         "source": finding.source,
         "kind": finding.kind,
         "status": finding.status,
+        "reason": finding.reason,
         "step": finding.step,
         "opened_at": finding.opened_at,
         "deliveries": [_delivery(each) for each in deliveries if each.kind in _LISTED_KINDS],
