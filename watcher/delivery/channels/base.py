@@ -16,7 +16,8 @@ class Channel(Protocol):
     """One destination.
 
     Each method makes one attempt, takes at most about 10 seconds, and raises `Retry` for an error that may
-    pass or `Undeliverable` for one that will not. Only the outbox retries.
+    pass, `Undeliverable` for one that somebody must mend, or `FormRefused` if a shorter message may be taken.
+    Only the outbox tries again.
     """
 
     def send(self, message: Message) -> str:
@@ -30,12 +31,13 @@ class Channel(Protocol):
         ...
 
     def find(self, message: Message) -> str | None:
-        """The receipt of this message if it has arrived already; None if it has not, or if the channel
-        cannot tell."""
+        """The receipt of the alert, if it has arrived already; None if it has not, or if the channel cannot
+        tell."""
         ...
 
     def update(self, message: Message, receipt: str) -> str:
-        """Replace the alert that has this receipt with `message`, or add `message` to it."""
+        """Replace the alert that has this receipt with `message`, or add `message` to it. Returns the alert's
+        receipt, which is another one if it had to be sent anew."""
         ...
 
 

@@ -7,6 +7,7 @@ from email.utils import parsedate_to_datetime
 
 from watcher.errors import Retry
 
+TOO_LARGE = 413
 TOO_MANY_REQUESTS = 429
 _NOT_PROCESSED = frozenset({408, 425, TOO_MANY_REQUESTS})
 """The request was not processed, and may be repeated as it is."""

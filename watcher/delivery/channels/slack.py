@@ -1,8 +1,8 @@
 """Posts alerts in Slack through its Web API, with the SDK's `WebClient`.
 
-An update edits the alert itself (`chat.update`), so the alert always shows what became of the job, and
-repeating an update changes nothing. If the workspace forbids editing, the update is a reply in the alert's
-thread. The plot of an alert is a file in its thread.
+An update edits the alert itself (`chat.update`), so the alert always shows the incident as it is, and
+repeating an update changes nothing. An alert that was deleted is posted anew. If the workspace forbids editing,
+each change worth telling is a reply in the alert's thread. The plot of an alert is a file in its thread.
 
 The bot needs the scopes `chat:write` and, for plots, `files:write`. With `channels:read` and
 `channels:history` (`groups:read` and `groups:history` for private channels) it can look up whether an alert
@@ -29,8 +29,9 @@ from slack_sdk.web import SlackResponse, WebClient
 from watcher.alerts.message import Message
 from watcher.delivery.channels import http_status
 from watcher.delivery.channels.base import File
-from watcher.delivery.channels.block_kit import blocks, notification
-from watcher.errors import DeliveryError, Retry, Undeliverable
+from watcher.delivery.channels.block_kit import blocks, notification, plain
+from watcher.errors import DeliveryError, FormRefused, Retry, Undeliverable
+from watcher.model import Form
 
 log = structlog.get_logger(__name__)
 
@@ -49,7 +50,7 @@ SCOPES = {
 }
 """By scope, what does not work without it."""
 
-EVENT_TYPE = "watcher_finding"
+EVENT_TYPE = "watcher_incident"
 """Of the metadata by which `find` recognises a message."""
 
 _MAY_PASS = frozenset(
@@ -68,6 +69,9 @@ _MAY_HAVE_ARRIVED = frozenset({"fatal_error", "internal_error", "request_timeout
 _NOT_SENT = (ConnectionRefusedError, socket.gaierror, ssl.SSLCertVerificationError)
 """The reasons of a failed connection after which Slack cannot have received the request."""
 _CANNOT_EDIT = frozenset({"cant_update_message", "edit_window_closed"})
+_GONE = frozenset({"message_not_found"})
+_FORM = frozenset({"invalid_blocks", "invalid_blocks_format", "msg_blocks_too_long", "msg_too_long"})
+"""Slack refuses the message for its form: a shorter or plainer one may be taken."""
 _CANNOT_LOOK_UP = frozenset({"missing_scope", "channel_not_found", "not_in_channel", "no_permission"})
 
 _TOKEN = "put the app's bot token (xoxb-…, under OAuth & Permissions) into slack.bot_token"  # noqa: S105
@@ -77,9 +81,7 @@ _FIXES = {
     "check the name, and invite the bot with /invite @watcher",
     "ekm_access_denied": "the workspace's administrators have suspended posting: ask them",
     "invalid_auth": f"the token is not valid: {_TOKEN}",
-    "invalid_blocks": "this is a bug in Watcher: please report it",
     "is_archived": "the channel is archived: unarchive it, or route to another one",
-    "message_not_found": "the alert was deleted in Slack",
     "missing_scope": "the bot lacks a scope: add it under OAuth & Permissions and install the app again",
     "no_permission": "the workspace does not let this bot post: ask its administrators",
     "not_allowed_token_type": f"this is not a bot token: {_TOKEN}",
@@ -127,12 +129,8 @@ class SlackChannel:
             self._name,
             self._client.chat_postMessage,
             channel=self._channel,
-            text=notification(message),
-            blocks=blocks(message),
-            metadata={
-                "event_type": EVENT_TYPE,
-                "event_payload": {"finding_id": message.finding.id, "delivery_id": message.id},
-            },
+            **_content(message),
+            metadata=_metadata(message),
             unfurl_links=False,
             unfurl_media=False,
         )
@@ -145,14 +143,11 @@ class SlackChannel:
         return self._can_find
 
     def find(self, message: Message) -> str | None:
-        """Search the channel's history back to when the finding was opened, at most 2,000 messages.
+        """Search the channel's history back to when the incident was opened, at most 2,000 messages.
 
-        Returns None if the bot may not read it: a duplicate is better than a missing alert. An update is
-        not looked up, since repeating it changes nothing.
+        Returns None if the bot may not read it: a duplicate is better than a missing alert.
         """
         self._can_find = True
-        if message.is_update:
-            return None
         try:
             return self._find(message)
         except _SlackRefusal as refusal:
@@ -174,11 +169,10 @@ class SlackChannel:
             self._client.conversations_history,
             "messages",
             channel=self._id,
-            oldest=f"{(message.finding.opened_at - MAX_CLOCK_SKEW).timestamp():.6f}",
+            oldest=f"{(message.incident.opened_at - MAX_CLOCK_SKEW).timestamp():.6f}",
             include_all_metadata=True,
         ):
-            payload = (posted.get("metadata") or {}).get("event_payload") or {}
-            if payload.get("delivery_id") == message.id:
+            if _payload(posted).get("delivery_id") == message.delivery_id:
                 return _receipt(self._id, posted["ts"])
         return None
 
@@ -211,28 +205,47 @@ class SlackChannel:
     def update(self, message: Message, receipt: str) -> str:
         if not receipt:
             return self.send(message)
-        posted = json.loads(receipt)
-        alert: dict[str, str] = {"channel": posted["channel"], "ts": posted["ts"]}
         try:
-            # The argument `metadata` is left out, so Slack keeps the alert's, by which `find` finds it.
-            _call(
-                self._name,
-                self._client.chat_update,
-                **alert,
-                text=notification(message),
-                blocks=blocks(message),
-            )
+            return self._edit(message, receipt)
         except _SlackRefusal as refusal:
-            if refusal.code not in _CANNOT_EDIT:
+            if refusal.code in _CANNOT_EDIT:
+                self._reply(message, receipt)
+                return receipt
+            if refusal.code not in _GONE:
                 raise
-            _call(
-                self._name,
-                self._client.chat_postMessage,
-                channel=alert["channel"],
-                thread_ts=alert["ts"],
-                text=notification(message),
-            )
+        # Somebody deleted it. An earlier attempt may have posted it anew already.
+        posted = self.find(message)
+        if posted is None or posted == receipt:
+            return self.send(message)
+        return self._edit(message, posted)
+
+    def _edit(self, message: Message, receipt: str) -> str:
+        posted = json.loads(receipt)
+        # The argument `metadata` is left out, so Slack keeps the alert's, by which `find` finds it.
+        _call(
+            self._name,
+            self._client.chat_update,
+            channel=posted["channel"],
+            ts=posted["ts"],
+            **_content(message),
+        )
         return receipt
+
+    def _reply(self, message: Message, receipt: str) -> None:
+        """Say in the alert's thread what changed, unless a reply there says so already."""
+        if not message.changes:
+            return
+        alert = json.loads(receipt)
+        if any(_payload(reply).get("key") == message.key for reply in self._thread(alert)):
+            return
+        _call(
+            self._name,
+            self._client.chat_postMessage,
+            channel=alert["channel"],
+            thread_ts=alert["ts"],
+            text=notification(message),
+            metadata=_metadata(message),
+        )
 
     def attach(self, file: File, receipt: str) -> None:
         alert = json.loads(receipt)
@@ -249,7 +262,14 @@ class SlackChannel:
 
     def has(self, file: File, receipt: str) -> bool:
         """Search the first page of the alert's thread."""
-        alert = json.loads(receipt)
+        return any(
+            shown["name"] == file.name
+            for reply in self._thread(json.loads(receipt))
+            for shown in reply.get("files", ())
+        )
+
+    def _thread(self, alert: dict[str, str]) -> list[dict[str, Any]]:
+        """The first page of the alert's thread; nothing if the bot may not read it."""
         try:
             answer = _call(
                 self._name,
@@ -257,14 +277,35 @@ class SlackChannel:
                 channel=alert["channel"],
                 ts=alert["ts"],
                 limit=PAGE_SIZE,
+                include_all_metadata=True,
             )
         except _SlackRefusal as refusal:
             if refusal.code not in _CANNOT_LOOK_UP:
                 raise
-            return False
-        return any(
-            shown["name"] == file.name for reply in answer["messages"] for shown in reply.get("files", ())
-        )
+            return []
+        return list(answer["messages"])
+
+
+def _content(message: Message) -> dict[str, Any]:
+    """Text and blocks. Empty blocks remove those that an alert had before it was edited."""
+    if message.form is Form.PLAIN:
+        return {"text": plain(message), "blocks": []}
+    return {"text": notification(message), "blocks": blocks(message)}
+
+
+def _metadata(message: Message) -> dict[str, Any]:
+    return {
+        "event_type": EVENT_TYPE,
+        "event_payload": {
+            "incident_id": message.incident.id,
+            "delivery_id": message.delivery_id,
+            "key": message.key,
+        },
+    }
+
+
+def _payload(posted: dict[str, Any]) -> dict[str, Any]:
+    return (posted.get("metadata") or {}).get("event_payload") or {}
 
 
 class _SlackRefusal(Undeliverable):
@@ -320,4 +361,6 @@ def _translated(name: str, answer: SlackResponse) -> DeliveryError:
     if not re.fullmatch("[a-z0-9_]*", code):  # the SDK's own words about a body that is not JSON
         return Retry(f"{name}: the answer is not Slack's; it may come from a proxy", uncertain=True)
     details = "".join(f", {text}" for text in (data.get("response_metadata") or {}).get("messages", ()))
+    if code in _FORM:
+        return FormRefused(f"{name} refused the message for its form: {code}{details}")
     return _SlackRefusal(name, code or f"HTTP {answer.status_code}", data.get("needed", ""), details)

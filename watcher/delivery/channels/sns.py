@@ -1,6 +1,6 @@
 """Sends alerts to an Amazon SNS topic, for email, SMS, chat, and anything else that subscribes to it.
 
-A FIFO topic gets the delivery's id as deduplication id, so SNS drops a duplicate within five minutes. A
+A FIFO topic gets the message's key as deduplication id, so SNS drops a duplicate within five minutes. A
 standard topic delivers it again.
 """
 
@@ -13,7 +13,7 @@ from watcher.alerts.message import Message, plain_text
 from watcher.arn import Arn
 from watcher.delivery.channels import http_status
 from watcher.delivery.channels.base import OneWayChannel
-from watcher.errors import DeliveryError, Retry, Undeliverable
+from watcher.errors import DeliveryError, FormRefused, Retry, Undeliverable
 from watcher.text import truncated
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ SUBJECT_LIMIT = 100
 _CREDENTIALS = frozenset(
     {"ExpiredToken", "ExpiredTokenException", "InvalidClientTokenId", "UnrecognizedClientException"}
 )
+_INVALID = frozenset({"InvalidParameter", "InvalidParameterException", "InvalidParameterValue"})
 _FIXES = {
     "AuthorizationError": "allow sns:Publish on it, in Watcher's role and in the topic's policy",
     "AuthorizationErrorException": "allow sns:Publish on it, in Watcher's role and in the topic's policy",
@@ -38,7 +39,13 @@ _FIXES = {
     "NotFoundException": "check its ARN in the route, or create it",
     "InvalidParameter": "check its ARN in the route",
     "KMSAccessDenied": "allow kms:GenerateDataKey and kms:Decrypt on the topic's key",
+    "KMSAccessDeniedException": "allow kms:GenerateDataKey and kms:Decrypt on the topic's key",
     "KMSDisabled": "enable the topic's key",
+    "KMSDisabledException": "enable the topic's key",
+    "KMSInvalidState": "enable the topic's key",
+    "KMSInvalidStateException": "enable the topic's key",
+    "KMSNotFound": "the topic's key was deleted: give the topic another one",
+    "KMSNotFoundException": "the topic's key was deleted: give the topic another one",
 }
 
 
@@ -70,7 +77,7 @@ class SnsChannel(OneWayChannel):
         }
         if self._topic_arn.endswith(".fifo"):
             request["MessageGroupId"] = message.finding.job[:128]
-            request["MessageDeduplicationId"] = message.id
+            request["MessageDeduplicationId"] = message.key
         return request
 
     def _translated(self, error: ClientError) -> DeliveryError:
@@ -84,6 +91,8 @@ class SnsChannel(OneWayChannel):
         if retry := http_status.retry(said, status, None, datetime.now(UTC)):
             return retry
         explained = f"{said}: {error.response['Error']['Message']}"
+        if code in _INVALID and "too long" in explained.lower():
+            return FormRefused(explained)
         return Undeliverable(f"{explained}; {_FIXES[code]}" if code in _FIXES else explained)
 
     def _not_answered(self, error: BotoCoreError) -> DeliveryError:

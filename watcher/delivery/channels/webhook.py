@@ -45,10 +45,16 @@ from watcher.config.destination import public_url
 from watcher.delivery.channels import http_status
 from watcher.delivery.channels.base import OneWayChannel
 from watcher.delivery.channels.signature import HEADER, sign
-from watcher.errors import DeliveryError, Retry, Undeliverable
+from watcher.errors import DeliveryError, FormRefused, Retry, Undeliverable
+from watcher.log import Redactor
 from watcher.model import Reading
+from watcher.text import printable, truncated
 
 TIMEOUT_S = 10.0
+REASON_READ_BYTES = 4096
+"""Of the body of a refusal."""
+REASON_LIMIT = 200
+"""Characters of the reason that are shown."""
 
 
 class WebhookChannel(OneWayChannel):
@@ -65,11 +71,11 @@ class WebhookChannel(OneWayChannel):
         headers = {
             "Content-Type": "application/json",
             "User-Agent": "watcher",
-            "Idempotency-Key": message.id,
+            "Idempotency-Key": message.key,
             HEADER: sign(self._secret, body, message.at),
         }
         try:
-            # Streamed, so that only the head of the answer is read, however long its body is.
+            # Streamed, so that only the beginning of the answer is read, however long its body is.
             with httpx.stream(
                 "POST",
                 self._url,
@@ -97,12 +103,49 @@ class WebhookChannel(OneWayChannel):
         if answer.is_redirect:
             elsewhere = public_url(str(answer.url.join(answer.headers["Location"])))
             return Undeliverable(f"{said} to {elsewhere}: redirects are not followed, configure that address")
+        if reason := self._reason(answer):
+            said = f'{said}: "{reason}"'
+        if answer.status_code == http_status.TOO_LARGE:
+            return FormRefused(said)
         fix = (
             "check that it has the same webhook.secret"
             if answer.status_code in (401, 403)
             else "check the address, and the log of its service"
         )
-        return Undeliverable(f"{said}: {fix}")
+        return Undeliverable(f"{said}; {fix}")
+
+    def _reason(self, answer: httpx.Response) -> str:
+        """Why it refuses, from its body: the first line of a text, or the usual member of a JSON object.
+        Secrets are masked."""
+        body = b""
+        try:
+            for chunk in answer.iter_bytes():
+                body += chunk
+                if len(body) >= REASON_READ_BYTES:
+                    break
+        except httpx.HTTPError:  # the status alone says enough
+            return ""
+        text = _reason_in(body[:REASON_READ_BYTES].decode(errors="replace"))
+        return truncated(Redactor([self._secret, self._url]).text(text), REASON_LIMIT)
+
+
+def _reason_in(body: str) -> str:
+    try:
+        document = json.loads(body)
+    except ValueError:
+        document = None
+    if isinstance(document, dict):
+        said = next((document[key] for key in _REASON_KEYS if document.get(key)), "")
+        if isinstance(said, dict):
+            said = said.get("message", "")
+        body = said if isinstance(said, str) else ""
+    if body.lstrip().startswith("<"):  # a page for people
+        return ""
+    lines = (" ".join(printable(line).split()) for line in body.splitlines())
+    return next(filter(None, lines), "")
+
+
+_REASON_KEYS = ("message", "error", "error_description", "detail", "reason", "title")
 
 
 def document(message: Message) -> dict[str, Any]:
