@@ -488,6 +488,8 @@ class Decision:
 class DeliveryKind(StrEnum):
     ALERT = "alert"
     """Brings one destination up to date with one incident."""
+    PLOT = "plot"
+    """The picture of a finding's curve, next to an alert that was sent."""
     STOP = "stop"
 
 
@@ -504,6 +506,15 @@ class DeliveryState(StrEnum):
     SKIPPED = "skipped"
     """A stop that a guard refused. `error` says which."""
     CANCELLED = "cancelled"
+
+
+class Form(StrEnum):
+    """How much of an alert a destination takes, the longest first."""
+
+    FULL = "full"
+    WITHOUT_EVIDENCE = "without_evidence"
+    PLAIN = "plain"
+    """The same as text alone, without the channel's own layout."""
 
 
 STOP_DESTINATION = "stop"
@@ -542,12 +553,12 @@ class Delivery:
     """Attempts since the last success."""
     refused_at: datetime | None = None
     """When the destination first refused it; None if it does not."""
-    form: str = ""
-    """How the message was composed, in the channel's own words."""
+    form: Form = Form.FULL
+    """The form in which the destination took the message last."""
     run: str = ""
     """For a stop: which run."""
     finding: str = ""
-    """For a stop: the finding that asks for it."""
+    """For a stop: the finding that asks for it. For a picture: the finding that it shows."""
     actor: str = ""
     """For a stop: who asks for it."""
 
@@ -555,9 +566,16 @@ class Delivery:
     def open(self) -> bool:
         return self.state in (DeliveryState.PENDING, DeliveryState.IN_FLIGHT)
 
+    @property
+    def key(self) -> str:
+        """Identifies the message that the present attempt sends, so that its destination recognizes a
+        repetition: the same for each attempt that may repeat one."""
+        return f"{self.id}-{self.trying}"
 
-def delivery_id(incident: str, kind: DeliveryKind, to: str) -> str:
-    return hashlib.sha256(f"{incident}\n{kind}\n{to}".encode()).hexdigest()[:16]
+
+def delivery_id(incident: str, kind: DeliveryKind, to: str, *more: str) -> str:
+    """`more`: what else distinguishes it, if there can be several."""
+    return hashlib.sha256("\n".join((incident, kind, to, *more)).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True, slots=True)
@@ -571,6 +589,12 @@ class Case:
     """In the order in which they were created."""
     changes: tuple[Change, ...] = ()
     """The history, oldest first; or only the changes that were just made."""
+
+    def finding(self, id_: str) -> Finding | None:
+        return next((finding for finding in self.findings if finding.id == id_), None)
+
+    def delivery(self, id_: str) -> Delivery | None:
+        return next((delivery for delivery in self.deliveries if delivery.id == id_), None)
 
 
 @dataclass(frozen=True, slots=True)
