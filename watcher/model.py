@@ -13,7 +13,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Final
 
-from watcher.arn import Arn, run_id
+from watcher.arn import Arn, run_arn, run_id
 
 IN_PROGRESS: Final = "InProgress"
 ENDED_STATUSES = frozenset({"Completed", "Failed", "Stopped"})
@@ -298,20 +298,24 @@ class Finding:
     closed_at: datetime | None = None
     closing: Closing | None = None
     closing_reason: str = ""
+    """A sentence, with the numbers where it recovered."""
 
     @property
     def open(self) -> bool:
         return self.closed_at is None
 
+    @property
+    def job_arn(self) -> str:
+        return run_arn(self.run)
+
 
 def finding_id(run: str, kind: FindingKind, rule: str | None, source: RuleSource | None) -> str:
-    """The same finding gets the same id in every process, so that it is reported only once.
+    """The same finding gets the same id in every process, whoever of Debugger and Watcher found it.
 
-    Debugger and Watcher may both find an issue with a rule: that is one finding.
+    A profiler rule may have the name of another rule, so it is told apart.
     """
-    same = kind is FindingKind.RULE_ISSUE and source in (RuleSource.DEBUGGER, RuleSource.LOCAL)
-    parts = "\n".join((run, rule or "", "" if same else source or "", kind))
-    return hashlib.sha256(parts.encode()).hexdigest()[:16]
+    family = RuleSource.PROFILER if source is RuleSource.PROFILER else ""
+    return _digest(run, rule or "", family, kind)
 
 
 class IncidentState(StrEnum):
@@ -334,7 +338,7 @@ class StopPhase(StrEnum):
     """SageMaker confirms it."""
     NOT_STOPPED = "not_stopped"
     CANCELLED = "cancelled"
-    """A person cancelled it before SageMaker was asked."""
+    """A person cancelled it before SageMaker was asked. No route stops this run any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -372,10 +376,21 @@ class Incident:
     snoozed_until: datetime | None = None
     snoozed_by: str = ""
     stop: RunStop | None = None
+    """None: nobody asked for it."""
+    group: str = ""
+    """What the incident stands for, if that is more than one run; empty today."""
+
+    @property
+    def job_arn(self) -> str:
+        return run_arn(self.run)
 
 
 def incident_id(run: str) -> str:
-    return hashlib.sha256(f"incident\n{run}".encode()).hexdigest()[:16]
+    return _digest("incident", run)
+
+
+def _digest(*parts: str) -> str:
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
 class ChangeKind(StrEnum):
@@ -412,10 +427,10 @@ TELLING: Final = frozenset(
         ChangeKind.WORSE,
         ChangeKind.RECOVERED,
         ChangeKind.RESOLVED,
+        ChangeKind.STOP_ASKED,
         ChangeKind.STOPPED,
         ChangeKind.NOT_STOPPED,
         ChangeKind.CANCELLED,
-        ChangeKind.ACKNOWLEDGED,
         ChangeKind.REFUSED,
     }
 )
@@ -552,7 +567,7 @@ class Delivery:
     failures: int = 0
     """Attempts since the last success."""
     refused_at: datetime | None = None
-    """When the destination first refused it; None if it does not."""
+    """Since when no attempt has succeeded, because the destination refuses it or cannot be reached."""
     form: Form = Form.FULL
     """The form in which the destination took the message last."""
     run: str = ""
@@ -564,6 +579,7 @@ class Delivery:
 
     @property
     def open(self) -> bool:
+        """Whether it will be tried within minutes."""
         return self.state in (DeliveryState.PENDING, DeliveryState.IN_FLIGHT)
 
     @property
@@ -575,7 +591,7 @@ class Delivery:
 
 def delivery_id(incident: str, kind: DeliveryKind, to: str, *more: str) -> str:
     """`more`: what else distinguishes it, if there can be several."""
-    return hashlib.sha256("\n".join((incident, kind, to, *more)).encode()).hexdigest()[:16]
+    return _digest(incident, kind, to, *more)
 
 
 @dataclass(frozen=True, slots=True)
