@@ -27,6 +27,8 @@ class Amended:
     """Those that are new or differ, in the case's order."""
     deliveries: tuple[Delivery, ...]
     """Those that are new or differ, in the case's order."""
+    last: frozenset[str]
+    """The ids of those deliveries that go to the end of their lane."""
     changes: tuple[Change, ...]
 
 
@@ -42,11 +44,13 @@ def amended(incident: str, before: Case | None, amend: Amend) -> Amended | None:
         raise StoreError(f"the amendment of incident {incident} returned incident {after.incident.id}")
     findings = {finding.id: finding for finding in before.findings} if before else {}
     deliveries = {delivery.id: delivery for delivery in before.deliveries} if before else {}
+    written = tuple(each for each in after.deliveries if deliveries.get(each.id) != each)
     return Amended(
         case=after,
         incident=after.incident if before is None or after.incident != before.incident else None,
         findings=tuple(each for each in after.findings if findings.get(each.id) != each),
-        deliveries=tuple(each for each in after.deliveries if deliveries.get(each.id) != each),
+        deliveries=written,
+        last=frozenset(each.id for each in written if goes_last(deliveries.get(each.id), each)),
         changes=after.changes,
     )
 
@@ -56,13 +60,13 @@ def together(first: Case, second: Case) -> Case:
     return Case(second.incident, second.findings, second.deliveries, (*first.changes, *second.changes))
 
 
-def goes_last(before: Delivery, after: Delivery) -> bool:
-    """Whether a changed delivery goes to the end of its lane: if it is open again, or in another lane.
+def goes_last(before: Delivery | None, after: Delivery) -> bool:
+    """Whether a delivery goes to the end of its lane: if it is new, open again, or in another lane.
 
     One that is tried again after a failure stays where it is.
     """
-    if after.state not in CLAIMABLE:
-        return False
+    if before is None or after.state not in CLAIMABLE:
+        return before is None
     woken = before.state in _WAIT_APART and after.state is DeliveryState.PENDING
     return before.state not in CLAIMABLE or before.lane != after.lane or woken
 

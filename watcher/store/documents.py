@@ -8,12 +8,14 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from watcher.model import Delivery, Evaluation, Finding, JobSnapshot
+from watcher.model import Change, Delivery, Evaluation, Finding, Incident, JobSnapshot
 from watcher.store.base import JobRecord
 
 SNAPSHOT = TypeAdapter(JobSnapshot)
 EVALUATION = TypeAdapter(Evaluation)
+INCIDENT = TypeAdapter(Incident)
 FINDING = TypeAdapter(Finding)
+CHANGE = TypeAdapter(Change)
 DELIVERY = TypeAdapter(Delivery)
 
 

@@ -20,7 +20,7 @@ from watcher.model import (
     Reads,
     incident_id,
 )
-from watcher.store.amendments import CLAIMABLE, Amended, amended, goes_last, settled_last, together
+from watcher.store.amendments import CLAIMABLE, Amended, amended, settled_last, together
 from watcher.store.base import (
     JOB_TAKEN_OVER,
     Amend,
@@ -208,8 +208,7 @@ class MemoryStore:
             self._incidents[change.incident.id] = change.incident
         self._findings |= {finding.id: finding for finding in change.findings}
         for delivery in change.deliveries:
-            before = self._deliveries.get(delivery.id)
-            if before is None or goes_last(before, delivery):
+            if delivery.id in change.last:
                 self._places[delivery.id] = next(self._next_place)
             self._deliveries[delivery.id] = delivery
             if delivery.state is not DeliveryState.IN_FLIGHT:

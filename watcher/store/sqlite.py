@@ -7,11 +7,13 @@ anyway, and the calls are short.
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import fields, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -19,13 +21,26 @@ from typing import Any
 from pydantic import ValidationError
 
 from watcher.errors import LeaseLost, StoreError
-from watcher.model import Delivery, Finding, Reads
+from watcher.model import Case, Change, Delivery, Finding, Incident, Reads, incident_id
 from watcher.store import schema
-from watcher.store.base import JOB_TAKEN_OVER, Claimed, JobRecord, Look, StopRecord, WatchedJob
+from watcher.store.amendments import amended, settled_last, together
+from watcher.store.base import (
+    JOB_TAKEN_OVER,
+    Amend,
+    Claimed,
+    JobRecord,
+    Look,
+    StopRecord,
+    WatchedJob,
+    claimed,
+    settled,
+)
 from watcher.store.documents import (
+    CHANGE,
     DELIVERY,
     EVALUATION,
     FINDING,
+    INCIDENT,
     SNAPSHOT,
     as_optional_text,
     as_text,
@@ -33,20 +48,28 @@ from watcher.store.documents import (
     from_text,
     job_record,
 )
+from watcher.store.leases import ClaimClock, Observed
 
-_JOBS = "SELECT * FROM jobs LEFT JOIN evaluations ON job_arn = arn"
+HISTORY_PAGE_SIZE = 500
+"""Changes that are in memory at the same time while the history is read."""
+
+_JOBS = "SELECT * FROM jobs LEFT JOIN evaluations ON evaluations.run = jobs.run"
 
 
 class SqliteStore:
     """`path` is created if it does not exist, but its folder is not.
 
-    `busy_timeout` is how many seconds a call waits while another process writes.
+    `busy_timeout` is how many seconds a call waits while another process writes. `monotonic` returns seconds.
     """
 
-    def __init__(self, path: Path, *, busy_timeout: float = 5) -> None:
+    def __init__(
+        self, path: Path, *, busy_timeout: float = 5, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
         self._path = path.absolute()
         self._busy_timeout = busy_timeout
         self._lock = threading.Lock()
+        self._observed = Observed(monotonic)
+        self._claim_clock = ClaimClock(self._observed, monotonic)
         with self._translated():
             self._connection = sqlite3.connect(
                 self._path,
@@ -107,171 +130,255 @@ class SqliteStore:
 
     # -- jobs -------------------------------------------------------------------------------------
 
-    def hold(self, job_arns: Sequence[str], owner: str, now: datetime, lease: float) -> set[str]:
+    def hold(self, names: Sequence[str], owner: str, lease: float) -> set[str]:
         with self._writing() as connection:
-            return {
-                arn
-                for arn in job_arns
-                if connection.execute(
-                    """
-                    INSERT INTO leases VALUES (:arn, :owner, :until)
-                    ON CONFLICT (job_arn) DO UPDATE SET owner = :owner, until = :until
-                    WHERE owner = :owner OR until <= :now
-                    """,
-                    {
-                        "arn": arn,
-                        "owner": owner,
-                        "until": as_text(now + timedelta(seconds=lease)),
-                        "now": as_text(now),
-                    },
-                ).rowcount
+            others = {
+                name
+                for name, token in connection.execute(
+                    "SELECT name, token FROM leases WHERE name IN (SELECT value FROM json_each(?)) "
+                    "AND owner != ?",
+                    (json.dumps(list(names)), owner),
+                )
+                if not self._observed.ended(("job", name), token, lease)
             }
+            tokens = {
+                name: connection.execute(
+                    "INSERT OR REPLACE INTO leases (name, owner) VALUES (?, ?)", (name, owner)
+                ).lastrowid
+                for name in set(names) - others
+            }
+            for name, token in tokens.items():
+                self._observed.taken(("job", name), token)
+            return set(tokens)
 
-    def release(self, job_arns: Sequence[str], owner: str) -> None:
+    def release(self, names: Sequence[str], owner: str) -> None:
         with self._writing() as connection:
-            _release(connection, job_arns, owner)
+            _release(connection, names, owner)
+            self._forget("job", names)
 
-    def commit(self, looks: Sequence[Look], holder: str = "") -> tuple[Finding, ...]:
+    def _forget(self, kind: str, keys: Iterable[str]) -> None:
+        for key in keys:
+            self._observed.forget((kind, key))
+
+    def commit(self, looks: Sequence[Look], holder: str = "") -> tuple[Case, ...]:
+        arns = sorted({look.snapshot.arn for look in looks}) if holder else []
+        cases: dict[str, Case] = {}
         with self._writing() as connection:
-            if holder:
-                arns = {look.snapshot.arn for look in looks}
-                if _release(connection, sorted(arns), holder) < len(arns):
-                    raise LeaseLost(JOB_TAKEN_OVER)
-            return tuple(finding for look in looks for finding in _remember(connection, look))
+            if _release(connection, arns, holder) < len(arns):
+                raise LeaseLost(JOB_TAKEN_OVER)
+            for look in looks:
+                _remember(connection, look)
+                incident = incident_id(look.snapshot.run)
+                if look.amend and (case := _amend(connection, incident, look.amend)):
+                    cases[incident] = together(cases[incident], case) if incident in cases else case
+            self._forget("job", arns)
+        return tuple(cases.values())
 
     def watching(self) -> list[WatchedJob]:
         with self._reading() as connection:
             rows = connection.execute(
-                "SELECT arn, name, status, fingerprint, describe_at FROM jobs WHERE watching ORDER BY arn"
+                "SELECT run, name, status, fingerprint, describe_at FROM jobs WHERE watching ORDER BY run"
             )
             return [
-                WatchedJob(arn, name, status, fingerprint, from_optional_text(describe_at))
-                for arn, name, status, fingerprint, describe_at in rows
+                WatchedJob(run, name, status, fingerprint, from_optional_text(describe_at))
+                for run, name, status, fingerprint, describe_at in rows
             ]
 
-    def job(self, arn: str) -> JobRecord | None:
+    def fingerprints(self, runs: Sequence[str]) -> Mapping[str, str]:
         with self._reading() as connection:
-            row = connection.execute(f"{_JOBS} WHERE arn = ?", (arn,)).fetchone()
+            rows = connection.execute(
+                "SELECT run, fingerprint FROM jobs WHERE run IN (SELECT value FROM json_each(?))",
+                (json.dumps(list(runs)),),
+            )
+            return {row["run"]: row["fingerprint"] for row in rows}
+
+    def job(self, run: str) -> JobRecord | None:
+        with self._reading() as connection:
+            row = connection.execute(f"{_JOBS} WHERE jobs.run = ?", (run,)).fetchone()
             return _job_record(row) if row else None
 
     def jobs(self, name: str | None = None) -> list[JobRecord]:
         with self._reading() as connection:
             if name is None:
-                rows = connection.execute(f"{_JOBS} ORDER BY created_at DESC, arn")
+                rows = connection.execute(f"{_JOBS} ORDER BY created_at DESC, jobs.run")
             else:
-                rows = connection.execute(f"{_JOBS} WHERE name = ? ORDER BY created_at DESC, arn", (name,))
+                rows = connection.execute(
+                    f"{_JOBS} WHERE name = ? ORDER BY created_at DESC, jobs.run", (name,)
+                )
             return [_job_record(row) for row in rows]
 
-    def unwatch(self, arn: str) -> None:
+    def unwatch(self, arn: str, keep: str = "") -> list[str]:
         with self._writing() as connection:
-            connection.execute("UPDATE jobs SET watching = FALSE WHERE arn = ?", (arn,))
+            rows = connection.execute(
+                "UPDATE jobs SET watching = FALSE WHERE arn = ? AND run != ? AND watching RETURNING run",
+                (arn, keep),
+            ).fetchall()
+            return sorted(row["run"] for row in rows)
 
     def claim_evaluations(self, now: datetime, lease: float, limit: int, reads: Reads) -> list[str]:
         with self._writing() as connection:
             rows = connection.execute(
-                "SELECT job_arn FROM evaluations WHERE reads = ? AND due_at <= ? "
-                "ORDER BY due_at, job_arn LIMIT ?",
+                "SELECT run FROM evaluations WHERE reads = ? AND due_at <= ? ORDER BY due_at, run LIMIT ?",
                 (reads, as_text(now), limit),
             ).fetchall()
-            arns = [row["job_arn"] for row in rows]
+            runs = [row["run"] for row in rows]
             connection.executemany(
-                "UPDATE evaluations SET due_at = ? WHERE job_arn = ?",
-                [(as_text(now + timedelta(seconds=lease)), arn) for arn in arns],
+                "UPDATE evaluations SET due_at = ? WHERE run = ?",
+                [(as_text(now + timedelta(seconds=lease)), run) for run in runs],
             )
-            return arns
+            return runs
 
     def next_evaluation(self) -> datetime | None:
         with self._reading() as connection:
             (due,) = connection.execute("SELECT min(due_at) FROM evaluations").fetchone()
             return from_optional_text(due)
 
-    # -- findings ---------------------------------------------------------------------------------
+    # -- incidents --------------------------------------------------------------------------------
 
-    def finding(self, finding_id: str) -> Finding | None:
-        with self._reading() as connection:
-            row = connection.execute("SELECT finding FROM findings WHERE id = ?", (finding_id,)).fetchone()
-            return FINDING.validate_json(row["finding"]) if row else None
+    def amend(self, incident: str, amend: Amend) -> Case | None:
+        with self._writing() as connection:
+            return _amend(connection, incident, amend)
 
-    def findings(self, job_arn: str | None = None) -> list[Finding]:
+    def case(self, incident: str) -> Case | None:
+        with self._reading() as connection, _snapshot(connection):
+            case = _case(connection, incident)
+            if case is None:
+                return None
+            rows = connection.execute(
+                "SELECT change FROM history WHERE incident = ? ORDER BY revision, position", (incident,)
+            )
+            return replace(case, changes=tuple(CHANGE.validate_json(row["change"]) for row in rows))
+
+    def incidents(self) -> list[Incident]:
         with self._reading() as connection:
-            if job_arn is None:
+            rows = connection.execute("SELECT incident FROM incidents ORDER BY opened_at DESC, position DESC")
+            return [INCIDENT.validate_json(row["incident"]) for row in rows]
+
+    def findings(self, run: str | None = None) -> list[Finding]:
+        with self._reading() as connection:
+            if run is None:
                 rows = connection.execute(
                     "SELECT finding FROM findings ORDER BY opened_at DESC, position DESC"
                 )
             else:
                 rows = connection.execute(
-                    "SELECT finding FROM findings WHERE job_arn = ? ORDER BY opened_at DESC, position DESC",
-                    (job_arn,),
+                    "SELECT finding FROM findings WHERE run = ? ORDER BY opened_at DESC, position DESC",
+                    (run,),
                 )
             return [FINDING.validate_json(row["finding"]) for row in rows]
+
+    def record(self, change: Change) -> None:
+        with self._writing() as connection:
+            _append(connection, [change])
+
+    def history(self, since: datetime | None = None) -> Iterator[Change]:
+        after = (as_text(since) if since else "", -1)
+        while rows := self._history_page(after):
+            yield from (CHANGE.validate_json(row["change"]) for row in rows)
+            after = (rows[-1]["at"], rows[-1]["position"])
+
+    def _history_page(self, after: tuple[str, int]) -> list[sqlite3.Row]:
+        with self._reading() as connection:
+            return connection.execute(
+                "SELECT at, position, change FROM history WHERE (at, position) > (?, ?) "
+                "ORDER BY at, position LIMIT ?",
+                (*after, HISTORY_PAGE_SIZE),
+            ).fetchall()
 
     # -- deliveries -------------------------------------------------------------------------------
 
     def claim(self, owner: str, now: datetime, lease: float, limit: int) -> Claimed:
         with self._writing() as connection:
-            rows = connection.execute(
-                """
-                UPDATE deliveries
-                SET state = 'in_flight', attempts = attempts + 1,
-                    uncertain = uncertain OR state = 'in_flight',
-                    owner = :owner, lease_until = :until
-                WHERE position IN (
-                    SELECT position FROM heads WHERE ready_at <= :now
-                    ORDER BY ready_at, position LIMIT :limit  -- longest waiting first: no lane starves
+            self._claim_clock.claiming(now, lease)
+            due = [
+                (from_text(due_at), position)
+                for due_at, position in connection.execute(
+                    "SELECT due_at, position FROM heads WHERE state != 'in_flight' AND due_at <= ? "
+                    "ORDER BY due_at, position LIMIT ?",
+                    (as_text(now), limit),
                 )
-                RETURNING *
-                """,
-                {
-                    "owner": owner,
-                    "now": as_text(now),
-                    "until": as_text(now + timedelta(seconds=lease)),
-                    "limit": limit,
-                },
+            ]
+            due += [
+                (ended_at, position)
+                for ended_at, position in self._ends_of_leases(connection)
+                if ended_at <= now
+            ]
+            longest_waiting = sorted(due)[:limit]  # so no lane starves
+            rows = connection.execute(
+                "SELECT * FROM deliveries WHERE position IN (SELECT value FROM json_each(?)) "
+                "ORDER BY position",
+                (json.dumps([position for _, position in longest_waiting]),),
             ).fetchall()
-            claimed = [_delivery(row) for row in sorted(rows, key=lambda row: row["position"])]
-            return Claimed(claimed, _next_due(connection))
+            taken = [claimed(_delivery(row)) for row in rows]
+            for delivery in taken:
+                _take(connection, delivery, owner)
+            for row in rows:
+                self._observed.taken(("delivery", row["id"]), row["claims"] + 1)
+            return Claimed(taken, self._next_due(connection))
 
-    def settle(self, owner: str, delivery: Delivery, then: Sequence[Delivery] = ()) -> bool:
+    def _ends_of_leases(self, connection: sqlite3.Connection) -> list[tuple[datetime, int]]:
+        """When the delivery in flight of each lane can be claimed again, and its position."""
+        return [
+            (self._claim_clock.ready_at(("delivery", id_), claims, from_text(due_at)), position)
+            for position, id_, due_at, claims in connection.execute(
+                "SELECT position, id, due_at, claims FROM heads WHERE state = 'in_flight'"
+            )
+        ]
+
+    def settle(self, owner: str, delivery: Delivery, amend: Amend | None = None) -> bool:
         with self._writing() as connection:
             # A later claim counts another attempt, so an owner whose lease has ended cannot settle it even if
             # it claimed the delivery again itself.
-            settled = connection.execute(
-                """
-                UPDATE deliveries
-                SET state = :state, due_at = :due_at, uncertain = :uncertain, receipt = :receipt,
-                    error = :error, delivered_at = :delivered_at, owner = NULL, lease_until = NULL
-                WHERE id = :id AND state = 'in_flight' AND owner = :owner AND attempts = :attempts
-                """,
-                _columns(delivery) | {"owner": owner},
-            ).rowcount
-            if settled:
-                _add_deliveries(connection, then)
-            return settled == 1
+            row = connection.execute(
+                "SELECT * FROM deliveries WHERE id = ? AND state = 'in_flight' AND owner = ? "
+                "AND attempts = ?",
+                (delivery.id, owner, delivery.attempts),
+            ).fetchone()
+            if row is None:
+                return False
+            held = _delivery(row)
+            after = settled(held, delivery)
+            _write_delivery(connection, after, last=settled_last(held, delivery, after))
+            if amend:
+                _amend(connection, held.incident, amend)
+            self._forget("delivery", [delivery.id])
+            return True
 
     def next_due(self) -> datetime | None:
         with self._reading() as connection:
-            return _next_due(connection)
+            return self._next_due(connection)
 
-    def deliveries(self, finding_id: str | None = None) -> list[Delivery]:
+    def _next_due(self, connection: sqlite3.Connection) -> datetime | None:
+        (due,) = connection.execute("SELECT min(due_at) FROM heads WHERE state != 'in_flight'").fetchone()
+        ends = [ends_at for ends_at, _ in self._ends_of_leases(connection)]
+        return min([*ends, from_text(due)] if due else ends, default=None)
+
+    def has_open(self) -> bool:
         with self._reading() as connection:
-            if finding_id is None:
+            (found,) = connection.execute(
+                "SELECT EXISTS (SELECT 1 FROM claimable WHERE state IN ('pending', 'in_flight'))"
+            ).fetchone()
+            return bool(found)
+
+    def refused(self) -> list[Delivery]:
+        with self._reading() as connection:
+            rows = connection.execute(
+                "SELECT * FROM claimable WHERE state = 'refused' "
+                "ORDER BY coalesce(refused_at, created_at), position"
+            )
+            return [_delivery(row) for row in rows]
+
+    def deliveries(self, incident: str | None = None) -> list[Delivery]:
+        with self._reading() as connection:
+            if incident is None:
                 rows = connection.execute("SELECT * FROM deliveries ORDER BY position")
             else:
                 rows = connection.execute(
-                    "SELECT * FROM deliveries WHERE finding_id = ? ORDER BY position", (finding_id,)
+                    "SELECT * FROM deliveries WHERE incident = ? ORDER BY position", (incident,)
                 )
             return [_delivery(row) for row in rows]
 
-    def cancel(self, delivery_id: str, then: Sequence[Delivery] = ()) -> bool:
-        with self._writing() as connection:
-            cancelled = connection.execute(
-                "UPDATE deliveries SET state = 'cancelled' WHERE id = ? AND state = 'pending'", (delivery_id,)
-            ).rowcount
-            if cancelled:
-                _add_deliveries(connection, then)
-            return cancelled == 1
-
-    # -- turns ------------------------------------------------------------------------------------
+    # -- turns and marks --------------------------------------------------------------------------
 
     def take_turn(self, what: str, turn: int) -> bool:
         with self._writing() as connection:
@@ -284,31 +391,46 @@ class SqliteStore:
             )
             return taken.rowcount == 1
 
-    # -- stops ------------------------------------------------------------------------------------
+    def mark(self, place: str) -> datetime | None:
+        with self._reading() as connection:
+            row = connection.execute("SELECT at FROM marks WHERE place = ?", (place,)).fetchone()
+            return from_text(row["at"]) if row else None
 
-    def permit_stop(self, job_arn: str, actor: str, now: datetime, max_per_hour: int) -> bool:
+    def set_mark(self, place: str, at: datetime) -> None:
         with self._writing() as connection:
             connection.execute(
                 """
-                INSERT INTO stops (job_arn, actor, at) SELECT :job_arn, :actor, :now
+                INSERT INTO marks VALUES (:place, :at)
+                ON CONFLICT (place) DO UPDATE SET at = :at WHERE at < :at
+                """,
+                {"place": place, "at": as_text(at)},
+            )
+
+    # -- stops ------------------------------------------------------------------------------------
+
+    def permit_stop(self, run: str, actor: str, now: datetime, max_per_hour: int) -> bool:
+        with self._writing() as connection:
+            connection.execute(
+                """
+                INSERT INTO stops (run, actor, at) SELECT :run, :actor, :now
                 WHERE (SELECT count(*) FROM stops WHERE at > :hour_ago) < :max_per_hour
-                ON CONFLICT (job_arn) DO NOTHING
+                ON CONFLICT (run) DO NOTHING
                 """,
                 {
-                    "job_arn": job_arn,
+                    "run": run,
                     "actor": actor,
                     "now": as_text(now),
                     "hour_ago": as_text(now - timedelta(hours=1)),
                     "max_per_hour": max_per_hour,
                 },
             )
-            row = connection.execute("SELECT 1 FROM stops WHERE job_arn = ?", (job_arn,)).fetchone()
+            row = connection.execute("SELECT 1 FROM stops WHERE run = ?", (run,)).fetchone()
             return row is not None
 
-    def stop_of(self, job_arn: str) -> StopRecord | None:
+    def stop_of(self, run: str) -> StopRecord | None:
         with self._reading() as connection:
-            row = connection.execute("SELECT * FROM stops WHERE job_arn = ?", (job_arn,)).fetchone()
-            return StopRecord(row["job_arn"], row["actor"], from_text(row["at"])) if row else None
+            row = connection.execute("SELECT * FROM stops WHERE run = ?", (run,)).fetchone()
+            return StopRecord(row["run"], row["actor"], from_text(row["at"])) if row else None
 
     # ---------------------------------------------------------------------------------------------
 
@@ -331,6 +453,16 @@ class SqliteStore:
 
 
 @contextmanager
+def _snapshot(connection: sqlite3.Connection) -> Iterator[None]:
+    """Several statements that read the same state."""
+    connection.execute("BEGIN")
+    try:
+        yield
+    finally:
+        connection.execute("ROLLBACK")
+
+
+@contextmanager
 def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
     """All or nothing. IMMEDIATE takes the write lock at the beginning, so that no later statement has to wait
     for another writer."""
@@ -344,30 +476,31 @@ def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
         raise
 
 
-def _release(connection: sqlite3.Connection, job_arns: Sequence[str], owner: str) -> int:
+def _release(connection: sqlite3.Connection, names: Sequence[str], owner: str) -> int:
     """Returns how many of them `owner` held."""
     return sum(
-        connection.execute("DELETE FROM leases WHERE job_arn = ? AND owner = ?", (arn, owner)).rowcount
-        for arn in job_arns
+        connection.execute("DELETE FROM leases WHERE name = ? AND owner = ?", (name, owner)).rowcount
+        for name in names
     )
 
 
-def _remember(connection: sqlite3.Connection, look: Look) -> list[Finding]:
-    """Returns the look's findings that are new."""
+def _remember(connection: sqlite3.Connection, look: Look) -> None:
     snapshot = look.snapshot
+    run = snapshot.run
     connection.execute(
         """
-        INSERT INTO jobs (arn, name, status, fingerprint, describe_at, watching, created_at,
+        INSERT INTO jobs (run, arn, name, status, fingerprint, describe_at, watching, created_at,
                           first_seen_at, changed_at, snapshot)
-        VALUES (:arn, :name, :status, :fingerprint, :describe_at, :watching, :created_at,
+        VALUES (:run, :arn, :name, :status, :fingerprint, :describe_at, :watching, :created_at,
                 :seen_at, :seen_at, :snapshot)
-        ON CONFLICT (arn) DO UPDATE SET
+        ON CONFLICT (run) DO UPDATE SET
             name = excluded.name, status = excluded.status, describe_at = excluded.describe_at,
             watching = excluded.watching, created_at = excluded.created_at, snapshot = excluded.snapshot,
             changed_at = iif(fingerprint = excluded.fingerprint, changed_at, excluded.changed_at),
             fingerprint = excluded.fingerprint
         """,
         {
+            "run": run,
             "arn": snapshot.arn,
             "name": snapshot.name,
             "status": snapshot.status,
@@ -382,54 +515,127 @@ def _remember(connection: sqlite3.Connection, look: Look) -> list[Finding]:
     if look.evaluation is not None:
         connection.execute(
             """
-            INSERT INTO evaluations (job_arn, reads, due_at, evaluation) VALUES (?, ?, ?, ?)
-            ON CONFLICT (job_arn) DO UPDATE
+            INSERT INTO evaluations (run, reads, due_at, evaluation) VALUES (?, ?, ?, ?)
+            ON CONFLICT (run) DO UPDATE
             SET reads = excluded.reads, due_at = excluded.due_at, evaluation = excluded.evaluation
             """,
             (
-                snapshot.arn,
+                run,
                 look.evaluation.reads,
                 as_optional_text(look.evaluation.due_at),
                 EVALUATION.dump_json(look.evaluation).decode(),
             ),
         )
-    new = [finding for finding in look.findings if _add_finding(connection, finding)]
-    new_ids = {finding.id for finding in new}
-    _add_deliveries(connection, [delivery for delivery in look.deliveries if delivery.finding_id in new_ids])
-    return new
 
 
-def _add_finding(connection: sqlite3.Connection, finding: Finding) -> bool:
-    """False if it is known already."""
-    added = connection.execute(
-        """
-        INSERT INTO findings (id, job_arn, opened_at, finding) VALUES (?, ?, ?, ?)
-        ON CONFLICT (id) DO NOTHING
-        """,
-        (finding.id, finding.job_arn, as_text(finding.opened_at), FINDING.dump_json(finding).decode()),
+# -- incidents -------------------------------------------------------------------------------------
+
+
+def _case(connection: sqlite3.Connection, incident: str) -> Case | None:
+    """Without its history."""
+    row = connection.execute("SELECT incident FROM incidents WHERE id = ?", (incident,)).fetchone()
+    if row is None:
+        return None
+    findings = connection.execute(
+        "SELECT finding FROM findings WHERE incident = ? ORDER BY position", (incident,)
     )
-    return added.rowcount == 1
+    deliveries = connection.execute(
+        "SELECT * FROM deliveries WHERE incident = ? ORDER BY position", (incident,)
+    )
+    return Case(
+        INCIDENT.validate_json(row["incident"]),
+        tuple(FINDING.validate_json(each["finding"]) for each in findings),
+        tuple(_delivery(each) for each in deliveries),
+    )
 
 
-def _add_deliveries(connection: sqlite3.Connection, deliveries: Sequence[Delivery]) -> None:
+def _amend(connection: sqlite3.Connection, incident: str, amend: Amend) -> Case | None:
+    """The caller has begun a transaction, so nothing changes between reading and writing."""
+    change = amended(incident, _case(connection, incident), amend)
+    if change is None:
+        return None
+    if change.incident:
+        connection.execute(
+            """
+            INSERT INTO incidents (id, run, opened_at, incident) VALUES (?, ?, ?, ?)
+            ON CONFLICT (id) DO UPDATE SET opened_at = excluded.opened_at, incident = excluded.incident
+            """,
+            (
+                change.incident.id,
+                change.incident.run,
+                as_text(change.incident.opened_at),
+                INCIDENT.dump_json(change.incident).decode(),
+            ),
+        )
     connection.executemany(
         """
-        INSERT INTO deliveries (id, finding_id, kind, "to", lane, created_at, due_at, state, attempts,
-                                uncertain, receipt, error, delivered_at, text, follows)
-        VALUES (:id, :finding_id, :kind, :to, :lane, :created_at, :due_at, :state, :attempts,
-                :uncertain, :receipt, :error, :delivered_at, :text, :follows)
-        ON CONFLICT (id) DO NOTHING
+        INSERT INTO findings (id, incident, run, opened_at, finding) VALUES (?, ?, ?, ?, ?)
+        ON CONFLICT (id) DO UPDATE SET opened_at = excluded.opened_at, finding = excluded.finding
         """,
-        [_columns(delivery) for delivery in deliveries],
+        [
+            (each.id, each.incident, each.run, as_text(each.opened_at), FINDING.dump_json(each).decode())
+            for each in change.findings
+        ],
+    )
+    for delivery in change.deliveries:
+        _write_delivery(connection, delivery, last=delivery.id in change.last)
+    _append(connection, change.changes)
+    return change.case
+
+
+def _append(connection: sqlite3.Connection, changes: Sequence[Change]) -> None:
+    connection.executemany(
+        "INSERT INTO history (incident, revision, at, change) VALUES (?, ?, ?, ?)",
+        [
+            (each.incident, each.revision, as_text(each.at), CHANGE.dump_json(each).decode())
+            for each in changes
+        ],
+    )
+
+
+# -- deliveries ------------------------------------------------------------------------------------
+
+_COLUMNS = tuple(field.name for field in fields(Delivery))
+_UPDATE = f"""
+    UPDATE deliveries
+    SET {", ".join(f'"{name}" = :{name}' for name in _COLUMNS)}, place = coalesce(:place, place),
+        owner = iif(state = 'in_flight' AND :state = 'in_flight', owner, NULL)
+    WHERE id = :id
+"""  # noqa: S608 - the names of fields
+_INSERT = f"""
+    INSERT INTO deliveries ({", ".join(f'"{name}"' for name in _COLUMNS)}, place, claims)
+    VALUES ({", ".join(f":{name}" for name in _COLUMNS)}, :place, 0)
+"""  # noqa: S608 - the names of fields
+
+
+def _write_delivery(connection: sqlite3.Connection, delivery: Delivery, *, last: bool) -> None:
+    """`last`: at the end of its lane."""
+    place = _end_of(connection, delivery.lane) if last else None
+    values = _columns(delivery) | {"place": place}
+    if not connection.execute(_UPDATE, values).rowcount:
+        connection.execute(_INSERT, values)
+
+
+def _end_of(connection: sqlite3.Connection, lane: str) -> int:
+    (place,) = connection.execute(
+        "SELECT coalesce(max(place), 0) + 1 FROM claimable WHERE lane = ?", (lane,)
+    ).fetchone()
+    return int(place)
+
+
+def _take(connection: sqlite3.Connection, delivery: Delivery, owner: str) -> None:
+    connection.execute(
+        """
+        UPDATE deliveries
+        SET state = :state, attempts = :attempts, uncertain = :uncertain, trying = :trying,
+            owner = :owner, claims = claims + 1
+        WHERE id = :id
+        """,
+        _columns(delivery) | {"owner": owner},
     )
 
 
 # -- rows and values ------------------------------------------------------------------------------
-
-
-def _next_due(connection: sqlite3.Connection) -> datetime | None:
-    (due,) = connection.execute("SELECT min(ready_at) FROM heads").fetchone()
-    return from_optional_text(due)
 
 
 def _columns(delivery: Delivery) -> dict[str, Any]:
