@@ -57,7 +57,7 @@ from watcher.jobs.work import LocalWork, Work
 from watcher.logs.evaluation_log import EvaluationLog
 from watcher.logs.rule_monitor import RuleMonitor
 from watcher.logs.streams import LogStreams
-from watcher.model import Finding, JobSnapshot
+from watcher.model import Case, JobSnapshot
 from watcher.web.gauges import Gauges
 from watcher.web.heartbeat import HEARTBEAT_INTERVAL_S, Heartbeat
 from watcher.web.loops import Loops
@@ -239,8 +239,8 @@ class App:
             self.evaluation_log.close()
             join_until([log_writer], deadline)
 
-    def _committed(self, found: Sequence[tuple[Finding, JobSnapshot]]) -> None:
-        self.outbox.wake(found)
+    def _committed(self, changed: Sequence[tuple[Case, JobSnapshot]]) -> None:
+        self.outbox.wake(changed)
         self.evaluations.wake()
 
 
@@ -264,17 +264,17 @@ def _outbox(context: Context, logs_of: Callable[[Aws], LogStreams]) -> Outbox:
         open_channel=lambda to: open_channel(to, config, accounts.home.sns),
         stopper=Stopper(accounts, context.store, config.stop, utc_now),
         gather=Gatherer(accounts, config.rules, utc_now, logs_of).gather,
+        config=config,
         owner=context.owner,
         clock=utc_now,
         random=random.random,
         instruments=context.instruments,
         lease=context.lease_s,
-        prices=config.prices,
     )
 
 
 def _pipeline(
-    context: Context, committed: Callable[[Sequence[tuple[Finding, JobSnapshot]]], None]
+    context: Context, committed: Callable[[Sequence[tuple[Case, JobSnapshot]]], None]
 ) -> Pipeline:
     return Pipeline(
         accounts=context.accounts,
