@@ -1,8 +1,8 @@
 """`watcher demo`: shows the whole of Watcher on this machine.
 
 It starts a sandbox, a real XGBoost training through the SageMaker Python SDK, and the daemon in its own
-process. A rule fires, and the daemon alerts and stops the job. The demo itself only observes: it checks each
-step at SageMaker's API and in the alert, and exits 0 only if all of them happened.
+process. A rule fires, the daemon alerts and stops the job, and the alert is updated. The demo itself only
+observes: it checks each step at SageMaker's API and in the alert, and exits 0 only if all of them happened.
 """
 
 from __future__ import annotations
@@ -30,11 +30,14 @@ from watcher.aws.links import TRAINING_LOGS
 from watcher.aws.session import Aws, translate
 from watcher.logs.streams import LogStreams
 from watcher.sandbox.process import Sandbox
+from watcher.sandbox.slack_channel import SlackChannelStandIn
 from watcher.sandbox.webhook_receiver import WebhookReceiver
 
 DEMO_TIMEOUT_S = 300.0
 """On two idle cores, the demo takes about 25 seconds."""
 POLL_S = 0.25
+CONFIRMED = "Stopped by Watcher"
+"""What an alert says once SageMaker has confirmed the stop."""
 
 CONFIGURATION = """\
 [watch]
@@ -52,9 +55,13 @@ local = "off"                         # Debugger's own verdict; with "mirror", W
 [webhook]
 secret = "${{WATCHER_DEMO_SECRET}}"
 
-[[route]]                             # alerts go to the terminal and to the demo, which checks them
+[slack]                               # a channel on this machine, instead of Slack's
+bot_token = "${{WATCHER_DEMO_SLACK_TOKEN}}"
+api_url = "{slack}"
+
+[[route]]                             # alerts go to the terminal, and to the demo, which checks them
 rule = "LossNotDecreasing"
-to = ["console", "webhook:{receiver}"]
+to = ["console", "slack:#demo", "webhook:{receiver}"]
 stop = true                           # opt-in: stop the job when the rule finds an issue
 """
 
@@ -109,15 +116,22 @@ class _Demo:
         secret = secrets.token_hex(16)
         with self._doing("Starting the sandbox, a SageMaker on this machine"):
             sandbox = Sandbox.start(pace=0.5)
-        with sandbox, WebhookReceiver(secret) as receiver:
+        with sandbox, WebhookReceiver(secret) as receiver, SlackChannelStandIn() as slack:
             self._done(f"The sandbox answers at {sandbox.endpoint}")
             os.environ.update(sandbox.env)
-            with self._daemon(receiver, secret) as daemon:
-                self._follow(sandbox, receiver, daemon)
+            secrets_of = {"WATCHER_DEMO_SECRET": secret, "WATCHER_DEMO_SLACK_TOKEN": slack.token}
+            with self._daemon(receiver.url, slack.api_url, secrets_of) as daemon:
+                self._follow(sandbox, receiver, slack, daemon)
 
     # -- the story --------------------------------------------------------------------------------
 
-    def _follow(self, sandbox: Sandbox, receiver: WebhookReceiver, daemon: subprocess.Popen[str]) -> None:
+    def _follow(
+        self,
+        sandbox: Sandbox,
+        receiver: WebhookReceiver,
+        slack: SlackChannelStandIn,
+        daemon: subprocess.Popen[str],
+    ) -> None:
         sagemaker, logs = sandbox.client("sagemaker"), LogStreams(Aws())
         with self._doing("The SageMaker Python SDK uploads the data and creates the training job"):
             job = _start_training()
@@ -152,10 +166,18 @@ class _Demo:
                 daemon,
             )
             update = self._wait("Watcher did not confirm the stop", lambda: receiver.first("update"), daemon)
+            edited = self._wait(
+                "the message in Slack was not updated",
+                lambda: next((at for at, says in _edits(slack) if CONFIRMED in says), None),
+                daemon,
+            )
         self.timeline.add("the training job is Stopped", stopped["TrainingEndTime"].astimezone(UTC))
         self.timeline.add("Watcher has verified the stop, and says so", update.at)
-        if "Stopped by Watcher" not in update.body["stop"]:
+        self.timeline.add("the same message in Slack is updated", edited)
+        if CONFIRMED not in update.body["stop"]:
             _fail(f"the update does not say who stopped the job: {update.body['stop']!r}")
+        if len(slack.messages) != 1:
+            _fail(f"there are {len(slack.messages)} messages in Slack instead of one")
         self._end(daemon)
         self.console.print(self.timeline.table())
         self.console.print()
@@ -170,10 +192,12 @@ class _Demo:
     # -- the daemon -------------------------------------------------------------------------------
 
     @contextmanager
-    def _daemon(self, receiver: WebhookReceiver, secret: str) -> Iterator[subprocess.Popen[str]]:
+    def _daemon(
+        self, webhook: str, slack: str, secrets_of: dict[str, str]
+    ) -> Iterator[subprocess.Popen[str]]:
         """Run `watcher run` as a user would start it. Its stdout is shown as it comes."""
         file = self.folder / "watcher.toml"
-        file.write_text(CONFIGURATION.format(folder=self.folder, receiver=receiver.url))
+        file.write_text(CONFIGURATION.format(folder=self.folder, receiver=webhook, slack=slack))
         colours = {"FORCE_COLOR": "1"} if self.console.is_terminal else {}
         with (self.folder / "watcher.log").open("w") as log:
             daemon = subprocess.Popen(  # noqa: S603
@@ -183,7 +207,7 @@ class _Demo:
                     **colours,
                     "COLUMNS": str(min(self.console.width, 120)),
                     "PYTHONUTF8": "1",
-                    "WATCHER_DEMO_SECRET": secret,
+                    **secrets_of,
                 },
                 stdout=subprocess.PIPE,
                 stderr=log,
@@ -242,6 +266,11 @@ class _Demo:
 
     def _done(self, what: str) -> None:
         self.console.print(Text.assemble(("✓ ", "green"), what))
+
+
+def _edits(slack: SlackChannelStandIn) -> Iterator[tuple[datetime, str]]:
+    for message in list(slack.messages.values()):
+        yield from list(message.edits)
 
 
 def _start_training() -> str:
