@@ -1,4 +1,4 @@
-"""One training job on which a rule fired, and the alert about it."""
+"""One training job on which a rule fired, its incident, and the alert about it."""
 
 from __future__ import annotations
 
@@ -10,14 +10,25 @@ from tests.jobs import a_job, an_outcome
 from watcher.alerts.message import Message, compose
 from watcher.model import (
     AlertEvidence,
+    Case,
+    Change,
+    ChangeKind,
+    Closing,
     Delivery,
     DeliveryKind,
     Finding,
     FindingKind,
     HookConfiguration,
+    Incident,
+    IncidentState,
+    JobSnapshot,
     Reading,
     RuleConfiguration,
     RuleSource,
+    RunStop,
+    Says,
+    Severity,
+    StopPhase,
 )
 
 NOW = datetime(2026, 11, 20, 10, 0, 5, tzinfo=UTC)
@@ -25,19 +36,6 @@ JOB = "churn-xgb-2026-11-20"
 JOB_ARN = f"arn:aws:sagemaker:eu-west-1:123456789012:training-job/{JOB}"
 RULE_JOB_ARN = f"arn:aws:sagemaker:eu-west-1:123456789012:processing-job/{JOB}-lossnotdecreasing-0a1b2c3d"
 
-FINDING = Finding(
-    id="finding-1",
-    kind=FindingKind.RULE_ISSUE,
-    job_arn=JOB_ARN,
-    job=JOB,
-    status="IssuesFound",
-    opened_at=NOW - timedelta(seconds=2),
-    rule="LossNotDecreasing",
-    source=RuleSource.DEBUGGER,
-    step=24,
-    reason="RuleEvaluationConditionMet: Evaluation of the rule LossNotDecreasing at step 24 resulted in "
-    "the condition being met\n",
-)
 SNAPSHOT = a_job(
     JOB,
     arn=JOB_ARN,
@@ -67,6 +65,23 @@ SNAPSHOT = a_job(
     trial="deep-trees",
     tags={"team": "growth", "aws:cloudformation:stack-name": "training"},
 )
+RUN = SNAPSHOT.run
+FINDING = Finding(
+    id="finding-1",
+    kind=FindingKind.RULE_ISSUE,
+    run=RUN,
+    job=JOB,
+    status="IssuesFound",
+    opened_at=NOW - timedelta(seconds=2),
+    incident="incident-1",
+    severity=Severity.CRITICAL,
+    rule="LossNotDecreasing",
+    source=RuleSource.DEBUGGER,
+    step=24,
+    reason="RuleEvaluationConditionMet: Evaluation of the rule LossNotDecreasing at step 24 resulted in "
+    "the condition being met\n",
+    sources=(Says(RuleSource.DEBUGGER, "IssuesFound", NOW - timedelta(seconds=2), 24),),
+)
 PRICES = {"ml.m5.xlarge": 0.23}
 EVIDENCE = AlertEvidence(
     log_stream=f"{JOB}-LossNotDecreasing-0a1b2c3d/algo-1-1763632800000",
@@ -78,28 +93,70 @@ EVIDENCE = AlertEvidence(
     deciding=(Reading("train-error", 22, 0.1182), Reading("train-error", 24, 0.1168)),
     curve=tuple(Reading("train-error", step, 0.4 / (1 + step / 10)) for step in range(0, 26, 2)),
 )
-STOPPING = "Watcher is stopping this job (route: job churn-*, rule *)."
-STOPPED = "Stopped by Watcher at 10:00 UTC, 12 s after the alert; SageMaker confirms it."
+ROUTE = "route job churn-*, rule *"
+ASKED = RunStop(StopPhase.ASKED, ROUTE, NOW)
+STOPPED = RunStop(
+    StopPhase.STOPPED,
+    ROUTE,
+    NOW + timedelta(seconds=12),
+    reason=f"Stopped by Watcher ({ROUTE}) at 10:00:17 UTC; SageMaker confirms it.",
+)
 
 
-def delivery(kind: DeliveryKind = DeliveryKind.ALERT, text: str = STOPPING) -> Delivery:
-    to = "slack:#alerts"
+def an_alert(to: str = "slack:#alerts", **changes: Any) -> Delivery:
+    """An alert that has told nothing yet, and is to tell everything."""
+    values: dict[str, Any] = {"lane": to, "created_at": NOW, "due_at": NOW, "wanted": 1, "trying": 1}
     return Delivery(
-        id=f"delivery-{kind}",
-        finding_id="finding-1",
-        kind=kind,
-        to=to,
-        lane=to,
-        created_at=NOW,
-        due_at=NOW,
-        text=text,
+        id="delivery-1", incident="incident-1", kind=DeliveryKind.ALERT, to=to, **{**values, **changes}
     )
 
 
+def a_case(*findings: Finding, changes: tuple[Change, ...] | None = None, **incident: Any) -> Case:
+    """The incident of these findings, or of `FINDING`, with a change for each."""
+    findings = findings or (FINDING,)
+    if changes is None:
+        changes = tuple(
+            a_change(ChangeKind.WORSE if number else ChangeKind.OPENED, number + 1, finding=one.id)
+            for number, one in enumerate(findings)
+        )
+    values: dict[str, Any] = {
+        "state": IncidentState.OPEN if any(one.open for one in findings) else IncidentState.RESOLVED,
+        "severity": max((one.severity for one in findings), key=lambda severity: severity.rank),
+        "revision": len(changes),
+        "opened_at": findings[0].opened_at,
+        "stop": ASKED,
+    }
+    case = Incident(id="incident-1", run=findings[0].run, job=findings[0].job, **{**values, **incident})
+    return Case(case, findings, (an_alert(),), changes)
+
+
+def a_change(kind: ChangeKind, revision: int = 1, **changes: Any) -> Change:
+    values: dict[str, Any] = {"at": NOW, "text": "something happened", "incident": "incident-1"}
+    return Change(revision, kind=kind, run=RUN, **{**values, **changes})
+
+
+def told(
+    case: Case,
+    alert: Delivery | None = None,
+    snapshot: JobSnapshot | None = SNAPSHOT,
+    evidence: AlertEvidence = EVIDENCE,
+) -> Message:
+    """The message about this case; by default the first one."""
+    alert = alert or an_alert(trying=case.incident.revision)
+    return compose(case, alert, snapshot, evidence, NOW, prices=PRICES)
+
+
 def alert(**finding: Any) -> Message:
-    """The alert, with other values in its finding."""
-    return compose(delivery(), replace(FINDING, **finding), SNAPSHOT, EVIDENCE, NOW, prices=PRICES)
+    """The first message about an incident whose job is being stopped, with other values in its finding."""
+    return told(a_case(replace(FINDING, **finding)))
 
 
 def update() -> Message:
-    return compose(delivery(DeliveryKind.UPDATE, STOPPED), FINDING, SNAPSHOT, EVIDENCE, NOW, prices=PRICES)
+    """The message of a one-way destination when the job was stopped."""
+    ended = {"closed_at": NOW, "closing": Closing.RUN_ENDED, "closing_reason": "The job has ended."}
+    changes = (
+        a_change(ChangeKind.OPENED, 1, finding=FINDING.id),
+        a_change(ChangeKind.STOPPED, 2, text=STOPPED.reason),
+    )
+    case = a_case(replace(FINDING, **ended), changes=changes, stop=STOPPED, resolved_at=NOW)
+    return told(case, an_alert(told=1, wanted=2, trying=2))

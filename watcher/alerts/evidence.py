@@ -50,7 +50,7 @@ MAX_METRIC_CURVES = 6
 MAX_STEPS_READ = 2000
 """Saved steps that are read to find the deciding one. Reading more would take longer than an alert waits."""
 EVIDENCE_CACHE_SIZE = 64
-"""Findings whose complete evidence is kept."""
+"""Episodes of findings whose complete evidence is kept."""
 
 _CURVE_IS_MEAN = "Of tensors with several elements, the curve is the mean of their absolute values."
 _FROM_CLOUDWATCH = "From the job's metrics in CloudWatch"
@@ -67,7 +67,8 @@ class Part:
 class Gatherer:
     """Safe to use from several threads.
 
-    Caches complete evidence, because a finding with two destinations, or a retry, needs it again.
+    Caches complete evidence, because a finding with two destinations, an edit or a retry needs it again. What
+    breaks again has other evidence: each episode has its own.
     """
 
     def __init__(
@@ -85,11 +86,12 @@ class Gatherer:
 
     def gather(self, finding: Finding, job: JobSnapshot | None) -> AlertEvidence:
         """Does not raise if AWS refuses, and takes at most about EVIDENCE_TIMEOUT_S."""
-        if cached := self._complete.get(finding.id):
+        episode = f"{finding.id} {finding.episode}"
+        if cached := self._complete.get(episode):
             return cached
         evidence = self._gather(finding, job)
         if not evidence.missing:
-            self._complete.put(finding.id, evidence)
+            self._complete.put(episode, evidence)
         return evidence
 
     def _gather(self, finding: Finding, job: JobSnapshot | None) -> AlertEvidence:

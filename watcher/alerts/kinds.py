@@ -1,7 +1,7 @@
-"""The table of kinds of findings: what an alert on one says, how severe it is, and which evidence it has.
+"""The table of kinds of findings, as alerts see them: what an alert says, and which evidence it has.
 
-To add a kind, add a member to `FindingKind`, a row here, and the code that detects it. Channels know only its
-severity.
+How severe a kind is, and when the end of a run closes it, is in `watcher.policy.kinds`. To add a kind, add a
+member to `FindingKind`, a row in both tables, and the code that detects it. Channels know only its severity.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from enum import Enum, auto
 from types import MappingProxyType
 
 from watcher.alerts import advice
-from watcher.model import Finding, FindingKind, JobSnapshot, Severity
+from watcher.model import Closing, Finding, FindingKind, JobSnapshot
 
 
 class Log(Enum):
@@ -31,7 +31,6 @@ def _none(finding: Finding, job: JobSnapshot | None) -> str:  # noqa: ARG001
 class Kind:
     title: str
     """A template, with `{rule}` and `{job}`."""
-    severity: Severity
     advice: str = ""
     """What to do about it, if `specific_advice` returns nothing."""
     specific_advice: Callable[[Finding, JobSnapshot | None], str] = _none
@@ -44,28 +43,24 @@ KINDS: Mapping[FindingKind, Kind] = MappingProxyType(
     {
         FindingKind.RULE_ISSUE: Kind(
             title="{rule} found an issue in {job}",
-            severity=Severity.CRITICAL,
             specific_advice=advice.of_rule_issue,
             log=Log.RULE,
             has_values=True,
         ),
         FindingKind.RULE_ERROR: Kind(
             title="{rule} could not run on {job}",
-            severity=Severity.WARNING,
-            advice="The job trains on without this rule. The log of the rule's processing job says why it "
-            "ended: check the rule's parameters and the collections it reads.",
+            advice="The rule does not judge this run. The log of its processing job says why it ended: check "
+            "the rule's parameters and the collections it reads.",
             specific_advice=advice.of_rule_error,
             log=Log.RULE,
         ),
         FindingKind.RULE_UNEVALUATED: Kind(
             title="{rule} was not evaluated on {job}",
-            severity=Severity.WARNING,
             advice="The rule had no data: check its collections, their save_interval and its parameters, or "
             "the next job is not watched either.",
         ),
         FindingKind.DIVERGENCE: Kind(
             title="Watcher and Debugger disagree on {rule} in {job}",
-            severity=Severity.WARNING,
             advice="One of them is wrong, or they read different tensors: compare the values above with the "
             "end of the rule's log before you trust either.",
             log=Log.RULE,
@@ -73,31 +68,26 @@ KINDS: Mapping[FindingKind, Kind] = MappingProxyType(
         ),
         FindingKind.RULE_STUCK: Kind(
             title="{rule} is stuck on {job}",
-            severity=Severity.WARNING,
-            advice="Do not rely on this rule until its log shows progress. Watcher's own evaluation of the "
-            "rule, if enabled, continues.",
+            advice="Do not rely on this rule unless its log shows progress. Watcher's own evaluation of the "
+            "rule, if enabled, does not depend on it.",
             log=Log.RULE,
         ),
         FindingKind.RULE_DEFECT: Kind(
             title="{rule} cannot work on {job}",
-            severity=Severity.WARNING,
         ),
         FindingKind.JOB_FAILED: Kind(
             title="{job} failed",
-            severity=Severity.CRITICAL,
             advice="The end of the training log usually says why.",
             specific_advice=advice.of_failed_job,
             log=Log.TRAINING,
         ),
         FindingKind.JOB_STOPPED: Kind(
             title="{job} was stopped",
-            severity=Severity.WARNING,
             advice="Watcher did not stop it: the event StopTrainingJob in CloudTrail says who did.",
             specific_advice=advice.of_stopped_job,
         ),
         FindingKind.JOB_COMPLETED: Kind(
             title="{job} completed",
-            severity=Severity.INFO,
         ),
     }
 )
@@ -108,6 +98,8 @@ def title(finding: Finding) -> str:
 
 
 def advice_on(finding: Finding, job: JobSnapshot | None) -> str:
-    """Empty if there is nothing to do. `job` is None if the store no longer has it."""
+    """Empty if there is nothing to do, or no more. `job` is None if the store no longer has it."""
+    if finding.closing is Closing.RECOVERED:
+        return ""
     kind = KINDS[finding.kind]
     return kind.specific_advice(finding, job) or kind.advice

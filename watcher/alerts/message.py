@@ -1,4 +1,4 @@
-"""Composes a message from a finding and its evidence, the same for every channel.
+"""Composes a message from an incident as it is now and the evidence, the same for every channel.
 
 `compose` sanitises text from outside (StatusDetails, log lines, tensor names), so that channels need not: it
 removes terminal escapes, control characters and characters that change the direction of writing. What is
@@ -8,28 +8,34 @@ markup differs between channels, so each one escapes that itself.
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import groupby
 from types import MappingProxyType
 
-from watcher.alerts import kinds
+from watcher.alerts import kinds, sentences
 from watcher.alerts.advice import built_in_rule
 from watcher.alerts.job_facts import Facts, cost, debugger_outcome, facts, particulars
-from watcher.arn import Arn
+from watcher.alerts.sentences import Ending, headline, one_line
+from watcher.arn import Arn, run_arn
 from watcher.aws import links
 from watcher.model import (
     AlertEvidence,
+    Case,
+    Change,
     Delivery,
-    DeliveryKind,
     Finding,
+    Form,
+    Incident,
     JobSnapshot,
     Reading,
-    RuleSource,
     Severity,
 )
 from watcher.text import printable, truncated
+
+__all__ = ["Message", "compose", "headline", "plain_text"]
 
 TITLE_LIMIT = 140
 """Characters. Slack's header takes 150, and a channel may put a sign before the title."""
@@ -39,32 +45,48 @@ NO_PRICES: Mapping[str, float] = MappingProxyType({})
 POSSIBLE_DUPLICATE = "Possible duplicate: Watcher restarted while sending this alert."
 
 
-_EVALUATORS = {
-    RuleSource.DEBUGGER: "Debugger",
-    RuleSource.PROFILER: "Debugger's profiler",
-    RuleSource.LOCAL: "Watcher",
-}
-
-
 @dataclass(frozen=True, slots=True)
 class Message:
-    id: str
-    """The delivery's id: the same for each attempt at the same delivery."""
-    kind: DeliveryKind
+    """One incident as it is at one time, for one destination."""
+
+    key: str
+    """The same for each attempt at the same message: `Delivery.key`."""
+    delivery_id: str
+    """The same for all messages about this incident to this destination."""
+    incident: Incident
     finding: Finding
+    """The headline: see `sentences.headline`."""
+    findings: tuple[Finding, ...]
+    """All of the incident, the headline included."""
+    changes: tuple[Change, ...]
+    """Those worth telling that this message tells anew; all of them in a first message."""
+    is_update: bool
+    """Whether the destination knows of the incident already."""
+    first_opened_at: datetime
     at: datetime
     """When this attempt composed the message."""
-    severity: Severity
+    ending: Ending | None
+    """None as long as the incident is open."""
     title: str
-    """At most `TITLE_LIMIT` characters, on one line."""
+    """At most `TITLE_LIMIT` characters, on one line; begins with how it ended."""
     text: str
-    """The alert in one plain line, for notifications."""
-    fields: tuple[tuple[str, str], ...] = ()
-    """Label and value, most important first."""
-    advice: str = ""
-    """What to do about it."""
+    """The message in one plain line, for notifications."""
+    news: tuple[str, ...] = ()
+    """What changed, one line each; true now, and without what the title of a first message says."""
+    status: str = ""
+    """One line: open, acknowledged, snoozed, recovered or resolved, since when and by whom."""
     stop: str = ""
     """What Watcher does, or did, to the job."""
+    fields: tuple[tuple[str, str], ...] = ()
+    """Label and value: the job and what it costs."""
+    details: tuple[tuple[str, str], ...] = ()
+    """Label and value: the headline's rule and what it says."""
+    others: tuple[str, ...] = ()
+    """The incident's other findings, one line each."""
+    undelivered: tuple[str, ...] = ()
+    """Other destinations that refuse the alert, one line each."""
+    advice: str = ""
+    """What to do about it."""
     evidence: AlertEvidence = field(default_factory=AlertEvidence)
     job: Facts | None = None
     """The job itself, as data; None if the store no longer has it."""
@@ -74,51 +96,95 @@ class Message:
     """Label and URL."""
     repeat: bool = False
     """Whether it may be a duplicate: an earlier attempt may have arrived, and the channel cannot be asked."""
+    form: Form = Form.FULL
+    left_out: str = ""
+    """What a shorter form leaves out, and how to see it."""
 
     @property
-    def is_update(self) -> bool:
-        return self.kind is DeliveryKind.UPDATE
+    def severity(self) -> Severity:
+        return self.finding.severity
+
+    @property
+    def subject(self) -> str:
+        """The title, for a destination that gets another message for each change."""
+        return f"Update: {self.title}" if self.is_update and not self.ending else self.title
 
     @property
     def log_label(self) -> str:
         log = kinds.KINDS[self.finding.kind].log
         return "End of the training log" if log is kinds.Log.TRAINING else "End of the rule's log"
 
+    def shortened(self, form: Form) -> Message:
+        """Without what a destination may refuse it for: log, values, curve and small print."""
+        if form is Form.FULL:
+            return self
+        return replace(
+            self,
+            form=form,
+            evidence=AlertEvidence(explanation=self.evidence.explanation),
+            particulars=(),
+            left_out="The evidence is left out, because the destination refused the message with it. "
+            f"To see it: {_command(self.finding)}",
+        )
+
+
+def _command(finding: Finding) -> str:
+    """Shows what a short form leaves out."""
+    kind = kinds.KINDS[finding.kind]
+    if kind.log is kinds.Log.RULE and finding.rule:
+        return f"watcher logs {finding.job} --rule {shlex.quote(finding.rule)}"
+    if kind.log is kinds.Log.TRAINING:
+        return f"watcher logs {finding.job} --training"
+    return f"watcher show {finding.job}"
+
 
 def compose(
-    delivery: Delivery,
-    finding: Finding,
+    case: Case,
+    alert: Delivery,
     snapshot: JobSnapshot | None,
     evidence: AlertEvidence,
     now: datetime,
     *,
     prices: Mapping[str, float] = NO_PRICES,
 ) -> Message:
-    """The complete message. `snapshot` is None if the store no longer has the job. `prices` are US dollars an
-    hour, by instance type.
+    """The complete message that `alert` is to send now. `snapshot` is None if the store no longer has the
+    run. `prices` are US dollars an hour, by instance type.
 
-    An update contains everything that the alert did, and the outcome of the stop, because a channel that can
-    edit replaces the alert with it.
+    All of it says how things are now, in an update too: a channel that can edit replaces the alert with it.
     """
+    snapshot = sentences.as_known(snapshot, case.incident.stop) if snapshot else None
+    finding = headline(case)
     evidence = _printable_evidence(evidence)
     job = _printable_facts(facts(snapshot, prices, now)) if snapshot else None
-    title = truncated(_one_line(kinds.title(finding)), TITLE_LIMIT)
+    changes = sentences.told_now(case, alert)
+    ending = sentences.ending(case, snapshot)
+    title = one_line(kinds.title(finding))
+    title = truncated(f"{ending}: {title}" if ending else title, TITLE_LIMIT)
+    news = sentences.news(case, changes, snapshot, alert, now)
+    stop = sentences.stop_sentence(case, snapshot, now)
     step = "" if finding.step is None else f" at step {finding.step}"
+    new = " ".join(news) if alert.told else stop
     return Message(
-        id=delivery.id,
-        kind=delivery.kind,
-        finding=finding,
+        key=alert.key,
+        delivery_id=alert.id,
+        incident=_printable_incident(case.incident),
+        finding=_printable_finding(finding),
+        findings=tuple(map(_printable_finding, case.findings)),
+        changes=tuple(replace(one, text=one_line(one.text), actor=one_line(one.actor)) for one in changes),
+        is_update=alert.told > 0,
+        first_opened_at=case.incident.opened_at,
         at=now,
-        severity=kinds.KINDS[finding.kind].severity,
+        ending=ending,
         title=title,
-        text=_one_line(f"{title}{step}. {delivery.text}"),
-        fields=tuple(
-            (label, value)
-            for label, text in _fields(finding, snapshot, job)
-            if (value := printable(text).strip())
-        ),
+        text=one_line(f"{title}{step}. {new}"),
+        news=news,
+        status=sentences.status(case, now),
+        stop=stop,
+        fields=_rows(_job_fields(finding, job)),
+        details=_rows(_details(finding, snapshot)),
+        others=sentences.others(case, now),
+        undelivered=sentences.undelivered(case, alert.to, now),
         advice=kinds.advice_on(finding, snapshot),
-        stop=printable(delivery.text),
         evidence=evidence,
         job=job,
         particulars=tuple(particulars(job)) if job else (),
@@ -131,20 +197,33 @@ def plain_text(message: Message, plot: str = "") -> str:
     the one-line curves."""
     evidence = message.evidence
     sections = (
-        f"Update: {message.title}" if message.is_update else message.title,
+        message.subject,
         POSSIBLE_DUPLICATE if message.repeat else "",
-        message.stop,
+        summary(message),
         evidence.explanation,
-        _columns(message.fields),
+        _columns((*message.fields, *message.details)),
+        titled("Also found", message.others),
+        titled("Not told everywhere", message.undelivered),
         values_table(evidence, curves=not plot),
         plot,
-        "\n".join((f"{message.log_label}:", *evidence.log_lines)) if evidence.log_lines else "",
+        titled(message.log_label, evidence.log_lines),
         message.advice,
         _columns(message.particulars),
         missing_line(evidence),
+        message.left_out,
         "\n".join(f"{label}: {url}" for label, url in message.links),
     )
     return "\n\n".join(section for section in sections if section)
+
+
+def summary(message: Message) -> str:
+    """What is new, how it is, and what happens to the job: a line each, none of them twice."""
+    return "\n".join(dict.fromkeys(filter(None, (*message.news, message.status, message.stop))))
+
+
+def titled(label: str, lines: Sequence[str]) -> str:
+    """The lines below a label; empty if there are none."""
+    return "\n".join((f"{label}:", *lines)) if lines else ""
 
 
 def _columns(rows: Sequence[tuple[str, str]]) -> str:
@@ -188,7 +267,11 @@ def sparkline(values: Sequence[float]) -> str:
     return "".join(map(bar, values))
 
 
-def _fields(finding: Finding, snapshot: JobSnapshot | None, job: Facts | None) -> Iterator[tuple[str, str]]:
+def _rows(rows: Iterator[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
+    return tuple((label, value) for label, text in rows if (value := printable(text).strip()))
+
+
+def _job_fields(finding: Finding, job: Facts | None) -> Iterator[tuple[str, str]]:
     yield "Job", finding.job
     if job and finding.rule:
         yield "Job's status", _job_status(job)
@@ -196,15 +279,17 @@ def _fields(finding: Finding, snapshot: JobSnapshot | None, job: Facts | None) -
         yield "Secondary status", job.secondary_status
     if job:
         yield from cost(job)
+
+
+def _details(finding: Finding, snapshot: JobSnapshot | None) -> Iterator[tuple[str, str]]:
     if finding.rule:
         built_in = built_in_rule(finding, snapshot)
         yield "Rule", finding.rule if built_in == finding.rule else f"{finding.rule} ({built_in})"
     if finding.step is not None:
         yield "Step", str(finding.step)
     yield "Status", finding.status
-    if finding.source:
-        yield "Evaluated by", _EVALUATORS[finding.source]
-    job_arn = Arn.parse(finding.job_arn)
+    yield "Found by", sentences.found_by(finding)
+    job_arn = Arn.parse(run_arn(finding.run))
     yield "Region", f"{job_arn.region} (account {job_arn.account})"
     yield "Details", finding.reason
 
@@ -218,7 +303,7 @@ def _job_status(job: Facts) -> str:
 def _links(
     finding: Finding, snapshot: JobSnapshot | None, evidence: AlertEvidence
 ) -> Iterator[tuple[str, str]]:
-    arn = finding.job_arn
+    arn = run_arn(finding.run)
     yield "Training job", links.training_job(arn)
     outcome = debugger_outcome(finding, snapshot) if snapshot and finding.rule else None
     if outcome and outcome.evaluation_job_arn:
@@ -245,32 +330,51 @@ def _printable_evidence(evidence: AlertEvidence) -> AlertEvidence:
         deciding=_printable_readings(evidence.deciding),
         needed=_printable_readings(evidence.needed),
         curve=_printable_readings(evidence.curve),
-        curve_from=_one_line(evidence.curve_from),
-        missing=tuple(_one_line(text) for text in evidence.missing),
+        curve_from=one_line(evidence.curve_from),
+        missing=tuple(one_line(text) for text in evidence.missing),
+    )
+
+
+def _printable_incident(incident: Incident) -> Incident:
+    stop = incident.stop
+    return replace(
+        incident,
+        job=one_line(incident.job),
+        acknowledged_by=one_line(incident.acknowledged_by),
+        snoozed_by=one_line(incident.snoozed_by),
+        stop=stop and replace(stop, actor=one_line(stop.actor), reason=one_line(stop.reason)),
+    )
+
+
+def _printable_finding(finding: Finding) -> Finding:
+    return replace(
+        finding,
+        job=one_line(finding.job),
+        status=one_line(finding.status),
+        rule=finding.rule and one_line(finding.rule),
+        reason=printable(finding.reason),
+        closing_reason=one_line(finding.closing_reason),
+        sources=tuple(replace(says, reason=printable(says.reason)) for says in finding.sources),
     )
 
 
 def _printable_readings(readings: Sequence[Reading]) -> tuple[Reading, ...]:
-    return tuple(replace(reading, tensor=_one_line(reading.tensor)) for reading in readings)
+    return tuple(replace(reading, tensor=one_line(reading.tensor)) for reading in readings)
 
 
 def _printable_facts(job: Facts) -> Facts:
     return replace(
         job,
-        status=_one_line(job.status),
-        secondary_status=_one_line(job.secondary_status),
-        instances=tuple((_one_line(type_), count) for type_, count in job.instances),
+        status=one_line(job.status),
+        secondary_status=one_line(job.secondary_status),
+        instances=tuple((one_line(type_), count) for type_, count in job.instances),
         hyperparameters=_one_line_each(job.hyperparameters),
-        experiment=_one_line(job.experiment),
-        trial=_one_line(job.trial),
+        experiment=one_line(job.experiment),
+        trial=one_line(job.trial),
         tags=None if job.tags is None else _one_line_each(job.tags),
-        debug_output=_one_line(job.debug_output),
+        debug_output=one_line(job.debug_output),
     )
 
 
 def _one_line_each(named: Mapping[str, str]) -> dict[str, str]:
-    return {_one_line(name): _one_line(value) for name, value in named.items()}
-
-
-def _one_line(text: str) -> str:
-    return " ".join(printable(text).split())
+    return {one_line(name): one_line(value) for name, value in named.items()}

@@ -273,9 +273,7 @@ def _outbox(context: Context, logs_of: Callable[[Aws], LogStreams]) -> Outbox:
     )
 
 
-def _pipeline(
-    context: Context, committed: Callable[[Sequence[tuple[Case, JobSnapshot]]], None]
-) -> Pipeline:
+def _pipeline(context: Context, committed: Callable[[Sequence[tuple[Case, JobSnapshot]]], None]) -> Pipeline:
     return Pipeline(
         accounts=context.accounts,
         store=context.store,

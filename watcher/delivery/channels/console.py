@@ -12,7 +12,15 @@ from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
-from watcher.alerts.message import POSSIBLE_DUPLICATE, Message, missing_line, plain_text, values_table
+from watcher.alerts.message import (
+    POSSIBLE_DUPLICATE,
+    Message,
+    missing_line,
+    plain_text,
+    summary,
+    titled,
+    values_table,
+)
 from watcher.delivery.channels.base import OneWayChannel
 from watcher.errors import Undeliverable
 from watcher.model import Severity
@@ -32,7 +40,7 @@ class ConsoleChannel(OneWayChannel):
             else:
                 plot = _plot(message, colour=False) if console.encoding.startswith("utf") else ""
                 text = (
-                    f"Update: {message.title}\n\n{message.stop}"
+                    f"{message.subject}\n\n{summary(message)}"
                     if message.is_update
                     else plain_text(message, plot)
                 )
@@ -55,16 +63,19 @@ def _plot(message: Message, *, colour: bool) -> str:
 
 def render(message: Message) -> RenderableType:
     """What `send` shows on a terminal. An update is short: the alert is further up on the screen."""
-    colour = _COLOURS[message.severity]
-    body = [Text(message.stop, style="bold")] if message.is_update else list(_sections(message))
-    title = f"Update: {message.title}" if message.is_update else message.title
+    colour = _colour(message)
+    body = [Text(summary(message), style="bold")] if message.is_update else list(_sections(message))
     return Panel(
         Group(*(Padding(section, (0, 0, int(i < len(body) - 1), 0)) for i, section in enumerate(body))),
-        title=Text(title, style=f"bold {colour}"),
+        title=Text(message.subject, style=f"bold {colour}"),
         title_align="left",
         border_style=colour,
         padding=(1, 2),
     )
+
+
+def _colour(message: Message) -> str:
+    return "green" if message.ending else _COLOURS[message.severity]
 
 
 def _sections(message: Message) -> Iterator[RenderableType]:
@@ -72,14 +83,17 @@ def _sections(message: Message) -> Iterator[RenderableType]:
     evidence = message.evidence
     if message.repeat:
         yield Text(POSSIBLE_DUPLICATE, style="italic")
-    if message.stop:
-        yield Text(message.stop, style="bold")
+    yield Text(summary(message), style="bold")
     if evidence.explanation:
         yield Text(evidence.explanation, style="bold")
     table = Table.grid(padding=(0, 3))
-    for label, value in message.fields:
+    for label, value in (*message.fields, *message.details):
         table.add_row(Text(label, style="dim"), Text(value))
     yield table
+    if others := titled("Also found", message.others):
+        yield Text(others)
+    if undelivered := titled("Not told everywhere", message.undelivered):
+        yield Text(undelivered, style="yellow")
     plot = _plot(message, colour=True)
     if values := values_table(evidence, curves=not plot):
         yield Text(values, style="cyan", no_wrap=True, overflow="ellipsis")
@@ -93,7 +107,7 @@ def _sections(message: Message) -> Iterator[RenderableType]:
     if message.particulars:
         rows = (f"{label}: {value}" for label, value in message.particulars)
         yield Text("\n".join(rows), style="dim")
-    if missing := missing_line(evidence):
+    if missing := missing_line(evidence) or message.left_out:
         yield Text(missing, style="yellow")
     if message.links:
         yield Text("  ·  ").join(

@@ -41,13 +41,14 @@ import httpx
 from watcher.alerts.cost import Spend
 from watcher.alerts.job_facts import Facts
 from watcher.alerts.message import Message
+from watcher.arn import run_arn
 from watcher.config.destination import public_url
 from watcher.delivery.channels import http_status
 from watcher.delivery.channels.base import OneWayChannel
 from watcher.delivery.channels.signature import HEADER, sign
 from watcher.errors import DeliveryError, FormRefused, Retry, Undeliverable
 from watcher.log import Redactor
-from watcher.model import Reading
+from watcher.model import Change, Finding, Incident, Reading, RunStop
 from watcher.text import printable, truncated
 
 TIMEOUT_S = 10.0
@@ -150,29 +151,25 @@ _REASON_KEYS = ("message", "error", "error_description", "detail", "reason", "ti
 
 def document(message: Message) -> dict[str, Any]:
     """The body, in the shape that the module's docstring describes."""
-    finding, evidence = message.finding, message.evidence
+    evidence = message.evidence
     return {
-        "version": 1,
-        "id": message.id,
-        "kind": message.kind,
+        "version": 2,
+        "id": message.key,
+        "delivery": message.delivery_id,
+        "kind": "update" if message.is_update else "alert",
         "at": message.at.isoformat(),
         "title": message.title,
         "text": message.text,
+        "news": list(message.news),
+        "status": message.status,
         "advice": message.advice,
         "stop": message.stop,
         "repeat": message.repeat,
-        "finding": {
-            "id": finding.id,
-            "kind": finding.kind,
-            "job": finding.job,
-            "job_arn": finding.job_arn,
-            "rule": finding.rule,
-            "source": finding.source,
-            "status": finding.status,
-            "step": finding.step,
-            "reason": finding.reason,
-            "opened_at": finding.opened_at.isoformat(),
-        },
+        "incident": _incident(message.incident),
+        "finding": _finding(message.finding),
+        "findings": [_finding(finding) for finding in message.findings],
+        "changes": [_change(change) for change in message.changes],
+        "undelivered": list(message.undelivered),
         "job": _job(message.job) if message.job else None,
         "evidence": {
             "explanation": evidence.explanation,
@@ -183,8 +180,82 @@ def document(message: Message) -> dict[str, Any]:
             "log": {"stream": evidence.log_stream, "lines": list(evidence.log_lines)},
             "missing": list(evidence.missing),
         },
+        "left_out": message.left_out,
         "links": [{"label": label, "url": url} for label, url in message.links],
     }
+
+
+def _incident(incident: Incident) -> dict[str, Any]:
+    return {
+        "id": incident.id,
+        "run": incident.run,
+        "state": incident.state,
+        "severity": incident.severity,
+        "revision": incident.revision,
+        "opened_at": _time(incident.opened_at),
+        "resolved_at": _time(incident.resolved_at),
+        "acknowledged_by": incident.acknowledged_by or None,
+        "acknowledged_at": _time(incident.acknowledged_at),
+        "snoozed_until": _time(incident.snoozed_until),
+        "snoozed_by": incident.snoozed_by or None,
+        "stop": _stop(incident.stop) if incident.stop else None,
+    }
+
+
+def _stop(stop: RunStop) -> dict[str, Any]:
+    return {
+        "phase": stop.phase,
+        "actor": stop.actor,
+        "at": _time(stop.at),
+        "due_at": _time(stop.due_at),
+        "reason": stop.reason,
+    }
+
+
+def _finding(finding: Finding) -> dict[str, Any]:
+    return {
+        "id": finding.id,
+        "kind": finding.kind,
+        "severity": finding.severity,
+        "job": finding.job,
+        "job_arn": run_arn(finding.run),
+        "rule": finding.rule,
+        "source": finding.source,
+        "sources": [
+            {
+                "source": says.source,
+                "status": says.status,
+                "step": says.step,
+                "at": _time(says.at),
+                "reason": says.reason,
+            }
+            for says in finding.sources
+        ],
+        "status": finding.status,
+        "step": finding.step,
+        "reason": finding.reason,
+        "opened_at": _time(finding.opened_at),
+        "episode": finding.episode,
+        "closed_at": _time(finding.closed_at),
+        "closing": finding.closing,
+        "closing_reason": finding.closing_reason,
+    }
+
+
+def _change(change: Change) -> dict[str, Any]:
+    return {
+        "revision": change.revision,
+        "kind": change.kind,
+        "at": _time(change.at),
+        "text": change.text,
+        "actor": change.actor or None,
+        "door": change.door,
+        "finding": change.finding or None,
+    }
+
+
+def _time(at: datetime | None) -> str | None:
+    return at.isoformat() if at else None
 
 
 def _job(job: Facts) -> dict[str, Any]:
