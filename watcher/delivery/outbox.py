@@ -408,7 +408,7 @@ class Outbox:
         try:
             result = self.stopper.attempt(delivery.run, actor=actor)
         except AccessDenied as error:
-            denied = ended(StopPhase.NOT_STOPPED, f"The job was NOT stopped and continues: {error}")
+            denied = ended(StopPhase.NOT_STOPPED, f"The job was NOT stopped: {error}")
             self._give_up(delivery, str(error), denied)
         except AwsError as error:
             self._retry(delivery, Retry(str(error)))

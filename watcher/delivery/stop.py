@@ -106,7 +106,7 @@ def _explain(reason: Refusal, job: JobSnapshot, arn: str, settings: Stop) -> str
         case Refusal.BRAKE:
             return (
                 f"limit reached: stop.max_per_hour ({settings.max_per_hour}) jobs were stopped in the last "
-                f"hour, so {job.name} continues"
+                "hour"
             )
         case Refusal.GONE:
             return f"{job.name} no longer exists"

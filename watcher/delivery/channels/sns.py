@@ -106,8 +106,7 @@ class SnsChannel(OneWayChannel):
 
 def subject(message: Message) -> str:
     """The subject of an email."""
-    title = f"Update: {message.title}" if message.is_update else message.title
-    ascii_only = title.encode("ascii", "replace").decode()
+    ascii_only = message.subject.encode("ascii", "replace").decode()
     return truncated(ascii_only, SUBJECT_LIMIT, end="...")
 
 
