@@ -1,10 +1,14 @@
-"""What this process has read of the jobs that it holds, so that a commit need not read it again."""
+"""What this process has read of the jobs that it holds, so that a commit need not read it again.
+
+A job is held by its ARN, because its run is known only after it was described.
+"""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Sequence
 
+from watcher.arn import run_arn
 from watcher.store.dynamodb.writes import Item
 
 # The states of one job in this memory:
@@ -38,30 +42,32 @@ from watcher.store.dynamodb.writes import Item
 
 
 class HeldJobs:
-    """The items of the jobs that this process holds, by ARN. Safe to use from several threads."""
+    """The items of the runs of jobs that this process holds. Safe to use from several threads."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._items: dict[str, list[Item] | None] = {}
-        """The job's item, or an empty list if it has none; None: not read."""
+        self._items: dict[str, dict[str, Item | None]] = {}
+        """By ARN and run: the run's item, or None if it has none. A run that was not read is missing."""
 
     def add(self, arns: Iterable[str]) -> None:
         with self._lock:
-            self._items |= dict.fromkeys(arns)
+            for arn in arns:
+                self._items[arn] = {}
 
-    def read(self, arn: str, item: Item | None) -> None:
-        """Remember the item of a job, if the job is held."""
+    def read(self, run: str, item: Item | None) -> None:
+        """Remember the item of a run, if its job is held."""
         with self._lock:
-            if arn in self._items:
-                self._items[arn] = [item] if item else []
+            if (items := self._items.get(run_arn(run))) is not None:
+                items[run] = item
 
-    def take(self, arns: Sequence[str]) -> list[Item] | None:
-        """Forget these jobs; returns the items that they have, or None if any of the jobs was not read."""
+    def take(self, runs: Sequence[str]) -> list[Item] | None:
+        """Forget the jobs of these runs; returns the items that the runs have, or None if any of them was not
+        read."""
         with self._lock:
-            taken = [self._items.pop(arn, None) for arn in arns]
-        if None in taken:
+            held = [(self._items.pop(run_arn(run), {}), run) for run in runs]
+        if any(run not in items for items, run in held):
             return None
-        return [item for items in taken for item in items or ()]
+        return [item for items, run in held if (item := items[run])]
 
     def drop(self, arn: str) -> None:
         with self._lock:

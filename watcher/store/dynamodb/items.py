@@ -3,174 +3,213 @@
 Every item has a partition key `pk` and a sort key `sk`, both strings. No index is needed, because what is
 read often has a partition of its own.
 
-    pk                  sk                item
-    JOB#<arn>           JOB               a job: snapshot, evaluation, and the rest of its `JobRecord`;
-                                          `version` guards it
-    JOB#<arn>           <document>#<n>    a part of a snapshot or evaluation that is too large for its item
-    JOB#<arn>           FINDING#<id>      a finding, for `findings(job)`
-    JOB#<arn>           LEASE             who handles the job, and until when
-    WATCHING            <arn>             what a pass needs to know of a watched job
-    EVALUATIONS#<reads> <due>#<arn>       an evaluation that is due
-    FINDING#<id>        FINDING           the same finding, by its id
-    FINDING#<id>        DELIVERY#<id>     a delivery
-    DELIVERY#<id>       POINTER           the finding that a delivery belongs to
-    OPEN                <position>        an open delivery: its lane, and when it may be handed out
-    STOP#<arn>          STOP              a stop
-    STOPS               AT#<time>#<arn>   the same stop, by its time
-    STOPS               COUNTED           its `version` changes with each stop, so that two processes cannot
-                                          both be the last that the limit allows
-    TURNS               <what>            the last turn of some periodic work
-    PROBE               <random>          what `check` writes, reads and deletes
+    pk                  sk                     item
+    RUN#<run>           JOB                    a run: snapshot, evaluation, and the rest of its `JobRecord`;
+                                               `version` guards it, `incident` is 1 once it has an incident
+    RUN#<run>           <document>#<n>         a part of a snapshot or evaluation that is too large for it
+    RUN#<run>           STOP                   its stop
+    NAME#<job name>     <run>                  for `jobs(name)`
+    WATCHED             <run>                  what a pass needs to know of a watched run
+    DUE#<reads>         <due>#<run>            an evaluation that is due
+    INCIDENT#<id>       INCIDENT               an incident with its findings; `version` guards it,
+                                               `deliveries` has the ids of its deliveries
+    INCIDENT#<id>       case#<n>               a part of that, if it is too large for the item
+    INCIDENT#<id>       CHANGES#<revision>     changes that were made in one write, from this revision on
+    INCIDENT#<id>       DELIVERY#<id>          a delivery; `version` guards it
+    OUTBOX              <position>             a delivery that can be claimed at some time: its lane and when
+    LEASE#<name>        LEASE                  who holds it; `token` changes with each renewal
+    STOPPED             AT#<time>#<run>        a stop by its time
+    STOPPED             COUNTED                its `version` changes with each stop, so that two processes
+                                               cannot both be the last that the limit allows
+    HISTORY             <time>#<random>        an action that concerns no incident
+    MARKS               <place>                the start of the last pass that succeeded
+    TURNS               <what>                 the last turn of some periodic work
+    SCHEMA              SCHEMA                 the version of this layout (`upgrade`)
+    PROBE               <random>               what `check` writes, reads and deletes
+
+A case is changed by one write that puts its incident, so the incident's version guards the whole case. Its
+deliveries have versions of their own, so that a delivery is claimed and settled without its incident.
 
 A position is a time, but no two processes need to agree on the time: it comes from the clock of the process
-that adds the delivery, and is later than all positions that this process has read.
+that opens the delivery, and is later than all positions that this process has read.
 
-`claim` and `next_due` read only open deliveries, however many are closed. `jobs()`, `findings()` and
-`deliveries()` without an argument read the whole table; only commands for people call them.
+`claim` and `next_due` read only what can be claimed, however many deliveries are over. `jobs()`,
+`incidents()`, `findings()`, `deliveries()` without an argument and `history()` read the whole table; only
+commands for people call them.
 
-`expires_at` is the table's time to live. A finding expires half a year after it was opened, and a delivery
-half a year after it was created, if it is closed.
+`expires_at` is the table's time to live. An incident and its deliveries expire half a year after it was
+resolved; an open one never. A part of a history expires a year after it was written.
 """
 
 from __future__ import annotations
 
-import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from watcher.errors import StoreError
-from watcher.model import Delivery, Finding
-from watcher.store.documents import DELIVERY, FINDING, as_text
-from watcher.store.dynamodb.writes import Item, ItemKey, delete, keyed, put
+from watcher.model import Case, Change, Delivery, IncidentState
+from watcher.store.amendments import CLAIMABLE
+from watcher.store.documents import DELIVERY, as_text
+from watcher.store.dynamodb.writes import Item, ItemKey, delete, keyed, put, put_if_version
+
+CASE = TypeAdapter(Case)
+CHANGES = TypeAdapter(tuple[Change, ...])
 
 EXPIRES_AT = "expires_at"
 RETENTION = timedelta(days=180)
 """Longer than any training job may run, so a finding is known for as long as it can be found again."""
+HISTORY_RETENTION = 2 * RETENTION
 MAX_INLINE_BYTES = 190_000
 """The limit for a document in a job's item, which has two of them. DynamoDB's limit for an item is 400 KB.
 Nearly all documents have a few kB, but SageMaker allows a job 2 MB of rule parameters."""
 PART_BYTES = 380_000
 """Size of the parts of a larger document."""
+MAX_CHANGES_TOGETHER = 50
+"""Changes in one item. A look at a run makes one or two, and at most two for each of its rules."""
 
-OPEN = "OPEN"
-WATCHING = "WATCHING"
-STOPS_COUNTED_KEY = ("STOPS", "COUNTED")
+WATCHED = "WATCHED"
+OUTBOX = "OUTBOX"
+STOPPED = "STOPPED"
+STOPS_COUNTED_KEY = (STOPPED, "COUNTED")
+AFTER_CHANGES = "CHANGES$"
+"""Sorts after all changes, and before the other items of an incident."""
 
 
 # -- keys -----------------------------------------------------------------------------------------
 
 
-def job_key(arn: str) -> ItemKey:
-    return f"JOB#{arn}", "JOB"
+def job_key(run: str) -> ItemKey:
+    return f"RUN#{run}", "JOB"
 
 
-def job_arn(item: Item) -> str:
-    """The ARN in the key of a job's item."""
-    return str(item["pk"]).removeprefix("JOB#")
+def run_of(item: Item) -> str:
+    """The run in the key of a job's item."""
+    return str(item["pk"]).removeprefix("RUN#")
 
 
-def lease_key(arn: str) -> ItemKey:
-    return f"JOB#{arn}", "LEASE"
+def name_key(job_name: str, run: str) -> ItemKey:
+    return f"NAME#{job_name}", run
 
 
-def watched_key(arn: str) -> ItemKey:
-    return WATCHING, arn
+def watched_key(run: str) -> ItemKey:
+    return WATCHED, run
 
 
-def finding_key(finding_id: str) -> ItemKey:
-    return f"FINDING#{finding_id}", "FINDING"
+def lease_key(name: str) -> ItemKey:
+    return f"LEASE#{name}", "LEASE"
 
 
-def delivery_key(finding_id: str, delivery_id: str) -> ItemKey:
-    return f"FINDING#{finding_id}", f"DELIVERY#{delivery_id}"
+def incident_key(incident: str) -> ItemKey:
+    return f"INCIDENT#{incident}", "INCIDENT"
 
 
-def pointer_key(delivery_id: str) -> ItemKey:
-    return f"DELIVERY#{delivery_id}", "POINTER"
+def delivery_key(incident: str, delivery_id: str) -> ItemKey:
+    return f"INCIDENT#{incident}", f"DELIVERY#{delivery_id}"
 
 
-def stop_key(arn: str) -> ItemKey:
-    return f"STOP#{arn}", "STOP"
+def stop_key(run: str) -> ItemKey:
+    return f"RUN#{run}", "STOP"
 
 
-# -- findings and deliveries ----------------------------------------------------------------------
+# -- incidents and deliveries ---------------------------------------------------------------------
 
 
-def finding_writes(finding: Finding) -> list[Item]:
-    item = {
-        "finding": pack(FINDING.dump_json(finding)),
-        # Orders findings that were opened at the same time.
-        "position": time.time_ns(),
-        EXPIRES_AT: expiry_after(finding.opened_at),
-    }
-    by_job = (job_key(finding.job_arn)[0], f"FINDING#{finding.id}")
-    return [
-        put(keyed(finding_key(finding.id), **item), "attribute_not_exists(pk)"),
-        put(keyed(by_job, **item)),
-    ]
-
-
-def delivery_item(delivery: Delivery) -> Item:
-    """The attributes that change with the delivery. An open one never expires."""
-    expiry = None if delivery.open else expiry_after(delivery.created_at)
-    return {"delivery": pack(DELIVERY.dump_json(delivery)), EXPIRES_AT: expiry}
-
-
-def new_delivery_writes(delivery: Delivery, position: str) -> list[Item]:
-    key = delivery_key(delivery.finding_id, delivery.id)
-    item = keyed(key, position=position, version=1) | delivery_item(delivery)
-    pointer = keyed(
-        pointer_key(delivery.id),
-        finding_id=delivery.finding_id,
-        **{EXPIRES_AT: expiry_after(delivery.created_at)},
+def incident_writes(case: Case, before: Item | None, position: str) -> list[Item]:
+    """The incident, its findings and its new changes. `before` is the incident's item, if it has one;
+    `position` orders incidents that were opened at the same time."""
+    version = before["version"] if before else None
+    item = keyed(
+        incident_key(case.incident.id),
+        created=before["created"] if before else position,
+        deliveries=" ".join(delivery.id for delivery in case.deliveries),
+        version=(version or 0) + 1,
+        **{EXPIRES_AT: case_expiry(case)},
     )
-    writes = [put(item), put(pointer, "attribute_not_exists(pk)")]
-    return [*writes, open_write(item, delivery)] if delivery.open else writes
+    document = CASE.dump_json(Case(case.incident, case.findings))
+    writes = document_writes(item, before, "case", document)
+    writes.append(put_if_version(item, version))
+    return writes + change_writes(case.changes)
 
 
-def open_write(item: Item, delivery: Delivery) -> Item:
-    """Writes the entry among the open deliveries, or deletes it if the delivery is closed. `item` is the
-    delivery's item, which has the position."""
-    key = (OPEN, item["position"])
-    if not delivery.open:
-        return delete(key)
-    return put(
-        keyed(
-            key,
-            id=delivery.id,
-            finding_id=delivery.finding_id,
-            lane=delivery.lane,
-            ready_at=as_text(delivery.due_at),
-        )
+def renewed(item: Item) -> Item:
+    """Write an item that has a version as it is, so that whoever else has read it must read it again."""
+    return put_if_version(item | {"version": item["version"] + 1}, item["version"])
+
+
+def change_writes(changes: Sequence[Change]) -> list[Item]:
+    """The changes of one incident."""
+    writes = []
+    for start in range(0, len(changes), MAX_CHANGES_TOGETHER):
+        some = tuple(changes[start : start + MAX_CHANGES_TOGETHER])
+        key = (incident_key(some[0].incident)[0], f"CHANGES#{some[0].revision:08d}")
+        writes.append(put(changes_item(key, some)))
+    return writes
+
+
+def changes_item(key: ItemKey, changes: tuple[Change, ...]) -> Item:
+    expiry = expiry_after(changes[-1].at, HISTORY_RETENTION)
+    return keyed(key, changes=pack(CHANGES.dump_json(changes)), **{EXPIRES_AT: expiry})
+
+
+def case_expiry(case: Case) -> int | None:
+    """When the case expires; None if it is open."""
+    incident = case.incident
+    resolved = incident.state is IncidentState.RESOLVED
+    return expiry_after(incident.resolved_at or incident.opened_at) if resolved else None
+
+
+def delivery_item(key_and_guards: Item, delivery: Delivery) -> Item:
+    """The delivery's item; `key_and_guards` are its other attributes. One that is under way never expires."""
+    expiry = None if delivery.open else key_and_guards.get("case_expires_at")
+    return key_and_guards | {"delivery": pack(DELIVERY.dump_json(delivery)), EXPIRES_AT: expiry}
+
+
+def outbox_item(item: Item, delivery: Delivery) -> Item:
+    """The entry of a delivery that can be claimed. `item` is the delivery's."""
+    return keyed(
+        (OUTBOX, item["position"]),
+        id=delivery.id,
+        incident=delivery.incident,
+        created=item["created"],
+        lane=delivery.lane,
+        state=delivery.state.value,
+        due_at=as_text(delivery.due_at),
+        token=item.get("token"),
+        **{EXPIRES_AT: item.get(EXPIRES_AT)},
     )
+
+
+def has_place(delivery: Delivery) -> bool:
+    """Whether the delivery has an entry in the outbox."""
+    return delivery.state in CLAIMABLE
 
 
 # -- evaluations, and documents of any size -------------------------------------------------------
 
 
-def due_writes(arn: str, before: str | None, after: str | None) -> list[Item]:
-    """Move a job's entry among the due evaluations. `before` and `after` are what it reads and when it is
+def due_writes(run: str, before: str | None, after: str | None) -> list[Item]:
+    """Move a run's entry among the due evaluations. `before` and `after` are what it reads and when it is
     due, with a space between."""
     if before == after:
         return []
     writes = []
     if before:
         reads, due = before.split(" ", 1)
-        writes.append(delete((f"EVALUATIONS#{reads}", f"{due}#{arn}")))
+        writes.append(delete((f"DUE#{reads}", f"{due}#{run}")))
     if after:
         reads, due = after.split(" ", 1)
-        writes.append(put(keyed((f"EVALUATIONS#{reads}", f"{due}#{arn}"))))
+        writes.append(put(keyed((f"DUE#{reads}", f"{due}#{run}"))))
     return writes
 
 
 def document_writes(item: Item, before: Item | None, name: str, document: bytes) -> list[Item]:
-    """Sets a document in the job's item. A document that is too large is put into items of its own. Returns
-    the writes for these, and those that delete the parts which `before` refers to."""
+    """Sets a document in an item that has a version. A document that is too large is put into items of its
+    own. Returns the writes for these, and those that delete the parts which `before` refers to."""
     writes = [delete((item["pk"], part)) for part in parts((before or {}).get(name))]
     packed = pack(document)
     if len(packed) <= MAX_INLINE_BYTES:
@@ -185,7 +224,7 @@ def document_writes(item: Item, before: Item | None, name: str, document: bytes)
 
 
 def parts(stored: Any) -> list[str]:
-    """The sort keys of a document's parts; none if the document is in the job's item."""
+    """The sort keys of a document's parts; none if the document is in the item itself."""
     if not isinstance(stored, str):
         return []
     prefix, _, count = stored.rpartition("#")
@@ -213,5 +252,5 @@ def parsing(table: str) -> Iterator[None]:
         ) from error
 
 
-def expiry_after(moment: datetime) -> int:
-    return int((moment + RETENTION).timestamp())
+def expiry_after(moment: datetime, retention: timedelta = RETENTION) -> int:
+    return int((moment + retention).timestamp())

@@ -1,14 +1,12 @@
 """The store in one DynamoDB table, for as many processes on as many machines as needed.
 
-`items` lists what the table holds, `table` makes the requests, `jobs` and `deliveries` are the two large
-parts of the store. This module has `commit`, which writes to both, and the small parts.
+`items` lists what the table holds, `table` makes the requests, `jobs`, `cases` and `deliveries` are the large
+parts of the store. This module has `commit`, which writes to all of them, and the small parts.
 
 A write is a transaction of up to 100 items, each guarded by a condition. If another process has changed one
 of them since it was read, nothing is written, and the write is computed again from what the table holds now.
-
-A commit that is too large for a transaction is halved until its parts fit. Each part holds some of the jobs
-with all of their findings. If the findings of one job alone are too many, they are written before the job:
-should the process end in between, the same findings are found again, and are known already.
+A commit that is too large for a transaction is halved until its parts fit; each part holds some of the runs
+with all that follows from their looks.
 """
 
 from __future__ import annotations
@@ -17,106 +15,110 @@ import secrets
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
+from watcher.arn import run_arn
 from watcher.errors import StoreError
-from watcher.model import Finding
+from watcher.model import Case, incident_id
+from watcher.store.amendments import together
 from watcher.store.base import Look, StopRecord
-from watcher.store.documents import FINDING, as_text, from_text
+from watcher.store.documents import as_text, from_text
+from watcher.store.dynamodb.cases import NOTHING, Changed
 from watcher.store.dynamodb.deliveries import Deliveries
 from watcher.store.dynamodb.items import (
     EXPIRES_AT,
+    STOPPED,
     STOPS_COUNTED_KEY,
     expiry_after,
-    finding_key,
-    finding_writes,
     job_key,
-    parsing,
+    lease_key,
     stop_key,
-    unpack,
 )
 from watcher.store.dynamodb.jobs import Jobs
 from watcher.store.dynamodb.table import Table
 from watcher.store.dynamodb.writes import Item, delete, fits, keyed, put, put_if_version
+from watcher.store.leases import Observed
 
 if TYPE_CHECKING:
     from types_boto3_dynamodb import DynamoDBClient
 
 
 class DynamoStore(Jobs, Deliveries):
-    """`dynamodb` is a client that retries throttled requests itself. Safe to use from several threads."""
+    """`dynamodb` is a client that retries throttled requests itself; `monotonic` returns seconds. Safe to use
+    from several threads."""
 
     def __init__(
-        self, dynamodb: DynamoDBClient, table: str, wait: Callable[[float], object] = time.sleep
+        self,
+        dynamodb: DynamoDBClient,
+        table: str,
+        wait: Callable[[float], object] = time.sleep,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        shared = Table(dynamodb, table, wait)
-        Jobs.__init__(self, shared)
-        Deliveries.__init__(self, shared)
+        shared, observed = Table(dynamodb, table, wait), Observed(monotonic)
+        Jobs.__init__(self, shared, observed)
+        Deliveries.__init__(self, shared, observed, monotonic)
 
     # -- commit -----------------------------------------------------------------------------------
 
-    def commit(self, looks: Sequence[Look], holder: str = "") -> tuple[Finding, ...]:
-        new: list[Finding] = []
-        for batch in _once_each(looks):
-            new += self._commit(batch, holder)
-        return tuple(new)
+    def commit(self, looks: Sequence[Look], holder: str = "") -> tuple[Case, ...]:
+        cases: dict[str, Case] = {}
+        rest = list(_once_each(looks))
+        while rest:
+            batch = rest.pop(0)
+            later = {run_arn(look.snapshot.run) for each in rest for look in each}
+            for case in self._commit(batch, holder, later):
+                known = cases.get(case.incident.id)
+                cases[case.incident.id] = together(known, case) if known else case
+        return tuple(cases.values())
 
-    def _commit(self, looks: Sequence[Look], holder: str, *, jobs: bool = True) -> list[Finding]:
-        """Without `jobs`, writes only the findings."""
-        new = self._table.retried(lambda: self._commit_at_once(looks, holder, jobs))
-        if new is not None:
-            return new
-        if len(looks) > 1:
-            middle = len(looks) // 2
-            return [*self._commit(looks[:middle], holder), *self._commit(looks[middle:], holder)]
-        (look,) = looks
-        middle = len(look.findings) // 2
-        halves = [replace(look, findings=part) for part in (look.findings[:middle], look.findings[middle:])]
-        new = [finding for half in halves for finding in self._commit([half], holder, jobs=False)]
-        return [*new, *self._commit(looks, holder)] if jobs else new
+    def _commit(self, looks: Sequence[Look], holder: str, later: set[str]) -> list[Case]:
+        """The jobs in `later` are still held afterwards."""
+        cases = self._table.retried_afresh(lambda afresh: self._commit_at_once(looks, holder, later, afresh))
+        if cases is not None:
+            return cases
+        middle = len(looks) // 2
+        return [
+            case for half in (looks[:middle], looks[middle:]) for case in self._commit(half, holder, later)
+        ]
 
-    def _commit_at_once(self, looks: Sequence[Look], holder: str, jobs: bool) -> list[Finding] | None:
-        """The findings that are new. None, and nothing is written, if this is too much for one transaction
-        and can be divided."""
-        before = self.items_before(looks, holder)
-        new: list[Finding] = []
+    def _commit_at_once(
+        self, looks: Sequence[Look], holder: str, later: set[str], afresh: bool
+    ) -> list[Case] | None:
+        """The cases that changed. None, and nothing is written, if this is too much for one transaction and
+        can be divided."""
+        before = self.items_before([look.snapshot.run for look in looks], holder)
+        cases: list[Case] = []
         writes: list[Item] = []
         for look in looks:
-            for finding in look.findings:
-                if finding_key(finding.id) not in before:
-                    new.append(finding)
-                    writes += finding_writes(finding)
-                    writes += self.new_writes(d for d in look.deliveries if d.finding_id == finding.id)
-            if jobs:
-                writes += self.job_writes(look, before.get(job_key(look.snapshot.arn)), holder)
-        if not fits(writes) and (len(looks) > 1 or len(looks[0].findings) > 1):
+            job = before.get(job_key(look.snapshot.run))
+            change = self._amended(look, job, afresh)
+            if change:
+                cases.append(change.case)
+                writes += change.writes
+            has_incident = change is not None or bool(job and job.get("incident"))
+            writes += self.job_writes(look, job, has_incident=has_incident)
+            if holder:
+                writes.append(_release(look.snapshot.arn, holder, keep=look.snapshot.arn in later))
+        if not fits(writes) and len(looks) > 1:
             return None
         if writes:
             self._write(writes)
-        return new
+        if holder:
+            for look in looks:
+                self._observed.forget(lease_key(look.snapshot.arn))
+        return cases
 
-    # -- findings ---------------------------------------------------------------------------------
+    def _amended(self, look: Look, job: Item | None, afresh: bool) -> Changed | None:
+        """The job's item says whether the run has an incident, so that one which has none is not read."""
+        if look.amend is None:
+            return None
+        incident = incident_id(look.snapshot.run)
+        has_none = not (job and job.get("incident"))
+        stored = NOTHING if has_none and not afresh else self.stored(incident, afresh=afresh)
+        return self.changed(incident, look.amend, stored)
 
-    def finding(self, finding_id: str) -> Finding | None:
-        item = self._table.get(finding_key(finding_id))
-        return self._finding(item) if item else None
-
-    def findings(self, job_arn: str | None = None) -> list[Finding]:
-        if job_arn is None:
-            items = list(self._table.scan("FINDING"))
-        else:
-            items = list(self._table.query(job_key(job_arn)[0], prefix="FINDING#"))
-        items.sort(key=lambda item: item["position"])
-        newest_first = map(self._finding, reversed(items))
-        return sorted(newest_first, key=lambda finding: finding.opened_at, reverse=True)
-
-    def _finding(self, item: Item) -> Finding:
-        with parsing(self._table.name):
-            return FINDING.validate_json(unpack(item["finding"]))
-
-    # -- turns and stops --------------------------------------------------------------------------
+    # -- turns, marks and stops -------------------------------------------------------------------
 
     def take_turn(self, what: str, turn: int) -> bool:
         # `by` marks the caller. If the answer is lost, the client sends the request again, and then the
@@ -124,17 +126,25 @@ class DynamoStore(Jobs, Deliveries):
         item = keyed(("TURNS", what), turn=turn, by=uuid.uuid4().hex)
         return self._table.written(put(item, "attribute_not_exists(pk) OR #turn < :turn OR #by = :by"))
 
-    def permit_stop(self, job_arn: str, actor: str, now: datetime, max_per_hour: int) -> bool:
+    def mark(self, place: str) -> datetime | None:
+        item = self._table.get(("MARKS", place))
+        return from_text(item["at"]) if item else None
+
+    def set_mark(self, place: str, at: datetime) -> None:
+        item = keyed(("MARKS", place), at=as_text(at))
+        self._table.written(put(item, "attribute_not_exists(pk) OR #at < :at"))
+
+    def permit_stop(self, run: str, actor: str, now: datetime, max_per_hour: int) -> bool:
         def attempt() -> bool:
-            if self.stop_of(job_arn):
+            if self.stop_of(run):
                 return True
             counted = self._table.get(STOPS_COUNTED_KEY) or keyed(STOPS_COUNTED_KEY)
             since = f"AT#{as_text(now - timedelta(hours=1))}#\uffff"
-            if sum(1 for _ in self._table.query("STOPS", prefix="AT#", after=since)) >= max_per_hour:
+            if sum(1 for _ in self._table.query(STOPPED, prefix="AT#", after=since)) >= max_per_hour:
                 return False
             at = as_text(now)
-            stop = keyed(stop_key(job_arn), actor=actor, at=at)
-            entry = keyed(("STOPS", f"AT#{at}#{job_arn}"), **{EXPIRES_AT: expiry_after(now)})
+            stop = keyed(stop_key(run), actor=actor, at=at)
+            entry = keyed((STOPPED, f"AT#{at}#{run}"), **{EXPIRES_AT: expiry_after(now)})
             version = counted.get("version")
             counted["version"] = (version or 0) + 1
             self._table.write([put(stop), put(entry), put_if_version(counted, version)])
@@ -142,9 +152,9 @@ class DynamoStore(Jobs, Deliveries):
 
         return self._table.retried(attempt)
 
-    def stop_of(self, job_arn: str) -> StopRecord | None:
-        item = self._table.get(stop_key(job_arn))
-        return StopRecord(job_arn, item["actor"], from_text(item["at"])) if item else None
+    def stop_of(self, run: str) -> StopRecord | None:
+        item = self._table.get(stop_key(run))
+        return StopRecord(run, item["actor"], from_text(item["at"])) if item else None
 
     # ---------------------------------------------------------------------------------------------
 
@@ -166,17 +176,24 @@ class DynamoStore(Jobs, Deliveries):
         """There is nothing to close: the client belongs to the caller."""
 
 
+def _release(arn: str, holder: str, *, keep: bool) -> Item:
+    """Release the lease of a job, or renew it, if `holder` has it."""
+    if keep:
+        item = keyed(lease_key(arn), owner=holder, token=uuid.uuid4().hex)
+        return put(item, "#owner = :owner")
+    return delete(lease_key(arn), "#owner = :owner", {"owner": holder})
+
+
 def _once_each(looks: Sequence[Look]) -> Iterator[list[Look]]:
-    """The looks in their order, in batches that have no job and no finding twice, because a transaction may
-    write an item only once."""
+    """The looks in their order, in batches that have no job twice, because a transaction may write an item
+    only once."""
     batch: list[Look] = []
     seen: set[str] = set()
     for look in looks:
-        names = {look.snapshot.arn, *(finding.id for finding in look.findings)}
-        if names & seen:
+        if look.snapshot.arn in seen:
             yield batch
             batch, seen = [], set()
         batch.append(look)
-        seen |= names
+        seen.add(look.snapshot.arn)
     if batch:
         yield batch

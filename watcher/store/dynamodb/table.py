@@ -14,6 +14,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from watcher.errors import StoreError
 from watcher.store.dynamodb.coalesce import Coalesced
+from watcher.store.dynamodb.items import parts
 from watcher.store.dynamodb.writes import Item, ItemKey, attributes, fitting, key_attributes, plain
 
 if TYPE_CHECKING:
@@ -68,9 +69,14 @@ class Table:
 
     def retried(self, attempt: Callable[[], T]) -> T:
         """Repeats `attempt` after each `Conflict`. Raises `StoreError` after `MAX_ATTEMPTS`."""
+        return self.retried_afresh(lambda _: attempt())
+
+    def retried_afresh(self, attempt: Callable[[bool], T]) -> T:
+        """The same for an attempt that may rely on what this process remembers, except if its argument is
+        True, because another attempt was refused."""
         for number in range(MAX_ATTEMPTS):
             try:
-                return attempt()
+                return attempt(number > 0)
             except Conflict:
                 self._wait(random.uniform(0, min(0.02 * 2**number, MAX_BACKOFF_S)))  # noqa: S311 - no secret
         raise StoreError(
@@ -134,13 +140,15 @@ class Table:
     def get(self, key: ItemKey) -> Item | None:
         return self._reads.ask(key)
 
-    def get_many(self, keys: Iterable[ItemKey]) -> dict[ItemKey, Item]:
-        """The items that exist, by key."""
+    def get_many(self, keys: Iterable[ItemKey], *, only: str = "") -> dict[ItemKey, Item]:
+        """The items that exist, by key; if `only` is given, with just this attribute."""
         wanted = list(dict.fromkeys(keys))
         found: dict[ItemKey, Item] = {}
         while wanted:
             batch, wanted = wanted[:MAX_KEYS_READ_TOGETHER], wanted[MAX_KEYS_READ_TOGETHER:]
             asked: Any = {"Keys": [key_attributes(key) for key in batch], "ConsistentRead": True}
+            if only:
+                asked["ProjectionExpression"] = f"pk, sk, {only}"
             with self._translated():
                 answer = self._dynamodb.batch_get_item(RequestItems={self.name: asked})
             for item in map(plain, answer["Responses"].get(self.name, [])):
@@ -184,19 +192,33 @@ class Table:
                 return
             yield item
 
-    def scan(self, sort_key: str) -> Iterator[Item]:
-        return self._scan("sk = :sk", sort_key)
-
-    def scan_prefix(self, prefix: str) -> Iterator[Item]:
-        return self._scan("begins_with(sk, :sk)", prefix)
+    def scan(self, partitions: str = "", prefix: str = "") -> Iterator[Item]:
+        """The items whose keys begin with these, in no order."""
+        conditions = {":pk": ("begins_with(pk, :pk)", partitions), ":sk": ("begins_with(sk, :sk)", prefix)}
+        given = {name: (condition, value) for name, (condition, value) in conditions.items() if value}
+        if not given:
+            return self._pages("scan")
+        return self._pages(
+            "scan",
+            FilterExpression=" AND ".join(condition for condition, _ in given.values()),
+            ExpressionAttributeValues=attributes({name: value for name, (_, value) in given.items()}),
+        )
 
     def first(self) -> Item | None:
         """Any item."""
         return next(self._pages("scan", Limit=1), None)
 
-    def _scan(self, condition: str, sort_key: str) -> Iterator[Item]:
-        values = attributes({":sk": sort_key})
-        return self._pages("scan", FilterExpression=condition, ExpressionAttributeValues=values)
+    def document(self, item: Item, name: str) -> bytes:
+        """A document that `items.document_writes` has set, as it is packed; empty if there is none. Raises
+        `Conflict` if another process has just replaced it."""
+        stored = item.get(name) or b""
+        if isinstance(stored, bytes):
+            return stored
+        keys = [(item["pk"], part) for part in parts(stored)]
+        found = self.get_many(keys)
+        if len(found) < len(keys):
+            raise Conflict(["a new document has just been written"])
+        return b"".join(found[key]["part"] for key in keys)
 
     def _pages(self, operation: str, **arguments: Any) -> Iterator[Item]:
         ask = getattr(self._dynamodb, operation)
