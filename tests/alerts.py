@@ -153,10 +153,10 @@ def alert(**finding: Any) -> Message:
 
 def update() -> Message:
     """The message of a one-way destination when the job was stopped."""
-    ended = {"closed_at": NOW, "closing": Closing.RUN_ENDED, "closing_reason": "The job has ended."}
+    over = replace(FINDING, closed_at=NOW, closing=Closing.RUN_ENDED, closing_reason="The job has ended.")
     changes = (
         a_change(ChangeKind.OPENED, 1, finding=FINDING.id),
         a_change(ChangeKind.STOPPED, 2, text=STOPPED.reason),
     )
-    case = a_case(replace(FINDING, **ended), changes=changes, stop=STOPPED, resolved_at=NOW)
+    case = a_case(over, changes=changes, stop=STOPPED, resolved_at=NOW)
     return told(case, an_alert(told=1, wanted=2, trying=2))

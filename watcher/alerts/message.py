@@ -163,7 +163,8 @@ def compose(
     news = sentences.news(case, changes, snapshot, alert, now)
     stop = sentences.stop_sentence(case, snapshot, now)
     step = "" if finding.step is None else f" at step {finding.step}"
-    new = " ".join(news) if alert.told else stop
+    status = sentences.status(case, now)
+    new = (" ".join(news) if alert.told else "") or stop or status
     return Message(
         key=alert.key,
         delivery_id=alert.id,
@@ -178,7 +179,7 @@ def compose(
         title=title,
         text=one_line(f"{title}{step}. {new}"),
         news=news,
-        status=sentences.status(case, now),
+        status=status,
         stop=stop,
         fields=_rows(_job_fields(finding, job)),
         details=_rows(_details(finding, snapshot)),

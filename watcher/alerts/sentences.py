@@ -48,7 +48,9 @@ _EVALUATORS = {
     RuleSource.LOCAL: "Watcher",
 }
 _ABOUT_THE_JOB = frozenset({FindingKind.JOB_FAILED, FindingKind.JOB_STOPPED, FindingKind.JOB_COMPLETED})
-_OF_THE_STOP = frozenset({ChangeKind.STOPPED, ChangeKind.NOT_STOPPED, ChangeKind.CANCELLED})
+_OF_THE_STOP = frozenset(
+    {ChangeKind.STOP_ASKED, ChangeKind.STOPPED, ChangeKind.NOT_STOPPED, ChangeKind.CANCELLED}
+)
 _GIVEN_UP = frozenset({DeliveryState.REFUSED, DeliveryState.DEAD})
 
 
@@ -299,30 +301,22 @@ def news(
     A first message does not repeat what its title says.
     """
     said: dict[str, None] = {}
-    first = headline(case).id if not alert.told else ""
+    title = "" if alert.told else headline(case).id
     for change in changes:
-        for line in _news_of(change, case, job, alert, now):
-            if change.finding != first or not first:
-                said.setdefault(line)
+        if not change.finding or change.finding != title:
+            said |= dict.fromkeys(_news_of(change, case, job, alert, now))
     return tuple(said)
 
 
 def _news_of(
     change: Change, case: Case, job: JobSnapshot | None, alert: Delivery, now: datetime
 ) -> Iterable[str]:
-    incident = case.incident
+    is_resolved = case.incident.state is IncidentState.RESOLVED
     if change.kind in _OF_THE_STOP:
         return filter(None, (stop_sentence(case, job, now),))
     if change.kind is ChangeKind.REFUSED:
         return undelivered(case, alert.to, now)
-    if change.kind is ChangeKind.ACKNOWLEDGED:
-        is_so = incident.state is IncidentState.ACKNOWLEDGED
-        return (f"{one_line(incident.acknowledged_by)} has this.",) if is_so else ()
     if change.kind is ChangeKind.RESOLVED:
-        return ("Nothing of this incident is open any more.",) if _is_resolved(incident) else ()
+        return ("Nothing of this incident is open any more.",) if is_resolved else ()
     finding = case.finding(change.finding)
     return (finding_line(finding, now),) if finding else ()
-
-
-def _is_resolved(incident: Incident) -> bool:
-    return incident.state is IncidentState.RESOLVED
