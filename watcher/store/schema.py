@@ -9,16 +9,18 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from pathlib import Path
 
 from watcher.errors import StoreError, StoreTooNew
+from watcher.store.carry_over import carry_over
 
 APPLICATION_ID = 0x57544348
 """`WTCH` in the file's header: marks Watcher's files."""
 
-Script = tuple[str | Callable[[sqlite3.Connection], None], ...]
+Script = tuple[str | Callable[[sqlite3.Connection, datetime], None], ...]
 """Statements one by one, because sqlite3's `executescript` would commit the transaction before it runs; and
-functions for what SQL cannot do."""
+functions for what SQL cannot do, which are given the time."""
 
 MIGRATIONS: tuple[Script, ...] = (
     (
@@ -268,6 +270,7 @@ MIGRATIONS: tuple[Script, ...] = (
         )
         """,
         "CREATE TABLE marks (place TEXT PRIMARY KEY, at TEXT NOT NULL)",
+        carry_over,
         *(f"DROP TABLE old_{table}" for table in ("deliveries", "findings", "evaluations", "jobs", "stops")),
     ),
 )
@@ -282,7 +285,7 @@ def refuse_foreign(connection: sqlite3.Connection, path: Path) -> None:
         raise StoreError(f"store {path}: belongs to another program; name another file in store.url")
 
 
-def migrate(connection: sqlite3.Connection, path: Path, migrations: Sequence[Script]) -> None:
+def migrate(connection: sqlite3.Connection, path: Path, migrations: Sequence[Script], now: datetime) -> None:
     """Bring the file up to date. The caller holds the write lock and commits.
 
     Raises `StoreTooNew` if a later version of Watcher wrote the file.
@@ -296,7 +299,7 @@ def migrate(connection: sqlite3.Connection, path: Path, migrations: Sequence[Scr
     for script in migrations[version:]:
         for step in script:
             if callable(step):
-                step(connection)
+                step(connection, now)
             else:
                 connection.execute(step)
     if version < len(migrations):

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -60,13 +60,20 @@ class SqliteStore:
     """`path` is created if it does not exist, but its folder is not.
 
     `busy_timeout` is how many seconds a call waits while another process writes. `monotonic` returns seconds.
+    `clock` is asked when a file of an earlier version is opened.
     """
 
     def __init__(
-        self, path: Path, *, busy_timeout: float = 5, monotonic: Callable[[], float] = time.monotonic
+        self,
+        path: Path,
+        *,
+        busy_timeout: float = 5,
+        monotonic: Callable[[], float] = time.monotonic,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._path = path.absolute()
         self._busy_timeout = busy_timeout
+        self._clock = clock
         self._lock = threading.Lock()
         self._observed = Observed(monotonic)
         self._claim_clock = ClaimClock(self._observed, monotonic)
@@ -90,7 +97,7 @@ class SqliteStore:
         self._connection.execute("PRAGMA synchronous = FULL")
         self._connection.execute("PRAGMA foreign_keys = ON")
         with _transaction(self._connection):
-            schema.migrate(self._connection, self._path, schema.MIGRATIONS)
+            schema.migrate(self._connection, self._path, schema.MIGRATIONS, self._clock())
 
     def _use_write_ahead_log(self) -> None:
         """Changes only a new file. Waits for the lock itself, because SQLite does not do so here: of several

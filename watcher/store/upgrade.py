@@ -1,8 +1,8 @@
 """What a store of the previous version holds, as incidents: old rows in, a new case out. Pure.
 
 The previous version sent an alert for each finding, and knew a job by its ARN alone. Now a run's findings
-are one incident, with one alert for each destination. What was told is not told again: an alert is due only if
-something of the run was.
+are one incident, with one alert for each destination. What was told is not told again: an alert is due only
+if something of the run was.
 """
 
 from __future__ import annotations
@@ -286,23 +286,30 @@ class _Run:
             waiting = row.due_at > self.now
             phase, due_at = (StopPhase.WAITING, row.due_at) if waiting else (StopPhase.ASKED, None)
             return RunStop(phase, actor, row.created_at, due_at)
+        reported = self._reported(row) if row else ""
         if row and row.state == "cancelled":
-            return RunStop(StopPhase.CANCELLED, actor, row.created_at, reason="Not stopped: cancelled.")
+            reason = reported or "Not stopped: it was cancelled."
+            return RunStop(StopPhase.CANCELLED, actor, row.created_at, reason=reason)
         if row and row.state != "delivered":
             at = max(row.created_at, row.due_at)
-            return RunStop(StopPhase.NOT_STOPPED, actor, at, reason=f"Not stopped: {row.error}.")
+            return RunStop(StopPhase.NOT_STOPPED, actor, at, reason=reported or f"Not stopped: {row.error}.")
         began = asked.at if asked else self.now
-        if row and row.delivered_at:
+        if row and row.delivered_at and snapshot.status != "Stopped":
             ended_at = row.delivered_at
         else:
             ended_at = began if self.replaced else max(snapshot.ended_at or snapshot.modified_at, began)
         if row or (snapshot.status == "Stopped" and not self.replaced):
             stopped = f"Stopped by Watcher ({actor}) at {ended_at:%H:%M:%S} UTC; SageMaker confirms it."
-            return RunStop(StopPhase.STOPPED, actor, ended_at, reason=stopped)
+            return RunStop(StopPhase.STOPPED, actor, ended_at, reason=reported or stopped)
         if snapshot.ended or self.replaced:
             reason = "Not stopped: the job ended before the stop took effect."
             return RunStop(StopPhase.NOT_STOPPED, actor, ended_at, reason=reason)
         return RunStop(StopPhase.STOPPING, actor, began)
+
+    def _reported(self, stop: OldDelivery) -> str:
+        """What the alerts were told of how the stop ended."""
+        updates = [row for row in self._rows() if row.kind == "update" and row.finding_id == stop.finding_id]
+        return updates[-1].text if updates else ""
 
     def _stop_row(self, row: OldDelivery) -> Delivery:
         return Delivery(
