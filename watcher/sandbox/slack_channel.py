@@ -1,4 +1,4 @@
-"""One Slack channel on this machine, which the demo gives to Watcher: its messages can be posted and edited."""
+"""One Slack channel on this machine, for the demo: its messages can be posted and edited."""
 
 from __future__ import annotations
 
