@@ -14,6 +14,7 @@ from watcher.sandbox.training_job import (
     DEBUG_RULES,
     PROFILER_RULES,
     TrainingJob,
+    check_deletable,
     created,
     entered,
     placed,
@@ -162,6 +163,27 @@ def test_a_final_rule_status_stays() -> None:
     assert stopped.record[DEBUG_RULES] == fired.record[DEBUG_RULES]
 
 
+def modified(job: TrainingJob) -> float:
+    return float(job.record["LastModifiedTime"])
+
+
+def test_a_change_of_the_job_or_of_a_rule_is_a_modification_and_a_repetition_is_none() -> None:
+    job = a_job()
+    assert modified(entered(job, "Downloading", 1010.0)) == 1010.0
+    fired = with_rule(job, DEBUG_RULES, RULE, 1030.0, RuleEvaluationStatus="IssuesFound")
+    assert modified(fired) == 1030.0
+    assert with_rule(fired, DEBUG_RULES, RULE, 1031.0, RuleEvaluationStatus="IssuesFound") is fired
+    assert with_rule(fired, DEBUG_RULES, "NoSuchRule", 1031.0, RuleEvaluationStatus="Error") is fired
+    assert with_rule(job, DEBUG_RULES, RULE, 1031.0, RuleEvaluationStatus="InProgress") is job
+
+
+def test_only_a_job_that_has_ended_can_be_deleted() -> None:
+    check_deletable(entered(a_job(), "Failed", 1010.0, TrainingJobStatus="Failed"))
+    for job in (a_job(), stopping(a_job(), 1010.0)):
+        with pytest.raises(ApiError, match=f"rejected because the training job is in status {job.status}"):
+            check_deletable(job)
+
+
 def types_and_statuses(events: list[Event]) -> list[tuple[str, str]]:
     return [
         (
@@ -231,6 +253,21 @@ def test_placing_a_job_again_changes_only_the_given_fields() -> None:
     assert second.tags == {"team": "growth"}
     assert second.record["LastModifiedTime"] == 1010.0
     assert statuses(second) == statuses(first)
+
+
+def test_placing_a_job_as_it_is_and_changing_its_tags_are_no_modifications() -> None:
+    status = {"RuleConfigurationName": RULE, "RuleEvaluationStatus": "InProgress"}
+    first = put(DebugRuleEvaluationStatuses=[status], TrainingJobStatus="Failed")
+    again = put(first, now=1010.0, DebugRuleEvaluationStatuses=[status], TrainingJobStatus="Failed")
+    assert again.record == first.record
+    tagged = put(first, now=1010.0, Tags=[{"Key": "team", "Value": "growth"}])
+    assert (tagged.record, tagged.tags) == (first.record, {"team": "growth"})
+
+
+def test_a_job_can_be_placed_as_one_that_has_ended_earlier() -> None:
+    job = put(now=5000.0, CreationTime=1000.0, LastModifiedTime=1600.0, TrainingJobStatus="Stopped")
+    assert job.record["TrainingEndTime"] == modified(job) == 1600.0
+    assert statuses(job)[-1] == ("Stopped", 1600.0, 1600.0)
 
 
 def test_an_unknown_member_is_refused_by_name() -> None:

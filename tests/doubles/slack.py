@@ -53,7 +53,22 @@ class Conversation:
     id: str
     name: str
     member: bool = True
+    """Whether the bot is in it."""
     archived: bool = False
+    private: bool = False
+    """Slack says nothing of a private channel to a bot that is not in it."""
+
+    @property
+    def kind(self) -> str:
+        return "private_channel" if self.private else "public_channel"
+
+    @property
+    def read_scope(self) -> str:
+        return "groups:read" if self.private else "channels:read"
+
+    @property
+    def visible(self) -> bool:
+        return self.member or not self.private
 
 
 @dataclass
@@ -72,6 +87,8 @@ class Workspace:
             Conversation("C0000000002", "prod"),
             Conversation("C0000000003", "others", member=False),
             Conversation("C0000000004", "old", archived=True),
+            Conversation("C0000000005", "secret", private=True),
+            Conversation("C0000000006", "closed", private=True, member=False),
         ]
     )
     messages: list[dict[str, Any]] = field(default_factory=list)
@@ -85,12 +102,16 @@ class Workspace:
     now: float = 0.0
     """The next message's `ts` in Unix seconds; 0: the real time."""
     editable: bool = True
+    revoked: bool = False
+    """The token was valid once."""
     page_limit: int = 1000
     """A page of results never holds more, whatever the request asks for."""
 
     def call(self, method: str, arguments: dict[str, Any], token: str) -> dict[str, Any]:
         if token != self.token:
             raise SlackError("invalid_auth" if token else "not_authed")
+        if self.revoked:
+            raise SlackError("token_revoked")
         handler = getattr(self, method.replace(".", "_"), None)
         if handler is None:
             raise SlackError("unknown_method")
@@ -101,7 +122,8 @@ class Workspace:
 
     def chat_postMessage(self, arguments: dict[str, Any]) -> dict[str, Any]:  # noqa: N802 - Slack's name
         self._need("chat:write")
-        conversation = self._conversation(arguments["channel"])
+        outside = "chat:write.public" in self.scopes
+        conversation = self._conversation(arguments["channel"], outside=outside)
         self._check_content(arguments)
         metadata = arguments.get("metadata")
         if metadata is not None and not _is_metadata(metadata):
@@ -199,17 +221,41 @@ class Workspace:
         return self._page("messages", found, arguments)
 
     def users_conversations(self, arguments: dict[str, Any]) -> dict[str, Any]:
-        self._need("channels:read")
-        if "private_channel" in arguments.get("types", "public_channel"):
-            self._need("groups:read")
-        found = [
-            {"id": c.id, "name": c.name, "is_archived": c.archived}
-            for c in self.conversations
-            if c.member and not (c.archived and arguments.get("exclude_archived") in ("1", "true"))
-        ]
-        return self._page("channels", found, arguments)
+        return self._listed(arguments, [c for c in self.conversations if c.member])
 
-    def _page(self, key: str, found: list[dict[str, Any]], arguments: dict[str, Any]) -> dict[str, Any]:
+    def conversations_list(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        return self._listed(arguments, [c for c in self.conversations if c.visible], is_member=True)
+
+    def _listed(
+        self, arguments: dict[str, Any], conversations: list[Conversation], *, is_member: bool = False
+    ) -> dict[str, Any]:
+        """Filters apply after a page is cut, so a page may be short, or empty, and not the last."""
+        kinds = arguments.get("types", "public_channel").split(",")
+        for kind in kinds:
+            if kind not in ("public_channel", "private_channel"):
+                raise SlackError("invalid_types")
+            self._need("groups:read" if kind == "private_channel" else "channels:read")
+        if not 0 < int(arguments.get("limit", 100)) < 1000:
+            raise SlackError("invalid_limit")
+        page = self._page("channels", conversations, arguments)
+        archived_too = arguments.get("exclude_archived") not in ("1", "true")
+        page["channels"] = [
+            _described(conversation, is_member=is_member)
+            for conversation in page["channels"]
+            if conversation.kind in kinds and (archived_too or not conversation.archived)
+        ]
+        return page
+
+    def conversations_info(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        if not self.scopes & {"channels:read", "groups:read"}:
+            self._need("channels:read")
+        for conversation in self.conversations:
+            if conversation.id == arguments["channel"] and conversation.visible:
+                self._need(conversation.read_scope)
+                return {"channel": _described(conversation, is_member=True)}
+        raise SlackError("channel_not_found")
+
+    def _page(self, key: str, found: list[Any], arguments: dict[str, Any]) -> dict[str, Any]:
         start = int(arguments.get("cursor") or 0)
         end = start + min(int(arguments.get("limit", 100)), self.page_limit)
         cursor = str(end) if end < len(found) else ""
@@ -219,12 +265,13 @@ class Workspace:
         if scope not in self.scopes:
             raise SlackError("missing_scope", needed=scope, provided=",".join(sorted(self.scopes)))
 
-    def _conversation(self, channel: str) -> Conversation:
+    def _conversation(self, channel: str, *, outside: bool = False) -> Conversation:
+        """`outside`: the bot need not be in a public channel."""
         for conversation in self.conversations:
-            if channel in (conversation.id, f"#{conversation.name}"):
+            if channel in (conversation.id, f"#{conversation.name}") and conversation.visible:
                 if conversation.archived:
                     raise SlackError("is_archived")
-                if not conversation.member:
+                if not (conversation.member or outside):
                     raise SlackError("not_in_channel")
                 return conversation
         raise SlackError("channel_not_found")
@@ -241,6 +288,17 @@ class Workspace:
         moment = self.now or time.time()
         latest = max((float(message["ts"]) for message in self.messages), default=0.0)
         return f"{max(moment, latest + 0.000002):.6f}"
+
+
+def _described(conversation: Conversation, *, is_member: bool) -> dict[str, Any]:
+    """`users.conversations` does not say whether the bot is in a channel, because it is in all of them."""
+    described = {
+        "id": conversation.id,
+        "name": conversation.name,
+        "is_archived": conversation.archived,
+        "is_private": conversation.private,
+    }
+    return described | {"is_member": conversation.member} if is_member else described
 
 
 def _is_metadata(metadata: Any) -> bool:

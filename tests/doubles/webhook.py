@@ -4,6 +4,8 @@ with WebhookDouble("a shared secret", clock) as receiver:
     channel = WebhookChannel(receiver.url, receiver.secret)
     receiver.answer(503, {"Retry-After": "7"})         # to the next request
     receiver.bodies
+
+It answers HEAD with 405, as many receivers do; `answer` applies to HEAD, too.
 """
 
 from __future__ import annotations
@@ -66,8 +68,8 @@ class WebhookDouble:
         """Accept the next request and close the connection without a response."""
         self._answers.append(_Answer(close=True))
 
-    def next_answer(self) -> _Answer:
-        return self._answers.pop(0) if self._answers else _Answer()
+    def next_answer(self, status: int = 204) -> _Answer:
+        return self._answers.pop(0) if self._answers else _Answer(status)
 
     def __enter__(self) -> Self:
         serve = self._server.serve_forever
@@ -81,6 +83,14 @@ class WebhookDouble:
 
 
 class _Handler(BaseHTTPRequestHandler):
+    def do_HEAD(self) -> None:
+        receiver = cast("WebhookDouble", self.server.receiver)  # type: ignore[attr-defined]
+        answer = receiver.next_answer(405)
+        if answer.hang:
+            receiver.released.wait()
+        elif not answer.close:
+            self._end(answer)
+
     def do_POST(self) -> None:
         receiver = cast("WebhookDouble", self.server.receiver)  # type: ignore[attr-defined]
         body = self.rfile.read(int(self.headers["Content-Length"]))

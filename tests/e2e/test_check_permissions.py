@@ -17,7 +17,8 @@ from tests.e2e.deployment import Deployment, actions, deploy
 from tests.e2e.user import enforced_permissions
 from tests.stacks import POLICY
 from watcher.aws.session import Aws, translate
-from watcher.cli.preflight import Check, State, preflight
+from watcher.cli.check_result import Check, State
+from watcher.cli.preflight import preflight
 from watcher.config.settings import Config
 from watcher.errors import AccessDenied
 from watcher.sandbox.process import Sandbox

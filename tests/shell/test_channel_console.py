@@ -114,3 +114,32 @@ def test_a_closed_pipe_is_a_dead_letter() -> None:
 def test_a_console_cannot_look_up_messages() -> None:
     assert not ConsoleChannel(io.StringIO()).can_find
     assert ConsoleChannel(io.StringIO()).find(alert()) is None
+
+
+def test_a_probe_prints_nothing_and_finds_a_closed_output() -> None:
+    out = io.StringIO()
+    assert ConsoleChannel(out).probe().fix == ""
+    assert out.getvalue() == ""
+    out.close()
+    with pytest.raises(Undeliverable, match="standard output is closed"):
+        ConsoleChannel(out).probe()
+
+
+def test_a_process_without_standard_output_has_no_console(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdout", None)
+    with pytest.raises(Undeliverable, match="standard output is closed"):
+        ConsoleChannel().probe()
+
+
+def test_a_test_message_is_one_line() -> None:
+    raw = io.BytesIO()
+    out = io.TextIOWrapper(raw, encoding="ascii")
+    assert ConsoleChannel(out).send_test("alerts for “churn” arrive here", NOW) == "printed"
+    assert raw.getvalue() == b"alerts for ?churn? arrive here\n"
+
+
+def test_a_test_message_to_a_closed_pipe_is_refused() -> None:
+    out = io.StringIO()
+    out.close()
+    with pytest.raises(Undeliverable, match="standard output"):
+        ConsoleChannel(out).send_test("alerts arrive here", NOW)

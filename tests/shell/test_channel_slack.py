@@ -15,9 +15,9 @@ import pytest
 import structlog
 
 from tests.alerts import EVIDENCE, FINDING, NOW, SNAPSHOT, STOPPED, STOPPING, alert, delivery, update
-from tests.doubles.slack import ALERTS, SlackDouble
+from tests.doubles.slack import ALERTS, Conversation, SlackDouble
 from watcher.alerts.message import Message, compose
-from watcher.delivery.channels.base import File
+from watcher.delivery.channels.base import File, Probe
 from watcher.delivery.channels.slack import Identity, SlackChannel, auth_test
 from watcher.errors import DeliveryError, Retry, Undeliverable
 
@@ -382,6 +382,120 @@ def test_a_failed_upload_leaves_nothing_in_the_thread(slack: SlackDouble) -> Non
     assert slack.token not in str(raised.value)
     assert not raised.value.uncertain
     assert slack.files == []
+
+
+# -- probing ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["#alerts", ALERTS, "#secret", "C0000000005"])
+def test_a_channel_with_the_bot_in_it_is_fine_and_nothing_is_posted(slack: SlackDouble, name: str) -> None:
+    assert channel(slack, name).probe() == Probe("the bot is in this channel")
+    assert slack.messages == []
+    assert slack.calls["chat.postMessage"] == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "fix"),
+    [
+        ("#nowhere", "channel_not_found", "check the name, and invite the bot"),
+        ("C0000000009", "channel_not_found", "check the name, and invite the bot"),
+        ("#closed", "channel_not_found", "or it is private and the bot is not in it"),
+        ("C0000000006", "channel_not_found", "or it is private and the bot is not in it"),
+        ("#others", "not_in_channel", "invite it with /invite @watcher"),
+        ("C0000000003", "not_in_channel", "invite it with /invite @watcher"),
+        ("#old", "is_archived", "unarchive it, or route to another one"),
+        ("C0000000004", "is_archived", "unarchive it, or route to another one"),
+    ],
+)
+def test_a_channel_that_would_refuse_alerts_fails_as_posting_does(
+    slack: SlackDouble, name: str, code: str, fix: str
+) -> None:
+    with pytest.raises(Undeliverable, match=code) as probed:
+        channel(slack, name).probe()
+    with pytest.raises(Undeliverable) as posted:
+        channel(slack, name).send(alert())
+    assert str(probed.value) == str(posted.value)
+    assert fix in str(probed.value)
+
+
+@pytest.mark.parametrize("name", ["#archived-with-bot", "#archived-without"])
+def test_an_archived_channel_is_found_whether_or_not_the_bot_is_in_it(slack: SlackDouble, name: str) -> None:
+    slack.workspace.conversations += [
+        Conversation("C0000000007", "archived-with-bot", archived=True),
+        Conversation("C0000000008", "archived-without", archived=True, member=False),
+    ]
+    with pytest.raises(Undeliverable, match="is_archived"):
+        channel(slack, name).probe()
+
+
+@pytest.mark.parametrize("name", ["#alerts", ALERTS])
+def test_without_the_scope_to_read_channels_it_says_which_to_add(slack: SlackDouble, name: str) -> None:
+    slack.workspace.scopes -= {"channels:read", "groups:read"}
+    found, fix = channel(slack, name).probe()
+    assert found.startswith("the bot cannot see whether it is in this channel, without channels:read")
+    assert "channels:read" in fix
+    assert "OAuth & Permissions" in fix
+
+
+def test_without_the_scope_for_private_channels_public_ones_are_still_told_apart(slack: SlackDouble) -> None:
+    slack.workspace.scopes.remove("groups:read")
+    assert channel(slack, "#alerts").probe().fix == ""
+    for name in ("#secret", "#nowhere"):
+        found, fix = channel(slack, name).probe()
+        assert found.startswith(f"there is no public channel {name}")
+        assert fix.startswith("check the name, or add groups:read")
+    with pytest.raises(Undeliverable, match="not_in_channel"):
+        channel(slack, "#others").probe()
+    assert "without groups:read" in channel(slack, "C0000000005").probe().found
+
+
+@pytest.mark.parametrize("name", ["#others", "C0000000003"])
+def test_a_bot_that_may_post_anywhere_need_not_be_in_a_public_channel(slack: SlackDouble, name: str) -> None:
+    slack.workspace.scopes.add("chat:write.public")
+    found, fix = channel(slack, name).probe()
+    assert found.startswith("the bot may post without being in this channel")
+    assert fix == "invite it with /invite @watcher"
+    channel(slack, name).send(alert())
+
+
+def test_a_channel_is_found_on_a_later_page_even_after_an_empty_one(slack: SlackDouble) -> None:
+    slack.workspace.page_limit = 1
+    assert channel(slack, "#secret").probe().fix == ""
+    with pytest.raises(Undeliverable, match="not_in_channel"):
+        channel(slack, "#others").probe()
+
+
+def test_in_a_workspace_with_too_many_channels_it_asks_for_the_id(slack: SlackDouble) -> None:
+    slack.workspace.page_limit = 1
+    slack.workspace.conversations += [
+        Conversation(f"C1{number:09d}", f"team-{number}", member=False) for number in range(30)
+    ]
+    found, fix = channel(slack, "#nowhere").probe()
+    assert "too many channels" in found
+    assert "channel's ID" in fix
+    assert channel(slack, ALERTS).probe().fix == ""
+
+
+def test_a_revoked_token_fails_with_what_to_do(slack: SlackDouble) -> None:
+    slack.workspace.revoked = True
+    for name in ("#alerts", ALERTS):
+        with pytest.raises(Undeliverable, match=r"token_revoked; .*install the app again"):
+            channel(slack, name).probe()
+
+
+def test_a_rate_limited_probe_says_when_to_try_again(slack: SlackDouble) -> None:
+    slack.fail("users.conversations", "ratelimited", retry_after=30)
+    with pytest.raises(Retry) as limited:
+        channel(slack).probe()
+    assert limited.value.after == 30
+
+
+def test_a_test_message_is_plain_text_that_pings_nobody(slack: SlackDouble) -> None:
+    assert channel(slack).send_test("alerts for <!channel> & co arrive here", NOW) == "posted"
+    [message] = slack.messages
+    assert message["text"] == "alerts for &lt;!channel&gt; &amp; co arrive here"
+    assert "blocks" not in message
+    assert "metadata" not in message
 
 
 # -- the token ----------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from botocore.config import Config as BotoConfig
 
 from tests.alerts import EVIDENCE, FINDING, NOW, SNAPSHOT, STOPPED, alert, delivery, update
 from watcher.alerts.message import compose, plain_text
+from watcher.delivery.channels.base import Probe
 from watcher.delivery.channels.sns import SnsChannel, subject
 from watcher.errors import DeliveryError, Retry, Undeliverable
 from watcher.sandbox.process import Sandbox
@@ -106,6 +107,30 @@ def test_a_topic_cannot_look_up_messages(aws: str) -> None:
     assert channel.find(alert()) is None
 
 
+# -- probing ------------------------------------------------------------------------------------------
+
+
+def test_a_probe_finds_a_topic_and_publishes_nothing(aws: str) -> None:
+    topic, queue = topic_with_queue(aws, "probed")
+    assert SnsChannel(topic, client("sns", aws)).probe() == Probe("accepts messages")
+    assert received(aws, queue) == []
+
+
+def test_a_probe_of_a_missing_topic_says_how_to_fix_it(aws: str) -> None:
+    with pytest.raises(Undeliverable, match=r"NotFound.*check its ARN in the route, or create it"):
+        SnsChannel(TOPIC + "-that-is-not-there", client("sns", aws)).probe()
+
+
+@pytest.mark.parametrize("name", ["tested", "tested.fifo"])
+def test_a_test_message_is_marked_so_that_subscriptions_can_filter_it(aws: str, name: str) -> None:
+    topic, queue = topic_with_queue(aws, name)
+    done = SnsChannel(topic, client("sns", aws)).send_test("alerts arrive here", NOW)
+    [message] = received(aws, queue)
+    assert (message["Subject"], message["Message"]) == ("Test of Watcher", "alerts arrive here")
+    assert {key: value["Value"] for key, value in message["MessageAttributes"].items()} == {"kind": "test"}
+    assert done == f"accepted for the topic's subscribers as {message['MessageId']}"
+
+
 # -- errors -------------------------------------------------------------------------------------------
 
 
@@ -141,6 +166,22 @@ class _Refuse(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class's name
         pass
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "fix"),
+    [
+        ("AuthorizationError", 403, "allow sns:Publish"),
+        ("InternalError", 500, ""),
+        ("ExpiredToken", 403, "renew Watcher's AWS credentials"),
+    ],
+)
+def test_a_probe_that_aws_refuses_fails_as_publishing_would(code: str, status: int, fix: str) -> None:
+    with Refusing(code, status) as server:
+        Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        with pytest.raises(DeliveryError, match=f"training-alerts refused: {code}.*{fix}"):
+            SnsChannel(TOPIC, client("sns", server.endpoint)).probe()
+        server.shutdown()
 
 
 def refusal(code: str, status: int) -> DeliveryError:

@@ -3,15 +3,24 @@ from __future__ import annotations
 import json
 import logging
 import socket
+import ssl
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from ipaddress import ip_address
+from pathlib import Path
+from threading import Thread
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from tests.alerts import EVIDENCE, FINDING, JOB_ARN, NOW, SNAPSHOT, STOPPED, alert, delivery, update
 from tests.doubles.webhook import WebhookDouble
 from watcher.alerts.message import compose
+from watcher.delivery.channels.base import Probe
 from watcher.delivery.channels.webhook import WebhookChannel
 from watcher.errors import DeliveryError, Retry, Undeliverable
 from watcher.model import Reading
@@ -223,6 +232,13 @@ def test_a_redirect_is_not_followed_and_its_target_is_named(receiver: WebhookDou
     assert len(receiver.received) == 1
 
 
+def test_a_redirect_that_leads_nowhere_is_a_refusal_like_any_other(receiver: WebhookDouble) -> None:
+    receiver.answer(304)
+    receiver.answer(304)
+    assert "answered 304 Not Modified: check the address" in str(refusal(receiver))
+    assert channel(receiver).probe().found == "connected; answers HEAD with 304 Not Modified"
+
+
 def test_after_a_broken_connection_it_is_uncertain_whether_the_message_arrived(
     receiver: WebhookDouble,
 ) -> None:
@@ -270,3 +286,159 @@ def test_no_secret_is_in_any_error_or_log(
     assert receiver.received[0].headers["Authorization"].startswith("Basic ")
     assert "s3cret" not in error + caplog.text
     assert SECRET not in error + caplog.text + json.dumps(receiver.bodies)
+
+
+# -- probing ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("status", [200, 204, 401, 405, 501])
+def test_a_receiver_that_answers_head_as_receivers_do_is_fine_and_has_received_nothing(
+    receiver: WebhookDouble, status: int
+) -> None:
+    receiver.answer(status)
+    assert channel(receiver).probe() == Probe("connected")
+    assert receiver.received == []
+
+
+@pytest.mark.parametrize("status", [400, 415, 422])
+def test_a_receiver_that_finds_fault_with_the_empty_request_is_fine(
+    receiver: WebhookDouble, status: int
+) -> None:
+    receiver.answer(status)
+    found, fix = channel(receiver).probe()
+    assert found.startswith(f"connected; answers HEAD with {status}")
+    assert fix == ""
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "fix"),
+    [
+        (404, {}, "check the path"),
+        (410, {}, "check the path"),
+        (403, {}, "lets Watcher's network in"),
+        (401, {"WWW-Authenticate": "Basic"}, "put them into the URL"),
+        (503, {}, "check its service"),
+        (429, {}, "check its service"),
+    ],
+)
+def test_an_answer_that_may_mean_a_refusal_is_something_to_look_at(
+    receiver: WebhookDouble, status: int, headers: dict[str, str], fix: str
+) -> None:
+    receiver.answer(status, headers)
+    probe = channel(receiver).probe()
+    assert f"answers HEAD with {status}" in probe.found
+    assert fix in probe.fix
+    assert "watcher check --send" in probe.fix
+
+
+def test_a_probe_names_where_a_redirect_leads_without_its_secret(receiver: WebhookDouble) -> None:
+    receiver.answer(308, {"Location": "https://elsewhere.example/hook?token=s3cret"})
+    probe = channel(receiver).probe()
+    assert probe.found == "answers HEAD with 308 Permanent Redirect to https://elsewhere.example/hook"
+    assert "redirects are not followed" in probe.fix
+
+
+def test_a_receiver_that_does_not_answer_head_is_something_to_look_at(receiver: WebhookDouble) -> None:
+    receiver.close_connection()
+    receiver.hang()
+    closed, silent = channel(receiver).probe(), channel(receiver, timeout=0.2).probe()
+    assert closed.found.startswith("connected, but it did not answer HEAD (")
+    assert silent.found == "connected, but it did not answer HEAD in time"
+    assert "check its service" in closed.fix
+    assert "check its service" in silent.fix
+
+
+def test_a_refused_connection_fails_and_says_that_nothing_listens() -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{unused.getsockname()[1]}/"
+        with pytest.raises(Retry, match="cannot be reached: nothing listens there; check the port"):
+            WebhookChannel(url, SECRET).probe()
+
+
+def test_a_name_that_does_not_resolve_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(Retry, match="cannot be reached: its name does not resolve"):
+        WebhookChannel("https://hooks.invalid/", SECRET).probe()
+
+
+class _Answering(BaseHTTPRequestHandler):
+    def do_HEAD(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
+        pass
+
+
+@pytest.fixture
+def self_signed(tmp_path: Path) -> Iterator[str]:
+    """The URL of a server with a certificate that no authority has signed."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
+    address = x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))])
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(NOW - timedelta(days=3650))
+        .not_valid_after(NOW + timedelta(days=36500))
+        .add_extension(address, critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    file = tmp_path / "server.pem"
+    file.write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+        + certificate.public_bytes(serialization.Encoding.PEM)
+    )
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(file)
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Answering) as server:
+        server.daemon_threads = True
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        yield f"https://127.0.0.1:{server.server_address[1]}/"
+        server.shutdown()
+
+
+def test_a_certificate_that_is_not_valid_here_fails_with_its_reason(self_signed: str) -> None:
+    with pytest.raises(
+        Retry, match=r"its certificate is not valid here \(self.signed certificate\); renew it"
+    ):
+        WebhookChannel(self_signed, SECRET).probe()
+
+
+def test_tls_to_a_server_without_it_fails(receiver: WebhookDouble) -> None:
+    with pytest.raises(Retry, match=r"TLS fails .* check whether the address is http:// or https://"):
+        WebhookChannel(receiver.url.replace("http:", "https:"), SECRET).probe()
+
+
+# -- the test message ---------------------------------------------------------------------------------
+
+
+def test_a_test_message_is_signed_and_cannot_be_mistaken_for_an_alert(receiver: WebhookDouble) -> None:
+    assert channel(receiver).send_test("alerts arrive here", NOW) == "answered 204"
+    [body] = receiver.bodies
+    assert (body["kind"], body["title"], body["text"]) == ("test", "Test of Watcher", "alerts arrive here")
+    assert (body["finding"], body["job"], body["evidence"]) == (None, None, None)
+    assert receiver.received[0].headers["Idempotency-Key"] == body["id"] == "test-20261120T100005000000"
+
+
+def test_a_test_message_has_the_keys_of_an_alert(receiver: WebhookDouble) -> None:
+    channel(receiver).send(alert())
+    channel(receiver).send_test("alerts arrive here", NOW)
+    sent, test = receiver.bodies
+    assert list(test) == list(sent)
+
+
+def test_a_receiver_that_refuses_a_test_message_is_named(receiver: WebhookDouble) -> None:
+    receiver.answer(404)
+    with pytest.raises(Undeliverable, match=r"answered 404 Not Found: check the address"):
+        channel(receiver).send_test("alerts arrive here", NOW)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ import pytest
 
 from tests.doubles.iam import IamDouble
 from tests.doubles.slack import SlackDouble
+from tests.doubles.webhook import WebhookDouble
 from tests.shell.conftest import CommandResult
 from watcher.sandbox.process import Sandbox
 
@@ -70,6 +72,7 @@ def test_in_a_healthy_account_every_check_passes_and_says_what_it_found(
             "rule logs",
             "debug output",
             "training metrics",
+            "channel #alerts",
         ),
         "ok",
     )
@@ -147,7 +150,7 @@ def test_expired_credentials_are_reported_once_and_aws_is_not_called_again(
     ran = watcher("check", "--json")
 
     assert ran.code == 1
-    assert list(states(ran)) == ["configuration", "store", "credentials"]
+    assert list(states(ran)) == ["configuration", "store", "credentials", "console"]
     assert "Sign in again" in found(ran, "credentials")["found"]
     assert set(healthy.control.calls()) == {"sts:GetCallerIdentity"}
 
@@ -283,17 +286,6 @@ def test_writing_to_the_log_group_for_evaluations_is_tried_and_cleaned_up(watche
     logs.close()
 
 
-def test_a_topic_that_does_not_exist_fails(watcher: Watcher, healthy: Sandbox):
-    Path("watcher.toml").write_text(f'[[route]]\nto = ["sns:{TOPIC}"]')
-
-    missing = watcher("check", "--json")
-    healthy.client("sns").create_topic(Name="training-alerts")
-    there = watcher("check", "--json")
-
-    assert states(missing)[f"topic {TOPIC}"] == "failed"
-    assert states(there)[f"topic {TOPIC}"] == "ok"
-
-
 def test_an_account_that_refuses_its_role_fails_in_its_own_line(watcher: Watcher, healthy: Sandbox):
     role = "arn:aws:iam::444455556666:role/watcher"
     healthy.control.inject_fault("sts:AssumeRole", "AccessDenied", "not authorized", status=403)
@@ -306,6 +298,186 @@ def test_an_account_that_refuses_its_role_fails_in_its_own_line(watcher: Watcher
     ]
     assert found(ran, f"credentials (us-east-1 as {role})")["fix"] == "allow sts:AssumeRole"
     assert "Traceback" not in ran.err
+
+
+# -- destinations ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def receiver() -> Iterator[WebhookDouble]:
+    with WebhookDouble("a shared secret", clock=lambda: datetime.now(UTC)) as receiver:
+        yield receiver
+
+
+def configure(slack: SlackDouble, *routes: str, channel: str = "") -> None:
+    """Write the settings: each route is `JOB to DESTINATION …`."""
+    lines = [f'webhook.secret = "a shared secret"\n[slack]\nbot_token = "{slack.token}"']
+    lines += [f'api_url = "{slack.api_url}"', f'channel = "{channel}"']
+    for route in routes:
+        job, _, *to = route.split()
+        lines += ["[[route]]", f'job = "{job}"', f"to = {json.dumps(to)}"]
+    Path("watcher.toml").write_text("\n".join(lines))
+
+
+def destinations(ran: CommandResult) -> dict[str, str]:
+    """The states of the checks of destinations."""
+    words = ("channel ", "webhook ", "topic ", "console", "test message ")
+    return {name: state for name, state in states(ran).items() if name.startswith(words)}
+
+
+def test_each_channel_of_each_route_is_tried_once_and_named_with_the_fix(
+    watcher: Watcher, healthy: Sandbox, slack: SlackDouble
+):
+    configure(
+        slack,
+        "prod-* to slack:#prod slack:#nowhere",
+        "dev-* to slack:#others slack:#prod",
+        "old-* to slack:#old",
+        channel="#alerts",
+    )
+
+    ran = watcher("check", "--json")
+
+    assert ran.code == 1
+    assert destinations(ran) == {
+        "channel #prod": "ok",
+        "channel #nowhere": "failed",
+        "channel #others": "failed",
+        "channel #old": "failed",
+        "channel #alerts": "ok",
+    }
+    assert "channel_not_found" in found(ran, "channel #nowhere")["found"]
+    assert "invite it with /invite @watcher" in found(ran, "channel #others")["found"]
+    assert "unarchive it, or route to another one" in found(ran, "channel #old")["found"]
+    assert len([check for check in ran.json if check["name"] == "channel #prod"]) == 1
+    assert slack.messages == []
+
+
+def test_webhooks_topics_and_the_console_are_tried_too(
+    watcher: Watcher, healthy: Sandbox, slack: SlackDouble, receiver: WebhookDouble
+):
+    nobody = "http://127.0.0.1:1/hook"
+    configure(slack, f"* to webhook:{receiver.url}?key=s3cret webhook:{nobody} sns:{TOPIC} console")
+
+    ran = watcher("check", "--json")
+    healthy.client("sns").create_topic(Name="training-alerts")
+    with_topic = watcher("check", "--json")
+
+    assert destinations(ran) == {
+        f"webhook {receiver.url}": "ok",
+        f"webhook {nobody}": "failed",
+        f"topic {TOPIC}": "failed",
+        "console": "ok",
+    }
+    assert "nothing listens there" in found(ran, f"webhook {nobody}")["found"]
+    assert "check its ARN in the route, or create it" in found(ran, f"topic {TOPIC}")["found"]
+    assert destinations(with_topic)[f"topic {TOPIC}"] == "ok"
+    assert receiver.received == []
+    assert "s3cret" not in ran.out + ran.err
+
+
+def test_channels_are_not_tried_when_the_token_is_refused(
+    watcher: Watcher, healthy: Sandbox, slack: SlackDouble
+):
+    slack.workspace.revoked = True
+    configure(slack, "prod-* to slack:#prod", channel="#alerts")
+
+    ran = watcher("check", "--json")
+
+    assert ran.code == 1
+    assert "token_revoked" in found(ran, "Slack")["found"]
+    assert destinations(ran) == {"channel #prod": "warning", "channel #alerts": "warning"}
+    assert found(ran, "channel #prod")["found"] == "not tried: the check of Slack failed"
+    assert slack.calls == {"auth.test": 1}
+
+
+def test_a_missing_scope_is_a_warning_with_the_scope_to_add(
+    watcher: Watcher, healthy: Sandbox, slack: SlackDouble
+):
+    slack.workspace.scopes.remove("channels:read")
+    configure(slack, channel="#alerts")
+
+    ran = watcher("check", "--json")
+
+    assert ran.code == 0
+    assert destinations(ran) == {"channel #alerts": "warning"}
+    assert found(ran, "channel #alerts")["fix"].startswith("add channels:read under OAuth & Permissions")
+
+
+def test_a_rate_limit_of_slack_is_a_warning_because_it_says_nothing_about_alerts(
+    watcher: Watcher, healthy: Sandbox, slack: SlackDouble
+):
+    slack.fail("users.conversations", "ratelimited", retry_after=30)
+    configure(slack, channel="#alerts")
+
+    ran = watcher("check", "--json")
+
+    assert ran.code == 0
+    assert destinations(ran) == {"channel #alerts": "warning"}
+    assert found(ran, "channel #alerts")["fix"] == "check again in 30 s"
+
+
+def test_a_topic_is_tried_once_and_with_watchers_own_role(
+    watcher: Watcher, healthy: Sandbox, slack: SlackDouble
+):
+    healthy.client("sns").create_topic(Name="training-alerts")
+    configure(slack, f"* to sns:{TOPIC}")
+    with Path("watcher.toml").open("a") as file:
+        file.write('\n[[account]]\nrole_arn = "arn:aws:iam::444455556666:role/watcher"')
+
+    ran = watcher("check", "--json")
+
+    assert destinations(ran) == {f"topic {TOPIC}": "ok"}
+
+
+def test_send_posts_a_test_message_to_each_destination_and_says_what_arrived(
+    watcher: Watcher, healthy: Sandbox, slack: SlackDouble, receiver: WebhookDouble
+):
+    healthy.client("sns").create_topic(Name="training-alerts")
+    configure(
+        slack,
+        f"prod-* to slack:#prod webhook:{receiver.url}",
+        f"dev-* to webhook:{receiver.url} sns:{TOPIC} console",
+        channel="#alerts",
+    )
+
+    ran = watcher("check", "--send")
+
+    assert ran.code == 0
+    texts = [message["text"] for message in slack.messages]
+    assert texts == [
+        "Test of Watcher: alerts for job prod-*, rule * arrive here. This is not an alert.",
+        "Test of Watcher: alerts for findings that match no route arrive here. This is not an alert.",
+    ]
+    [body] = receiver.bodies
+    assert body["kind"] == "test"
+    assert "alerts for job prod-*, rule *; job dev-*, rule * arrive here" in body["text"]
+    assert "Test of Watcher: alerts for job dev-*, rule * arrive here." in ran.out.splitlines()[0]
+    for said in (f"posted: {texts[0]}", "answered 204: Test", "accepted for the topic's subscribers as "):
+        assert said in ran.out
+
+
+def test_send_fails_when_one_destination_refuses_and_the_others_still_get_it(
+    watcher: Watcher, healthy: Sandbox, slack: SlackDouble, receiver: WebhookDouble
+):
+    receiver.secret = "another secret"
+    configure(slack, f"* to webhook:{receiver.url} slack:#alerts")
+
+    without, sent = watcher("check", "--json"), watcher("check", "--json", "--send")
+
+    assert (without.code, sent.code) == (0, 1)
+    refused = found(sent, f"test message to webhook {receiver.url}")
+    assert refused["state"] == "failed"
+    assert "answered 401 Unauthorized: check that it has the same webhook.secret" in refused["found"]
+    assert destinations(sent)["test message to channel #alerts"] == "ok"
+    assert len(slack.messages) == 1
+
+
+def test_send_prints_nothing_but_json_with_json(watcher: Watcher, healthy: Sandbox):
+    ran = watcher("check", "--send", "--json")
+
+    assert destinations(ran) == {"console": "ok", "test message to console": "warning"}
+    assert found(ran, "test message to console")["found"] == "not sent: with --json, stdout is data"
 
 
 # -- the queue ------------------------------------------------------------------------------------

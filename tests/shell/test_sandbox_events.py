@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from tests.doubles.training_requests import training_request
 from watcher.sandbox.process import Sandbox
 
 
@@ -76,3 +77,22 @@ def test_an_event_rule_with_a_missing_target_does_not_block_later_events(sandbox
     sandbox.control.put_training_job("fraud")
 
     assert received(sandbox, queue, 1)[-1]["detail"]["TrainingJobName"] == "fraud"
+
+
+def test_jobs_that_end_while_nobody_looks_have_the_times_of_their_events(sandbox: Sandbox) -> None:
+    queue = queue_of_sagemaker_events(sandbox)
+    sagemaker = sandbox.client("sagemaker")
+    image = {"TrainingImage": "an-image-that-the-sandbox-lacks", "TrainingInputMode": "File"}
+    sagemaker.create_training_job(**training_request("failing", AlgorithmSpecification=image))
+    sandbox.control.put_training_job("stopping")
+    sagemaker.stop_training_job(TrainingJobName="stopping")
+
+    ends: dict[str, dict[str, Any]] = {}
+    while len(ends) < 2:
+        details = [event["detail"] for event in received(sandbox, queue, 1)]
+        ends |= {each["TrainingJobName"]: each for each in details if "TrainingEndTime" in each}
+
+    for name, event in ends.items():
+        job = sagemaker.describe_training_job(TrainingJobName=name)
+        assert abs(job["TrainingEndTime"].timestamp() * 1000 - event["TrainingEndTime"]) <= 1
+        assert job["LastModifiedTime"] == job["TrainingEndTime"]

@@ -311,6 +311,48 @@ def test_a_new_job_with_the_name_of_a_deleted_one_runs_independently(
     eventually(lambda: len(processes_of(sandbox)) == 2, "a trainer and a rule run")
 
 
+@pytest.mark.parametrize("stopped", [False, True], ids=["in progress", "stopping"])
+def test_a_job_that_has_not_ended_cannot_be_deleted(sagemaker: Any, stopped: bool) -> None:
+    hyperparameters = {"seconds": "600", "deaf": "yes"}
+    sagemaker.create_training_job(**training_request("busy", HyperParameters=hyperparameters))
+    job_when(sagemaker, "busy", "Training")
+    if stopped:
+        sagemaker.stop_training_job(TrainingJobName="busy")
+    with pytest.raises(ClientError) as refused:
+        sagemaker.delete_training_job(TrainingJobName="busy")
+    assert refused.value.response["Error"] == {
+        "Code": "ValidationException",
+        "Message": "The request was rejected because the training job is in status "
+        f"{'Stopping' if stopped else 'InProgress'}.",
+    }
+
+
+def test_nothing_of_a_deleted_job_is_shown_in_the_next_one_with_its_name(sagemaker: Any) -> None:
+    request = training_request("phoenix", **with_rule(status="IssuesFound", step="7", early="yes"))
+    tags = [{"Key": "run", "Value": "first"}]
+    sagemaker.create_training_job(**request, Tags=tags, HyperParameters={"exit": "1", "last_words": "no"})
+    first = job_when(sagemaker, "phoenix", "Failed")
+    [fired] = rules_when_final(sagemaker, "phoenix")
+
+    sagemaker.delete_training_job(TrainingJobName="phoenix")
+
+    with pytest.raises(ClientError, match=r"Requested resource not found\."):
+        sagemaker.describe_training_job(TrainingJobName="phoenix")
+    assert sagemaker.search(Resource="TrainingJob")["Results"] == []
+    assert sagemaker.list_training_jobs()["TrainingJobSummaries"] == []
+    assert sagemaker.list_processing_jobs()["ProcessingJobSummaries"] == []
+
+    sagemaker.create_training_job(**request, HyperParameters={"seconds": "600"})
+    second = job_when(sagemaker, "phoenix", "Training")
+    assert second["TrainingJobArn"] == first["TrainingJobArn"]
+    assert second["CreationTime"] > first["LastModifiedTime"]
+    assert not {"FailureReason", "TrainingEndTime"} & second.keys()
+    assert sagemaker.list_tags(ResourceArn=second["TrainingJobArn"])["Tags"] == []
+    [again] = rules_when_final(sagemaker, "phoenix")
+    assert again["RuleEvaluationJobArn"] != fired["RuleEvaluationJobArn"]
+    assert again["LastModifiedTime"] > fired["LastModifiedTime"]
+
+
 def test_placing_a_running_job_ends_its_processes_and_sets_its_state(
     sandbox: Sandbox, sagemaker: Any
 ) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
 
 from watcher.aws.sagemaker import TrainingJobs, parse_job
 from watcher.aws.session import Aws
+from watcher.errors import AccessDenied
 from watcher.jobs.pipeline import fingerprint
 from watcher.model import FinalMetric, JobSnapshot
 from watcher.sandbox.process import Sandbox
@@ -99,3 +100,116 @@ def test_a_final_metric_that_is_not_a_number_is_left_out(value: float):
     ]
     job = parse_job(record(FinalMetricDataList=listed))
     assert job.final_metrics == (FinalMetric("train:accuracy", 0.5, NOON),)
+
+
+def put_ended(sandbox: Sandbox, name: str, *, modified: datetime = NOON, **members: Any) -> None:
+    times = {"CreationTime": NOON.timestamp() - 600, "LastModifiedTime": modified.timestamp()}
+    sandbox.control.put_training_job(name, **{"TrainingJobStatus": "Completed", **times, **members})
+
+
+def names_changed_since(moment: datetime, tags: dict[str, str] | None = None) -> list[str]:
+    return [job.name for page in TrainingJobs(Aws()).changed_since(moment, tags or {}) for job in page]
+
+
+def names_listed_since(moment: datetime) -> list[str]:
+    return [arn.rpartition("/")[2] for page in TrainingJobs(Aws()).arns_changed_since(moment) for arn in page]
+
+
+def test_jobs_that_changed_since_a_moment_are_those_not_in_progress_and_the_earliest_change_is_first(
+    aws_environment: Sandbox,
+):
+    put_ended(aws_environment, "late", modified=NOON + timedelta(hours=1), TrainingJobStatus="Failed")
+    put_ended(aws_environment, "just-then", TrainingJobStatus="Stopping")
+    put_ended(aws_environment, "early", modified=NOON - timedelta(milliseconds=1))
+    put_ended(aws_environment, "running", TrainingJobStatus="InProgress")
+    assert names_changed_since(NOON) == ["just-then", "late"]
+    assert sorted(names_listed_since(NOON)) == ["just-then", "late"]
+
+
+@pytest.mark.parametrize("zone", [timezone(timedelta(hours=5, minutes=30)), timezone(timedelta(hours=-8))])
+def test_the_moment_may_be_in_any_zone_and_between_two_seconds(aws_environment: Sandbox, zone: timezone):
+    put_ended(aws_environment, "before", modified=NOON + timedelta(milliseconds=250))
+    put_ended(aws_environment, "after", modified=NOON + timedelta(milliseconds=750))
+    moment = (NOON + timedelta(milliseconds=500)).astimezone(zone)
+    assert names_changed_since(moment) == names_listed_since(moment) == ["after"]
+
+
+def test_changed_jobs_carry_all_of_the_tags_as_they_are_now(aws_environment: Sandbox):
+    tags = [{"Key": "team", "Value": "growth"}, {"Key": "watch", "Value": "yes"}]
+    put_ended(aws_environment, "ours", Tags=tags)
+    put_ended(aws_environment, "other", Tags=tags[1:])
+    assert names_changed_since(NOON, {"team": "growth", "watch": "yes"}) == ["ours"]
+    [[job]] = TrainingJobs(Aws()).changed_since(NOON, {"team": "growth"})
+    assert job.tags == {"team": "growth", "watch": "yes"}
+
+    sagemaker = aws_environment.client("sagemaker")
+    sagemaker.delete_tags(ResourceArn=job.arn, TagKeys=["watch"])
+    assert names_changed_since(NOON, {"watch": "yes"}) == ["other"]
+    sagemaker.add_tags(ResourceArn=job.arn, Tags=[{"Key": "watch", "Value": "yes"}])
+    assert sorted(names_changed_since(NOON, {"watch": "yes"})) == ["other", "ours"]
+
+
+def test_a_job_in_progress_that_loses_a_tag_is_not_found_by_it(aws_environment: Sandbox):
+    aws_environment.control.put_training_job("churn", Tags=[{"Key": "watch", "Value": "yes"}])
+    jobs = TrainingJobs(Aws())
+    [[job]] = jobs.in_progress({"watch": "yes"})
+    aws_environment.client("sagemaker").delete_tags(ResourceArn=job.arn, TagKeys=["watch"])
+    assert list(jobs.in_progress({"watch": "yes"})) == [[]]
+    assert jobs.tags(job.arn) == {}
+
+
+def test_hundreds_of_changed_jobs_come_in_pages_of_a_hundred(aws_environment: Sandbox):
+    start = NOON.timestamp()
+    aws_environment.control.put_training_jobs(
+        {
+            "TrainingJobName": f"job-{number:03}",
+            "TrainingJobStatus": "Completed",
+            "CreationTime": start - number,
+            "LastModifiedTime": start + number,
+        }
+        for number in range(250)
+    )
+    pages = list(TrainingJobs(Aws()).changed_since(NOON, {}))
+    assert [len(page) for page in pages] == [100, 100, 50]
+    assert [job.name for page in pages for job in page] == [f"job-{number:03}" for number in range(250)]
+    # A page of the fallback holds those of a hundred jobs that changed since the moment.
+    listed = list(TrainingJobs(Aws()).arns_changed_since(NOON + timedelta(seconds=240)))
+    assert [len(page) for page in listed] == [10, 0, 0]
+
+
+def test_the_list_does_not_reach_back_to_jobs_that_were_created_long_ago(aws_environment: Sandbox):
+    aws_environment.control.put_training_jobs(
+        {
+            "TrainingJobName": f"old-{number:03}",
+            "TrainingJobStatus": "Completed",
+            "CreationTime": (NOON - timedelta(days=90)).timestamp(),
+            "LastModifiedTime": (NOON - timedelta(days=89)).timestamp(),
+        }
+        for number in range(150)
+    )
+    put_ended(aws_environment, "new")
+    aws_environment.control.forget_calls()
+    assert names_listed_since(NOON) == ["new"]
+    assert aws_environment.control.calls() == {"sagemaker:ListTrainingJobs": 1}
+
+
+def test_a_run_that_replaced_a_deleted_one_is_found_with_its_own_time_of_creation(aws_environment: Sandbox):
+    put_ended(aws_environment, "churn", FailureReason="AlgorithmError: no", TrainingJobStatus="Failed")
+    [[first]] = TrainingJobs(Aws()).changed_since(NOON, {})
+    aws_environment.client("sagemaker").delete_training_job(TrainingJobName="churn")
+    assert list(TrainingJobs(Aws()).changed_since(NOON, {})) == [[]]
+
+    put_ended(aws_environment, "churn", CreationTime=NOON.timestamp() + 60)
+    [[second]] = TrainingJobs(Aws()).changed_since(NOON, {})
+    assert second.arn == first.arn
+    assert (second.created_at, second.failure_reason) == (NOON + timedelta(seconds=60), "")
+
+
+def test_a_refusal_names_the_permission(aws_environment: Sandbox):
+    aws_environment.control.inject_fault("sagemaker:*", "AccessDeniedException", "not authorized to perform")
+    with pytest.raises(AccessDenied) as refused:
+        names_changed_since(NOON)
+    assert refused.value.operation == "sagemaker:Search"
+    with pytest.raises(AccessDenied) as refused:
+        names_listed_since(NOON)
+    assert refused.value.operation == "sagemaker:ListTrainingJobs"

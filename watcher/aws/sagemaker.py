@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from watcher.aws.session import Aws, translate
@@ -21,6 +22,10 @@ from watcher.model import (
 
 RECORDS_PER_PAGE = 100
 """The limit of `Search` and `ListTrainingJobs`."""
+
+MAX_JOB_AGE = timedelta(days=60)
+"""Longer than a job usually takes from its creation to its last change. The API reference allows 28 days of
+waiting for capacity and 28 days of training; rules end after that."""
 
 _JOB_NAME = re.compile(r"[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}")
 """From the API reference."""
@@ -42,16 +47,37 @@ class TrainingJobs:
 
         Search returns whole records, but nothing about profiler rules.
         """
-        filters = [{"Name": "TrainingJobStatus", "Operator": "Equals", "Value": IN_PROGRESS}]
-        filters += [
-            {"Name": f"Tags.{key}", "Operator": "Equals", "Value": value} for key, value in tags.items()
+        # Oldest first, so that a job that starts in the meantime is on the last page.
+        return self._search([("TrainingJobStatus", "Equals", IN_PROGRESS)], tags, sort_by="CreationTime")
+
+    def changed_since(self, moment: datetime, tags: Mapping[str, str]) -> Iterator[list[JobSnapshot]]:
+        """The jobs that are not in progress, carry all of `tags` and changed at or after `moment`, which has
+        a time zone; a page at a time, through `Search`. A page may be empty.
+
+        The earliest change comes first, so a job that changes in the meantime is on a later page (again).
+        """
+        # The API reference documents times of whole seconds without an offset; SageMaker's are in UTC.
+        since = moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S")
+        changed = [
+            ("LastModifiedTime", "GreaterThanOrEqualTo", since),
+            ("TrainingJobStatus", "NotEquals", IN_PROGRESS),
+        ]
+        for page in self._search(changed, tags, sort_by="LastModifiedTime"):
+            yield [job for job in page if job.modified_at >= moment]
+
+    def _search(
+        self, conditions: Iterable[tuple[str, str, str]], tags: Mapping[str, str], *, sort_by: str
+    ) -> Iterator[list[JobSnapshot]]:
+        """`conditions`: the name, operator and value of each filter."""
+        conditions = [*conditions, *((f"Tags.{key}", "Equals", value) for key, value in tags.items())]
+        filters = [
+            {"Name": name, "Operator": operator, "Value": value} for name, operator, value in conditions
         ]
         with translate("sagemaker:Search"):
             pages = self._aws.sagemaker.get_paginator("search").paginate(
                 Resource="TrainingJob",
                 SearchExpression={"Filters": filters},  # type: ignore[typeddict-item]
-                SortBy="CreationTime",
-                # Oldest first, so that a job that starts in the meantime is on the last page.
+                SortBy=sort_by,
                 SortOrder="Ascending",
                 PaginationConfig={"PageSize": RECORDS_PER_PAGE},
             )
@@ -71,6 +97,29 @@ class TrainingJobs:
             )
             for page in pages:
                 yield [summary["TrainingJobArn"] for summary in page["TrainingJobSummaries"]]
+
+    def arns_changed_since(self, moment: datetime) -> Iterator[list[str]]:
+        """The jobs of `changed_since`, whatever their tags, through `ListTrainingJobs`.
+
+        SageMaker applies `LastModifiedTimeAfter` to its pages after fetching them. The time of creation
+        bounds what it fetches, so that a pass does not read every job that the account ever had.
+        """
+        with translate("sagemaker:ListTrainingJobs"):
+            pages = self._aws.sagemaker.get_paginator("list_training_jobs").paginate(
+                CreationTimeAfter=moment - MAX_JOB_AGE,
+                # "After" excludes the time itself.
+                LastModifiedTimeAfter=moment - timedelta(seconds=1),
+                SortBy="CreationTime",
+                SortOrder="Ascending",
+                PaginationConfig={"PageSize": RECORDS_PER_PAGE},
+            )
+            for page in pages:
+                yield [
+                    summary["TrainingJobArn"]
+                    for summary in page["TrainingJobSummaries"]
+                    if summary["TrainingJobStatus"] != IN_PROGRESS
+                    and summary.get("LastModifiedTime", summary["CreationTime"]) >= moment
+                ]
 
     def describe(self, name: str) -> JobSnapshot:
         """Everything except the tags. Raises `NotFound` if there is no such job."""

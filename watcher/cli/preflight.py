@@ -1,4 +1,7 @@
-"""`watcher check`: tries everything that the daemon needs, by calls that change nothing at AWS or Slack."""
+"""`watcher check`: tries everything that the daemon needs, by calls that change nothing at AWS or Slack.
+
+Only `--send` posts something: a test message to each destination.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +9,8 @@ import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from enum import StrEnum
 from importlib.util import find_spec
 
 from botocore.exceptions import ClientError
@@ -19,8 +21,11 @@ from watcher.aws.metrics import Metrics, Query
 from watcher.aws.queue import Queue
 from watcher.aws.sagemaker import TrainingJobs, parse_job
 from watcher.aws.session import Aws, translate
-from watcher.config.destination import Destination, DestinationKind
+from watcher.cli.check_result import Check, State
+from watcher.cli.destinations import check_destinations
+from watcher.config.destination import DestinationKind
 from watcher.config.settings import Config
+from watcher.delivery.channels import open_channel
 from watcher.errors import AccessDenied, AwsError, NotFound, Retry, Unavailable, WatcherError, install_extra
 from watcher.logs.evaluation_log import missing_group
 from watcher.model import JobSnapshot
@@ -29,41 +34,46 @@ from watcher.store import open_store
 UNKNOWN_JOB = "watcher-check-there-is-no-such-job"
 UNKNOWN_STREAM = "watcher-check/there-is-no-such-stream"
 INVALID_STREAM_NAME = "watcher-check:no-stream-can-be-called-so"
-INVALID_SUBJECT = "watcher check: longer than the hundred characters that a subject may have".ljust(101, ".")
 ANY_TIME = datetime(2026, 1, 1, tzinfo=UTC)
 """Start of the metrics that are read. The permission does not depend on it."""
+_CREDENTIALS = "credentials"
 RECENT_JOBS = 10
 """How many of the newest jobs are searched for one with debug output."""
 
 
-class State(StrEnum):
-    OK = "ok"
-    WARNING = "warning"
-    """Watcher works, but not fully; or this cannot be tried without side effects."""
-    FAILED = "failed"
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    name: str
-    state: State
-    found: str
-    fix: str = ""
-    """What to do about it; empty if `found` says it, or nothing is wrong."""
-
-
-def preflight(config: Config, source: str) -> Iterator[Check]:
+def preflight(
+    config: Config,
+    source: str,
+    *,
+    test_clock: Callable[[], datetime] | None = None,
+    stdout_is_data: bool = False,
+) -> Iterator[Check]:
     """Run every check that this configuration needs, one after the other; never raises.
 
     `source` is where the configuration came from. If the credentials of an account do not work, nothing else
-    is tried in it.
+    is tried in it. With `test_clock`, each destination gets a test message, but the console only if stdout is
+    not data.
     """
+    unusable: dict[DestinationKind, str] = {}
     yield _configuration(config, source)
     yield _try("store", lambda: _store(config))
     if config.slack.bot_token:
-        yield _try("Slack", lambda: _slack(config))
+        slack = _try("Slack", lambda: _slack(config))
+        yield slack
+        if slack.state is State.FAILED:
+            unusable[DestinationKind.SLACK] = slack.name
     accounts = Accounts(config.region, config.account)
-    yield from _place(config, accounts.home)
+    for check in _place(config, accounts.home):
+        yield check
+        if check.name == _CREDENTIALS and check.state is State.FAILED:
+            unusable[DestinationKind.SNS] = check.name
+    yield from check_destinations(
+        config,
+        lambda to: open_channel(to, config, accounts.home.sns),
+        unusable,
+        test_clock=test_clock,
+        stdout_is_data=stdout_is_data,
+    )
     if url := config.watch.queue_url:
         yield _try("queue", lambda: _queue(Queue(accounts.home, url)))
     for place in accounts.places[1:]:
@@ -73,7 +83,7 @@ def preflight(config: Config, source: str) -> Iterator[Check]:
 
 def _place(config: Config, aws: Aws) -> Iterator[Check]:
     """The checks of one account and region."""
-    caller = _try("credentials", lambda: _who_am_i(aws))
+    caller = _try(_CREDENTIALS, lambda: _who_am_i(aws))
     yield caller
     if caller.state is not State.FAILED:
         yield from _permissions(config, aws, caller.found)
@@ -90,8 +100,6 @@ def _permissions(config: Config, aws: Aws, caller: str) -> Iterator[Check]:
         yield _try("evaluation log", lambda: _evaluation_log(aws, group))
     yield _try("debug output", lambda: _debug_output(aws, recent))
     yield _try("training metrics", lambda: _training_metrics(aws, needed=config.rules.local == "attach"))
-    for topic in _topics(config):
-        yield _try(f"topic {topic.address}", lambda topic=topic: _topic(aws, topic))  # type: ignore[misc]
     if any(route.stop for route in config.route) and not config.stop.dry_run:
         yield _try("stopping jobs", lambda: _stopping(aws, caller))
 
@@ -301,22 +309,6 @@ def _training_metrics(aws: Aws, *, needed: bool) -> str | Check:
         found = f"{denied}; without it, alerts on jobs without tensors have no curve"
         return Check("training metrics", State.WARNING, found, f"allow {denied.operation}")
     return "GetMetricData answers"
-
-
-def _topics(config: Config) -> Iterator[Destination]:
-    texts = dict.fromkeys(to for route in config.route for to in route.to)
-    return (place for place in map(Destination.parse, texts) if place.kind is DestinationKind.SNS)
-
-
-def _topic(aws: Aws, topic: Destination) -> str:
-    # Often not allowed, because publishing does not need it. Then a missing topic may go unnoticed here.
-    with suppress(AccessDenied), translate("sns:GetTopicAttributes"):
-        aws.sns(topic.region).get_topic_attributes(TopicArn=topic.address)
-    with _invalid("sns:Publish"):
-        aws.sns(topic.region).publish(
-            TopicArn=topic.address, Subject=INVALID_SUBJECT, Message="watcher check"
-        )
-    return "accepts messages"
 
 
 _ASSUMED_ROLE = re.compile(r"arn:(aws[a-z-]*):sts::(\d+):assumed-role/([^/]+)/.+")

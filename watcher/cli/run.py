@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from watcher.cli.terminal import ConfigFile, Json, Verbose, err, load_settings, out, print_json
+from watcher.cli.terminal import ConfigFile, Json, Verbose, err, load_settings, now, out, print_json
 
 
 def run(
@@ -33,9 +33,18 @@ def run(
     return run_daemon(settings, jobs or (), once)
 
 
-def check(config: ConfigFile = None, as_json: Json = False, verbose: Verbose = False) -> int:
+def check(
+    *,
+    send: Annotated[
+        bool, typer.Option("--send", help="Also post a test message to each destination of alerts.")
+    ] = False,
+    config: ConfigFile = None,
+    as_json: Json = False,
+    verbose: Verbose = False,
+) -> int:
     """Try everything that `run` needs, and say what is missing."""
-    from watcher.cli.preflight import State, preflight
+    from watcher.cli.check_result import State
+    from watcher.cli.preflight import preflight
     from watcher.config.load import DEFAULT_FILE, source
 
     settings = load_settings(config, verbose=verbose)
@@ -43,7 +52,8 @@ def check(config: ConfigFile = None, as_json: Json = False, verbose: Verbose = F
     origin = str(found) if found else f"no {DEFAULT_FILE} here: all settings have their defaults"
     done = []
     with err().status("checking …") as status:
-        for result in preflight(settings, origin):
+        test_clock = now if send else None
+        for result in preflight(settings, origin, test_clock=test_clock, stdout_is_data=as_json):
             done.append(result)
             status.update(f"checked {result.name} …")
     if as_json:

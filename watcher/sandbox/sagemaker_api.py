@@ -26,7 +26,7 @@ from watcher.sandbox.publisher import Publisher
 from watcher.sandbox.runners import RunnerContext, Runners
 from watcher.sandbox.search import search
 from watcher.sandbox.settings import Settings
-from watcher.sandbox.training_job import FINAL_RULE_STATUSES, TrainingJob, stopping
+from watcher.sandbox.training_job import FINAL_RULE_STATUSES, TrainingJob, check_deletable, stopping
 from watcher.sandbox.training_jobs import TrainingJobs
 from watcher.sandbox.training_log import TrainingLog
 
@@ -111,6 +111,14 @@ class Api(SageMakerResponse):  # type: ignore[misc]
         name = self._request("StopTrainingJob")["TrainingJobName"]
         self._backend.jobs.change(name, stopping)
         self._backend.runners.stop(name)
+        return "{}"
+
+    def delete_training_job(self) -> Answer:
+        """Logs, metrics and what is on S3 stay, as at AWS; evaluations of rules that still run end."""
+        name = self._request("DeleteTrainingJob")["TrainingJobName"]
+        check_deletable(self._backend.jobs.get(name))
+        self._backend.runners.close(name)
+        self._backend.jobs.remove(name)
         return "{}"
 
     def describe_processing_job(self) -> Any:

@@ -7,13 +7,13 @@ are seconds since 1970.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 from watcher.sandbox import shapes
-from watcher.sandbox.api_errors import invalid
+from watcher.sandbox.api_errors import ApiError, invalid
 
 Record = dict[str, Any]
 
@@ -193,28 +193,42 @@ def entered(job: TrainingJob, secondary_status: str, now: float, **members: Any)
 def stopping(job: TrainingJob, now: float) -> TrainingJob:
     """The job after `StopTrainingJob`; raises `ApiError` unless it is in progress."""
     if job.status != "InProgress":
-        raise invalid(f"The request was rejected because the training job is in status {job.status}.")
+        raise _rejected(job)
     return entered(job, "Stopping", now, TrainingJobStatus="Stopping")
 
 
+def check_deletable(job: TrainingJob) -> None:
+    """Raise the `ApiError` with which `DeleteTrainingJob` refuses a job that has not ended."""
+    if not job.ended:
+        raise _rejected(job)
+
+
+def _rejected(job: TrainingJob) -> ApiError:
+    return invalid(f"The request was rejected because the training job is in status {job.status}.")
+
+
 def with_rule(job: TrainingJob, statuses: str, rule: str, now: float, **members: Any) -> TrainingJob:
-    """The job with `members` set on one rule's entry in the list `statuses`. A final status stays."""
+    """The job with `members` set on one rule's entry in the list `statuses`. A final status stays. If nothing
+    changes, neither do the times."""
 
     def changed(entry: Record) -> Record:
         final = entry["RuleEvaluationStatus"] in FINAL_RULE_STATUSES
         if entry["RuleConfigurationName"] != rule or (final and "RuleEvaluationStatus" in members):
             return entry
-        return entry | members | {"LastModifiedTime": now}
+        return entry if entry | members == entry else entry | members | {"LastModifiedTime": now}
 
-    entries = [changed(entry) for entry in job.record.get(statuses, ())]
-    return replace(job, record=job.record | {statuses: entries, "LastModifiedTime": now})
+    before = list(job.record.get(statuses, ()))
+    after = [changed(entry) for entry in before]
+    if after == before:
+        return job
+    return replace(job, record=job.record | {statuses: after, "LastModifiedTime": now})
 
 
 def placed(
     name: str, members: Mapping[str, Any], *, account: str, region: str, now: float, old: TrainingJob | None
 ) -> TrainingJob:
     """The job after it was put directly into a state. A member that is not given keeps its value or, in a new
-    job, gets a default.
+    job, gets a default. An end has the given LastModifiedTime, if there is one.
 
     Raises `ApiError` for a member that `DescribeTrainingJob` does not have.
     """
@@ -224,7 +238,8 @@ def placed(
     given = {key: value for key, value in members.items() if key not in {"Tags", "TrainingJobName"}}
     for statuses in RULE_CONFIGURATIONS:
         if statuses in given:
-            given[statuses] = [{"LastModifiedTime": now} | status for status in given[statuses]]
+            before = old.record.get(statuses, ()) if old else ()
+            given[statuses] = [_placed_status(status, before, now) for status in given[statuses]]
     if old is None:
         request = {
             "TrainingJobName": name,
@@ -243,5 +258,15 @@ def placed(
     secondary = given.pop("SecondaryStatus", job.record["SecondaryStatus"])
     status = given.get("TrainingJobStatus", job.status)
     if (status, secondary) != (job.status, job.record["SecondaryStatus"]):
-        return entered(job, secondary, now, **given)
+        return entered(job, secondary, given.get("LastModifiedTime", now), **given)
+    if all(job.record.get(member) == value for member, value in given.items()):
+        return job
     return replace(job, record=job.record | {"LastModifiedTime": now, **given})
+
+
+def _placed_status(status: Record, before: Iterable[Record], now: float) -> Record:
+    """The rule's status, which keeps the time of an equal one `before`."""
+    for earlier in before:
+        if earlier | status == earlier:
+            return {"LastModifiedTime": earlier["LastModifiedTime"]} | status
+    return {"LastModifiedTime": now} | status

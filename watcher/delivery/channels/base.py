@@ -7,9 +7,19 @@ address.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from datetime import datetime
 from typing import NamedTuple, Protocol, runtime_checkable
 
 from watcher.alerts.message import Message
+
+
+class Probe(NamedTuple):
+    """What `probe` found out about a destination that seems to take messages."""
+
+    found: str
+    fix: str = ""
+    """What a person should look at. Empty if all is well; otherwise the destination may refuse messages, or
+    the channel cannot tell."""
 
 
 class Channel(Protocol):
@@ -40,6 +50,20 @@ class Channel(Protocol):
         receipt, which is another one if it had to be sent anew."""
         ...
 
+    def probe(self) -> Probe:
+        """Find out whether the destination would take a message, without posting anything that a person or
+        a program could see there.
+
+        It may make a few requests. Raises `Undeliverable` if the destination would refuse every message as
+        things are, and `Retry` if it cannot be reached now.
+        """
+        ...
+
+    def send_test(self, text: str, at: datetime) -> str:
+        """Deliver a short text that no program can mistake for an alert. Returns what the destination did
+        with it, in a few words."""
+        ...
+
 
 class OneWayChannel(ABC):
     """A destination that accepts messages but can neither look one up nor change one.
@@ -59,6 +83,12 @@ class OneWayChannel(ABC):
 
     def update(self, message: Message, receipt: str) -> str:  # noqa: ARG002
         return self.send(message)
+
+    @abstractmethod
+    def probe(self) -> Probe: ...
+
+    @abstractmethod
+    def send_test(self, text: str, at: datetime) -> str: ...
 
 
 class File(NamedTuple):
@@ -81,3 +111,12 @@ class TakesFiles(Protocol):
     def has(self, file: File, receipt: str) -> bool:
         """Whether the file is there already; False if the channel may not look."""
         ...
+
+
+TEST_TITLE = "Test of Watcher"
+"""The title of a test message, where a destination shows one."""
+
+
+def identity_of_test(at: datetime) -> str:
+    """The id of a test message: no two tests have the same, and no alert has one like it."""
+    return f"test-{at:%Y%m%dT%H%M%S%f}"

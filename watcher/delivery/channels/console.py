@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import datetime
 from typing import TextIO
 
 from rich.console import Console, Group, RenderableType
@@ -21,7 +22,7 @@ from watcher.alerts.message import (
     titled,
     values_table,
 )
-from watcher.delivery.channels.base import OneWayChannel
+from watcher.delivery.channels.base import OneWayChannel, Probe
 from watcher.errors import Undeliverable
 from watcher.model import Severity
 
@@ -50,6 +51,24 @@ class ConsoleChannel(OneWayChannel):
         except (OSError, ValueError) as error:  # closed, or the reader of the pipe has gone
             raise Undeliverable(f"standard output cannot be written: {error}") from error
         return ""
+
+    def probe(self) -> Probe:
+        try:
+            writable = self._console.file.writable()
+        except (AttributeError, OSError, ValueError):  # there is none, or it is closed
+            writable = False
+        if not writable:
+            raise Undeliverable("standard output is closed: start Watcher with one, or route elsewhere")
+        return Probe("alerts are printed on the standard output of `watcher run`")
+
+    def send_test(self, text: str, at: datetime) -> str:  # noqa: ARG002
+        console = self._console
+        try:
+            console.file.write(f"{text}\n".encode(console.encoding, "replace").decode(console.encoding))
+            console.file.flush()
+        except (AttributeError, OSError, ValueError) as error:
+            raise Undeliverable(f"standard output cannot be written: {error}") from error
+        return "printed"
 
 
 def _plot(message: Message, *, colour: bool) -> str:

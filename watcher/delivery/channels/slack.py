@@ -6,7 +6,8 @@ editing, each change worth telling is a reply in the alert's thread. The plot of
 
 The bot needs the scopes `chat:write` and, for plots, `files:write`. With `channels:read` and
 `channels:history` (`groups:read` and `groups:history` for private channels) it can look up whether an alert
-arrived, if Watcher was interrupted while sending it.
+arrived, if Watcher was interrupted while sending it. `channels:read` and `groups:read` also let `probe` see
+whether the bot is in the channel.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from slack_sdk.web import SlackResponse, WebClient
 
 from watcher.alerts.message import Message
 from watcher.delivery.channels import http_status
-from watcher.delivery.channels.base import File
+from watcher.delivery.channels.base import File, Probe
 from watcher.delivery.channels.block_kit import blocks, notification, plain
 from watcher.errors import DeliveryError, FormRefused, Retry, Undeliverable
 from watcher.model import Form
@@ -39,6 +40,9 @@ TIMEOUT_S = 10
 PAGE_SIZE = 200
 """Messages or channels in one answer; Slack recommends at most 200."""
 MAX_LOOK_UP_PAGES = 10
+LIST_PAGE_SIZE = 999
+"""Channels in one answer, at most. Slack recommends 200, but a large workspace has thousands."""
+MAX_LIST_PAGES = 15
 MAX_CLOCK_SKEW = timedelta(minutes=5)
 """How far Slack's clock may differ from Watcher's."""
 
@@ -75,6 +79,7 @@ _FORM = frozenset({"invalid_blocks", "invalid_blocks_format", "msg_blocks_too_lo
 _CANNOT_LOOK_UP = frozenset({"missing_scope", "channel_not_found", "not_in_channel", "no_permission"})
 
 _TOKEN = "put the app's bot token (xoxb-…, under OAuth & Permissions) into slack.bot_token"  # noqa: S105
+_ADD_SCOPE = "add {} under OAuth & Permissions, and install the app again"
 _FIXES = {
     "account_inactive": f"the bot was removed: install the app again and {_TOKEN}",
     "channel_not_found": "the channel does not exist, or it is private and the bot is not in it: "
@@ -106,9 +111,13 @@ class Identity:
 def auth_test(token: str, api_url: str, timeout_s: int = TIMEOUT_S) -> Identity:
     """Raises `Retry` or `Undeliverable`, like a channel."""
     answer = _call("Slack", _client(token, api_url, timeout_s).auth_test)
+    return Identity(team=answer["team"], bot=answer["user"], scopes=_scopes(answer))
+
+
+def _scopes(answer: SlackResponse) -> frozenset[str] | None:
+    """The scopes of the token; None if Slack does not say."""
     scopes = {name.lower(): value for name, value in answer.headers.items()}.get("x-oauth-scopes")
-    given = frozenset(scope.strip() for scope in scopes.split(",")) if scopes else None
-    return Identity(team=answer["team"], bot=answer["user"], scopes=given)
+    return frozenset(scope.strip() for scope in scopes.split(",")) if scopes else None
 
 
 class SlackChannel:
@@ -285,6 +294,100 @@ class SlackChannel:
             return []
         return list(answer["messages"])
 
+    def probe(self) -> Probe:
+        """Ask whether the channel exists, is not archived, and has the bot in it."""
+        if self._channel.startswith("#"):
+            try:
+                return self._probe_name()
+            except _ListTooLong:
+                return Probe(
+                    "this workspace has too many channels to look for one by its name",
+                    "write the channel's ID (C…) instead of its name",
+                )
+        try:
+            answer = _call(self._name, self._client.conversations_info, channel=self._channel)
+        except _SlackRefusal as refusal:
+            if refusal.code != "missing_scope":
+                raise
+            return _cannot_tell(refusal.needed or "channels:read")
+        channel = answer["channel"]
+        inside = channel.get("is_member") or channel.get("is_im") or channel.get("is_mpim")
+        return self._judged(channel, inside=bool(inside), scopes=_scopes(answer))
+
+    def _probe_name(self) -> Probe:
+        """Slack has no question for a name, so this lists the channels with the bot in them, then all public
+        ones."""
+        without = []
+        for kind, scope in (("public_channel", "channels:read"), ("private_channel", "groups:read")):
+            try:
+                if found := self._listed(self._client.users_conversations, kind):
+                    return self._judged(found[0], inside=True, scopes=found[1])
+            except _SlackRefusal as refusal:
+                if refusal.code != "missing_scope":
+                    raise
+                without.append(scope)
+        if "channels:read" in without:
+            return _cannot_tell(", ".join(without))
+        if found := self._listed(self._client.conversations_list, "public_channel"):
+            return self._judged(found[0], inside=False, scopes=found[1])
+        if without:
+            return Probe(
+                f"there is no public channel {self._channel}, and the bot cannot see private ones without "
+                "groups:read",
+                f"check the name, or {_ADD_SCOPE.format('groups:read')}",
+            )
+        raise _SlackRefusal(self._name, "channel_not_found")
+
+    def _judged(self, channel: dict[str, Any], *, inside: bool, scopes: frozenset[str] | None) -> Probe:
+        if channel.get("is_archived"):
+            raise _SlackRefusal(self._name, "is_archived")
+        if inside:
+            return Probe("the bot is in this channel")
+        if not channel.get("is_private") and "chat:write.public" in (scopes or ()):
+            return Probe(
+                "the bot may post without being in this channel, but alerts have no plot, and may be sent "
+                "twice if Watcher restarts while sending them",
+                "invite it with /invite @watcher",
+            )
+        raise _SlackRefusal(self._name, "not_in_channel")
+
+    def _listed(
+        self, method: Callable[..., SlackResponse], kind: str
+    ) -> tuple[dict[str, Any], frozenset[str] | None] | None:
+        """The channel of this name in a list, and the token's scopes; None if the list does not have it.
+
+        Raises `_ListTooLong` after the first pages: Slack allows about 20 of these requests a minute.
+        """
+        cursor = ""
+        for _ in range(MAX_LIST_PAGES):
+            answer = _call(
+                self._name,
+                method,
+                types=kind,
+                exclude_archived=False,
+                limit=LIST_PAGE_SIZE,
+                cursor=cursor,
+            )
+            for channel in answer["channels"]:
+                if f"#{channel['name']}" == self._channel:
+                    return channel, _scopes(answer)
+            cursor = (answer.get("response_metadata") or {}).get("next_cursor", "")
+            if not cursor:
+                return None
+        raise _ListTooLong
+
+    def send_test(self, text: str, at: datetime) -> str:  # noqa: ARG002
+        escaped = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+        _call(
+            self._name,
+            self._client.chat_postMessage,
+            channel=self._channel,
+            text=escaped,
+            unfurl_links=False,
+            unfurl_media=False,
+        )
+        return "posted"
+
 
 def _content(message: Message) -> dict[str, Any]:
     """Text and blocks. Empty blocks remove those that an alert had before it was edited."""
@@ -306,6 +409,17 @@ def _metadata(message: Message) -> dict[str, Any]:
 
 def _payload(posted: dict[str, Any]) -> dict[str, Any]:
     return (posted.get("metadata") or {}).get("event_payload") or {}
+
+
+def _cannot_tell(scopes: str) -> Probe:
+    return Probe(
+        f"the bot cannot see whether it is in this channel, without {scopes}",
+        f"{_ADD_SCOPE.format(scopes)}, or try it: `watcher check --send` posts a test message",
+    )
+
+
+class _ListTooLong(Exception):
+    """A list of channels was not read to its end."""
 
 
 class _SlackRefusal(Undeliverable):

@@ -6,13 +6,15 @@ standard topic delivers it again.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from watcher.alerts.message import Message, plain_text
 from watcher.arn import Arn
 from watcher.delivery.channels import http_status
-from watcher.delivery.channels.base import OneWayChannel
+from watcher.delivery.channels.base import TEST_TITLE, OneWayChannel, Probe, identity_of_test
 from watcher.errors import DeliveryError, FormRefused, Retry, Undeliverable
 from watcher.text import truncated
 
@@ -26,6 +28,12 @@ MESSAGE_LIMIT_BYTES = 250_000
 SUBJECT_LIMIT = 100
 """ASCII characters on one line."""
 
+INVALID_SUBJECT = "watcher check: longer than the hundred characters that a subject may have".ljust(101, ".")
+
+_INVALID = frozenset({"InvalidParameter", "InvalidParameterException"})
+_DENIED = frozenset(
+    {"AuthorizationError", "AuthorizationErrorException", "AccessDenied", "AccessDeniedException"}
+)
 _CREDENTIALS = frozenset(
     {"ExpiredToken", "ExpiredTokenException", "InvalidClientTokenId", "UnrecognizedClientException"}
 )
@@ -58,15 +66,48 @@ class SnsChannel(OneWayChannel):
         self._name = f"the SNS topic {Arn.parse(topic_arn).resource}"
 
     def send(self, message: Message) -> str:
+        return self._publish(self._request(message))
+
+    def _publish(self, request: PublishInputTypeDef) -> str:
         from botocore.exceptions import BotoCoreError, ClientError
 
         try:
-            answer = self._client.publish(**self._request(message))
+            answer = self._client.publish(**request)
         except ClientError as error:
             raise self._translated(error) from error
         except BotoCoreError as error:
             raise self._not_answered(error) from error
         return answer["MessageId"]
+
+    def probe(self) -> Probe:
+        """Publish a message that SNS refuses as invalid, which it does only if publishing is allowed."""
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        try:
+            # Often denied, because publishing does not need it. Then a missing topic may go unnoticed here.
+            with _ignoring(_DENIED):
+                self._client.get_topic_attributes(TopicArn=self._topic_arn)
+            with _ignoring(_INVALID):
+                self._client.publish(
+                    TopicArn=self._topic_arn, Subject=INVALID_SUBJECT, Message="watcher check"
+                )
+        except ClientError as error:
+            raise self._translated(error) from error
+        except BotoCoreError as error:
+            raise self._not_answered(error) from error
+        return Probe("accepts messages")
+
+    def send_test(self, text: str, at: datetime) -> str:
+        request: PublishInputTypeDef = {
+            "TopicArn": self._topic_arn,
+            "Subject": TEST_TITLE,
+            "Message": text,
+            "MessageAttributes": {"kind": {"DataType": "String", "StringValue": "test"}},
+        }
+        if self._topic_arn.endswith(".fifo"):
+            request["MessageGroupId"] = "watcher-test"
+            request["MessageDeduplicationId"] = identity_of_test(at)
+        return f"accepted for the topic's subscribers as {self._publish(request)}"
 
     def _request(self, message: Message) -> PublishInputTypeDef:
         request: PublishInputTypeDef = {
@@ -102,6 +143,18 @@ class SnsChannel(OneWayChannel):
             return Undeliverable(f"{self._name}: {error}")
         # Only with an HTTPClientError can the request have been sent. A refused connection is not one.
         return Retry(f"{self._name}: {error}", uncertain=isinstance(error, HTTPClientError))
+
+
+@contextmanager
+def _ignoring(codes: frozenset[str]) -> Iterator[None]:
+    """Ignore a refusal with one of these error codes."""
+    from botocore.exceptions import ClientError
+
+    try:
+        yield
+    except ClientError as error:
+        if error.response["Error"]["Code"] not in codes:
+            raise
 
 
 def subject(message: Message) -> str:

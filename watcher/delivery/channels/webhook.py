@@ -17,6 +17,7 @@ The body is JSON. Later versions may add keys, but never remove any:
                   "curve_from", "log": {"stream", "lines": ["…"]}, "missing": ["…"]},
      "links": [{"label", "url"}]}
 
+`watcher check --send` sends `"kind": "test"`, in which `finding`, `job` and `evidence` are null.
 docs/webhooks.md shows a complete example. Missing values are null or empty: `job` is null if the store no
 longer has the job, `tags` if its tags are unknown. Amounts are in `currency` or, if that is null, in
 instance-hours.
@@ -32,6 +33,8 @@ from __future__ import annotations
 import json
 import logging
 import math
+import socket
+import ssl
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
@@ -44,7 +47,7 @@ from watcher.alerts.message import Message
 from watcher.arn import run_arn
 from watcher.config.destination import public_url
 from watcher.delivery.channels import http_status
-from watcher.delivery.channels.base import OneWayChannel
+from watcher.delivery.channels.base import TEST_TITLE, OneWayChannel, Probe, identity_of_test
 from watcher.delivery.channels.signature import HEADER, sign
 from watcher.errors import DeliveryError, FormRefused, Retry, Undeliverable
 from watcher.log import Redactor
@@ -56,6 +59,11 @@ REASON_READ_BYTES = 4096
 """Of the body of a refusal."""
 REASON_LIMIT = 200
 """Characters of the reason that are shown."""
+USER_AGENT = "watcher"
+
+_NO_HEAD = frozenset({401, 405, 501})
+"""The usual answers of a receiver that takes only POST, or only what is signed."""
+_TRY = "`watcher check --send` posts a test message"
 
 
 class WebhookChannel(OneWayChannel):
@@ -68,12 +76,17 @@ class WebhookChannel(OneWayChannel):
         logging.getLogger("httpx").setLevel(logging.WARNING)
 
     def send(self, message: Message) -> str:
-        body = json.dumps(document(message), allow_nan=False).encode()
+        self._post(document(message), message.key, message.at)
+        return ""
+
+    def _post(self, content: dict[str, Any], id_: str, at: datetime) -> int:
+        """Sign and send it. Returns the status of the answer."""
+        body = json.dumps(content, allow_nan=False).encode()
         headers = {
             "Content-Type": "application/json",
-            "User-Agent": "watcher",
-            "Idempotency-Key": message.key,
-            HEADER: sign(self._secret, body, message.at),
+            "User-Agent": USER_AGENT,
+            "Idempotency-Key": id_,
+            HEADER: sign(self._secret, body, at),
         }
         try:
             # Streamed, so that only the beginning of the answer is read, however long its body is.
@@ -86,7 +99,8 @@ class WebhookChannel(OneWayChannel):
                 follow_redirects=False,
             ) as answer:
                 if not answer.is_success:
-                    raise self._refusal(answer, message.at)
+                    raise self._refusal(answer, at)
+                return answer.status_code
         except (httpx.ConnectError, httpx.ConnectTimeout) as error:
             raise Retry(f"{self._name} cannot be reached: {error}") from error
         except httpx.TimeoutException as error:
@@ -95,13 +109,54 @@ class WebhookChannel(OneWayChannel):
             raise Undeliverable(f"{self._name} is not a valid address: {error}") from error
         except httpx.TransportError as error:
             raise Retry(f"{self._name}: the connection broke ({error})", uncertain=True) from error
-        return ""
+
+    def probe(self) -> Probe:
+        """Connect, with TLS if the address has it, and ask with HEAD, which posts nothing.
+
+        A receiver need not know HEAD, so hardly any answer shows that it would refuse a POST.
+        """
+        try:
+            with httpx.stream(
+                "HEAD",
+                self._url,
+                headers={"User-Agent": USER_AGENT},
+                timeout=self._timeout_s,
+                follow_redirects=False,
+            ) as answer:
+                return self._judged(answer)
+        except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+            raise Retry(f"{self._name} cannot be reached: {_why_unreachable(error)}") from error
+        except httpx.InvalidURL as error:
+            raise Undeliverable(f"{self._name} is not a valid address: {error}") from error
+        except httpx.TransportError as error:
+            what = "in time" if isinstance(error, httpx.TimeoutException) else f"({error})"
+            return Probe(f"connected, but it did not answer HEAD {what}", f"check its service; {_TRY}")
+
+    def _judged(self, answer: httpx.Response) -> Probe:
+        status = answer.status_code
+        said = f"answers HEAD with {status} {answer.reason_phrase}".rstrip()
+        if answer.has_redirect_location:
+            elsewhere = public_url(str(answer.url.join(answer.headers["Location"])))
+            return Probe(f"{said} to {elsewhere}", "redirects are not followed: configure that address")
+        if status in (404, 410):
+            return Probe(said, f"check the path, unless it is known for POST only; {_TRY}")
+        if status == 401 and "WWW-Authenticate" in answer.headers:
+            return Probe(f"{said}: it wants a user and password", f"put them into the URL; {_TRY}")
+        if status == 403:
+            return Probe(said, f"check that it lets Watcher's network in; {_TRY}")
+        if status in (408, 425, 429) or (status >= 500 and status != 501):
+            return Probe(said, f"check its service; {_TRY}")
+        return Probe("connected" if answer.is_success or status in _NO_HEAD else f"connected; {said}")
+
+    def send_test(self, text: str, at: datetime) -> str:
+        id_ = identity_of_test(at)
+        return f"answered {self._post(_test_document(text, id_, at), id_, at)}"
 
     def _refusal(self, answer: httpx.Response, now: datetime) -> DeliveryError:
         said = f"{self._name} answered {answer.status_code} {answer.reason_phrase}".rstrip()
         if error := http_status.retry(said, answer.status_code, answer.headers.get("Retry-After"), now):
             return error
-        if answer.is_redirect:
+        if answer.has_redirect_location:
             elsewhere = public_url(str(answer.url.join(answer.headers["Location"])))
             return Undeliverable(f"{said} to {elsewhere}: redirects are not followed, configure that address")
         if reason := self._reason(answer):
@@ -147,6 +202,56 @@ def _reason_in(body: str) -> str:
 
 
 _REASON_KEYS = ("message", "error", "error_description", "detail", "reason", "title")
+
+
+def _why_unreachable(error: httpx.TransportError) -> str:
+    """The reason that lies below httpx's, and how to fix it."""
+    reason: BaseException | None = error
+    while reason is not None:
+        match reason:
+            case socket.gaierror():
+                return "its name does not resolve; check the address, and DNS"
+            case ssl.SSLCertVerificationError():
+                return (
+                    f"its certificate is not valid here ({reason.verify_message}); renew it, or add its "
+                    "authority to the file that SSL_CERT_FILE names"
+                )
+            case ssl.SSLError():
+                return (
+                    f"TLS fails ({reason.reason or reason}); check whether the address is http:// or https://"
+                )
+            case ConnectionRefusedError():
+                return "nothing listens there; check the port, and that its service runs"
+        reason = reason.__cause__ or reason.__context__
+    if isinstance(error, httpx.ConnectTimeout):
+        return "no answer in time; check the address, firewalls and security groups"
+    return str(error)
+
+
+def _test_document(text: str, id_: str, at: datetime) -> dict[str, Any]:
+    return {
+        "version": 2,
+        "id": id_,
+        "delivery": "",
+        "kind": "test",
+        "at": at.isoformat(),
+        "title": TEST_TITLE,
+        "text": text,
+        "news": [],
+        "status": "",
+        "advice": "",
+        "stop": "",
+        "repeat": False,
+        "incident": None,
+        "finding": None,
+        "findings": [],
+        "changes": [],
+        "undelivered": [],
+        "job": None,
+        "evidence": None,
+        "left_out": "",
+        "links": [],
+    }
 
 
 def document(message: Message) -> dict[str, Any]:
