@@ -19,7 +19,7 @@ def a_pipeline(store: Store, **changes: Any) -> Pipeline:
         "config": Config(),
         "clock": lambda: NOON,
         "spread": lambda: 0.5,
-        "committed": lambda found: None,
+        "committed": lambda changed: None,
         "owner": "us",
         "wait": lambda seconds: None,
         "instruments": Instruments(),

@@ -1,4 +1,4 @@
-"""Snapshots become findings."""
+"""Snapshots become reports of what opened and what is over."""
 
 from __future__ import annotations
 
@@ -6,21 +6,30 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.jobs import FIRED, NOON, a_job, an_ended_job, an_outcome
+from tests.jobs import FIRED, a_job, an_ended_job, an_outcome
 from watcher.jobs.detect import detect, parse_step
-from watcher.model import FindingKind, JobSnapshot, Outcome, RuleSource
+from watcher.model import Closing, FindingKind, JobSnapshot, Outcome, Report, RuleSource
+
+
+def opened(before: JobSnapshot | None, after: JobSnapshot, *, stopped_by_us: bool = False) -> list[Report]:
+    reports = detect(before, after, stopped_by_us=stopped_by_us)
+    return [report for report in reports if report.closing is None]
+
+
+def over(before: JobSnapshot | None, after: JobSnapshot) -> list[Report]:
+    return [report for report in detect(before, after, stopped_by_us=False) if report.closing]
 
 
 def kinds(before: JobSnapshot | None, after: JobSnapshot, *, stopped_by_us: bool = False) -> list[str]:
-    return [finding.kind for finding in detect(before, after, now=NOON, stopped_by_us=stopped_by_us)]
+    return [report.kind for report in opened(before, after, stopped_by_us=stopped_by_us)]
 
 
 def test_a_rule_that_found_an_issue_is_a_finding_with_its_step_and_sentence():
     before = a_job(outcomes=(an_outcome("InProgress"),))
     after = a_job(outcomes=(an_outcome("IssuesFound", details=FIRED),))
-    (finding,) = detect(before, after, now=NOON, stopped_by_us=False)
-    assert (finding.kind, finding.rule, finding.source) == ("rule_issue", "LossNotDecreasing", "debugger")
-    assert (finding.step, finding.reason, finding.opened_at) == (140, FIRED, NOON)
+    (report,) = opened(before, after)
+    assert (report.kind, report.rule, report.source) == ("rule_issue", "LossNotDecreasing", "debugger")
+    assert (report.status, report.step, report.reason) == ("IssuesFound", 140, FIRED)
 
 
 def test_a_job_first_seen_with_an_issue_is_reported():
@@ -40,12 +49,8 @@ def test_rules_are_matched_by_name_in_any_order():
 def test_a_debugger_rule_and_a_profiler_rule_with_one_name_are_two_rules():
     debugger = an_outcome("IssuesFound", rule="Same")
     profiler = an_outcome("IssuesFound", rule="Same", source=RuleSource.PROFILER)
-    first = detect(None, a_job(outcomes=(debugger,)), now=NOON, stopped_by_us=False)
-    both = detect(
-        a_job(outcomes=(debugger,)), a_job(outcomes=(debugger, profiler)), now=NOON, stopped_by_us=False
-    )
-    assert [finding.source for finding in both] == [RuleSource.PROFILER]
-    assert first[0].id != both[0].id
+    both = opened(a_job(outcomes=(debugger,)), a_job(outcomes=(debugger, profiler)))
+    assert [report.source for report in both] == [RuleSource.PROFILER]
 
 
 def test_a_rule_that_could_not_run_is_a_finding():
@@ -59,8 +64,8 @@ def test_other_rule_statuses_are_not_findings(status):
 
 def test_a_failed_job_is_reported_with_its_reason():
     after = an_ended_job(status="Failed", failure_reason="AlgorithmError: exit code 1")
-    (finding,) = detect(a_job(), after, now=NOON, stopped_by_us=False)
-    assert (finding.kind, finding.reason) == (FindingKind.JOB_FAILED, "AlgorithmError: exit code 1")
+    (report,) = detect(a_job(), after, stopped_by_us=False)
+    assert (report.kind, report.reason) == (FindingKind.JOB_FAILED, "AlgorithmError: exit code 1")
 
 
 def test_a_job_stopped_by_somebody_else_is_reported():
@@ -73,8 +78,8 @@ def test_a_job_that_watcher_stopped_is_not_reported_as_stopped():
 
 def test_a_stop_by_a_limit_says_which():
     after = an_ended_job(status="Stopped", secondary_status="MaxRuntimeExceeded")
-    (finding,) = detect(a_job(), after, now=NOON, stopped_by_us=False)
-    assert finding.reason == "MaxRuntimeExceeded"
+    (report,) = detect(a_job(), after, stopped_by_us=False)
+    assert report.reason == "MaxRuntimeExceeded"
 
 
 def test_a_completed_job_is_a_finding():
@@ -124,13 +129,17 @@ jobs = st.builds(
 )
 
 
+def things(reports: list[Report]) -> set[tuple[object, ...]]:
+    return {(report.kind, report.rule, report.source) for report in reports}
+
+
 @given(st.lists(jobs, max_size=5), jobs)
 def test_every_final_issue_is_found_for_any_sequence_of_snapshots(way, end):
     found, before = set(), None
     for job in [*way, end]:
-        found |= {finding.id for finding in detect(before, job, now=NOON, stopped_by_us=False)}
+        found |= things(opened(before, job))
         before = job
-    assert {finding.id for finding in detect(None, end, now=NOON, stopped_by_us=False)} <= found
+    assert things(opened(None, end)) <= found
 
 
 def local(status: str, rule: str = "LossNotDecreasing", **changes: object) -> Outcome:
@@ -139,8 +148,8 @@ def local(status: str, rule: str = "LossNotDecreasing", **changes: object) -> Ou
 
 def test_a_local_outcome_is_a_finding_with_its_own_step():
     job = a_job(outcomes=(local("IssuesFound", step=14, details="train-error fell 1.2 %"),))
-    (finding,) = detect(None, job, now=NOON, stopped_by_us=False)
-    assert (finding.kind, finding.source, finding.step) == ("rule_issue", RuleSource.LOCAL, 14)
+    (report,) = detect(None, job, stopped_by_us=False)
+    assert (report.kind, report.source, report.step) == ("rule_issue", RuleSource.LOCAL, 14)
 
 
 @pytest.mark.parametrize(
@@ -172,8 +181,10 @@ def test_an_unevaluated_rule_is_reported_when_debugger_found_no_issue():
     job = an_ended_job(
         outcomes=(an_outcome("NoIssuesFound"), local("NotEvaluated", details="the job saved no step"))
     )
-    findings = detect(None, job, now=NOON, stopped_by_us=False)
-    assert [(f.kind, f.reason) for f in findings if f.rule] == [("rule_unevaluated", "the job saved no step")]
+    reports = opened(None, job)
+    assert [(each.kind, each.reason) for each in reports if each.rule] == [
+        ("rule_unevaluated", "the job saved no step")
+    ]
 
 
 def test_an_unevaluated_rule_is_reported_when_debugger_does_not_run_it():
@@ -184,3 +195,55 @@ def test_an_unevaluated_rule_is_reported_when_debugger_does_not_run_it():
 def test_an_unevaluated_rule_is_not_reported_when_debugger_has_another_outcome(theirs):
     job = an_ended_job(outcomes=(an_outcome(theirs), local("NotEvaluated")))
     assert FindingKind.RULE_UNEVALUATED not in kinds(None, job)
+
+
+def test_an_issue_that_watcher_sees_recover_is_over_for_the_reason_it_gives():
+    before = a_job(outcomes=(local("IssuesFound", step=14),))
+    after = a_job(outcomes=(local("Recovered", step=31, details="train-error fell by 7 % at step 31"),))
+    (report,) = detect(before, after, stopped_by_us=False)
+    assert (report.kind, report.closing) == (FindingKind.RULE_ISSUE, Closing.RECOVERED)
+    assert (report.source, report.reason) == (RuleSource.LOCAL, "train-error fell by 7 % at step 31")
+    assert detect(after, after, stopped_by_us=False) == []
+
+
+def test_an_issue_that_comes_back_is_found_again():
+    recovered, broken = a_job(outcomes=(local("Recovered"),)), a_job(outcomes=(local("IssuesFound"),))
+    assert kinds(recovered, broken) == [FindingKind.RULE_ISSUE]
+
+
+@pytest.mark.parametrize("theirs", ["IssuesFound", "NoIssuesFound"])
+def test_a_rule_that_has_recovered_contradicts_none_of_debuggers_verdicts(theirs):
+    job = a_job(outcomes=(an_outcome(theirs), local("Recovered")))
+    assert not {FindingKind.DIVERGENCE, FindingKind.RULE_UNEVALUATED} & set(kinds(None, job))
+
+
+def test_what_debugger_finds_after_the_recovery_is_over_as_well():
+    before = a_job(outcomes=(an_outcome("InProgress"), local("Recovered")))
+    after = a_job(outcomes=(an_outcome("IssuesFound", details=FIRED), local("Recovered")))
+    reports = detect(before, after, stopped_by_us=False)
+    closings = [report.closing for report in reports if report.kind is FindingKind.RULE_ISSUE]
+    assert closings == [None, Closing.RECOVERED]
+
+
+def test_a_divergence_is_over_when_the_verdicts_no_longer_contradict_each_other():
+    apart = a_job(outcomes=(an_outcome("NoIssuesFound"), local("IssuesFound")))
+    after = a_job(outcomes=(an_outcome("NoIssuesFound"), local("Recovered")))
+    divergence = next(report for report in over(apart, after) if report.kind is FindingKind.DIVERGENCE)
+    assert divergence.closing is Closing.RECOVERED
+    assert divergence.reason.endswith("Debugger says NoIssuesFound, and Watcher Recovered")
+
+
+def test_a_rule_that_gets_a_verdict_after_all_is_no_longer_unevaluated():
+    before = a_job(outcomes=(local("NotEvaluated"),))
+    after = a_job(outcomes=(an_outcome("InProgress"), local("NotEvaluated")))
+    (report,) = detect(before, after, stopped_by_us=False)
+    assert (report.kind, report.closing) == (FindingKind.RULE_UNEVALUATED, Closing.RECOVERED)
+
+
+@pytest.mark.parametrize("status", ["NoIssuesFound", "IssuesFound", "Error", "Stopped"])
+def test_a_rule_that_has_ended_is_not_stuck_any_more(status):
+    before, after = a_job(outcomes=(an_outcome("InProgress"),)), a_job(outcomes=(an_outcome(status),))
+    (report,) = over(before, after)
+    assert (report.kind, report.rule, report.source) == ("rule_stuck", "LossNotDecreasing", "debugger")
+    assert status in report.reason
+    assert over(after, after) == []

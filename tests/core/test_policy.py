@@ -1,4 +1,4 @@
-"""Findings become decisions, and decisions become rows of the outbox."""
+"""Where a finding goes, whether its run is stopped, and which rules Watcher evaluates."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from datetime import timedelta
 
 import pytest
 
-from tests.jobs import FIRED, NOON, a_job, an_ended_job, an_outcome
+from tests.jobs import NOON, a_job, an_ended_job, an_outcome
 from watcher.config.settings import Config, Route, Rules, Slack, Stop, Watch
 from watcher.jobs.detect import detect
 from watcher.model import (
     Decision,
-    DeliveryKind,
     FinalMetric,
     Finding,
+    FindingKind,
     HookConfiguration,
     JobSnapshot,
     Reads,
@@ -23,14 +23,17 @@ from watcher.model import (
     RuleSource,
     StopChoice,
 )
-from watcher.policy import evaluated_rules, routing
+from watcher.policy import evaluated_rules, incidents, routing
 from watcher.policy.stop_guards import Refusal, refusal
 
+REPORTING = Config(watch=Watch(report_completed=True))
 FIRING = a_job(outcomes=(an_outcome("IssuesFound"),))
 
 
 def the_finding(job: JobSnapshot) -> Finding:
-    return detect(None, job, now=NOON, stopped_by_us=False)[0]
+    case = incidents.seen(None, job, detect(None, job, stopped_by_us=False)[:1], REPORTING, NOON)
+    assert case
+    return case.findings[0]
 
 
 def decide(job: JobSnapshot, *routes: Route, slack: str = "") -> Decision:
@@ -76,17 +79,10 @@ def test_stopping_is_opt_in():
     assert decide(FIRING).stop is StopChoice.NOT_ASKED
 
 
-def test_the_alert_on_a_job_that_is_not_stopped_names_the_command_that_stops_it():
-    [alert] = routing.deliveries(the_finding(FIRING), decide(FIRING), Stop(), NOON)
-    assert alert.text.endswith(f"To stop it: watcher stop {FIRING.name}")
-
-
 def test_a_profiler_rule_never_stops_a_job():
     job = a_job(outcomes=(an_outcome("IssuesFound", rule="ProfilerReport", source=RuleSource.PROFILER),))
     decision = decide(job, Route(stop=True))
     assert decision.stop is StopChoice.PROFILER
-    rows = routing.deliveries(the_finding(job), decision, Stop(), NOON)
-    assert [row.kind for row in rows] == [DeliveryKind.ALERT]
 
 
 def test_a_rule_that_could_not_run_stops_nothing():
@@ -98,44 +94,10 @@ def test_a_job_that_has_ended_is_not_stopped():
     assert decide(job, Route(stop=True)).stop is StopChoice.NOT_RUNNING
 
 
-def test_a_stop_waits_for_the_grace_period_and_the_alert_says_how_to_prevent_it():
-    decision = decide(FIRING, Route(stop=True))
-    alert, stop = routing.deliveries(the_finding(FIRING), decision, Stop(grace=300), NOON)
-    assert (alert.due_at, stop.due_at) == (NOON, NOON + timedelta(minutes=5))
-    assert "12:05:00 UTC" in alert.text
-    assert f"watcher stop {FIRING.name} --cancel" in alert.text
-
-
-def test_the_stops_of_two_jobs_have_separate_lanes():
-    jobs = [a_job(name, outcomes=(an_outcome("IssuesFound"),)) for name in ("one", "two")]
-    lanes = {
-        routing.deliveries(the_finding(job), decide(job, Route(stop=True)), Stop(), NOON)[-1].lane
-        for job in jobs
-    }
-    assert len(lanes) == 2
-
-
-def test_the_alert_names_the_route_that_stops_the_job():
-    decision = decide(FIRING, Route(job="churn-*", stop=True))
-    alert = routing.deliveries(the_finding(FIRING), decision, Stop(), NOON)[0]
-    assert "route job churn-*, rule *" in alert.text
-
-
-def test_the_result_of_a_stop_is_sent_to_every_destination_of_the_alert():
-    decision = decide(FIRING, Route(to=("console", "slack:#growth"), stop=True))
-    rows = routing.deliveries(the_finding(FIRING), decision, Stop(), NOON)
-    updates = routing.updates(rows, "stopped", NOON)
-    assert [(row.kind, row.to, row.lane) for row in updates] == [
-        (DeliveryKind.UPDATE, "console", "console"),
-        (DeliveryKind.UPDATE, "slack:#growth", "slack:#growth"),
-    ]
-    assert not {row.id for row in updates} & {row.id for row in rows}
-
-
 def test_completed_jobs_are_reported_only_when_configured():
-    finding = the_finding(an_ended_job())
-    assert not routing.wanted(finding, Config())
-    assert routing.wanted(finding, Config(watch=Watch(report_completed=True)))
+    assert not routing.wanted(FindingKind.JOB_COMPLETED, Config())
+    assert routing.wanted(FindingKind.JOB_COMPLETED, REPORTING)
+    assert routing.wanted(FindingKind.JOB_FAILED, Config())
 
 
 @pytest.mark.parametrize(
@@ -151,12 +113,31 @@ def test_completed_jobs_are_reported_only_when_configured():
     ],
 )
 def test_each_guard_refuses_a_stop(job, settings, expected):
-    assert refusal(job, job.arn, settings, NOON) is expected
+    assert refusal(job, job.run, settings, NOON) is expected
 
 
 def test_another_job_with_the_same_name_is_not_stopped():
-    other = FIRING.arn.replace("111122223333", "444455556666")
+    other = FIRING.run.replace("111122223333", "444455556666")
     assert refusal(FIRING, other, Stop(), NOON) is Refusal.ANOTHER_JOB
+
+
+def test_a_later_run_of_the_same_job_is_not_stopped():
+    earlier = replace(FIRING, created_at=FIRING.created_at - timedelta(milliseconds=1))
+    assert refusal(FIRING, earlier.run, Stop(), NOON) is Refusal.ANOTHER_RUN
+
+
+@pytest.mark.parametrize(
+    ("watch", "expected"),
+    [
+        (None, None),
+        (Watch(tags={"watch": "yes"}), None),
+        (Watch(tags={"watch": "no"}), Refusal.NOT_WATCHED),
+        (Watch(jobs=("prod-*",)), Refusal.NOT_WATCHED),
+    ],
+)
+def test_a_route_stops_only_a_job_that_is_still_watched(watch, expected):
+    tagged = replace(FIRING, tags={"watch": "yes"})
+    assert refusal(tagged, tagged.run, Stop(), NOON, watch) is expected
 
 
 MIRRORED = a_job(
@@ -219,41 +200,3 @@ def test_a_custom_rule_is_not_mistaken_for_the_built_in_rule_of_its_name():
     custom = RuleConfiguration("LossNotDecreasing", RuleSource.DEBUGGER, source)
     assert rule_names(replace(MIRRORED, rules=(custom,))) == []
     assert rule_names(replace(MIRRORED, rules=(custom,)), **ATTACHED) == []
-
-
-def test_debuggers_issue_and_watchers_own_are_twins():
-    debugger = the_finding(FIRING)
-    local = the_finding(a_job(outcomes=(an_outcome("IssuesFound", source=RuleSource.LOCAL),)))
-    assert (routing.twin(debugger), routing.twin(local)) == (local.id, debugger.id)
-
-
-def test_the_other_evaluator_counts_once_its_status_is_final():
-    debugger = an_outcome("IssuesFound")
-    for status, judged in (("InProgress", False), ("NoIssuesFound", True), ("IssuesFound", True)):
-        job = a_job(outcomes=(debugger, replace(debugger, source=RuleSource.LOCAL, status=status)))
-        assert routing.judged_twice(the_finding(job), job) is judged
-    alone = a_job(outcomes=(debugger,))
-    assert not routing.judged_twice(the_finding(alone), alone)
-
-
-def test_a_profilers_issue_and_a_rule_that_could_not_run_have_no_twin():
-    profiler = an_outcome("IssuesFound", source=RuleSource.PROFILER)
-    assert routing.twin(the_finding(a_job(outcomes=(profiler,)))) is None
-    assert routing.twin(the_finding(a_job(outcomes=(an_outcome("Error"),)))) is None
-
-
-def test_a_later_finding_of_the_same_issue_is_added_to_the_alert_and_stops_nothing():
-    first = the_finding(a_job(outcomes=(an_outcome("IssuesFound", source=RuleSource.LOCAL, step=14),)))
-    route = Config(route=(Route(to=("console", "slack:#growth"), stop=True),))
-    rows = routing.deliveries(first, routing.decide(first, FIRING, route), route.stop, NOON)
-    second = the_finding(a_job(outcomes=(an_outcome("IssuesFound", details=FIRED),)))
-    agreement = routing.agreement(second, rows, NOON)
-    assert [(row.kind, row.to, row.finding_id) for row in agreement] == [
-        (DeliveryKind.UPDATE, "console", second.id),
-        (DeliveryKind.UPDATE, "slack:#growth", second.id),
-    ]
-    assert [row.follows for row in agreement] == [row.id for row in rows[:2]]
-    assert agreement[0].text.splitlines() == [
-        rows[0].text,
-        "Debugger's own rule job found the same at step 140.",
-    ]

@@ -9,10 +9,11 @@ import pytest
 
 from tests.jobs import NOON, a_job, an_ended_job, an_outcome
 from watcher.config.settings import Watch
-from watcher.jobs.pipeline import PROFILER_REFRESH_S, fingerprint, matches, schedule
+from watcher.jobs.pipeline import PROFILER_REFRESH_S, fingerprint, schedule
 from watcher.jobs.reconcile import due
 from watcher.jobs.work import Urgency
 from watcher.model import FinalMetric, RuleConfiguration, RuleSource
+from watcher.policy.watched import matches
 from watcher.store.base import WatchedJob
 
 PROFILED = a_job(rules=(RuleConfiguration("ProfilerReport", RuleSource.PROFILER),))
@@ -20,7 +21,7 @@ PROFILED = a_job(rules=(RuleConfiguration("ProfilerReport", RuleSource.PROFILER)
 
 def watched(name: str, status: str = "InProgress", describe_in: float | None = None) -> WatchedJob:
     at = None if describe_in is None else NOON + timedelta(seconds=describe_in)
-    return WatchedJob(arn=f"arn:{name}", name=name, status=status, fingerprint="", describe_at=at)
+    return WatchedJob(run=f"arn:{name}@noon", name=name, status=status, fingerprint="", describe_at=at)
 
 
 def test_a_job_that_search_no_longer_finds_in_progress_is_described():
@@ -29,7 +30,12 @@ def test_a_job_that_search_no_longer_finds_in_progress_is_described():
 
 def test_a_job_in_progress_is_not_described_until_it_is_due():
     jobs = [watched("never"), watched("later", describe_in=1), watched("now", describe_in=0)]
-    assert list(due(jobs, {job.arn for job in jobs}, NOON)) == [("arn:now", Urgency.DUE)]
+    assert list(due(jobs, {job.run for job in jobs}, NOON)) == [("arn:now", Urgency.DUE)]
+
+
+def test_a_run_whose_job_is_in_progress_as_another_run_is_looked_at():
+    earlier = watched("churn")
+    assert list(due([earlier], {"arn:churn@later"}, NOON)) == [("arn:churn", Urgency.ENDED)]
 
 
 @pytest.mark.parametrize("status", ["Stopping", "Stopped", "Completed", "Failed", "Hibernating"])

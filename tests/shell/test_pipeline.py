@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import pytest
 
-from tests.jobs import NOON, a_job, an_outcome
+from tests.jobs import a_job, an_outcome
 from tests.pipelines import a_pipeline
 from watcher.errors import StoreError
-from watcher.model import Finding
+from watcher.model import Case
 from watcher.store.base import Look
 from watcher.store.memory import MemoryStore
 
@@ -17,7 +17,7 @@ from watcher.store.memory import MemoryStore
 class Store(MemoryStore):
     full = False
 
-    def commit(self, looks: Sequence[Look], holder: str = "") -> tuple[Finding, ...]:
+    def commit(self, looks: Sequence[Look], holder: str = "") -> tuple[Case, ...]:
         if self.full:
             raise StoreError("store watcher.db: the disk is full")
         return super().commit(looks, holder)
@@ -39,7 +39,7 @@ def test_a_job_whose_commit_failed_is_released_immediately():
 def test_jobs_that_another_process_holds_are_left_to_it():
     store = Store()
     fired = a_job(outcomes=(an_outcome("IssuesFound"),))
-    store.hold([fired.arn], "them", NOON, 60)
+    store.hold([fired.arn], "them", 60)
 
     a_pipeline(store).found([fired], {})
 

@@ -24,9 +24,9 @@ from watcher.jobs.work import LocalWork, Pace
 from watcher.logs.rule_monitor import RuleMonitor
 from watcher.logs.rule_tails import MAX_RULES_SEARCHED, RuleTails
 from watcher.logs.streams import LogStreams
-from watcher.model import Finding
+from watcher.model import Closing, Finding, IncidentState
 from watcher.sandbox.process import Sandbox
-from watcher.store.base import Look
+from watcher.store.base import JobRecord, Look
 from watcher.store.memory import MemoryStore
 
 CHURN = "arn:aws:sagemaker:us-east-1:123456789012:training-job/churn"
@@ -76,6 +76,11 @@ class Daemon:
             stopping=lambda: False,
         )
 
+    def record(self) -> JobRecord:
+        """What is stored of the job `churn`."""
+        [record] = self.store.jobs("churn")
+        return record
+
     def look(self) -> None:
         """Read the current state of all jobs."""
         self.reconciler.run()
@@ -117,6 +122,19 @@ def logs(aws_environment: Sandbox) -> Iterator[Any]:
 
 
 @pytest.fixture
+def write(logs: Any, clock: Clock) -> Callable[[str], None]:
+    """Writes a line to the log of the only rule, with the time of the clock."""
+
+    def write(line: str) -> None:
+        group = "/aws/sagemaker/ProcessingJobs"
+        [stream] = logs.describe_log_streams(logGroupName=group)["logStreams"]
+        event = {"timestamp": int(clock().timestamp() * 1000), "message": line}
+        logs.put_log_events(logGroupName=group, logStreamName=stream["logStreamName"], logEvents=[event])
+
+    return write
+
+
+@pytest.fixture
 def place(sandbox: Sandbox) -> Callable[..., None]:
     """Places a job in training, whose rule is in progress and has logged these lines."""
 
@@ -154,11 +172,9 @@ def test_the_evidence_is_read_from_the_followed_stream_without_a_lookup(
     place(CONDITION_MET, DebugRuleEvaluationStatuses=[fired])
     daemon.pipeline.look_again(CHURN)
     [finding] = daemon.store.findings()
-    record = daemon.store.job(CHURN)
-    assert record
     sandbox.control.forget_calls()
 
-    evidence = daemon.gather(finding, record.snapshot)
+    evidence = daemon.gather(finding, daemon.record().snapshot)
 
     assert CONDITION_MET in evidence.log_lines
     assert "logs:DescribeLogStreams" not in sandbox.control.calls()
@@ -212,20 +228,78 @@ def test_a_rule_that_falls_silent_is_reported_with_its_last_line(daemon: Daemon,
 
 
 def test_a_rule_that_writes_now_and_then_is_never_reported(
-    daemon: Daemon, place: Callable[..., None], logs: Any, clock: Clock
+    daemon: Daemon, place: Callable[..., None], write: Callable[[str], None], clock: Clock
 ):
     place(INFO + "Looking at step 0")
-    [stream] = logs.describe_log_streams(logGroupName="/aws/sagemaker/ProcessingJobs")["logStreams"]
     daemon.look()
     for step in range(1, 5):
         clock.turn(STUCK_AFTER_S - 60)
-        event = {"timestamp": int(clock().timestamp() * 1000), "message": f"{INFO}Looking at step {step}"}
-        logs.put_log_events(
-            logGroupName="/aws/sagemaker/ProcessingJobs",
-            logStreamName=stream["logStreamName"],
-            logEvents=[event],
-        )
+        write(f"{INFO}Looking at step {step}")
         assert daemon.cycle(30) == []
+
+
+def falls_silent(daemon: Daemon, place: Callable[..., None]) -> None:
+    """The job's rule writes a line, and then nothing until it is reported as stuck."""
+    place(INFO + "Looking at step 2")
+    daemon.look()
+    daemon.cycle()
+    [finding] = daemon.cycle(STUCK_AFTER_S + 10)
+    assert finding.open
+
+
+@pytest.mark.parametrize("restarted", [False, True], ids=["same process", "another process"])
+def test_a_stuck_rule_that_writes_again_has_recovered(
+    daemon: Daemon,
+    place: Callable[..., None],
+    write: Callable[[str], None],
+    clock: Clock,
+    restarted: bool,
+):
+    falls_silent(daemon, place)
+    if restarted:
+        daemon = Daemon(daemon.store, clock)
+        assert [finding.open for finding in daemon.cycle(1)] == [True]
+    clock.turn(240.5)
+    write(INFO + "Looking at step 3")
+    [finding] = daemon.cycle(20)
+
+    assert finding.closing is Closing.RECOVERED
+    minutes = "4 min 1 s" if restarted else "4 min"
+    assert finding.closing_reason.endswith(
+        f" UTC, {minutes} after it was reported as stuck: Looking at step 3"
+    )
+    [incident] = daemon.store.incidents()
+    assert incident.state is IncidentState.RESOLVED
+
+
+def test_a_rule_that_falls_silent_again_is_reported_again(
+    daemon: Daemon, place: Callable[..., None], write: Callable[[str], None], clock: Clock
+):
+    falls_silent(daemon, place)
+    clock.turn(240)
+    write(INFO + "Looking at step 3")
+    daemon.cycle(20)
+    [finding] = daemon.cycle(STUCK_AFTER_S + 10)
+
+    assert (finding.open, finding.episode) == (True, 2)
+
+
+def test_a_stuck_rule_is_over_with_its_verdict(daemon: Daemon, place: Callable[..., None]):
+    falls_silent(daemon, place)
+    status = {"RuleConfigurationName": RULE, "RuleEvaluationStatus": "NoIssuesFound"}
+    place(DebugRuleEvaluationStatuses=[status])
+    daemon.look()
+    [finding] = daemon.cycle(20)
+
+    assert finding.closing_reason == "The rule has ended: NoIssuesFound"
+
+
+def test_a_stuck_rule_whose_training_pauses_has_not_recovered(daemon: Daemon, place: Callable[..., None]):
+    falls_silent(daemon, place)
+    place(SecondaryStatus="Interrupted")
+    daemon.look()
+
+    assert [finding.open for finding in daemon.cycle(20)] == [True]
 
 
 def test_a_rule_without_a_processing_job_is_reported_even_without_permission_to_read_logs(
@@ -366,13 +440,11 @@ def test_a_stuck_rule_finding_does_not_change_the_schedule_of_its_job(
 ):
     place(*TRACEBACK)
     daemon.look()
-    before = daemon.store.job(CHURN)
+    before = daemon.record()
     daemon.cycle()
     assert daemon.cycle(61)
 
-    after = daemon.store.job(CHURN)
-    assert before
-    assert after
+    after = daemon.record()
     assert (after.snapshot, after.watching, after.describe_at, after.evaluation) == (
         before.snapshot,
         before.watching,

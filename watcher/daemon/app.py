@@ -262,7 +262,7 @@ def _outbox(context: Context, logs_of: Callable[[Aws], LogStreams]) -> Outbox:
     return Outbox(
         store=context.store,
         open_channel=lambda to: open_channel(to, config, accounts.home.sns),
-        stopper=Stopper(accounts, context.store, config.stop, utc_now),
+        stopper=Stopper(accounts, context.store, config.stop, utc_now, config.watch),
         gather=Gatherer(accounts, config.rules, utc_now, logs_of).gather,
         config=config,
         owner=context.owner,

@@ -85,24 +85,24 @@ class EvaluationWorker:
             self._clock(), EVALUATION_LEASE_S, MAX_SERIES_PER_REQUEST, Reads.METRICS
         )
         by_place: defaultdict[Aws, list[JobRecord]] = defaultdict(list)
-        for arn in claimed:
-            if record := self._store.job(arn):
-                by_place[self._accounts.of(arn)].append(record)
+        for run in claimed:
+            if record := self._store.job(run):
+                by_place[self._accounts.of(record.snapshot.arn)].append(record)
         for place, records in by_place.items():
             with expected_errors(self._refused, place) as errors:
                 for record, evaluation in self.evaluator.advance_together(place, records):
                     with lost_lease():  # it concerns this job only, so the others go on
-                        self._pipeline.evaluated(record.snapshot.arn, evaluation)
+                        self._pipeline.evaluated(record.snapshot.run, evaluation)
             if not errors:
                 self._refused.resolved(GET_METRIC_DATA, place)
         return bool(claimed)
 
     def _evaluate_tensors(self) -> bool:
         claimed = self._store.claim_evaluations(self._clock(), EVALUATION_LEASE_S, 1, Reads.TENSORS)
-        for arn in claimed:
-            if record := self._store.job(arn):
+        for run in claimed:
+            if record := self._store.job(run):
                 with structlog.contextvars.bound_contextvars(job=record.snapshot.name):
-                    self._pipeline.evaluated(arn, self.evaluator.advance(record))
+                    self._pipeline.evaluated(run, self.evaluator.advance(record))
         return bool(claimed)
 
     @cached_property

@@ -34,7 +34,7 @@ class LogReader:
         while not self.stopping():
             turned()
             with expected_errors(self.refused):
-                if self.store.hold([LEASE_NAME], self.owner, self.clock(), self.lease_s):
+                if self.store.hold([LEASE_NAME], self.owner, self.lease_s):
                     self.monitor.cycle()
             self.pace.keep()
         with expected_errors(self.refused):

@@ -1,4 +1,4 @@
-"""The loop `reconcile`: a pass over all jobs in progress.
+"""The loop `reconcile`: a pass over all jobs in progress, and those that ended since the last pass.
 
 Without a queue, each process makes its own passes. Processes that share a queue need only one pass in each
 interval, since it puts the jobs into the queue; the store decides which process makes it.
@@ -42,7 +42,7 @@ class ReconcilePass:
                     self.instruments.watched(job.status for job in done.watched)
             else:
                 self.instruments.watched(())  # the process that makes the pass reports the jobs
-            if self.reconciler.finished() and self.store.next_due() is None:
+            if self.reconciler.finished() and not self.store.has_open():
                 log.info("finished", jobs=self.reconciler.only)
                 self.stop()
 

@@ -1,22 +1,22 @@
 """Stops a training job, with the same guards for a route and for a person.
 
-Each attempt reads the job again. It stops exactly the ARN that was asked for, only while the job is
-InProgress, and reports the job as stopped only once SageMaker does.
+Each attempt reads the job again. It stops exactly the run that was asked for, only while it is InProgress,
+and reports it as stopped only once SageMaker does. A job that was deleted and created again is another run.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 
 import structlog
 
-from watcher.arn import job_name
+from watcher.arn import job_name, run_arn
 from watcher.aws.accounts import Accounts
 from watcher.aws.sagemaker import TrainingJobs
-from watcher.config.settings import Stop
+from watcher.config.settings import Stop, Watch
 from watcher.errors import NotFound
 from watcher.model import JobSnapshot
 from watcher.policy.stop_guards import Refusal, refusal
@@ -52,25 +52,30 @@ class Stopper:
     store: Store
     settings: Stop
     clock: Callable[[], datetime]
+    watch: Watch | None = None
+    """What a job must still match. None if a person asks, who may stop any job."""
 
-    def attempt(self, arn: str, actor: str) -> StopResult:
-        """Ask SageMaker to stop this job, or check whether it has. Safe to call again, which is how a stop is
+    def attempt(self, run: str, actor: str) -> StopResult:
+        """Ask SageMaker to stop this run, or check whether it has. Safe to call again, which is how a stop is
         verified. Raises `AwsError` and `StoreError`.
         """
+        arn = run_arn(run)
         name, jobs = job_name(arn), TrainingJobs(self.accounts.of(arn))
         try:
             job = jobs.describe(name)
         except NotFound:
             return _refused(Refusal.GONE, f"{name} no longer exists")
-        asked = self.store.stop_of(arn)
-        if asked and job.arn == arn and not job.in_progress:
+        asked = self.store.stop_of(run)
+        if asked and job.run == run and not job.in_progress:
             return _progress(job, asked)
-        if reason := refusal(job, arn, self.settings, self.clock()):
+        if self.watch and self.watch.tags and job.run == run:
+            job = replace(job, tags=jobs.tags(arn))
+        if reason := refusal(job, run, self.settings, self.clock(), self.watch):
             return _refused(reason, _explain(reason, job, arn, self.settings))
-        if not self.store.permit_stop(arn, actor, self.clock(), self.settings.max_per_hour):
+        if not self.store.permit_stop(run, actor, self.clock(), self.settings.max_per_hour):
             return _refused(Refusal.BRAKE, _explain(Refusal.BRAKE, job, arn, self.settings))
         jobs.stop(name)
-        log.info("stop_requested", job=name, arn=arn, actor=actor)
+        log.info("stop_requested", job=name, run=run, actor=actor)
         return StopResult(StopState.STOPPING, f"{name} is stopping")
 
 
@@ -97,6 +102,13 @@ def _explain(reason: Refusal, job: JobSnapshot, arn: str, settings: Stop) -> str
     match reason:
         case Refusal.ANOTHER_JOB:
             return f"{job.name} is another job now ({job.arn} instead of {arn})"
+        case Refusal.ANOTHER_RUN:
+            return (
+                f"{job.name} is a new run since {job.created_at:%Y-%m-%d %H:%M:%S} UTC; the one that was to "
+                "be stopped has been deleted"
+            )
+        case Refusal.NOT_WATCHED:
+            return f"{job.name} is no longer watched: it does not match watch.jobs and watch.tags"
         case Refusal.NOT_IN_PROGRESS:
             return f"{job.name} is not running: it is {job.status}"
         case Refusal.DRY_RUN:

@@ -1,44 +1,51 @@
-"""Compares two snapshots of a job, and returns findings for what a person should know. Pure."""
+"""Compares two snapshots of a run, and reports what opened and what is over. Pure.
+
+A report says what is so, not what to do about it: `policy.incidents` knows which findings are open already,
+and ignores a report that changes nothing. So it does not matter how many snapshots lie between two looks.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from datetime import datetime
 
 from watcher.model import (
     ISSUES_FOUND,
     NO_ISSUES_FOUND,
     NOT_EVALUATED,
+    RECOVERED,
     RULE_ERROR,
-    Finding,
+    Closing,
     FindingKind,
     JobSnapshot,
     Outcome,
+    Report,
     RuleSource,
-    finding_id,
 )
 
 # "RuleEvaluationConditionMet: Evaluation of the rule X at step 140 resulted in the condition being met"
 _STEP = re.compile(r"RuleEvaluationConditionMet\b.*?\bat step (\d+)", re.DOTALL)
 
-_RULE_FINDINGS = {ISSUES_FOUND: FindingKind.RULE_ISSUE, RULE_ERROR: FindingKind.RULE_ERROR}
+_OPENED_BY = {ISSUES_FOUND: FindingKind.RULE_ISSUE, RULE_ERROR: FindingKind.RULE_ERROR}
 
 
-def detect(
-    before: JobSnapshot | None, after: JobSnapshot, *, now: datetime, stopped_by_us: bool
-) -> list[Finding]:
-    """The findings of `after` that `before` did not have.
+def detect(before: JobSnapshot | None, after: JobSnapshot, *, stopped_by_us: bool) -> list[Report]:
+    """What opened and what is over in `after`, compared with `before`. What is over comes last: what opened
+    and is over already is reported as both.
 
     Rules are matched by source and name: their order changes between answers, and rules of different
-    sources may share a name. `before` is None for a job that is new.
+    sources may share a name. `before` is None for a run that is new.
     """
-    return [
-        *_rule_findings(before, after, now),
-        *_local_findings(before, after, now),
-        *_job_findings(before, after, now, stopped_by_us),
+    reports = [
+        *_rule_reports(before, after),
+        *_compared(before, after, FindingKind.DIVERGENCE, _divergences, _no_divergence),
+        *_compared(before, after, FindingKind.RULE_UNEVALUATED, _unevaluated, _evaluated),
+        *_job_reports(before, after, stopped_by_us),
+        *_recoveries(before, after),
+        *_ended_rules(before, after),
     ]
+    return sorted(reports, key=lambda report: report.closing is not None)
 
 
 def news(before: JobSnapshot | None, after: JobSnapshot) -> list[Outcome]:
@@ -47,10 +54,15 @@ def news(before: JobSnapshot | None, after: JobSnapshot) -> list[Outcome]:
     return [new for new in after.outcomes if (new.source, new.rule, new.status) not in known]
 
 
-def stuck_rule(job: JobSnapshot, rule: Outcome, reason: str, now: datetime) -> Finding:
-    """The finding that a rule's processing job is stuck."""
-    finding = _rule_finding(FindingKind.RULE_STUCK, job, replace(rule, details=reason), now)
-    return replace(finding, step=None)  # a log line in the reason may mention a step, which decided nothing
+def stuck_rule(rule: Outcome, reason: str) -> Report:
+    """A rule's processing job is stuck, for this reason."""
+    # A log line in the reason may mention a step, which decided nothing.
+    return replace(_report(FindingKind.RULE_STUCK, rule), reason=reason, step=None)
+
+
+def unstuck_rule(rule: Outcome, reason: str) -> Report:
+    """A rule's processing job, which was stuck, goes on."""
+    return _recovered(FindingKind.RULE_STUCK, rule, reason)
 
 
 def parse_step(details: str) -> int | None:
@@ -59,51 +71,89 @@ def parse_step(details: str) -> int | None:
     return int(match.group(1)) if match else None
 
 
-def _rule_findings(before: JobSnapshot | None, after: JobSnapshot, now: datetime) -> Iterator[Finding]:
-    known = {(old.source, old.rule): old.status for old in before.outcomes} if before else {}
-    for outcome in after.outcomes:
-        kind = _RULE_FINDINGS.get(outcome.status)
-        if kind and known.get((outcome.source, outcome.rule)) != outcome.status:
-            yield _rule_finding(kind, after, outcome, now)
+def _statuses(job: JobSnapshot | None) -> dict[tuple[RuleSource, str], str]:
+    return {(outcome.source, outcome.rule): outcome.status for outcome in job.outcomes} if job else {}
 
 
-def _rule_finding(kind: FindingKind, job: JobSnapshot, outcome: Outcome, now: datetime) -> Finding:
-    return Finding(
-        id=finding_id(job.arn, kind, outcome.rule, outcome.source),
+def _report(kind: FindingKind, outcome: Outcome) -> Report:
+    return Report(
         kind=kind,
-        job_arn=job.arn,
-        job=job.name,
-        status=outcome.status,
-        opened_at=now,
         rule=outcome.rule,
         source=outcome.source,
+        status=outcome.status,
         step=parse_step(outcome.details) if outcome.step is None else outcome.step,
         reason=outcome.details,
     )
 
 
-def _local_findings(before: JobSnapshot | None, after: JobSnapshot, now: datetime) -> Iterator[Finding]:
-    """Findings that only Watcher's own evaluation makes possible."""
-    for judge, kind in (
-        (_divergences, FindingKind.DIVERGENCE),
-        (_unevaluated, FindingKind.RULE_UNEVALUATED),
-    ):
-        known = judge(before) if before else {}
-        for rule, outcome in judge(after).items():
-            if rule not in known:
-                yield _rule_finding(kind, after, outcome, now)
+def _recovered(kind: FindingKind, outcome: Outcome, reason: str) -> Report:
+    return replace(_report(kind, outcome), reason=reason, closing=Closing.RECOVERED)
+
+
+def _rule_reports(before: JobSnapshot | None, after: JobSnapshot) -> Iterator[Report]:
+    known = _statuses(before)
+    for outcome in after.outcomes:
+        kind = _OPENED_BY.get(outcome.status)
+        if kind and known.get((outcome.source, outcome.rule)) != outcome.status:
+            yield _report(kind, outcome)
+
+
+def _recoveries(before: JobSnapshot | None, after: JobSnapshot) -> Iterator[Report]:
+    """The rules whose issue is gone, as Watcher sees it now. Debugger ends a rule when it fires, so what it
+    reports of a rule that has recovered is about the time before."""
+    known, now = _statuses(before), _statuses(after)
+    for outcome in after.outcomes:
+        if outcome.source is not RuleSource.LOCAL or outcome.status != RECOVERED:
+            continue
+        judged = ((RuleSource.LOCAL, outcome.rule), (RuleSource.DEBUGGER, outcome.rule))
+        if any(known.get(evaluator) != now.get(evaluator) for evaluator in judged):
+            yield _recovered(FindingKind.RULE_ISSUE, outcome, outcome.details)
+
+
+def _ended_rules(before: JobSnapshot | None, after: JobSnapshot) -> Iterator[Report]:
+    """A rule that has ended is not stuck."""
+    known = {(old.source, old.rule) for old in before.outcomes if not old.final} if before else set()
+    for outcome in after.outcomes:
+        if (
+            outcome.source is not RuleSource.LOCAL
+            and outcome.final
+            and (outcome.source, outcome.rule) in known
+        ):
+            yield _recovered(FindingKind.RULE_STUCK, outcome, f"The rule has ended: {outcome.status}")
+
+
+_Judge = Callable[[JobSnapshot], Mapping[str, Outcome]]
+"""Takes a snapshot. Returns those of Watcher's own outcomes to which something applies, by rule."""
+
+
+def _compared(
+    before: JobSnapshot | None,
+    after: JobSnapshot,
+    kind: FindingKind,
+    judge: _Judge,
+    why_over: Callable[[JobSnapshot, str], str],
+) -> Iterator[Report]:
+    """What only a comparison of Watcher's own evaluation with Debugger's shows."""
+    known: Mapping[str, Outcome] = judge(before) if before else {}
+    now = judge(after)
+    for rule, outcome in now.items():
+        if rule not in known:
+            yield _report(kind, outcome)
+    for rule, outcome in known.items():
+        if rule not in now:
+            yield _recovered(kind, outcome, why_over(after, rule))
 
 
 def _divergences(job: JobSnapshot) -> dict[str, Outcome]:
     """The local outcomes that contradict Debugger's final ones."""
     opposites = {ISSUES_FOUND: NO_ISSUES_FOUND, NO_ISSUES_FOUND: ISSUES_FOUND}
-    debugger = {o.rule: o.status for o in job.outcomes if o.source is RuleSource.DEBUGGER}
+    statuses = _statuses(job)
     return {
         outcome.rule: replace(outcome, details=_contradiction(outcome))
         for outcome in job.outcomes
         if outcome.source is RuleSource.LOCAL
-        and outcome.rule in debugger
-        and opposites.get(outcome.status) == debugger[outcome.rule]
+        and outcome.status in opposites
+        and statuses.get((RuleSource.DEBUGGER, outcome.rule)) == opposites[outcome.status]
     }
 
 
@@ -113,21 +163,37 @@ def _contradiction(outcome: Outcome) -> str:
     return "Debugger says IssuesFound, but on the saved tensors the rule does not fire for Watcher"
 
 
+def _no_divergence(job: JobSnapshot, rule: str) -> str:
+    debugger, own = _both_statuses(job, rule)
+    return f"Watcher and Debugger no longer disagree: Debugger says {debugger}, and Watcher {own}"
+
+
+def _evaluated(job: JobSnapshot, rule: str) -> str:
+    debugger, own = _both_statuses(job, rule)
+    return f"The rule is evaluated: Debugger says {debugger}, and Watcher {own}"
+
+
+def _both_statuses(job: JobSnapshot, rule: str) -> tuple[str, str]:
+    statuses = _statuses(job)
+    return (
+        statuses.get((RuleSource.DEBUGGER, rule), "nothing"),
+        statuses.get((RuleSource.LOCAL, rule), "nothing"),
+    )
+
+
 def _unevaluated(job: JobSnapshot) -> dict[str, Outcome]:
     """The local outcomes of rules that had no data, if Debugger does not report that."""
-    debugger = {o.rule: o.status for o in job.outcomes if o.source is RuleSource.DEBUGGER}
+    statuses = _statuses(job)
     return {
         outcome.rule: outcome
         for outcome in job.outcomes
         if outcome.source is RuleSource.LOCAL
         and outcome.status == NOT_EVALUATED
-        and debugger.get(outcome.rule, NO_ISSUES_FOUND) == NO_ISSUES_FOUND
+        and statuses.get((RuleSource.DEBUGGER, outcome.rule), NO_ISSUES_FOUND) == NO_ISSUES_FOUND
     }
 
 
-def _job_findings(
-    before: JobSnapshot | None, after: JobSnapshot, now: datetime, stopped_by_us: bool
-) -> Iterator[Finding]:
+def _job_reports(before: JobSnapshot | None, after: JobSnapshot, stopped_by_us: bool) -> Iterator[Report]:
     if before is not None and before.status == after.status:
         return
     match after.status:
@@ -142,12 +208,4 @@ def _job_findings(
             kind, reason = FindingKind.JOB_COMPLETED, ""
         case _:
             return
-    yield Finding(
-        id=finding_id(after.arn, kind, None, None),
-        kind=kind,
-        job_arn=after.arn,
-        job=after.name,
-        status=after.status,
-        opened_at=now,
-        reason=reason,
-    )
+    yield Report(kind=kind, status=after.status, reason=reason)

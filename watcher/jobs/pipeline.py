@@ -1,4 +1,8 @@
-"""Handles one job end to end: fetch its snapshot, detect, decide, commit."""
+"""Handles one run end to end: fetch its snapshot, detect, decide, commit.
+
+A job's name can be used again after DeleteTrainingJob. So a look at a job describes it first: the answer says
+which run it is. Other runs of the name are over, and no longer watched.
+"""
 
 from __future__ import annotations
 
@@ -12,28 +16,31 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from watcher.arn import job_name
+from watcher.arn import job_name, run_arn
 from watcher.aws.accounts import Accounts
 from watcher.aws.sagemaker import TrainingJobs
-from watcher.config.settings import Config, Watch
+from watcher.config.settings import Config
 from watcher.errors import LeaseLost, NotFound, StoreError
-from watcher.jobs.detect import detect, news, stuck_rule
+from watcher.jobs.detect import detect, news, stuck_rule, unstuck_rule
 from watcher.lint import Defect, lint
 from watcher.model import (
     IN_PROGRESS,
     KNOWN_RULE_STATUSES,
     KNOWN_STATUSES,
-    Delivery,
+    Case,
+    ChangeKind,
     Evaluation,
     Finding,
     FindingKind,
     JobSnapshot,
     Outcome,
+    Report,
     RuleSource,
-    finding_id,
+    incident_id,
 )
-from watcher.policy import evaluated_rules, routing
-from watcher.store.base import JobRecord, Look, Store, WatchedJob
+from watcher.policy import evaluated_rules, incidents
+from watcher.policy.watched import matches
+from watcher.store.base import Amend, JobRecord, Look, Store
 from watcher.store.documents import SNAPSHOT
 
 if TYPE_CHECKING:
@@ -48,6 +55,12 @@ JOB_LEASE_S = 60.0
 HOLD_RETRY_DELAYS_S = (0.1, 0.2, 0.4, 0.8, 1.6, 2.0)
 """Pauses before another attempt to hold a job that is being handled elsewhere. They grow, because each
 attempt writes to the store, and a job with many events has many waiting at the same time."""
+
+GONE = "the job no longer exists"
+REPLACED = "the job was deleted, and a new run has its name"
+NOT_MATCHED = "the job no longer matches watch.jobs or watch.tags"
+
+_OPENINGS = frozenset({ChangeKind.OPENED, ChangeKind.WORSE, ChangeKind.ADDED})
 
 
 @dataclass(slots=True)
@@ -66,8 +79,8 @@ class Pipeline:
     clock: Callable[[], datetime]
     spread: Callable[[], float]
     """A random number from 0 to 1, which spreads the jobs' refreshes over time."""
-    committed: Callable[[Sequence[tuple[Finding, JobSnapshot]]], None]
-    """Called with the new findings and their jobs, if there is something to deliver or to evaluate."""
+    committed: Callable[[Sequence[tuple[Case, JobSnapshot]]], None]
+    """Called with the cases that changed and their jobs, if there is something to deliver or to evaluate."""
     owner: str
     """This process's name in the store."""
     wait: Callable[[float], object]
@@ -75,27 +88,29 @@ class Pipeline:
     instruments: Instruments
     lease: float = JOB_LEASE_S
 
-    def found(self, snapshots: Iterable[JobSnapshot], known: Mapping[str, WatchedJob]) -> None:
-        """Handle the jobs that `Search` found in progress, skipping those that have not changed.
+    def found(self, snapshots: Iterable[JobSnapshot], known: Mapping[str, str]) -> None:
+        """Handle the runs that `Search` found, skipping those that have not changed.
 
-        Also skips a job that another thread or process is handling, which reads a newer snapshot itself.
+        `known`: the fingerprints of runs that are stored. Also skips a job that another thread or process is
+        handling, which reads a newer snapshot itself.
         """
-        now = self.clock()
         changed = {
             snapshot.arn: snapshot
             for snapshot in snapshots
-            if snapshot.arn not in known or known[snapshot.arn].fingerprint != fingerprint(snapshot)
+            if known.get(snapshot.run) != fingerprint(snapshot)
         }
         if not changed:
             return
-        held = sorted(self.store.hold(sorted(changed), self._holder, now, self.lease))
+        now = self.clock()
+        held = sorted(self.store.hold(sorted(changed), self._holder, self.lease))
         try:
             looks = []
             for arn in held:
-                record = self.store.job(arn)
+                record = self.store.job(changed[arn].run)
                 look = self._look(record, _with_unsearchable(changed[arn], record), now)
-                # A new job is described at once, because Search does not return its profiler rules.
-                looks.append(replace(look, describe_at=record.describe_at if record else now))
+                # A new run is described at once, because Search does not return its profiler rules.
+                described = record is not None and record.watching
+                looks.append(replace(look, describe_at=record.describe_at if record and described else now))
             self._commit(looks)
         except StoreError:
             with suppress(StoreError):  # if this fails as well, their leases end by themselves
@@ -103,18 +118,17 @@ class Pipeline:
             raise
 
     def look_again(self, arn: str) -> JobSnapshot | None:
-        """Read one job again and handle it; None if it no longer exists."""
+        """Read one job again and handle its run; None if it no longer exists."""
         with self._held(arn) as lease:
             snapshot = self._describe(arn)
             if snapshot is None:
-                if self.store.job(arn):
-                    log.info("job_vanished", job=job_name(arn), arn=arn)
-                    self.store.unwatch(arn)
+                self._unwatch(arn, GONE)
                 return None
-            record = self.store.job(arn)
-            snapshot = replace(snapshot, tags=self._tags(snapshot, record))
+            self._unwatch(arn, REPLACED, keep=snapshot.run)
+            record = self.store.job(snapshot.run)
+            snapshot = self._tagged(snapshot, record)
             if not matches(snapshot, self.config.watch):
-                self.store.unwatch(snapshot.arn)
+                self._unwatch(arn, NOT_MATCHED)
                 return snapshot
             now = self.clock()
             watching, describe_at = schedule(snapshot, now, self.config.watch.follow, self.spread())
@@ -125,6 +139,51 @@ class Pipeline:
             log.warning("rules_never_final", job=snapshot.name, rules=open_rules)
         return snapshot
 
+    def unwatch(self, arn: str, reason: str) -> None:
+        """Stop watching a job: what is open about it stays unknown, and nothing is stopped."""
+        with self._held(arn):
+            self._unwatch(arn, reason)
+
+    def evaluated(self, run: str, evaluation: Evaluation) -> None:
+        """Handle the progress of Watcher's own evaluation of a run's rules."""
+        arn = run_arn(run)
+        with self._held(arn) as lease:
+            record = self.store.job(run)
+            if record is None:
+                raise StoreError(f"{run} was evaluated but is not in the store: it was edited by hand")
+            look = self._look(replace(record, evaluation=evaluation), record.snapshot, self.clock())
+            if look.amend and not self._still_watched(record):
+                return  # the next look at the run's evaluation ends it
+            self._commit([replace(_as_scheduled(look, record), evaluation=evaluation)], lease)
+
+    def report_stuck_rule(self, job: JobSnapshot, rule: Outcome, reason: str) -> bool:
+        """Report that a rule's processing job is stuck, for this `reason`.
+
+        The log is only a hint, so the job is read again first. Returns False, and reports nothing, if the
+        rule is no longer in progress. Raises `AwsError`.
+        """
+        with self._held(job.arn) as lease:
+            snapshot = self._describe(job.arn)
+            if snapshot is None or snapshot.run != job.run:
+                return False
+            in_progress = {(o.source, o.rule) for o in snapshot.outcomes if o.status == IN_PROGRESS}
+            if not snapshot.in_progress or (rule.source, rule.rule) not in in_progress:
+                return False
+            self._report(job.run, stuck_rule(rule, reason), lease)
+        return True
+
+    def report_unstuck_rule(self, job: JobSnapshot, rule: Outcome, reason: str) -> None:
+        """Report that a rule's processing job, which was stuck, goes on."""
+        with self._held(job.arn) as lease:
+            self._report(job.run, unstuck_rule(rule, reason), lease)
+
+    def _report(self, run: str, report: Report, lease: _Lease) -> None:
+        """Report what is known otherwise than from SageMaker's record of the run."""
+        record = self.store.job(run)
+        if record and self._still_watched(record):
+            look = self._look(record, record.snapshot, self.clock(), also=(report,))
+            self._commit([_as_scheduled(look, record)], lease)
+
     def _describe(self, arn: str) -> JobSnapshot | None:
         """None if the job does not exist, or if another one has its name now."""
         try:
@@ -133,36 +192,35 @@ class Pipeline:
             return None
         return snapshot if snapshot.arn == arn else None
 
-    def evaluated(self, arn: str, evaluation: Evaluation) -> None:
-        """Handle the progress of Watcher's own evaluation of a job's rules."""
-        with self._held(arn) as lease:
-            record = self.store.job(arn)
-            if record is None:
-                raise StoreError(f"{arn} was evaluated but is not in the store: it was edited by hand")
-            look = self._look(replace(record, evaluation=evaluation), record.snapshot, self.clock())
-            self._commit([replace(_as_scheduled(look, record), evaluation=evaluation)], lease)
+    def _tagged(self, snapshot: JobSnapshot, record: JobRecord | None) -> JobSnapshot:
+        """The snapshot with the job's tags, which Describe does not return: as they are now if the
+        configuration selects jobs by them, or else as they were when `Search` found it."""
+        watch = self.config.watch
+        if not watch.tags:
+            return replace(snapshot, tags=record.snapshot.tags if record else None)
+        if not watch.names(snapshot.name):  # then it is not watched, whatever its tags are
+            return snapshot
+        return replace(snapshot, tags=TrainingJobs(self.accounts.of(snapshot.arn)).tags(snapshot.arn))
 
-    def report_stuck_rule(self, job: JobSnapshot, rule: Outcome, reason: str) -> bool:
-        """Record a finding that a rule's processing job is stuck, for this `reason`.
-
-        The log is only a hint, so the job is read again first. Returns False, and records nothing, if the
-        rule is no longer in progress. Raises `AwsError`.
-        """
-        now = self.clock()
-        finding = stuck_rule(job, rule, reason, now)
-        if self.store.finding(finding.id):
+    def _still_watched(self, record: JobRecord) -> bool:
+        """Whether to report something about a run that was not just described. One that has ended is no
+        longer watched, but its evaluation goes on to the last step."""
+        job = record.snapshot
+        if job.ended:
             return True
-        with self._held(job.arn) as lease:
-            snapshot = self._describe(job.arn)
-            if snapshot is None:
-                return False
-            in_progress = {(o.source, o.rule) for o in snapshot.outcomes if o.status == IN_PROGRESS}
-            if not snapshot.in_progress or (rule.source, rule.rule) not in in_progress:
-                return False
-            if record := self.store.job(job.arn):
-                look = self._look(record, record.snapshot, now, also=(finding,))
-                self._commit([_as_scheduled(look, record)], lease)
-        return True
+        if record.watching and not matches(self._tagged(job, record), self.config.watch):
+            self._unwatch(job.arn, NOT_MATCHED)
+            return False
+        return record.watching
+
+    def _unwatch(self, arn: str, reason: str, keep: str = "") -> None:
+        """Stop watching the runs of this job, except `keep`."""
+        now = self.clock()
+        for run in self.store.unwatch(arn, keep):
+            log.info("unwatched", job=job_name(arn), run=run, reason=reason)
+            case = self.store.amend(incident_id(run), lambda case: incidents.unwatched(case, reason, now))
+            if case and (record := self.store.job(run)):
+                self._tell([case], {run: record.snapshot})
 
     @property
     def _holder(self) -> str:
@@ -175,7 +233,7 @@ class Pipeline:
         raises `LeaseLost`. A commit releases the job."""
         holder = self._holder
         waits = iter(HOLD_RETRY_DELAYS_S)
-        while not self.store.hold([arn], holder, self.clock(), self.lease):
+        while not self.store.hold([arn], holder, self.lease):
             if (seconds := next(waits, None)) is None:
                 raise LeaseLost(f"{job_name(arn)} is being handled by another process")
             self.wait(seconds)
@@ -187,82 +245,86 @@ class Pipeline:
                 self.store.release([arn], holder)
 
     def _look(
-        self, record: JobRecord | None, snapshot: JobSnapshot, now: datetime, also: Sequence[Finding] = ()
+        self, record: JobRecord | None, snapshot: JobSnapshot, now: datetime, also: Sequence[Report] = ()
     ) -> Look:
-        """What follows from a snapshot and the job's record. Reads the store, and does no other I/O."""
-        evaluation = record.evaluation if record else None
-        begins = evaluation is None and evaluated_rules.local_rules(snapshot, self.config.rules)
+        """What follows from a snapshot and the run's record. Reads the store, and does no other I/O."""
         before = record.snapshot if record else None
+        evaluation = record.evaluation if record else None
         after = _with_outcomes(snapshot, evaluation.outcomes if evaluation else ())
         _log_unknown_statuses(before, after)
-        stopped_by_us = after.ended and self.store.stop_of(after.arn) is not None
-        found = [*detect(before, after, now=now, stopped_by_us=stopped_by_us), *also]
+        stop = self.store.stop_of(after.run) if after.ended else None
+        reports = [*detect(before, after, stopped_by_us=stop is not None), *also]
         # Once: the configuration of a job's rules never changes.
         if before is None and self.config.rules.local != "off":
-            found += defects(after, now)
-        findings = [finding for finding in found if routing.wanted(finding, self.config)]
+            reports += defects(after)
+        just_ended = after.ended and not (before and before.ended)
         return Look(
             snapshot=after,
             fingerprint=fingerprint(after),
             seen_at=now,
             watching=True,
-            findings=tuple(findings),
-            deliveries=tuple(self._deliveries(findings, after, now)),
-            evaluation=Evaluation(due_at=now, reads=evaluated_rules.first_reads(snapshot))
-            if begins
+            amend=self._amend(after, reports, now, stop.actor if stop else "")
+            if reports or just_ended
             else None,
+            evaluation=self._begun(record, snapshot, now),
             news=tuple(news(before, after)),
         )
 
-    def _deliveries(self, findings: Sequence[Finding], job: JobSnapshot, now: datetime) -> list[Delivery]:
-        """An issue that Debugger and Watcher both find gets one alert: the first of them sends it and may
-        stop the job, and the second only adds to it."""
-        rows: list[Delivery] = []
-        for finding in findings:
-            twin = routing.twin(finding) if routing.judged_twice(finding, job) else None
-            if twins_rows := self._rows_of(twin, rows):
-                rows += routing.agreement(finding, twins_rows, now)
-            else:
-                decision = routing.decide(finding, job, self.config)
-                rows += routing.deliveries(finding, decision, self.config.stop, now)
-        return rows
+    def _amend(self, job: JobSnapshot, reports: Sequence[Report], now: datetime, stop_asked_by: str) -> Amend:
+        return lambda case: incidents.seen(case, job, reports, self.config, now, stop_asked_by=stop_asked_by)
 
-    def _rows_of(self, finding: str | None, rows: Sequence[Delivery]) -> list[Delivery]:
-        """The deliveries of a finding: those in the store, or else those about to be stored."""
-        if finding is None:
-            return []
-        return self.store.deliveries(finding) or [row for row in rows if row.finding_id == finding]
-
-    def _tags(self, snapshot: JobSnapshot, record: JobRecord | None) -> Mapping[str, str] | None:
-        """The job's tags, which Describe does not return: from the store, or requested if the configuration
-        selects jobs by them."""
-        if record and record.snapshot.tags is not None:
-            return record.snapshot.tags
-        jobs = TrainingJobs(self.accounts.of(snapshot.arn))
-        return jobs.tags(snapshot.arn) if self.config.watch.tags else None
+    def _begun(self, record: JobRecord | None, job: JobSnapshot, now: datetime) -> Evaluation | None:
+        """The evaluation of a run's rules at its first look; None if it has begun already, or if there is
+        nothing to evaluate. It begins again when a run is watched again after a pause."""
+        evaluation = record.evaluation if record else None
+        if evaluation is None:
+            if evaluated_rules.local_rules(job, self.config.rules):
+                return Evaluation(due_at=now, reads=evaluated_rules.first_reads(job))
+            return None
+        paused = record is not None and not record.watching and not record.snapshot.ended
+        return replace(evaluation, due_at=now) if paused and evaluation.due_at is None else None
 
     def _commit(self, looks: list[Look], lease: _Lease | None = None) -> None:
         if not looks:
             return
-        new = self.store.commit(looks, self._holder)
+        cases = self.store.commit(looks, self._holder)
         if lease:
             lease.over = True
-        self.instruments.found(new)
         for look in looks:
             self.instruments.outcomes(look.snapshot, look.news)
-        for finding in new:
+        if cases or any(look.evaluation for look in looks):
+            self._tell(cases, {look.snapshot.run: look.snapshot for look in looks})
+
+    def _tell(self, cases: Sequence[Case], jobs: Mapping[str, JobSnapshot]) -> None:
+        """Count and log what has been stored, and pass it on."""
+        for case in cases:
+            opened = _opened(case)
+            self.instruments.found(opened)
+            for finding in opened:
+                log.info(
+                    "finding",
+                    finding=finding.id,
+                    kind=finding.kind,
+                    job=finding.job,
+                    rule=finding.rule,
+                    step=finding.step,
+                    reason=finding.reason,
+                )
+            incident = case.incident
             log.info(
-                "finding",
-                finding=finding.id,
-                kind=finding.kind,
-                job=finding.job,
-                rule=finding.rule,
-                step=finding.step,
-                reason=finding.reason,
+                "incident",
+                incident=incident.id,
+                job=incident.job,
+                state=incident.state,
+                revision=incident.revision,
             )
-        if new or any(look.evaluation for look in looks):
-            jobs = {look.snapshot.arn: look.snapshot for look in looks}
-            self.committed([(finding, jobs[finding.job_arn]) for finding in new])
+        self.committed([(case, jobs[case.incident.run]) for case in cases])
+
+
+def _opened(case: Case) -> list[Finding]:
+    """The findings that these changes opened."""
+    ids = dict.fromkeys(change.finding for change in case.changes if change.kind in _OPENINGS)
+    return [finding for finding in map(case.finding, ids) if finding]
 
 
 def _as_scheduled(look: Look, record: JobRecord) -> Look:
@@ -270,24 +332,13 @@ def _as_scheduled(look: Look, record: JobRecord) -> Look:
     return replace(look, watching=record.watching, describe_at=record.describe_at)
 
 
-def defects(job: JobSnapshot, now: datetime) -> list[Finding]:
-    """One finding for each rule that cannot work, by the job's record."""
+def defects(job: JobSnapshot) -> list[Report]:
+    """One report for each rule that cannot work, by the job's record."""
     by_rule: dict[str, list[str]] = {}
     for defect in _lint(job):
         by_rule.setdefault(defect.rule, []).append(f"{defect.sentence}: {defect.fix}.")
-    kind, source = FindingKind.RULE_DEFECT, RuleSource.LOCAL
     return [
-        Finding(
-            id=finding_id(job.arn, kind, rule, source),
-            kind=kind,
-            job_arn=job.arn,
-            job=job.name,
-            status="",
-            opened_at=now,
-            rule=rule,
-            source=source,
-            reason="\n".join(sentences),
-        )
+        Report(FindingKind.RULE_DEFECT, rule, RuleSource.LOCAL, reason="\n".join(sentences))
         for rule, sentences in by_rule.items()
     ]
 
@@ -299,11 +350,6 @@ def _lint(job: JobSnapshot) -> list[Defect]:
     except Exception:
         log.exception("lint_failed", job=job.name)
         return []
-
-
-def matches(job: JobSnapshot, watch: Watch) -> bool:
-    """Whether the configuration asks to watch this job."""
-    return watch.names(job.name) and watch.tags.items() <= (job.tags or {}).items()
 
 
 def _with_unsearchable(snapshot: JobSnapshot, record: JobRecord | None) -> JobSnapshot:

@@ -1,10 +1,11 @@
 """Follows the logs of the rules in progress, to notice at once that a rule fires or is stuck.
 
 A rule logs that it fires some seconds before its status changes: then its job is looked at again at once. A
-rule whose log shows that it is stuck (see `why_stuck`) becomes a finding.
+rule whose log shows that it is stuck (see `why_stuck`) becomes a finding, which is over when the rule writes
+again.
 
-None of this is stored. A new process reads the logs of the rules that are still in progress from their
-beginning. A finding has a stable id, so it is not reported twice.
+The logs are not stored. A new process reads those of the rules that are still in progress from their
+beginning, and which rules were reported as stuck from the store.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ from datetime import datetime
 
 import structlog
 
-from watcher.arn import job_name
 from watcher.aws.accounts import Accounts
 from watcher.aws.refused_calls import RefusedCalls
 from watcher.aws.session import Aws
@@ -23,8 +23,8 @@ from watcher.jobs.pipeline import Pipeline
 from watcher.jobs.work import Pace, Urgency, Work
 from watcher.logs.rule_tails import RuleTails
 from watcher.logs.streams import LogStreams
-from watcher.logs.stuck_rules import why_stuck
-from watcher.model import IN_PROGRESS, JobSnapshot, Outcome, RuleSource
+from watcher.logs.stuck_rules import why_stuck, why_unstuck
+from watcher.model import IN_PROGRESS, FindingKind, JobSnapshot, Outcome, RuleSource
 from watcher.store.base import Store, WatchedJob
 
 log = structlog.get_logger(__name__)
@@ -45,8 +45,8 @@ class _Job:
     """The rules in progress, of Debugger and its profiler."""
     fired: set[RuleKey] = field(default_factory=set)
     """The rules that logged that they fire. The job was looked at again for each of them."""
-    reported: set[RuleKey] = field(default_factory=set)
-    """The rules that are stuck, and were reported."""
+    stuck: dict[RuleKey, datetime] = field(default_factory=dict)
+    """The rules that are stuck, and when they were reported."""
 
 
 class RuleMonitor:
@@ -72,6 +72,7 @@ class RuleMonitor:
         self._work, self._stuck_after, self._refused = work, stuck_after, refused
         self._reads, self._looks, self._clock, self._stopping = reads, looks, clock, stopping
         self._jobs: dict[str, _Job] = {}
+        """By run."""
         self._tails: dict[Aws, RuleTails] = {}
         """By account and region."""
 
@@ -93,15 +94,16 @@ class RuleMonitor:
 
     def _follow_jobs(self) -> None:
         """Follow new jobs, and drop those that have ended. Reads only changed jobs from the store."""
-        watching = {job.arn: job for job in self._store.watching() if job.status == IN_PROGRESS}
-        for arn in self._jobs.keys() - watching.keys():
-            self._follow_rules(arn, self._jobs.pop(arn).rules, {})
-        for arn, watched in watching.items():
-            before = self._jobs.get(arn)
+        watching = {job.run: job for job in self._store.watching() if job.status == IN_PROGRESS}
+        for run in self._jobs.keys() - watching.keys():
+            ended = self._jobs.pop(run)
+            self._follow_rules(ended.snapshot, ended.rules, {})
+        for run, watched in watching.items():
+            before = self._jobs.get(run)
             version = _version(watched)
-            if (before is None or before.version != version) and (record := self._store.job(arn)):
-                self._jobs[arn] = job = self._updated(before, record.snapshot, version)
-                self._follow_rules(arn, before.rules if before else {}, job.rules)
+            if (before is None or before.version != version) and (record := self._store.job(run)):
+                self._jobs[run] = job = self._updated(before, record.snapshot, version)
+                self._follow_rules(job.snapshot, before.rules if before else {}, job.rules)
 
     def _updated(self, before: _Job | None, snapshot: JobSnapshot, version: Version) -> _Job:
         rules: dict[RuleKey, Outcome] = {
@@ -111,14 +113,24 @@ class RuleMonitor:
         }
         since = _training_since(before, snapshot, self._clock())
         if before is None:
-            return _Job(snapshot, version, since, rules)
+            return _Job(snapshot, version, since, rules, stuck=self._stuck(snapshot) if rules else {})
         return replace(before, snapshot=snapshot, version=version, training_since=since, rules=rules)
 
-    def _follow_rules(self, arn: str, before: dict[RuleKey, Outcome], now: dict[RuleKey, Outcome]) -> None:
-        tails = self._tails_for(arn)
+    def _stuck(self, job: JobSnapshot) -> dict[RuleKey, datetime]:
+        """The rules of which an earlier process reported that they are stuck."""
+        return {
+            (finding.source, finding.rule): finding.opened_at
+            for finding in self._store.findings(job.run)
+            if finding.kind is FindingKind.RULE_STUCK and finding.open and finding.source and finding.rule
+        }
+
+    def _follow_rules(
+        self, job: JobSnapshot, before: dict[RuleKey, Outcome], now: dict[RuleKey, Outcome]
+    ) -> None:
+        tails = self._tails_for(job.arn)
         for rule in now.values():
             if rule.evaluation_job_arn:
-                tails.follow(job_name(arn), rule.rule, rule.evaluation_job_arn)
+                tails.follow(job.name, rule.rule, rule.evaluation_job_arn)
         for key in before.keys() - now.keys():
             tails.forget(before[key].evaluation_job_arn)
 
@@ -143,14 +155,20 @@ class RuleMonitor:
                 log.info("rule_log_says_fired", job=job.snapshot.name, rule=rule.rule, step=activity.log.step)
                 self._work.put(job.snapshot.arn, Urgency.ENDED)
                 job.fired.add(key)
-            if key in job.reported or self._stopping():
-                continue
-            if reason := why_stuck(activity, rule, job.snapshot, self._clock(), self._stuck_after):
+            if self._stopping():
+                return
+            now = self._clock()
+            reason = why_stuck(activity, rule, job.snapshot, now, self._stuck_after)
+            reported_at = job.stuck.get(key)
+            if reason and reported_at is None:
                 self._reads.keep()
                 if not self._pipeline.report_stuck_rule(job.snapshot, rule, reason):
                     # The rule has ended, and the store does not know it yet.
                     self._work.put(job.snapshot.arn, Urgency.ENDED)
-                job.reported.add(key)
+                job.stuck[key] = now
+            elif reported_at and not reason and (writes := why_unstuck(activity, reported_at, now)):
+                self._pipeline.report_unstuck_rule(job.snapshot, rule, writes)
+                del job.stuck[key]
 
 
 def _training_since(before: _Job | None, job: JobSnapshot, now: datetime) -> datetime | None:

@@ -1,4 +1,4 @@
-"""Decides from its log whether a rule's processing job is stuck, and says why. Pure.
+"""Decides from its log whether a rule's processing job is stuck or goes on again, and says why. Pure.
 
 Only training time counts as silence: before training begins, a rule has no data to evaluate. A profiler
 rule is judged by its errors alone: it logs a few lines when it starts and when it has written its report,
@@ -66,6 +66,18 @@ def why_stuck(
         )
     missing = "has written nothing" if activity.has_stream else "has no log stream"
     return f"Its processing job {missing} after {duration(quiet)} of training"
+
+
+def why_unstuck(activity: RuleActivity, reported_at: datetime, now: datetime) -> str | None:
+    """Why a rule's processing job that was reported as stuck counts as going on; None if it does not."""
+    log = activity.log
+    if log.last_at is None or log.last_at <= reported_at:
+        return None
+    later = duration(log.last_at - reported_at)
+    return (
+        f"Its processing job wrote again {_at(log.last_at, now)}, {later} after it was reported as stuck: "
+        f"{log.last_line}"
+    )
 
 
 def _at(then: datetime, now: datetime) -> str:

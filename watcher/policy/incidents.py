@@ -240,6 +240,7 @@ def seen(
             _open(draft, report, job, config, quiet=quiet)
         else:
             _close(draft, _id_of(report, job), report.closing, report.reason)
+    _reconsider_stop(draft, job, config)
     if job.ended:
         for finding in list(draft.findings.values()):
             if finding.open and kinds.closed_by(finding.kind, job.status):
@@ -263,7 +264,7 @@ def _open(draft: _Draft, report: Report, job: JobSnapshot, config: Config, *, qu
     known = draft.findings.get(_id_of(report, job))
     if known is None:
         finding = _new(draft, report, job)
-    elif report.source and report.source not in {says.source for says in known.sources}:
+    elif report.source and _joins(known, report.source):
         _agree(draft, known, report)
         return
     elif known.open:
@@ -299,6 +300,14 @@ def _new(draft: _Draft, report: Report, job: JobSnapshot) -> Finding:
         reason=report.reason,
         sources=(_says(report, draft.now),) if report.source else (),
     )
+
+
+def _joins(known: Finding, source: RuleSource) -> bool:
+    """Whether an evaluator agrees with what the other one found. What Debugger finds may be older than the
+    recovery that Watcher has seen, but what Watcher finds after a recovery is new."""
+    if source is RuleSource.LOCAL and known.closing is Closing.RECOVERED:
+        return False
+    return source not in {says.source for says in known.sources}
 
 
 def _again(finding: Finding, report: Report, now: datetime) -> Finding:
@@ -428,6 +437,34 @@ def _ask_route_to_stop(draft: _Draft, finding: Finding, decision: Decision, sett
     else:
         draft.set_stop(StopPhase.ASKED, actor, "" if not settings.dry_run else "dry run")
     draft.note(ChangeKind.STOP_ASKED, f"{actor} asks to stop the job", actor=actor, door=Door.ROUTE)
+
+
+def _reconsider_stop(draft: _Draft, job: JobSnapshot, config: Config) -> None:
+    """A stop that was not requested yet is called off when the issue that asked for it has recovered, unless
+    another one asks for it too."""
+    stop = draft.incident.stop
+    if stop is None or stop.phase not in (StopPhase.WAITING, StopPhase.ASKED):
+        return
+    for row in list(draft.deliveries.values()):
+        asker = draft.findings.get(row.finding)
+        if row.kind is not DeliveryKind.STOP or row.state is not DeliveryState.PENDING or asker is None:
+            continue
+        if asker.closing is not Closing.RECOVERED:
+            continue
+        decisions = {
+            finding.id: routing.decide(finding, job, config)
+            for finding in draft.findings.values()
+            if finding.open
+        }
+        other = next((id_ for id_, each in decisions.items() if each.stop is StopChoice.STOP), None)
+        if other:
+            actor = f"route {decisions[other].route}"
+            draft.deliveries[row.id] = replace(row, finding=other, actor=actor)
+            draft.incident = replace(draft.incident, stop=replace(stop, actor=actor))
+            return
+        sentence = f"Not stopped: {_subject(asker)} recovered before the stop."
+        draft.deliveries[row.id] = replace(row, state=DeliveryState.CANCELLED, error=sentence)
+        _note_end_of_stop(draft, StopPhase.NOT_STOPPED, stop.actor, sentence)
 
 
 def delivered(

@@ -5,8 +5,10 @@ from __future__ import annotations
 from datetime import datetime
 from enum import StrEnum
 
-from watcher.config.settings import Stop
+from watcher.arn import run_arn
+from watcher.config.settings import Stop, Watch
 from watcher.model import JobSnapshot
+from watcher.policy.watched import matches
 
 
 class Refusal(StrEnum):
@@ -16,6 +18,10 @@ class Refusal(StrEnum):
     """SageMaker has no such job any more."""
     ANOTHER_JOB = "another_job"
     """A job with another ARN has this name."""
+    ANOTHER_RUN = "another_run"
+    """The job was deleted, and a new run has its name."""
+    NOT_WATCHED = "not_watched"
+    """A route asked for the stop, and the job no longer matches `watch.jobs` or `watch.tags`."""
     NOT_IN_PROGRESS = "not_in_progress"
     DRY_RUN = "dry_run"
     TOO_YOUNG = "too_young"
@@ -24,15 +30,22 @@ class Refusal(StrEnum):
     """The limit of stops per hour (`stop.max_per_hour`) is reached."""
 
 
-def refusal(job: JobSnapshot, arn: str, settings: Stop, now: datetime) -> Refusal | None:
-    """The first guard that forbids stopping `job`, as SageMaker shows it now; None if it may be stopped.
+def refusal(
+    job: JobSnapshot, run: str, settings: Stop, now: datetime, watch: Watch | None = None
+) -> Refusal | None:
+    """The first guard that forbids stopping `run`, if SageMaker shows `job` now; None if it may be stopped.
 
-    The hourly limit is not checked here: it counts the stops of all processes, so the store does.
+    `watch`: what the job must match, if a route asks for the stop. The hourly limit is not checked here: it
+    counts the stops of all processes, so the store does.
     """
-    if job.arn != arn:
+    if job.arn != run_arn(run):
         return Refusal.ANOTHER_JOB
+    if job.run != run:
+        return Refusal.ANOTHER_RUN
     if not job.in_progress:
         return Refusal.NOT_IN_PROGRESS
+    if watch and not matches(job, watch):
+        return Refusal.NOT_WATCHED
     age = (now - (job.started_at or job.created_at)).total_seconds()
     if age < settings.min_runtime:
         return Refusal.TOO_YOUNG
