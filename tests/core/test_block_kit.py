@@ -7,11 +7,28 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.alerts import EVIDENCE, FINDING, NOW, SNAPSHOT, STOPPING, alert, delivery
-from tests.doubles.block_kit import mrkdwn_problems, problems
-from watcher.alerts.message import compose
-from watcher.delivery.channels.block_kit import blocks, notification
-from watcher.model import AlertEvidence, FindingKind, HookConfiguration, Reading
+from tests.alerts import EVIDENCE, FINDING, NOW, ROUTE, SNAPSHOT, a_case, alert, an_alert, told, update
+from tests.doubles.block_kit import is_too_long, length, mrkdwn_problems, problems
+from watcher.alerts.message import Message
+from watcher.delivery.channels.block_kit import (
+    MESSAGE_LIMIT,
+    PLAIN_LIMIT,
+    blocks,
+    notification,
+    plain,
+    shortened,
+)
+from watcher.model import (
+    AlertEvidence,
+    Closing,
+    DeliveryState,
+    FindingKind,
+    Form,
+    HookConfiguration,
+    Reading,
+    RunStop,
+    StopPhase,
+)
 
 HOSTILE = "<!channel> <@U123> <https://evil.example|here> *bold* ```` ``` ` & \0 🎉 שלום \u202e \ud800 "
 
@@ -36,22 +53,42 @@ def preformatted(message_blocks: list[dict[str, Any]]) -> list[str]:
     ]
 
 
-def test_an_alert_says_what_happened_what_it_costs_and_what_to_press_before_the_evidence() -> None:
+def test_an_alert_says_what_happened_how_it_is_what_it_costs_and_where_to_look_before_the_evidence() -> None:
     message = alert()
     shown = texts(blocks(message))
     assert shown[0] == f"🔴 {message.title}"
     order = [
-        STOPPING,
+        "Open since 10:00:03 UTC.",
+        f"Watcher is stopping this job ({ROUTE}).",
         EVIDENCE.explanation,
         "up to $10.98 (23 h 52 min until MaxRuntimeInSeconds)",
-        message.advice,
         "Training job",
+        FINDING.reason.strip(),
+        message.advice,
         "End of the rule's log",
         "\n".join(EVIDENCE.log_lines),
     ]
     places = [shown.index(text) for text in order]
     assert places == sorted(places)
     assert problems(blocks(message)) == []
+
+
+def test_the_header_shows_at_once_that_an_incident_is_over() -> None:
+    recovered = replace(FINDING, closed_at=NOW, closing=Closing.RECOVERED)
+    [first, *_] = texts(blocks(told(a_case(recovered, stop=None, resolved_at=NOW))))
+    assert first.startswith("✅ Recovered: LossNotDecreasing")
+    [first, *_] = texts(blocks(update()))
+    assert first.startswith("🛑 Stopped: LossNotDecreasing")
+
+
+def test_other_findings_and_destinations_that_refuse_the_alert_are_named() -> None:
+    overfit = replace(FINDING, id="2", rule="Overfit", opened_at=NOW)
+    refused = an_alert("slack:#old", state=DeliveryState.REFUSED, refused_at=NOW, error="is_archived")
+    case = replace(a_case(FINDING, overfit), deliveries=(refused,))
+    shown = texts(blocks(told(case)))
+    assert "Also found:\nLossNotDecreasing found an issue at step 24; open since 10:00:03 UTC." in shown
+    [line] = [text for text in shown if text.startswith("Not told everywhere:\n")]
+    assert "slack:#old does not take this alert since 10:00:05 UTC: is_archived." in line
 
 
 def test_a_label_and_its_value_are_on_one_line() -> None:
@@ -111,6 +148,52 @@ def test_a_possible_duplicate_is_marked_as_one() -> None:
     assert not any("Possible duplicate" in text for text in texts(blocks(alert())))
 
 
+def test_emoji_count_twice_as_slack_counts_them() -> None:
+    assert shortened("🎉" * 75, 150) == "🎉" * 75
+    assert shortened("🎉" * 76, 150) == "🎉" * 74 + "…"
+    message = alert(rule="🎉" * 200)
+    [header, *_] = texts(blocks(message))
+    assert 140 < length(header) <= 150
+    assert problems(blocks(message)) == []
+
+
+def test_a_message_that_is_too_long_loses_evidence_and_neither_state_nor_cost_nor_links() -> None:
+    long = "x" * 3000
+    evidence = replace(
+        EVIDENCE,
+        explanation=long,
+        log_lines=tuple(f"{number:03} {'y' * 200}" for number in range(100)),
+        deciding=tuple(Reading(f"tensor-{number:060}", number, 1.0) for number in range(100)),
+        missing=(long,),
+    )
+    others = [replace(FINDING, id=f"{number}", rule=f"Rule{number}" + "z" * 200) for number in range(20)]
+    stop = RunStop(StopPhase.NOT_STOPPED, ROUTE, NOW, reason=f"Not stopped: {long}")
+    message = told(a_case(replace(FINDING, reason=long), *others, stop=stop), evidence=evidence)
+    shown = texts(blocks(message))
+    assert not is_too_long(blocks(message))
+    assert sum(map(length, shown)) > MESSAGE_LIMIT * 0.9
+    assert problems(blocks(message)) == []
+    assert "Training job" in shown
+    assert "$0.06, at $0.46 an hour" in shown
+    assert "099 yyy" in shown[-2], "the end of the log"
+
+
+def test_a_shorter_message_says_what_it_leaves_out() -> None:
+    shown = texts(blocks(alert().shortened(Form.WITHOUT_EVIDENCE)))
+    assert EVIDENCE.explanation in shown
+    assert not any(line in text for text in shown for line in EVIDENCE.log_lines)
+    assert any("watcher logs" in text for text in shown)
+
+
+def test_a_plain_message_has_no_markup_and_fits() -> None:
+    message = alert(reason=HOSTILE * 100, rule=HOSTILE).shortened(Form.PLAIN)
+    assert list(mrkdwn_problems(plain(message))) == []
+    assert (
+        length(plain(message).replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&")) <= PLAIN_LIMIT
+    )
+    assert plain(alert().shortened(Form.PLAIN)).startswith(alert().title)
+
+
 wild = st.text() | st.text(min_size=0, max_size=200).map(lambda text: (text + HOSTILE) * 50)
 readings = st.lists(st.builds(Reading, wild, st.integers(0, 10**9), st.floats()), max_size=50).map(tuple)
 
@@ -128,10 +211,20 @@ readings = st.lists(st.builds(Reading, wild, st.integers(0, 10**9), st.floats())
     st.sampled_from(FindingKind),
     wild,
     st.booleans(),
+    st.sampled_from(Form),
 )
-def test_slack_accepts_the_blocks_of_any_message(
-    evidence: AlertEvidence, kind: FindingKind, text: str, forgotten: bool
+def test_slack_accepts_any_message(
+    evidence: AlertEvidence, kind: FindingKind, text: str, forgotten: bool, form: Form
 ) -> None:
+    message = a_wild_message(evidence, kind, text, forgotten=forgotten).shortened(form)
+    assert problems(blocks(message)) == []
+    assert not is_too_long(blocks(message))
+    for mrkdwn in (notification(message), plain(message)):
+        assert list(mrkdwn_problems(mrkdwn)) == []
+        assert mrkdwn
+
+
+def a_wild_message(evidence: AlertEvidence, kind: FindingKind, text: str, *, forgotten: bool) -> Message:
     finding = replace(FINDING, kind=kind, rule=text, status=text, reason=text, job=text)
     job = replace(
         SNAPSHOT,
@@ -143,7 +236,10 @@ def test_slack_accepts_the_blocks_of_any_message(
         tags={text: text},
         hook=HookConfiguration(f"s3://{text}"),
     )
-    message = compose(delivery(text=text), finding, None if forgotten else job, evidence, NOW)
-    assert problems(blocks(message)) == []
-    assert list(mrkdwn_problems(notification(message))) == []
-    assert notification(message)
+    others = [replace(finding, id=f"{number}") for number in range(12)]
+    refused = [an_alert(f"slack:#{number}", state=DeliveryState.REFUSED, error=text) for number in range(9)]
+    stop = RunStop(StopPhase.NOT_STOPPED, text, NOW, reason=text)
+    case = a_case(finding, *others, stop=stop, acknowledged_by=text)
+    return told(
+        replace(case, deliveries=tuple(refused)), snapshot=None if forgotten else job, evidence=evidence
+    )

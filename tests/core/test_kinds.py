@@ -1,4 +1,4 @@
-"""Each kind of finding is described in one table."""
+"""Each kind of finding is described in two tables: how alerts describe it, and what it is for policy."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ import pytest
 from tests.alerts import FINDING, SNAPSHOT, alert
 from watcher.alerts.kinds import KINDS, Log
 from watcher.model import FindingKind, Severity
+from watcher.policy import kinds
 
 NOTHING_TO_DO = (FindingKind.JOB_COMPLETED, FindingKind.RULE_DEFECT)
 """The reason of a defect already says how to fix it."""
 
 
 def test_every_kind_of_finding_has_a_row() -> None:
-    assert set(KINDS) == set(FindingKind)
+    assert set(KINDS) == set(kinds.KINDS) == set(FindingKind)
 
 
 @pytest.mark.parametrize("kind", FindingKind)
@@ -38,6 +39,6 @@ def test_a_finding_decided_by_numbers_also_has_the_rules_log() -> None:
 
 
 def test_a_run_that_fails_or_trains_to_no_effect_is_critical_and_one_that_completes_is_not() -> None:
-    critical = {kind for kind, row in KINDS.items() if row.severity is Severity.CRITICAL}
+    critical = {kind for kind, row in kinds.KINDS.items() if row.severity is Severity.CRITICAL}
     assert critical == {FindingKind.RULE_ISSUE, FindingKind.JOB_FAILED}
-    assert KINDS[FindingKind.JOB_COMPLETED].severity is Severity.INFO
+    assert kinds.KINDS[FindingKind.JOB_COMPLETED].severity is Severity.INFO

@@ -3,6 +3,7 @@ from __future__ import annotations
 import inspect
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -15,12 +16,15 @@ from tests.alerts import (
     FINDING,
     JOB,
     NOW,
+    ROUTE,
     RULE_JOB_ARN,
     SNAPSHOT,
     STOPPED,
-    STOPPING,
+    a_case,
+    a_change,
     alert,
-    delivery,
+    an_alert,
+    told,
     update,
 )
 from watcher.alerts.message import (
@@ -28,26 +32,35 @@ from watcher.alerts.message import (
     Message,
     compose,
     plain_text,
-    printable,
     sparkline,
     values_table,
 )
+from watcher.arn import run_id
 from watcher.model import (
     AlertEvidence,
+    ChangeKind,
+    Closing,
     Finding,
     FindingKind,
+    Form,
     JobSnapshot,
     Reading,
     RuleConfiguration,
     RuleSource,
+    RunStop,
+    Severity,
+    StopPhase,
 )
+from watcher.text import printable
+
+STOPPING = f"Watcher is stopping this job ({ROUTE})."
 
 
 def about(kind: FindingKind, status: str, reason: str = "", secondary: str = "") -> Message:
     """A message about the job itself, which has ended."""
     finding = replace(FINDING, kind=kind, status=status, reason=reason, rule=None, source=None, step=None)
     snapshot = replace(SNAPSHOT, status=status, secondary_status=secondary or status, ended_at=NOW)
-    return compose(delivery(text=""), finding, snapshot, AlertEvidence(), NOW)
+    return told(a_case(finding, stop=None), snapshot=snapshot, evidence=AlertEvidence())
 
 
 def rule_error(reason: str) -> Message:
@@ -76,10 +89,12 @@ def test_an_alert_shows_the_job_and_its_cost_then_the_rule_and_its_details() -> 
         ("Instances", "2 × ml.m5.xlarge"),
         ("Spend so far", "$0.06, at $0.46 an hour"),
         ("Stopping now saves", "up to $10.98 (23 h 52 min until MaxRuntimeInSeconds)"),
+    )
+    assert alert().details == (
         ("Rule", "LossNotDecreasing"),
         ("Step", "24"),
         ("Status", "IssuesFound"),
-        ("Evaluated by", "Debugger"),
+        ("Found by", "Debugger at step 24"),
         ("Region", "eu-west-1 (account 123456789012)"),
         ("Details", FINDING.reason.strip()),
     )
@@ -102,31 +117,32 @@ def test_every_alert_shows_the_job_and_its_cost_and_no_secret(kind: FindingKind)
 
 
 def test_without_prices_an_alert_shows_hours() -> None:
-    message = compose(delivery(), FINDING, SNAPSHOT, EVIDENCE, NOW)
+    message = compose(a_case(), an_alert(), SNAPSHOT, EVIDENCE, NOW)
     assert dict(message.fields)["Spend so far"] == "0.25 instance-hours"
 
 
 def test_the_notification_line_has_the_title_the_step_and_what_happens_to_the_job() -> None:
     assert alert().text == f"LossNotDecreasing found an issue in {JOB} at step 24. {STOPPING}"
+    assert update().text == (
+        f"Stopped: LossNotDecreasing found an issue in {JOB} at step 24. {STOPPED.reason}"
+    )
 
 
 def test_a_renamed_rule_is_shown_with_the_built_in_rule_that_it_invokes() -> None:
     own_name = RuleConfiguration("my-loss", RuleSource.DEBUGGER, {"rule_to_invoke": "LossNotDecreasing"})
-    message = compose(
-        delivery(), replace(FINDING, rule="my-loss"), replace(SNAPSHOT, rules=(own_name,)), EVIDENCE, NOW
-    )
-    assert dict(message.fields)["Rule"] == "my-loss (LossNotDecreasing)"
+    message = told(a_case(replace(FINDING, rule="my-loss")), snapshot=replace(SNAPSHOT, rules=(own_name,)))
+    assert dict(message.details)["Rule"] == "my-loss (LossNotDecreasing)"
     assert "loss stopped falling" in message.advice
 
 
 def test_a_job_that_has_ended_ran_for_the_time_until_its_end() -> None:
     ended = replace(SNAPSHOT, status="Stopped", ended_at=NOW - timedelta(minutes=7))
-    message = compose(delivery(), FINDING, ended, EVIDENCE, NOW)
+    message = told(a_case(), snapshot=ended)
     assert dict(message.fields)["Ran for"] == "30 s"
 
 
 def test_an_alert_on_a_forgotten_job_uses_what_the_finding_holds() -> None:
-    message = compose(delivery(), FINDING, None, AlertEvidence(), NOW)
+    message = told(a_case(), snapshot=None)
     assert dict(message.fields)["Job"] == JOB
     assert dict(message.links)["Training job"].endswith(f"#/jobs/{JOB}")
     assert "Instances" not in dict(message.fields)
@@ -134,16 +150,40 @@ def test_an_alert_on_a_forgotten_job_uses_what_the_finding_holds() -> None:
 
 
 def test_an_unknown_status_of_a_later_api_is_shown_as_it_is() -> None:
-    assert dict(alert(status="Paused").fields)["Status"] == "Paused"
+    assert dict(alert(status="Paused").details)["Status"] == "Paused"
 
 
-def test_an_update_repeats_the_alert_and_adds_the_result_of_the_stop() -> None:
-    assert update().stop == STOPPED
-    assert (update().title, update().fields, update().evidence) == (
-        alert().title,
-        alert().fields,
-        alert().evidence,
-    )
+def test_an_update_is_as_complete_as_an_alert() -> None:
+    assert update().stop == STOPPED.reason
+    assert (update().details, update().evidence) == (alert().details, alert().evidence)
+
+
+def test_what_has_recovered_needs_no_advice() -> None:
+    recovered = replace(FINDING, closed_at=NOW, closing=Closing.RECOVERED)
+    assert told(a_case(recovered, resolved_at=NOW)).advice == ""
+
+
+@pytest.mark.parametrize("form", [Form.WITHOUT_EVIDENCE, Form.PLAIN])
+def test_a_shorter_form_leaves_out_the_evidence_and_says_how_to_see_it(form: Form) -> None:
+    full, short = alert(), alert().shortened(form)
+    kept = ("title", "status", "stop", "fields", "details", "advice", "links", "text", "key")
+    assert all(getattr(short, name) == getattr(full, name) for name in kept)
+    assert short.evidence == AlertEvidence(explanation=EVIDENCE.explanation)
+    assert short.particulars == ()
+    assert short.left_out.endswith(f"To see it: watcher logs {JOB} --rule LossNotDecreasing")
+    assert full.shortened(Form.FULL) == full
+
+
+@pytest.mark.parametrize(
+    ("finding", "command"),
+    [
+        ({"rule": "my rule"}, f"watcher logs {JOB} --rule 'my rule'"),
+        ({"kind": FindingKind.JOB_FAILED, "rule": None, "source": None}, f"watcher logs {JOB} --training"),
+        ({"kind": FindingKind.RULE_DEFECT}, f"watcher show {JOB}"),
+    ],
+)
+def test_a_shorter_form_names_the_command_for_its_kind(finding: dict[str, Any], command: str) -> None:
+    assert alert(**finding).shortened(Form.PLAIN).left_out.endswith(command)
 
 
 def built_in_rules() -> list[str]:
@@ -224,13 +264,13 @@ def test_a_local_finding_also_links_to_debuggers_processing_job() -> None:
 def test_a_failed_job_links_to_its_own_log() -> None:
     failed = replace(FINDING, kind=FindingKind.JOB_FAILED, status="Failed", rule=None, source=None, step=None)
     stream = f"{JOB}/algo-1-1763632800000"
-    links = dict(compose(delivery(), failed, SNAPSHOT, AlertEvidence(log_stream=stream), NOW).links)
+    links = dict(told(a_case(failed), evidence=AlertEvidence(log_stream=stream)).links)
     assert links["Training log"].endswith(f"TrainingJobs/log-events/{JOB}$252Falgo-1-1763632800000")
     assert "Rule's log" not in links
 
 
 def test_a_job_that_saves_nothing_has_no_debug_output_link() -> None:
-    message = compose(delivery(), FINDING, replace(SNAPSHOT, hook=None), EVIDENCE, NOW)
+    message = told(a_case(), snapshot=replace(SNAPSHOT, hook=None))
     assert "Debug output" not in dict(message.links)
 
 
@@ -242,7 +282,8 @@ def test_a_job_that_saves_nothing_has_no_debug_output_link() -> None:
     ],
 )
 def test_other_partitions_have_consoles_of_their_own(partition: str, region: str, host: str) -> None:
-    message = alert(job_arn=f"arn:{partition}:sagemaker:{region}:123456789012:training-job/{JOB}")
+    arn = f"arn:{partition}:sagemaker:{region}:123456789012:training-job/{JOB}"
+    message = alert(run=run_id(arn, NOW))
     assert dict(message.links)["Training job"].startswith(f"https://{host}/sagemaker/")
 
 
@@ -298,7 +339,11 @@ def test_hostile_evidence_is_made_harmless_in_every_field() -> None:
         trial=f"{bad}deep",
         tags={f"{bad}team": f"{bad}growth"},
     )
-    message = compose(delivery(text=f"{bad}stop"), replace(FINDING, reason=f"{bad}why"), job, evidence, NOW)
+    stop = RunStop(StopPhase.STOPPED, f"{bad}ana", NOW, reason=f"{bad}stopped")
+    finding = replace(FINDING, reason=f"{bad}why", rule=f"{bad}rule", status=f"{bad}IssuesFound")
+    change = a_change(ChangeKind.OPENED, finding=FINDING.id, text=f"{bad}text", actor=f"{bad}ana")
+    case = a_case(finding, changes=(change,), stop=stop, acknowledged_by=f"{bad}ana")
+    message = told(case, snapshot=job, evidence=evidence)
     assert message.evidence == AlertEvidence(
         log_lines=("line",),
         explanation="because",
@@ -309,14 +354,20 @@ def test_hostile_evidence_is_made_harmless_in_every_field() -> None:
         missing=("plot",),
     )
     assert message.job
-    assert (message.job.status, message.job.instances) == ("InProgress", (("ml.m5.xlarge", 2),))
+    assert message.job.instances == (("ml.m5.xlarge", 2),)
     assert message.particulars == (
         ("Hyperparameters", "eta = 0.1"),
         ("Experiment", "churn, trial deep"),
         ("Tags", "team = growth"),
     )
-    assert message.stop == "stop"
-    assert dict(message.fields)["Details"] == "why"
+    assert message.stop == "stopped."
+    assert dict(message.details)["Details"] == "why"
+    assert message.finding == message.findings[0]
+    assert (message.finding.rule, message.finding.status) == ("rule", "IssuesFound")
+    assert (message.changes[0].text, message.changes[0].actor) == ("text", "ana")
+    assert message.incident.acknowledged_by == "ana"
+    assert message.incident.stop
+    assert message.incident.stop.actor == "ana"
 
 
 def test_the_values_are_in_columns_above_the_curve_of_each_tensor() -> None:
@@ -354,8 +405,15 @@ def test_a_one_line_curve_has_one_character_for_each_value(values: list[float]) 
 
 
 def test_plain_text_contains_the_whole_message() -> None:
-    text = plain_text(replace(alert(), evidence=replace(EVIDENCE, missing=("the plot",)), repeat=True))
+    message = replace(
+        alert(),
+        evidence=replace(EVIDENCE, missing=("the plot",)),
+        repeat=True,
+        undelivered=("#old is closed",),
+    )
+    text = plain_text(message)
     for part in (
+        "Open since 10:00:03 UTC",
         STOPPING,
         "Step                24",
         "Spend so far        $0.06",
@@ -364,11 +422,20 @@ def test_plain_text_contains_the_whole_message() -> None:
         EVIDENCE.explanation,
         *EVIDENCE.log_lines,
         "the plot",
+        "#old is closed",
         "Possible duplicate",
     ):
         assert part in text
     assert text.startswith(f"LossNotDecreasing found an issue in {JOB}\n")
-    assert plain_text(update()).startswith("Update: ")
+
+
+def test_a_message_that_was_told_begins_with_what_is_new_and_says_nothing_twice() -> None:
+    assert plain_text(update()).startswith(
+        f"Stopped: LossNotDecreasing found an issue in {JOB}\n\n{STOPPED.reason}\nResolved at 10:00:05 UTC"
+    )
+    assert plain_text(update()).count(STOPPED.reason) == 1
+    still_open = told(a_case(), an_alert(told=1, trying=2))
+    assert plain_text(still_open).startswith("Update: LossNotDecreasing")
 
 
 @given(
@@ -376,19 +443,24 @@ def test_plain_text_contains_the_whole_message() -> None:
         Finding,
         id=st.just("f"),
         kind=st.sampled_from(FindingKind),
-        job_arn=st.just(FINDING.job_arn),
+        run=st.just(FINDING.run),
         job=st.text(min_size=1),
         status=st.text(),
         opened_at=st.just(NOW),
+        incident=st.just("incident-1"),
+        severity=st.sampled_from(Severity),
         rule=st.none() | st.text(),
         source=st.none() | st.sampled_from(RuleSource),
         step=st.none() | st.integers(),
         reason=st.text(),
+        closed_at=st.none() | st.just(NOW),
+        closing=st.sampled_from(Closing),
+        closing_reason=st.text(),
     ),
     st.none() | st.just(SNAPSHOT),
 )
 def test_any_finding_can_be_rendered(finding: Finding, snapshot: JobSnapshot | None) -> None:
-    message = compose(delivery(), finding, snapshot, AlertEvidence(), NOW)
-    assert "\n" not in message.title + message.text
-    assert all(value.strip() for _, value in message.fields)
+    message = told(a_case(finding), snapshot=snapshot)
+    assert "\n" not in message.title + message.text + message.status + message.stop
+    assert all(value.strip() for _, value in (*message.fields, *message.details))
     assert plain_text(message).encode()

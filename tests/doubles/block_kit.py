@@ -7,6 +7,27 @@ from typing import Any
 
 MAX_BLOCKS = 50
 MAX_TEXT = 3000
+MAX_MESSAGE = 11_300
+"""Slack refuses longer messages as a whole (`msg_blocks_too_long`), as users report."""
+
+
+def length(text: str) -> int:
+    """As Slack counts: in UTF-16 units, so that most emoji are two."""
+    return len(text.encode("utf-16-le", "surrogatepass")) // 2
+
+
+def is_too_long(blocks: Any) -> bool:
+    return _total(blocks) > MAX_MESSAGE
+
+
+def _total(thing: Any) -> int:
+    """The length of all texts and URLs."""
+    if isinstance(thing, list):
+        return sum(map(_total, thing))
+    if not isinstance(thing, dict):
+        return 0
+    own = sum(length(thing[key]) for key in ("text", "url") if isinstance(thing.get(key), str))
+    return own + sum(_total(item) for item in thing.values())
 
 
 def problems(blocks: Any) -> list[str]:
@@ -92,7 +113,7 @@ def mrkdwn_problems(text: str) -> Iterator[str]:
 def _length(text: str, limit: int) -> Iterator[str]:
     if not text:
         yield "must be more than 0 characters"
-    if len(text) > limit:
+    if length(text) > limit:
         yield f"must be less than {limit + 1} characters"
     if "\0" in text or any("\ud800" <= character <= "\udfff" for character in text):
         yield "has characters that are not text"

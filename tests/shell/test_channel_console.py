@@ -3,12 +3,13 @@ from __future__ import annotations
 import io
 import os
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 from rich.console import Console
 
-from tests.alerts import EVIDENCE, FINDING, NOW, SNAPSHOT, STOPPED, STOPPING, alert, delivery, update
-from watcher.alerts.message import compose, plain_text
+from tests.alerts import ASKED, EVIDENCE, FINDING, NOW, ROUTE, STOPPED, a_case, alert, told, update
+from watcher.alerts.message import plain_text
 from watcher.alerts.text_plot import text_plot
 from watcher.delivery.channels.console import ConsoleChannel, render
 from watcher.errors import Undeliverable
@@ -49,23 +50,32 @@ def test_the_panel_shows_the_whole_message() -> None:
     shown = rendered(render(message))
     said = (
         message.title,
-        STOPPING,
+        "Open since 10:00:03 UTC.",
+        f"Watcher is stopping this job ({ROUTE}).",
         "Possible duplicate",
         "24",
         EVIDENCE.explanation,
         "0.1168",
         *EVIDENCE.log_lines,
     )
-    for text in (*said, "the plot", "The loss stopped falling", "Rule's log"):
+    for text in (*said, "the plot", "up to $10.98", "The loss stopped falling", "Rule's log"):
         assert text in shown
 
 
 def test_an_update_is_short_because_the_alert_is_above_it() -> None:
     shown = rendered(render(update()))
-    assert "Update: LossNotDecreasing" in shown
-    assert STOPPED in shown
+    assert "Stopped: LossNotDecreasing" in shown
+    assert STOPPED.reason in shown
+    assert "Resolved at 10:00:05 UTC" in shown
     assert "Account" not in shown
-    assert len(shown.splitlines()) == 5
+    assert len(shown.splitlines()) == 6
+
+
+def test_other_findings_are_below_the_facts() -> None:
+    overfit = replace(FINDING, id="2", rule="Overfit", opened_at=FINDING.opened_at + timedelta(seconds=1))
+    shown = rendered(render(told(a_case(FINDING, overfit))))
+    assert "Overfit found an issue in" in shown
+    assert "LossNotDecreasing found an issue at step 24; open since 10:00:03 UTC." in shown
 
 
 @pytest.mark.parametrize("width", [20, 40, 200])
@@ -76,7 +86,8 @@ def test_the_panel_fits_any_terminal(width: int) -> None:
 def test_external_text_is_not_markup_and_cannot_move_the_cursor() -> None:
     hostile = "[bold red]x[/bold red] [/] [link=https://evil.example]y[/link] \x1b[2Jz\x07"
     evidence = replace(EVIDENCE, log_lines=(hostile,), explanation=hostile, missing=(hostile,))
-    message = compose(delivery(text=hostile), replace(FINDING, rule=hostile), SNAPSHOT, evidence, NOW)
+    case = a_case(replace(FINDING, rule=hostile), stop=replace(ASKED, actor=hostile))
+    message = told(case, evidence=evidence)
     out = Terminal()
     ConsoleChannel(out).send(message)
     assert "\x1b[2J" not in out.getvalue()

@@ -19,7 +19,7 @@ from watcher.alerts import kinds, sentences
 from watcher.alerts.advice import built_in_rule
 from watcher.alerts.job_facts import Facts, cost, debugger_outcome, facts, particulars
 from watcher.alerts.sentences import Ending, headline, one_line
-from watcher.arn import Arn, run_arn
+from watcher.arn import Arn
 from watcher.aws import links
 from watcher.model import (
     AlertEvidence,
@@ -34,8 +34,6 @@ from watcher.model import (
     Severity,
 )
 from watcher.text import printable, truncated
-
-__all__ = ["Message", "compose", "headline", "plain_text"]
 
 TITLE_LIMIT = 140
 """Characters. Slack's header takes 150, and a channel may put a sign before the title."""
@@ -290,7 +288,7 @@ def _details(finding: Finding, snapshot: JobSnapshot | None) -> Iterator[tuple[s
         yield "Step", str(finding.step)
     yield "Status", finding.status
     yield "Found by", sentences.found_by(finding)
-    job_arn = Arn.parse(run_arn(finding.run))
+    job_arn = Arn.parse(finding.job_arn)
     yield "Region", f"{job_arn.region} (account {job_arn.account})"
     yield "Details", finding.reason
 
@@ -304,7 +302,7 @@ def _job_status(job: Facts) -> str:
 def _links(
     finding: Finding, snapshot: JobSnapshot | None, evidence: AlertEvidence
 ) -> Iterator[tuple[str, str]]:
-    arn = run_arn(finding.run)
+    arn = finding.job_arn
     yield "Training job", links.training_job(arn)
     outcome = debugger_outcome(finding, snapshot) if snapshot and finding.rule else None
     if outcome and outcome.evaluation_job_arn:

@@ -35,7 +35,8 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from watcher.alerts.message import Message, compose, headline
+from watcher.alerts.message import Message, compose
+from watcher.alerts.sentences import headline
 from watcher.config.destination import public_url
 from watcher.config.settings import Config
 from watcher.delivery.channels.base import Channel, File, TakesFiles

@@ -44,7 +44,6 @@ import httpx
 from watcher.alerts.cost import Spend
 from watcher.alerts.job_facts import Facts
 from watcher.alerts.message import Message
-from watcher.arn import run_arn
 from watcher.config.destination import public_url
 from watcher.delivery.channels import http_status
 from watcher.delivery.channels.base import TEST_TITLE, OneWayChannel, Probe, identity_of_test
@@ -323,7 +322,7 @@ def _finding(finding: Finding) -> dict[str, Any]:
         "kind": finding.kind,
         "severity": finding.severity,
         "job": finding.job,
-        "job_arn": run_arn(finding.run),
+        "job_arn": finding.job_arn,
         "rule": finding.rule,
         "source": finding.source,
         "sources": [
