@@ -14,8 +14,10 @@
     │   └── Unavailable           throttled, a 5xx, or no connection: may pass
     └── DeliveryError             a destination did not take a message
         ├── Retry                 may pass: when to try again, whether it may have arrived
+        ├── CannotTell            the destination cannot say whether a message has arrived
         └── Undeliverable         refused: passes only when somebody mends something
-            └── FormRefused       refused for its form: a shorter one may be taken
+            ├── FormRefused       refused for its form: a shorter one may be taken
+            └── MessageGone       the message that is to be changed was deleted
 
 Vendor errors (botocore's, slack_sdk's, sqlite3's) are translated into these where they arise.
 """
@@ -93,9 +95,17 @@ class Retry(DeliveryError):
         self.uncertain = uncertain
 
 
+class CannotTell(DeliveryError):
+    pass
+
+
 class Undeliverable(DeliveryError):
     pass
 
 
 class FormRefused(Undeliverable):
+    pass
+
+
+class MessageGone(Undeliverable):
     pass

@@ -39,13 +39,15 @@ from watcher.alerts.message import Message, compose
 from watcher.alerts.sentences import headline
 from watcher.config.destination import public_url
 from watcher.config.settings import Config
-from watcher.delivery.channels.base import Channel, File, TakesFiles
+from watcher.delivery.channels.base import Channel, EditsMessages, File, TakesFiles
 from watcher.delivery.stop import VERIFY_INTERVAL_S, Stopper, StopState
 from watcher.errors import (
     AccessDenied,
     AwsError,
+    CannotTell,
     ConfigError,
     FormRefused,
+    MessageGone,
     Retry,
     StoreError,
     Undeliverable,
@@ -56,6 +58,7 @@ from watcher.lru import LruCache
 from watcher.model import (
     AlertEvidence,
     Case,
+    ChangeKind,
     Delivery,
     DeliveryKind,
     DeliveryState,
@@ -83,6 +86,9 @@ FIRST_REFUSED_DELAY_S, MAX_REFUSED_DELAY_S = 30.0, 3600.0
 """Where somebody must mend something first."""
 KEPT_FOR = timedelta(days=7)
 """How long an alert is tried before it is given up."""
+FAILURES_IN_LANE = 8
+"""About two minutes. Then an alert that the destination receives but does not confirm waits in a lane of its
+own: the fault may be in this one message, which must not hold back the others."""
 GIVE_UP_STOP_AFTER = timedelta(hours=24)
 """How long a stop is tried."""
 MAX_CLAIMS_PER_SECOND = 50
@@ -209,8 +215,12 @@ class Outbox:
             except Exception as error:
                 # A bug that concerns one delivery must not block the others, nor be retried for ever.
                 log.exception("delivery_failed")
+                cause = f"Watcher failed: {type(error).__name__}: {error}"
                 with suppress(StoreError):  # then the lease ends, as above
-                    self._retry(delivery, Retry(f"{type(error).__name__}: {error}", uncertain=True))
+                    if delivery.kind is DeliveryKind.ALERT:
+                        self._refuse(replace(delivery, uncertain=True), cause)
+                    else:
+                        self._retry(delivery, Retry(cause, uncertain=True))
 
     def _present(self, delivery: Delivery) -> tuple[Case, JobSnapshot | None]:
         """The incident as it is now, and its job; from the store, unless this process has just stored what a
@@ -219,7 +229,8 @@ class Outbox:
         if fresh and delivery.kind is DeliveryKind.ALERT and not delivery.told:
             case, job, at = fresh
             is_current = delivery.wanted in (case.incident.revision, case.incident.telling_revision)
-            if is_current and not delivery.uncertain and self.clock() - at < FRESH_FOR:
+            is_whole = len(case.changes) == case.incident.revision
+            if is_current and is_whole and not delivery.uncertain and self.clock() - at < FRESH_FOR:
                 return case, job
         stored = self.store.case(delivery.incident)
         if stored is None:
@@ -259,25 +270,40 @@ class Outbox:
         raise AssertionError("the last form is sent or raises")
 
     def _send(self, alert: Delivery, message: Message, begun: datetime) -> str:
+        """Edits the alert where it was told and can be edited, and sends a message anywhere else. Returns the
+        receipt."""
         channel = self._channel(alert.to)
         unknown = alert.uncertain  # whether an earlier attempt arrived
         try:
-            if alert.uncertain and not alert.told:
-                receipt = channel.find(message)
-                if receipt is not None:
-                    log.info("delivery_already_arrived")
-                    return receipt
+            self._check_lease(begun)
+            if alert.told and isinstance(channel, EditsMessages):
+                try:
+                    return channel.update(message, alert.receipt)
+                except MessageGone:
+                    log.info("message_gone", consequence="the alert is posted anew")
             if alert.uncertain:
-                unknown = not channel.can_find
-                message = replace(message, repeat=unknown)
-            spent = (self.clock() - begun).total_seconds()
-            if spent > self.lease / 2:
-                raise Retry(f"preparing it took {spent:.0f} s, more than half of the lease")
-            return channel.update(message, alert.receipt) if alert.told else channel.send(message)
+                try:
+                    receipt = channel.find(message)
+                except CannotTell:
+                    message = replace(message, repeat=True)
+                else:
+                    unknown = False
+                    if receipt is not None:
+                        log.info("delivery_already_arrived")
+                        if alert.told and isinstance(channel, EditsMessages):
+                            return channel.update(message, receipt)  # the one posted anew
+                        return receipt
+            self._check_lease(begun)
+            return channel.send(message)
         except Retry as error:
             # That this attempt did not arrive says nothing about an earlier one.
             error.uncertain = error.uncertain or unknown
             raise
+
+    def _check_lease(self, begun: datetime) -> None:
+        spent = (self.clock() - begun).total_seconds()
+        if spent > self.lease / 2:
+            raise Retry(f"preparing it took {spent:.0f} s, more than half of the lease")
 
     def _delivered(self, alert: Delivery, case: Case, picture_of: str) -> None:
         now = self.clock()
@@ -333,8 +359,9 @@ class Outbox:
             refused_at=since,
         )
         # Told once for each destination, however many incidents it refuses.
-        known = alert.refused_at is not None and alert.failures > 0
-        known = known or any(row.to == alert.to and row.id != alert.id for row in self.store.refused())
+        known = self._told_that_it_refuses(alert) or any(
+            row.to == alert.to and row.id != alert.id for row in self.store.refused()
+        )
 
         def amend(present: Case | None) -> Case | None:
             return incidents.refused(present, refused, self.config, now, already_known=known)
@@ -343,6 +370,17 @@ class Outbox:
         level("destination_refuses", error=error, since=since.isoformat(), seconds=round(delay, 1))
         self._refusing.add(alert.to)
         self._write(refused, amend)
+
+    def _told_that_it_refuses(self, alert: Delivery) -> bool:
+        """Whether the incident's history says so since the destination took the alert last."""
+        case = self.store.case(alert.incident)
+        shown = incidents.shown_destination(alert.to)
+        return case is not None and any(
+            change.kind is ChangeKind.REFUSED
+            and change.actor == shown
+            and (alert.delivered_at is None or change.at > alert.delivered_at)
+            for change in case.changes
+        )
 
     def _retry_refused(self, to: str | None = None) -> None:
         """Send again what was refused: everything, or what is for one destination."""
@@ -448,15 +486,19 @@ class Outbox:
         if now - since > KEPT_FOR:
             self._give_up(delivery, f"given up after {KEPT_FOR.days} days: {error}")
             return
-        delay = backoff(delivery.failures + 1, self.random()) if error.after is None else error.after
+        failures = delivery.failures + 1
+        delay = backoff(failures, self.random()) if error.after is None else error.after
+        is_alert = delivery.kind is DeliveryKind.ALERT
+        by_itself = is_alert and error.uncertain and failures >= FAILURES_IN_LANE
         log.info("delivery_retry", error=str(error), attempts=delivery.attempts, seconds=round(delay, 1))
         later = replace(
             delivery,
+            lane=f"failing:{delivery.id}" if by_itself else delivery.lane,
             state=DeliveryState.PENDING,
             due_at=now + timedelta(seconds=delay),
             uncertain=error.uncertain,
             error=str(error),
-            failures=delivery.failures + 1,
+            failures=failures,
             refused_at=since,
         )
         self._write(later)
@@ -469,7 +511,7 @@ class Outbox:
         self, delivery: Delivery, state: DeliveryState, *, error: str = "", amend: Amend | None = None
     ) -> None:
         now = self.clock()
-        delivered_at = now if state is DeliveryState.DELIVERED else None
+        delivered_at = now if state is DeliveryState.DELIVERED else delivery.delivered_at
         done = replace(delivery, state=state, error=error, delivered_at=delivered_at)
         if self._write(done, amend) and state is DeliveryState.DELIVERED:
             log.info("delivered", kind=delivery.kind, seconds=round(_age(delivery, now), 3))

@@ -167,16 +167,12 @@ class _Draft:
             snoozed_until=None,
             snoozed_by="",
         )
-        self._wake()
+        for row in list(self.deliveries.values()):
+            if row.state is DeliveryState.SNOOZED:
+                self.deliveries[row.id] = _woken(row, self.incident, self.now)
         # What opened and closed in one look is told as that, not as two things.
         if not any(change.kind in _OPENINGS for change in self.changes):
             self.note(ChangeKind.RESOLVED, "Nothing of this incident is open any more.")
-
-    def _wake(self) -> None:
-        """What waits for the end of a snooze waits no longer."""
-        for row in list(self.deliveries.values()):
-            if row.state is DeliveryState.SNOOZED:
-                self.deliveries[row.id] = replace(row, state=DeliveryState.DELIVERED)
 
     def _open_alerts(self) -> None:
         for delivery in list(self.deliveries.values()):
@@ -194,12 +190,22 @@ def _brought_up_to(alert: Delivery, incident: Incident, now: datetime) -> Delive
     if alert.open or alert.state is DeliveryState.REFUSED:
         return alert  # it is on its way, or waits: what it says is composed when it is sent
     if alert.told and editable:
-        due_at = now + timedelta(seconds=EDIT_DELAY_S)
-    elif alert.state is DeliveryState.SNOOZED and incident.snoozed_until:
-        return alert
-    else:
-        due_at = now
-    return _due_again(alert, due_at)
+        return _due_again(alert, now + timedelta(seconds=EDIT_DELAY_S))
+    if alert.told and incident.snoozed_until and incident.snoozed_until > now:
+        return _snoozed(alert, incident.snoozed_until)
+    return _due_again(alert, now)
+
+
+def _snoozed(alert: Delivery, until: datetime) -> Delivery:
+    """It has a lane of its own, because it would hold back the others of its lane for hours."""
+    return replace(alert, state=DeliveryState.SNOOZED, lane=f"snoozed:{alert.id}", due_at=until)
+
+
+def _woken(alert: Delivery, incident: Incident, now: datetime) -> Delivery:
+    """The alert when its snooze ends early: due now if something was held back."""
+    if alert.told < (incident.revision if can_edit(alert.to) else incident.telling_revision):
+        return _due_again(alert, now)
+    return replace(alert, state=DeliveryState.DELIVERED, lane=edits_lane(alert.to), told=alert.wanted)
 
 
 def _due_again(alert: Delivery, due_at: datetime) -> Delivery:
@@ -208,7 +214,6 @@ def _due_again(alert: Delivery, due_at: datetime) -> Delivery:
         state=DeliveryState.PENDING,
         lane=edits_lane(alert.to) if alert.told else alert.to,
         due_at=due_at,
-        failures=0,
     )
 
 
@@ -389,11 +394,12 @@ def _address(draft: _Draft, decision: Decision) -> None:
         _add_alert(draft, to)
 
 
-def _add_alert(draft: _Draft, to: str) -> None:
+def _add_alert(draft: _Draft, to: str) -> bool:
+    """Whether the destination is new to the incident."""
     id_ = alert_id(draft.incident.id, to)
     # A store that was upgraded keeps the ids of the alerts that were sent.
     if any(row.kind is DeliveryKind.ALERT and row.to == to for row in draft.deliveries.values()):
-        return
+        return False
     draft.deliveries[id_] = Delivery(
         id=id_,
         incident=draft.incident.id,
@@ -403,6 +409,7 @@ def _add_alert(draft: _Draft, to: str) -> None:
         created_at=draft.now,
         due_at=draft.now,
     )
+    return True
 
 
 # -- the stop --------------------------------------------------------------------------------------
@@ -472,9 +479,9 @@ def delivered(
 ) -> Case | None:
     """What follows when a destination has the alert.
 
-    The grace of a waiting stop begins, once every destination that takes the alert has it. An incident that
-    is snoozed is told again when the snooze ends. `picture_of`: the finding whose picture goes next to the
-    alert.
+    The grace of a waiting stop begins, once every destination that takes the alert has it. While the incident
+    is snoozed, a destination that cannot edit is told nothing more, and one that can is edited when the
+    snooze ends. `picture_of`: the finding whose picture goes next to the alert.
     """
     alert = case.delivery(alert_id) if case else None
     if case is None or alert is None:
@@ -482,8 +489,10 @@ def delivered(
     draft = _Draft.of(case, now)
     _begin_grace(draft, settings)
     until = case.incident.snoozed_until
-    if until and until > now and alert.state is DeliveryState.DELIVERED:
-        draft.deliveries[alert.id] = replace(alert, state=DeliveryState.SNOOZED, due_at=until)
+    if until and until > now:
+        behind = alert.state is DeliveryState.PENDING
+        if behind is not can_edit(alert.to):
+            draft.deliveries[alert.id] = _snoozed(alert, until)
     if picture_of and (finding := draft.findings.get(picture_of)):
         picture = _picture(alert, finding, now)
         draft.deliveries.setdefault(picture.id, picture)
@@ -513,19 +522,34 @@ def _picture(alert: Delivery, finding: Finding, now: datetime) -> Delivery:
 
 
 def _begin_grace(draft: _Draft, settings: Stop) -> None:
+    """Sets the time of a waiting stop, once a person could have read of it wherever the alert goes. A
+    destination that refuses the alert is not waited for."""
     stop = draft.incident.stop
-    if stop is None or stop.phase is not StopPhase.WAITING or stop.due_at:
+    row = _pending_stop(draft)
+    if row is None or stop is None or stop.phase is not StopPhase.WAITING or stop.due_at:
         return
-    alerts = [row for row in draft.deliveries.values() if row.kind is DeliveryKind.ALERT]
-    if any(not row.told and row.open for row in alerts) or not any(row.told for row in alerts):
+    alerts = [each for each in draft.deliveries.values() if each.kind is DeliveryKind.ALERT]
+    behind = [alert for alert in alerts if alert.told < draft.incident.telling_revision]
+    if len(behind) == len(alerts) or any(alert.open for alert in behind):
         return
-    due_at = draft.now + timedelta(seconds=settings.grace)
-    for row in list(draft.deliveries.values()):
-        if row.kind is DeliveryKind.STOP and row.state is DeliveryState.PENDING:
-            due_at = min(due_at, row.due_at)
-            draft.deliveries[row.id] = replace(row, due_at=due_at)
+    due_at = min(draft.now + timedelta(seconds=settings.grace), row.due_at)
+    draft.deliveries[row.id] = replace(row, due_at=due_at)
     draft.incident = replace(draft.incident, stop=replace(stop, due_at=due_at, reason=""))
     draft.note(ChangeKind.STOP_SCHEDULED, f"the job is stopped at {due_at:%H:%M:%S} UTC")
+
+
+def _pending_stop(draft: _Draft) -> Delivery | None:
+    """The stop of the run, unless it is being attempted now, or is over."""
+    rows = draft.deliveries.values()
+    return next(
+        (row for row in rows if row.kind is DeliveryKind.STOP and row.state is DeliveryState.PENDING), None
+    )
+
+
+def _withdraw_stop(draft: _Draft, why: str) -> None:
+    """Takes back a stop that has not been requested from SageMaker, if there is one."""
+    if row := _pending_stop(draft):
+        draft.deliveries[row.id] = replace(row, state=DeliveryState.CANCELLED, error=why)
 
 
 def stop_requested(case: Case | None, actor: str, now: datetime) -> Case | None:
@@ -543,11 +567,7 @@ def person_stops(case: Case | None, actor: str, door: Door, now: datetime) -> Ca
     if case is None or (case.incident.stop and case.incident.stop.phase is StopPhase.STOPPED):
         return None
     draft = _Draft.of(case, now)
-    for row in case.deliveries:
-        if row.kind is DeliveryKind.STOP and row.state is DeliveryState.PENDING:
-            draft.deliveries[row.id] = replace(
-                row, state=DeliveryState.CANCELLED, error=f"stopped by {actor}"
-            )
+    _withdraw_stop(draft, f"stopped by {actor}")
     draft.set_stop(StopPhase.ASKED, actor)
     draft.note(ChangeKind.STOP_ASKED, f"{actor} asks to stop the job", actor=actor, door=door)
     return draft.case()
@@ -575,6 +595,8 @@ def _end_stop(draft: _Draft, job: JobSnapshot, asked_by: str) -> None:
         return
     if stop and stop.phase not in _UNDER_WAY and not (asked_by and stop.phase is StopPhase.NOT_STOPPED):
         return
+    if stop and stop.phase is StopPhase.WAITING:
+        _withdraw_stop(draft, "the job has ended")
     if not draft.incident.revision:
         # The incident begins after the stop, so it has nothing to tell of it but the fact.
         if job.status == "Stopped":
@@ -613,7 +635,8 @@ def acknowledge(case: Case | None, actor: str, door: Door, now: datetime) -> Cas
 
 
 def snooze(case: Case | None, until: datetime, actor: str, door: Door, now: datetime) -> Case | None:
-    """Be quiet until then. Destinations that cannot edit are told the rest then."""
+    """Be quiet until then. Destinations that cannot edit are reminded then, and told what happened meanwhile.
+    One that was told nothing yet gets its first message."""
     if case is None or case.incident.state is IncidentState.RESOLVED:
         return None
     draft = _Draft.of(case, now)
@@ -627,8 +650,8 @@ def snooze(case: Case | None, until: datetime, actor: str, door: Door, now: date
     # The destinations that can edit show it.
     for row in case.deliveries:
         if row.kind is DeliveryKind.ALERT and row.told and not can_edit(row.to) and row.state in _QUIET:
-            held = replace(row, state=DeliveryState.SNOOZED, due_at=until, wanted=draft.incident.revision)
-            draft.deliveries[row.id] = held
+            # Wanted is a revision that it was not told, so that the reminder is a message of its own.
+            draft.deliveries[row.id] = replace(_snoozed(row, until), wanted=draft.incident.revision)
     return draft.case()
 
 
@@ -643,9 +666,7 @@ def unsnooze(case: Case | None, actor: str, door: Door, now: datetime) -> Case |
     draft.note(ChangeKind.UNSNOOZED, f"{actor} ended the snooze", actor=actor, door=door)
     for row in case.deliveries:
         if row.state is DeliveryState.SNOOZED:
-            behind = row.told < row.wanted
-            state = DeliveryState.PENDING if behind else DeliveryState.DELIVERED
-            draft.deliveries[row.id] = replace(row, state=state, due_at=now)
+            draft.deliveries[row.id] = _woken(row, draft.incident, now)
     return draft.case()
 
 
@@ -654,14 +675,10 @@ def cancel_stop(case: Case | None, actor: str, door: Door, now: datetime) -> Cas
     more. None if nothing waits."""
     if case is None or case.incident.stop is None:
         return None
-    waiting = [
-        row for row in case.deliveries if row.kind is DeliveryKind.STOP and row.state is DeliveryState.PENDING
-    ]
-    if case.incident.stop.phase is not StopPhase.WAITING or not waiting:
-        return None
     draft = _Draft.of(case, now)
-    for row in waiting:
-        draft.deliveries[row.id] = replace(row, state=DeliveryState.CANCELLED, error=f"cancelled by {actor}")
+    if case.incident.stop.phase is not StopPhase.WAITING or _pending_stop(draft) is None:
+        return None
+    _withdraw_stop(draft, f"cancelled by {actor}")
     sentence = f"Not stopped: {actor} cancelled it. The job continues."
     draft.set_stop(StopPhase.CANCELLED, actor, sentence)
     draft.note(ChangeKind.CANCELLED, sentence, actor=actor, door=door)
@@ -672,7 +689,7 @@ def redeliver(case: Case | None, actor: str, door: Door, now: datetime) -> Case 
     """Send at once what was refused or given up. None if there is nothing of the kind."""
     if case is None:
         return None
-    again = [_due_again(row, now) for row in case.deliveries if _given_up(row)]
+    again = [_tried_anew(row, now) for row in case.deliveries if _given_up(row)]
     if not again:
         return None
     draft = _Draft.of(case, now)
@@ -681,13 +698,19 @@ def redeliver(case: Case | None, actor: str, door: Door, now: datetime) -> Case 
     return draft.case()
 
 
+def _tried_anew(row: Delivery, now: datetime) -> Delivery:
+    """With as many attempts, and for as long, as one that never failed."""
+    since = None if row.state is DeliveryState.DEAD else row.refused_at
+    return replace(_due_again(row, now), failures=0, refused_at=since)
+
+
 def _given_up(row: Delivery) -> bool:
     return row.kind is DeliveryKind.ALERT and row.state in (DeliveryState.REFUSED, DeliveryState.DEAD)
 
 
 def retry_refused(case: Case | None, now: datetime, to: str | None = None) -> Case | None:
-    """The same without a person: after a start, or because `to` takes messages again. Nobody is told of it,
-    so the history has no line of it."""
+    """The same without a person: after a start, or because `to` takes messages again. The history has no line
+    of it, and what is refused once more waits longer than before."""
     if case is None:
         return None
     again = {
@@ -706,28 +729,27 @@ def retry_refused(case: Case | None, now: datetime, to: str | None = None) -> Ca
 def refused(
     case: Case | None, delivery: Delivery, config: Config, now: datetime, *, already_known: bool
 ) -> Case | None:
-    """A destination refuses the alert. The incident's other destinations are told so, once for each
-    destination that refuses (`already_known`: it was told before); an alert without another destination goes
-    to `slack.channel`."""
-    if case is None or already_known:
+    """A destination refuses the alert. The incident's other destinations are told so, unless that is
+    `already_known`; if there is none, `slack.channel` gets the alert. The grace of a waiting stop does not
+    wait for it."""
+    if case is None:
         return None
     draft = _Draft.of(case, now)
-    others = [
-        row
+    others = any(
+        row.kind is DeliveryKind.ALERT and row.id != delivery.id and not _given_up(row)
         for row in case.deliveries
-        if row.kind is DeliveryKind.ALERT
-        and row.id != delivery.id
-        and row.state not in (DeliveryState.REFUSED, DeliveryState.DEAD)
-    ]
+    )
     fallback = routing.elsewhere(delivery.to, config)
-    if not others and fallback:
-        _add_alert(draft, fallback)
-    shown = _shown(delivery.to)
-    draft.note(ChangeKind.REFUSED, f"{shown} does not take this alert: {delivery.error}")
+    added = not others and fallback is not None and _add_alert(draft, fallback)
+    if added or not already_known:
+        shown = shown_destination(delivery.to)
+        draft.note(ChangeKind.REFUSED, f"{shown} does not take this alert: {delivery.error}", actor=shown)
+    _begin_grace(draft, config.stop)
     return draft.case()
 
 
-def _shown(to: str) -> str:
+def shown_destination(to: str) -> str:
+    """For people, without what may be secret in a webhook's address."""
     try:
         return str(Destination.parse(to))
     except ConfigError:
@@ -739,11 +761,10 @@ def unwatched(case: Case | None, reason: str, now: datetime) -> Case | None:
     if case is None:
         return None
     draft = _Draft.of(case, now)
-    for row in case.deliveries:
-        if row.kind is DeliveryKind.STOP and row.state is DeliveryState.PENDING:
-            draft.deliveries[row.id] = replace(row, state=DeliveryState.CANCELLED, error=reason)
-            draft.set_stop(StopPhase.NOT_STOPPED, row.actor, f"Not stopped: {reason}")
-            draft.note(ChangeKind.NOT_STOPPED, f"Not stopped: {reason}", actor=row.actor)
+    stop = case.incident.stop
+    if stop and stop.phase in (StopPhase.WAITING, StopPhase.ASKED) and _pending_stop(draft):
+        _withdraw_stop(draft, reason)
+        _note_end_of_stop(draft, StopPhase.NOT_STOPPED, stop.actor, f"Not stopped: {reason}")
     for finding in case.findings:
         _close(draft, finding.id, Closing.UNWATCHED, reason)
     return draft.case()

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from datetime import datetime
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple, Never, Protocol, runtime_checkable
 
 from watcher.alerts.message import Message
+from watcher.errors import CannotTell
 
 
 class Probe(NamedTuple):
@@ -23,7 +24,7 @@ class Probe(NamedTuple):
 
 
 class Channel(Protocol):
-    """One destination.
+    """One destination. Safe to use from several threads.
 
     Each method makes one attempt, takes at most about 10 seconds, and raises `Retry` for an error that may
     pass, `Undeliverable` for one that somebody must mend, or `FormRefused` if a shorter message may be taken.
@@ -34,20 +35,9 @@ class Channel(Protocol):
         """Deliver the message. Returns a receipt by which `update` finds it again (may be empty)."""
         ...
 
-    @property
-    def can_find(self) -> bool:
-        """Whether `find` can tell if a message has arrived. If not, a message that is sent again says that it
-        may be a duplicate."""
-        ...
-
     def find(self, message: Message) -> str | None:
-        """The receipt of the alert, if it has arrived already; None if it has not, or if the channel cannot
-        tell."""
-        ...
-
-    def update(self, message: Message, receipt: str) -> str:
-        """Replace the alert that has this receipt with `message`, or add `message` to it. Returns the alert's
-        receipt, which is another one if it had to be sent anew."""
+        """The receipt of the alert, if it has arrived already; None if it has not. Raises `CannotTell` if the
+        destination cannot be asked: then a message that is sent again says that it may be a duplicate."""
         ...
 
     def probe(self) -> Probe:
@@ -65,24 +55,25 @@ class Channel(Protocol):
         ...
 
 
-class OneWayChannel(ABC):
-    """A destination that accepts messages but can neither look one up nor change one.
+@runtime_checkable
+class EditsMessages(Protocol):
+    """A channel that keeps one message about an incident up to date. `policy.incidents.can_edit` says so
+    of its destinations. Any other is sent a message for each change worth telling."""
 
-    An update is therefore a message of its own.
-    """
+    def update(self, message: Message, receipt: str) -> str:
+        """Replace the alert that has this receipt with `message`. Doing so again changes nothing. Returns the
+        receipt. Raises `MessageGone` if somebody deleted the alert."""
+        ...
+
+
+class OneWayChannel(ABC):
+    """A destination that accepts messages but can neither look one up nor change one."""
 
     @abstractmethod
     def send(self, message: Message) -> str: ...
 
-    @property
-    def can_find(self) -> bool:
-        return False
-
-    def find(self, message: Message) -> str | None:  # noqa: ARG002
-        return None
-
-    def update(self, message: Message, receipt: str) -> str:  # noqa: ARG002
-        return self.send(message)
+    def find(self, message: Message) -> Never:  # noqa: ARG002
+        raise CannotTell("this destination cannot be asked for its messages")
 
     @abstractmethod
     def probe(self) -> Probe: ...

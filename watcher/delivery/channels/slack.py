@@ -31,7 +31,7 @@ from watcher.alerts.message import Message
 from watcher.delivery.channels import http_status
 from watcher.delivery.channels.base import File, Probe
 from watcher.delivery.channels.block_kit import blocks, notification, plain
-from watcher.errors import DeliveryError, FormRefused, Retry, Undeliverable
+from watcher.errors import CannotTell, DeliveryError, FormRefused, MessageGone, Retry, Undeliverable
 from watcher.model import Form
 
 log = structlog.get_logger(__name__)
@@ -121,17 +121,13 @@ def _scopes(answer: SlackResponse) -> frozenset[str] | None:
 
 
 class SlackChannel:
-    """A channel by its name (`#training-alerts`) or id.
-
-    Send, find and update from one thread at a time; `attach` and `has` are safe from any thread.
-    """
+    """A channel by its name (`#training-alerts`) or id."""
 
     def __init__(self, token: str, channel: str, api_url: str, timeout_s: int = TIMEOUT_S) -> None:
         self._channel = channel
         self._client = _client(token, api_url, timeout_s)
         self._id = "" if channel.startswith("#") else channel
         self._name = f"Slack's {channel}"
-        self._can_find = True
 
     def send(self, message: Message) -> str:
         answer = _call(
@@ -146,23 +142,13 @@ class SlackChannel:
         self._id = answer["channel"]
         return _receipt(answer["channel"], answer["ts"])
 
-    @property
-    def can_find(self) -> bool:
-        """False if the last `find` could not read the channel's history, or not far enough back."""
-        return self._can_find
-
     def find(self, message: Message) -> str | None:
-        """Search the channel's history back to when the incident was opened, at most 2,000 messages.
-
-        Returns None if the bot may not read it: a duplicate is better than a missing alert.
-        """
-        self._can_find = True
+        """Search the channel's history back to when the incident was opened, at most 2,000 messages."""
         try:
             return self._find(message)
         except _SlackRefusal as refusal:
             if refusal.code not in _CANNOT_LOOK_UP:
                 raise
-            self._can_find = False
             log.warning(
                 "slack_cannot_look_up",
                 channel=self._channel,
@@ -170,7 +156,7 @@ class SlackChannel:
                 needed=refusal.needed or "channels:read, channels:history",
                 consequence="an alert may be sent twice if Watcher restarts while sending it",
             )
-            return None
+            raise CannotTell(str(refusal)) from refusal
 
     def _find(self, message: Message) -> str | None:
         self._id = self._id or self._resolve()
@@ -207,28 +193,24 @@ class SlackChannel:
             cursor = (answer.get("response_metadata") or {}).get("next_cursor", "")
             if not cursor:
                 return
-        self._can_find = False
         looked_at = f"{PAGE_SIZE * MAX_LOOK_UP_PAGES} {key}"
         log.warning("slack_look_up_incomplete", channel=self._channel, looked_at=looked_at)
+        raise CannotTell(f"{self._name}: looked at {looked_at} only")
 
     def update(self, message: Message, receipt: str) -> str:
-        if not receipt:
-            return self.send(message)
         try:
-            return self._edit(message, receipt)
+            self._edit(message, receipt)
         except _SlackRefusal as refusal:
-            if refusal.code in _CANNOT_EDIT:
-                self._reply(message, receipt)
-                return receipt
-            if refusal.code not in _GONE:
+            if refusal.code in _GONE:
+                raise MessageGone(str(refusal)) from refusal
+            if refusal.code not in _CANNOT_EDIT:
                 raise
-        # Somebody deleted it. An earlier attempt may have posted it anew already.
-        posted = self.find(message)
-        if posted is None or posted == receipt:
-            return self.send(message)
-        return self._edit(message, posted)
+            self._reply(message, receipt)
+        return receipt
 
-    def _edit(self, message: Message, receipt: str) -> str:
+    def _edit(self, message: Message, receipt: str) -> None:
+        if not receipt:
+            raise MessageGone(f"{self._name}: it is not known which message is the alert")
         posted = json.loads(receipt)
         # The argument `metadata` is left out, so Slack keeps the alert's, by which `find` finds it.
         _call(
@@ -238,7 +220,6 @@ class SlackChannel:
             ts=posted["ts"],
             **_content(message),
         )
-        return receipt
 
     def _reply(self, message: Message, receipt: str) -> None:
         """Say in the alert's thread what changed, unless a reply there says so already."""
