@@ -32,9 +32,12 @@ LATENCY_BUCKETS_S = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 7200, 864
 STATES_AFTER_AN_ATTEMPT = (
     DeliveryState.DELIVERED,
     DeliveryState.PENDING,
+    DeliveryState.REFUSED,
     DeliveryState.SKIPPED,
     DeliveryState.DEAD,
 )
+UPDATE = "update"
+"""Label of an alert that a destination has already: this attempt tells it what has changed since."""
 
 
 class Instruments:
@@ -65,13 +68,14 @@ class Instruments:
         self._findings = Counter("watcher_findings", "Findings, by kind.", ["kind"], registry=self.registry)
         self._deliveries = Counter(
             "watcher_deliveries",
-            "Attempts to deliver, by the state of the delivery afterwards. Pending ones are tried again.",
+            "Attempts to deliver, by the state of the delivery afterwards. Pending and refused ones are "
+            "tried again. The kind is alert for a first message and update for each later one.",
             ["kind", "destination", "state"],
             registry=self.registry,
         )
         self._latency = Histogram(
             "watcher_delivery_latency_seconds",
-            "Time from the detection of a finding to the delivery of its alert.",
+            "Time from the detection of a finding to the delivery of its first alert.",
             ["destination"],
             buckets=LATENCY_BUCKETS_S,
             registry=self.registry,
@@ -91,7 +95,8 @@ class Instruments:
         for state in STATES_AFTER_AN_ATTEMPT:
             self._deliveries.labels(DeliveryKind.STOP, STOP_DESTINATION, state)
             for destination in DestinationKind:
-                self._deliveries.labels(DeliveryKind.ALERT, destination, state)
+                for message in (DeliveryKind.ALERT, UPDATE):
+                    self._deliveries.labels(message, destination, state)
 
     def reconciled(self, at: datetime) -> None:
         self._reconciled.set(at.timestamp())
@@ -110,13 +115,16 @@ class Instruments:
         for finding in findings:
             self._findings.labels(finding.kind).inc()
 
-    def attempted(self, delivery: Delivery, seconds: float) -> None:
-        """`delivery` as it is after the attempt, `seconds` after its finding was detected."""
+    def attempted(self, delivery: Delivery, seconds: float, *, first: bool = False) -> None:
+        """`delivery` as it is after the attempt, `seconds` after it was decided. `first`: the alert has just
+        arrived for the first time."""
         destination = (
             STOP_DESTINATION if delivery.kind is DeliveryKind.STOP else delivery.to.partition(":")[0]
         )
-        self._deliveries.labels(delivery.kind, destination, delivery.state).inc()
-        if delivery.kind is DeliveryKind.ALERT and delivery.state is DeliveryState.DELIVERED:
+        later = delivery.kind is DeliveryKind.ALERT and delivery.told and not first
+        kind = UPDATE if later else delivery.kind
+        self._deliveries.labels(kind, destination, delivery.state).inc()
+        if first:
             self._latency.labels(destination).observe(seconds)
 
     def aws_answered(self, service: str, operation: str, result: str) -> None:
