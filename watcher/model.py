@@ -20,6 +20,9 @@ ENDED_STATUSES = frozenset({"Completed", "Failed", "Stopped"})
 """A training job in one of these no longer changes (`Stopping` and `Deleting` still do)."""
 
 ISSUES_FOUND: Final = "IssuesFound"
+RECOVERED: Final = "Recovered"
+"""Watcher's status for a rule that fired and whose issue is gone. It may fire again, so it is not final;
+SageMaker ends a rule when it fires."""
 RULE_ERROR: Final = "Error"
 NO_ISSUES_FOUND: Final = "NoIssuesFound"
 NOT_EVALUATED: Final = "NotEvaluated"
@@ -29,7 +32,7 @@ FINAL_RULE_STATUSES = frozenset({ISSUES_FOUND, NO_ISSUES_FOUND, RULE_ERROR, "Sto
 
 # A status that is in none of these sets is from a later API. It is logged.
 KNOWN_STATUSES = ENDED_STATUSES | {IN_PROGRESS, "Stopping", "Deleting"}
-KNOWN_RULE_STATUSES = FINAL_RULE_STATUSES | {"InProgress", "Stopping"}
+KNOWN_RULE_STATUSES = FINAL_RULE_STATUSES | {"InProgress", "Stopping", RECOVERED}
 
 
 class RuleSource(StrEnum):

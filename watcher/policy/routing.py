@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 
 from watcher.config.settings import Config, Stop
 from watcher.model import (
+    RECOVERED,
     STOP_DESTINATION,
     Decision,
     Delivery,
@@ -121,11 +122,13 @@ def twin(finding: Finding) -> str | None:
 
 
 def judged_twice(finding: Finding, job: JobSnapshot) -> bool:
-    """Whether the other evaluator has finished the finding's rule, too: only then it may have found the
-    same."""
+    """Whether the other evaluator has finished the finding's rule, or seen it recover, too: only then it may
+    have found the same."""
     other = _OTHER_EVALUATOR.get(finding.source) if finding.source else None
     return any(
-        outcome.final for outcome in job.outcomes if (outcome.source, outcome.rule) == (other, finding.rule)
+        outcome.final or outcome.status == RECOVERED
+        for outcome in job.outcomes
+        if (outcome.source, outcome.rule) == (other, finding.rule)
     )
 
 
