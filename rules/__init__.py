@@ -37,6 +37,7 @@ from rules.overfit import Overfit
 from rules.overtraining import Overtraining
 from rules.parameters import ParameterError, RuleError
 from rules.poor_weight_initialization import PoorWeightInitialization
+from rules.recovery import Recovered
 from rules.saturated_activation import SaturatedActivation
 from rules.selection import Collection, Selection
 from rules.similar_across_runs import SimilarAcrossRuns
@@ -59,6 +60,7 @@ __all__ = [
     "ModelKind",
     "MxnetNames",
     "ParameterError",
+    "Recovered",
     "RisingMetrics",
     "Rule",
     "RuleError",

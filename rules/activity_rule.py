@@ -9,6 +9,8 @@
 - NaN in a layer fires, for the reason `non_finite`: such a unit is neither active nor inactive.
 - Text, and tensors of which only reductions were saved, are left out, and the verdict says so.
 - When several layers fire at one step, the five worst are the evidence.
+- It has recovered when few enough units of each layer that fired were inactive at three judged steps in a
+  row.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from rules.base import Breach, Evidence, Rule, Step, Value
+from rules.base import EVERY_STEP_CHECKS, Breach, Evidence, Rule, Step, Value
 from rules.needs import FixedOutcome, Forest
 from rules.reductions import WithReductions, arrays
 from rules.worst import worst
@@ -46,6 +48,10 @@ class ActivityRule(Rule):
             yield FixedOutcome(
                 False, f"threshold_layer is {percent:g}: {because}", "set a percentage below 100"
             )
+
+    @property
+    def checks_to_recover(self) -> int:
+        return EVERY_STEP_CHECKS
 
     @abstractmethod
     def _active(self, tensor: str, values: NDArray[Any]) -> NDArray[np.bool_] | None:
@@ -73,6 +79,7 @@ class ActivityRule(Rule):
         percent_active = np.count_nonzero(samples, axis=0) * 100 / len(samples)
         inactive = int(np.count_nonzero(percent_active < self._threshold_inactivity))
         share, allowed = inactive * 100 / percent_active.size, self._threshold_layer
+        self._measured(tensor, step, share, well=share <= allowed)
         if share <= allowed:
             return None
         explanation = (

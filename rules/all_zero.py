@@ -6,6 +6,7 @@ follows, in addition to `rules.tensor_rule`:
 - The rule fires when the share of zeros reaches `threshold`, so at 100 % for the default.
 - A scalar is a tensor of one element: a loss of 0 is all zero.
 - NaN and infinity are not zero: a tensor of NaN is an issue for ExplodingTensor, not for this rule.
+- It has recovered when each tensor that fired had fewer zeros at three saved steps in a row.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rules.base import Breach, Evidence, Value
+from rules.base import EVERY_STEP_CHECKS, Breach, Evidence, Value
 from rules.needs import FixedOutcome, Forest
 from rules.parameters import NAMES, REGEXES, between, parameter, parse, require_one_of
 from rules.tensor_rule import TensorRule
@@ -32,6 +33,8 @@ class AllZero(TensorRule):
     name = "AllZero"
     complaint = "A tensor is all zero"
     advice = "Most values of these tensors are zero: look for a layer that got no input or no gradient."
+    relief = "The tensors are no longer zero"
+    unit = " % zeros"
     judges_progress = True
 
     def __init__(self, parameters: Mapping[str, str]) -> None:
@@ -39,6 +42,10 @@ class AllZero(TensorRule):
         self.parameters = parse(Parameters, parameters, self.name)
         require_one_of(self.parameters, self.name, "collection_names", "tensor_regex")
         self._select(self.parameters.collection_names, self.parameters.tensor_regex)
+
+    @property
+    def checks_to_recover(self) -> int:
+        return EVERY_STEP_CHECKS
 
     def fixed_outcomes(self, forest: Forest | None) -> Iterator[FixedOutcome]:  # noqa: ARG002
         if (percent := self.parameters.threshold) <= 0:
@@ -51,6 +58,7 @@ class AllZero(TensorRule):
         else:
             zeros, size = value.size - int(np.count_nonzero(value)), value.size
         share, limit = zeros * 100 / size, self.parameters.threshold
+        self._measured(tensor, step, share, well=share < limit)
         if share < limit:
             return ()
         explanation = (

@@ -16,6 +16,15 @@ How one is used:
             break                                  # as at Debugger, a rule ends when it first fires
     else:
         verdict = rule.verdict(ended=True)
+
+Who wants to know whether it recovers goes on with a successor:
+
+    rule = rule.successor(verdict)                 # None: what it found cannot recover
+    rule.learn(collections)
+    for step, tensors in the steps after that:
+        rule.observe(step, tensors)                # fires again: a successor again
+        if recovered := rule.recovered():          # given once; it may fire again later
+            ...
 """
 
 from __future__ import annotations
@@ -24,13 +33,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rules.left_out import LeftOut
 from rules.needs import FixedOutcome, Forest, ModelKind, MxnetNames, RisingMetrics, StepsNeeded
+from rules.recovery import Recovered, Recovery
 from rules.selection import Collection, Selection
 
 Value = float | NDArray[Any]
@@ -113,6 +123,10 @@ class Breach(NamedTuple):
     evidence: Evidence
 
 
+EVERY_STEP_CHECKS = 3
+"""`checks_to_recover` of a rule that judges each step by itself: a single good step may be chance."""
+
+
 class Rule(ABC):
     """One evaluation of one rule on one job. A new evaluation needs a new object.
 
@@ -144,12 +158,18 @@ class Rule(ABC):
     """Set where a parameter's default works only with the tensor names of MXNet."""
     rising_metrics: ClassVar[RisingMetrics | None] = None
     """Set where it reads losses, and a metric that should rise misleads it."""
+    relief: ClassVar[str] = "The rule no longer fires"
+    """What is well again when it has recovered, in a few words."""
+    unit: ClassVar[str] = ""
+    """What follows the numbers after `relief`, such as " % zeros"."""
     selections: tuple[Selection, ...] = ()
     """Which tensors it reads; one selection for each role that a tensor plays."""
 
     @abstractmethod
     def __init__(self, parameters: Mapping[str, str]) -> None:
         """Takes RuleParameters as SageMaker has them: strings. Raises `ParameterError`."""
+        self._given = dict(parameters)
+        self._recovery = Recovery()
         self._newest: int | None = None
         self._checked = 0
         self._read: set[str] = set()
@@ -192,6 +212,7 @@ class Rule(ABC):
             "checked": self._checked,
             "read": sorted(self._read),
             "left_out": self._left_out.state(),
+            **({"recovery": self._recovery.state()} if self._recovery else {}),
             **self._state(),
         }
 
@@ -202,7 +223,46 @@ class Rule(ABC):
         """
         self._newest, self._checked, self._read = state["newest"], state["checked"], set(state["read"])
         self._left_out.restore(state["left_out"])
+        self._recovery.restore(state.get("recovery", ()))
         self._restore(state)
+
+    # -- after it has fired -----------------------------------------------------------------------
+
+    @property
+    def checks_to_recover(self) -> int | None:
+        """How many checks in a row must find nothing, of each tensor for which it fired, before what it found
+        counts as recovered. How many steps a check spans is the rule's own affair: `num_steps`, or one.
+
+        None if what it found cannot recover (it was true of the input, or of the initial weights), if to find
+        out is expensive, or if the rule does not say. A rule that says so calls `_measured` in `_judge`.
+        """
+        return None
+
+    def successor(self, verdict: Verdict) -> Self | None:
+        """A new evaluation for the steps after the one at which this one fired with `verdict`. It has to
+        learn the collections. None if what was found cannot recover."""
+        if self.checks_to_recover is None:
+            return None
+        new = type(self)(self._given)
+        new._newest, new._recovery = self._newest, self._recovery.again()
+        for name, step, value in self._found(verdict):
+            new._recovery.follow(name, step, float(value))
+        if not new._recovery:
+            return None
+        new._succeed(self)
+        return new
+
+    def recovered(self) -> Recovered | None:
+        """That what the rule's predecessors found has recovered; None while it has not. It is given once.
+
+        Ask after each `observe` and `tick`.
+        """
+        if not self._recovery or (checks := self.checks_to_recover) is None:
+            return None
+        recovered = self._recovery.recovered(checks, self.relief, self.unit)
+        if recovered:
+            self._recovery = Recovery()
+        return recovered
 
     # -- what a rule may add ----------------------------------------------------------------------
 
@@ -278,6 +338,19 @@ class Rule(ABC):
     def _notes(self) -> tuple[str, ...]:
         """What a person should know about how the rule read its input."""
         return self._left_out.notes()
+
+    def _found(self, verdict: Verdict) -> Iterator[tuple[str, int | None, float]]:
+        """What a verdict found: name, step and value of each number that has to be well again. Numbers that
+        cannot recover are left out; if there is none, the evaluation ends."""
+        for evidence in verdict.evidence:
+            yield evidence.tensor, evidence.step, evidence.value
+
+    def _measured(self, name: str, step: int | None, value: float, *, well: bool) -> None:
+        """Note a check of a number with a name of `_found`, for `recovered`. Ignored for any other."""
+        self._recovery.check(name, step, float(value), well=well)
+
+    def _succeed(self, fired: Self) -> None:  # noqa: B027 - most rules need nothing
+        """Take over from the evaluation that fired what the next one should know."""
 
     def _state(self) -> dict[str, Any]:
         """This rule's own part of the state."""

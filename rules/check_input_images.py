@@ -14,6 +14,7 @@ follows:
 - Text, empty tensors, tensors of which only reductions were saved (these do not say how many images there
   were), tensors without such an axis or with more than 1,024 channels, and steps with another number of
   channels are left out, and the verdict says so.
+- What it found is true of the input, and does not recover.
 """
 
 from __future__ import annotations

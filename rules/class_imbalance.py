@@ -18,6 +18,8 @@ follows:
   NaN does: logarithms of probabilities may be infinite.
 - Reductions, labels that are not whole numbers or have more than 5,000 classes, and tensors that both
   regexes find are left out, and the verdict says so.
+- It has recovered when, of at least `samples` labels saved after it fired, no class is mostly mispredicted.
+  An imbalance is true of the input, and does not recover.
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rules.base import Breach, Evidence, Rule, Step, Value
+from rules.base import Breach, Evidence, Rule, Step, Value, Verdict
 from rules.classes import MAX_CLASSES, NotClasses, NotFinite, labelled, predicted
 from rules.needs import FixedOutcome, Forest, ModelKind
 from rules.parameters import FLAG, REGEX, between, number, parameter, parse, whole
@@ -83,6 +85,7 @@ class ClassImbalance(Rule):
     name = "ClassImbalance"
     complaint = "The classes are imbalanced"
     advice = "Balance the classes: resample, or weight the loss."
+    relief = "No class is mostly mispredicted any more"
     judges_progress = True
 
     def __init__(self, parameters: Mapping[str, str]) -> None:
@@ -92,6 +95,11 @@ class ClassImbalance(Rule):
         self._predictions = Selection(regexes=(self.parameters.predictions_regex,))
         self.selections = (self._labels, self._predictions)
         self._tallies: dict[str, _Tally] = {}
+
+    @property
+    def checks_to_recover(self) -> int:
+        """A check spans `samples` labels."""
+        return 1
 
     def required_collections(self, kind: ModelKind | None) -> tuple[str, ...]:
         default = Parameters()
@@ -188,6 +196,9 @@ class ClassImbalance(Rule):
         allowed = self.parameters.threshold_misprediction
         paired = tally.counts[:, 1]
         shares = tally.counts[:, 2] / np.maximum(paired, 1)
+        if predictions is not None and tally.paired:
+            most = float(shares.max())
+            self._measured(_mispredicted(predictions), step, most, well=most <= allowed)
         for index in np.flatnonzero(shares > allowed):
             share = float(shares[index])
             explanation = (
@@ -198,6 +209,15 @@ class ClassImbalance(Rule):
                 predictions or labels, step, share, threshold=allowed, missed_by=share - allowed
             )
             yield Breach("misprediction", explanation, evidence)
+
+    def _found(self, verdict: Verdict) -> Iterator[tuple[str, int | None, float]]:
+        if verdict.reason == "misprediction":  # of several reasons, it is the last to be named
+            worst_share: dict[str, Evidence] = {}
+            for evidence in verdict.evidence:
+                if evidence.tensor in self._predictions:
+                    worst_share.setdefault(evidence.tensor, evidence)
+            for tensor, evidence in worst_share.items():
+                yield _mispredicted(tensor), evidence.step, evidence.value
 
     def _state(self) -> dict[str, Any]:
         return {
@@ -234,3 +254,7 @@ class ClassImbalance(Rule):
             if tally.samples and not tally.paired:
                 notes.append(f"mispredictions were not judged: no predictions go with {labels}")
         return tuple(notes)
+
+
+def _mispredicted(predictions: str) -> str:
+    return f"the largest share of a class in {predictions}"

@@ -18,6 +18,8 @@ follows:
   collection is read. The same goes for predictions.
 - NaN or infinity among them fires, for the reason `non_finite` (among vectors only NaN).
 - The verdict names the five worst cells on the diagonal and the five worst off it.
+- It has recovered when the worst cell, on the diagonal or off it, kept its bound at three judged steps in a
+  row.
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rules.base import Breach, Evidence, Rule, Step, Value
+from rules.base import EVERY_STEP_CHECKS, Breach, Evidence, Rule, Step, Value, Verdict
 from rules.classes import MAX_CLASSES, NotClasses, NotFinite, labelled, predicted
 from rules.needs import ModelKind
 from rules.parameters import TEXT, Kind, between, choice, parameter, parse
@@ -59,10 +61,15 @@ class Parameters:
     """What `min_diag` is a share of. Debugger does not have this parameter."""
 
 
+_LEAST_ON_DIAGONAL = "the least share on the diagonal (min_diag)"
+_MOST_OFF_DIAGONAL = "the largest share off the diagonal (max_off_diag)"
+
+
 class Confusion(Rule):
     name = "Confusion"
     complaint = "The classes are confused"
     advice = "The model mixes up classes: look at the labels and at the classes it confuses."
+    relief = "The classes are told apart again"
     judges_progress = True
 
     def __init__(self, parameters: Mapping[str, str]) -> None:
@@ -74,6 +81,10 @@ class Confusion(Rule):
         self.selections = (self._labels, self._predictions)
         self._seen: set[str] = set()
         """Which of labels and predictions were saved."""
+
+    @property
+    def checks_to_recover(self) -> int:
+        return EVERY_STEP_CHECKS
 
     def required_collections(self, kind: ModelKind | None) -> tuple[str, ...]:
         """A deep-learning job may save tensors with these names in any collection."""
@@ -135,6 +146,8 @@ class Confusion(Rule):
             judged = (matrix.labelled + matrix.predicted) > 0
             of = "all predictions of that class"
         shares = matrix.right / np.maximum(whole, 1)
+        least = float(shares[judged].min())
+        self._measured(_LEAST_ON_DIAGONAL, step, least, well=least >= wanted)
         for category in np.flatnonzero(judged & (shares < wanted)):
             share = float(shares[category])
             explanation = (
@@ -147,6 +160,8 @@ class Confusion(Rule):
     def _off_diagonal(self, step: int, predictions: str, matrix: _Matrix) -> Iterator[Breach]:
         allowed = self.parameters.max_off_diag
         shares = matrix.wrong / matrix.predicted[matrix.wrong_prediction]
+        most = float(shares.max(initial=0.0))
+        self._measured(_MOST_OFF_DIAGONAL, step, most, well=most <= allowed)
         for cell in np.flatnonzero(shares > allowed):
             share, category = float(shares[cell]), matrix.wrong_prediction[cell]
             explanation = (
@@ -156,6 +171,11 @@ class Confusion(Rule):
             )
             evidence = Evidence(predictions, step, share, threshold=allowed, missed_by=share - allowed)
             yield Breach("off_diagonal", explanation, evidence)
+
+    def _found(self, verdict: Verdict) -> Iterator[tuple[str, int | None, float]]:
+        worst_cell = verdict.evidence[0]
+        off = verdict.reason == "off_diagonal"
+        yield _MOST_OFF_DIAGONAL if off else _LEAST_ON_DIAGONAL, worst_cell.step, worst_cell.value
 
     def _state(self) -> dict[str, Any]:
         return {"seen": sorted(self._seen)}

@@ -37,6 +37,8 @@ class DeadRelu(ActivityRule):
     judges_progress = True
     mxnet_names = MxnetNames("tensor_regex", _DEFAULT_REGEX, fits_pytorch=True)
     reason = "dead"
+    relief = "The ReLUs are active again"
+    unit = " % dead"
 
     def __init__(self, parameters: Mapping[str, str]) -> None:
         super().__init__(parameters)

@@ -12,6 +12,8 @@ follows:
   evidence.
 - Text, complex numbers and XGBoost's `trees/…` are left out, and the verdict says so. In `trees/…`, NaN
   means that a leaf has no such value, for example no split.
+- It has recovered when each tensor that fired was finite at three saved steps in a row: with mixed precision,
+  a gradient may be infinite for once.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rules.base import Breach, Evidence, Rule, Step, Value
+from rules.base import EVERY_STEP_CHECKS, Breach, Evidence, Rule, Step, Value
 from rules.needs import ModelKind
 from rules.parameters import FLAG, NAMES, REGEXES, parameter, parse
 from rules.reductions import WithReductions, reduction
@@ -44,6 +46,7 @@ class ExplodingTensor(Rule):
     complaint = "A tensor holds NaN or infinity"
     advice = "NaN or infinity appeared: lower the learning rate, clip gradients, check the inputs."
     model_kind = ModelKind.DEEP_LEARNING
+    relief = "The tensors are finite again"
     judges_metrics = True
     judges_progress = True
     looks_for_non_finite = True
@@ -55,12 +58,19 @@ class ExplodingTensor(Rule):
         self._tensors = WithReductions(collections, regexes if collections or regexes else (".*",))
         self.selections = (self._tensors,)
 
+    @property
+    def checks_to_recover(self) -> int:
+        return EVERY_STEP_CHECKS
+
     def _judge(self, step: Step, tensors: Mapping[str, Value]) -> Sequence[Breach] | None:
         values = dict(self._values(tensors))
         if not values:
             return None
         self._read.update(values)
         exploded = sorted(tensor for tensor, value in values.items() if self._exploded(value))
+        for tensor in self._recovery.names & values.keys() - set(exploded):
+            largest = float(np.max(np.abs(values[tensor]), initial=0.0))
+            self._measured(tensor, step.number, largest, well=True)
         return worst(_explosion(step.number, tensor, values[tensor]) for tensor in exploded)
 
     def _exploded(self, value: NDArray[Any]) -> bool:

@@ -11,6 +11,7 @@ follows:
 - The hook saves only features that the model uses. A step without any is not judged.
 - NaN or infinity among the importances fires, for the reason `non_finite`.
 - Tensors with several elements, text and reductions are left out, and the verdict says so.
+- It has recovered when each type that fired was not overweight at three judged steps in a row.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from rules.base import Breach, Evidence, Rule, Step, Value, scalar
+from rules.base import EVERY_STEP_CHECKS, Breach, Evidence, Rule, Step, Value, scalar
 from rules.needs import FixedOutcome, Forest, ModelKind
 from rules.parameters import REGEXES, between, parameter, parse, whole
 from rules.reductions import reduction
@@ -42,6 +43,7 @@ class FeatureImportanceOverweight(Rule):
     complaint = "Few features decide nearly everything"
     advice = "A few features carry the model: check them for leakage from the label."
     model_kind = ModelKind.TREES
+    relief = "More features decide again"
     judges_progress = True
 
     def __init__(self, parameters: Mapping[str, str]) -> None:
@@ -51,6 +53,10 @@ class FeatureImportanceOverweight(Rule):
         self.selections = (self._importances,)
         self._named: dict[str, tuple[str, str]] = {}
         """Type and feature of each tensor: names repeat at every step, and regexes are slow."""
+
+    @property
+    def checks_to_recover(self) -> int:
+        return EVERY_STEP_CHECKS
 
     def required_collections(self, kind: ModelKind | None) -> tuple[str, ...]:
         by_default = self.parameters.tensor_regex == Parameters().tensor_regex
@@ -108,6 +114,7 @@ class FeatureImportanceOverweight(Rule):
                 return Breach("non_finite", explanation, Evidence(kind, step, importance, threshold=allowed))
         largest = heapq.nlargest(count, importances, key=importances.__getitem__)
         share = math.fsum(importances[feature] for feature in largest)
+        self._measured(kind, step, share, well=share <= allowed)
         if share <= allowed:
             return None
         those = f"all {len(importances)}" if len(importances) <= count else f"{count} of {len(importances)}"

@@ -14,6 +14,8 @@ follows:
   `GLOBAL` takes the values of every mode, at their global steps; the other modes have their own step count.
 - XGBoost's `losses` collection includes metrics that should rise (auc, map, ndcg …). These are left out,
   and so are tensors with several elements; the verdict says so.
+- It has recovered when the next check of each tensor that fired, `num_steps` after the one that fired, finds
+  that it falls.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ import math
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 from rules.base import Breach, Evidence, Mode, Rule, Step, Value, scalar
 from rules.losses import rises
@@ -69,6 +71,7 @@ class LossNotDecreasing(Rule):
         "The loss stopped falling: "
         "check the learning rate and the data, or stop and keep the best model so far."
     )
+    relief = "The loss falls again"
     judges_metrics = True
     rising_metrics = RisingMetrics(
         "fires when it does not fall",
@@ -93,6 +96,11 @@ class LossNotDecreasing(Rule):
         self._large: set[str] = set()
         self._other_modes: set[Mode] = set()
 
+    @property
+    def checks_to_recover(self) -> int:
+        """A check spans `num_steps`."""
+        return 1
+
     def steps_needed(self) -> StepsNeeded:
         return StepsApart("num_steps", self.parameters.num_steps)
 
@@ -108,9 +116,15 @@ class LossNotDecreasing(Rule):
             if previous is None:
                 continue
             breaches = breaches or []
-            if breach := self._compare(tensor, step.number, losses[tensor], previous):
+            breach = self._compare(tensor, step.number, losses[tensor], previous)
+            self._measured(tensor, step.number, losses[tensor], well=breach is None)
+            if breach:
                 breaches.append(breach)
         return breaches
+
+    def _succeed(self, fired: Self) -> None:
+        """The checks go on in the rhythm that they had, in the same mode."""
+        self._restore(fired._state())
 
     def _state(self) -> dict[str, Any]:
         return {

@@ -10,6 +10,7 @@ follows:
 - Tokens may be saved as floats, as MXNet does.
 - NaN and infinity are not tokens: they do not count as part of the sequence, and the verdict says so. A
   tensor with nothing else is not judged.
+- What it found is true of the input, and does not recover.
 - Text, empty tensors and tensors of which only reductions were saved are left out, and the verdict says so.
 """
 

@@ -14,6 +14,8 @@ follows:
 - When several losses fire at one step, the first by name gives the reason, all go into the evidence.
 - NaN and infinity would make every later mean useless. Such a value is left out and makes no evaluation,
   and the verdict says which tensors had one. LossNotDecreasing and ExplodingTensor look for NaN.
+- It has recovered after `patience` evaluations in a row with a ratio that is not above `ratio_threshold`. The
+  means then run over the values since it fired: in those since the start, an improvement would hardly show.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rules.base import Breach, Evidence, Rule, Step, Value
+from rules.base import Breach, Evidence, Rule, Step, Value, Verdict
 from rules.losses import Losses, Split, training_counterpart
 from rules.needs import RisingMetrics, SavedSteps, StepsNeeded
 from rules.parameters import REGEXES, number, parameter, parse, whole
@@ -65,6 +67,7 @@ class Overfit(Rule):
     name = "Overfit"
     complaint = "Model is overfitting"
     advice = "The model learns the training data by heart: stop here, regularise, or add data."
+    relief = "The validation loss is near the training loss again"
     judges_metrics = True
     rising_metrics = RisingMetrics("takes a better validation value for a worse one")
 
@@ -79,6 +82,10 @@ class Overfit(Rule):
         self._validation: dict[str, _Validation] = {}
         self._non_finite: set[str] = set()
         self._started = False
+
+    @property
+    def checks_to_recover(self) -> int:
+        return self.parameters.patience
 
     def steps_needed(self) -> StepsNeeded:
         return SavedSteps("patience", self.parameters.patience)
@@ -110,6 +117,7 @@ class Overfit(Rule):
         validation = track.value
         ratio = (validation - train) / max(abs(train), _TINY)
         track.above = track.above + 1 if ratio > allowed else 0
+        self._measured(_ratio(tensor), step, ratio, well=ratio <= allowed)
         if track.above < self.parameters.patience:
             return None
         times = f", {track.above} evaluations in a row" if track.above > 1 else ""
@@ -119,6 +127,11 @@ class Overfit(Rule):
         )
         evidence = Evidence(tensor, step, validation, threshold=allowed, missed_by=ratio - allowed)
         return Breach("overfit", explanation, evidence)
+
+    def _found(self, verdict: Verdict) -> Iterator[tuple[str, int | None, float]]:
+        for evidence in verdict.evidence:
+            ratio = (evidence.threshold or 0.0) + (evidence.missed_by or 0.0)
+            yield _ratio(evidence.tensor), evidence.step, ratio
 
     def _state(self) -> dict[str, Any]:
         return {
@@ -151,3 +164,7 @@ class Overfit(Rule):
             names = ", ".join(sorted(self._non_finite))
             notes += (f"left out of the means, where NaN or infinite: {names}",)
         return notes
+
+
+def _ratio(tensor: str) -> str:
+    return f"the ratio of {tensor}"

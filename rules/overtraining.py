@@ -15,6 +15,7 @@ follows:
   text, reductions and tensors with several elements are left out, and the verdict says so.
 - When several losses fire at one step, the first by name gives the reason, all go into the evidence.
 - NaN and infinity are never an optimum, so they use up the patience.
+- It has recovered when each loss that fired has a new optimum, better than the one from before it fired.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 from rules.base import Breach, Evidence, Rule, Step, Value
 from rules.losses import Losses, Split, training_counterpart
@@ -58,6 +59,7 @@ class Overtraining(Rule):
     name = "Overtraining"
     complaint = "Model is overtraining"
     advice = "More training brings nothing: stop here and keep the best model so far."
+    relief = "The validation loss has a new optimum"
     judges_metrics = True
     rising_metrics = RisingMetrics("takes its first value for the best")
 
@@ -68,6 +70,11 @@ class Overtraining(Rule):
         self.selections = (selection,)
         self._losses = Losses(selection, self._left_out)
         self._tracks: dict[Split, dict[str, _Track]] = {split: {} for split in Split}
+
+    @property
+    def checks_to_recover(self) -> int:
+        """A new optimum needs no confirmation."""
+        return 1
 
     def steps_needed(self) -> StepsNeeded:
         return SavedSteps("patience_validation", self.parameters.patience_validation + 1)
@@ -89,6 +96,7 @@ class Overtraining(Rule):
 
     def _compare(self, step: int, tensor: str, value: float) -> Breach | None:
         track, delta = self._tracks[Split.VALIDATION][tensor], self.parameters.delta
+        self._measured(tensor, step, value, well=track.waited == 0)
         if track.waited < self.parameters.patience_validation:
             return None
         if track.best is None:
@@ -115,6 +123,12 @@ class Overtraining(Rule):
         if track.waited >= self.parameters.patience_train:
             return f"; the training loss has had none either, for {track.waited} saved values"
         return "; the training loss still falls"
+
+    def _succeed(self, fired: Self) -> None:
+        self._restore(fired._state())
+        for track in self._tracks[Split.VALIDATION].values():
+            if track.waited >= self.parameters.patience_validation:
+                track.waited = 0  # else it would fire at every value
 
     def _state(self) -> dict[str, Any]:
         return {

@@ -15,6 +15,7 @@ documentation leaves something open, this rule works as follows:
   For a loss with a value for each sample, the mean counts.
 - NaN or infinity in activation inputs or a loss fires, for the reason `non_finite`.
 - A check for which nothing was saved is not made, and the verdict says which.
+- What it found was true of the first steps, and does not recover.
 - Activation inputs and gradients with one element (which have no variance and no distribution), text, and
   tensors of which only reductions were saved are left out, and the verdict says so.
 """

@@ -49,6 +49,8 @@ class SaturatedActivation(ActivityRule):
     judges_progress = True
     mxnet_names = MxnetNames("tensor_regex", _DEFAULT_REGEX, fits_pytorch=True)
     reason = "saturated"
+    relief = "The activations are no longer saturated"
+    unit = " % saturated"
     units = "nodes"
 
     def __init__(self, parameters: Mapping[str, str]) -> None:

@@ -9,6 +9,7 @@ in addition to `rules.tensor_rule`:
 - After the first step at which a tensor differs, it is not read or compared any more.
 - A different shape differs. NaN equals NaN: two runs that break in the same way are the same.
 - Without `collection_names` and `tensor_regex` all tensors are compared.
+- What it found is true of the whole job, and does not recover.
 
 The other trial comes in step by step, so neither has to fit into memory:
 

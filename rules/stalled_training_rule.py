@@ -13,19 +13,21 @@ follows:
   earlier.
 - `stop_training_on_fire` and `training_job_name_prefix` are accepted and have no effect: a rule does not
   decide whether a job is stopped. AWS stops nothing either when several jobs have the prefix.
+- It has recovered when the job has saved another step.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 from rules.base import Breach, Evidence, Rule, Status, Step, Value, Verdict
 from rules.parameters import FLAG, TEXT, parameter, parse, whole
 
 ANY_TENSOR = "*"
 """The name in the evidence: the rule waits for any tensor."""
+_WAITED = "waited"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,8 @@ class StalledTrainingRule(Rule):
     name = "StalledTrainingRule"
     complaint = "Training has stalled"
     advice = "Nothing was saved for long: look for a hung data loader or a lost worker."
+    relief = "Training saves again"
+    unit = " s"
     judges_metrics = True
     counts_every_step = True
 
@@ -51,6 +55,10 @@ class StalledTrainingRule(Rule):
         self._new_step = False
         """Whether a step was saved since the last tick."""
 
+    @property
+    def checks_to_recover(self) -> int:
+        return 1
+
     def wants(self, tensor: str) -> bool:  # noqa: ARG002
         """The rule has to know that a step was saved, but needs none of its tensors."""
         return False
@@ -61,10 +69,14 @@ class StalledTrainingRule(Rule):
     def tick(self, now: float) -> Verdict | None:
         if self._new_step:
             self._checked += 1
+            self._measured(_WAITED, self._newest, now - (self._since or now), well=True)
         if self._new_step or self._since is None:
             self._since, self._new_step = now, False
         waited = now - self._since
-        return self._stalled(waited) if waited >= self.parameters.threshold else None
+        if waited < self.parameters.threshold:
+            return None
+        self._since = now  # from which a successor waits
+        return self._stalled(waited)
 
     def _stalled(self, waited: float) -> Verdict:
         step, allowed = self._newest, self.parameters.threshold
@@ -80,6 +92,14 @@ class StalledTrainingRule(Rule):
     def _judge(self, step: Step, tensors: Mapping[str, Value]) -> Sequence[Breach] | None:  # noqa: ARG002
         self._new_step = True
         return None
+
+    def _found(self, verdict: Verdict) -> Iterator[tuple[str, int | None, float]]:
+        # Without a saved step, there is no evidence.
+        waited = verdict.evidence[0].value if verdict.evidence else self.parameters.threshold
+        yield _WAITED, verdict.step, waited
+
+    def _succeed(self, fired: Self) -> None:
+        self._since = fired._since
 
     def _state(self) -> dict[str, Any]:
         return {"since": self._since, "new_step": self._new_step}

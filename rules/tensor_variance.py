@@ -8,6 +8,8 @@ follows, in addition to `rules.tensor_rule`:
 - If the tensor was not saved itself, smdebug's reductions `variance` and `std` are used.
 - A tensor with one element is left out: its variance, 0, would be below any `min_threshold`.
 - A variance that is NaN or infinite, usually because an element is, fires for the reason `non_finite`.
+- It has recovered when the variance of each tensor that fired was within the bounds at three saved steps in a
+  row.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rules.base import Breach, Evidence, Value, scalar
+from rules.base import EVERY_STEP_CHECKS, Breach, Evidence, Value, scalar
 from rules.needs import FixedOutcome, Forest
 from rules.parameters import NAMES, REGEXES, ParameterError, number, parameter, parse, require_one_of
 from rules.reductions import reduction
@@ -40,6 +42,7 @@ class TensorVariance(TensorRule):
     name = "TensorVariance"
     complaint = "A tensor's variance is out of bounds"
     advice = "The variance left its bounds: check the initialisation and the learning rate."
+    relief = "The variance is within its bounds again"
     judges_progress = True
 
     def __init__(self, parameters: Mapping[str, str]) -> None:
@@ -53,6 +56,10 @@ class TensorVariance(TensorRule):
                 f"{self._most:g}"
             )
         self._select(self.parameters.collection_names, self.parameters.tensor_regex)
+
+    @property
+    def checks_to_recover(self) -> int:
+        return EVERY_STEP_CHECKS
 
     def fixed_outcomes(self, forest: Forest | None) -> Iterator[FixedOutcome]:  # noqa: ARG002
         if self._most is None and self._least is None:
@@ -109,6 +116,7 @@ class TensorVariance(TensorRule):
                 tensor, step, variance, threshold=least, missed_by=least - variance, needed=least
             )
             return (Breach("too_small", f"{measured}; the rule wants at least {least:g}", evidence),)
+        self._measured(tensor, step, variance, well=True)
         return ()
 
     def _unjudged(self) -> Iterator[tuple[bool, str, str]]:

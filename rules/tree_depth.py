@@ -12,6 +12,7 @@ follows:
   (one for each class, or a forest), the rule sees only a part of the model.
 - Node ids that are not whole numbers from 0 on (NaN, text), which smdebug's hook never saves, are left out,
   and the verdict says so. A step without a tree is not judged.
+- A tree that was grown stays in the model, so what the rule found does not recover.
 """
 
 from __future__ import annotations

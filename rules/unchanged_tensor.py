@@ -11,19 +11,21 @@ follows, in addition to `rules.tensor_rule`:
   verdict says which tensors have some. Infinity is close to the same infinity.
 - An earlier value that cannot be read again after a restart is not compared; the rule waits until it has
   `num_steps` values.
+- It has recovered when each tensor that fired has changed within the first `num_steps` saved steps after it
+  fired, or any later ones.
 """
 
 from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from rules.base import Breach, Step, Value
+from rules.base import Breach, Step, Value, Verdict
 from rules.closeness import close, nearest_to_differing
 from rules.needs import SavedSteps, StepsNeeded
 from rules.parameters import FLAG, NAMES, REGEXES, number, parameter, parse, require_one_of, whole
@@ -42,6 +44,7 @@ class Parameters:
 
 class UnchangedTensor(TensorRule):
     name = "UnchangedTensor"
+    relief = "The tensors change again"
     complaint = "A tensor does not change"
     advice = "These tensors no longer change: check that they are trained and not frozen."
 
@@ -54,6 +57,11 @@ class UnchangedTensor(TensorRule):
         """The steps to compare the next one with, oldest first; None if the value was too large for the state
         and was not recalled yet."""
         self._with_nan: set[str] = set()
+
+    @property
+    def checks_to_recover(self) -> int:
+        """A check spans `num_steps` saved steps."""
+        return 1
 
     def steps_needed(self) -> StepsNeeded:
         return SavedSteps("num_steps", self.parameters.num_steps)
@@ -71,6 +79,8 @@ class UnchangedTensor(TensorRule):
             return None
         # The last step is the most likely to differ.
         unchanged = all(self._close(value, before) for _, before in reversed(known))
+        if (name := _change(tensor)) in self._recovery.names:
+            self._measured(name, step, max(_difference(value, each) for _, each in known), well=not unchanged)
         return (self._unchanged(step, tensor, value, known),) if unchanged else ()
 
     def _close(self, value: Value, before: Value) -> bool:
@@ -99,6 +109,13 @@ class UnchangedTensor(TensorRule):
             for index, (at, _) in enumerate(earlier):
                 if at == step.number:
                     earlier[index] = at, _keep(value)
+
+    def _found(self, verdict: Verdict) -> Iterator[tuple[str, int | None, float]]:
+        for evidence in verdict.evidence:
+            previous = evidence.previous_value
+            change = 0.0 if previous is None else abs(evidence.value - previous)
+            # Infinity that stays infinity has not changed.
+            yield _change(evidence.tensor), evidence.step, change if math.isfinite(change) else 0.0
 
     def _state(self) -> dict[str, Any]:
         return super()._state() | {
@@ -135,3 +152,16 @@ def _is_large(value: Value | None) -> bool:
 
 def _has_nan(value: Value) -> bool:
     return math.isnan(value) if isinstance(value, float) else bool(np.isnan(value).any())
+
+
+def _change(tensor: str) -> str:
+    return f"the change of {tensor}"
+
+
+def _difference(value: Value, before: Value) -> float:
+    """The greatest difference of two elements; infinite if the shapes differ."""
+    if np.shape(value) != np.shape(before):
+        return math.inf
+    with np.errstate(all="ignore"):  # infinity less infinity
+        differences = np.abs(np.subtract(value, before, dtype=np.float64))
+    return float(np.max(differences, where=np.isfinite(differences), initial=0.0))

@@ -11,6 +11,7 @@ follows:
 - NaN and infinity are normal with mixed precision, which then lowers the scale of the loss. Such a gradient
   is not judged at that step, and the verdict says so. ExplodingTensor looks for NaN.
 - When several gradients fire at one step, the smallest five are the evidence.
+- It has recovered when each gradient that fired was large enough at three judged steps in a row.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rules.base import Breach, Evidence, Rule, Step, Value
+from rules.base import EVERY_STEP_CHECKS, Breach, Evidence, Rule, Step, Value
 from rules.needs import FixedOutcome, Forest, ModelKind
 from rules.parameters import number, parameter, parse
 from rules.reductions import WithReductions, reduction
@@ -41,6 +42,7 @@ class VanishingGradient(Rule):
     complaint = "A gradient is vanishing"
     advice = "Gradients vanish: use other activations, normalisation or skip connections."
     model_kind = ModelKind.DEEP_LEARNING
+    relief = "The gradients no longer vanish"
     judges_progress = True
 
     def __init__(self, parameters: Mapping[str, str]) -> None:
@@ -48,6 +50,10 @@ class VanishingGradient(Rule):
         self.parameters = parse(Parameters, parameters, self.name)
         self._gradients = WithReductions(["gradients"])
         self.selections = (self._gradients,)
+
+    @property
+    def checks_to_recover(self) -> int:
+        return EVERY_STEP_CHECKS
 
     def fixed_outcomes(self, forest: Forest | None) -> Iterator[FixedOutcome]:  # noqa: ARG002
         if (least := self.parameters.threshold) >= 1:
@@ -65,6 +71,8 @@ class VanishingGradient(Rule):
         if not means:
             return None
         wanted = self.parameters.threshold
+        for tensor in self._recovery.names & means.keys():
+            self._measured(tensor, step.number, means[tensor], well=means[tensor] >= wanted)
         return worst(
             self._vanishing(step.number, tensor, means[tensor])
             for tensor in sorted(means)

@@ -15,6 +15,7 @@ follows:
 - A tensor is compared only with steps at which it had the same shape. Text, and tensors of which only
   reductions were saved, are left out, and the verdict says so.
 - When several weights fire at one step, the five worst are the evidence.
+- Whether it recovers is not followed: that would take the weights of several steps at each look.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+import rules
 from rules import Evidence, Status, Verdict
 from tests.docs.pages import code_blocks, read
 from tests.docs.shapes import shape
@@ -42,3 +43,13 @@ def test_every_verdict_has_a_row(word):
 
 def test_the_page_gives_the_size_limit_of_a_sweep():
     assert f"at most {backtest.MAX_SWEEP_COMBINATIONS}" in PAGE
+
+
+@pytest.mark.parametrize("name", rules.RULES)
+def test_the_page_says_of_every_rule_whether_it_recovers(name):
+    _, _, section = PAGE.partition("## When a rule recovers")
+    table, _, rest = section.partition("CheckInputImages, ")
+    describes_how = rules.RULES[name].checks_to_recover is not rules.Rule.checks_to_recover
+
+    assert (name in table) == describes_how
+    assert (name in f"CheckInputImages, {rest}".partition("end when they fire")[0]) == (not describes_how)

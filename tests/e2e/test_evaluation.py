@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from structlog.testing import capture_logs
 
 import rules
+from tests.doubles.debug_output import SavedJob
 from tests.doubles.slack import SlackDouble
 from tests.e2e.conftest import arn, blocks, changed, issue, running
 from tests.trials import upload
@@ -22,6 +24,11 @@ from watcher.sandbox.cookbook import PARAMETERS
 from watcher.sandbox.process import Sandbox
 
 BUCKET = "team"
+
+pytestmark = [  # what smdebug's writers warn of
+    pytest.mark.filterwarnings("ignore:Call to deprecated create function:DeprecationWarning"),
+    pytest.mark.filterwarnings(r"ignore:tostring\(\) is deprecated:DeprecationWarning"),
+]
 
 
 @pytest.fixture
@@ -180,6 +187,83 @@ def test_an_evaluation_continues_where_another_process_left_it(
     (finding,) = second_findings(config)
     assert (finding.kind, finding.step) == ("rule_issue", step)
     assert sandbox.control.calls()["s3:GET"] < len(files)
+
+
+@pytest.fixture
+def frequent_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("watcher.evaluation.pace.MIN_LOOK_INTERVAL_S", 0.5)
+    monkeypatch.setattr("watcher.evaluation.pace.MAX_LOOK_INTERVAL_S", 0.5)
+
+
+@pytest.fixture
+def falling_again(tmp_path: Path, s3: Any) -> Iterator[Callable[[Sequence[float]], None]]:
+    """Saves the next values of the loss of the job `churn`, with smdebug's own writers."""
+    job = SavedJob(tmp_path / "saved")
+    saved = 0
+
+    def save(losses: Sequence[float]) -> None:
+        nonlocal saved
+        if not saved:
+            job.collections()
+        for loss in losses:
+            job.step(saved, {"validation-loss": np.array(loss)})
+            saved += 1
+        upload(job.folder, s3, BUCKET, "churn")
+
+    yield save
+
+
+FALLING = {"num_steps": "2", "diff_percent": "5"}
+
+
+def local(app: App) -> tuple[str, str]:
+    """Status and details of Watcher's own outcome."""
+    record = app.store.job(arn("churn"))
+    outcomes = record.snapshot.outcomes if record else ()
+    return next(((one.status, one.details) for one in outcomes if one.source == "local"), ("", ""))
+
+
+@pytest.mark.usefixtures("frequent_looks")
+def test_a_loss_that_falls_again_has_recovered_and_there_is_one_alert(
+    config: Config, sandbox: Sandbox, slack: SlackDouble, falling_again: Callable[[Sequence[float]], None]
+):
+    rule = a_rule("LossNotDecreasing", **FALLING)
+    place(sandbox, "churn", DebugRuleConfigurations=[rule], DebugRuleEvaluationStatuses=[])
+    falling_again([0.9, 0.8, 0.7, 0.61, 0.61, 0.61, 0.61])
+    with running(App(config)) as app:
+        eventually(lambda: local(app)[0] == "IssuesFound", "the rule fires")
+        eventually(lambda: slack.messages, "an alert")
+        falling_again([0.5, 0.42])
+        eventually(lambda: local(app)[0] == "Recovered", "the loss falls again")
+        assert local(app)[1] == ("The loss falls again: validation-loss 0.61 at step 6, 0.42 at step 8")
+    with running(App(config)) as app:  # another process goes on
+        falling_again([0.42, 0.42])
+        eventually(lambda: local(app)[0] == "IssuesFound", "the loss is flat again")
+        assert "did not change between step 8 and step 10" in local(app)[1]
+        falling_again([0.3, 0.2])
+        eventually(lambda: local(app)[0] == "Recovered", "the loss falls once more")
+        sandbox.control.put_training_job("churn", TrainingJobStatus="Completed")
+        eventually(lambda: app.store.next_evaluation() is None, "the evaluation has ended with the job")
+        assert local(app)[0] == "Recovered"
+        assert kinds(app) == {"rule_issue"}
+    assert len(slack.messages) == 1
+
+
+@pytest.mark.usefixtures("frequent_looks")
+def test_debuggers_later_verdict_on_what_has_recovered_is_neither_a_contradiction_nor_a_second_alert(
+    config: Config, sandbox: Sandbox, slack: SlackDouble, falling_again: Callable[[Sequence[float]], None]
+):
+    place(sandbox, "churn", DebugRuleConfigurations=[a_rule("LossNotDecreasing", **FALLING)])
+    falling_again([0.9, 0.8, 0.8, 0.8, 0.8, 0.5, 0.4])
+    with running(App(config)) as app:
+        eventually(lambda: local(app)[0] == "Recovered", "the rule has fired and recovered")
+        eventually(lambda: slack.messages, "the alert is not lost")
+        sandbox.control.put_training_job("churn", DebugRuleEvaluationStatuses=[issue(step=4)])
+        eventually(lambda: "Debugger's own rule job found the same" in blocks(slack), "the agreement")
+        sandbox.control.put_training_job("churn", TrainingJobStatus="Completed")
+        eventually(lambda: app.store.next_evaluation() is None, "the evaluation has ended with the job")
+        assert kinds(app) == {"rule_issue"}
+    assert len(slack.messages) == 1
 
 
 def second_findings(config: Config) -> list[Any]:
@@ -417,7 +501,8 @@ def test_a_local_evaluation_has_a_log_and_the_alert_shows_its_last_lines(
     ]
     assert lines[2].startswith("Loss is not decreasing over the last 2 steps at step ")
     assert f"the rule LossNotDecreasing at step {step} resulted in the condition being met" in lines[3]
-    assert len(lines) == 4
+    assert lines[4].startswith("The rule LossNotDecreasing has recovered at step ")
+    assert lines[5] == "The rule LossNotDecreasing fires again"
     assert "Started execution of rule LossNotDecreasing" in blocks(slack)
     assert lines[3] in blocks(slack)
     assert "log-group/$252Fwatcher$252Fevaluations/log-events/churn-LossNotDecreasing-" in blocks(slack)

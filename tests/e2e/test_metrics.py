@@ -78,6 +78,22 @@ def test_a_loss_that_falls_is_not_reported_and_a_restarted_daemon_continues(
     assert '"newest": 19' in record.evaluation.states["LossNotDecreasing"]
 
 
+def test_a_metric_that_falls_again_has_recovered_and_its_alert_is_not_lost(
+    attaching: Config, sandbox: Sandbox, slack: SlackDouble
+):
+    place(sandbox, "bare", [*STALLED, *(0.05 / (minute + 2) for minute in range(20))])
+    app = App(attaching)
+    app.run_once()  # reads all of this in one pass
+    (record,) = app.store.jobs("bare")
+    app.close()
+    (outcome,) = record.snapshot.outcomes
+    assert (outcome.status, outcome.step) == ("Recovered", 40)
+    assert outcome.details.startswith("The loss falls again: train:loss 0.05 at step 30, 0.025 at step 40; ")
+    assert record.evaluation
+    assert record.evaluation.due_at is not None
+    assert len(slack.messages) == 1
+
+
 def test_four_hundred_jobs_with_two_metrics_need_two_requests(
     attaching: Config, sandbox: Sandbox, slack: SlackDouble
 ):

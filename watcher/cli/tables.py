@@ -25,6 +25,7 @@ _STYLES = {
     "NoIssuesFound": "green",
     "delivered": "green",
     "ok": "green",
+    "Recovered": "green",
     "IssuesFound": "bold red",
     "Failed": "bold red",
     "dead": "bold red",

@@ -1,8 +1,9 @@
 """Watcher's own evaluation of a job's rules, on what the job has saved so far: tensors or, if it saves none,
 metrics.
 
-One `advance` reads what is new, shows it to the rules that have not ended, and returns how far they are:
-small enough to be stored, and enough for another process to continue. Metrics of many jobs are read together.
+One `advance` reads what is new, shows it to the rules whose evaluation goes on (one that fired may recover),
+and returns how far they are: small enough to be stored, and enough for another process to continue. Metrics
+of many jobs are read together.
 
 This module imports numpy: the daemon imports it with the first job that has a rule to evaluate.
 """
@@ -16,7 +17,7 @@ from datetime import datetime, timedelta
 import structlog
 
 import rules
-from rules import Rule, Status, Verdict
+from rules import Rule
 from watcher.aws.accounts import Accounts
 from watcher.aws.metrics import Metrics, Query
 from watcher.aws.sagemaker import TrainingJobs
@@ -27,17 +28,14 @@ from watcher.debug_output.event_files import Wanted
 from watcher.debug_output.reader import DebugOutput, Reader
 from watcher.debug_output.storage import S3Prefix
 from watcher.errors import NotFound
-from watcher.evaluation.pace import next_look, next_minute
+from watcher.evaluation.look import log_records, look, of_fired_rules, unfinished
+from watcher.evaluation.pace import next_minute
 from watcher.evaluation.rule_run import RuleRun
 from watcher.evaluation.steps import Incomplete, MetricSteps, Steps, TensorSteps
 from watcher.logs import rule_log
 from watcher.lru import LruCache
 from watcher.model import (
-    IN_PROGRESS,
-    ISSUES_FOUND,
-    NO_ISSUES_FOUND,
     NOT_EVALUATED,
-    RULE_ERROR,
     Evaluation,
     JobSnapshot,
     Outcome,
@@ -101,7 +99,9 @@ class Evaluator:
             and _has_saved_nothing(job, now)
             and steps.collections() is None
         ):
-            return Evaluation(due_at=now, reads=Reads.METRICS, outcomes=before.outcomes)
+            return Evaluation(
+                due_at=now, reads=Reads.METRICS, states=of_fired_rules(before), outcomes=before.outcomes
+            )
         return self._advanced(job, before, self._run(job, before, live, steps), steps, now)
 
     def advance_together(
@@ -143,38 +143,15 @@ class Evaluator:
     def _advanced(
         self, job: JobSnapshot, before: Evaluation, run: RuleRun, steps: Steps, now: datetime
     ) -> Evaluation:
-        if (collections := steps.collections()) is not None:
-            run.read(collections)
-        if job.secondary_status == "Training":  # in other phases, a job is expected to save nothing
-            run.tick(steps.known_until(now), job.started_at or now)
-        states = run.states()
-        verdicts = {name: run.verdict(name) for name in run.rules}
-        finished = {outcome.rule: outcome for outcome in before.outcomes if outcome.final}
-        judged = {
-            name: _outcome(name, verdict, steps.note(run.rules[name]), now)
-            for name, verdict in verdicts.items()
-        }
-        outcomes = {**finished, **judged}
-        continues = not steps.ended and any(not outcome.final for outcome in outcomes.values())
+        after = look(job, before, run, steps, now)
         if self._write_log:
-            for name, rule in run.rules.items():
-                begins = () if before.cursor else (rule_log.loading(steps.place), rule_log.started(rule, 0))
-                if lines := (*begins, *rule_log.concluded(rule, name, verdicts[name])):
-                    self._write_log(job, name, lines, now)
-        interval, due_at = next_look(before, run.steps, now)
-        return Evaluation(
-            due_at=due_at if continues else None,
-            reads=before.reads,
-            interval=interval,
-            cursor=steps.cursor,
-            states=states if continues else {},
-            outcomes=tuple(outcomes.values()),
-        )
+            for name, records in log_records(before, run, steps):
+                self._write_log(job, name, records, now)
+        return after
 
     def _live(self, job: JobSnapshot, before: Evaluation) -> dict[str, Rule]:
-        """The rules that have not ended, by the names of their configurations."""
-        finished = {outcome.rule for outcome in before.outcomes if outcome.final}
-        return {name: rule for name, rule in _load(job, self._settings) if name not in finished}
+        """The rules whose evaluation goes on, by the names of their configurations."""
+        return {name: rule for name, rule in _load(job, self._settings) if unfinished(name, before)}
 
     def _unsuitable(self, job: JobSnapshot, before: Evaluation, now: datetime) -> Iterator[Outcome]:
         """The outcomes of rules that need tensors, on a job that saves none."""
@@ -243,17 +220,3 @@ def _load(job: JobSnapshot, settings: RuleSettings) -> Iterator[tuple[str, Rule]
             log.debug("rule_not_evaluated", rule=configuration.name, error=str(error))
         except Exception:
             log.exception("rule_failed", rule=configuration.name)
-
-
-def _outcome(name: str, verdict: Verdict, note: str, now: datetime) -> Outcome:
-    """The verdict with SageMaker's status for it. `note` says what a step is, if it is not smdebug's."""
-    status = {
-        Status.ISSUES_FOUND: ISSUES_FOUND,
-        Status.NO_ISSUES_FOUND: NO_ISSUES_FOUND,
-        Status.NOT_EVALUATED: NOT_EVALUATED,
-        Status.ERROR: RULE_ERROR,
-    }.get(verdict.status, IN_PROGRESS)
-    if status == IN_PROGRESS:
-        return Outcome(name, RuleSource.LOCAL, status)
-    details = "; ".join(filter(None, (verdict.explanation, note)))
-    return Outcome(name, RuleSource.LOCAL, status, details, updated_at=now, step=verdict.step)

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from watcher.arn import job_name
 
 if TYPE_CHECKING:
-    from rules import Rule, Verdict
+    from rules import Recovered, Rule, Verdict
 
 MAX_LINE_CHARACTERS = 300
 """Longer lines are cut: a custom rule may print a tensor."""
@@ -221,6 +221,17 @@ def concluded(rule: Rule, configuration: str, verdict: Verdict) -> tuple[Record,
     # Debugger has no such status, and reports NoIssuesFound
     nothing = f"The rule {rule.name} has evaluated nothing: {verdict.explanation}"
     return Record("INFO", checked), Record("WARNING", nothing)
+
+
+def recovered(rule: Rule, news: Recovered) -> Record:
+    """What the rule found is well again."""
+    return Record("INFO", f"The rule {rule.name} has recovered at step {news.step}. {news.explanation}")
+
+
+def fires_again(rule: Rule, configuration: str, verdict: Verdict) -> tuple[Record, ...]:
+    """The rule has fired again after it had recovered."""
+    again = Record("WARNING", f"The rule {rule.name} fires again")
+    return again, *concluded(rule, configuration, verdict)
 
 
 def _span(verdict: Verdict) -> str:
