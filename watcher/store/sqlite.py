@@ -160,8 +160,7 @@ class SqliteStore:
 
     def release(self, names: Sequence[str], owner: str) -> None:
         with self._writing() as connection:
-            _release(connection, names, owner)
-            self._forget("job", names)
+            self._forget("job", _release(connection, names, owner))
 
     def _forget(self, kind: str, keys: Iterable[str]) -> None:
         for key in keys:
@@ -171,7 +170,7 @@ class SqliteStore:
         arns = sorted({look.snapshot.arn for look in looks}) if holder else []
         cases: dict[str, Case] = {}
         with self._writing() as connection:
-            if _release(connection, arns, holder) < len(arns):
+            if _release(connection, arns, holder) != arns:
                 raise LeaseLost(JOB_TAKEN_OVER)
             for look in looks:
                 _remember(connection, look)
@@ -483,12 +482,13 @@ def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
         raise
 
 
-def _release(connection: sqlite3.Connection, names: Sequence[str], owner: str) -> int:
-    """Returns how many of them `owner` held."""
-    return sum(
-        connection.execute("DELETE FROM leases WHERE name = ? AND owner = ?", (name, owner)).rowcount
+def _release(connection: sqlite3.Connection, names: Sequence[str], owner: str) -> list[str]:
+    """Returns those of them that `owner` held."""
+    return [
+        name
         for name in names
-    )
+        if connection.execute("DELETE FROM leases WHERE name = ? AND owner = ?", (name, owner)).rowcount
+    ]
 
 
 def _remember(connection: sqlite3.Connection, look: Look) -> None:
