@@ -16,22 +16,23 @@ from pathlib import Path
 from rich.console import Console
 
 from watcher.alerts.message import Message, compose
+from watcher.config.settings import Config, Route
 from watcher.delivery.channels.console import render
 from watcher.model import (
     AlertEvidence,
-    Delivery,
+    Case,
     DeliveryKind,
-    Finding,
     FindingKind,
     HookConfiguration,
     JobSnapshot,
     Outcome,
     Reading,
+    Report,
     RuleConfiguration,
     RuleSource,
-    delivery_id,
-    finding_id,
 )
+from watcher.policy import incidents
+from watcher.store.base import claimed
 
 SVG = Path(__file__).parents[2] / "docs" / "alert.svg"
 PACKAGE = SVG.with_name("package.md")
@@ -78,7 +79,9 @@ def package() -> str:
 def message() -> Message:
     """The alert that the documents show."""
     prices = {"ml.m5.4xlarge": 0.922}
-    return compose(_delivery(), _finding(), _job(), _evidence(), _NOW, prices=prices)
+    case = _case()
+    [alert] = [row for row in case.deliveries if row.kind is DeliveryKind.ALERT]
+    return compose(case, claimed(alert), _job(), _evidence(), _NOW, prices=prices)
 
 
 def _job() -> JobSnapshot:
@@ -119,34 +122,20 @@ def _job() -> JobSnapshot:
     )
 
 
-def _finding() -> Finding:
-    return Finding(
-        id=finding_id(_ARN, FindingKind.RULE_ISSUE, "LossNotDecreasing", RuleSource.DEBUGGER),
-        kind=FindingKind.RULE_ISSUE,
-        job_arn=_ARN,
-        job=_JOB,
-        status="IssuesFound",
-        opened_at=_NOW - timedelta(seconds=2),
-        rule="LossNotDecreasing",
-        source=RuleSource.DEBUGGER,
-        step=24,
-        reason="RuleEvaluationConditionMet: Evaluation of the rule LossNotDecreasing at step 24 resulted in "
-        "the condition being met",
+def _case() -> Case:
+    report = Report(
+        FindingKind.RULE_ISSUE,
+        "LossNotDecreasing",
+        RuleSource.DEBUGGER,
+        "IssuesFound",
+        24,
+        "RuleEvaluationConditionMet: Evaluation of the rule LossNotDecreasing at step 24 resulted in the "
+        "condition being met",
     )
-
-
-def _delivery() -> Delivery:
-    of = _finding().id
-    return Delivery(
-        id=delivery_id(of, DeliveryKind.ALERT, "console"),
-        finding_id=of,
-        kind=DeliveryKind.ALERT,
-        to="console",
-        lane="console",
-        created_at=_NOW,
-        due_at=_NOW,
-        text="Watcher is stopping this job (route job prod-*, rule LossNotDecreasing).",
-    )
+    config = Config(route=(Route(job="prod-*", rule="LossNotDecreasing", to=("console",), stop=True),))
+    case = incidents.seen(None, _job(), [report], config, _NOW - timedelta(seconds=2))
+    assert case
+    return case
 
 
 def _evidence() -> AlertEvidence:

@@ -5,6 +5,9 @@ with WebhookDouble("a shared secret", clock) as receiver:
     receiver.answer(503, {"Retry-After": "7"})         # to the next request
     receiver.bodies
 
+It refuses a body that is not as docs/webhook.schema.json describes it, with 422 and what is wrong. The schema
+allows keys that it does not know; the double does not, so that each key is described.
+
 It answers HEAD with 405, as many receivers do; `answer` applies to HEAD, too.
 """
 
@@ -16,10 +19,39 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any, Self, cast
 
+from jsonschema import Draft202012Validator
+
 from watcher.delivery.channels.signature import HEADER, verify
+
+SCHEMA = Path(__file__).parents[2] / "docs" / "webhook.schema.json"
+
+
+def faults(body: Any) -> list[str]:
+    """How a body differs from its description, which also has to name each key."""
+    return [f"{error.json_path}: {error.message}" for error in _validator().iter_errors(body)]
+
+
+@cache
+def _validator() -> Draft202012Validator:
+    return Draft202012Validator(_closed(json.loads(SCHEMA.read_text())))
+
+
+def _closed(schema: Any) -> Any:
+    """The schema without keys that it does not name."""
+    if isinstance(schema, list):
+        return [_closed(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    closed = {key: _closed(item) for key, item in schema.items()}
+    # `properties` and `$defs` are no schemas themselves.
+    if isinstance(schema.get("properties"), dict) and schema.get("type") == "object":
+        return {"additionalProperties": False} | closed
+    return closed
 
 
 @dataclass
@@ -35,6 +67,7 @@ class _Answer:
     headers: Mapping[str, str] = field(default_factory=dict)
     hang: bool = False
     close: bool = False
+    body: str = ""
 
 
 class WebhookDouble:
@@ -56,9 +89,9 @@ class WebhookDouble:
     def bodies(self) -> list[dict[str, Any]]:
         return [request.body for request in self.received]
 
-    def answer(self, status: int, headers: Mapping[str, str] | None = None) -> None:
+    def answer(self, status: int, headers: Mapping[str, str] | None = None, body: str = "") -> None:
         """Answer the next request like this, instead of with 204."""
-        self._answers.append(_Answer(status, headers or {}))
+        self._answers.append(_Answer(status, headers or {}, body=body))
 
     def hang(self) -> None:
         """Do not answer the next request until the double ends."""
@@ -97,7 +130,11 @@ class _Handler(BaseHTTPRequestHandler):
         if not verify(receiver.secret, self.headers.get(HEADER, ""), body, receiver.clock()):
             self._end(_Answer(401))
             return
-        receiver.received.append(Received(self.path, dict(self.headers), json.loads(body)))
+        content = json.loads(body)
+        receiver.received.append(Received(self.path, dict(self.headers), content))
+        if found := faults(content):
+            self._end(_Answer(422, body="; ".join(found)))
+            return
         answer = receiver.next_answer()
         if answer.hang:
             receiver.released.wait()
@@ -109,8 +146,10 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_response(answer.status)
             for name, value in answer.headers.items():
                 self.send_header(name, value)
-            self.send_header("Content-Length", "0")
+            content = answer.body.encode()
+            self.send_header("Content-Length", str(len(content)))
             self.end_headers()
+            self.wfile.write(content)
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class's name
         pass

@@ -12,7 +12,7 @@ from tests.alerts import ASKED, EVIDENCE, FINDING, NOW, ROUTE, STOPPED, a_case, 
 from watcher.alerts.message import plain_text
 from watcher.alerts.text_plot import text_plot
 from watcher.delivery.channels.console import ConsoleChannel, render
-from watcher.errors import Undeliverable
+from watcher.errors import CannotTell, Undeliverable
 
 
 class Terminal(io.StringIO):
@@ -123,8 +123,8 @@ def test_a_closed_pipe_is_a_dead_letter() -> None:
 
 
 def test_a_console_cannot_look_up_messages() -> None:
-    assert not ConsoleChannel(io.StringIO()).can_find
-    assert ConsoleChannel(io.StringIO()).find(alert()) is None
+    with pytest.raises(CannotTell):
+        ConsoleChannel(io.StringIO()).find(alert())
 
 
 def test_a_probe_prints_nothing_and_finds_a_closed_output() -> None:

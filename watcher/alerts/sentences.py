@@ -298,13 +298,14 @@ def news(
 ) -> tuple[str, ...]:
     """What changed, in lines that are true now: who reads a message hours later is told how it ended.
 
-    A first message does not repeat what its title says.
+    A first message does not repeat here what its title and its sentence about the job say.
     """
     said: dict[str, None] = {}
-    title = "" if alert.told else headline(case).id
+    title = headline(case).id
     for change in changes:
-        if not change.finding or change.finding != title:
-            said |= dict.fromkeys(_news_of(change, case, job, alert, now))
+        if not alert.told and (change.finding == title or change.kind in _OF_THE_STOP):
+            continue
+        said |= dict.fromkeys(_news_of(change, case, job, alert, now))
     return tuple(said)
 
 

@@ -1,28 +1,8 @@
 """Sends alerts as signed HTTP POSTs to any address, for programs that act on findings.
 
-The body is JSON. Later versions may add keys, but never remove any:
-
-    {"version": 1,
-     "id": "…",                    the delivery's id, the same for each attempt, as in `Idempotency-Key`
-     "kind": "alert",              or "update": what became of the stop
-     "at": "2026-11-20T10:00:05+00:00",
-     "title": "…", "text": "…", "advice": "…", "stop": "…",
-     "repeat": false,              true: it may be a duplicate
-     "finding": {"id", "kind", "job", "job_arn", "rule", "source", "status", "step", "reason", "opened_at"},
-     "job": {"status", "secondary_status", "runtime_seconds", "max_runtime_seconds",
-             "instances": [{"type", "count"}], "spot",
-             "spend": {"so_far", "an_hour", "saved_by_stopping", "currency", "basis", "at_most"},
-             "hyperparameters": {…}, "experiment", "trial", "tags": {…}, "debug_output"},
-     "evidence": {"explanation", "deciding": [{"tensor", "step", "value"}], "needed": […], "curve": […],
-                  "curve_from", "log": {"stream", "lines": ["…"]}, "missing": ["…"]},
-     "links": [{"label", "url"}]}
-
-`watcher check --send` sends `"kind": "test"`, in which `finding`, `job` and `evidence` are null.
-docs/webhooks.md shows a complete example. Missing values are null or empty: `job` is null if the store no
-longer has the job, `tags` if its tags are unknown. Amounts are in `currency` or, if that is null, in
-instance-hours.
-Values that JSON cannot express are the strings "nan", "inf" and "-inf". For the signature, see
-`watcher.delivery.channels.signature`.
+The body is JSON. docs/webhook.schema.json describes each key, and docs/webhooks.md shows an example. Later
+versions may add keys, but never remove any. Values that JSON cannot express are the strings "nan", "inf" and
+"-inf". For the signature, see `watcher.delivery.channels.signature`.
 
 Only the status of the answer counts: 2xx means delivered, `http_status` decides which are retried, and any
 other is a refusal.
@@ -254,7 +234,7 @@ def _test_document(text: str, id_: str, at: datetime) -> dict[str, Any]:
 
 
 def document(message: Message) -> dict[str, Any]:
-    """The body, in the shape that the module's docstring describes."""
+    """The body, as docs/webhook.schema.json describes it."""
     evidence = message.evidence
     return {
         "version": 2,
