@@ -4,6 +4,7 @@
     ├── ConfigError               exit code 2: the key, the value, how to fix it
     ├── UsageError                exit code 2: an argument names what does not exist or cannot be used
     │   └── OptionsError          options that are wrong in themselves: the command's help is named, too
+    ├── NothingToDo               exit code 1: what was asked for is so already, or has nothing to act on
     ├── StoreError                the store cannot be read or written
     │   ├── StoreTooNew           written by a later version
     │   └── LeaseLost             another process handles this job now
@@ -44,6 +45,10 @@ class OptionsError(UsageError):
 def install_extra(extra: str) -> str:
     """How to install an extra. The distribution is in no index, so it is installed from its checkout."""
     return f"in a checkout of Watcher, run: pip install '.[{extra}]'"
+
+
+class NothingToDo(WatcherError):
+    pass
 
 
 class StoreError(WatcherError):

@@ -34,7 +34,7 @@ def samples(instruments: Instruments, name: str) -> dict[tuple[str, ...], float]
 def a_delivery(**changes: Any) -> Delivery:
     values: dict[str, Any] = {
         "id": "d",
-        "finding_id": "f",
+        "incident": "i",
         "kind": DeliveryKind.ALERT,
         "to": "slack:#alerts",
         "lane": "slack:#alerts",
@@ -89,15 +89,41 @@ def test_a_destination_is_labelled_by_its_kind_because_its_address_may_be_a_secr
     assert b"very-secret" not in generate_latest(instruments.registry)
 
 
-def test_only_a_delivered_alert_has_a_latency(instruments: Instruments):
-    instruments.attempted(a_delivery(), timedelta(minutes=2).total_seconds())
+def test_only_an_alert_that_arrives_for_the_first_time_has_a_latency(instruments: Instruments):
+    first = a_delivery(told=1)
+
+    instruments.attempted(first, timedelta(minutes=2).total_seconds(), first=True)
+    instruments.attempted(a_delivery(told=2), 900)
     instruments.attempted(a_delivery(state=DeliveryState.PENDING), 1)
     instruments.attempted(a_delivery(kind=DeliveryKind.STOP, to="stop"), 1)
     instruments.attempted(a_delivery(kind=DeliveryKind.PLOT), 1)
 
     assert samples(instruments, "watcher_delivery_latency_seconds_count") == {("slack",): 1}
     assert samples(instruments, "watcher_delivery_latency_seconds_sum") == {("slack",): 120}
-    assert samples(instruments, "watcher_deliveries_total")[("stop", "stop", "delivered")] == 1
+
+
+def test_attempts_are_counted_as_alerts_until_one_has_arrived_and_as_updates_from_then_on(
+    instruments: Instruments,
+):
+    attempts = [
+        a_delivery(state=DeliveryState.REFUSED),
+        a_delivery(told=1),
+        a_delivery(told=1, state=DeliveryState.PENDING),
+        a_delivery(told=2),
+        a_delivery(kind=DeliveryKind.PLOT),
+        a_delivery(kind=DeliveryKind.STOP, to="stop"),
+    ]
+    for number, attempt in enumerate(attempts):
+        instruments.attempted(attempt, 1, first=number == 1)
+
+    assert samples(instruments, "watcher_deliveries_total") == {
+        ("slack", "alert", "refused"): 1,
+        ("slack", "alert", "delivered"): 1,
+        ("slack", "update", "pending"): 1,
+        ("slack", "update", "delivered"): 1,
+        ("slack", "plot", "delivered"): 1,
+        ("stop", "stop", "delivered"): 1,
+    }
 
 
 def test_a_replica_that_no_longer_watches_exports_no_number_of_jobs(instruments: Instruments):

@@ -5,24 +5,22 @@ from __future__ import annotations
 import sqlite3
 import threading
 from contextlib import closing
-from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
+from tests.contract.samples import NOON, case, delivery, look, opens
 from tests.doubles.clock import Clock
-from tests.jobs import NOON, a_job
 from tests.waiting import WAIT_LIMIT_S
 from watcher.aws.queue import Depth
-from watcher.config.settings import Config
 from watcher.errors import Unavailable
-from watcher.jobs.detect import detect
-from watcher.policy import routing
+from watcher.model import IncidentState
 from watcher.store import open_store
-from watcher.store.base import Look
 from watcher.store.memory import MemoryStore
 from watcher.web.readiness import CHECK_INTERVAL_S, CHECK_TIMEOUT_S, Answer, Readiness
+
+NO_INCIDENTS = dict.fromkeys(IncidentState, 0)
 
 
 class Queue:
@@ -61,11 +59,13 @@ def readiness(clock: Clock, queue: Queue) -> Readiness:
 
 
 def test_it_is_ready_and_repeats_the_answers_when_both_answer(readiness: Readiness):
-    assert readiness.answer() == Answer(problems=(), overdue=0.0, queue=Depth(3, 1, 0))
+    assert readiness.answer() == Answer((), 0.0, Depth(3, 1, 0), refused=(), incidents=NO_INCIDENTS)
 
 
 def test_without_a_queue_only_the_store_is_checked(clock: Clock):
-    assert Readiness(MemoryStore(), None, lambda: NOON, clock.monotonic).answer() == Answer((), 0.0, None)
+    answer = Readiness(MemoryStore(), None, lambda: NOON, clock.monotonic).answer()
+
+    assert answer == Answer((), 0.0, None, refused=(), incidents=NO_INCIDENTS)
 
 
 def test_they_are_checked_again_only_when_the_answer_is_too_old(
@@ -157,11 +157,8 @@ def test_an_unreadable_store_is_a_problem_with_an_explanation(tmp_path: Path, cl
 
 @pytest.mark.parametrize(("due_in", "overdue"), [(-90, 90), (30, 0)])
 def test_a_due_delivery_that_is_not_delivered_is_overdue(clock: Clock, due_in: float, overdue: float):
-    job = a_job(status="Failed", failure_reason="exit code 1")
-    (finding,) = detect(None, job, now=NOON, stopped_by_us=False)
-    rows = routing.deliveries(finding, routing.decide(finding, job, Config()), Config().stop, NOON)
-    due = tuple(replace(row, due_at=NOON + timedelta(seconds=due_in)) for row in rows)
     store = MemoryStore()
-    store.commit([Look(job, "1", NOON, watching=True, findings=(finding,), deliveries=due)])
+    due = delivery("churn", due_at=NOON + timedelta(seconds=due_in))
+    store.commit([look("churn", opens(case("churn", due)))])
 
     assert Readiness(store, None, lambda: NOON, clock.monotonic).answer().overdue == overdue

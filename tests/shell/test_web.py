@@ -6,31 +6,28 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import replace
+from typing import Any
 
 import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.contract.samples import NOON, after, case, delivery, finding, incident, look, opens, rewrites, run
 from tests.doubles.clock import Clock
-from tests.jobs import NOON, a_job, an_outcome
 from tests.waiting import WAIT_LIMIT_S
 from watcher.aws.queue import Depth
-from watcher.config.settings import Config, Route
 from watcher.errors import ConfigError, Unavailable
 from watcher.instruments import Instruments
-from watcher.jobs.detect import detect
-from watcher.model import DeliveryState
-from watcher.policy import routing
-from watcher.store.base import Look
+from watcher.model import DeliveryState, IncidentState, incident_id
 from watcher.store.memory import MemoryStore
 from watcher.web.application import application
 from watcher.web.gauges import Gauges
 from watcher.web.loops import Loops
-from watcher.web.readiness import CHECK_INTERVAL_S, Readiness
+from watcher.web.readiness import CHECK_INTERVAL_S, INCIDENTS_INTERVAL_S, Readiness
 from watcher.web.server import Server
 from watcher.web.status_page import StatusPage
 
+NOT_IN_CHANNEL = "slack:#alerts refused: not_in_channel; invite the bot with /invite @watcher"
 HTML = "<script>alert(1)</script>"
 
 
@@ -60,18 +57,17 @@ class Daemon:
             raise Unavailable("sqs:GetQueueAttributes did not answer", operation="sqs:GetQueueAttributes")
         return Depth(waiting=3, in_flight=2, dead=1)
 
-    def find(self, name: str, reason: str = "exit code 1", **delivery: object) -> None:
-        """Store a failed job with its findings and their deliveries."""
-        job = a_job(name, status="Failed", failure_reason=reason, outcomes=(an_outcome("IssuesFound"),))
-        findings = detect(None, job, now=NOON, stopped_by_us=False)
-        config = Config(route=(Route(to=("slack:#alerts",)),))
-        rows = [
-            replace(row, **delivery)  # type: ignore[arg-type]
-            for finding in findings
-            for row in routing.deliveries(finding, routing.decide(finding, job, config), config.stop, NOON)
-        ]
-        look = Look(job, "1", NOON, watching=True, findings=tuple(findings), deliveries=tuple(rows))
-        self.store.commit([look])
+    def find(self, name: str, *, state: IncidentState = IncidentState.OPEN, **sent: Any) -> None:
+        """Store a job with an incident, whose alert is for Slack."""
+        alert = delivery(name, "slack:#alerts", **sent)
+        self.store.commit([look(name, opens(case(name, alert, incident=incident(name, state=state))))])
+
+    def refuse(self, name: str) -> None:
+        """Store the same, with Slack refusing the alert."""
+        refused = {"error": NOT_IN_CHANNEL, "refused_at": NOON, "due_at": after(60)}
+        self.find(name, state=IncidentState.OPEN, **refused)
+        row = delivery(name, "slack:#alerts", **{**refused, "state": DeliveryState.REFUSED})
+        self.store.amend(incident_id(run(name)), rewrites(row))
 
 
 @contextmanager
@@ -154,11 +150,50 @@ def test_it_is_ready_while_store_and_queue_answer_and_names_one_that_does_not(
     assert client.get("/healthz").status_code == 200
 
 
+def test_it_stays_ready_but_degraded_while_a_destination_refuses_alerts(daemon: Daemon, client: httpx.Client):
+    daemon.refuse("churn")
+    daemon.refuse("sales")
+
+    answer = client.get("/readyz")
+
+    assert answer.status_code == 200
+    assert answer.text == (
+        "degraded: slack:#alerts has refused the alerts of 2 incidents since 2026-11-02 12:00:00 UTC: "
+        "slack:#alerts refused: not_in_channel; invite the bot with /invite @watcher. "
+        "Fix this, then run `watcher redeliver`\n"
+    )
+
+
+def test_it_is_ready_again_once_the_destination_takes_alerts(daemon: Daemon, client: httpx.Client):
+    daemon.refuse("churn")
+    assert "degraded" in client.get("/readyz").text
+
+    arrived = delivery("churn", "slack:#alerts", state=DeliveryState.DELIVERED, told=1)
+    daemon.store.amend(incident_id(run("churn")), rewrites(arrived))
+    daemon.clock.turn(CHECK_INTERVAL_S)
+
+    assert client.get("/readyz").text == "store and queue are reachable\n"
+
+
+def test_what_is_not_reachable_is_said_before_what_is_refused(daemon: Daemon, client: httpx.Client):
+    daemon.refuse("churn")
+    daemon.refused = True
+
+    answer = client.get("/readyz")
+
+    assert answer.status_code == 503
+    problem, degraded = answer.text.splitlines()
+    assert problem == "sqs:GetQueueAttributes did not answer"
+    assert degraded.startswith("degraded: slack:#alerts")
+
+
 # -- /metrics -------------------------------------------------------------------------------------
 
 
 def test_prometheus_can_read_the_metrics(daemon: Daemon, client: httpx.Client):
     daemon.loops.add("receive", 300)
+    daemon.refuse("churn")
+    daemon.find("sales", state=IncidentState.ACKNOWLEDGED)
     answer = client.get("/metrics")
 
     samples = {
@@ -171,6 +206,19 @@ def test_prometheus_can_read_the_metrics(daemon: Daemon, client: httpx.Client):
     assert samples["watcher_loop_lag_seconds", "receive"] == 0
     assert samples["watcher_queue_messages", "waiting"] == 3
     assert samples["watcher_queue_messages", "dead"] == 1
+    assert samples["watcher_refused_deliveries", "slack"] == 1
+    assert samples["watcher_refused_deliveries", "webhook"] == 0
+    assert [samples["watcher_incidents", state] for state in IncidentState] == [1, 1, 0]
+
+
+def test_incidents_are_counted_at_most_once_a_minute(daemon: Daemon, client: httpx.Client):
+    client.get("/metrics")
+    daemon.find("churn")
+
+    daemon.clock.turn(INCIDENTS_INTERVAL_S - 1)
+    assert 'watcher_incidents{state="open"} 0.0' in client.get("/metrics").text
+    daemon.clock.turn(CHECK_INTERVAL_S)
+    assert 'watcher_incidents{state="open"} 1.0' in client.get("/metrics").text
 
 
 def test_a_service_that_does_not_answer_has_no_sample(daemon: Daemon, client: httpx.Client):
@@ -192,19 +240,41 @@ def test_openmetrics_is_served_on_request(client: httpx.Client):
 # -- the status page ------------------------------------------------------------------------------
 
 
-def test_the_page_shows_jobs_findings_and_their_deliveries(daemon: Daemon, client: httpx.Client):
-    daemon.find("churn", state=DeliveryState.DELIVERED)
-    daemon.find("fraud", state=DeliveryState.DEAD, error="channel_not_found")
+def test_the_page_shows_incidents_where_they_were_told_and_jobs(daemon: Daemon, client: httpx.Client):
+    daemon.find("churn", state=IncidentState.ACKNOWLEDGED, **{"delivered_at": after(1)})
+    daemon.find("fraud", error="404 Not Found")
+    dead = delivery("fraud", "slack:#alerts", state=DeliveryState.DEAD, error="404 Not Found")
+    daemon.store.amend(incident_id(run("fraud")), rewrites(dead))
 
     page = client.get("/").text
 
-    assert "churn" in page
-    assert "slack:#alerts delivered" in page
+    assert page.index("<h2>Incidents</h2>") < page.index("<h2>Jobs</h2>")
+    assert page.index(">fraud<") < page.index(">churn<")  # open before acknowledged
+    assert "LossNotDecreasing found an issue" in page
+    assert "slack:#alerts dead" in page
     assert "Given up (dead letters)" in page
-    assert "channel_not_found" in page
+    assert "404 Not Found" in page
     assert (
         'href="https://us-east-1.console.aws.amazon.com/sagemaker/home?region=us-east-1#/jobs/churn"' in page
     )
+
+
+def test_the_page_says_who_has_an_incident_and_until_when_it_is_snoozed(daemon: Daemon, client: httpx.Client):
+    snoozed = {"snoozed_until": after(3600), "snoozed_by": "ben"}
+    taken = incident("churn", state=IncidentState.ACKNOWLEDGED, acknowledged_by="anna", **snoozed)
+    daemon.store.commit([look("churn", opens(case("churn", incident=taken)))])
+
+    assert "anna snoozed by ben until 2026-11-02 13:00 UTC" in client.get("/").text
+
+
+def test_the_page_says_what_is_refused_and_what_to_do(daemon: Daemon, client: httpx.Client):
+    daemon.refuse("churn")
+
+    page = client.get("/").text
+
+    assert "<h2>Refused</h2>" in page
+    assert "invite the bot with /invite @watcher" in page
+    assert "<code>watcher redeliver</code>" in page
 
 
 def test_the_page_says_which_loop_hangs(daemon: Daemon, client: httpx.Client):
@@ -217,7 +287,8 @@ def test_the_page_says_which_loop_hangs(daemon: Daemon, client: httpx.Client):
 
 
 def test_text_of_a_job_is_escaped_on_the_page(daemon: Daemon, client: httpx.Client):
-    daemon.find("churn", state=DeliveryState.DEAD, error=HTML)
+    named = finding("churn", rule=HTML)
+    daemon.store.commit([look("churn", opens(case("churn", findings=(named,))))])
 
     answer = client.get("/")
 

@@ -7,35 +7,38 @@ from __future__ import annotations
 
 import json
 import math
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import datetime
-from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from typing import Any, Protocol, TypedDict
 
-from watcher.arn import is_arn, job_name
-from watcher.config.destination import Destination
-from watcher.errors import ConfigError, UsageError
-from watcher.model import STOP_DESTINATION, Delivery, DeliveryKind, DeliveryState, Finding, Outcome
+from watcher.model import (
+    Delivery,
+    DeliveryKind,
+    DeliveryState,
+    Finding,
+    Incident,
+    Outcome,
+    Says,
+    incident_id,
+)
+from watcher.store import incident_views
 from watcher.store.base import JobRecord, Store
+from watcher.store.incident_views import (
+    DeliveryView,
+    Refusal,
+    ShownIncident,
+    by_incident,
+    delivery,
+    listed,
+    shown,
+)
+from watcher.store.lookup import find_run
 
 
-class Records(Protocol):
-    """What documents are made from: a store, or what was read from it once for several documents."""
-
+class Records(incident_views.Records, Protocol):
     def jobs(self) -> list[JobRecord]: ...
-
-    def findings(self) -> list[Finding]: ...
-
-    def deliveries(self) -> list[Delivery]: ...
-
-
-class DeliveryView(TypedDict):
-    to: str
-    state: str
-    attempts: int
-    delivered_at: datetime | None
 
 
 class FindingView(TypedDict):
@@ -43,18 +46,25 @@ class FindingView(TypedDict):
     job: str
     rule: str | None
     source: str | None
+    """Who found it first."""
+    sources: list[str]
     kind: str
     status: str
     reason: str
     step: int | None
     opened_at: datetime
+    closed_at: datetime | None
+    episode: int
+    incident: str
     deliveries: list[DeliveryView]
-    """The alerts, and the stop if there is one, but not the updates and plots that follow an alert."""
+    """The alerts of its incident, and the stop if this finding asks for it."""
 
 
 class JobView(TypedDict):
     job: str
     arn: str
+    run: str
+    """`ARN@CreationTime`: a name can be used again."""
     status: str
     secondary_status: str
     created_at: datetime
@@ -85,15 +95,32 @@ class DeliveryDetail(DeliveryView):
     error: str
 
 
+class SaysView(TypedDict):
+    source: str
+    status: str
+    step: int | None
+    reason: str
+    at: datetime
+
+
 class FindingDetail(TypedDict):
     id: str
     kind: str
     rule: str | None
     source: str | None
+    sources: list[str]
+    says: list[SaysView]
+    """What each source found, first found first; empty if the finding is about the job itself."""
+    severity: str
     status: str
     step: int | None
     reason: str
+    episode: int
     opened_at: datetime
+    closed_at: datetime | None
+    closing: str | None
+    """Why it is closed: `recovered`, `run_ended` or `unwatched`."""
+    closing_reason: str
     deliveries: list[DeliveryDetail]
 
 
@@ -109,6 +136,9 @@ class ShownJob(JobView):
     evaluations: list[RuleView]
     told: list[FindingDetail]
     stop: StopView | None
+    incident: ShownIncident | None
+    other_runs: list[JobView]
+    """The other runs of the same job, newest first."""
 
 
 class DeadLetter(TypedDict):
@@ -116,6 +146,8 @@ class DeadLetter(TypedDict):
     kind: str
     job: str
     rule: str | None
+    """The rule that asks for a stop; None for an alert, which is about all findings of its incident."""
+    incident: str
     to: str
     attempts: int
     error: str
@@ -125,12 +157,16 @@ class DeadLetter(TypedDict):
 class StatusView(TypedDict):
     store: str
     jobs: dict[str, int]
-    """The number of jobs in each status."""
+    """The number of runs in each status."""
     watching: int
+    incidents: dict[str, int]
+    """The number of incidents in each state."""
     findings: int
     undelivered: int
-    """The number of findings with an alert that is still open."""
+    """The number of incidents of which a destination does not know the present state: the alert is still
+    open, refused or given up."""
     deliveries: dict[str, int]
+    refused: list[Refusal]
     dead_letters: list[DeadLetter]
     changed_at: datetime | None
     """When a look at any job last found a change."""
@@ -154,17 +190,20 @@ def _without_nan(document: Any) -> Any:
 
 def status(store: Records, url: str) -> StatusView:
     records = store.jobs()
+    incidents = {incident.id: incident for incident in store.incidents()}
     findings = {finding.id: finding for finding in store.findings()}
     deliveries = store.deliveries()
     return {
         "store": url,
         "jobs": _count(record.snapshot.status for record in records),
         "watching": sum(record.watching for record in records),
+        "incidents": incident_views.states(incidents.values()),
         "findings": len(findings),
-        "undelivered": len({d.finding_id for d in deliveries if d.kind is DeliveryKind.ALERT and d.open}),
+        "undelivered": len({delivery.incident for delivery in deliveries if _behind(delivery)}),
         "deliveries": _count(delivery.state for delivery in deliveries),
+        "refused": incident_views.refusals(deliveries),
         "dead_letters": [
-            _dead_letter(delivery, findings.get(delivery.finding_id))
+            _dead_letter(delivery, incidents.get(delivery.incident), findings.get(delivery.finding))
             for delivery in deliveries
             if delivery.state is DeliveryState.DEAD
         ],
@@ -172,56 +211,56 @@ def status(store: Records, url: str) -> StatusView:
     }
 
 
+_BEHIND = frozenset(
+    {DeliveryState.PENDING, DeliveryState.IN_FLIGHT, DeliveryState.REFUSED, DeliveryState.DEAD}
+)
+
+
+def _behind(delivery: Delivery) -> bool:
+    return delivery.kind is DeliveryKind.ALERT and delivery.state in _BEHIND
+
+
 def jobs(store: Records, pattern: str = "*") -> list[JobView]:
-    """The jobs whose name matches, newest first."""
-    findings = Counter(finding.job_arn for finding in store.findings())
+    """The runs of jobs whose name matches, newest first."""
+    findings = Counter(finding.run for finding in store.findings())
     return [
-        _job(record, findings[record.snapshot.arn])
+        _job(record, findings[record.snapshot.run])
         for record in store.jobs()
         if fnmatchcase(record.snapshot.name, pattern)
     ]
 
 
 def show(store: Store, job: str) -> ShownJob:
-    """One job by its name or ARN, with its findings, deliveries and stop. Raises `UsageError` as `find`
+    """The run that `job` names, with its findings, deliveries and stop. Raises `UsageError` as `find_run`
     does."""
-    record = find(store, job)
+    record = find_run(store, job)
     snapshot = record.snapshot
-    findings = store.findings(snapshot.arn)
-    stop = store.stop_of(snapshot.arn)
+    findings = store.findings(snapshot.run)
+    case = store.case(findings[0].incident if findings else incident_id(snapshot.run))
+    deliveries = case.deliveries if case else ()
+    stop = store.stop_of(snapshot.run)
     return {
         **_job(record, len(findings)),
         "failure_reason": snapshot.failure_reason,
         "debug_output": snapshot.debug_output,
         "tags": dict(snapshot.tags) if snapshot.tags is not None else None,
         "evaluations": [_rule(outcome) for outcome in snapshot.outcomes],
-        "told": [_finding_detail(finding, store.deliveries(finding.id)) for finding in findings],
+        "told": [_finding_detail(finding, deliveries) for finding in findings],
         "stop": {"actor": stop.actor, "at": stop.at} if stop else None,
+        "incident": incident_views.shown_incident(case) if case else None,
+        "other_runs": [
+            _job(other, len(store.findings(other.snapshot.run)))
+            for other in store.jobs(snapshot.name)
+            if other.snapshot.arn == snapshot.arn and other.snapshot.run != snapshot.run
+        ],
     }
-
-
-def find(store: Store, job: str) -> JobRecord:
-    """The job with this name or ARN. Raises `UsageError` if there is none, or more than one."""
-    records = store.jobs(job_name(job))
-    if is_arn(job):
-        records = [record for record in records if record.snapshot.arn == job]
-    if len(records) > 1:
-        arns = ", ".join(record.snapshot.arn for record in records)
-        raise UsageError(f"there are {len(records)} jobs named {job}; name one by its ARN: {arns}")
-    if not records:
-        close = get_close_matches(job, [record.snapshot.name for record in store.jobs()], n=1)
-        hint = f"did you mean {close[0]}?" if close else "`watcher jobs` lists the known jobs"
-        raise UsageError(f"the store has no job {job}; {hint}")
-    return records[0]
 
 
 def findings(store: Records, pattern: str = "*") -> list[FindingView]:
     """The findings on jobs whose name matches, newest first."""
-    deliveries: dict[str, list[Delivery]] = defaultdict(list)
-    for delivery in store.deliveries():
-        deliveries[delivery.finding_id].append(delivery)
+    deliveries = by_incident(store.deliveries())
     return [
-        _finding(finding, deliveries[finding.id])
+        _finding(finding, deliveries[finding.incident])
         for finding in store.findings()
         if fnmatchcase(finding.job, pattern)
     ]
@@ -237,6 +276,7 @@ def _job(record: JobRecord, findings: int) -> JobView:
     return {
         "job": snapshot.name,
         "arn": snapshot.arn,
+        "run": snapshot.run,
         "status": snapshot.status,
         "secondary_status": snapshot.secondary_status,
         "created_at": snapshot.created_at,
@@ -261,75 +301,79 @@ def _rule(outcome: Outcome) -> RuleView:
     }
 
 
-_LISTED_KINDS = frozenset({DeliveryKind.ALERT, DeliveryKind.STOP})
-
-
-def _finding(finding: Finding, deliveries: list[Delivery]) -> FindingView:
+def _finding(finding: Finding, deliveries: Iterable[Delivery]) -> FindingView:
     return {
         "id": finding.id,
         "job": finding.job,
         "rule": finding.rule,
         "source": finding.source,
+        "sources": [says.source for says in finding.sources],
         "kind": finding.kind,
         "status": finding.status,
         "reason": finding.reason,
         "step": finding.step,
         "opened_at": finding.opened_at,
-        "deliveries": [_delivery(each) for each in deliveries if each.kind in _LISTED_KINDS],
+        "closed_at": finding.closed_at,
+        "episode": finding.episode,
+        "incident": finding.incident,
+        "deliveries": [delivery(each) for each in listed(_concerning(finding, deliveries))],
     }
 
 
-def _delivery(delivery: Delivery) -> DeliveryView:
-    return {
-        "to": _shown(delivery.to),
-        "state": delivery.state,
-        "attempts": delivery.attempts,
-        "delivered_at": delivery.delivered_at,
-    }
+def _concerning(finding: Finding, deliveries: Iterable[Delivery]) -> Iterator[Delivery]:
+    return (each for each in deliveries if each.finding in ("", finding.id))
 
 
-def _finding_detail(finding: Finding, deliveries: list[Delivery]) -> FindingDetail:
+def _finding_detail(finding: Finding, deliveries: Collection[Delivery]) -> FindingDetail:
     return {
         "id": finding.id,
         "kind": finding.kind,
         "rule": finding.rule,
         "source": finding.source,
+        "sources": [says.source for says in finding.sources],
+        "says": [_says(says) for says in finding.sources],
+        "severity": finding.severity,
         "status": finding.status,
         "step": finding.step,
         "reason": finding.reason,
+        "episode": finding.episode,
         "opened_at": finding.opened_at,
+        "closed_at": finding.closed_at,
+        "closing": finding.closing,
+        "closing_reason": finding.closing_reason,
         "deliveries": [
             {
-                **_delivery(each),
+                **delivery(each),
                 "id": each.id,
                 "kind": each.kind,
                 "created_at": each.created_at,
                 "due_at": each.due_at,
                 "error": each.error,
             }
-            for each in deliveries
+            for each in _concerning(finding, deliveries)
         ],
     }
 
 
-def _dead_letter(delivery: Delivery, finding: Finding | None) -> DeadLetter:
+def _says(says: Says) -> SaysView:
+    return {
+        "source": says.source,
+        "status": says.status,
+        "step": says.step,
+        "reason": says.reason,
+        "at": says.at,
+    }
+
+
+def _dead_letter(delivery: Delivery, of: Incident | None, finding: Finding | None) -> DeadLetter:
     return {
         "id": delivery.id,
         "kind": delivery.kind,
-        "job": finding.job if finding else "",
+        "job": of.job if of else "",
         "rule": finding.rule if finding else None,
-        "to": _shown(delivery.to),
+        "incident": delivery.incident,
+        "to": shown(delivery.to),
         "attempts": delivery.attempts,
         "error": delivery.error,
         "created_at": delivery.created_at,
     }
-
-
-def _shown(to: str) -> str:
-    """The destination without what may be secret."""
-    if to == STOP_DESTINATION:
-        return to
-    try:
-        return str(Destination.parse(to))
-    except ConfigError:  # stored by a version that has another kind of destination
-        return to.partition(":")[0]

@@ -2,7 +2,7 @@
 
     /          the status page
     /healthz   200 while every loop runs, else 503: restart the process
-    /readyz    200 while store and queue are reachable, else 503
+    /readyz    200 while store and queue are reachable, else 503; says which destinations refuse alerts
     /metrics   for Prometheus
 
 `/healthz` ignores store and queue, since a restart would not make them reachable.
@@ -42,8 +42,11 @@ def application(
         return _answer(lines or ["every loop runs"], well=not late)
 
     def readyz(_: Request) -> Response:
-        problems = readiness.answer().problems
-        return _answer(problems or ["store and queue are reachable"], well=not problems)
+        answer = readiness.answer()
+        degraded = [f"degraded: {sentence}" for sentence in answer.degraded]
+        lines = [*answer.problems, *degraded] or ["store and queue are reachable"]
+        # A destination that refuses alerts is not fixed by sending requests to another process.
+        return _answer(lines, well=answer.ready)
 
     def metrics(request: Request) -> Response:
         encode, content_type = choose_encoder(request.headers.get("Accept", ""))

@@ -1,15 +1,17 @@
-"""Prometheus gauges whose values are read at each scrape: loops, queue, due deliveries."""
+"""Prometheus gauges whose values are read at each scrape: loops, queue, deliveries, incidents."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from watcher.config.destination import DestinationKind
 from watcher.jobs.queued_work import QueuedWork
 from watcher.web.loops import Loops
-from watcher.web.readiness import Readiness
+from watcher.web.readiness import Answer, Readiness
 
 
 class Gauges(Collector):
@@ -30,6 +32,14 @@ class Gauges(Collector):
                 "How long the next delivery of any process has been due; 0 if none is due.",
                 value=answer.overdue,
             )
+            yield _refused(answer)
+        if answer.incidents is not None:
+            incidents = GaugeMetricFamily(
+                "watcher_incidents", "Incidents in the store, by state.", labels=["state"]
+            )
+            for state, number in answer.incidents.items():
+                incidents.add_metric([state], number)
+            yield incidents
         if answer.queue:
             messages = GaugeMetricFamily(
                 "watcher_queue_messages",
@@ -62,3 +72,15 @@ class Gauges(Collector):
             lag.add_metric([one.loop], one.seconds)
             bound.add_metric([one.loop], one.bound)
         yield from (lag, bound)
+
+
+def _refused(answer: Answer) -> GaugeMetricFamily:
+    gauge = GaugeMetricFamily(
+        "watcher_refused_deliveries",
+        "Alerts that a destination refuses at present, by the kind of the destination.",
+        labels=["destination"],
+    )
+    refused = Counter(delivery.to.partition(":")[0] for delivery in answer.refused)
+    for kind in sorted({*map(str, DestinationKind), *refused}):
+        gauge.add_metric([kind], refused[kind])
+    return gauge

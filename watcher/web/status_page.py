@@ -1,4 +1,4 @@
-"""The status page: the content of `watcher status`, `jobs` and `findings` as HTML."""
+"""The status page: the content of `watcher status`, `incidents` and `jobs` as HTML."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from watcher import __version__
 from watcher.aws import links
-from watcher.model import Delivery, Finding
-from watcher.store import views
+from watcher.model import Delivery, Finding, Incident
+from watcher.policy.kinds import KINDS
+from watcher.store import incident_views, views
 from watcher.store.base import JobRecord, Store
 from watcher.text import ago, counts, instances, roughly
 from watcher.web.loops import Loops
@@ -21,17 +22,21 @@ from watcher.web.readiness import Readiness
 PAGE_LIFETIME_S = 10.0
 """A page is served again for this long, since making one reads the whole store."""
 MAX_ROWS = 50
-"""Rows of each table, newest first. `watcher jobs` and `watcher findings` list all."""
+"""Rows of each table. `watcher incidents` and `watcher jobs` list all."""
 
 
 class _ReadOnce:
     """The content of the store, read once for all tables of a page."""
 
     def __init__(self, store: Store) -> None:
-        self._jobs, self._findings, self._deliveries = store.jobs(), store.findings(), store.deliveries()
+        self._jobs, self._incidents = store.jobs(), store.incidents()
+        self._findings, self._deliveries = store.findings(), store.deliveries()
 
     def jobs(self) -> list[JobRecord]:
         return self._jobs
+
+    def incidents(self) -> list[Incident]:
+        return self._incidents
 
     def findings(self) -> list[Finding]:
         return self._findings
@@ -77,7 +82,7 @@ class StatusPage:
             now=now,
             status=views.status(content, self._url),
             jobs=jobs[:MAX_ROWS],
-            findings=views.findings(content)[:MAX_ROWS],
+            cases=incident_views.cases(content)[:MAX_ROWS],
             lags=self._loops.lags(),
             problems=self._readiness.answer().problems,
             max_rows=MAX_ROWS,
@@ -95,4 +100,11 @@ class StatusPage:
         environment.globals["training_job"] = links.training_job
         environment.filters.update(ago=ago, counts=counts, roughly=roughly)
         environment.globals["instances"] = instances
+        environment.filters.update(what=_what, listed=incident_views.listed, shown=incident_views.shown)
         return environment.get_template("status.html")
+
+
+def _what(finding: Finding) -> str:
+    """`LossNotDecreasing found an issue at step 24`."""
+    step = f" at step {finding.step}" if finding.step is not None else ""
+    return KINDS[finding.kind].phrase.format(rule=finding.rule) + step

@@ -1,0 +1,110 @@
+"""Finds the run or the incident that a command names.
+
+A job is named by its name, its ARN, a prefix that no other job has, or `latest`; of several runs of one job,
+the newest is meant. An earlier run is named by its own identity, `ARN@CreationTime`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from difflib import get_close_matches
+from typing import Final
+
+from watcher.arn import is_arn, job_name, run_arn
+from watcher.errors import NothingToDo, UsageError
+from watcher.model import Case, incident_id
+from watcher.store.base import JobRecord, Store
+
+LATEST: Final = "latest"
+"""The job that was created last; or the incident that was opened last."""
+SHOWN_MATCHES: Final = 5
+"""How many names an error about an ambiguous prefix shows."""
+
+_INCIDENT = re.compile(r"[0-9a-f]{4,16}")
+"""An incident's id, or enough of it."""
+
+
+def find_run(store: Store, word: str) -> JobRecord:
+    """The run that `word` names. Raises `UsageError` if there is none, or more than one job."""
+    if record := _exact(store, word):
+        return record
+    records = store.jobs()
+    if word == LATEST and records:
+        return records[0]
+    if name := _only_match(word, {record.snapshot.name for record in records}, "jobs"):
+        return find_run(store, name)
+    raise UsageError(_unknown(word, records, "job"))
+
+
+def known_name(store: Store, word: str) -> str | None:
+    """The name or ARN of the job that `word` abbreviates; None if the store knows no such job. Raises
+    `UsageError` if it abbreviates several."""
+    records = store.jobs()
+    if word == LATEST and records:
+        return records[0].snapshot.arn
+    return _only_match(word, {record.snapshot.name for record in records}, "jobs")
+
+
+def find_incident(store: Store, word: str) -> Case:
+    """The incident with this id or unique prefix of it, or that of the run that `word` names.
+
+    Raises `UsageError` if nothing has this name, and `NothingToDo` if the run has no incident.
+    """
+    if _INCIDENT.fullmatch(word) and (case := store.case(word)):
+        return case
+    if record := _exact(store, word):
+        return _of_run(store, record)
+    incidents = store.incidents()
+    if word == LATEST:
+        if not incidents:
+            raise NothingToDo("there is no incident yet")
+        return _case(store, incidents[0].id)
+    records = store.jobs()
+    if name := _only_match(word, {record.snapshot.name for record in records}, "jobs"):
+        return _of_run(store, find_run(store, name))
+    if _INCIDENT.fullmatch(word) and (
+        id_ := _only_match(word, {incident.id for incident in incidents}, "incidents")
+    ):
+        return _case(store, id_)
+    raise UsageError(_unknown(word, records, "incident or job"))
+
+
+def _exact(store: Store, word: str) -> JobRecord | None:
+    records = store.jobs(job_name(run_arn(word)))
+    if is_arn(word):
+        records = [record for record in records if word in (record.snapshot.arn, record.snapshot.run)]
+    arns = list(dict.fromkeys(record.snapshot.arn for record in records))
+    if len(arns) > 1:
+        raise UsageError(f"there are {len(arns)} jobs named {word}; name one by its ARN: {', '.join(arns)}")
+    return records[0] if records else None
+
+
+def _of_run(store: Store, record: JobRecord) -> Case:
+    case = store.case(incident_id(record.snapshot.run))
+    if case is None:
+        raise NothingToDo(f"{record.snapshot.name} has no incident")
+    return case
+
+
+def _case(store: Store, incident: str) -> Case:
+    case = store.case(incident)
+    if case is None:  # removed since it was listed
+        raise UsageError(f"the store no longer has the incident {incident}")
+    return case
+
+
+def _only_match(prefix: str, among: Iterable[str], what: str) -> str | None:
+    matches = sorted(each for each in among if prefix and each.startswith(prefix))
+    if len(matches) > 1:
+        shown = ", ".join(matches[:SHOWN_MATCHES]) + (", …" if len(matches) > SHOWN_MATCHES else "")
+        raise UsageError(
+            f"{len(matches)} {what} begin with {prefix}: {shown}; write more of the one you mean"
+        )
+    return matches[0] if matches else None
+
+
+def _unknown(word: str, records: Iterable[JobRecord], what: str) -> str:
+    close = get_close_matches(word, {record.snapshot.name for record in records}, n=1)
+    hint = f"did you mean {close[0]}?" if close else "`watcher jobs` lists the known jobs"
+    return f"the store has no {what} {word}; {hint}"
