@@ -1,4 +1,4 @@
-"""`--since` is read unambiguously or refused."""
+"""`--since` and `--for` are read unambiguously or refused."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from watcher.errors import UsageError
-from watcher.logs.since import parse
+from watcher.logs.since import parse, span
 
 NOW = datetime(2026, 11, 27, 13, 20, 30, tzinfo=UTC)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -167,3 +167,19 @@ def test_any_other_text_is_refused_and_no_result_is_in_the_future(text: str):
     except UsageError:
         return
     assert EPOCH <= moment <= NOW
+
+
+@given(spans())
+def test_a_span_ahead_is_read_as_one_that_is_past_without_ago(written: tuple[str, timedelta]):
+    text, length = written
+
+    assert span(text) == (None if text.endswith("ago") else length)
+
+
+@pytest.mark.parametrize("text", ["", "2", "soon", "2026-11-20", "1h -30m", "2 months", "ago"])
+def test_any_other_text_is_no_span(text: str):
+    assert span(text) is None
+
+
+def test_a_span_that_no_calendar_holds_is_the_longest_there_is():
+    assert span("99999999999 weeks") == timedelta.max

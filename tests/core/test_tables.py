@@ -40,6 +40,7 @@ def job(number: int, **changes: Any) -> JobView:
     view: dict[str, Any] = {
         "job": f"job-{number}",
         "arn": f"arn:aws:sagemaker:us-east-1:111122223333:training-job/job-{number}",
+        "run": f"arn:aws:sagemaker:us-east-1:111122223333:training-job/job-{number}@2026-11-20T12:00:00.000Z",
         "status": "InProgress",
         "secondary_status": "Training",
         "created_at": NOON - timedelta(minutes=3),
@@ -64,7 +65,11 @@ def finding(**changes: Any) -> FindingView:
         "status": "IssuesFound",
         "reason": REASON,
         "step": 140,
+        "sources": ["debugger"],
         "opened_at": NOON - timedelta(minutes=3),
+        "closed_at": None,
+        "episode": 1,
+        "incident": "5ea5b87c16b70c1c",
         "deliveries": [{"to": "slack:#ml", "state": "delivered", "attempts": 1, "delivered_at": NOON}],
     }
     return FindingView(**{**view, **changes})  # type: ignore[typeddict-item]
@@ -152,7 +157,8 @@ def test_the_reason_of_a_dead_letter_is_shown_in_full_at_80_columns():
         "id": "1",
         "kind": "alert",
         "job": LONGEST_NAME,
-        "rule": "LossNotDecreasing",
+        "rule": None,
+        "incident": "5ea5b87c16b70c1c",
         "to": "slack:#ml",
         "attempts": 9,
         "error": "Slack's #ml refused: channel_not_found; the channel does not exist, or it is private",
@@ -162,9 +168,11 @@ def test_the_reason_of_a_dead_letter_is_shown_in_full_at_80_columns():
         "store": "sqlite:///watcher.db",
         "jobs": {},
         "watching": 0,
+        "incidents": {"open": 1},
         "findings": 1,
-        "undelivered": 0,
+        "undelivered": 1,
         "deliveries": {},
+        "refused": [],
         "dead_letters": [letter],
         "changed_at": None,
     }

@@ -4,16 +4,27 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import typer.main
 
-from tests.contract.samples import NOON, delivery, finding, look
+from tests.contract.samples import NOON, case, change, delivery, finding, incident, look, opens
 from tests.docs.pages import DOCUMENTS, code_blocks, read
 from tests.docs.shapes import shape
 from watcher.cli import app
-from watcher.model import DeliveryState, FindingKind, RuleSource
-from watcher.store import views
+from watcher.model import (
+    ChangeKind,
+    DeliveryState,
+    Door,
+    FindingKind,
+    IncidentState,
+    RuleSource,
+    Says,
+    Severity,
+)
+from watcher.store import incident_views, views
 from watcher.store.memory import MemoryStore
 
 PAGE = read("docs/commands.md")
@@ -58,25 +69,56 @@ def test_common_options_exist_for_the_commands_that_the_page_lists():
     with_json = {command for command in COMMANDS if "--json" in options(command)}
     with_config = {command for command in COMMANDS if {"--config", "--verbose"} <= options(command)}
 
-    assert with_json == {"check", "status", "jobs", "show", "findings", "logs", "tensors", "evaluate", "stop"}
+    assert with_json == set(COMMANDS) - {"init", "run", "demo", "sandbox"}
     assert with_config == set(COMMANDS) - {"init", "demo", "sandbox"}
-    assert "`show`, `findings`, `logs`, `tensors`, `evaluate` and `stop` print JSON with `--json`" in PAGE
+    assert "All commands but these and `run` print JSON with `--json`" in PAGE
 
 
-def test_the_finding_on_the_page_has_the_shape_of_a_real_one():
-    issue = finding("churn", step=24)
+def documents(key: str) -> Iterator[Any]:
+    """The JSON on the page that has this key."""
+    found = (json.loads(text) for text in code_blocks(PAGE, "json"))
+    return (document for document in found if key in document)
+
+
+def test_the_finding_and_the_incident_on_the_page_have_the_shape_of_real_ones():
+    by = (RuleSource.DEBUGGER, RuleSource.LOCAL)
+    found = finding("churn", step=24, sources=tuple(Says(source, "IssuesFound", NOON) for source in by))
+    delivered = delivery(
+        "churn", "slack:#ml", state=DeliveryState.DELIVERED, attempts=1, delivered_at=NOON, error="x"
+    )
+    taken = incident("churn", acknowledged_by="anna")
     store = MemoryStore()
-    delivered = delivery(issue, "slack:#ml", state=DeliveryState.DELIVERED, attempts=1, delivered_at=NOON)
-    store.commit([look("churn", [issue], [delivered])])
+    store.commit([look("churn", opens(case("churn", delivered, incident=taken, findings=(found,))))])
+    [real] = incident_views.cases(store)
 
-    [shown] = (json.loads(text) for text in code_blocks(PAGE, "json") if '"deliveries"' in text)
+    [shown] = documents("episode")
+    [shown_incident] = documents("jobs")
 
     assert shape(shown) == shape(json.loads(views.to_json(views.findings(store)[0])))
+    shown_incident["deliveries"][0]["delivered_at"] = "once"
+    assert shape(shown_incident) == shape(json.loads(views.to_json(incident_views.incident(real))))
 
 
-@pytest.mark.parametrize("word", [*FindingKind, *DeliveryState])
-def test_every_kind_of_finding_and_state_of_a_delivery_has_a_row(word):
+def test_the_change_on_the_page_has_the_shape_of_a_real_one():
+    [shown] = documents("door")
+
+    real = incident_views.change(change("churn", actor="anna"))
+    assert shape(shown) == shape(json.loads(views.to_json(real)))
+
+
+@pytest.mark.parametrize("word", [*FindingKind, *DeliveryState, *IncidentState, *Severity])
+def test_every_kind_of_finding_and_every_state_has_a_row(word):
     assert re.search(rf"^\| `{word}` \| \w", PAGE, re.MULTILINE)
+
+
+@pytest.mark.parametrize("word", ChangeKind)
+def test_every_kind_of_change_has_a_row(word):
+    assert re.search(rf"^\| (`\w+`, )*`{word}`(, `\w+`)* \| \w", PAGE, re.MULTILINE)
+
+
+@pytest.mark.parametrize("word", Door)
+def test_every_door_is_named(word):
+    assert f"`{word}`" in PAGE
 
 
 @pytest.mark.parametrize("word", RuleSource)

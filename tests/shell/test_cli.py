@@ -8,18 +8,20 @@ import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from importlib import metadata
 from pathlib import Path
 
 import pytest
 
-from tests.contract.samples import delivery, finding, look, snapshot
+from tests.contract.samples import case, change, delivery, finding, incident, look, opens, snapshot
 from tests.shell.conftest import CommandResult
 from tests.waiting import WAIT_LIMIT_S, eventually
 from watcher.cli.sandbox import missing_for_sandbox
-from watcher.model import DeliveryState, FindingKind
+from watcher.model import DeliveryState, Finding, FindingKind, incident_id
 from watcher.store import open_store
+from watcher.store.base import Look
 
 Watcher = Callable[..., CommandResult]
 
@@ -40,10 +42,9 @@ HEAVY_PACKAGES = (
 @pytest.fixture
 def known(tmp_path: Path) -> Path:
     """A folder with a store in which the alert on one job is a dead letter."""
-    issue = finding("churn-xgb")
-    dead = delivery(issue, "slack:#ml", state=DeliveryState.DEAD, attempts=3, error="channel_not_found")
+    dead = delivery("churn-xgb", "slack:#ml", state=DeliveryState.DEAD, attempts=3, error="channel_not_found")
     with closing(open_store(f"sqlite:///{tmp_path / 'watcher.db'}")) as store:
-        store.commit([look("churn-xgb", [issue], [dead]), look("sales")])
+        store.commit([look("churn-xgb", opens(case("churn-xgb", dead))), look("sales")])
     return tmp_path
 
 
@@ -89,9 +90,13 @@ def test_wrong_arguments_give_one_line_and_exit_code_2(watcher: Watcher, argumen
     "command",
     [
         ["status"],
+        ["incidents"],
         ["jobs"],
         ["show", "x"],
         ["findings"],
+        ["audit"],
+        ["ack", "x"],
+        ["redeliver"],
         ["run"],
         ["check"],
         ["stop", "-y", "x"],
@@ -108,7 +113,20 @@ def test_a_wrong_configuration_gives_one_line_and_exit_code_2_in_every_command(w
 
 
 @pytest.mark.parametrize(
-    "command", [["status"], ["jobs"], ["show", "x"], ["findings"], ["stop", "x", "--cancel"]]
+    "command",
+    [
+        ["status"],
+        ["incidents"],
+        ["jobs"],
+        ["show", "x"],
+        ["findings"],
+        ["audit"],
+        ["ack", "x"],
+        ["snooze", "x"],
+        ["unsnooze", "x"],
+        ["redeliver"],
+        ["stop", "x", "--cancel"],
+    ],
 )
 def test_reading_without_a_store_says_so_and_creates_none(watcher: Watcher, command, tmp_path):
     ran = watcher(*command)
@@ -158,7 +176,10 @@ def test_help_names_every_command(watcher: Watcher):
     ran = watcher("--help")
 
     assert ran.code == 0
-    names = "run check status jobs show findings tensors evaluate stop demo sandbox"
+    names = (
+        "run check status incidents jobs show findings audit ack snooze unsnooze redeliver stop logs tensors "
+        "evaluate demo sandbox"
+    )
     for command in names.split():
         assert f"\n  {command} " in ran.out
     assert "..." not in ran.out.partition("Commands:")[2]  # each help text fits on its line
@@ -190,6 +211,7 @@ def test_it_prints_its_version(watcher: Watcher):
     ("typed", "completions"),
     [
         ("watcher st", {"status", "stop"}),
+        ("watcher re", {"redeliver"}),
         ("watcher ", {"run", "check", "sandbox", "demo", "logs"}),
         ("watcher stop --dr", {"--dry-run"}),
         ("watcher logs --", {"--rule", "--since", "--follow", "--config"}),
@@ -339,6 +361,7 @@ def test_every_reading_command_prints_json_on_request(watcher: Watcher, known: P
         == "channel_not_found"
     )
     assert [each["job"] for each in watcher("findings", "--json").json] == ["churn-xgb"]
+    assert [each["jobs"] for each in watcher("incidents", "--json").json] == [["churn-xgb"]]
 
 
 def test_lists_can_be_filtered_by_a_glob(watcher: Watcher, known: Path):
@@ -358,10 +381,26 @@ def test_findings_are_listed_in_readable_form(watcher: Watcher, known: Path):
     ran = watcher("findings")
 
     header, line = ran.out.splitlines()
-    columns = ["JOB", "KIND", "RULE", "FOUND", "SOURCE", "STATUS", "STEP", "SENT", "TO", "REASON"]
+    columns = ["JOB", "KIND", "RULE", "FOUND", "SOURCE", "STATUS", "OVER", "STEP", "SENT", "TO", "REASON"]
     assert header.split() == columns
     assert line.startswith("churn-xgb  rule_issue  LossNotDecreasing  ")
-    assert line.endswith("debugger  IssuesFound  -     slack:#ml dead  -")
+    assert line.endswith("IssuesFound  -     -     slack:#ml dead  -")
+
+
+def failed(job: str, **changes: object) -> Finding:
+    return finding(job, rule="", kind=FindingKind.JOB_FAILED, status="Failed", **changes)
+
+
+def at(job: str, created_at: datetime, found: Finding, **changes: object) -> Look:
+    """A look at a run that began then, with one finding."""
+    seen = snapshot(job, created_at=created_at, **changes)
+    id_ = incident_id(seen.run)
+    opened = incident(job, id=id_, run=seen.run, opened_at=found.opened_at)
+    concerned = replace(found, run=seen.run, incident=id_)
+    first = change(job, incident=id_, run=seen.run)
+    return look(
+        job, opens(case(job, incident=opened, findings=(concerned,), changes=(first,))), snapshot=seen
+    )
 
 
 @pytest.fixture
@@ -369,11 +408,10 @@ def over_days(tmp_path: Path) -> Path:
     """A folder with a store: jobs and findings of one hour ago and of four days ago."""
     now = datetime.now(UTC)
     recent, old = now - timedelta(hours=1), now - timedelta(days=4)
-    failed = finding("new-2", rule="", kind=FindingKind.JOB_FAILED, status="Failed", opened_at=recent)
     looks = [
-        look("new-1", [finding("new-1", opened_at=recent)], snapshot=snapshot("new-1", created_at=recent)),
-        look("new-2", [failed], snapshot=snapshot("new-2", status="Failed", created_at=recent)),
-        look("old", [finding("old", opened_at=old)], snapshot=snapshot("old", created_at=old)),
+        at("new-1", recent, finding("new-1", opened_at=recent)),
+        at("new-2", recent, failed("new-2", opened_at=recent), status="Failed"),
+        at("old", old, finding("old", opened_at=old)),
     ]
     with closing(open_store(f"sqlite:///{tmp_path / 'watcher.db'}")) as store:
         store.commit(looks)
@@ -394,12 +432,13 @@ def over_days(tmp_path: Path) -> Path:
         ("findings --status IssuesFound --since 3d", {"new-1"}),
         ("findings --status Failed", {"new-2"}),
         ("findings --kind rule_stuck", set()),
+        ("incidents --since 3d", {"new-1", "new-2"}),
     ],
 )
 def test_lists_can_be_limited_by_status_kind_and_time(watcher: Watcher, arguments: str, names: set[str]):
     as_json, printed = watcher(*arguments.split(), "--json"), watcher(*arguments.split())
 
-    assert {each["job"] for each in as_json.json} == names
+    assert {each.get("job") or each["jobs"][0] for each in as_json.json} == names
     assert {line.split()[0] for line in printed.out.splitlines()[1:]} == names
 
 
@@ -417,6 +456,8 @@ def test_lists_can_be_limited_by_status_kind_and_time(watcher: Watcher, argument
         ("findings --since 3months", "--since '3months': write how long ago, such as 30m, 1h30m, 2d or "),
         ("findings --kind rule_isue", "--kind rule_isue: unknown; did you mean rule_issue?"),
         ("findings --kind RuleIssue", "--kind RuleIssue: unknown; did you mean rule_issue?"),
+        ("incidents --state opn", "--state opn: unknown; did you mean open?"),
+        ("incidents --state Closed", "--state Closed: unknown; use one of acknowledged, open, resolved"),
         ("findings --status IssueFound", "--status IssueFound: unknown; did you mean IssuesFound?"),
     ],
 )
@@ -427,6 +468,10 @@ def test_an_unknown_value_of_a_filter_is_refused_with_what_would_be_right(
 
     assert (ran.code, ran.out) == (2, "")
     assert ran.err.startswith(f"watcher: {complaint}")
+
+
+def test_a_job_may_be_shown_by_the_beginning_of_its_name(watcher: Watcher, known: Path):
+    assert watcher("show", "chu", "--json").json["job"] == "churn-xgb"
 
 
 def test_an_unknown_job_is_a_usage_error_with_the_closest_name(watcher: Watcher, known: Path):

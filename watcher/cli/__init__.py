@@ -22,6 +22,8 @@ import typer
 
 from watcher import __version__
 from watcher.cli.evaluate import evaluate
+from watcher.cli.incident_actions import ack, redeliver, snooze, unsnooze
+from watcher.cli.incidents import audit, incidents
 from watcher.cli.init import init
 from watcher.cli.logs import logs
 from watcher.cli.run import check, run
@@ -37,7 +39,14 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for command in (init, check, run, status, jobs, show, findings, logs, tensors, evaluate, stop, demo, sandbox):
+_COMMANDS = (
+    *(init, check, run),
+    *(status, incidents, jobs, show, findings, audit),
+    *(ack, snooze, unsnooze, redeliver, stop),
+    *(logs, tensors, evaluate),
+    *(demo, sandbox),
+)
+for command in _COMMANDS:
     app.command()(command)
 
 

@@ -1,4 +1,4 @@
-"""The options that limit a list: `--status`, `--kind` and `--since`."""
+"""The options that limit a list: `--status`, `--state`, `--kind` and `--since`."""
 
 from __future__ import annotations
 
@@ -24,11 +24,22 @@ Kind = Annotated[
     list[str] | None,
     typer.Option("--kind", help="Only findings of this kind, such as rule_issue; can be repeated."),
 ]
+State = Annotated[
+    list[str] | None,
+    typer.Option("--state", help="Only incidents in this state, such as open; can be repeated."),
+]
 CreatedSince = Annotated[
     str | None, typer.Option("--since", "-s", help="Only jobs created from then on: 2h, 3d, or 2026-11-20.")
 ]
 FoundSince = Annotated[
     str | None, typer.Option("--since", "-s", help="Only findings from then on: 2h, 3d, or 2026-11-20.")
+]
+OpenedSince = Annotated[
+    str | None,
+    typer.Option("--since", "-s", help="Only incidents opened from then on: 2h, 3d, or 2026-11-20."),
+]
+ChangedSince = Annotated[
+    str | None, typer.Option("--since", "-s", help="Only what happened from then on: 2h, 3d, or 2026-11-20.")
 ]
 
 

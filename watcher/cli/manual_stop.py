@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from watcher.aws.accounts import Accounts
@@ -12,9 +12,9 @@ from watcher.aws.sagemaker import TrainingJobs
 from watcher.config.settings import Watch
 from watcher.delivery.stop import VERIFY_INTERVAL_S, Stopper, StopResult, StopState
 from watcher.errors import AwsError
-from watcher.model import DeliveryKind, JobSnapshot
-from watcher.policy import routing
-from watcher.policy.stop_guards import Refusal
+from watcher.model import Case, Change, ChangeKind, Door, JobSnapshot, StopPhase, incident_id
+from watcher.policy import incidents
+from watcher.policy.stop_guards import Refusal, refusal
 from watcher.store.base import Store
 
 CONFIRMATION_TIMEOUT_S = 180.0
@@ -50,58 +50,115 @@ def all_in_progress(accounts: Accounts, watch: Watch) -> Iterator[JobSnapshot]:
             yield from (job for job in page if watch.names(job.name))
 
 
-def stop(
-    stopper: Stopper,
-    jobs: Sequence[JobSnapshot],
-    actor: str,
-    wait: Callable[[float], object] = time.sleep,
-    clock: Callable[[], float] = time.monotonic,
-) -> Iterator[Stopped]:
-    """Request every stop, then wait until SageMaker confirms them; yields each job when it is settled.
+_AmendAt = Callable[[Case | None, datetime], Case | None]
 
-    If AWS refuses to stop a job, the others are stopped all the same.
-    """
-    stopping = []
-    for job in jobs:
-        attempt = _attempt(stopper, job, actor)
-        if attempt.state == StopState.STOPPING:
-            stopping.append(job)
-        else:
-            yield attempt
-    deadline = clock() + CONFIRMATION_TIMEOUT_S
-    while stopping:
-        wait(VERIFY_INTERVAL_S)
-        unconfirmed = []
-        for job in stopping:
-            attempt = _attempt(stopper, job, actor)
-            if attempt.state == StopState.STOPPING and clock() < deadline:
-                unconfirmed.append(job)
+
+@dataclass(frozen=True)
+class ManualStop:
+    """Stops for one person. What happens is recorded in each run's incident, so that its alerts show it; or,
+    if a run has none, in the history alone."""
+
+    stopper: Stopper
+    user: str
+    dry_run: bool = False
+    """Only say what would be stopped, and record nothing."""
+    wait: Callable[[float], object] = time.sleep
+    monotonic: Callable[[], float] = time.monotonic
+
+    def stop(self, jobs: Sequence[JobSnapshot]) -> Iterator[Stopped]:
+        """Request every stop, then wait until SageMaker confirms them; yields each job when it is settled.
+
+        If AWS refuses to stop a job, the others are stopped all the same.
+        """
+        asked, stopping = set(), []
+        for job in jobs:
+            if self._may_record(job):
+                self._record_request(job)
+                asked.add(job.run)
+            attempt = self._attempt(job)
+            if attempt.state == StopState.STOPPING:
+                if job.run in asked:
+                    self._amend(job, lambda case, now: incidents.stop_requested(case, self.user, now))
+                stopping.append(job)
             else:
+                self._record_end(attempt, asked)
                 yield attempt
-        stopping = unconfirmed
+        deadline = self.monotonic() + CONFIRMATION_TIMEOUT_S
+        while stopping:
+            self.wait(VERIFY_INTERVAL_S)
+            unconfirmed = []
+            for job in stopping:
+                attempt = self._attempt(job)
+                if attempt.state == StopState.STOPPING and self.monotonic() < deadline:
+                    unconfirmed.append(job)
+                else:
+                    self._record_end(attempt, asked)
+                    yield attempt
+            stopping = unconfirmed
 
+    def _attempt(self, job: JobSnapshot) -> Stopped:
+        stopper = self.stopper
+        if self.dry_run:
+            stopper = replace(stopper, settings=stopper.settings.model_copy(update={"dry_run": True}))
+        try:
+            result = stopper.attempt(job.run, f"watcher stop by {self.user}")
+        except AwsError as error:
+            return Stopped(job, None, str(error))
+        if result.refusal is Refusal.DRY_RUN and not self.stopper.settings.dry_run:
+            return Stopped(job, result, f"Dry run: {job.name} would be stopped now")
+        return Stopped(job, result, result.sentence)
 
-def _attempt(stopper: Stopper, job: JobSnapshot, actor: str) -> Stopped:
-    try:
-        result = stopper.attempt(job.arn, actor)
-    except AwsError as error:
-        return Stopped(job, None, str(error))
-    return Stopped(job, result, result.sentence)
+    # -- what is recorded -------------------------------------------------------------------------
 
+    def _may_record(self, job: JobSnapshot) -> bool:
+        """Not if the job has ended, because there is nothing to stop. Nor if a guard refuses while a route's
+        stop waits: that one is still tried when its time comes."""
+        if self.dry_run or not job.in_progress:
+            return False
+        case = self.stopper.store.case(incident_id(job.run))
+        stop = case.incident.stop if case else None
+        waits = stop is not None and stop.phase is StopPhase.WAITING
+        return not (waits and refusal(job, job.run, self.stopper.settings, self.stopper.clock()))
 
-def cancel(store: Store, job_arn: str, user: str, now: datetime) -> int:
-    """Cancel the stops of a job that wait for the end of `stop.grace`, and update the alerts that announced
-    them. Returns how many were cancelled: 0 if the stop was already requested from SageMaker.
-    """
-    if store.stop_of(job_arn):
-        return 0
-    cancelled = 0
-    for finding in store.findings(job_arn):
-        deliveries = store.deliveries(finding.id)
-        updates = routing.updates(deliveries, f"Not stopped: {user} cancelled it. The job continues.", now)
-        cancelled += sum(
-            store.cancel(delivery.id, updates)
-            for delivery in deliveries
-            if delivery.kind is DeliveryKind.STOP
+    def _record_request(self, job: JobSnapshot) -> None:
+        self._record(
+            job,
+            ChangeKind.STOP_ASKED,
+            f"{self.user} asks to stop the job",
+            lambda case, now: incidents.person_stops(case, self.user, Door.CLI, now),
         )
-    return cancelled
+
+    def _record_end(self, attempt: Stopped, asked: Collection[str]) -> None:
+        """If it is still stopping, the daemon records how it ends."""
+        if attempt.job.run not in asked or attempt.state == StopState.STOPPING:
+            return
+        stopped = attempt.state == StopState.STOPPED
+        phase = StopPhase.STOPPED if stopped else StopPhase.NOT_STOPPED
+        kind = ChangeKind.STOPPED if stopped else ChangeKind.NOT_STOPPED
+        sentence = attempt.sentence if stopped else f"Not stopped: {attempt.sentence.rstrip('.')}."
+        self._record(
+            attempt.job,
+            kind,
+            sentence,
+            lambda case, now: incidents.stop_ended(case, phase, self.user, sentence, now),
+        )
+
+    def _record(self, job: JobSnapshot, kind: ChangeKind, text: str, amend: _AmendAt) -> None:
+        store, now = self.stopper.store, self.stopper.clock()
+        if store.case(incident_id(job.run)):
+            self._amend(job, amend)
+        else:
+            store.record(Change(0, now, kind, text, self.user, Door.CLI, run=job.run))
+
+    def _amend(self, job: JobSnapshot, amend: _AmendAt) -> None:
+        now = self.stopper.clock()
+        self.stopper.store.amend(incident_id(job.run), lambda case: amend(case, now))
+
+
+def cancel(store: Store, job: JobSnapshot, user: str, now: datetime) -> bool:
+    """Cancel the stop of a run that waits for the end of `stop.grace`. False if none waits: it may have been
+    requested from SageMaker already."""
+    cancelled = store.amend(
+        incident_id(job.run), lambda case: incidents.cancel_stop(case, user, Door.CLI, now)
+    )
+    return cancelled is not None

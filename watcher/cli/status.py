@@ -21,7 +21,7 @@ from watcher.cli.terminal import (
 
 
 def status(config: ConfigFile = None, as_json: Json = False, verbose: Verbose = False) -> None:
-    """Count jobs and findings, and list undelivered alerts."""
+    """Count jobs and incidents, and list refused alerts."""
     from watcher.cli import store_tables
     from watcher.store import views
 
@@ -63,16 +63,13 @@ def jobs(
 
 
 def show(
-    job: Annotated[str, typer.Argument(help="The job's name or ARN.")],
+    job: Annotated[str, typer.Argument(help="The job's name or ARN, the beginning of its name, or latest.")],
     config: ConfigFile = None,
     as_json: Json = False,
     verbose: Verbose = False,
 ) -> None:
-    """Show one job: its rules, findings and deliveries.
-
-    Also shows who stopped it.
-    """
-    from watcher.cli import store_tables
+    """Show one job: its rules, findings, deliveries and history."""
+    from watcher.cli import job_tables
     from watcher.store import views
 
     with existing_store(load_settings(config, verbose=verbose)) as store:
@@ -80,7 +77,7 @@ def show(
     if as_json:
         print_json(document)
     else:
-        store_tables.print_job(document, now(), out())
+        job_tables.print_job(document, now(), out())
 
 
 def findings(

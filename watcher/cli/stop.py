@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated
@@ -19,10 +18,12 @@ from watcher.cli.terminal import (
     now,
     out,
     print_json,
+    user,
 )
-from watcher.errors import OptionsError
+from watcher.errors import OptionsError, UsageError
 
 if TYPE_CHECKING:
+    from watcher.aws.accounts import Accounts
     from watcher.cli.manual_stop import Stopped
     from watcher.config.settings import Config
     from watcher.model import JobSnapshot
@@ -31,7 +32,8 @@ if TYPE_CHECKING:
 
 def stop(
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="JOB", help="Names or ARNs of the jobs.")
+        list[str] | None,
+        typer.Argument(metavar="JOB", help="Names or ARNs of the jobs, the beginning of a name, or latest."),
     ] = None,
     *,
     everything: Annotated[
@@ -56,16 +58,12 @@ def stop(
     if not (yes or dry_run or sys.stdin.isatty()):
         raise OptionsError("cannot ask for confirmation, because stdin is not a terminal: use --yes")
     settings = load_settings(config, verbose=verbose)
-    if dry_run:
-        guards = settings.stop.model_copy(update={"dry_run": True})
-        settings = settings.model_copy(update={"stop": guards})
 
     from contextlib import closing
 
     from watcher.aws.accounts import Accounts
     from watcher.cli import manual_stop
     from watcher.delivery.stop import Stopper
-    from watcher.jobs.find import find_jobs
     from watcher.store import open_store
 
     accounts = Accounts(settings.region, settings.account)
@@ -74,7 +72,7 @@ def stop(
             chosen = (
                 list(manual_stop.all_in_progress(accounts, settings.watch))
                 if everything
-                else find_jobs(accounts, names or ())
+                else _named(names or (), accounts, store)
             )
         if chosen:
             _print_jobs_to_stop(chosen, store)
@@ -85,9 +83,8 @@ def stop(
                 err=True,
             )
         stopper = Stopper(accounts, store, settings.stop, now)
-        outcomes = _with_progress(
-            manual_stop.stop(stopper, chosen, actor=f"watcher stop by {_user()}"), len(chosen)
-        )
+        manual = manual_stop.ManualStop(stopper, user(), dry_run=dry_run)
+        outcomes = _with_progress(manual.stop(chosen), len(chosen))
     if as_json:
         print_json([_document(each) for each in outcomes])
     elif not chosen:
@@ -100,20 +97,38 @@ def stop(
     return 0 if all(each.succeeded for each in outcomes) else 1
 
 
+def _named(names: Sequence[str], accounts: Accounts, store: Store) -> list[JobSnapshot]:
+    """Each once. SageMaker is asked first: a name is never taken for the beginning of another job's."""
+    from watcher.jobs.find import find_job
+    from watcher.store.lookup import known_name
+
+    found = {}
+    for name in names:
+        try:
+            job = find_job(accounts, name)
+        except UsageError:
+            whole = known_name(store, name)
+            if whole is None:
+                raise
+            job = find_job(accounts, whole)
+        found[job.run] = job
+    return list(found.values())
+
+
 def _print_jobs_to_stop(chosen: Sequence[JobSnapshot], store: Store) -> None:
     from collections import Counter
 
     from watcher.cli.tables import Table
     from watcher.text import ago, instances
 
-    findings = Counter(finding.job_arn for finding in store.findings())
+    findings = Counter(finding.run for finding in store.findings())
     rows = [
         (
             job.name,
             job.status,
             ago(job.started_at or job.created_at, now()),
             instances(job.instance_type, job.instance_count),
-            str(findings[job.arn] or ""),
+            str(findings[job.run] or ""),
         )
         for job in chosen
     ]
@@ -127,27 +142,17 @@ def _with_progress(stops: Iterator[Stopped], total: int) -> list[Stopped]:
         return list(progress.track(stops, total=total, description="stopping"))
 
 
-def _user() -> str:
-    import getpass
-
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # the user of a container often has no name
-        return f"user {os.getuid()}"
-
-
 def _document(each: Stopped) -> Mapping[str, str]:
     return {"job": each.job.name, "arn": each.job.arn, "state": each.state, "sentence": each.sentence}
 
 
 def _cancel(names: Sequence[str], settings: Config, *, as_json: bool) -> int:
     from watcher.cli import manual_stop
-    from watcher.store import views
+    from watcher.store.lookup import find_run
 
-    cancelled = []
     with existing_store(settings) as store:
-        for job in [views.find(store, name).snapshot for name in names]:
-            cancelled.append((job, manual_stop.cancel(store, job.arn, _user(), now()) > 0))
+        jobs = [find_run(store, name).snapshot for name in names]
+        cancelled = [(job, manual_stop.cancel(store, job, user(), now())) for job in jobs]
     if as_json:
         print_json([{"job": job.name, "arn": job.arn, "cancelled": done} for job, done in cancelled])
     else:

@@ -105,3 +105,13 @@ def err() -> Console:
 
 def now() -> datetime:
     return datetime.now(UTC)
+
+
+def user() -> str:
+    """Who runs this command, for the history of an incident."""
+    import getpass
+
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # the user of a container often has no name
+        return f"user {os.getuid()}"

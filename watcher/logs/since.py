@@ -1,4 +1,5 @@
-"""The moment that `--since` names: a span of time before now (`1h30m`, `5 minutes ago`), or a time."""
+"""The moment that `--since` names: a span of time before now (`1h30m`, `5 minutes ago`), or a time; and the
+span that `--for` names."""
 
 from __future__ import annotations
 
@@ -38,10 +39,8 @@ def parse(text: str, now: datetime) -> datetime:
     Raises `UsageError` for a text that it does not know, a date that does not exist, and the future.
     """
     wanted = text.strip()
-    if span := _SPAN.fullmatch(wanted):
-        amounts = {unit: float(amount) for unit, amount in span.groupdict().items() if amount}
-        if amounts:
-            return _before(now, amounts)
+    if amounts := _amounts(wanted):
+        return _before(now, amounts)
     if match := _MOMENT.fullmatch(wanted):
         moment = _moment(text, match)
         if moment > now:
@@ -51,6 +50,21 @@ def parse(text: str, now: datetime) -> datetime:
         f"--since {text!r}: write how long ago, such as 30m, 1h30m, 2d or '5 minutes ago', "
         "or a time, such as 2026-11-20 or 2026-11-20T10:00Z (UTC if it names no zone)"
     )
+
+
+def span(text: str) -> timedelta | None:
+    """The span of time that `text` names (`2h`, `1h30m`); None if it names none."""
+    amounts = {} if text.rstrip().endswith("ago") else _amounts(text.strip())
+    try:
+        return timedelta(**amounts) if amounts else None
+    except OverflowError:
+        return timedelta.max
+
+
+def _amounts(text: str) -> dict[str, float]:
+    """How many of each unit of `timedelta`; empty if the text is no span."""
+    match = _SPAN.fullmatch(text)
+    return {unit: float(amount) for unit, amount in match.groupdict().items() if amount} if match else {}
 
 
 def _before(now: datetime, amounts: dict[str, float]) -> datetime:
