@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -70,4 +71,6 @@ def _open_table(table: str, region: str, on_response: Callable[..., None] | None
         raise ConfigError(
             'region is not set: write region = "us-east-1" or export AWS_DEFAULT_REGION, where the table is'
         ) from error
-    return DynamoStore(client, table)
+    store = DynamoStore(client, table)
+    store.bring_up_to_date(lambda: datetime.now(UTC))
+    return store

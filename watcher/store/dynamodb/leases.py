@@ -69,3 +69,8 @@ class Leases:
             self._held.drop(name)
             if self._table.written(delete(lease_key(name), "#owner = :owner", {"owner": owner})):
                 self._observed.forget(lease_key(name))
+
+
+def renewal(name: str, owner: str) -> Item:
+    """Renews a lease, on the condition that `owner` has it."""
+    return put(keyed(lease_key(name), owner=owner, token=uuid.uuid4().hex), "#owner = :owner")

@@ -16,6 +16,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING
 
 from watcher.arn import run_arn
@@ -36,7 +37,9 @@ from watcher.store.dynamodb.items import (
     stop_key,
 )
 from watcher.store.dynamodb.jobs import Jobs
+from watcher.store.dynamodb.leases import renewal
 from watcher.store.dynamodb.table import Table
+from watcher.store.dynamodb.upgrade import bring_up_to_date
 from watcher.store.dynamodb.writes import Item, delete, fits, keyed, put, put_if_version
 from watcher.store.leases import Observed
 
@@ -58,6 +61,11 @@ class DynamoStore(Jobs, Deliveries):
         shared, observed = Table(dynamodb, table, wait), Observed(monotonic)
         Jobs.__init__(self, shared, observed)
         Deliveries.__init__(self, shared, observed, monotonic)
+        self._bring_up_to_date = partial(bring_up_to_date, shared, wait=wait, monotonic=monotonic)
+
+    def bring_up_to_date(self, clock: Callable[[], datetime]) -> None:
+        """Upgrade a table of the previous version. Call this before anything else; see `upgrade`."""
+        self._bring_up_to_date(clock)
 
     # -- commit -----------------------------------------------------------------------------------
 
@@ -177,10 +185,9 @@ class DynamoStore(Jobs, Deliveries):
 
 
 def _release(arn: str, holder: str, *, keep: bool) -> Item:
-    """Release the lease of a job, or renew it, if `holder` has it."""
+    """Release the lease of a job, or keep it, on the condition that `holder` has it."""
     if keep:
-        item = keyed(lease_key(arn), owner=holder, token=uuid.uuid4().hex)
-        return put(item, "#owner = :owner")
+        return renewal(arn, holder)
     return delete(lease_key(arn), "#owner = :owner", {"owner": holder})
 
 

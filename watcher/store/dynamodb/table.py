@@ -35,6 +35,9 @@ MAX_ATTEMPTS = 20
 MAX_BACKOFF_S = 1.0
 """Between two of these attempts."""
 
+REFUSED = frozenset({"ConditionalCheckFailedException", "ConditionalCheckFailed"})
+"""The reasons of a `Conflict` that mean that a condition does not hold."""
+
 T = TypeVar("T")
 
 
@@ -96,7 +99,7 @@ class Table:
             try:
                 self.write([write])
             except Conflict as conflict:
-                if set(conflict.reasons) & _REFUSED:
+                if set(conflict.reasons) & REFUSED:
                     return False
                 raise
             return True
@@ -247,8 +250,7 @@ class Table:
             raise StoreError(f"table {self.name} cannot be reached: {error}") from error
 
 
-_REFUSED = frozenset({"ConditionalCheckFailedException", "ConditionalCheckFailed"})
-_CONFLICTS = _REFUSED | {
+_CONFLICTS = REFUSED | {
     "TransactionConflict",
     "TransactionConflictException",
     "TransactionInProgressException",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 MAX_TRANSACTION_ITEMS = 100
@@ -72,6 +72,18 @@ def fitting(transactions: Sequence[Sequence[Item]]) -> int:
 def fits(writes: Sequence[Item]) -> bool:
     """Whether these writes can be one transaction."""
     return len(writes) <= MAX_TRANSACTION_ITEMS and sum(map(_size, writes)) <= MAX_TRANSACTION_BYTES
+
+
+def batches(writes: Sequence[Item], size: int = MAX_TRANSACTION_ITEMS) -> Iterator[list[Item]]:
+    """The writes in their order, in parts of at most `size` that can each be one transaction."""
+    batch: list[Item] = []
+    for write in writes:
+        if batch and (len(batch) == size or not fits([*batch, write])):
+            yield batch
+            batch = []
+        batch.append(write)
+    if batch:
+        yield batch
 
 
 def written_key(write: Item) -> ItemKey:
