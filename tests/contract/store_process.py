@@ -16,7 +16,7 @@ from itertools import count
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from tests.contract.samples import NOON, alert, arn
+from tests.contract.samples import NOON, alert, grows, incident, run
 from watcher.errors import StoreError
 from watcher.model import DeliveryState
 from watcher.store.sqlite import SqliteStore
@@ -109,7 +109,34 @@ def deliver(reports: Reports, path: Path, name: str) -> None:
     while store.next_due() is not None:
         for claimed in store.claim(name, NOON, 3600, 2).deliveries:
             reports.send("claimed", time.monotonic_ns(), claimed.lane, claimed.id)
-            if not store.settle(name, replace(claimed, state=DeliveryState.DELIVERED)):
+            done = replace(claimed, state=DeliveryState.DELIVERED, told=claimed.trying)
+            if not store.settle(name, done):
+                reports.send("lost", claimed.id)
+
+
+AMENDMENTS = 25
+
+
+def amend(reports: Reports, path: Path, name: str) -> None:
+    """Amend one incident again and again; report `revision N` for each amendment."""
+    store = SqliteStore(path)
+    reports.start()
+    for _ in range(AMENDMENTS):
+        after = store.amend(incident("job").id, grows)
+        reports.send("revision", after.incident.revision if after else None)
+
+
+def deliver_edits(reports: Reports, path: Path, name: str) -> None:
+    """Bring one destination up to date until it knows all of the other processes' changes; report
+    `told FROM TO` for each message."""
+    store = SqliteStore(path)
+    reports.start()
+    everything = 1 + 2 * AMENDMENTS
+    while any(each.told < everything for each in store.deliveries()):
+        for claimed in store.claim(name, NOON, 3600, 2).deliveries:
+            reports.send("told", claimed.told, claimed.trying)
+            done = replace(claimed, state=DeliveryState.DELIVERED, told=claimed.trying)
+            if not store.settle(name, done):
                 reports.send("lost", claimed.id)
 
 
@@ -127,7 +154,7 @@ def stop(reports: Reports, path: Path, name: str) -> None:
     store = SqliteStore(path)
     reports.start()
     for n in range(5):
-        if store.permit_stop(arn(f"{name}-{n}"), name, NOON, 10):
+        if store.permit_stop(run(f"{name}-{n}"), name, NOON, 10):
             reports.send("permitted", f"{name}-{n}")
 
 

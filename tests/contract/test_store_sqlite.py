@@ -13,14 +13,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.contract.samples import NOON, alert, arn, look
+from tests.contract.samples import NOON, alert, delivery, incident, look, run
 from tests.contract.store_process import (
+    AMENDMENTS,
     BATCH_SIZE,
     DESTINATIONS,
     Process,
     Program,
+    amend,
     commit,
     deliver,
+    deliver_edits,
     open_as_nobody,
     open_new,
     process,
@@ -44,8 +47,12 @@ def opened(path: Path, busy_timeout: float = 5) -> Iterator[SqliteStore]:
 
 def all_at_once(program: Program, path: Path, processes: int) -> list[str]:
     """The reports of this many processes of one program, all started at the same moment."""
+    return at_once(*[(program, path)] * processes)
+
+
+def at_once(*programs: tuple[Program, Path]) -> list[str]:
     with ExitStack() as stack:
-        started = [Process(program, path, f"p{n}") for n in range(processes)]
+        started = [Process(program, path, f"p{n}") for n, (program, path) in enumerate(programs)]
         for each in started:
             stack.callback(each.close)
         for each in started:
@@ -62,12 +69,25 @@ def test_committed_data_is_there_when_the_file_is_reopened(path: Path) -> None:
     with opened(path) as store:
         store.commit([alert("job", "console", "slack:#ml")])
         claimed = store.claim("us", NOON, 60, 1).deliveries
-        store.permit_stop(arn("job"), "us", NOON, 10)
-        before = (store.jobs(), store.findings(), store.deliveries(), store.stop_of(arn("job")))
+        store.permit_stop(run("job"), "us", NOON, 10)
+        store.set_mark("here", NOON)
+        before = everything(store)
 
     with opened(path) as store:
-        assert (store.jobs(), store.findings(), store.deliveries(), store.stop_of(arn("job"))) == before
+        assert everything(store) == before
         assert claimed[0] in store.deliveries()
+
+
+def everything(store: SqliteStore) -> tuple[object, ...]:
+    return (
+        store.jobs(),
+        store.incidents(),
+        store.findings(),
+        store.deliveries(),
+        list(store.history()),
+        store.stop_of(run("job")),
+        store.mark("here"),
+    )
 
 
 def test_a_commit_is_complete_or_absent_whenever_the_process_is_killed(path: Path) -> None:
@@ -83,13 +103,16 @@ def test_a_commit_is_complete_or_absent_whenever_the_process_is_killed(path: Pat
         with opened(path) as store:
             jobs = [record.snapshot.name for record in store.jobs()]
             findings = [finding.job for finding in store.findings()]
-            finding_ids = [delivery.finding_id for delivery in store.deliveries()]
+            incidents = [incident.job for incident in store.incidents()]
+            changes = list(store.history())
+            deliveries = store.deliveries()
 
         of_run = [job for job in jobs if job.startswith(f"run{kill}-")]
         batches = {job.split("-")[1] for job in of_run}
         assert len(of_run) == BATCH_SIZE * len(batches), "a part of a batch is there"
-        assert sorted(findings) == sorted(jobs)
-        assert len(finding_ids) == len(jobs) * len(DESTINATIONS)
+        assert sorted(findings) == sorted(incidents) == sorted(jobs)
+        assert len(changes) == len(jobs)
+        assert len(deliveries) == len(jobs) * len(DESTINATIONS)
         assert {line.removeprefix("committed ") for line in acknowledged} <= batches, "a batch is lost"
 
     with closing(sqlite3.connect(path)) as connection:
@@ -114,6 +137,35 @@ def test_processes_that_claim_at_once_never_get_the_same_delivery_and_keep_the_o
         by_lane[lane].append(delivery_id)
     for lane in lanes:
         assert by_lane[lane] == [delivery.id for delivery in given if delivery.lane == lane]
+
+
+def test_no_amendment_is_lost_among_processes_that_amend_one_incident_at_once(path: Path) -> None:
+    with opened(path) as store:
+        store.commit([alert("job", "console")])
+
+        reports = all_at_once(amend, path, processes=3)
+
+        made = sorted(int(line.removeprefix("revision ")) for line in reports)
+        assert made == list(range(2, 2 + 3 * AMENDMENTS))
+        case = store.case(incident("job").id)
+        assert case is not None
+        assert case.incident.revision == 1 + 3 * AMENDMENTS
+        assert [change.revision for change in case.changes] == list(range(1, 2 + 3 * AMENDMENTS))
+        assert case.deliveries == (delivery("job", wanted=1 + 3 * AMENDMENTS),)
+
+
+def test_each_change_is_told_once_while_processes_change_and_deliver_at_once(path: Path) -> None:
+    with opened(path) as store:
+        store.commit([alert("job", "console")])
+        programs = (amend, amend, deliver_edits, deliver_edits)
+
+        reports = [line.split() for line in at_once(*((program, path) for program in programs))]
+
+        told = sorted((int(line[1]), int(line[2])) for line in reports if line[0] == "told")
+        assert "lost" not in {line[0] for line in reports}
+        assert [before for before, _ in told] == [0, *(after for _, after in told[:-1])]
+        assert told[-1][1] == 1 + 2 * AMENDMENTS
+        assert not store.has_open()
 
 
 def test_processes_that_stop_jobs_at_once_share_one_limit(path: Path) -> None:
