@@ -639,9 +639,9 @@ class AlertEvidence:
     needed: tuple[Reading, ...] = ()
     """The value that would just have satisfied the rule, if it is a single number."""
     curve: tuple[Reading, ...] = ()
-    """The last values of the tensors that decided, up to the deciding step. For a tensor with several
-    elements, the mean of their absolute values. A tensor that was saved in several modes has a curve for
-    each: "loss TRAIN", "loss EVAL"."""
+    """The last values of the tensors that decided, up to the deciding step; of a finding that has recovered,
+    the newest values, too. For a tensor with several elements, the mean of their absolute values. A tensor
+    that was saved in several modes has a curve for each: "loss TRAIN", "loss EVAL"."""
     curve_from: str = ""
     """What the curve shows, and what a step is, unless it shows saved tensors as they are."""
     missing: tuple[str, ...] = ()

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 import rules
-from tests.jobs import FIRED, NOON, a_job, an_outcome
-from watcher.alerts.evidence import _decided, _replay
+from tests.alerts import FINDING
+from watcher.alerts.evidence import _continued, _decided, _replay
 from watcher.debug_output.event_files import SavedStep
-from watcher.jobs.detect import detect
+from watcher.model import AlertEvidence, Reading
 
 
 def a_step(step: int, mode: str, tensor: str, value: NDArray[Any]) -> SavedStep:
@@ -28,16 +29,9 @@ def test_the_curve_of_a_large_tensor_is_the_mean_of_its_absolute_values_and_says
         a_step(10 * number, "TRAIN", "gradient/w", np.array([size, -size]))
         for number, size in enumerate(sizes)
     ]
-    [finding] = detect(
-        None,
-        a_job(outcomes=(an_outcome("IssuesFound", details=FIRED.replace("140", "20")),)),
-        now=NOON,
-        stopped_by_us=False,
-    )
-
     verdict, last = _replay(rule, steps)
     assert verdict
-    values = _decided(finding, verdict, last).values
+    values = _decided(replace(FINDING, step=20), verdict, last).values
 
     assert [(reading.step, reading.value) for reading in values["curve"]] == [
         (0, 0.5),
@@ -76,3 +70,11 @@ def test_values_too_large_to_be_added_are_a_curve_that_ends_in_infinity():
     assert verdict
 
     assert [reading.value for reading in last.curve({"w"})] == [1.0, np.inf, np.inf]
+
+
+def test_the_curve_of_what_recovered_continues_with_the_newest_values_of_the_same_tensors():
+    evidence = AlertEvidence(curve=(Reading("loss", 10, 0.9), Reading("loss", 20, 0.8)))
+    since = (Reading("loss", 20, 0.8), Reading("loss", 30, 0.2), Reading("accuracy", 30, 0.7))
+
+    assert _continued(evidence, since).curve == (*evidence.curve, Reading("loss", 30, 0.2))
+    assert _continued(AlertEvidence(), since) == AlertEvidence()

@@ -22,7 +22,9 @@ from watcher.model import (
     Reading,
     RuleConfiguration,
     RuleSource,
+    Severity,
     finding_id,
+    incident_id,
 )
 from watcher.sandbox.process import Sandbox
 
@@ -42,12 +44,14 @@ def job(**changes: Any) -> JobSnapshot:
 def finding(of: JobSnapshot, source: RuleSource, step: int) -> Finding:
     kind, rule = FindingKind.RULE_ISSUE, "LossNotDecreasing"
     return Finding(
-        id=finding_id(of.arn, kind, rule, source),
+        id=finding_id(of.run, kind, rule, source),
         kind=kind,
-        job_arn=of.arn,
+        run=of.run,
         job=of.name,
         status="IssuesFound",
         opened_at=NOW,
+        incident=incident_id(of.run),
+        severity=Severity.CRITICAL,
         rule=rule,
         source=source,
         step=step,
@@ -132,10 +136,12 @@ def test_a_rule_about_time_shows_the_curve_it_was_waiting_for():
         Finding(
             id="stalled",
             kind=FindingKind.RULE_ISSUE,
-            job_arn=of.arn,
+            run=of.run,
             job=of.name,
             status="IssuesFound",
             opened_at=NOW,
+            incident=incident_id(of.run),
+            severity=Severity.CRITICAL,
             rule="StalledTrainingRule",
             source=RuleSource.LOCAL,
             step=49,

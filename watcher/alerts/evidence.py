@@ -27,13 +27,14 @@ from watcher.errors import NotFound, WatcherError
 from watcher.logs.rule_log import FAILURE_PREFIX, excerpt, local_stream
 from watcher.logs.streams import LogStreams
 from watcher.lru import LruCache
-from watcher.model import AlertEvidence, Finding, FindingKind, JobSnapshot, Reading, RuleSource
+from watcher.model import AlertEvidence, Closing, Finding, FindingKind, JobSnapshot, Reading, RuleSource
 from watcher.policy import evaluated_rules
 
 if TYPE_CHECKING:
     from rules import Rule, Verdict
     from watcher.aws.session import Aws
     from watcher.debug_output.event_files import SavedStep, UnreadableStep
+    from watcher.debug_output.reader import DebugOutput
     from watcher.evaluation.steps import JobMetrics
 
 log = structlog.get_logger(__name__)
@@ -68,7 +69,7 @@ class Gatherer:
     """Safe to use from several threads.
 
     Caches complete evidence, because a finding with two destinations, an edit or a retry needs it again. What
-    breaks again has other evidence: each episode has its own.
+    breaks again has other evidence, and what recovered has a longer curve.
     """
 
     def __init__(
@@ -86,7 +87,7 @@ class Gatherer:
 
     def gather(self, finding: Finding, job: JobSnapshot | None) -> AlertEvidence:
         """Does not raise if AWS refuses, and takes at most about EVIDENCE_TIMEOUT_S."""
-        episode = f"{finding.id} {finding.episode}"
+        episode = f"{finding.id} {finding.episode} {finding.closing}"
         if cached := self._complete.get(episode):
             return cached
         evidence = self._gather(finding, job)
@@ -105,9 +106,13 @@ class Gatherer:
             places["log of the training job"] = lambda: self._training_log(job)
         if kind.has_values and finding.source is not RuleSource.PROFILER:
             places["values"] = lambda: self._values(finding, job)
+            if finding.closing is Closing.RECOVERED:
+                places["values since then"] = lambda: self._values_since(finding, job)
         parts = at_once(places, EVIDENCE_TIMEOUT_S)
         values = {name: value for part in parts for name, value in part.values.items()}
-        return AlertEvidence(**values, missing=tuple(sentence for part in parts for sentence in part.missing))
+        since = values.pop("since", ())
+        missing = tuple(sentence for part in parts for sentence in part.missing)
+        return _continued(AlertEvidence(**values, missing=missing), since)
 
     # -- logs -------------------------------------------------------------------------------------
 
@@ -144,6 +149,27 @@ class Gatherer:
     # -- values -----------------------------------------------------------------------------------
 
     def _values(self, finding: Finding, job: JobSnapshot) -> Part:
+        rule = self._rule(finding, job)
+        if isinstance(rule, Part):
+            return rule
+        return self._of_tensors(finding, job, rule) or self._of_metrics(finding, job, rule)
+
+    def _values_since(self, finding: Finding, job: JobSnapshot) -> Part:
+        """The newest saved values of what the rule reads, of a finding that has recovered. Nothing if the job
+        saves no tensors."""
+        rule = self._rule(finding, job)
+        output = None if isinstance(rule, Part) else self._output(job, rule)
+        if isinstance(rule, Part) or output is None:
+            return Part()
+        from watcher.evaluation import feed
+
+        last = _LastSteps()
+        newest = output.steps(last=MAX_CURVE_POINTS, wanted=rule.wants)
+        for saved in feed.for_rules(newest, unreadable=lambda _: None):
+            last.take(saved)
+        return Part({"since": last.curve()})
+
+    def _rule(self, finding: Finding, job: JobSnapshot) -> Rule | Part:
         import rules  # imports numpy, so only once a rule has fired
 
         evaluated = (*evaluated_rules.local_rules(job, self._rules), *job.rules)
@@ -151,13 +177,12 @@ class Gatherer:
         if configured is None:
             return Part(missing=("values: the job's record has no configuration of this rule",))
         try:
-            rule = rules.load(configured.invokes, configured.parameters)
+            return rules.load(configured.invokes, configured.parameters)
         except rules.RuleError as error:
             return Part(missing=(f"values: {error}",))
-        return self._of_tensors(finding, job, rule) or self._of_metrics(finding, job, rule)
 
-    def _of_tensors(self, finding: Finding, job: JobSnapshot, rule: Rule) -> Part | None:
-        """None if the job has saved no tensors."""
+    def _output(self, job: JobSnapshot, rule: Rule) -> DebugOutput | None:
+        """None if the job has saved no tensors. `rule` learns what there is."""
         from watcher.debug_output.reader import DebugOutput
         from watcher.debug_output.storage import S3Prefix
 
@@ -168,6 +193,13 @@ class Gatherer:
         if collections is None:
             return None
         rule.learn(collections.by_name)
+        return output
+
+    def _of_tensors(self, finding: Finding, job: JobSnapshot, rule: Rule) -> Part | None:
+        """None if the job has saved no tensors."""
+        output = self._output(job, rule)
+        if output is None:
+            return None
         saved = output.steps(until=finding.step, last=MAX_STEPS_READ, wanted=rule.wants)
         verdict, last = _replay(rule, saved)
         if verdict is None:
@@ -201,6 +233,15 @@ class Gatherer:
         return part if on_metrics else replace(part, missing=(f"values: {where}", *part.missing))
 
 
+def _continued(evidence: AlertEvidence, since: Iterable[Reading]) -> AlertEvidence:
+    """With the values that the same tensors had later."""
+    newest = {reading.tensor: reading.step for reading in evidence.curve}
+    later = tuple(
+        reading for reading in since if reading.tensor in newest and reading.step > newest[reading.tensor]
+    )
+    return replace(evidence, curve=(*evidence.curve, *later)) if later else evidence
+
+
 def _excerpt(logs: LogStreams, group: str, stream: str) -> Part:
     if not stream:
         return Part(missing=(f"log: no stream in {group} yet",))
@@ -214,13 +255,8 @@ def _replay(rule: Rule, steps: Iterable[SavedStep | UnreadableStep]) -> tuple[Ve
     from watcher.evaluation import feed
 
     last = _LastSteps()
-    newest: int | None = None
     for saved in feed.for_rules(steps, unreadable=lambda _: None):
-        if saved.step != newest:
-            last.steps.append({})
-        newest = saved.step
-        for name, value in saved.tensors.items():
-            last.add(name, saved, value)
+        last.take(saved)
         if verdict := feed.observe(rule, saved):
             return verdict, last
     return None, last
@@ -239,7 +275,16 @@ class _LastSteps:
     means: set[str] = field(default_factory=set)
     """Tensors with several elements, whose curve is a mean."""
 
-    def add(self, name: str, saved: SavedStep, value: Any) -> None:
+    newest: int | None = None
+
+    def take(self, saved: SavedStep) -> None:
+        if saved.step != self.newest:
+            self.steps.append({})
+        self.newest = saved.step
+        for name, value in saved.tensors.items():
+            self._add(name, saved, value)
+
+    def _add(self, name: str, saved: SavedStep, value: Any) -> None:
         import numpy as np
 
         array = np.asarray(value)
@@ -252,12 +297,13 @@ class _LastSteps:
             number = array.item() if array.size == 1 else np.abs(array, dtype=float).mean()
         self.steps[-1][name, saved.mode] = Reading(name, saved.step, float(number))
 
-    def curve(self, tensors: set[str]) -> tuple[Reading, ...]:
+    def curve(self, tensors: Collection[str] | None = None) -> tuple[Reading, ...]:
+        """Of these tensors, or of all."""
         return tuple(
             replace(reading, tensor=f"{name} {mode}") if len(self.modes[name]) > 1 else reading
             for step in self.steps
             for (name, mode), reading in step.items()
-            if name in tensors
+            if tensors is None or name in tensors
         )
 
 
