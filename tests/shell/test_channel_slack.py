@@ -14,12 +14,26 @@ from typing import Any
 import pytest
 import structlog
 
-from tests.alerts import EVIDENCE, FINDING, NOW, SNAPSHOT, STOPPED, STOPPING, alert, delivery, update
+from tests.alerts import (
+    ASKED,
+    EVIDENCE,
+    FINDING,
+    NOW,
+    ROUTE,
+    STOPPED,
+    a_case,
+    a_change,
+    alert,
+    an_alert,
+    told,
+    update,
+)
 from tests.doubles.slack import ALERTS, Conversation, SlackDouble
-from watcher.alerts.message import Message, compose
+from watcher.alerts.message import Message
 from watcher.delivery.channels.base import File, Probe
 from watcher.delivery.channels.slack import Identity, SlackChannel, auth_test
-from watcher.errors import DeliveryError, Retry, Undeliverable
+from watcher.errors import CannotTell, DeliveryError, FormRefused, MessageGone, Retry, Undeliverable
+from watcher.model import ChangeKind, Form
 
 
 @pytest.fixture
@@ -29,13 +43,16 @@ def slack() -> Iterator[SlackDouble]:
         yield double
 
 
+STOPPING = f"Watcher is stopping this job ({ROUTE})."
+
+
 def channel(slack: SlackDouble, name: str = "#alerts", *, timeout: int = 60) -> SlackChannel:
     return SlackChannel(slack.token, name, slack.api_url, timeout)
 
 
 def other(number: int) -> Message:
     """A message different from `alert()`."""
-    return replace(alert(), id=f"other-{number}")
+    return replace(alert(), delivery_id=f"other-{number}")
 
 
 def refusal(slack: SlackDouble, fault: str, name: str = "#alerts", *, timeout_s: int = 60) -> DeliveryError:
@@ -56,8 +73,12 @@ def test_an_alert_arrives_with_blocks_a_plain_text_line_and_its_ids() -> None:
     assert message["text"] == alert().text
     assert STOPPING in json.dumps(message["blocks"])
     assert message["metadata"] == {
-        "event_type": "watcher_finding",
-        "event_payload": {"finding_id": FINDING.id, "delivery_id": alert().id},
+        "event_type": "watcher_incident",
+        "event_payload": {
+            "incident_id": "incident-1",
+            "delivery_id": "delivery-1",
+            "key": "delivery-1-1",
+        },
     }
     assert (message["unfurl_links"], message["unfurl_media"]) == (False, False)
 
@@ -71,15 +92,32 @@ def test_slack_accepts_a_hostile_message(slack: SlackDouble) -> None:
     hostile = "<!channel> ``` `x` *b* & \0 🎉 שלום \u202e"
     evidence = replace(EVIDENCE, log_lines=tuple(hostile * 30 for _ in range(200)))
     finding = replace(FINDING, reason=hostile * 200, rule=hostile)
-    channel(slack).send(compose(delivery(text=hostile), finding, SNAPSHOT, evidence, NOW))
-    assert "<!channel>" not in slack.messages[0]["text"]
+    message = told(a_case(finding, stop=replace(ASKED, actor=hostile)), evidence=evidence)
+    for form in Form:
+        channel(slack).send(message.shortened(form))
+    assert all("<!channel>" not in posted["text"] for posted in slack.messages)
 
 
-def test_a_request_that_slack_finds_malformed_is_a_dead_letter_with_slacks_reason(
-    slack: SlackDouble,
+def test_a_plain_message_is_text_alone(slack: SlackDouble) -> None:
+    channel(slack).send(alert().shortened(Form.PLAIN))
+    [message] = slack.messages
+    assert message["blocks"] == []
+    assert message["text"].startswith(f"{alert().title}\n\nOpen since")
+    assert "watcher logs" in message["text"]
+
+
+def test_a_message_that_slack_finds_malformed_may_be_sent_in_another_form(slack: SlackDouble) -> None:
+    malformed = replace(alert(), links=(("Training job", "ftp://elsewhere"),))
+    with pytest.raises(FormRefused, match=r"invalid_blocks, /blocks/5: invalid url"):
+        channel(slack).send(malformed)
+    channel(slack).send(malformed.shortened(Form.PLAIN))
+
+
+@pytest.mark.parametrize("fault", ["invalid_blocks", "msg_blocks_too_long", "msg_too_long"])
+def test_a_message_that_is_too_long_or_of_blocks_that_are_not_known_may_be_sent_in_another_form(
+    slack: SlackDouble, fault: str
 ) -> None:
-    with pytest.raises(Undeliverable, match=r"invalid_blocks, /blocks/0: must be less than 151 characters"):
-        channel(slack).send(replace(alert(), title="x" * 200))
+    assert isinstance(refusal(slack, fault), FormRefused)
 
 
 # -- temporary errors ---------------------------------------------------------------------------------
@@ -196,7 +234,6 @@ def test_a_message_whose_response_was_lost_is_found(slack: SlackDouble) -> None:
     channel(slack).send(other(1))
     restarted = channel(slack)
     assert restarted.find(alert()) == json.dumps({"channel": ALERTS, "ts": slack.messages[0]["ts"]})
-    assert restarted.can_find
 
 
 def test_a_message_that_never_arrived_is_not_found(slack: SlackDouble) -> None:
@@ -236,8 +273,8 @@ def test_a_lookup_is_limited_and_then_reports_that_it_does_not_know(slack: Slack
     sender.send(alert())
     for number in range(12):
         sender.send(other(number))
-    assert sender.find(alert()) is None
-    assert not sender.can_find
+    with pytest.raises(CannotTell):
+        sender.find(alert())
     assert slack.calls["conversations.history"] == 10
 
 
@@ -255,16 +292,14 @@ def test_a_bot_without_permission_to_read_cannot_look_up_and_logs_the_scope(
 ) -> None:
     slack.workspace.scopes.remove(scope)
     looking = channel(slack)
-    with structlog.testing.capture_logs() as logs:
-        assert looking.find(alert()) is None
-    assert not looking.can_find
+    with structlog.testing.capture_logs() as logs, pytest.raises(CannotTell):
+        looking.find(alert())
     assert [(entry["event"], entry["needed"]) for entry in logs] == [("slack_cannot_look_up", scope)]
 
 
 def test_a_bot_outside_the_channel_cannot_look_up(slack: SlackDouble) -> None:
-    looking = channel(slack, "#others")
-    assert looking.find(alert()) is None
-    assert not looking.can_find
+    with pytest.raises(CannotTell):
+        channel(slack, "#others").find(alert())
 
 
 def test_a_lookup_that_fails_temporarily_is_retried_later(slack: SlackDouble) -> None:
@@ -290,9 +325,9 @@ def test_an_update_changes_the_alert_and_leaves_its_evidence_and_ids(slack: Slac
     assert talking.update(update(), receipt) == receipt
     [after] = slack.messages
     assert after["metadata"] == before["metadata"]
-    assert STOPPED in json.dumps(after["blocks"])
+    assert STOPPED.reason in json.dumps(after["blocks"])
     assert STOPPING not in json.dumps(after["blocks"])
-    assert after["blocks"][2:] == before["blocks"][2:]
+    assert after["blocks"][-1] == before["blocks"][-1]
 
 
 def test_repeating_an_update_changes_nothing(slack: SlackDouble) -> None:
@@ -302,32 +337,50 @@ def test_repeating_an_update_changes_nothing(slack: SlackDouble) -> None:
     with pytest.raises(Retry):
         talking.update(update(), receipt)
     once = slack.messages
-    assert talking.find(update()) is None
+    assert talking.find(update()) == receipt
     talking.update(update(), receipt)
     assert slack.messages == once
 
 
-def test_an_update_is_a_reply_in_the_thread_when_messages_cannot_be_edited(slack: SlackDouble) -> None:
+def test_an_update_in_a_plain_form_takes_the_blocks_away(slack: SlackDouble) -> None:
+    talking = channel(slack)
+    receipt = talking.send(alert())
+    talking.update(update().shortened(Form.PLAIN), receipt)
+    assert slack.messages[0]["blocks"] == []
+
+
+def test_what_changed_is_a_reply_in_the_thread_when_messages_cannot_be_edited(slack: SlackDouble) -> None:
     slack.workspace.editable = False
     talking = channel(slack)
     receipt = talking.send(alert())
     talking.update(update(), receipt)
+    talking.update(update(), receipt)
     first, reply = slack.messages
     assert reply["thread_ts"] == first["ts"]
-    assert STOPPED in reply["text"]
+    assert reply["text"] == update().text
+    assert STOPPED.reason in reply["text"]
 
 
-def test_an_update_of_a_deleted_alert_is_a_dead_letter(slack: SlackDouble) -> None:
+def test_a_change_that_is_not_worth_a_message_is_no_reply(slack: SlackDouble) -> None:
+    slack.workspace.editable = False
+    talking = channel(slack)
+    receipt = talking.send(alert())
+    acknowledged = a_change(ChangeKind.ACKNOWLEDGED, 2, actor="ana")
+    talking.update(told(a_case(changes=(acknowledged,)), an_alert(told=1, trying=2)), receipt)
+    assert len(slack.messages) == 1
+
+
+def test_an_update_of_a_deleted_alert_says_that_it_is_gone(slack: SlackDouble) -> None:
     talking = channel(slack)
     receipt = talking.send(alert())
     slack.workspace.messages.clear()
-    with pytest.raises(Undeliverable, match="the alert was deleted"):
+    with pytest.raises(MessageGone):
         talking.update(update(), receipt)
 
 
-def test_an_update_of_an_alert_without_a_receipt_is_a_separate_message(slack: SlackDouble) -> None:
-    channel(slack).update(update(), "")
-    assert STOPPED in json.dumps(slack.messages[0]["blocks"])
+def test_an_update_without_a_receipt_says_that_the_alert_is_not_known(slack: SlackDouble) -> None:
+    with pytest.raises(MessageGone):
+        channel(slack).update(update(), "")
 
 
 # -- files --------------------------------------------------------------------------------------------
@@ -546,7 +599,7 @@ def test_the_double_runs_as_a_process_with_a_control_api() -> None:
                 talking.send(alert())
             with urllib.request.urlopen(f"{control}messages") as answer:
                 [message] = json.load(answer)
-            assert talking.find(replace(alert(), finding=replace(FINDING, opened_at=NOW - timedelta(days=1))))
-            assert message["metadata"]["event_payload"]["delivery_id"] == alert().id
+            assert talking.find(told(a_case(opened_at=NOW - timedelta(days=1))))
+            assert message["metadata"]["event_payload"]["delivery_id"] == "delivery-1"
         finally:
             process.terminate()

@@ -10,11 +10,11 @@ import boto3
 import pytest
 from botocore.config import Config as BotoConfig
 
-from tests.alerts import EVIDENCE, FINDING, NOW, SNAPSHOT, STOPPED, alert, delivery, update
-from watcher.alerts.message import compose, plain_text
+from tests.alerts import EVIDENCE, FINDING, NOW, STOPPED, a_case, alert, an_alert, told, update
+from watcher.alerts.message import plain_text
 from watcher.delivery.channels.base import Probe
 from watcher.delivery.channels.sns import SnsChannel, subject
-from watcher.errors import DeliveryError, Retry, Undeliverable
+from watcher.errors import CannotTell, DeliveryError, Retry, Undeliverable
 from watcher.sandbox.process import Sandbox
 
 REGION = "eu-west-1"
@@ -82,16 +82,19 @@ def test_a_fifo_topic_drops_a_repeat(aws: str) -> None:
 
 def test_an_update_is_a_separate_message(aws: str) -> None:
     topic, queue = topic_with_queue(aws, "updates")
-    SnsChannel(topic, client("sns", aws)).update(update(), "")
-    [message] = received(aws, queue)
-    assert message["Subject"].startswith("Update: LossNotDecreasing")
-    assert STOPPED in message["Message"]
+    channel = SnsChannel(topic, client("sns", aws))
+    channel.send(update())
+    channel.send(told(a_case(), an_alert(told=1, trying=2)))
+    ended, still_open = received(aws, queue)
+    assert ended["Subject"].startswith("Stopped: LossNotDecreasing")
+    assert STOPPED.reason in ended["Message"]
+    assert still_open["Subject"].startswith("Update: LossNotDecreasing")
 
 
 def test_a_message_that_is_too_long_is_cut_at_its_end(aws: str) -> None:
     topic, queue = topic_with_queue(aws, "long")
     evidence = replace(EVIDENCE, log_lines=("é" * 200_000,))
-    SnsChannel(topic, client("sns", aws)).send(compose(delivery(), FINDING, SNAPSHOT, evidence, NOW))
+    SnsChannel(topic, client("sns", aws)).send(told(a_case(), evidence=evidence))
     [message] = received(aws, queue)
     assert 249_000 < len(message["Message"].encode()) <= 250_000
 
@@ -103,8 +106,8 @@ def test_a_subject_is_one_short_line_of_ascii() -> None:
 
 def test_a_topic_cannot_look_up_messages(aws: str) -> None:
     channel = SnsChannel(TOPIC, client("sns", aws))
-    assert not channel.can_find
-    assert channel.find(alert()) is None
+    with pytest.raises(CannotTell):
+        channel.find(alert())
 
 
 # -- probing ------------------------------------------------------------------------------------------
