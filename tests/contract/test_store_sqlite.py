@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import sqlite3
+import stat
 import tempfile
 import threading
 from collections import defaultdict
@@ -273,6 +275,57 @@ def test_a_file_of_a_later_version_is_refused_with_the_fix(path: Path) -> None:
     assert version(path) == 99
 
 
+# -- who can read it ------------------------------------------------------------------------------
+
+
+def modes(path: Path) -> dict[str, int]:
+    return {file.name: stat.S_IMODE(file.stat().st_mode) for file in path.parent.glob("watcher.db*")}
+
+
+def test_only_its_owner_can_read_the_files(path: Path) -> None:
+    before = os.umask(0)
+    try:
+        with opened(path) as store:
+            store.commit([look("job")])
+            assert modes(path) == dict.fromkeys(("watcher.db", "watcher.db-wal", "watcher.db-shm"), 0o600)
+    finally:
+        os.umask(before)
+
+
+def test_files_that_others_can_read_are_closed_to_them_when_they_are_opened(path: Path) -> None:
+    with opened(path) as first:
+        first.commit([look("job")])
+        for file in path.parent.glob("watcher.db*"):
+            file.chmod(0o644)
+        with opened(path):
+            assert set(modes(path).values()) == {0o600}
+
+
+# -- queries --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("query", "plan"),
+    [
+        (
+            "SELECT run, name, status, fingerprint, describe_at FROM jobs WHERE watching ORDER BY run",
+            "SCAN jobs USING COVERING INDEX watched_jobs",
+        ),
+        (
+            "SELECT EXISTS (SELECT 1 FROM claimable WHERE state IN ('pending', 'in_flight'))",
+            "USING COVERING INDEX claimable_deliveries",
+        ),
+        ("SELECT min(due_at) FROM heads", "USING COVERING INDEX claimable_deliveries"),
+        ("SELECT max(place) FROM claimable WHERE lane = 'console'", "claimable_deliveries (lane=?)"),
+    ],
+)
+def test_what_is_asked_all_the_time_is_read_from_an_index(path: Path, query: str, plan: str) -> None:
+    with opened(path), closing(sqlite3.connect(path)) as connection:
+        steps = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {query}")]
+        assert any(plan in step for step in steps)
+        assert "SCAN deliveries" not in steps
+
+
 # -- faults ---------------------------------------------------------------------------------------
 
 
@@ -349,11 +402,13 @@ def test_a_file_that_is_not_a_database_is_refused_and_left_unchanged(path: Path)
 def test_a_database_of_another_program_is_refused_and_left_unchanged(path: Path) -> None:
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("CREATE TABLE experiments (name)")
+    path.chmod(0o644)
     before = path.read_bytes()
 
     with pytest.raises(StoreError, match="belongs to another program"):
         SqliteStore(path)
     assert path.read_bytes() == before
+    assert modes(path)["watcher.db"] == 0o644
 
 
 def test_a_damaged_file_is_an_error_that_says_how_to_start_again(path: Path) -> None:

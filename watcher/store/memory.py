@@ -53,6 +53,8 @@ class MemoryStore:
         self._findings: dict[str, Finding] = {}
         self._history: list[Change] = []
         self._deliveries: dict[str, Delivery] = {}
+        self._parts: dict[str, tuple[list[str], list[str]]] = {}
+        """The ids of each incident's findings and deliveries."""
         self._places: dict[str, int] = {}
         """The order within a lane, by the delivery's id."""
         self._leases: dict[str, _Lease] = {}
@@ -197,15 +199,19 @@ class MemoryStore:
         """Without its history."""
         if incident not in self._incidents:
             return None
+        findings, deliveries = self._parts[incident]
         return Case(
             self._incidents[incident],
-            tuple(each for each in self._findings.values() if each.incident == incident),
-            tuple(each for each in self._deliveries.values() if each.incident == incident),
+            tuple(self._findings[id_] for id_ in findings),
+            tuple(self._deliveries[id_] for id_ in deliveries),
         )
 
     def _write(self, change: Amended) -> None:
         if change.incident:
             self._incidents[change.incident.id] = change.incident
+        findings, deliveries = self._parts.setdefault(change.case.incident.id, ([], []))
+        findings += [finding.id for finding in change.findings if finding.id not in self._findings]
+        deliveries += [each.id for each in change.deliveries if each.id not in self._deliveries]
         self._findings |= {finding.id: finding for finding in change.findings}
         for delivery in change.deliveries:
             if delivery.id in change.last:

@@ -8,11 +8,12 @@ anyway, and the calls are short.
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import fields, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -57,7 +58,7 @@ _JOBS = "SELECT * FROM jobs LEFT JOIN evaluations ON evaluations.run = jobs.run"
 
 
 class SqliteStore:
-    """`path` is created if it does not exist, but its folder is not.
+    """`path` is created if it does not exist, but its folder is not. Only its owner can read it.
 
     `busy_timeout` is how many seconds a call waits while another process writes. `monotonic` returns seconds.
     `clock` is asked when a file of an earlier version is opened.
@@ -77,6 +78,7 @@ class SqliteStore:
         self._lock = threading.Lock()
         self._observed = Observed(monotonic)
         self._claim_clock = ClaimClock(self._observed, monotonic)
+        _create_private(self._path)
         with self._translated():
             self._connection = sqlite3.connect(
                 self._path,
@@ -98,6 +100,7 @@ class SqliteStore:
         self._connection.execute("PRAGMA foreign_keys = ON")
         with _transaction(self._connection):
             schema.migrate(self._connection, self._path, schema.MIGRATIONS, self._clock())
+        _make_private(self._path)
 
     def _use_write_ahead_log(self) -> None:
         """Changes only a new file. Waits for the lock itself, because SQLite does not do so here: of several
@@ -456,6 +459,21 @@ class SqliteStore:
     def close(self) -> None:
         with self._reading() as connection:
             connection.close()
+
+
+def _create_private(path: Path) -> None:
+    """Create the file if there is none, readable by its owner alone, because it holds hyperparameters and the
+    URLs of webhooks. SQLite gives its other files the same mode. It reports what fails here, too."""
+    with suppress(OSError):
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+
+
+def _make_private(path: Path) -> None:
+    """The same for the files that an earlier version created. Those of another user stay as they are."""
+    for file in (path, *(path.with_name(path.name + suffix) for suffix in ("-wal", "-shm"))):
+        with suppress(OSError):
+            if file.stat().st_mode & 0o077:
+                file.chmod(0o600)
 
 
 @contextmanager
