@@ -20,6 +20,7 @@ from tests.shell.conftest import CommandResult
 from tests.waiting import WAIT_LIMIT_S, eventually
 from watcher.cli.sandbox import missing_for_sandbox
 from watcher.model import DeliveryState, Finding, FindingKind, incident_id
+from watcher.sandbox.process import Sandbox
 from watcher.store import open_store
 from watcher.store.base import Look
 
@@ -474,8 +475,21 @@ def test_a_job_may_be_shown_by_the_beginning_of_its_name(watcher: Watcher, known
     assert watcher("show", "chu", "--json").json["job"] == "churn-xgb"
 
 
-def test_an_unknown_job_is_a_usage_error_with_the_closest_name(watcher: Watcher, known: Path):
-    ran = watcher("show", "churn-xbg")
+def test_a_job_that_the_store_does_not_know_is_shown_as_sagemaker_has_it(
+    watcher: Watcher, known: Path, aws_environment: Sandbox
+):
+    aws_environment.control.put_training_job("elsewhere", TrainingJobStatus="Failed", FailureReason="OOM")
 
-    assert ran.code == 2
-    assert ran.err == "watcher: the store has no job churn-xbg; did you mean churn-xgb?\n"
+    out = watcher("show", "elsewhere").out
+
+    assert "OOM" in out
+    assert "no (the store does not know it)" in out
+    assert watcher("show", "elsewhere", "--json").json["status"] == "Failed"
+
+
+def test_a_job_that_nobody_knows_is_a_usage_error_with_the_closest_name(
+    watcher: Watcher, known: Path, aws_environment: Sandbox
+):
+    assert watcher("show", "churn-xbg") == CommandResult(
+        2, "", "watcher: the store has no job churn-xbg; did you mean churn-xgb?\n"
+    )

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 from botocore.config import Config as ClientConfig
 
+from tests.contract.samples import look
 from tests.shell.conftest import CommandResult
 from tests.waiting import WAIT_LIMIT_S
 from watcher.aws.accounts import Accounts
@@ -31,6 +32,7 @@ from watcher.jobs.find import find_job
 from watcher.logs.follow import LAST_LINES_TIMEOUT_S, READ_INTERVAL_S, Line, RulesLog, follow
 from watcher.logs.rule_log import local_stream
 from watcher.sandbox.process import Sandbox
+from watcher.store import open_store
 
 Watcher = Callable[..., CommandResult]
 RULES = ["LossNotDecreasing", "Overfit"]
@@ -672,3 +674,40 @@ def test_the_log_of_a_training_job_is_found_without_describing_the_job(churn: Sa
     watcher("logs", "churn", "--training")
 
     assert churn.control.calls() == {"logs:DescribeLogStreams": 1, "logs:FilterLogEvents": 1}
+
+
+# -- which job is meant ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("word", ["chu", "latest"])
+def test_a_job_that_the_store_knows_may_be_named_by_its_beginning_or_as_the_latest(
+    churn: Sandbox, watcher: Watcher, word: str
+):
+    whole = watcher("logs", "churn", "--json").out
+    store_look("churn")
+
+    assert watcher("logs", word, "--json").out == whole != ""
+
+
+def test_a_name_that_only_sagemaker_knows_is_not_taken_for_the_beginning_of_another(
+    churn: Sandbox, watcher: Watcher
+):
+    whole = watcher("logs", "churn", "--json").out
+    store_look("churn-2")
+
+    assert watcher("logs", "churn", "--json").out == whole
+
+
+def test_a_beginning_of_several_jobs_is_refused(churn: Sandbox, watcher: Watcher):
+    store_look("churn-2")
+    store_look("churn-3")
+
+    ran = watcher("logs", "churn-")
+
+    assert (ran.code, ran.out) == (2, "")
+    assert ran.err.startswith("watcher: 2 jobs begin with churn-: churn-2, churn-3; ")
+
+
+def store_look(job: str) -> None:
+    with closing(open_store("sqlite:///watcher.db")) as store:
+        store.commit([look(job)])

@@ -64,10 +64,13 @@ def evaluate(
 
     from watcher.aws.accounts import Accounts
     from watcher.cli import tensor_tables
+    from watcher.cli.job_names import whole_name
     from watcher.evaluation import backtest
     from watcher.evaluation.saved_data import find
 
-    find_saved = partial(find, accounts=Accounts(settings.region, settings.account), clock=now)
+    accounts = Accounts(settings.region, settings.account)
+    places = [whole_name(place, settings, accounts) for place in places]
+    find_saved = partial(find, accounts=accounts, clock=now)
     combinations = [{**given, **combination} for combination in backtest.sweep(swept)]
     runs = [backtest.backtest(find_saved(place), rule, combinations, find_saved) for place in places]
     if swept:

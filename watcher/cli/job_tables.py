@@ -15,7 +15,9 @@ from watcher.store.views import DeliveryDetail, FindingDetail, ShownJob
 from watcher.text import ago, counts, instances, roughly
 
 
-def print_job(job: ShownJob, now: datetime, console: Console) -> None:
+def print_job(job: ShownJob, now: datetime, console: Console, *, known: bool = True) -> None:
+    """`known`: whether the store has it."""
+    ended = "no (finished)" if known else "no (the store does not know it)"
     stop, incident = job["stop"], job["incident"]
     print_facts(
         [
@@ -31,7 +33,7 @@ def print_job(job: ShownJob, now: datetime, console: Console) -> None:
             ("instances", instances(job["instance_type"], job["instance_count"])),
             ("tags", ", ".join(f"{key}={value}" for key, value in (job["tags"] or {}).items())),
             ("debug output", job["debug_output"]),
-            ("watched", "yes" if job["watching"] else "no (finished)"),
+            ("watched", "yes" if job["watching"] else ended),
             ("incident", _incident(incident, now) if incident else ""),
             ("stop", _stop(incident) if incident else ""),
             ("stopped by", f"{stop['actor']}, {_exactly(stop['at'])}" if stop else ""),

@@ -24,7 +24,7 @@ COLOURS = ("cyan", "green", "magenta", "yellow", "blue", "bright_cyan", "bright_
 
 
 def logs(
-    job: Annotated[str, typer.Argument(help="The job's name or ARN.")],
+    job: Annotated[str, typer.Argument(help="The job's name or ARN, the beginning of its name, or latest.")],
     *,
     rule: Annotated[str | None, typer.Option("--rule", help="Only the log of this rule.")] = None,
     training: Annotated[
@@ -58,10 +58,12 @@ def logs(
     begin = parse_since(since, now()) if since is not None else None
     settings = load_settings(config, verbose=verbose)
     from watcher.aws.accounts import Accounts
+    from watcher.cli.job_names import whole_name
     from watcher.jobs.find import find_job
     from watcher.logs import follow as following
 
     accounts = Accounts(settings.region, settings.account)
+    job = whole_name(job, settings, accounts)
     log: following.JobLog
     if training:
         log = following.TrainingLog(accounts, job, begin)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -18,6 +18,11 @@ from watcher.cli.terminal import (
     out,
     print_json,
 )
+from watcher.errors import UsageError, WatcherError
+
+if TYPE_CHECKING:
+    from watcher.config.settings import Config
+    from watcher.model import JobSnapshot
 
 
 def status(config: ConfigFile = None, as_json: Json = False, verbose: Verbose = False) -> None:
@@ -71,13 +76,31 @@ def show(
     """Show one job: its rules, findings, deliveries and history."""
     from watcher.cli import job_tables
     from watcher.store import views
+    from watcher.store.lookup import find_run
 
-    with existing_store(load_settings(config, verbose=verbose)) as store:
-        document = views.show(store, job)
+    settings = load_settings(config, verbose=verbose)
+    with existing_store(settings) as store:
+        known = True
+        try:
+            record = find_run(store, job)
+        except UsageError as error:
+            record, known = views.unknown_run(_described(job, settings, error), now()), False
+        document = views.show_run(store, record)
     if as_json:
         print_json(document)
     else:
-        job_tables.print_job(document, now(), out())
+        job_tables.print_job(document, now(), out(), known=known)
+
+
+def _described(job: str, settings: Config, unknown: UsageError) -> JobSnapshot:
+    """The job as SageMaker shows it. Raises `unknown` if it shows none, or cannot be asked."""
+    from watcher.aws.accounts import Accounts
+    from watcher.jobs.find import find_job
+
+    try:
+        return find_job(Accounts(settings.region, settings.account), job)
+    except WatcherError:
+        raise unknown from None
 
 
 def findings(

@@ -20,10 +20,9 @@ from watcher.cli.terminal import (
     print_json,
     user,
 )
-from watcher.errors import OptionsError, UsageError
+from watcher.errors import OptionsError
 
 if TYPE_CHECKING:
-    from watcher.aws.accounts import Accounts
     from watcher.cli.manual_stop import Stopped
     from watcher.config.settings import Config
     from watcher.model import JobSnapshot
@@ -63,7 +62,9 @@ def stop(
 
     from watcher.aws.accounts import Accounts
     from watcher.cli import manual_stop
+    from watcher.cli.job_names import completed
     from watcher.delivery.stop import Stopper
+    from watcher.jobs.find import find_jobs
     from watcher.store import open_store
 
     accounts = Accounts(settings.region, settings.account)
@@ -72,7 +73,7 @@ def stop(
             chosen = (
                 list(manual_stop.all_in_progress(accounts, settings.watch))
                 if everything
-                else _named(names or (), accounts, store)
+                else find_jobs(accounts, [completed(name, store, accounts) for name in names or ()])
             )
         if chosen:
             _print_jobs_to_stop(chosen, store)
@@ -95,24 +96,6 @@ def stop(
         rows = [(each.job.name, each.state, each.sentence) for each in outcomes]
         Table(("job", "state", "what happened"), rows, prose=("what happened",)).print(out())
     return 0 if all(each.succeeded for each in outcomes) else 1
-
-
-def _named(names: Sequence[str], accounts: Accounts, store: Store) -> list[JobSnapshot]:
-    """Each once. SageMaker is asked first: a name is never taken for the beginning of another job's."""
-    from watcher.jobs.find import find_job
-    from watcher.store.lookup import known_name
-
-    found = {}
-    for name in names:
-        try:
-            job = find_job(accounts, name)
-        except UsageError:
-            whole = known_name(store, name)
-            if whole is None:
-                raise
-            job = find_job(accounts, whole)
-        found[job.run] = job
-    return list(found.values())
 
 
 def _print_jobs_to_stop(chosen: Sequence[JobSnapshot], store: Store) -> None:

@@ -41,12 +41,14 @@ def tensors(
     if plot:
         require_plot(plot)
     from watcher.aws.accounts import Accounts
+    from watcher.cli.job_names import whole_name
     from watcher.debug_output import series
     from watcher.evaluation.saved_data import find
 
     matches = _expression(name)
     with_values = bool(as_json or name or plot)
-    saved = find(place, Accounts(settings.region, settings.account), now)
+    accounts = Accounts(settings.region, settings.account)
+    saved = find(whole_name(place, settings, accounts), accounts, now)
     uri = saved.tensors.uri
     collector = series.Collector(matches, full=full)
     with reading_progress(saved.name) as show_step:

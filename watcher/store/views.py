@@ -19,6 +19,7 @@ from watcher.model import (
     DeliveryState,
     Finding,
     Incident,
+    JobSnapshot,
     Outcome,
     Says,
     incident_id,
@@ -233,7 +234,15 @@ def jobs(store: Records, pattern: str = "*") -> list[JobView]:
 def show(store: Store, job: str) -> ShownJob:
     """The run that `job` names, with its findings, deliveries and stop. Raises `UsageError` as `find_run`
     does."""
-    record = find_run(store, job)
+    return show_run(store, find_run(store, job))
+
+
+def unknown_run(snapshot: JobSnapshot, now: datetime) -> JobRecord:
+    """A run that the store does not know, for `show_run`."""
+    return JobRecord(snapshot, first_seen_at=now, changed_at=now, watching=False)
+
+
+def show_run(store: Store, record: JobRecord) -> ShownJob:
     snapshot = record.snapshot
     findings = store.findings(snapshot.run)
     case = store.case(findings[0].incident if findings else incident_id(snapshot.run))
