@@ -172,9 +172,10 @@ class Outbox:
                 pause = MAX_CLAIM_INTERVAL_S  # the end of an attempt ends the pause as well
                 try:
                     if idle := WORKERS - len(under_way):
-                        claimed = self.store.claim(self.owner, self.clock(), self.lease, idle)
+                        now = self.clock()
+                        claimed = self.store.claim(self.owner, now, self.lease, idle)
                         for delivery in claimed.deliveries:
-                            attempt = pool.submit(self.attempt, delivery)
+                            attempt = pool.submit(self.attempt, delivery, now)
                             under_way.add(attempt)
                             attempt.add_done_callback(lambda _: self._wake.set())
                         pause = self._seconds_to(claimed.next_due)
@@ -193,9 +194,8 @@ class Outbox:
 
     # -- one attempt ------------------------------------------------------------------------------
 
-    def attempt(self, delivery: Delivery) -> None:
+    def attempt(self, delivery: Delivery, claimed_at: datetime) -> None:
         """Try once to carry out a claimed delivery, and record the result."""
-        begun = self.clock()
         with structlog.contextvars.bound_contextvars(delivery=delivery.id, to=public_url(delivery.to)):
             try:
                 case, job = self._present(delivery)
@@ -208,7 +208,7 @@ class Outbox:
                         case DeliveryKind.PLOT:
                             self._attach_plot(delivery, case, job)
                         case DeliveryKind.ALERT:
-                            self._alert(delivery, case, job, begun)
+                            self._alert(delivery, case, job, claimed_at)
             except StoreError as error:
                 # The result is not recorded. Once the lease ends, another attempt looks the message up.
                 log.error("store_failed", error=str(error), consequence="the delivery is retried")
@@ -240,12 +240,12 @@ class Outbox:
 
     # -- alerts -----------------------------------------------------------------------------------
 
-    def _alert(self, alert: Delivery, case: Case, job: JobSnapshot | None, begun: datetime) -> None:
+    def _alert(self, alert: Delivery, case: Case, job: JobSnapshot | None, claimed_at: datetime) -> None:
         finding = headline(case)
         evidence = self.gather(finding, job) if alert.form is Form.FULL else AlertEvidence()
         message = compose(case, alert, job, evidence, self.clock(), prices=self.config.prices)
         try:
-            sent, form = self._send_some_form(alert, message, begun)
+            sent, form = self._send_some_form(alert, message, claimed_at)
         except Retry as error:
             self._retry(alert, error)
         except (Undeliverable, ConfigError) as error:
@@ -256,26 +256,26 @@ class Outbox:
             new_picture = has_picture and case.delivery(incidents.picture_id(alert, finding)) is None
             self._delivered(replace(alert, receipt=sent, form=form), case, finding.id if new_picture else "")
 
-    def _send_some_form(self, alert: Delivery, message: Message, begun: datetime) -> tuple[str, Form]:
+    def _send_some_form(self, alert: Delivery, message: Message, claimed_at: datetime) -> tuple[str, Form]:
         """Sends the message, in a shorter form if the destination refuses the longer one. Returns the receipt
         and the form."""
         forms = list(Form)
         for form in forms[forms.index(alert.form) :]:
             try:
-                return self._send(alert, message.shortened(form), begun), form
+                return self._send(alert, message.shortened(form), claimed_at), form
             except FormRefused as error:
                 if form is forms[-1]:
                     raise
                 log.warning("form_refused", form=form, error=str(error), consequence="it is sent shorter")
         raise AssertionError("the last form is sent or raises")
 
-    def _send(self, alert: Delivery, message: Message, begun: datetime) -> str:
+    def _send(self, alert: Delivery, message: Message, claimed_at: datetime) -> str:
         """Edits the alert where it was told and can be edited, and sends a message anywhere else. Returns the
         receipt."""
         channel = self._channel(alert.to)
         unknown = alert.uncertain  # whether an earlier attempt arrived
         try:
-            self._check_lease(begun)
+            self._check_lease(claimed_at)
             if alert.told and isinstance(channel, EditsMessages):
                 try:
                     return channel.update(message, alert.receipt)
@@ -293,17 +293,17 @@ class Outbox:
                         if alert.told and isinstance(channel, EditsMessages):
                             return channel.update(message, receipt)  # the one posted anew
                         return receipt
-            self._check_lease(begun)
+            self._check_lease(claimed_at)
             return channel.send(message)
         except Retry as error:
             # That this attempt did not arrive says nothing about an earlier one.
             error.uncertain = error.uncertain or unknown
             raise
 
-    def _check_lease(self, begun: datetime) -> None:
-        spent = (self.clock() - begun).total_seconds()
+    def _check_lease(self, claimed_at: datetime) -> None:
+        spent = (self.clock() - claimed_at).total_seconds()
         if spent > self.lease / 2:
-            raise Retry(f"preparing it took {spent:.0f} s, more than half of the lease")
+            raise Retry(f"it was not sent within half of its lease, but would be after {spent:.0f} s")
 
     def _delivered(self, alert: Delivery, case: Case, picture_of: str) -> None:
         now = self.clock()
