@@ -303,7 +303,7 @@ class Outbox:
     def _check_lease(self, claimed_at: datetime) -> None:
         spent = (self.clock() - claimed_at).total_seconds()
         if spent > self.lease / 2:
-            raise Retry(f"it was not sent within half of its lease, but would be after {spent:.0f} s")
+            raise Retry(f"preparing it took {spent:.0f} s, more than half of the lease")
 
     def _delivered(self, alert: Delivery, case: Case, picture_of: str) -> None:
         now = self.clock()
