@@ -107,6 +107,7 @@ def test_completed_jobs_are_reported_only_when_configured():
         (an_ended_job(), Stop(), Refusal.NOT_IN_PROGRESS),
         (a_job(status="Stopping"), Stop(), Refusal.NOT_IN_PROGRESS),
         (FIRING, Stop(dry_run=True), Refusal.DRY_RUN),
+        (a_job(started_at=NOON + timedelta(seconds=5)), Stop(), None),
         (FIRING, Stop(min_runtime=2400), None),
         (FIRING, Stop(min_runtime=2401), Refusal.TOO_YOUNG),
         (FIRING, Stop(min_runtime=2401, dry_run=True), Refusal.TOO_YOUNG),

@@ -126,6 +126,10 @@ class _Draft:
         telling = revision if change.telling else self.incident.telling_revision
         self.incident = replace(self.incident, revision=revision, telling_revision=telling)
 
+    def opened(self, finding: str) -> bool:
+        """Whether one of these changes opened the finding."""
+        return any(change.finding == finding and change.kind in _OPENINGS for change in self.changes)
+
     def set_stop(
         self, phase: StopPhase, actor: str, reason: str = "", due_at: datetime | None = None
     ) -> None:
@@ -366,7 +370,7 @@ def _close(draft: _Draft, finding_id: str, closing: Closing, reason: str) -> Non
     draft.findings[finding_id] = replace(finding, closed_at=draft.now, closing=closing, closing_reason=reason)
     recovered = closing is Closing.RECOVERED
     kind = ChangeKind.RECOVERED if recovered else ChangeKind.CLOSED
-    if finding.opened_at == draft.now and not recovered:
+    if draft.opened(finding_id) and not recovered:
         return  # it was found after what it is about had ended, which its own change says
     draft.note(kind, f"{_subject(finding)}: {reason}", finding=finding_id)
 
