@@ -10,24 +10,45 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
-from tests.contract.samples import NOON, after, alert, arn, look, snapshot
+from tests.contract.samples import (
+    NOON,
+    after,
+    alert,
+    arn,
+    case,
+    change,
+    delivery,
+    finding,
+    grows,
+    incident,
+    look,
+    opens,
+    rewrites,
+    run,
+    snapshot,
+)
 from tests.contract.tables import TABLE, create_table
+from tests.doubles.clock import Clock
 from watcher.errors import ConfigError, LeaseLost, StoreError
 from watcher.evaluation.rule_run import MAX_STATE_CHARS
 from watcher.model import (
+    Case,
     Delivery,
     DeliveryState,
     Evaluation,
     HookConfiguration,
+    IncidentState,
     JobSnapshot,
     Outcome,
     Reads,
     RuleConfiguration,
     RuleSource,
+    incident_id,
 )
 from watcher.sandbox.process import Sandbox
 from watcher.store import open_store
@@ -70,20 +91,39 @@ def test_frequent_requests_cost_the_same_for_any_number_of_ended_jobs(sandbox: S
         assert len(store.watching()) == 1
         assert store.claim("us", NOON, 60, 10).deliveries == []
         assert store.next_due() is None
+        assert not store.has_open()
+        assert store.refused() == []
         assert store.next_evaluation() is None
         assert store.claim_evaluations(NOON, 300, 1, Reads.TENSORS) == []
-        assert store.job(look("going-on").snapshot.arn)
+        assert store.job(run("going-on"))
+        assert len(store.jobs("going-on")) == 1
+        assert store.case(incident_id(run("going-on"))) is None
+        assert store.unwatch(arn("never seen")) == []
         return sandbox.control.calls()
 
     store.commit([look("going-on")])
     few = ask()
     for start in range(0, 40, 10):
-        ended = [replace(alert(f"job-{start + n}", "console"), watching=False) for n in range(10)]
+        ended = [alert(f"job-{start + n}", "console", watching=False) for n in range(10)]
         store.commit(ended)
         for _ in ended:
             for taken in store.claim("us", NOON, 60, 1).deliveries:
-                store.settle("us", replace(taken, state=DeliveryState.DELIVERED))
+                store.settle("us", delivered(taken))
     assert ask() == few
+    assert "dynamodb:Scan" not in few
+
+
+def test_the_fingerprints_of_a_page_are_read_with_one_request(sandbox: Sandbox) -> None:
+    store = DynamoStore(create_table(sandbox), TABLE)
+    jobs = [f"job-{number:03d}" for number in range(100)]
+    for start in range(0, 100, 30):
+        store.commit([look(job) for job in jobs[start : start + 30]])
+    sandbox.control.forget_calls()
+
+    found = store.fingerprints([run(job) for job in jobs])
+
+    assert found == {run(job): "as first seen" for job in jobs}
+    assert sandbox.control.calls() == {"dynamodb:BatchGetItem": 1}
 
 
 def test_watched_jobs_are_read_page_by_page(sandbox: Sandbox) -> None:
@@ -103,6 +143,10 @@ def test_watched_jobs_are_read_page_by_page(sandbox: Sandbox) -> None:
 @pytest.fixture
 def store(sandbox: Sandbox) -> DynamoStore:
     return DynamoStore(create_table(sandbox), TABLE)
+
+
+def delivered(delivery: Delivery) -> Delivery:
+    return replace(delivery, state=DeliveryState.DELIVERED, told=delivery.trying)
 
 
 def text(chance: random.Random, length: int) -> str:
@@ -159,11 +203,11 @@ def test_a_job_at_all_limits_of_sagemaker_and_of_rule_states_fits(
 
     store.commit([look("any", snapshot=job, evaluation=evaluation)])
 
-    record = store.job(job.arn)
+    record = store.job(job.run)
     assert record is not None
     assert (record.snapshot, record.evaluation) == (job, evaluation)
     assert store.jobs() == [record]
-    assert store.claim_evaluations(NOON, 60, 1, Reads.TENSORS) == [job.arn]
+    assert store.claim_evaluations(NOON, 60, 1, Reads.TENSORS) == [job.run]
     sizes = items(sandbox)
     assert sum(sizes.values()) > 2_000_000
     assert max(sizes.values()) < 400_000
@@ -182,62 +226,137 @@ def test_overflow_items_are_removed_when_a_record_shrinks(store: DynamoStore, sa
     store.commit([look("any", snapshot=snapshot(job.name), evaluation=small)])
 
     assert items(sandbox).keys() == few
-    record = store.job(job.arn)
+    record = store.job(job.run)
     assert record is not None
     assert record.evaluation == small
+
+
+def test_an_incident_with_more_findings_than_fit_into_an_item_is_kept(
+    store: DynamoStore, sandbox: Sandbox
+) -> None:
+    chance = random.Random(7)
+    many = case(
+        "job",
+        delivery("job"),
+        findings=tuple(finding("job", str(number), reason=text(chance, 3000)) for number in range(200)),
+        changes=tuple(change("job", number, text=text(chance, 1000)) for number in range(1, 201)),
+    )
+    store.commit([look("job", opens(many))])
+
+    assert store.case(many.incident.id) == many
+    assert len(store.findings()) == len(store.findings(run("job"))) == 200
+    assert max(items(sandbox).values()) < 400_000
+    (taken,) = store.claim("us", NOON, 60, 1).deliveries
+    assert store.settle("us", delivered(taken), grows)
+    assert len(store.findings()) == 200
+
+
+# -- what a new finding costs ---------------------------------------------------------------------
+
+
+def test_a_new_incident_of_a_job_that_was_read_is_one_transaction(
+    store: DynamoStore, sandbox: Sandbox
+) -> None:
+    store.commit([look("job")])
+    store.hold([arn("job")], "us", 60)
+    store.job(run("job"))
+    sandbox.control.forget_calls()
+
+    assert store.commit([alert("job", "console")], "us")
+
+    assert sandbox.control.calls() == {"dynamodb:TransactWriteItems": 1}
+
+
+def test_recently_read_or_written_items_are_not_read_again(store: DynamoStore, sandbox: Sandbox) -> None:
+    store.commit([look("job")])
+    for amend in (None, grows):
+        sandbox.control.forget_calls()
+
+        taken = claim_one_alert(store)
+        assert store.settle("us", delivered(taken), amend)
+
+        assert sandbox.control.calls() == {
+            "dynamodb:PutItem": 1,
+            "dynamodb:GetItem": 1,
+            "dynamodb:Query": 1,
+            "dynamodb:TransactWriteItems": 3,
+        }
+
+
+def test_settling_without_an_amendment_writes_only_the_delivery(store: DynamoStore) -> None:
+    taken = claim_one_alert(store)
+    written: list[str] = []
+
+    def listen(params: Any, **_: Any) -> None:
+        for write in json.loads(params["body"])["TransactItems"]:
+            ((_, members),) = write.items()
+            written.append((members.get("Key") or members["Item"])["pk"]["S"])
+
+    store._table._dynamodb.meta.events.register("before-call.dynamodb.TransactWriteItems", listen)
+    store.settle("us", delivered(taken))
+
+    assert sorted(written) == [f"INCIDENT#{taken.incident}", "OUTBOX"]
+
+
+def test_runs_with_and_without_an_incident_are_committed_together(
+    store: DynamoStore, sandbox: Sandbox
+) -> None:
+    store.commit([alert("old", "console"), look("new"), look("quiet")])
+    sandbox.control.forget_calls()
+
+    changed = store.commit([look("old", grows), alert("new", "console"), look("quiet")])
+
+    assert [each.incident.job for each in changed] == ["old", "new"]
+    assert sandbox.control.calls() == {"dynamodb:BatchGetItem": 1, "dynamodb:TransactWriteItems": 1}
 
 
 # -- the cache of what this process has read or written -------------------------------------------
 
 
-def claim_one_finding(store: Store, job: str = "job", owner: str = "us") -> Delivery:
-    """Handle a job, find one issue in it, and claim its delivery."""
-    assert store.hold([arn(job)], owner, NOON, 60)
-    store.job(arn(job))
-    assert store.commit([alert(job, "console")], owner)
+def claim_one_alert(store: Store, job: str = "job", owner: str = "us") -> Delivery:
+    """Handle a job, change its incident, and claim its alert."""
+    assert store.hold([arn(job)], owner, 60)
+    store.job(run(job))
+    new = case(job, delivery(job))
+    assert store.commit([look(job, lambda known: grows(known) if known else new)], owner)
     (taken,) = store.claim(owner, NOON, 60, 10).deliveries
     return taken
 
 
-def test_recently_read_or_written_items_are_not_read_again(store: DynamoStore, sandbox: Sandbox) -> None:
-    store.commit([look("job")])
-    sandbox.control.forget_calls()
-
-    taken = claim_one_finding(store)
-    assert store.settle("us", replace(taken, state=DeliveryState.DELIVERED))
-
-    assert sandbox.control.calls() == {
-        "dynamodb:PutItem": 1,
-        "dynamodb:GetItem": 1,
-        "dynamodb:Query": 1,
-        "dynamodb:TransactWriteItems": 3,
-    }
+@pytest.fixture
+def theirs(store: DynamoStore, sandbox: Sandbox) -> DynamoStore:
+    """Another process."""
+    return DynamoStore(sandbox.client("dynamodb"), TABLE)
 
 
 def test_a_job_that_was_taken_over_since_it_was_read_is_not_committed(
     store: DynamoStore, sandbox: Sandbox
 ) -> None:
-    theirs = DynamoStore(sandbox.client("dynamodb"), TABLE)
+    clock = Clock()
+    theirs = DynamoStore(sandbox.client("dynamodb"), TABLE, monotonic=clock.monotonic)
     store.commit([look("job")])
-    store.hold([arn("job")], "us", NOON, 60)
-    store.job(arn("job"))
-    assert theirs.hold([arn("job")], "them", after(60), 60)
+    store.hold([arn("job")], "us", 60)
+    store.job(run("job"))
+    assert not theirs.hold([arn("job")], "them", 60)
+    clock.turn(60)
+    assert theirs.hold([arn("job")], "them", 60)
 
     with pytest.raises(LeaseLost):
         store.commit([alert("job", "console")], "us")
 
     assert store.findings() == []
-    theirs.job(arn("job"))
+    theirs.job(run("job"))
     assert theirs.commit([alert("job", "console")], "them")
 
 
-def test_a_job_that_was_changed_since_it_was_read_is_read_again(store: DynamoStore, sandbox: Sandbox) -> None:
-    theirs = DynamoStore(sandbox.client("dynamodb"), TABLE)
+def test_a_job_that_was_changed_since_it_was_read_is_read_again(
+    store: DynamoStore, theirs: DynamoStore
+) -> None:
     due = look("job", evaluation=Evaluation(due_at=NOON, reads=Reads.TENSORS))
     store.commit([due])
-    store.hold([arn("job")], "us", NOON, 60)
-    store.job(arn("job"))
-    assert theirs.claim_evaluations(NOON, 300, 1, Reads.TENSORS) == [arn("job")]
+    store.hold([arn("job")], "us", 60)
+    store.job(run("job"))
+    assert theirs.claim_evaluations(NOON, 300, 1, Reads.TENSORS) == [run("job")]
 
     assert store.commit([alert("job", "console")], "us")
 
@@ -250,57 +369,119 @@ def test_a_late_response_to_another_thread_does_not_affect_the_holder_of_the_job
     """A thread that only reads gets the job as it was before the last commit, but only after the holder has
     read it again."""
     store.commit([look("job")])
-    store.hold([arn("job")], "us", NOON, 60)
+    store.hold([arn("job")], "us", 60)
     events = store._table._dynamodb.meta.events
     evaluation = Evaluation(due_at=NOON, reads=Reads.TENSORS)
 
     def overtake(**_: Any) -> None:
         events.unregister("after-call.dynamodb.GetItem", overtake)
         store.commit([look("job", evaluation=evaluation)], "us")
-        store.hold([arn("job")], "us", NOON, 60)
-        store.job(arn("job"))
+        store.hold([arn("job")], "us", 60)
+        store.job(run("job"))
 
     events.register("after-call.dynamodb.GetItem", overtake)
-    late = store.job(arn("job"))
+    late = store.job(run("job"))
     store.commit([look("job", fingerprint="changed")], "us")
 
     assert late is not None
     assert late.evaluation is None
-    record = store.job(arn("job"))
+    record = store.job(run("job"))
     assert record is not None
     assert record.evaluation == evaluation, "the commit in between is kept"
 
 
-def test_a_known_finding_gets_no_second_delivery_from_a_cache_without_it(
-    store: DynamoStore,
+def test_an_incident_that_another_process_opened_meanwhile_is_amended(
+    store: DynamoStore, theirs: DynamoStore
 ) -> None:
-    taken = claim_one_finding(store)
-    store.settle("us", replace(taken, state=DeliveryState.DELIVERED))
-    store.hold([arn("job")], "us", NOON, 60)
-    store.job(arn("job"))
+    store.commit([look("job")])
+    store.hold([arn("job")], "us", 60)
+    store.job(run("job"))
+    theirs.commit([alert("job", "console")])
+    shown: list[Case | None] = []
 
-    assert store.commit([alert("job", "console")], "us") == ()
-    assert store.claim("us", NOON, 60, 10).deliveries == []
-    assert store.hold([arn("job")], "them", NOON, 60), "it was still released"
+    def amend(known: Case | None) -> Case | None:
+        shown.append(known)
+        return grows(known) if known else case("job", delivery("job"))
+
+    (now,) = store.commit([look("job", amend)], "us")
+
+    assert [known and known.incident.revision for known in shown] == [None, 1]
+    assert now.incident.revision == 2
+    assert theirs.hold([arn("job")], "them", 60), "it was released"
+
+
+def test_an_incident_that_was_opened_without_a_look_is_known_to_the_next_look(
+    store: DynamoStore, theirs: DynamoStore
+) -> None:
+    store.commit([look("job")])
+    store.hold([arn("job")], "us", 60)
+    store.job(run("job"))
+    theirs.amend(incident_id(run("job")), opens(case("job")))
+
+    assert store.commit([look("job", lambda known: grows(known) if known else None)], "us")
+
+
+@pytest.mark.parametrize("declines", [True, False])
+def test_an_amendment_is_shown_what_another_process_has_written(
+    store: DynamoStore, theirs: DynamoStore, declines: bool
+) -> None:
+    """This process has the incident in its cache."""
+    store.commit([alert("job", "console")])
+    theirs.amend(incident_id(run("job")), grows)
+
+    def amend(known: Case | None) -> Case | None:
+        assert known is not None
+        return None if declines and known.incident.revision == 1 else grows(known)
+
+    now = store.amend(incident_id(run("job")), amend)
+
+    assert now is not None
+    assert now.incident.revision == 3
+
+
+def test_of_two_alerts_that_are_settled_at_once_one_amendment_sees_both(
+    store: DynamoStore, theirs: DynamoStore
+) -> None:
+    store.commit([alert("job", "console", "slack:#a")])
+    console, slack = store.claim("us", NOON, 60, 10).deliveries
+    seen: list[list[DeliveryState]] = []
+
+    def amend(known: Case | None) -> Case | None:
+        assert known is not None
+        seen.append([each.state for each in known.deliveries])
+        return None
+
+    def settle_other(known: Case | None) -> Case | None:
+        if not seen:
+            assert theirs.settle("us", delivered(slack), amend)
+        return amend(known)
+
+    assert store.settle("us", delivered(console), settle_other)
+
+    assert [DeliveryState.DELIVERED] * 2 in seen
 
 
 def test_a_delivery_that_another_owner_claimed_meanwhile_is_read_again(
     store: DynamoStore, sandbox: Sandbox
 ) -> None:
-    theirs = DynamoStore(sandbox.client("dynamodb"), TABLE)
-    store.commit([alert("job", "console")])
-    (first,) = theirs.claim("them", NOON, 60, 10).deliveries
+    clock = Clock()
+    ours = DynamoStore(sandbox.client("dynamodb"), TABLE, monotonic=clock.monotonic)
+    ours.commit([alert("job", "console")])
+    (first,) = store.claim("them", NOON, 60, 10).deliveries
+    assert ours.claim("us", NOON, 60, 10).deliveries == []
+    clock.turn(60)
 
-    (second,) = store.claim("us", after(60), 60, 10).deliveries
+    (second,) = ours.claim("us", after(60), 60, 10).deliveries
 
     assert (first.attempts, first.uncertain) == (1, False)
     assert (second.attempts, second.uncertain) == (2, True)
-    assert not theirs.settle("them", replace(first, state=DeliveryState.DELIVERED))
-    assert store.settle("us", replace(second, state=DeliveryState.DELIVERED))
+    assert not store.settle("them", delivered(first))
+    assert ours.settle("us", delivered(second))
 
 
-def test_a_claim_takes_the_lanes_that_no_other_owner_took_first(store: DynamoStore, sandbox: Sandbox) -> None:
-    theirs = DynamoStore(sandbox.client("dynamodb"), TABLE)
+def test_a_claim_takes_the_lanes_that_no_other_owner_took_first(
+    store: DynamoStore, theirs: DynamoStore
+) -> None:
     lanes = ["slack:#a", "slack:#b", "slack:#c"]
     store.commit([alert("job", *lanes)])
     first_at: list[Delivery] = []
@@ -314,6 +495,23 @@ def test_a_claim_takes_the_lanes_that_no_other_owner_took_first(store: DynamoSto
 
     assert [delivery.lane for delivery in (*first_at, *taken.deliveries)] == lanes
     assert taken.next_due == NOON, "the lane taken by the other is checked again"
+
+
+def test_a_delivery_that_moved_since_the_open_ones_were_read_is_not_claimed_at_its_old_place(
+    store: DynamoStore, theirs: DynamoStore
+) -> None:
+    store.commit([alert("job", "console")])
+
+    def move(**_: Any) -> None:
+        events.unregister("after-call.dynamodb.Query", move)
+        (row,) = store.deliveries()
+        theirs.amend(row.incident, rewrites(replace(row, lane="another", due_at=after(600))))
+
+    events = store._table._dynamodb.meta.events
+    events.register("after-call.dynamodb.Query", move)
+
+    assert store.claim("us", NOON, 60, 10).deliveries == []
+    assert store.next_due() == after(600)
 
 
 @pytest.fixture
@@ -339,11 +537,11 @@ def test_concurrent_writes_share_a_transaction_and_only_conflicting_ones_are_rep
     store: DynamoStore, sandbox: Sandbox, slow_transaction: threading.Event
 ) -> None:
     jobs = [f"job-{number}" for number in range(6)]
-    DynamoStore(sandbox.client("dynamodb"), TABLE).hold([arn("job-3")], "them", NOON, 60)
+    DynamoStore(sandbox.client("dynamodb"), TABLE).hold([arn("job-3")], "them", 60)
     sandbox.control.forget_calls()
     with ThreadPoolExecutor(6) as pool:
         committed = [pool.submit(store.commit, [alert(job, "console")]) for job in jobs]
-        held = pool.submit(store.hold, [arn("job-3")], "us", NOON, 60)
+        held = pool.submit(store.hold, [arn("job-3")], "us", 60)
         while len(store._table._writes._queue) < 6:  # the pool has six threads; `hold` runs when one is free
             time.sleep(0.001)
         slow_transaction.set()
@@ -366,10 +564,87 @@ def test_a_follow_up_delivery_comes_later_even_when_its_clock_is_behind(
     monkeypatch.setattr("watcher.store.dynamodb.positions.time.time_ns", lambda: now)
 
     (first,) = behind.claim("us", NOON, 60, 1).deliveries
-    update = replace(first, id="update", state=DeliveryState.PENDING, attempts=0)
-    assert behind.settle("us", replace(first, state=DeliveryState.DELIVERED), [update])
+    other = delivery("job", "slack:#a")
+    assert behind.settle("us", delivered(first), rewrites(other))
 
-    assert [delivery.id for delivery in store.deliveries()] == [first.id, "update"]
+    assert [each.id for each in store.deliveries()] == [first.id, other.id]
+
+
+def test_a_delivery_in_flight_holds_back_one_that_was_added_in_front_of_it(
+    store: DynamoStore, theirs: DynamoStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process whose clock is behind adds one, and does not know of the other."""
+    store.commit([alert("first", "console")])
+    assert len(store.claim("us", NOON, 60, 10).deliveries) == 1
+    earlier = time.time_ns() - 3600 * 10**9
+    monkeypatch.setattr("watcher.store.dynamodb.positions.time.time_ns", lambda: earlier)
+    theirs.commit([alert("second", "console")])
+
+    assert theirs.claim("us", NOON, 60, 10).deliveries == []
+
+
+# -- how long items are kept ----------------------------------------------------------------------
+
+
+def expiries(sandbox: Sandbox) -> dict[str, datetime | None]:
+    """When the items of an incident expire, and the entries of the outbox; by what they are."""
+    found = {}
+    for item in sandbox.client("dynamodb").scan(TableName=TABLE, ConsistentRead=True)["Items"]:
+        if item["pk"]["S"].startswith(("INCIDENT#", "OUTBOX")):
+            expiry = item.get("expires_at")
+            kind = "OUTBOX" if item["pk"]["S"] == "OUTBOX" else item["sk"]["S"].partition("#")[0]
+            found[kind] = datetime.fromtimestamp(int(expiry["N"]), UTC) if expiry else None
+    return found
+
+
+def resolves(known: Case | None) -> Case | None:
+    assert known is not None
+    over = replace(known.incident, state=IncidentState.RESOLVED, resolved_at=after(60))
+    return replace(known, incident=over)
+
+
+def test_an_open_incident_and_what_is_to_be_sent_never_expire(store: DynamoStore, sandbox: Sandbox) -> None:
+    store.commit([alert("job", "console")])
+    assert expiries(sandbox) | {"CHANGES": None} == dict.fromkeys(
+        ("INCIDENT", "DELIVERY", "OUTBOX", "CHANGES")
+    )
+    store.amend(incident_id(run("job")), resolves)
+    assert expiries(sandbox)["DELIVERY"] is None
+    assert expiries(sandbox)["OUTBOX"] is None
+
+
+def test_a_resolved_incident_expires_half_a_year_later_unless_it_opens_again(
+    store: DynamoStore, sandbox: Sandbox
+) -> None:
+    taken = claim_one_alert(store)
+    store.amend(taken.incident, resolves)
+    store.settle("us", delivered(taken))
+    half_a_year_later = (after(60) + timedelta(days=180)).replace(microsecond=0)
+    kept = expiries(sandbox)
+    assert kept["INCIDENT"] == kept["DELIVERY"] == half_a_year_later
+    assert kept["CHANGES"] == (NOON + timedelta(days=360)).replace(microsecond=0)
+
+    store.amend(taken.incident, lambda known: replace(known, incident=incident("job")) if known else None)
+
+    assert expiries(sandbox)["INCIDENT"] is None
+    assert expiries(sandbox)["DELIVERY"] is None
+
+
+def test_an_incident_whose_deliveries_have_expired_first_can_still_be_read(
+    store: DynamoStore, sandbox: Sandbox
+) -> None:
+    taken = claim_one_alert(store)
+    store.settle("us", delivered(taken), resolves)
+    key = {"pk": {"S": f"INCIDENT#{taken.incident}"}, "sk": {"S": f"DELIVERY#{taken.id}"}}
+    sandbox.client("dynamodb").delete_item(TableName=TABLE, Key=key)
+
+    known = store.case(taken.incident)
+
+    assert known is not None
+    assert known.deliveries == ()
+
+
+# -------------------------------------------------------------------------------------------------
 
 
 def test_every_read_including_that_of_the_check_is_consistent(store: DynamoStore) -> None:
@@ -383,13 +658,14 @@ def test_every_read_including_that_of_the_check_is_consistent(store: DynamoStore
     store.check()
     store.jobs()
     store.deliveries()
+    list(store.history())
 
     assert read == {("GetItem", True), ("Query", True), ("Scan", True)}
 
 
 def test_two_threads_that_read_the_same_item_get_separate_copies(store: DynamoStore) -> None:
     store.commit([look("job")])
-    key = (f"JOB#{arn('job')}", "JOB")
+    key = (f"RUN#{run('job')}", "JOB")
     one, other = store._table._read_together([key, key])
 
     assert one == other
