@@ -13,13 +13,27 @@ from typing import Any
 import pytest
 from botocore.config import Config
 
-from tests.contract.samples import NOON, after, alert, arn, delivery, finding, look
+from tests.contract.samples import (
+    NOON,
+    after,
+    alert,
+    arn,
+    change,
+    delivery,
+    grows,
+    look,
+    rewrites,
+    run,
+    snapshot,
+)
 from tests.contract.tables import TABLE, create_table
+from tests.doubles.clock import Clock
+from watcher.arn import run_arn
 from watcher.errors import LeaseLost, StoreError
-from watcher.model import DeliveryState, Evaluation, Reads
+from watcher.model import DeliveryState, Evaluation, Reads, incident_id
 from watcher.sandbox.process import Sandbox
 from watcher.store import open_store
-from watcher.store.base import Look, Store
+from watcher.store.base import Amend, Look, Store
 from watcher.store.dynamodb.store import DynamoStore
 from watcher.store.dynamodb.writes import MAX_TRANSACTION_ITEMS
 
@@ -28,9 +42,10 @@ ONCE = Config(retries={"total_max_attempts": 1})
 THROTTLED = "ProvisionedThroughputExceededException"
 
 
-def a_store(sandbox: Sandbox, table: str = TABLE) -> DynamoStore:
+def a_store(sandbox: Sandbox, table: str = TABLE, clock: Clock | None = None) -> DynamoStore:
     """A store whose client tries once, and which does not wait."""
-    return DynamoStore(create_table(sandbox, table, config=ONCE), table, wait=lambda seconds: None)
+    monotonic = (clock or Clock()).monotonic
+    return DynamoStore(create_table(sandbox, table, config=ONCE), table, lambda seconds: None, monotonic)
 
 
 def cancel_transactions(sandbox: Sandbox, reason: str, **which: Any) -> None:
@@ -47,17 +62,20 @@ def contents(store: Store) -> Any:
     return (
         store.jobs(),
         store.watching(),
+        store.incidents(),
         store.findings(),
         store.deliveries(),
+        list(store.history()),
         store.next_due(),
         store.next_evaluation(),
-        store.stop_of(arn("a")),
+        store.stop_of(run("a")),
+        store.mark("here"),
     )
 
 
 def prepared(store: Store) -> None:
     evaluated = [
-        replace(alert(job, "slack:#a", "console"), evaluation=Evaluation(due_at=NOON, reads=Reads.TENSORS))
+        alert(job, "slack:#a", "console", evaluation=Evaluation(due_at=NOON, reads=Reads.TENSORS))
         for job in ("a", "b")
     ]
     store.commit(evaluated)
@@ -68,42 +86,43 @@ def claimed(store: Store) -> None:
     store.claim("us", NOON, LEASE_S, 1)
 
 
-def settle(store: Store) -> object:
+def settle(store: Store, amend: Amend | None = None) -> object:
     (taken,) = [each for each in store.deliveries() if each.attempts]
-    then = replace(taken, id="then", state=DeliveryState.PENDING, attempts=0)
-    return store.settle("us", replace(taken, state=DeliveryState.DELIVERED), [then])
+    return store.settle("us", replace(taken, state=DeliveryState.DELIVERED, told=1), amend)
 
 
-def cancel(store: Store) -> object:
-    one = store.deliveries()[0]
-    return store.cancel(one.id, [replace(one, id="then")])
+CALLS: dict[str, tuple[Callable[[Store], None], Callable[[Store], object]]] = {
+    "commit": (prepared, lambda store: store.commit([alert("c", "sns:arn")])),
+    "commit a change": (prepared, lambda store: store.commit([look("a", grows)])),
+    "amend": (prepared, lambda store: store.amend(incident_id(run("a")), grows)),
+    "record": (prepared, lambda store: store.record(change("healthy", 0, incident=""))),
+    "unwatch": (prepared, lambda store: store.unwatch(arn("a"))),
+    "claim": (prepared, lambda store: store.claim("us", NOON, LEASE_S, 1).deliveries),
+    "claim_evaluations": (
+        prepared,
+        lambda store: store.claim_evaluations(NOON, LEASE_S, 1, Reads.TENSORS),
+    ),
+    "permit_stop": (prepared, lambda store: store.permit_stop(run("a"), "me", NOON, 10)),
+    "take_turn": (prepared, lambda store: store.take_turn("reconcile", 7)),
+    "set_mark": (prepared, lambda store: store.set_mark("here", NOON)),
+    "settle": (claimed, settle),
+    "settle and amend": (claimed, lambda store: settle(store, grows)),
+    "settle and add": (claimed, lambda store: settle(store, rewrites(delivery("a", "sns:arn")))),
+}
 
 
-ISSUE = finding("c")
-CALLS: list[tuple[Callable[[Store], None], Callable[[Store], object]]] = [
-    (prepared, lambda store: store.commit([look("c", [ISSUE], [delivery(ISSUE, to="sns:arn")])])),
-    (prepared, lambda store: store.unwatch(arn("a"))),
-    (prepared, lambda store: store.claim("us", NOON, LEASE_S, 1)),
-    (prepared, lambda store: store.claim_evaluations(NOON, LEASE_S, 1, Reads.TENSORS)),
-    (prepared, lambda store: store.permit_stop(arn("a"), "me", NOON, 10)),
-    (prepared, lambda store: store.take_turn("reconcile", 7)),
-    (prepared, cancel),
-    (claimed, settle),
-]
-NAMES = ["commit", "unwatch", "claim", "claim_evaluations", "permit_stop", "take_turn", "cancel", "settle"]
-
-
-@pytest.mark.parametrize(("prepare", "call"), CALLS, ids=NAMES)
+@pytest.mark.parametrize(("prepare", "call"), CALLS.values(), ids=CALLS)
 def test_a_throttled_call_has_no_effect_and_can_be_repeated(
     sandbox: Sandbox, prepare: Callable[[Store], None], call: Callable[[Store], object]
 ) -> None:
-    undisturbed = a_store(sandbox, "undisturbed")
+    clock = Clock()
+    undisturbed = a_store(sandbox, "undisturbed", clock)
     prepare(undisturbed)
     before = contents(undisturbed)
     answer = call(undisturbed)
     done = contents(undisturbed)
     for number in count():
-        store = a_store(sandbox, f"throttled-{number}")
+        store = a_store(sandbox, f"throttled-{number}", clock)
         prepare(store)
         sandbox.control.inject_fault("dynamodb:*", THROTTLED, times=1, after=number)
         try:
@@ -128,16 +147,16 @@ def test_a_cancelled_transaction_is_built_again_and_retried(sandbox: Sandbox, re
     store = DynamoStore(create_table(sandbox, config=ONCE), TABLE, wait=waits.append)
     cancel_transactions(sandbox, reason, times=3)
 
-    (issue,) = store.commit([alert("job", "console")])
+    (now,) = store.commit([alert("job", "console")])
 
-    assert store.findings() == [issue]
+    assert store.findings() == list(now.findings)
     assert len(waits) == 3
     assert 0 <= min(waits) <= max(waits) < 1
 
 
 def test_a_lease_or_turn_that_conflicts_with_a_transaction_is_not_treated_as_taken(sandbox: Sandbox) -> None:
     store = a_store(sandbox)
-    for ask in (lambda: store.hold([arn("a")], "us", NOON, LEASE_S), lambda: store.take_turn("reconcile", 7)):
+    for ask in (lambda: store.hold([arn("a")], "us", LEASE_S), lambda: store.take_turn("reconcile", 7)):
         sandbox.control.inject_fault("dynamodb:PutItem", "TransactionConflictException", times=2)
         assert ask()
         assert not sandbox.control.faults()
@@ -149,9 +168,9 @@ def test_the_daemons_own_client_retries_after_throttling(aws_environment: Sandbo
     for operation in ("BatchGetItem", "TransactWriteItems"):
         aws_environment.control.inject_fault(f"dynamodb:{operation}", THROTTLED, times=1)
 
-    (issue,) = store.commit([alert("job", "console")])
+    (now,) = store.commit([alert("job", "console")])
 
-    assert store.findings() == [issue]
+    assert store.findings() == list(now.findings)
 
 
 def test_items_claimed_before_a_throttle_are_returned(sandbox: Sandbox) -> None:
@@ -159,7 +178,7 @@ def test_items_claimed_before_a_throttle_are_returned(sandbox: Sandbox) -> None:
     prepared(store)
     many = [arn(f"job-{number}") for number in range(MAX_TRANSACTION_ITEMS + 1)]
     sandbox.control.inject_fault("dynamodb:PutItem", THROTTLED)  # the last one is written separately
-    assert store.hold(many, "us", NOON, LEASE_S) == set(many[:MAX_TRANSACTION_ITEMS])
+    assert store.hold(many, "us", LEASE_S) == set(many[:MAX_TRANSACTION_ITEMS])
     cancel_transactions(sandbox, "TransactionConflict", times=1)  # so that they are claimed one by one
     sandbox.control.inject_fault("dynamodb:TransactWriteItems", THROTTLED, after=1)
     assert len(store.claim("us", NOON, LEASE_S, 10).deliveries) == 1
@@ -168,66 +187,78 @@ def test_items_claimed_before_a_throttle_are_returned(sandbox: Sandbox) -> None:
     assert len(store.claim_evaluations(NOON, LEASE_S, 10, Reads.TENSORS)) == 1
 
 
-def test_a_turn_is_taken_even_when_its_response_was_lost(sandbox: Sandbox) -> None:
-    create_table(sandbox)
-    client = sandbox.client("dynamodb")
-    # The first response is discarded, and the client repeats the request.
+def loses_first_responses(client: Any) -> None:
+    """Each first response to a `PutItem` is discarded, and the client repeats the request."""
     client.meta.events.register_first(
         "needs-retry.dynamodb.PutItem", lambda attempts, **_: 0 if attempts == 1 else None
     )
+
+
+def test_a_turn_is_taken_even_when_its_response_was_lost(sandbox: Sandbox) -> None:
+    create_table(sandbox)
+    client = sandbox.client("dynamodb")
+    loses_first_responses(client)
     sandbox.control.forget_calls()
     assert DynamoStore(client, TABLE).take_turn("reconcile", 7)
     assert sandbox.control.calls()["dynamodb:PutItem"] == 2
     assert not DynamoStore(client, TABLE).take_turn("reconcile", 7)
 
 
+def test_a_lease_is_taken_over_even_when_the_response_was_lost(sandbox: Sandbox) -> None:
+    a_store(sandbox).hold([arn("job")], "them", LEASE_S)
+    clock, client = Clock(), sandbox.client("dynamodb")
+    loses_first_responses(client)
+    store = DynamoStore(client, TABLE, monotonic=clock.monotonic)
+    assert not store.hold([arn("job")], "us", LEASE_S)
+    clock.turn(LEASE_S)
+
+    assert store.hold([arn("job")], "us", LEASE_S) == {arn("job")}
+
+
 # -- commits of more than one transaction ---------------------------------------------------------
 
 
 def of_many_jobs() -> list[Look]:
-    """154 items: findings with two deliveries each, of 14 jobs."""
-    return [alert(f"job-{number:02d}", "slack:#a", "console") for number in range(14)]
+    """180 items: incidents with two deliveries each, of 20 jobs."""
+    return [alert(f"job-{number:02d}", "slack:#a", "console") for number in range(20)]
 
 
-def of_one_job() -> list[Look]:
-    """131 items: 16 rules of one job have fired at once."""
-    issues = [finding("job", f"Rule{number}") for number in range(16)]
-    rows = [delivery(issue, to) for issue in issues for to in ("slack:#a", "console")]
-    return [look("job", issues, rows)]
-
-
-@pytest.mark.parametrize("looks", [of_many_jobs(), of_one_job()], ids=["many jobs", "one job"])
-def test_a_large_commit_that_fails_at_any_part_is_completed_by_a_retry(
-    sandbox: Sandbox, looks: list[Look]
-) -> None:
+def test_a_large_commit_that_fails_at_any_part_is_completed_by_a_retry(sandbox: Sandbox) -> None:
+    looks = of_many_jobs()
     arns = [each.snapshot.arn for each in looks]
-    everything = {issue.id for each in looks for issue in each.findings}
+    everything = {run_arn(each.snapshot.run) for each in looks}
     for part in count():
         store = a_store(sandbox, f"part-{part}")
-        store.hold(arns, "us", NOON, LEASE_S)
+        store.hold(arns, "us", LEASE_S)
         sandbox.control.inject_fault("dynamodb:TransactWriteItems", THROTTLED, times=1, after=part)
         try:
             store.commit(looks, "us")
         except StoreError:
-            known = {issue.id for issue in store.findings()}
-            rows = store.deliveries()
-            assert len(rows) == 2 * len(known), "a finding and its deliveries are stored together"
-            assert {row.finding_id for row in rows} == known
-            seen = {job.arn for job in store.watching()}
-            assert seen <= {issue.job_arn for issue in store.findings()}, (
-                "jobs are stored after their findings"
-            )
-            store.hold(arns, "us", after(1), LEASE_S)
+            known = {incident.run for incident in store.incidents()}
+            assert {job.run for job in store.watching()} == known, "a job and its incident go together"
+            assert len(store.deliveries()) == 2 * len(known)
+            store.hold(arns, "us", LEASE_S)
             store.commit(looks, "us")
         was_written_that_often = not sandbox.control.faults()
         sandbox.control.clear_faults()
-        assert {issue.id for issue in store.findings()} == everything
+        assert {run_arn(incident.run) for incident in store.incidents()} == everything
         assert len(store.deliveries()) == 2 * len(everything)
-        assert len(store.watching()) == len(looks)
-        assert store.hold(arns, "them", after(2), LEASE_S) == set(arns), "every job was released"
+        assert len(list(store.history())) == len(everything), "no incident was opened twice"
+        assert store.hold(arns, "them", LEASE_S) == set(arns), "every job was released"
         if not was_written_that_often:
             assert part > 1, "it was several transactions"
             return
+
+
+def test_two_runs_of_one_job_are_committed_by_its_holder(sandbox: Sandbox) -> None:
+    store = a_store(sandbox)
+    earlier = look("job", snapshot=snapshot("job", created_at=after(-3600)), watching=False)
+    store.hold([arn("job")], "us", LEASE_S)
+
+    store.commit([earlier, alert("job", "console")], "us")
+
+    assert [record.watching for record in store.jobs("job")] == [True, False]
+    assert store.hold([arn("job")], "them", LEASE_S), "it was released"
 
 
 def test_a_commit_of_more_than_4_mb_is_split(sandbox: Sandbox) -> None:
@@ -248,13 +279,16 @@ def test_a_commit_of_more_than_4_mb_is_split(sandbox: Sandbox) -> None:
 
 
 def test_a_job_that_is_taken_over_between_reading_and_writing_is_not_committed(sandbox: Sandbox) -> None:
-    ours = sandbox.client("dynamodb")
-    store, theirs = a_store(sandbox), DynamoStore(ours, TABLE)
-    store.hold([arn("job")], "us", NOON, LEASE_S)
+    clock = Clock()
+    store = a_store(sandbox)
+    theirs = DynamoStore(sandbox.client("dynamodb"), TABLE, monotonic=clock.monotonic)
+    store.hold([arn("job")], "us", LEASE_S)
     client = store._table._dynamodb
 
     def take_over(**_: Any) -> None:
-        theirs.hold([arn("job")], "them", after(LEASE_S), LEASE_S)
+        theirs.hold([arn("job")], "them", LEASE_S)
+        clock.turn(LEASE_S)
+        theirs.hold([arn("job")], "them", LEASE_S)
 
     client.meta.events.register("before-call.dynamodb.TransactWriteItems", take_over)
     with pytest.raises(LeaseLost):

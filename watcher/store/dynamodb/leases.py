@@ -50,7 +50,9 @@ class Leases:
             if theirs is None:  # released since it was asked for
                 writes[name] = put(items[name], _OURS_OR_FREE)
             elif self._observed.ended(lease_key(name), theirs["token"], lease):
-                writes[name] = put(items[name], "#token = :seen", {"seen": theirs["token"]})
+                # If the answer is lost, the client sends the request again. Then the token is ours already.
+                unchanged = "#token = :seen OR #token = :token"
+                writes[name] = put(items[name], unchanged, {"seen": theirs["token"]})
         return self._put(writes)
 
     def _put(self, writes: dict[str, Item]) -> set[str]:
