@@ -60,7 +60,6 @@ class Message:
     """Those worth telling that this message tells anew; all of them in a first message."""
     is_update: bool
     """Whether the destination knows of the incident already."""
-    first_opened_at: datetime
     at: datetime
     """When this attempt composed the message."""
     ending: Ending | None
@@ -171,7 +170,6 @@ def compose(
         findings=tuple(map(_printable_finding, case.findings)),
         changes=tuple(replace(one, text=one_line(one.text), actor=one_line(one.actor)) for one in changes),
         is_update=alert.told > 0,
-        first_opened_at=case.incident.opened_at,
         at=now,
         ending=ending,
         title=title,
