@@ -7,6 +7,8 @@ from typing import Any
 
 MAX_BLOCKS = 50
 MAX_TEXT = 3000
+MAX_MESSAGE_TEXT = 40_000
+"""The text of a message without blocks."""
 MAX_MESSAGE = 11_300
 """Slack refuses longer messages as a whole (`msg_blocks_too_long`), as users report."""
 

@@ -36,7 +36,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self, cast
 from urllib.parse import parse_qsl
 
-from tests.doubles.block_kit import is_too_long, mrkdwn_problems, problems
+from tests.doubles.block_kit import MAX_MESSAGE_TEXT, is_too_long, length, mrkdwn_problems, problems
 
 TOKEN = "xoxb-double-0123456789"
 ALERTS = "C0000000001"
@@ -280,6 +280,8 @@ class Workspace:
         text = arguments.get("text", "")
         if not text:
             raise SlackError("no_text")
+        if length(text) > MAX_MESSAGE_TEXT:
+            raise SlackError("msg_too_long")
         if is_too_long(arguments.get("blocks", [])):
             raise SlackError("msg_blocks_too_long")
         found = problems(arguments.get("blocks", [])) + list(mrkdwn_problems(text))

@@ -242,7 +242,7 @@ class Outbox:
 
     def _alert(self, alert: Delivery, case: Case, job: JobSnapshot | None, claimed_at: datetime) -> None:
         finding = headline(case)
-        evidence = self.gather(finding, job) if alert.form is Form.FULL else AlertEvidence()
+        evidence = self.gather(finding, job)  # a shorter form keeps its explanation
         message = compose(case, alert, job, evidence, self.clock(), prices=self.config.prices)
         try:
             sent, form = self._send_some_form(alert, message, claimed_at)
