@@ -61,7 +61,6 @@ def test_an_alert_that_slack_refuses_is_kept_and_sent_by_redeliver_once_the_caus
         assert "degraded" not in status
         slack.heal()
         assert watcher("redeliver").returncode == 0
-        app.outbox.wake()  # which would claim by itself within half a minute
         eventually(lambda: slack.messages, "the alert")
 
         assert eventually(lambda: listed(watcher)["deliveries"][0]["state"] == "delivered", "it is stored")
@@ -76,7 +75,6 @@ def test_who_has_an_incident_is_in_the_message_that_told_of_it(
         eventually(lambda: app.store.deliveries() and not app.store.has_open(), "the alert")
 
         assert watcher("ack", "churn").returncode == 0
-        app.outbox.wake()
         eventually(lambda: USER in blocks(slack), "the edit")
 
     assert len(slack.messages) == 1

@@ -152,7 +152,7 @@ def redeliver(
     for case in cases:
         to = ", ".join(incident_views.shown(each.to) for each in case.deliveries if each.open)
         typer.echo(f"The incident of {case.incident.job} is sent again: {to}.")
-    typer.echo("`watcher run` sends it within half a minute; `watcher status` says whether it arrived.")
+    typer.echo("`watcher run` sends it within a few seconds; `watcher status` says whether it arrived.")
 
 
 def _to_redeliver(store: Store, *, all_dead: bool) -> list[str]:

@@ -93,8 +93,9 @@ GIVE_UP_STOP_AFTER = timedelta(hours=24)
 """How long a stop is tried."""
 MAX_CLAIMS_PER_SECOND = 50
 """Deliveries that become due within 20 ms of each other are claimed together."""
-MAX_CLAIM_INTERVAL_S = 30.0
-"""The longest pause between two claims, because other processes add deliveries to the store too."""
+MAX_CLAIM_INTERVAL_S = 5.0
+"""The longest pause between two claims, because other processes add deliveries to the store too, and people
+change incidents by commands."""
 STORE_RETRY_DELAY_S = 5.0
 FRESH_FOR = timedelta(seconds=5)
 """The first alert of an incident that changed more recently is composed from what this process has just
