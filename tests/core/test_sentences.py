@@ -281,11 +281,11 @@ def test_a_finding_says_what_each_evaluator_found() -> None:
 # -- what is new -----------------------------------------------------------------------------------
 
 
-def test_a_first_message_does_not_repeat_its_title_as_news() -> None:
-    assert told(a_case()).news == ()
-    assert told(a_case(FINDING, OVERFIT)).news == (
-        "LossNotDecreasing found an issue at step 24; open since 10:00:03 UTC.",
-    )
+def test_in_a_first_message_everything_is_new() -> None:
+    message = told(a_case(FINDING, OVERFIT))
+    assert (message.news, message.is_update) == ((), False)
+    assert [change.revision for change in message.changes] == [1, 2]
+    assert message.others == ("LossNotDecreasing found an issue at step 24; open since 10:00:03 UTC.",)
 
 
 def test_an_update_tells_only_what_its_destination_does_not_know_yet() -> None:
@@ -311,6 +311,18 @@ def test_news_that_was_overtaken_says_how_it_ended() -> None:
         "Overfit found an issue at step 40; recovered at 10:00:05 UTC: it fell again.",
         STOPPED.reason,
     )
+
+
+def test_news_is_not_repeated_below_it() -> None:
+    text = plain_text(told(a_case(OVERFIT, FINDING), an_alert(told=1, trying=2)))
+    assert text.count("LossNotDecreasing found an issue at step 24;") == 1
+
+
+def test_that_it_is_resolved_is_news_if_nothing_else_says_so() -> None:
+    changes = (a_change(ChangeKind.RESOLVED, 2),)
+    over = closed(STUCK, Closing.RUN_ENDED, "The job has ended: it is Completed.")
+    message = told(a_case(over, changes=changes, resolved_at=NOW), an_alert(told=1, trying=2))
+    assert message.news == ("Resolved at 10:00:05 UTC: The job has ended: it is Completed.",)
 
 
 def test_the_stop_of_the_job_is_news() -> None:
@@ -481,7 +493,8 @@ def test_no_message_contradicts_the_state_of_its_incident(
     assert message.finding.open != is_over
     for finding in case.findings:
         line = finding_line(finding, now)
-        assert finding.open == ("open since" in line)
+        about_the_job = finding.kind is FindingKind.JOB_FAILED
+        assert (finding.open and not about_the_job) == ("open since" in line)
         assert not (finding.open and any(word in line for word in ("recovered", "closed", "no longer")))
 
 

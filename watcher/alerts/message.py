@@ -69,7 +69,7 @@ class Message:
     text: str
     """The message in one plain line, for notifications."""
     news: tuple[str, ...] = ()
-    """What changed, one line each; true now, and without what the title of a first message says."""
+    """What changed, one line each, true now; empty in a first message."""
     status: str = ""
     """One line: open, acknowledged, snoozed, recovered or resolved, since when and by whom."""
     stop: str = ""
@@ -161,7 +161,7 @@ def compose(
     stop = sentences.stop_sentence(case, snapshot, now)
     step = "" if finding.step is None else f" at step {finding.step}"
     status = sentences.status(case, now)
-    new = (" ".join(news) if alert.told else "") or stop or status
+    new = " ".join(news) or stop or status
     return Message(
         key=alert.key,
         delivery_id=alert.id,
@@ -199,8 +199,8 @@ def plain_text(message: Message, plot: str = "") -> str:
         summary(message),
         evidence.explanation,
         _columns((*message.fields, *message.details)),
-        titled("Also found", message.others),
-        titled("Not told everywhere", message.undelivered),
+        titled("Also found", [line for line in message.others if line not in message.news]),
+        titled("Not told everywhere", [line for line in message.undelivered if line not in message.news]),
         values_table(evidence, curves=not plot),
         plot,
         titled(message.log_label, evidence.log_lines),

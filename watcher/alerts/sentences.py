@@ -131,11 +131,11 @@ def finding_line(finding: Finding, now: datetime) -> str:
     if finding.step is not None:
         what += f" at step {finding.step}"
     said = one_line(what[:1].upper() + what[1:])
+    if finding.kind in _ABOUT_THE_JOB or finding.closed_at == finding.opened_at:
+        return f"{said}; found at {clock_time(finding.opened_at, now)}."
     if finding.closed_at is None:
         again = f" (episode {finding.episode})" if finding.episode > 1 else ""
         return f"{said}{again}; open since {clock_time(finding.opened_at, now)}."
-    if finding.closed_at == finding.opened_at:
-        return f"{said}, at {clock_time(finding.opened_at, now)}."
     over = {Closing.RECOVERED: "recovered", Closing.UNWATCHED: "no longer watched"}
     word = over.get(finding.closing, "closed") if finding.closing else "closed"
     why = one_line(finding.closing_reason).rstrip(".")
@@ -296,28 +296,19 @@ def news(
     alert: Delivery,
     now: datetime,
 ) -> tuple[str, ...]:
-    """What changed, in lines that are true now: who reads a message hours later is told how it ended.
-
-    A first message does not repeat here what its title and its sentence about the job say.
-    """
+    """What changed, in lines that are true now: who reads a message hours later is told how it ended. Empty
+    in a first message, in which everything is new."""
+    if not alert.told:
+        return ()
     said: dict[str, None] = {}
-    title = headline(case).id
     for change in changes:
-        if not alert.told and (change.finding == title or change.kind in _OF_THE_STOP):
-            continue
-        said |= dict.fromkeys(_news_of(change, case, job, alert, now))
+        if finding := case.finding(change.finding):
+            said[finding_line(finding, now)] = None
+    seen = {change.kind for change in changes}
+    if ChangeKind.REFUSED in seen:
+        said |= dict.fromkeys(undelivered(case, alert.to, now))
+    if seen & _OF_THE_STOP and (sentence := stop_sentence(case, job, now)):
+        said[sentence] = None
+    if not said and ChangeKind.RESOLVED in seen:
+        said[status(case, now)] = None
     return tuple(said)
-
-
-def _news_of(
-    change: Change, case: Case, job: JobSnapshot | None, alert: Delivery, now: datetime
-) -> Iterable[str]:
-    is_resolved = case.incident.state is IncidentState.RESOLVED
-    if change.kind in _OF_THE_STOP:
-        return filter(None, (stop_sentence(case, job, now),))
-    if change.kind is ChangeKind.REFUSED:
-        return undelivered(case, alert.to, now)
-    if change.kind is ChangeKind.RESOLVED:
-        return ("Nothing of this incident is open any more.",) if is_resolved else ()
-    finding = case.finding(change.finding)
-    return (finding_line(finding, now),) if finding else ()
