@@ -605,11 +605,9 @@ def resolves(known: Case | None) -> Case | None:
 
 def test_an_open_incident_and_what_is_to_be_sent_never_expire(store: DynamoStore, sandbox: Sandbox) -> None:
     store.commit([alert("job", "console")])
-    assert expiries(sandbox) | {"CHANGES": None} == dict.fromkeys(
-        ("INCIDENT", "DELIVERY", "OUTBOX", "CHANGES")
-    )
+    assert expiries(sandbox) | {"CHANGES": None} == dict.fromkeys(("INCIDENT", "ROW", "OUTBOX", "CHANGES"))
     store.amend(incident_id(run("job")), resolves)
-    assert expiries(sandbox)["DELIVERY"] is None
+    assert expiries(sandbox)["ROW"] is None
     assert expiries(sandbox)["OUTBOX"] is None
 
 
@@ -621,13 +619,13 @@ def test_a_resolved_incident_expires_half_a_year_later_unless_it_opens_again(
     store.settle("us", delivered(taken))
     half_a_year_later = (after(60) + timedelta(days=180)).replace(microsecond=0)
     kept = expiries(sandbox)
-    assert kept["INCIDENT"] == kept["DELIVERY"] == half_a_year_later
+    assert kept["INCIDENT"] == kept["ROW"] == half_a_year_later
     assert kept["CHANGES"] == (NOON + timedelta(days=360)).replace(microsecond=0)
 
     store.amend(taken.incident, lambda known: replace(known, incident=incident("job")) if known else None)
 
     assert expiries(sandbox)["INCIDENT"] is None
-    assert expiries(sandbox)["DELIVERY"] is None
+    assert expiries(sandbox)["ROW"] is None
 
 
 def test_an_incident_whose_deliveries_have_expired_first_can_still_be_read(
@@ -635,7 +633,7 @@ def test_an_incident_whose_deliveries_have_expired_first_can_still_be_read(
 ) -> None:
     taken = claim_one_alert(store)
     store.settle("us", delivered(taken), resolves)
-    key = {"pk": {"S": f"INCIDENT#{taken.incident}"}, "sk": {"S": f"DELIVERY#{taken.id}"}}
+    key = {"pk": {"S": f"INCIDENT#{taken.incident}"}, "sk": {"S": f"ROW#{taken.id}"}}
     sandbox.client("dynamodb").delete_item(TableName=TABLE, Key=key)
 
     known = store.case(taken.incident)
@@ -665,7 +663,7 @@ def test_every_read_including_that_of_the_check_is_consistent(store: DynamoStore
 
 def test_two_threads_that_read_the_same_item_get_separate_copies(store: DynamoStore) -> None:
     store.commit([look("job")])
-    key = (f"RUN#{run('job')}", "JOB")
+    key = (f"RUN#{run('job')}", "RUN")
     one, other = store._table._read_together([key, key])
 
     assert one == other

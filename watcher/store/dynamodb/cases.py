@@ -16,6 +16,8 @@ from watcher.store.dynamodb.items import (
     CASE,
     CHANGES,
     EXPIRES_AT,
+    INCIDENT,
+    ROW,
     case_expiry,
     changes_item,
     delivery_item,
@@ -44,8 +46,8 @@ from watcher.store.dynamodb.writes import (
 
 CACHE_SIZE = 512
 """Incidents and deliveries. More than usually wait to be sent at one time."""
-_INCIDENT = "INCIDENT"
-_DELIVERY = "DELIVERY#"
+MAX_CACHED_BYTES = 10_000
+"""Of an incident with its findings; usually they have less than 1 kB."""
 
 # The items of incidents and deliveries are cached as this process read or wrote them last. For example, a
 # rule fires:
@@ -147,15 +149,14 @@ class Cases:
     def _assembled(self, items: Sequence[Item], *, certain: bool) -> Stored:
         """Raises `Conflict` if the items were written at different times. A query is not atomic."""
         by_key = {item["sk"]: item for item in items}
-        incident = by_key.get(_INCIDENT)
-        rows = {
-            key.removeprefix(_DELIVERY): item for key, item in by_key.items() if key.startswith(_DELIVERY)
-        }
+        incident = by_key.get(INCIDENT)
+        rows = {key.removeprefix(ROW): item for key, item in by_key.items() if key.startswith(ROW)}
         if incident is None:
             return Stored(None, None, rows, certain)
         ids = incident["deliveries"].split()
-        expected = {*parts(incident["case"]), *(_DELIVERY + id_ for id_ in ids)}
-        if not expected <= by_key.keys() and EXPIRES_AT not in incident:
+        expiring = EXPIRES_AT in incident  # then some of its deliveries may be deleted already
+        expected = {*parts(incident["case"]), *(ROW + id_ for id_ in ids if not expiring)}
+        if not expected <= by_key.keys():
             raise Conflict(["another process has just changed the incident"])
         rows = {id_: rows[id_] for id_ in ids if id_ in rows}
         document = incident["case"]
@@ -182,7 +183,7 @@ class Cases:
     def _all(self) -> list[Case]:
         """All cases with their findings alone; the first created first."""
         cases = []
-        for item in sorted(self._table.scan("INCIDENT#", _INCIDENT), key=lambda item: item["created"]):
+        for item in sorted(self._table.scan("INCIDENT#", INCIDENT), key=lambda item: item["created"]):
             try:
                 cases.append(self._findings_of(item))
             except Conflict:  # its parts have been replaced since it was read
@@ -299,12 +300,12 @@ class Cases:
 
     def _remember(self, item: Item) -> None:
         key = item["pk"], item["sk"]
-        if _is_cached(key):
+        if _is_cached(key) and len(item.get("case", b"")) <= MAX_CACHED_BYTES:
             self._cache.put(cache_key(key), item)
 
 
 def _is_cached(key: ItemKey) -> bool:
-    return key[1] == _INCIDENT or key[1].startswith(_DELIVERY)
+    return key[1] == INCIDENT or key[1].startswith(ROW)
 
 
 def cache_key(key: ItemKey) -> str:

@@ -14,7 +14,7 @@ from watcher.store.amendments import amended, settled_last
 from watcher.store.base import Amend, Claimed, claimed, settled
 from watcher.store.documents import from_text
 from watcher.store.dynamodb.cases import Cases, Stored, cache_key
-from watcher.store.dynamodb.items import OUTBOX, delivery_key, incident_key, renewed
+from watcher.store.dynamodb.items import OUTBOX, ROW, delivery_key, incident_key, renewed
 from watcher.store.dynamodb.table import Conflict, Table, until_refused
 from watcher.store.dynamodb.writes import MAX_TRANSACTION_ITEMS, Item
 from watcher.store.leases import ClaimClock, Observed
@@ -182,9 +182,9 @@ class Deliveries(Cases):
 
     def deliveries(self, incident: str | None = None) -> list[Delivery]:
         if incident is None:
-            items = self._table.scan("INCIDENT#", "DELIVERY#")
+            items = self._table.scan("INCIDENT#", ROW)
         else:
-            items = self._table.query(incident_key(incident)[0], prefix="DELIVERY#")
+            items = self._table.query(incident_key(incident)[0], prefix=ROW)
         return self._in_order(list(items))
 
     def _in_order(self, items: list[Item]) -> list[Delivery]:

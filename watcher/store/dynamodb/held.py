@@ -37,8 +37,8 @@ from watcher.store.dynamodb.writes import Item
 # item, or take over the lease. In each of these cases a condition of the commit does not hold, nothing is
 # written, and the next attempt reads everything from the table.
 #
-# The lock has one purpose: an entry is replaced only while it is there. Otherwise a late reader could put it
-# back after the commit has taken it, and it would stay until the process ends.
+# The lock has one purpose: a run is added to a job only while the job is there. Otherwise a late reader could
+# add it after the commit has taken the job, to be found when the job is held again.
 
 
 class HeldJobs:

@@ -4,7 +4,7 @@ Every item has a partition key `pk` and a sort key `sk`, both strings. No index 
 read often has a partition of its own.
 
     pk                  sk                     item
-    RUN#<run>           JOB                    a run: snapshot, evaluation, and the rest of its `JobRecord`;
+    RUN#<run>           RUN                    a run: snapshot, evaluation, and the rest of its `JobRecord`;
                                                `version` guards it, `incident` is 1 once it has an incident
     RUN#<run>           <document>#<n>         a part of a snapshot or evaluation that is too large for it
     RUN#<run>           STOP                   its stop
@@ -15,7 +15,7 @@ read often has a partition of its own.
                                                `deliveries` has the ids of its deliveries
     INCIDENT#<id>       case#<n>               a part of that, if it is too large for the item
     INCIDENT#<id>       CHANGES#<revision>     changes that were made in one write, from this revision on
-    INCIDENT#<id>       DELIVERY#<id>          a delivery; `version` guards it
+    INCIDENT#<id>       ROW#<id>               a delivery; `version` guards it
     OUTBOX              <position>             a delivery that can be claimed at some time: its lane and when
     LEASE#<name>        LEASE                  who holds it; `token` changes with each renewal
     STOPPED             AT#<time>#<run>        a stop by its time
@@ -76,6 +76,8 @@ WATCHED = "WATCHED"
 OUTBOX = "OUTBOX"
 STOPPED = "STOPPED"
 STOPS_COUNTED_KEY = (STOPPED, "COUNTED")
+INCIDENT = "INCIDENT"
+ROW = "ROW#"
 AFTER_CHANGES = "CHANGES$"
 """Sorts after all changes, and before the other items of an incident."""
 
@@ -84,7 +86,7 @@ AFTER_CHANGES = "CHANGES$"
 
 
 def job_key(run: str) -> ItemKey:
-    return f"RUN#{run}", "JOB"
+    return f"RUN#{run}", "RUN"
 
 
 def run_of(item: Item) -> str:
@@ -105,11 +107,11 @@ def lease_key(name: str) -> ItemKey:
 
 
 def incident_key(incident: str) -> ItemKey:
-    return f"INCIDENT#{incident}", "INCIDENT"
+    return f"INCIDENT#{incident}", INCIDENT
 
 
 def delivery_key(incident: str, delivery_id: str) -> ItemKey:
-    return f"INCIDENT#{incident}", f"DELIVERY#{delivery_id}"
+    return f"INCIDENT#{incident}", f"{ROW}{delivery_id}"
 
 
 def stop_key(run: str) -> ItemKey:

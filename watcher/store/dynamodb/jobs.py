@@ -119,7 +119,7 @@ class Jobs(Leases):
 
     def jobs(self, name: str | None = None) -> list[JobRecord]:
         if name is None:
-            items = list(self._table.scan("RUN#", "JOB"))
+            items = list(self._table.scan("RUN#", "RUN"))
         else:
             runs = [item["sk"] for item in self._table.query(name_key(name, "")[0])]
             items = list(self._table.get_many(map(job_key, runs)).values())

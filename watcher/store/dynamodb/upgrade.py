@@ -14,7 +14,8 @@ Processes of the previous version may still run meanwhile, as in a rolling deplo
 items. So those are not deleted at once: otherwise every job would be new to such a process, and it would send
 all alerts again. The entries of what is still to be sent are removed, each on the condition that it has not
 changed since it was copied: from then on it is ours. A finding that both versions make within that minute is
-reported twice.
+reported twice. No new item has a sort key that the previous version looks for when it reads the whole table,
+so it can also be started again, if a deployment is rolled back.
 """
 
 from __future__ import annotations
@@ -177,7 +178,7 @@ def _upgrade(table: Table, lease: _Lease, clock: Callable[[], datetime]) -> None
         if not old:
             break
         schema = _schema(copied_at=as_text(clock()))
-        copies = list(old.copies(clock()))
+        copies = list(lease.during(old.copies(clock())))
         kept = {written_key(write) for write in copies}
         # Without SCHEMA, what else is there is from an upgrade that was interrupted.
         stale = [delete(key) for key in items if _is_copied(key) and key not in kept]
