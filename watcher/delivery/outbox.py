@@ -360,8 +360,10 @@ class Outbox:
             refused_at=since,
         )
         # Told once for each destination, however many incidents it refuses.
-        known = self._told_that_it_refuses(alert) or any(
-            row.to == alert.to and row.id != alert.id for row in self.store.refused()
+        known = (
+            alert.to in self._refusing
+            or self._told_that_it_refuses(alert)
+            or any(row.to == alert.to and row.id != alert.id for row in self.store.refused())
         )
 
         def amend(present: Case | None) -> Case | None:
