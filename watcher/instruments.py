@@ -7,7 +7,7 @@ job. The label of a destination is its kind, because its address may be a secret
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, ProcessCollector
@@ -21,6 +21,7 @@ from watcher.model import (
     DeliveryState,
     Finding,
     FindingKind,
+    IncidentState,
     JobSnapshot,
     Outcome,
 )
@@ -57,6 +58,13 @@ class Instruments:
         self._reconciled = Gauge(
             "watcher_last_reconcile_timestamp_seconds",
             "When this process last completed a reconciliation, as a Unix time; 0 if it has not yet.",
+            registry=self.registry,
+        )
+        self._incidents = Gauge(
+            "watcher_incidents",
+            "Incidents by state, counted every few minutes. Absent if another process made the last "
+            "reconciliation.",
+            ["state"],
             registry=self.registry,
         )
         self._outcomes = Counter(
@@ -106,6 +114,12 @@ class Instruments:
         self._watched_jobs.clear()
         for status in statuses:
             self._watched_jobs.labels(status).inc()
+
+    def incidents(self, counts: Mapping[IncidentState, int]) -> None:
+        """How many are in each state; empty if another process reconciles."""
+        self._incidents.clear()
+        for state, number in counts.items():
+            self._incidents.labels(state).set(number)
 
     def outcomes(self, job: JobSnapshot, changed: Iterable[Outcome]) -> None:
         for outcome in changed:

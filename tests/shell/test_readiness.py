@@ -15,12 +15,9 @@ from tests.doubles.clock import Clock
 from tests.waiting import WAIT_LIMIT_S
 from watcher.aws.queue import Depth
 from watcher.errors import Unavailable
-from watcher.model import IncidentState
 from watcher.store import open_store
 from watcher.store.memory import MemoryStore
 from watcher.web.readiness import CHECK_INTERVAL_S, CHECK_TIMEOUT_S, Answer, Readiness
-
-NO_INCIDENTS = dict.fromkeys(IncidentState, 0)
 
 
 class Queue:
@@ -59,13 +56,13 @@ def readiness(clock: Clock, queue: Queue) -> Readiness:
 
 
 def test_it_is_ready_and_repeats_the_answers_when_both_answer(readiness: Readiness):
-    assert readiness.answer() == Answer((), 0.0, Depth(3, 1, 0), refused=(), incidents=NO_INCIDENTS)
+    assert readiness.answer() == Answer((), 0.0, Depth(3, 1, 0))
 
 
 def test_without_a_queue_only_the_store_is_checked(clock: Clock):
     answer = Readiness(MemoryStore(), None, lambda: NOON, clock.monotonic).answer()
 
-    assert answer == Answer((), 0.0, None, refused=(), incidents=NO_INCIDENTS)
+    assert answer == Answer((), 0.0, None)
 
 
 def test_they_are_checked_again_only_when_the_answer_is_too_old(

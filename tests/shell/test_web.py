@@ -23,7 +23,7 @@ from watcher.store.memory import MemoryStore
 from watcher.web.application import application
 from watcher.web.gauges import Gauges
 from watcher.web.loops import Loops
-from watcher.web.readiness import CHECK_INTERVAL_S, INCIDENTS_INTERVAL_S, Readiness
+from watcher.web.readiness import CHECK_INTERVAL_S, Readiness
 from watcher.web.server import Server
 from watcher.web.status_page import StatusPage
 
@@ -193,7 +193,6 @@ def test_what_is_not_reachable_is_said_before_what_is_refused(daemon: Daemon, cl
 def test_prometheus_can_read_the_metrics(daemon: Daemon, client: httpx.Client):
     daemon.loops.add("receive", 300)
     daemon.refuse("churn")
-    daemon.find("sales", state=IncidentState.ACKNOWLEDGED)
     answer = client.get("/metrics")
 
     samples = {
@@ -208,17 +207,6 @@ def test_prometheus_can_read_the_metrics(daemon: Daemon, client: httpx.Client):
     assert samples["watcher_queue_messages", "dead"] == 1
     assert samples["watcher_refused_deliveries", "slack"] == 1
     assert samples["watcher_refused_deliveries", "webhook"] == 0
-    assert [samples["watcher_incidents", state] for state in IncidentState] == [1, 1, 0]
-
-
-def test_incidents_are_counted_at_most_once_a_minute(daemon: Daemon, client: httpx.Client):
-    client.get("/metrics")
-    daemon.find("churn")
-
-    daemon.clock.turn(INCIDENTS_INTERVAL_S - 1)
-    assert 'watcher_incidents{state="open"} 0.0' in client.get("/metrics").text
-    daemon.clock.turn(CHECK_INTERVAL_S)
-    assert 'watcher_incidents{state="open"} 1.0' in client.get("/metrics").text
 
 
 def test_a_service_that_does_not_answer_has_no_sample(daemon: Daemon, client: httpx.Client):

@@ -40,6 +40,7 @@ from watcher.config.settings import Config
 from watcher.daemon.context import Context, utc_now
 from watcher.daemon.evaluation_worker import EvaluationWorker
 from watcher.daemon.http_server import open_server
+from watcher.daemon.incident_count import IncidentCount
 from watcher.daemon.job_worker import JobWorker
 from watcher.daemon.log_reader import LogReader
 from watcher.daemon.queue_consumer import QueueConsumer
@@ -309,6 +310,7 @@ def _reconcile_pass(
         reconciler=reconciler,
         store=context.store,
         instruments=context.instruments,
+        incidents=IncidentCount(context.store, context.instruments, time.monotonic),
         refused=context.refused,
         clock=utc_now,
         interval_s=context.config.watch.reconcile_every,

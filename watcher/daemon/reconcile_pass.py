@@ -14,6 +14,7 @@ import structlog
 
 from watcher.aws.refused_calls import RefusedCalls
 from watcher.daemon.expected_errors import expected_errors
+from watcher.daemon.incident_count import IncidentCount
 from watcher.instruments import Instruments
 from watcher.jobs.reconcile import Reconciler
 from watcher.store.base import Store
@@ -26,6 +27,7 @@ class ReconcilePass:
     reconciler: Reconciler
     store: Store
     instruments: Instruments
+    incidents: IncidentCount
     refused: RefusedCalls
     clock: Callable[[], datetime]
     interval_s: float
@@ -40,8 +42,10 @@ class ReconcilePass:
                 if done.complete:
                     self.instruments.reconciled(self.clock())
                     self.instruments.watched(job.status for job in done.watched)
-            else:
-                self.instruments.watched(())  # the process that makes the pass reports the jobs
+                self.incidents.update()
+            else:  # the process that makes the pass reports jobs and incidents
+                self.instruments.watched(())
+                self.incidents.leave()
             if self.reconciler.finished() and not self.store.has_open():
                 log.info("finished", jobs=self.reconciler.only)
                 self.stop()

@@ -1,4 +1,4 @@
-"""Prometheus gauges whose values are read at each scrape: loops, queue, deliveries, incidents."""
+"""Prometheus gauges whose values are read at each scrape: loops, queue, deliveries."""
 
 from __future__ import annotations
 
@@ -33,13 +33,6 @@ class Gauges(Collector):
                 value=answer.overdue,
             )
             yield _refused(answer)
-        if answer.incidents is not None:
-            incidents = GaugeMetricFamily(
-                "watcher_incidents", "Incidents in the store, by state.", labels=["state"]
-            )
-            for state, number in answer.incidents.items():
-                incidents.add_metric([state], number)
-            yield incidents
         if answer.queue:
             messages = GaugeMetricFamily(
                 "watcher_queue_messages",

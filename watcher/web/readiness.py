@@ -4,23 +4,21 @@ and the heartbeat."""
 from __future__ import annotations
 
 import threading
-from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
 from watcher.aws.queue import Depth
 from watcher.errors import WatcherError
-from watcher.model import Delivery, IncidentState
+from watcher.model import Delivery
 from watcher.store.base import Store
 from watcher.store.incident_views import Refusal, refusals
+from watcher.text import printable
 
 CHECK_INTERVAL_S = 10.0
 """The shortest time between two checks, however many requests arrive."""
 CHECK_TIMEOUT_S = 60.0
 """A check that takes longer counts as failed."""
-INCIDENTS_INTERVAL_S = 60.0
-"""The shortest time between two counts of the incidents, because a count reads all of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +31,6 @@ class Answer:
     """None if there is no queue, or it is not reachable."""
     refused: tuple[Delivery, ...] = ()
     """What destinations refuse at present."""
-    incidents: Mapping[IncidentState, int] | None = None
-    """How many are in each state; None if the store has not said."""
 
     @property
     def ready(self) -> bool:
@@ -50,7 +46,7 @@ def _refusal(refusal: Refusal) -> str:
     number = len(refusal["incidents"])
     return (
         f"{refusal['to']} has refused the alerts of {number} {'incident' if number == 1 else 'incidents'} "
-        f"since {refusal['since']:%Y-%m-%d %H:%M:%S} UTC: {refusal['error'].rstrip('.')}. "
+        f"since {refusal['since']:%Y-%m-%d %H:%M:%S} UTC: {printable(refusal['error']).rstrip('.')}. "
         "Fix this, then run `watcher redeliver`"
     )
 
@@ -70,8 +66,6 @@ class Readiness:
         self._asking = threading.Lock()
         self._answer = Answer(problems=("store and queue have not answered yet",))
         self._answered_at = self._asked_at = monotonic() - CHECK_INTERVAL_S
-        self._incidents: Mapping[IncidentState, int] | None = None
-        self._counted_at = monotonic() - INCIDENTS_INTERVAL_S
 
     def answer(self) -> Answer:
         """The last answer, or a new one if the last is older than `CHECK_INTERVAL_S`.
@@ -100,17 +94,10 @@ class Readiness:
             due = self._store.next_due()
             overdue = max((self._clock() - due).total_seconds(), 0.0) if due else 0.0
             refused = tuple(self._store.refused())
-            self._count_incidents()
         except WatcherError as error:
             problems.append(str(error))
         try:
             queue = self._depth() if self._depth else None
         except WatcherError as error:
             problems.append(str(error))
-        return Answer(tuple(problems), overdue, queue, refused, self._incidents)
-
-    def _count_incidents(self) -> None:
-        if self._monotonic() - self._counted_at >= INCIDENTS_INTERVAL_S:
-            counted = Counter(incident.state for incident in self._store.incidents())
-            self._incidents = {state: counted[state] for state in IncidentState}
-            self._counted_at = self._monotonic()
+        return Answer(tuple(problems), overdue, queue, refused)
