@@ -252,7 +252,7 @@ def test_the_page_says_who_has_an_incident_and_until_when_it_is_snoozed(daemon: 
     taken = incident("churn", state=IncidentState.ACKNOWLEDGED, acknowledged_by="anna", **snoozed)
     daemon.store.commit([look("churn", opens(case("churn", incident=taken)))])
 
-    assert "anna snoozed by ben until 2026-11-02 13:00 UTC" in client.get("/").text
+    assert "anna, snoozed by ben until 2026-11-02 13:00 UTC" in client.get("/").text
 
 
 def test_the_page_says_what_is_refused_and_what_to_do(daemon: Daemon, client: httpx.Client):

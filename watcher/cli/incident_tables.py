@@ -39,9 +39,8 @@ def print_incidents(cases: Sequence[Case], now: datetime, console: Console, *, s
         for case in shown_cases
     ]
     columns = ("job", "state", "severity", "since", "what is wrong", "told", "who has it", "incident")
-    Table(columns, rows, prose=("what is wrong",), optional=("incident", "severity", "who has it")).print(
-        console
-    )
+    prose, optional = ("what is wrong", "told"), ("incident", "severity", "who has it")
+    Table(columns, rows, prose=prose, optional=optional).print(console)
     if len(shown_cases) < len(cases):
         print_line(console, f"… and {len(cases) - len(shown_cases)} more: use --all, --state or --since")
 

@@ -38,6 +38,11 @@ _STYLES = {
     "not_evaluated": "yellow",
     "in_progress": "cyan",
     "warning": "yellow",
+    "open": "bold red",
+    "acknowledged": "cyan",
+    "resolved": "green",
+    "refused": "bold red",
+    "critical": "bold red",
 }
 """Style for a cell whose whole text is this word."""
 
