@@ -101,7 +101,7 @@ def test_one_of_several_processes_reconciles_and_all_handle_the_jobs_it_finds(
         apps = [replicas.enter_context(running(App(evented))) for _ in range(3)]
         eventually(lambda: len(slack.messages) >= 40, "every alert")
         eventually(lambda: queue.depth() == (0, 0), "every message is deleted")
-        assert sandbox.control.calls()["sagemaker:Search"] == 1
+        assert sandbox.control.calls()["sagemaker:Search"] == 2, "one pass, which searches twice"
         assert len(apps) == 3
-    finding_ids = [message["metadata"]["event_payload"]["finding_id"] for message in slack.messages]
-    assert len(finding_ids) == len(set(finding_ids)) == 40
+    incidents = [message["metadata"]["event_payload"]["incident_id"] for message in slack.messages]
+    assert len(incidents) == len(set(incidents)) == 40
