@@ -26,6 +26,7 @@ from tests.story import (
     recovered,
     routed,
 )
+from watcher.config.settings import Config
 from watcher.model import (
     Case,
     Change,
@@ -466,7 +467,29 @@ def test_a_person_need_not_wait_for_the_grace():
     story.seen(fired())
     assert story.does(incidents.person_stops, ZOE, Door.CLI) == [ChangeKind.STOP_ASKED]
     assert (story.stop and story.stop.actor, story.phase) == (ZOE, StopPhase.ASKED)
-    assert (story.stop_row.state, story.stop_row.error) == (DeliveryState.CANCELLED, "stopped by zoe")
+    assert (story.stop_row.state, story.stop_row.actor) == (DeliveryState.PENDING, ZOE)
+    assert story.stop_row.due_at - story.now == timedelta(seconds=incidents.HANDED_OVER_AFTER_S)
+
+
+@pytest.mark.parametrize("config", [routed(), routed(stop=True)], ids=["no route", "a route"])
+def test_a_stop_whose_command_is_interrupted_is_left_to_the_outbox(config: Config):
+    story = Story(config)
+    story.seen(fired())
+    story.does(incidents.stop_ended, StopPhase.NOT_STOPPED, "route", "Not stopped: limit reached")
+    story.does(incidents.person_stops, ZOE, Door.CLI)
+    assert (story.stop_row.state, story.stop_row.actor) == (DeliveryState.PENDING, ZOE)
+
+
+@pytest.mark.parametrize(
+    ("phase", "state"),
+    [(StopPhase.STOPPED, DeliveryState.DELIVERED), (StopPhase.NOT_STOPPED, DeliveryState.SKIPPED)],
+)
+def test_a_stop_that_the_command_has_carried_out_is_left_to_nobody(phase: StopPhase, state: DeliveryState):
+    story = Story()
+    story.seen(fired())
+    story.does(incidents.person_stops, ZOE, Door.CLI)
+    story.does(incidents.stop_ended, phase, ZOE, "a sentence")
+    assert story.stop_row.state is state
 
 
 def test_a_person_may_stop_what_was_cancelled_before():

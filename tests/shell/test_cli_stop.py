@@ -297,7 +297,8 @@ def test_a_stop_by_a_person_is_in_the_incident_and_told_where_the_alert_is(
     assert stop is not None
     assert (stop.phase, stop.actor) == (StopPhase.STOPPED, USER)
     assert "SageMaker confirms it" in stop.reason
-    [told] = after_it.deliveries
+    told, carried_out = after_it.deliveries
+    assert carried_out.state is DeliveryState.DELIVERED
     assert (told.state, told.wanted) == (DeliveryState.PENDING, after_it.incident.telling_revision)
 
 
@@ -341,7 +342,7 @@ def test_a_stop_by_a_person_does_not_wait_for_the_grace_of_a_route(watcher: Watc
     now = the_case(job)
     assert now.incident.stop is not None
     assert now.incident.stop.phase is StopPhase.STOPPED
-    assert now.deliveries[-1].state is DeliveryState.CANCELLED
+    assert now.deliveries[-1].state is DeliveryState.DELIVERED
 
 
 def test_a_waiting_stop_of_a_route_is_kept_when_a_guard_refuses_the_persons(

@@ -51,6 +51,9 @@ from watcher.policy import kinds, routing
 EDIT_DELAY_S = 2.0
 """An edit waits so long for further changes, so that a burst of them is one edit."""
 
+HANDED_OVER_AFTER_S = 10.0
+"""When the outbox attempts a stop that a person asked for. The command attempts it at once."""
+
 _EDITABLE = frozenset({DestinationKind.SLACK})
 _OVER = frozenset({StopPhase.STOPPED, StopPhase.CANCELLED})
 _OPENINGS = frozenset({ChangeKind.OPENED, ChangeKind.WORSE, ChangeKind.ADDED})
@@ -424,24 +427,12 @@ def _ask_route_to_stop(draft: _Draft, finding: Finding, decision: Decision, sett
     if stop and (stop.phase in _OVER or stop.phase in _UNDER_WAY):
         return
     actor = f"route {decision.route}"
-    id_ = delivery_id(draft.incident.id, DeliveryKind.STOP, draft.incident.run)
     grace = timedelta(seconds=settings.grace)
     waits = bool(settings.grace) and not settings.dry_run
     # With a grace, the time is brought forward when the alert is delivered: see `delivered`.
     due_at = draft.now + timedelta(seconds=settings.grace_limit) + grace if waits else draft.now
-    draft.deliveries[id_] = Delivery(
-        id=id_,
-        incident=draft.incident.id,
-        kind=DeliveryKind.STOP,
-        to=STOP_DESTINATION,
-        # Each run has its own lane, so that one which does not stop delays no other.
-        lane=f"{STOP_DESTINATION}:{finding.run}",
-        created_at=draft.now,
-        due_at=due_at,
-        run=finding.run,
-        finding=finding.id,
-        actor=actor,
-    )
+    row = replace(_stop_row(draft), due_at=due_at, finding=finding.id, actor=actor)
+    draft.deliveries[row.id] = row
     if waits:
         reason = f"It is stopped {settings.grace:g} s after this alert has arrived."
         draft.set_stop(StopPhase.WAITING, actor, reason)
@@ -567,14 +558,51 @@ def stop_requested(case: Case | None, actor: str, now: datetime) -> Case | None:
 
 
 def person_stops(case: Case | None, actor: str, door: Door, now: datetime) -> Case | None:
-    """A person asked to stop the run. A stop that waits for its grace need not wait any more."""
+    """A person asked to stop the run. A stop that waits for its grace need not wait any more.
+
+    The command stops the run itself. If it is interrupted, the outbox takes the stop over: otherwise nobody
+    would, although the alerts say so, and no route would ask again.
+    """
     if case is None or (case.incident.stop and case.incident.stop.phase is StopPhase.STOPPED):
         return None
     draft = _Draft.of(case, now)
-    _withdraw_stop(draft, f"stopped by {actor}")
+    _hand_over_stop(draft, actor)
     draft.set_stop(StopPhase.ASKED, actor)
     draft.note(ChangeKind.STOP_ASKED, f"{actor} asks to stop the job", actor=actor, door=door)
     return draft.case()
+
+
+def _hand_over_stop(draft: _Draft, actor: str) -> None:
+    """The stop in the outbox, which takes the place of a route's; one that is being attempted goes on."""
+    row = next((row for row in draft.deliveries.values() if row.kind is DeliveryKind.STOP), None)
+    if row is None:
+        row = _stop_row(draft)
+    elif row.state is DeliveryState.IN_FLIGHT:
+        return
+    draft.deliveries[row.id] = replace(
+        row,
+        state=DeliveryState.PENDING,
+        due_at=draft.now + timedelta(seconds=HANDED_OVER_AFTER_S),
+        finding="",
+        actor=actor,
+        error="",
+        failures=0,
+        refused_at=None,
+    )
+
+
+def _stop_row(draft: _Draft) -> Delivery:
+    return Delivery(
+        id=delivery_id(draft.incident.id, DeliveryKind.STOP, draft.incident.run),
+        incident=draft.incident.id,
+        kind=DeliveryKind.STOP,
+        to=STOP_DESTINATION,
+        # Each run has its own lane, so that one which does not stop delays no other.
+        lane=f"{STOP_DESTINATION}:{draft.incident.run}",
+        created_at=draft.now,
+        due_at=draft.now,
+        run=draft.incident.run,
+    )
 
 
 def stop_ended(case: Case | None, phase: StopPhase, actor: str, sentence: str, now: datetime) -> Case | None:
@@ -582,6 +610,9 @@ def stop_ended(case: Case | None, phase: StopPhase, actor: str, sentence: str, n
     if case is None or (case.incident.stop and case.incident.stop.phase in (*_OVER, phase)):
         return None
     draft = _Draft.of(case, now)
+    if row := _pending_stop(draft):
+        over = DeliveryState.DELIVERED if phase is StopPhase.STOPPED else DeliveryState.SKIPPED
+        draft.deliveries[row.id] = replace(row, state=over, error=sentence, delivered_at=now)
     _note_end_of_stop(draft, phase, actor, sentence)
     return draft.case()
 
