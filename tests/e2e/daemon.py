@@ -1,4 +1,4 @@
-"""Daemons that a test starts and kills, each in its own process."""
+"""Daemons and commands that a test starts and kills, each in its own process."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import multiprocessing
 import os
 import signal
 import sqlite3
-from collections.abc import Mapping
-from contextlib import closing
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import closing, redirect_stderr, redirect_stdout
+from pathlib import Path
 
 # A daemon imports these when it first needs them. The fork server preloads them, so no delivery waits.
 import watcher.alerts.plots
@@ -16,6 +18,7 @@ import watcher.delivery.channels.slack
 import watcher.store.dynamodb.store
 import watcher.store.sqlite  # noqa: F401
 from tests.waiting import WAIT_LIMIT_S
+from watcher import cli
 from watcher.config.settings import Config
 from watcher.daemon.app import App
 from watcher.delivery.outbox import LEASE_S
@@ -46,12 +49,34 @@ class Daemon(_processes.Process):
             raise app.failure
 
 
+class Command(_processes.Process):
+    """One command that a person types, such as `watcher ack JOB`, with `environment` added to its own."""
+
+    def __init__(self, arguments: Sequence[str], environment: Mapping[str, str], output: Path) -> None:
+        super().__init__()
+        self.arguments, self.output = list(arguments), output
+        self._environment = environment
+
+    def run(self) -> None:
+        os.environ.update(self._environment)
+        with self.output.open("w") as output, redirect_stdout(output), redirect_stderr(output):
+            code = cli.main(self.arguments)
+        sys.exit(code)
+
+
 class Daemons:
-    """Starts daemons with `environment` added to their own."""
+    """Starts daemons and commands with `environment` added to their own."""
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         self._environment = dict(environment)
-        self._started: list[Daemon] = []
+        self._started: list[Daemon | Command] = []
+
+    def command(self, output: Path, *arguments: str, user: str = "alice") -> Command:
+        """Start a command of this user, whose output goes to a file."""
+        command = Command(arguments, {**self._environment, "LOGNAME": user}, output)
+        command.start()
+        self._started.append(command)
+        return command
 
     def start(self, config: Config, lease_s: float = LEASE_S) -> Daemon:
         daemon = Daemon(config, self._environment, lease_s)
@@ -60,10 +85,10 @@ class Daemons:
         return daemon
 
     def close(self) -> None:
-        """Kill daemons that still run because a test failed, so that they do not disturb the next test."""
-        for daemon in self._started:
-            daemon.kill()
-            daemon.join()
+        """Kill what still runs because a test failed, so that they do not disturb the next test."""
+        for process in self._started:
+            process.kill()
+            process.join()
 
 
 def kill(daemon: Daemon) -> None:
@@ -89,7 +114,10 @@ def end(*daemons: Daemon) -> list[int | None]:
 
 
 def end_leases(config: Config) -> None:
-    """End the leases that dead daemons hold in the SQLite store, as if they had expired."""
+    """End the leases that dead daemons hold in the SQLite store, as if another daemon had seen them unchanged
+    for their length: what was in flight is uncertain."""
     with closing(sqlite3.connect(config.store.url.removeprefix("sqlite:///"))) as connection, connection:
-        connection.execute("UPDATE deliveries SET lease_until = due_at WHERE lease_until IS NOT NULL")
+        connection.execute(
+            "UPDATE deliveries SET state = 'pending', uncertain = 1, owner = NULL WHERE state = 'in_flight'"
+        )
         connection.execute("DELETE FROM leases")
