@@ -1,12 +1,14 @@
 """`make bench`: measures Watcher's speed, memory and cost, and prints them next to the expected figures.
 
 Each measurement runs three times in its own process; the table shows the median, and `--json` prints the
-same as JSON. Nothing here fails because of a bad figure: these are not tests.
+same as JSON. With BENCH_BEFORE=COMMIT in the environment, latencies are measured of that version too: see
+`tests.bench.before`. Nothing here fails because of a bad figure: these are not tests.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -16,7 +18,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from tests.bench import cost, events, logs, rule_speed, tensors
+from tests.bench import before, cost, events, logs, rule_speed, tensors
 from tests.bench.stubbed import PYTHON, stub
 
 RUNS = 3
@@ -93,6 +95,9 @@ def main() -> None:
         figures["events"]["replicas"] = [
             measure("events", "replicas", str(count), str(FINDING_COUNT)) for count in (1, 2, 4)
         ]
+        if commit := os.environ.get("BENCH_BEFORE"):
+            status.update(f"latencies at {commit} and now …")
+            figures["before"] = before.compared(commit)
         status.update("the cost of a day …")
         figures["cost"] = {str(jobs): measure("cost", str(jobs)) for jobs in (100, 1_000, 10_000)}
         status.update("start, idle and shutdown …")
@@ -115,7 +120,7 @@ def table(figures: dict[str, Any]) -> Table:
     for jobs in (1_000, 10_000):
         figure = figures[f"pass_{jobs}"]
         calls = ", ".join(f"{count} {operation}" for operation, count in figure["calls"].items())
-        rows.add_row(f"a pass over {jobs:,} known jobs: AWS calls", calls, f"{jobs // 100} Search")
+        rows.add_row(f"a pass over {jobs:,} known jobs: AWS calls", calls, f"{jobs // 100 + 1} Search")
         rows.add_row("  Describe calls due", str(figure["describes_due"]), "0")
         rows.add_row("  CPU", f"{figure['cpu_seconds']:.2f} s", "< 10 s" if jobs == 10_000 else "")
         rows.add_row(
@@ -135,6 +140,7 @@ def table(figures: dict[str, Any]) -> Table:
     rows.add_row("  memory, idle", f"{daemon['idle_memory_mb']:.0f} MB", "< 120 MB")
     rows.add_row("  SIGTERM to exit", f"{daemon['seconds_to_exit']:.2f} s", "< 10 s")
     for measured in (
+        before.rows(figures["before"]) if "before" in figures else (),
         events.rows(figures["events"]),
         cost.rows(figures["cost"]),
         rule_speed.rows(figures["rules"]),

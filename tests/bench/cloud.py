@@ -22,7 +22,7 @@ import time
 from collections import Counter, defaultdict, deque
 from typing import Any
 
-from tests.bench.stub import NOTHING_SAVED, PAGE, record
+from tests.bench.stub import NOTHING_SAVED, PAGE, is_in_progress_wanted, record
 from watcher.jobs.events import PROCESSING_JOB
 
 Item = dict[str, dict[str, str]]
@@ -55,6 +55,8 @@ class Jobs:
         return job
 
     def search(self, parameters: dict[str, Any]) -> dict[str, Any]:
+        if not is_in_progress_wanted(parameters):
+            return {"Results": []}
         start = int(parameters.get("NextToken", 0))
         end = min(start + PAGE, self.count)
         more = {"NextToken": str(end)} if end < self.count else {}

@@ -58,18 +58,22 @@ def main() -> None:
 
 
 def latency(store: str, rates: Sequence[tuple[int, int]]) -> dict[str, Any]:
-    """Latencies in seconds, by events per second."""
+    """Latencies in seconds, and requests to AWS with DynamoDB's request units, by events per second."""
     answer = {}
     jobs = WARM_UP_EVENTS + sum(count for _, count in rates)
     with _running(1, store, jobs, apart=True) as bench:
         bench.wait_until_logs_are_found(jobs)
         for rate, count in rates:
+            before = calls(bench.address)
             seconds = sorted(arrived - put for put, arrived in bench.send(count, rate))
+            bench.wait_until_quiet()  # what is written after the last alert belongs to it
+            made = calls(bench.address) - before
             answer[str(rate)] = {
                 "events": count,
                 "median": statistics.median(seconds),
                 "p99": seconds[min(int(0.99 * count), count - 1)],
                 "worst": seconds[-1],
+                "requests_per_finding": {name: made[name] / count for name in sorted(made)},
             }
     return answer
 
@@ -87,35 +91,35 @@ class Bench:
     """Daemons that know all jobs and wait for events."""
 
     def __init__(self, address: str, slack: SlackDouble, daemons: Sequence[subprocess.Popen[str]]) -> None:
-        self._address, self._slack, self._daemons = address, slack, daemons
+        self.address, self._slack, self._daemons = address, slack, daemons
         self._sent = 0
         self._cpu = 0.0
 
     def send(self, count: int, rate: float) -> list[tuple[float, float]]:
         """Send events, and return for each when it was sent and when its alert reached Slack."""
         body = json.dumps({"first": self._sent, "count": count, "rate": rate}).encode()
-        urllib.request.urlopen(f"{self._address}/events", body).close()
+        urllib.request.urlopen(f"{self.address}/events", body).close()
         self._sent += count
         until = time.monotonic() + count / (rate or count) + TIMEOUT_S
         while self._slack.calls["chat.postMessage"] < self._sent or len(self._slack.messages) < self._sent:
             if time.monotonic() > until:
                 sys.exit(f"only {len(self._slack.messages)} of {self._sent} alerts arrived in time")
             time.sleep(0.2)
-        with urllib.request.urlopen(f"{self._address}/put") as answer:
+        with urllib.request.urlopen(f"{self.address}/put") as answer:
             put = json.load(answer)
         arrived = {_job(message): float(message["ts"]) for message in self._slack.messages}
         return [(put[job], arrived[job]) for job in list(put)[-count:]]
 
     def wait_until_quiet(self) -> None:
-        before, since = calls(self._address), time.monotonic()
+        before, since = calls(self.address), time.monotonic()
         while time.monotonic() - since < QUIET_S or not before["DescribeTrainingJob"]:
             time.sleep(0.2)
-            now = calls(self._address)
+            now = calls(self.address)
             if any(count for operation, count in (now - before).items() if operation != "ReceiveMessage"):
                 before, since = now, time.monotonic()
 
     def wait_until_logs_are_found(self, jobs: int) -> None:
-        while calls(self._address)["DescribeLogStreams"] < jobs:
+        while calls(self.address)["DescribeLogStreams"] < jobs:
             time.sleep(0.2)
 
     def reset_cpu(self) -> None:

@@ -29,7 +29,7 @@ def main(stub: str, folder: str) -> None:
         [
             Look(record.snapshot, job.fingerprint, record.changed_at, watching=True, describe_at=None)
             for job in app.store.watching()
-            if (record := app.store.job(job.arn))
+            if (record := app.store.job(job.run))
         ]
     )
     known = measure(app, stub)

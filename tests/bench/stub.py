@@ -3,7 +3,8 @@
     python -m tests.bench.stub JOBS
 
 prints its address, answers `Search` (100 whole records per page) and `DescribeTrainingJob`, shows the number
-of calls at `GET /calls`, and ends when its standard input closes.
+of calls at `GET /calls`, and ends when its standard input closes. All jobs are in progress: the search for
+jobs that changed and are not in progress any more finds none.
 """
 
 from __future__ import annotations
@@ -96,6 +97,18 @@ def record(number: int) -> dict[str, Any]:
     }
 
 
+def is_in_progress_wanted(search: dict[str, Any]) -> bool:
+    """Whether a `Search` asks for the jobs in progress, or for those that are not."""
+    conditions = {each["Name"]: each for each in search["SearchExpression"]["Filters"]}
+    status = conditions["TrainingJobStatus"]
+    assert status["Value"] == "InProgress"
+    if status["Operator"] == "Equals":
+        return True
+    assert status["Operator"] == "NotEquals"
+    assert conditions["LastModifiedTime"]["Operator"] == "GreaterThanOrEqualTo", "it would read all jobs ever"
+    return False
+
+
 def pages(jobs: int) -> list[bytes]:
     rendered = []
     for start in range(0, jobs, PAGE):
@@ -119,7 +132,9 @@ def main(jobs: int) -> None:
             parameters = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             operation = self.headers["X-Amz-Target"].partition(".")[2]
             calls[operation] += 1
-            if operation == "Search":
+            if operation == "Search" and not is_in_progress_wanted(parameters):
+                self.answer(b'{"Results": []}')
+            elif operation == "Search":
                 self.answer(rendered[int(parameters.get("NextToken", 0))])
             elif operation == "DescribeTrainingJob":
                 number = int(parameters["TrainingJobName"].rpartition("-")[2])

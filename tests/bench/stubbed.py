@@ -17,6 +17,8 @@ from pathlib import Path
 PYTHON = os.environ.get("BENCH_PYTHON", sys.executable)
 """The Python of the daemons. It needs this one's minor version, to load this environment's packages."""
 PROJECT = Path(__file__).parents[2]
+SOURCE = Path(os.environ.get("BENCH_SOURCE", PROJECT))
+"""The folder with the packages `watcher` and `rules` that the daemons run: see `tests.bench.before`."""
 
 
 @contextmanager
@@ -41,7 +43,7 @@ def daemon(folder: Path, address: str) -> Iterator[subprocess.Popen[str]]:
         cwd=folder,
         env={
             **os.environ,
-            "PYTHONPATH": os.pathsep.join([str(PROJECT), sysconfig.get_path("purelib")]),
+            "PYTHONPATH": os.pathsep.join([str(SOURCE), sysconfig.get_path("purelib")]),
             "AWS_ENDPOINT_URL": address,
             "AWS_ACCESS_KEY_ID": "bench",
             "AWS_SECRET_ACCESS_KEY": "bench",
@@ -84,3 +86,4 @@ def _started(module: str, *arguments: str) -> Iterator[str]:
     finally:
         process.stdin.close()
         process.wait(10)
+        process.stdout.close()
