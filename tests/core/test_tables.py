@@ -173,6 +173,7 @@ def test_the_reason_of_a_dead_letter_is_shown_in_full_at_80_columns():
         "undelivered": 1,
         "deliveries": {},
         "refused": [],
+        "retrying": [],
         "dead_letters": [letter],
         "changed_at": None,
     }

@@ -24,6 +24,7 @@ from tests.contract.samples import (
     run,
     snapshot,
 )
+from tests.contract.tables import TABLE, create_table
 from tests.shell.conftest import CommandResult
 from watcher.model import (
     Case,
@@ -36,6 +37,7 @@ from watcher.model import (
     incident_id,
 )
 from watcher.model import RuleSource as By
+from watcher.sandbox.process import Sandbox
 from watcher.store import open_store
 from watcher.store.base import Store
 
@@ -313,12 +315,25 @@ def test_status_says_what_is_refused_since_when_why_and_what_to_do(watcher: Watc
     assert "watcher redeliver --all-dead" in out
 
 
+def test_status_says_which_destination_cannot_be_reached_and_why(watcher: Watcher):
+    late = refused("late", state=DeliveryState.PENDING, error="slack:#ml cannot be reached: timed out")
+    with the_store() as store:
+        store.commit([look("late", opens(case("late", late)))])
+
+    out = watcher("status").out
+
+    [line] = [line for line in out.splitlines() if line.endswith("timed out")]
+    assert line.startswith("slack:#ml  8 min ago  1")
+    assert "Not delivered yet" in out
+    assert len(watcher("status", "--json").json["refused"]) == 1
+
+
 def test_status_says_nothing_of_refusals_when_there_are_none(watcher: Watcher):
     watcher("redeliver", "--all-dead")
 
     out = watcher("status").out
 
-    assert "Refused" not in out
+    assert "\nRefused" not in out
     assert "redeliver" not in out
 
 
@@ -386,6 +401,24 @@ def test_the_history_can_be_limited_to_the_last_days(watcher: Watcher):
     assert json.loads(watcher("audit").out.splitlines()[0])["job"] == "quiet"
     recent = [json.loads(line)["kind"] for line in watcher("audit", "--since", "1h").out.splitlines()]
     assert recent == ["acknowledged"]
+
+
+def test_the_commands_work_on_a_dynamodb_table_too(watcher: Watcher, aws_environment: Sandbox):
+    create_table(aws_environment)
+    Path("watcher.toml").write_text(f'[store]\nurl = "dynamodb://{TABLE}"')
+    with closing(open_store(f"dynamodb://{TABLE}")) as store:
+        store.commit([look("churn", opens(case("churn", told("churn"), refused("churn")))), look("quiet")])
+
+    assert "slack:#ml" in watcher("status").out
+    assert [watcher(*words.split()).code for words in ("ack chu", "snooze latest", "unsnooze churn")] == [
+        0
+    ] * 3
+    assert watcher("redeliver", "--all-dead").code == 0
+    assert watcher("ack", "quiet").code == 1
+    [shown] = watcher("incidents", "--json").json
+    assert (shown["acknowledged_by"], shown["revision"]) == (USER, 5)
+    assert len(watcher("audit", "--since", "1h").out.splitlines()) == 4
+    assert watcher("show", "churn", "--json").json["incident"]["revision"] == 5
 
 
 def test_a_narrow_terminal_keeps_the_whole_name_of_the_job(tmp_path: Path):

@@ -29,23 +29,36 @@ def print_status(status: StatusView, now: datetime, console: Console) -> None:
         console,
     )
     _print_refused(status["refused"], now, console)
+    _print_retrying(status["retrying"], now, console)
     _print_dead(status["dead_letters"], now, console)
 
 
 def _print_refused(refused: Sequence[Refusal], now: datetime, console: Console) -> None:
-    if not refused:
-        return
+    if refused:
+        _print_failing("Refused", "why, and how to fix it", refused, now, console)
+        print_line(
+            console,
+            f"Watcher tries again {_soonest(refused, now)}. "
+            "After fixing the cause, send at once: watcher redeliver",
+        )
+
+
+def _print_retrying(retrying: Sequence[Refusal], now: datetime, console: Console) -> None:
+    if retrying:
+        _print_failing("Not delivered yet", "last error", retrying, now, console)
+        print_line(console, f"Watcher tries again {_soonest(retrying, now)}.")
+
+
+def _print_failing(title: str, why: str, failing: Sequence[Refusal], now: datetime, console: Console) -> None:
     rows = [
-        (each["to"], ago(each["since"], now), str(len(each["incidents"])), each["error"]) for each in refused
+        (each["to"], ago(each["since"], now), str(len(each["incidents"])), each["error"]) for each in failing
     ]
-    columns = ("to", "since", "incidents", "why, and how to fix it")
-    Table(columns, rows, title="Refused", names=("to",), prose=columns[-1:]).print(console)
-    wait = (min(each["retry_at"] for each in refused) - now).total_seconds()
-    print_line(
-        console,
-        f"Watcher tries again {f'in {roughly(wait)}' if wait > 0 else 'now'}. "
-        "After fixing the cause, send at once: watcher redeliver",
-    )
+    Table(("to", "since", "incidents", why), rows, title=title, names=("to",), prose=(why,)).print(console)
+
+
+def _soonest(failing: Sequence[Refusal], now: datetime) -> str:
+    wait = (min(each["retry_at"] for each in failing) - now).total_seconds()
+    return f"in {roughly(wait)}" if wait > 0 else "now"
 
 
 def _print_dead(letters: Sequence[DeadLetter], now: datetime, console: Console) -> None:

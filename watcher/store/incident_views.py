@@ -190,19 +190,32 @@ def states(incidents: Iterable[Incident]) -> dict[str, int]:
 
 def refusals(deliveries: Iterable[Delivery]) -> list[Refusal]:
     """What is refused at present, one entry for each destination and reason, the longest refused first."""
+    return _by_reason(delivery for delivery in deliveries if delivery.state is DeliveryState.REFUSED)
+
+
+def retries(deliveries: Iterable[Delivery]) -> list[Refusal]:
+    """The same for what was tried and is tried again within minutes, because its destination could not be
+    reached, or because it was refused until `watcher redeliver`."""
+    return _by_reason(
+        delivery
+        for delivery in deliveries
+        if delivery.kind is DeliveryKind.ALERT and delivery.open and delivery.refused_at and delivery.error
+    )
+
+
+def _by_reason(deliveries: Iterable[Delivery]) -> list[Refusal]:
     groups: dict[tuple[str, str], list[Delivery]] = defaultdict(list)
     for delivery in deliveries:
-        if delivery.state is DeliveryState.REFUSED:
-            groups[delivery.to, delivery.error].append(delivery)
+        groups[delivery.to, delivery.error].append(delivery)
     found: list[Refusal] = [
         {
             "to": shown(to),
-            "since": min(each.refused_at or each.created_at for each in refused),
+            "since": min(each.refused_at or each.created_at for each in failing),
             "error": error,
-            "incidents": list(dict.fromkeys(each.incident for each in refused)),
-            "retry_at": min(each.due_at for each in refused),
+            "incidents": list(dict.fromkeys(each.incident for each in failing)),
+            "retry_at": min(each.due_at for each in failing),
         }
-        for (to, error), refused in groups.items()
+        for (to, error), failing in groups.items()
     ]
     return sorted(found, key=lambda refusal: refusal["since"])
 

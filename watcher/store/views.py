@@ -168,6 +168,8 @@ class StatusView(TypedDict):
     open, refused or given up."""
     deliveries: dict[str, int]
     refused: list[Refusal]
+    retrying: list[Refusal]
+    """What was tried and has not arrived, but is not refused: it is tried again within minutes."""
     dead_letters: list[DeadLetter]
     changed_at: datetime | None
     """When a look at any job last found a change."""
@@ -203,6 +205,7 @@ def status(store: Records, url: str) -> StatusView:
         "undelivered": len({delivery.incident for delivery in deliveries if _behind(delivery)}),
         "deliveries": _count(delivery.state for delivery in deliveries),
         "refused": incident_views.refusals(deliveries),
+        "retrying": incident_views.retries(deliveries),
         "dead_letters": [
             _dead_letter(delivery, incidents.get(delivery.incident), findings.get(delivery.finding))
             for delivery in deliveries
