@@ -31,6 +31,7 @@ CONFIG = Config(
     route=(Route(to=("console", "slack:#alerts"), stop=True),),
     stop=Stop(grace=60),
 )
+OWN = RuleSource.LOCAL
 OPENINGS = {ChangeKind.OPENED, ChangeKind.WORSE, ChangeKind.ADDED}
 
 # How the status of a thing goes on: from each to these, or it stays as it is. What is listed twice is tried
@@ -150,6 +151,18 @@ def test_looking_twice_changes_nothing(run):
     assert (once and [change.kind for change in once.changes]) == (
         again and [change.kind for change in again.changes]
     )
+
+
+@given(runs, st.integers(0, 7))
+def test_an_old_answer_of_sagemaker_in_between_tells_nothing_twice(run, old):
+    run = [replace(job, outcomes=tuple(o for o in job.outcomes if o.source is not OWN)) for job in run]
+    again = after_looks([*run, run[min(old, len(run) - 1)], run[-1]])
+    once = after_looks(run)
+    told, told_again = (
+        [change.text for change in case.changes if change.kind in OPENINGS] if case else []
+        for case in (once, again)
+    )
+    assert told_again == told
 
 
 @given(runs)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from tests.jobs import a_job, an_outcome
+from tests.jobs import a_job, an_ended_job, an_outcome
 from tests.pipelines import a_pipeline
 from watcher.errors import StoreError
 from watcher.model import Case
@@ -44,3 +44,14 @@ def test_jobs_that_another_process_holds_are_left_to_it():
     a_pipeline(store).found([fired], {})
 
     assert store.findings() == []
+
+
+def test_an_older_answer_of_search_than_the_stored_one_is_ignored_and_the_job_released():
+    store = MemoryStore()
+    failed = an_ended_job(status="Failed")
+    a_pipeline(store).found([failed], {})
+    outdated = a_job()
+    a_pipeline(store).found([outdated], store.fingerprints([failed.run]))
+
+    assert store.jobs()[0].snapshot == failed
+    assert store.hold([failed.arn], "them", 60) == {failed.arn}

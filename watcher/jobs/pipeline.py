@@ -107,19 +107,26 @@ class Pipeline:
             looks = []
             for arn in held:
                 record = self.store.job(changed[arn].run)
+                if record and record.snapshot.modified_at > changed[arn].modified_at:
+                    continue  # Search does not know yet what Describe has answered
                 look = self._look(record, _with_unsearchable(changed[arn], record), now)
                 # A new run is described at once, because Search does not return its profiler rules.
                 described = record is not None and record.watching
                 looks.append(replace(look, describe_at=record.describe_at if record and described else now))
             self._commit(looks)
+            if outdated := set(held) - {look.snapshot.arn for look in looks}:
+                self.store.release(sorted(outdated), self._holder)
         except StoreError:
             with suppress(StoreError):  # if this fails as well, their leases end by themselves
                 self.store.release(held, self._holder)
             raise
 
     def look_again(self, arn: str) -> JobSnapshot | None:
-        """Read one job again and handle its run; None if it no longer exists."""
+        """Read one job again and handle its run; None if it does not exist or is not to be watched."""
         with self._held(arn) as lease:
+            if not self.config.watch.names(job_name(arn)):
+                self._unwatch(arn, NOT_MATCHED)
+                return None
             snapshot = self._describe(arn)
             if snapshot is None:
                 self._unwatch(arn, GONE)
@@ -129,7 +136,7 @@ class Pipeline:
             snapshot = self._tagged(snapshot, record)
             if not matches(snapshot, self.config.watch):
                 self._unwatch(arn, NOT_MATCHED)
-                return snapshot
+                return None
             now = self.clock()
             watching, describe_at = schedule(snapshot, now, self.config.watch.follow, self.spread())
             look = self._look(record, snapshot, now)
@@ -198,8 +205,6 @@ class Pipeline:
         watch = self.config.watch
         if not watch.tags:
             return replace(snapshot, tags=record.snapshot.tags if record else None)
-        if not watch.names(snapshot.name):  # then it is not watched, whatever its tags are
-            return snapshot
         return replace(snapshot, tags=TrainingJobs(self.accounts.of(snapshot.arn)).tags(snapshot.arn))
 
     def _still_watched(self, record: JobRecord) -> bool:

@@ -279,7 +279,7 @@ def _open(draft: _Draft, report: Report, job: JobSnapshot, config: Config, *, qu
     elif report.source and _joins(known, report.source):
         _agree(draft, known, report)
         return
-    elif known.open:
+    elif known.open or not _can_recur(report):
         return
     else:
         finding = _again(known, report, draft.now)
@@ -320,6 +320,12 @@ def _joins(known: Finding, source: RuleSource) -> bool:
     if source is RuleSource.LOCAL and known.closing is Closing.RECOVERED:
         return False
     return source not in {says.source for says in known.sources}
+
+
+def _can_recur(report: Report) -> bool:
+    """Whether what is over can come back. SageMaker ends a job and a rule only once, so an end that is
+    reported again is an old answer."""
+    return report.source is RuleSource.LOCAL or report.kind is FindingKind.RULE_STUCK
 
 
 def _again(finding: Finding, report: Report, now: datetime) -> Finding:
