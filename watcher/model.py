@@ -550,7 +550,8 @@ class Delivery:
     """`slack:#channel`, `webhook:URL`, `sns:ARN`, `console`, or `stop`."""
     lane: str
     """Deliveries in the same lane are sent one at a time, in the order in which they became open. An alert
-    that was told is in the lane `TO edits`, and a refused one in `refused:ID`."""
+    that was told is in the lane `TO edits`. One that would hold back others has a lane of its own:
+    `refused:ID`, `snoozed:ID`, or `failing:ID` if its destination receives it and does not confirm it."""
     created_at: datetime
     due_at: datetime
     state: DeliveryState = DeliveryState.PENDING

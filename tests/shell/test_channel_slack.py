@@ -198,7 +198,7 @@ def test_each_attempt_is_one_request(slack: SlackDouble) -> None:
         ("an_error_of_a_later_api", "API reference"),
     ],
 )
-def test_a_permanent_error_is_a_dead_letter_with_the_fix(slack: SlackDouble, fault: str, fix: str) -> None:
+def test_a_permanent_error_is_a_refusal_with_the_fix(slack: SlackDouble, fault: str, fix: str) -> None:
     error = refusal(slack, fault)
     assert isinstance(error, Undeliverable)
     assert fault in str(error)
@@ -309,7 +309,7 @@ def test_a_lookup_that_fails_temporarily_is_retried_later(slack: SlackDouble) ->
     assert refused.value.after == 3.0
 
 
-def test_a_lookup_with_a_revoked_token_is_a_dead_letter(slack: SlackDouble) -> None:
+def test_a_lookup_with_a_revoked_token_is_a_refusal(slack: SlackDouble) -> None:
     slack.fail("conversations.history", "token_revoked")
     with pytest.raises(Undeliverable, match="token_revoked"):
         channel(slack).find(alert())
@@ -359,6 +359,28 @@ def test_what_changed_is_a_reply_in_the_thread_when_messages_cannot_be_edited(sl
     assert reply["thread_ts"] == first["ts"]
     assert reply["text"] == update().text
     assert STOPPED.reason in reply["text"]
+
+
+def test_a_reply_whose_response_was_lost_is_not_repeated(slack: SlackDouble) -> None:
+    slack.workspace.editable = False
+    talking = channel(slack)
+    receipt = talking.send(alert())
+    slack.fail("chat.postMessage", "close_after")
+    with pytest.raises(Retry):
+        talking.update(update(), receipt)
+    talking.update(update(), receipt)
+    assert len(slack.messages) == 2
+
+
+def test_a_reply_is_found_at_the_end_of_a_long_thread(slack: SlackDouble) -> None:
+    slack.workspace.editable = False
+    slack.workspace.page_limit = 2
+    talking = channel(slack)
+    receipt = talking.send(alert())
+    for number in range(5):
+        talking.update(replace(update(), key=f"reply-{number}"), receipt)
+    talking.update(replace(update(), key="reply-4"), receipt)
+    assert len(slack.messages) == 6
 
 
 def test_a_change_that_is_not_worth_a_message_is_no_reply(slack: SlackDouble) -> None:

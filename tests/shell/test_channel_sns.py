@@ -234,14 +234,14 @@ def test_expired_credentials_are_retried(code: str) -> None:
         ("SomethingOfALaterApi", 400, "what AWS says"),
     ],
 )
-def test_a_permanent_error_is_a_dead_letter_with_the_fix(code: str, status: int, fix: str) -> None:
+def test_a_permanent_error_is_a_refusal_with_the_fix(code: str, status: int, fix: str) -> None:
     error = refusal(code, status)
     assert isinstance(error, Undeliverable)
     assert f"the SNS topic training-alerts refused: {code}: what AWS says" in str(error)
     assert fix in str(error)
 
 
-def test_a_topic_that_does_not_exist_is_a_dead_letter(aws: str) -> None:
+def test_a_topic_that_does_not_exist_is_a_refusal(aws: str) -> None:
     with pytest.raises(Undeliverable, match="NotFound"):
         SnsChannel(TOPIC + "-that-is-not-there", client("sns", aws)).send(alert())
 

@@ -36,7 +36,7 @@ from tests.doubles.webhook import WebhookDouble
 from watcher.alerts.message import compose
 from watcher.delivery.channels.base import Probe
 from watcher.delivery.channels.webhook import WebhookChannel
-from watcher.errors import CannotTell, DeliveryError, Retry, Undeliverable
+from watcher.errors import CannotTell, DeliveryError, FormRefused, Retry, Undeliverable
 from watcher.model import Reading
 
 SECRET = "a shared secret"
@@ -280,7 +280,7 @@ def test_a_server_error_is_retried_and_the_message_may_have_arrived(
 
 
 @pytest.mark.parametrize("status", [400, 403, 404, 410, 413, 422])
-def test_a_refusal_is_a_dead_letter_that_names_the_url_and_the_status(
+def test_a_refusal_names_the_url_and_the_status(
     receiver: WebhookDouble, status: int
 ) -> None:
     receiver.answer(status)
@@ -288,6 +288,77 @@ def test_a_refusal_is_a_dead_letter_that_names_the_url_and_the_status(
     assert isinstance(error, Undeliverable)
     assert receiver.url in str(error)
     assert str(status) in str(error)
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (
+            "schema error: no field version\nand a stack trace\nof many lines",
+            "schema error: no field version",
+        ),
+        ("\n\n   indented \t text  ", "indented text"),
+        ('{"message": "unknown version"}', "unknown version"),
+        ('{"error": {"message": "unknown version", "code": 7}}', "unknown version"),
+        ('{"detail": "unknown version", "status": 400}', "unknown version"),
+        ("a\x1b[31m red \u202e word", "a red word"),
+    ],
+)
+def test_a_refusal_shows_the_reason_in_its_body(receiver: WebhookDouble, body: str, reason: str) -> None:
+    receiver.answer(400, body=body)
+    error = refusal(receiver)
+    assert isinstance(error, Undeliverable)
+    assert f'answered 400 Bad Request: "{reason}"; check the address' in str(error)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "",
+        "<html><body>nginx</body></html>",
+        "  <!DOCTYPE html><html>",
+        '{"code": 7}',
+        '{"message": ["a"]}',
+        "[1, 2]",
+        "{" * 100_000,
+        "[" * 4096,
+        '{"error": {"message": {"deep": 1}}}',
+        "\x00\x1b[0m",
+    ],
+)
+def test_a_body_that_gives_no_reason_leaves_the_status(receiver: WebhookDouble, body: str) -> None:
+    receiver.answer(400, body=body)
+    said = str(refusal(receiver))
+    assert "answered 400 Bad Request; check the address" in said
+
+
+def test_a_huge_body_is_not_read_and_its_beginning_is_the_reason(receiver: WebhookDouble) -> None:
+    receiver.answer(400, body="no " * 20_000_000)
+    said = str(refusal(receiver))
+    assert "no no no" in said
+    assert len(said) < 500
+
+
+def test_a_compressed_body_is_not_unpacked(receiver: WebhookDouble) -> None:
+    receiver.answer(400, {"Content-Encoding": "gzip"}, body="no gzip at all")
+    assert "answered 400 Bad Request; check the address" in str(refusal(receiver))
+    assert receiver.received[0].headers["Accept-Encoding"] == "identity"
+
+
+def test_the_reason_of_a_refusal_shows_no_secret(receiver: WebhookDouble) -> None:
+    url = receiver.url.replace("//", "//user:s3cret@") + "?token=s3cret-token"
+    receiver.answer(400, body=f"bad signature with {SECRET} at {url}, token=s3cret-token")
+    with pytest.raises(Undeliverable) as refused:
+        WebhookChannel(url, SECRET).send(alert())
+    for secret in (SECRET, "s3cret", "s3cret-token"):
+        assert secret not in str(refused.value)
+
+
+def test_a_message_that_is_too_large_may_be_sent_in_another_form(receiver: WebhookDouble) -> None:
+    receiver.answer(413, body="at most 64 kB")
+    error = refusal(receiver)
+    assert isinstance(error, FormRefused)
+    assert "at most 64 kB" in str(error)
 
 
 def test_a_redirect_is_not_followed_and_its_target_is_named(receiver: WebhookDouble) -> None:

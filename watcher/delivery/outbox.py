@@ -218,10 +218,13 @@ class Outbox:
                 log.exception("delivery_failed")
                 cause = f"Watcher failed: {type(error).__name__}: {error}"
                 with suppress(StoreError):  # then the lease ends, as above
-                    if delivery.kind is DeliveryKind.ALERT:
-                        self._refuse(replace(delivery, uncertain=True), cause)
-                    else:
-                        self._retry(delivery, Retry(cause, uncertain=True))
+                    match delivery.kind:
+                        case DeliveryKind.ALERT:
+                            self._refuse(replace(delivery, uncertain=True), cause)
+                        case DeliveryKind.PLOT:
+                            self._settle(delivery, DeliveryState.SKIPPED, error=cause)
+                        case DeliveryKind.STOP:
+                            self._retry(delivery, Retry(cause, uncertain=True))
 
     def _present(self, delivery: Delivery) -> tuple[Case, JobSnapshot | None]:
         """The incident as it is now, and its job; from the store, unless this process has just stored what a

@@ -453,26 +453,20 @@ def _reconsider_stop(draft: _Draft, job: JobSnapshot, config: Config) -> None:
     stop = draft.incident.stop
     if stop is None or stop.phase not in (StopPhase.WAITING, StopPhase.ASKED):
         return
-    for row in list(draft.deliveries.values()):
-        asker = draft.findings.get(row.finding)
-        if row.kind is not DeliveryKind.STOP or row.state is not DeliveryState.PENDING or asker is None:
-            continue
-        if asker.closing is not Closing.RECOVERED:
-            continue
-        decisions = {
-            finding.id: routing.decide(finding, job, config)
-            for finding in draft.findings.values()
-            if finding.open
-        }
-        other = next((id_ for id_, each in decisions.items() if each.stop is StopChoice.STOP), None)
-        if other:
-            actor = f"route {decisions[other].route}"
-            draft.deliveries[row.id] = replace(row, finding=other, actor=actor)
+    row = _pending_stop(draft)
+    asker = draft.findings.get(row.finding) if row else None
+    if row is None or asker is None or asker.closing is not Closing.RECOVERED:
+        return
+    for finding in draft.findings.values():
+        decision = routing.decide(finding, job, config)
+        if finding.open and decision.stop is StopChoice.STOP:
+            actor = f"route {decision.route}"
+            draft.deliveries[row.id] = replace(row, finding=finding.id, actor=actor)
             draft.incident = replace(draft.incident, stop=replace(stop, actor=actor))
             return
-        sentence = f"Not stopped: {_subject(asker)} recovered before the stop."
-        draft.deliveries[row.id] = replace(row, state=DeliveryState.CANCELLED, error=sentence)
-        _note_end_of_stop(draft, StopPhase.NOT_STOPPED, stop.actor, sentence)
+    sentence = f"Not stopped: {_subject(asker)} recovered before the stop."
+    _withdraw_stop(draft, sentence)
+    _note_end_of_stop(draft, StopPhase.NOT_STOPPED, stop.actor, sentence)
 
 
 def delivered(

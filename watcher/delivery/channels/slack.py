@@ -17,6 +17,7 @@ import re
 import socket
 import ssl
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from http.client import HTTPException
@@ -222,12 +223,14 @@ class SlackChannel:
         )
 
     def _reply(self, message: Message, receipt: str) -> None:
-        """Say in the alert's thread what changed, unless a reply there says so already."""
+        """Say in the alert's thread what changed, unless a reply there says so already. If the bot may not
+        read the thread, a duplicate is better than a missing reply."""
         if not message.changes:
             return
         alert = json.loads(receipt)
-        if any(_payload(reply).get("key") == message.key for reply in self._thread(alert)):
-            return
+        with suppress(CannotTell):
+            if any(_payload(reply).get("key") == message.key for reply in self._thread(alert)):
+                return
         _call(
             self._name,
             self._client.chat_postMessage,
@@ -251,29 +254,30 @@ class SlackChannel:
         )
 
     def has(self, file: File, receipt: str) -> bool:
-        """Search the first page of the alert's thread."""
-        return any(
-            shown["name"] == file.name
-            for reply in self._thread(json.loads(receipt))
-            for shown in reply.get("files", ())
-        )
-
-    def _thread(self, alert: dict[str, str]) -> list[dict[str, Any]]:
-        """The first page of the alert's thread; nothing if the bot may not read it."""
+        """Search the alert's thread; False if the bot may not read it."""
         try:
-            answer = _call(
-                self._name,
+            return any(
+                shown["name"] == file.name
+                for reply in self._thread(json.loads(receipt))
+                for shown in reply.get("files", ())
+            )
+        except CannotTell:
+            return False
+
+    def _thread(self, alert: dict[str, str]) -> Iterator[dict[str, Any]]:
+        """The alert's thread, oldest first. Raises `CannotTell` if the bot may not read it."""
+        try:
+            yield from self._pages(
                 self._client.conversations_replies,
+                "messages",
                 channel=alert["channel"],
                 ts=alert["ts"],
-                limit=PAGE_SIZE,
                 include_all_metadata=True,
             )
         except _SlackRefusal as refusal:
             if refusal.code not in _CANNOT_LOOK_UP:
                 raise
-            return []
-        return list(answer["messages"])
+            raise CannotTell(str(refusal)) from refusal
 
     def probe(self) -> Probe:
         """Ask whether the channel exists, is not archived, and has the bot in it."""

@@ -18,6 +18,7 @@ import ssl
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 
 import httpx
 
@@ -29,13 +30,15 @@ from watcher.delivery.channels import http_status
 from watcher.delivery.channels.base import TEST_TITLE, OneWayChannel, Probe, identity_of_test
 from watcher.delivery.channels.signature import HEADER, sign
 from watcher.errors import DeliveryError, FormRefused, Retry, Undeliverable
-from watcher.log import Redactor
+from watcher.log import MASK, Redactor
 from watcher.model import Change, Finding, Incident, Reading, RunStop
 from watcher.text import printable, truncated
 
 TIMEOUT_S = 10.0
 REASON_READ_BYTES = 4096
 """Of the body of a refusal."""
+SECRET_MIN_LENGTH = 4
+"""A shorter part of the URL would mask parts of ordinary words."""
 REASON_LIMIT = 200
 """Characters of the reason that are shown."""
 USER_AGENT = "watcher"
@@ -64,6 +67,8 @@ class WebhookChannel(OneWayChannel):
         headers = {
             "Content-Type": "application/json",
             "User-Agent": USER_AGENT,
+            # Of a refusal's body only the beginning is read, and nothing is unpacked.
+            "Accept-Encoding": "identity",
             "Idempotency-Key": id_,
             HEADER: sign(self._secret, body, at),
         }
@@ -152,29 +157,41 @@ class WebhookChannel(OneWayChannel):
     def _reason(self, answer: httpx.Response) -> str:
         """Why it refuses, from its body: the first line of a text, or the usual member of a JSON object.
         Secrets are masked."""
+        if "Content-Encoding" in answer.headers:
+            return ""
         body = b""
         try:
-            for chunk in answer.iter_bytes():
+            for chunk in answer.iter_raw():
                 body += chunk
                 if len(body) >= REASON_READ_BYTES:
                     break
         except httpx.HTTPError:  # the status alone says enough
             return ""
         text = _reason_in(body[:REASON_READ_BYTES].decode(errors="replace"))
-        return truncated(Redactor([self._secret, self._url]).text(text), REASON_LIMIT)
+        return truncated(self._masked(text), REASON_LIMIT)
+
+    def _masked(self, text: str) -> str:
+        """Without what the URL and the signature keep secret, which a receiver may repeat."""
+        text = Redactor([self._secret, self._url]).text(text)
+        parts = urlsplit(self._url)
+        secrets = [parts.password or "", parts.query, parts.fragment, *dict(parse_qsl(parts.query)).values()]
+        for secret in sorted(secrets, key=len, reverse=True):
+            if len(secret) >= SECRET_MIN_LENGTH:
+                text = text.replace(secret, MASK)
+        return text
 
 
 def _reason_in(body: str) -> str:
     try:
         document = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         document = None
     if isinstance(document, dict):
         said = next((document[key] for key in _REASON_KEYS if document.get(key)), "")
         if isinstance(said, dict):
             said = said.get("message", "")
         body = said if isinstance(said, str) else ""
-    if body.lstrip().startswith("<"):  # a page for people
+    if body.lstrip()[:1] in ("<", "{", "["):  # a page for people, or data without a reason
         return ""
     lines = (" ".join(printable(line).split()) for line in body.splitlines())
     return next(filter(None, lines), "")
