@@ -547,6 +547,38 @@ def test_a_profiler_rule_asks_for_no_stop():
     assert story.seen(fired("LowGPUUtilization", RuleSource.PROFILER)) == [OPENED]
 
 
+def test_a_stop_that_waits_is_called_off_when_its_issue_recovers():
+    story = Story(routed(stop=True, grace=40))
+    story.seen(fired())
+    assert ChangeKind.NOT_STOPPED in story.seen(recovered())
+    assert (story.phase, story.stop_row.state) == (StopPhase.NOT_STOPPED, DeliveryState.CANCELLED)
+
+
+def test_a_stop_for_which_two_issues_ask_waits_on_when_one_recovers():
+    story = Story(routed(stop=True, grace=40))
+    story.seen(fired(), fired(OVERFIT))
+    story.seen(recovered())
+    assert (story.phase, story.stop_row.state) == (StopPhase.WAITING, DeliveryState.PENDING)
+    assert story.stop_row.finding == story.finding(OVERFIT).id
+    assert ChangeKind.NOT_STOPPED in story.seen(recovered(OVERFIT))
+
+
+def test_a_recovery_calls_off_no_stop_that_sagemaker_was_asked_for():
+    story = Story(routed(stop=True))
+    story.seen(fired())
+    story.does(incidents.stop_requested, "route job *, rule *")
+    assert ChangeKind.NOT_STOPPED not in story.seen(recovered())
+    assert (story.phase, story.stop_row.state) == (StopPhase.STOPPING, DeliveryState.PENDING)
+
+
+def test_an_issue_that_breaks_again_asks_again_for_the_stop():
+    story = Story(routed(stop=True, grace=40))
+    story.seen(fired())
+    story.seen(recovered())
+    assert story.seen(fired(step=200)) == [WORSE, ChangeKind.STOP_ASKED]
+    assert (story.phase, story.stop_row.state) == (StopPhase.WAITING, DeliveryState.PENDING)
+
+
 # -- snoozes ---------------------------------------------------------------------------------------
 
 

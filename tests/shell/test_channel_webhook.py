@@ -280,9 +280,7 @@ def test_a_server_error_is_retried_and_the_message_may_have_arrived(
 
 
 @pytest.mark.parametrize("status", [400, 403, 404, 410, 413, 422])
-def test_a_refusal_names_the_url_and_the_status(
-    receiver: WebhookDouble, status: int
-) -> None:
+def test_a_refusal_names_the_url_and_the_status(receiver: WebhookDouble, status: int) -> None:
     receiver.answer(status)
     error = refusal(receiver)
     assert isinstance(error, Undeliverable)

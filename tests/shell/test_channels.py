@@ -9,11 +9,13 @@ from pydantic import SecretStr
 
 from watcher.config.settings import Config, Slack, Webhook
 from watcher.delivery.channels import open_channel
+from watcher.delivery.channels.base import EditsMessages
 from watcher.delivery.channels.console import ConsoleChannel
 from watcher.delivery.channels.slack import SlackChannel
 from watcher.delivery.channels.sns import SnsChannel
 from watcher.delivery.channels.webhook import WebhookChannel
 from watcher.errors import ConfigError
+from watcher.policy.incidents import can_edit
 
 TOPIC = "arn:aws:sns:eu-west-1:123456789012:training-alerts"
 CONFIG = Config(
@@ -42,6 +44,15 @@ class Regions:
 )
 def test_each_destination_opens_its_channel(to: str, kind: type) -> None:
     assert isinstance(open_channel(to, CONFIG, Regions()), kind)
+
+
+@pytest.mark.parametrize("to", ["console", "slack:#prod", "webhook:https://h.example/", f"sns:{TOPIC}"])
+def test_policy_knows_which_channels_can_edit(to: str) -> None:
+    assert can_edit(to) == isinstance(open_channel(to, CONFIG, Regions()), EditsMessages)
+
+
+def test_a_destination_of_another_version_counts_as_one_that_cannot_edit() -> None:
+    assert not can_edit("pigeon:coop")
 
 
 def test_a_topic_gets_a_client_in_its_own_region_and_no_other_channel_needs_aws() -> None:
