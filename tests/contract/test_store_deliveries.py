@@ -448,9 +448,10 @@ def test_those_that_are_refused_are_listed_with_the_first_refused_first(store: S
     assert len(store.refused()) == 2
 
 
-def test_what_is_sent_again_after_a_refusal_goes_to_the_end_of_its_lane(store: Store) -> None:
+@pytest.mark.parametrize("lane", ["refused:1", "slack:#ml"], ids=["a lane of its own", "the same lane"])
+def test_what_is_sent_again_after_a_refusal_goes_to_the_end_of_its_lane(store: Store, lane: str) -> None:
     store.commit([alert("refused", "slack:#ml")])
-    given_up = refused(claim_one(store))
+    given_up = replace(refused(claim_one(store)), lane=lane)
     assert store.settle("us", given_up)
     store.commit([alert("waiting", "slack:#ml")])
 

@@ -306,16 +306,14 @@ def test_there_is_one_alert_for_each_incident_and_destination_and_nothing_else_b
 
 def test_nothing_is_due_but_what_was(store: SqliteStore) -> None:
     jobs = {incident.id: incident.job for incident in store.incidents()}
-    due = set()
-    for hours in (0, 2):
-        now = NOW + timedelta(hours=hours)
-        while claimed := store.claim("us", now, 60, 10).deliveries:
-            for each in claimed:
-                due.add((jobs[each.incident], each.to))
-                done = replace(each, state=DeliveryState.DELIVERED, told=each.trying)
-                assert store.settle("us", done)
+    due = []
+    for hours in (0, 0, 0, 2):
+        for each in store.claim("us", NOW + timedelta(hours=hours), 60, 10).deliveries:
+            due.append((jobs[each.incident], each.to))
+            assert store.settle("us", replace(each, state=DeliveryState.DELIVERED, told=each.trying))
 
-    assert due == {
+    assert len(due) == len(set(due))
+    assert set(due) == {
         ("dead-lately", SLACK),
         ("half-dead", WEBHOOK),
         ("two-rules", SLACK),
@@ -332,7 +330,8 @@ def test_nothing_is_due_but_what_was(store: SqliteStore) -> None:
 def test_what_was_ahead_in_a_lane_stays_ahead(store: SqliteStore) -> None:
     jobs = {incident.id: incident.job for incident in store.incidents()}
     told = []
-    while claimed := store.claim("us", NOW, 60, 10).deliveries:
+    for _ in range(3):
+        claimed = store.claim("us", NOW, 60, 10).deliveries
         told += [jobs[each.incident] for each in claimed if each.to == "console"]
         for each in claimed:
             assert store.settle("us", replace(each, state=DeliveryState.DELIVERED, told=each.trying))
