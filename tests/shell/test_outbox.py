@@ -659,6 +659,27 @@ def test_an_alert_on_which_watcher_itself_fails_holds_back_no_other(scene: Scene
     assert "delivery_failed" in [entry["event"] for entry in logs]
 
 
+def test_an_alert_that_is_refused_alone_is_not_tried_with_every_other_message(
+    scene: Scene, slack: SlackDouble
+):
+    tried: list[str] = []
+
+    def gather(finding: Finding, job: JobSnapshot | None) -> AlertEvidence:
+        tried.append(finding.job)
+        if finding.job == "job-a":
+            raise ZeroDivisionError("an unexpected fault")
+        return AlertEvidence()
+
+    scene.outbox.gather = gather
+    scene.finds("job-a")
+    with capture_logs():
+        for number in range(8):
+            scene.finds(f"job-b{number}")
+            scene.passes(seconds=1)
+    assert len(slack.messages) == 8
+    assert tried.count("job-a") == 2
+
+
 class Picky(WebhookDouble):
     """Fails on everything about one job."""
 

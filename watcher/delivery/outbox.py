@@ -123,6 +123,9 @@ class Outbox:
     _channels: dict[str, Channel] = field(default_factory=dict)
     _refusing: set[str] = field(default_factory=set)
     """Destinations that refused the last that this process sent."""
+    _tried_again: set[str] = field(default_factory=set)
+    """Alerts that were sent again because their destination took another one. If it refuses them once more,
+    it refuses only them, and the next message that it takes changes nothing."""
     _skipped_plots: set[tuple[str, str]] = field(default_factory=set)
     _fresh: LruCache[tuple[Case, JobSnapshot, datetime]] = field(
         default_factory=lambda: LruCache(FRESH_CACHE_SIZE)
@@ -340,6 +343,7 @@ class Outbox:
                 revision=done.told,
                 seconds=round(_age(alert, now), 3),
             )
+        self._tried_again.discard(alert.id)
         if alert.to in self._refusing:
             self._refusing.discard(alert.to)
             log.info("destination_takes_messages_again")
@@ -392,7 +396,11 @@ class Outbox:
         """Send again what was refused: everything, or what is for one destination."""
         try:
             rows = [row for row in self.store.refused() if to in (None, row.to)]
-            self._refusing |= {row.to for row in rows} if to is None else set()
+            if to is None:
+                self._refusing |= {row.to for row in rows}
+            else:
+                rows = [row for row in rows if row.id not in self._tried_again]
+                self._tried_again |= {row.id for row in rows}
             now = self.clock()
             for incident in dict.fromkeys(row.incident for row in rows):
                 self.store.amend(incident, lambda case: incidents.retry_refused(case, now, to))
