@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import threading
 import time
@@ -13,10 +14,12 @@ from typing import Any
 import pytest
 
 from tests.doubles.slack import SlackDouble
+from tests.doubles.webhook import WebhookDouble
 from tests.e2e.daemon import Daemons
 from tests.waiting import WAIT_LIMIT_S
 from watcher.config.settings import Config
 from watcher.daemon.app import App
+from watcher.daemon.context import utc_now
 from watcher.sandbox.process import Sandbox
 
 SLACK_ANSWER_S = 0.02
@@ -26,6 +29,12 @@ SLACK_ANSWER_S = 0.02
 @pytest.fixture
 def slack() -> Iterator[SlackDouble]:
     with SlackDouble() as double:
+        yield double
+
+
+@pytest.fixture
+def webhook() -> Iterator[WebhookDouble]:
+    with WebhookDouble("a secret that both sides know", utc_now) as double:
         yield double
 
 
@@ -130,3 +139,19 @@ class Stall:
     def end(self) -> None:
         self.on = False
         self._released.set()
+
+
+class SlowAnswers:
+    """Slack stores every message at once, and answers each `every`-th request after `seconds`."""
+
+    def __init__(self, slack: SlackDouble, seconds: float, every: int) -> None:
+        self._call = slack.call
+        self._seconds, self._every = seconds, every
+        self._requests = itertools.count(1)
+        slack.call = self.call  # type: ignore[method-assign]
+
+    def call(self, method: str, arguments: dict[str, object], token: str) -> dict[str, object]:
+        answer = self._call(method, arguments, token)
+        if method in ("chat.postMessage", "chat.update") and next(self._requests) % self._every == 0:
+            time.sleep(self._seconds)
+        return answer

@@ -9,6 +9,7 @@ import sqlite3
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import closing, redirect_stderr, redirect_stdout
+from datetime import timedelta
 from pathlib import Path
 
 # A daemon imports these when it first needs them. The fork server preloads them, so no delivery waits.
@@ -21,6 +22,7 @@ from tests.waiting import WAIT_LIMIT_S
 from watcher import cli
 from watcher.config.settings import Config
 from watcher.daemon.app import App
+from watcher.daemon.context import utc_now
 from watcher.delivery.outbox import LEASE_S
 
 # The fork server imports the daemon once: each daemon is a real process and still starts in milliseconds.
@@ -29,16 +31,20 @@ _processes.set_forkserver_preload([__name__])
 
 
 class Daemon(_processes.Process):
-    """One daemon, with `environment` added to its own."""
+    """One daemon, with `environment` added to its own. Its clock is `ahead_s` seconds ahead."""
 
-    def __init__(self, config: Config, environment: Mapping[str, str], lease_s: float) -> None:
+    def __init__(
+        self, config: Config, environment: Mapping[str, str], lease_s: float, ahead_s: float
+    ) -> None:
         super().__init__()
+        self.ahead_s = ahead_s
         self._config, self._environment, self._lease_s = config, environment, lease_s
         self.handles_sigterm = _processes.Event()
 
     def run(self) -> None:
         os.environ.update(self._environment)
-        app = App(self._config, lease=self._lease_s)
+        ahead = timedelta(seconds=self.ahead_s)
+        app = App(self._config, lease=self._lease_s, clock=lambda: utc_now() + ahead)
         if app.queued:  # retry at once, because here another replica is just handling the message
             app.queued._retry_delay = lambda receives: 1
         signal.signal(signal.SIGTERM, lambda *_: app.stop())
@@ -78,8 +84,8 @@ class Daemons:
         self._started.append(command)
         return command
 
-    def start(self, config: Config, lease_s: float = LEASE_S) -> Daemon:
-        daemon = Daemon(config, self._environment, lease_s)
+    def start(self, config: Config, lease_s: float = LEASE_S, ahead_s: float = 0) -> Daemon:
+        daemon = Daemon(config, self._environment, lease_s, ahead_s)
         daemon.start()
         self._started.append(daemon)
         return daemon

@@ -1,8 +1,10 @@
-"""Many replicas under all kinds of faults report each finding once and lose none.
+"""Many replicas under all kinds of faults lose nothing, tell nothing twice, and leave nothing out of date.
 
-Real daemons, each in its own process, share a queue and a table, and are killed and started at random. Events
-come several times, in any order, and about deleted jobs; DynamoDB and SQS throttle all the time. Slack's
-double keeps running and counts. WATCHER_REPLICA_JOBS sets the number of jobs; `make replicas` runs many.
+Real daemons, each in its own process, share a queue and a table, and are killed and started at random; the
+clock of one is two minutes ahead. Events come several times, in any order, and about deleted jobs; DynamoDB
+and SQS throttle all the time; Slack answers some requests after six seconds. People stop jobs and acknowledge
+incidents meanwhile. The doubles of Slack and of a webhook keep running and keep what they are sent.
+WATCHER_REPLICA_JOBS sets the number of jobs; `make replicas` runs many.
 """
 
 from __future__ import annotations
@@ -13,18 +15,29 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.contract.tables import TABLE, create_table
 from tests.doubles.slack import Conversation, SlackDouble
-from tests.e2e.conftest import Stall, arn, changed, issue
+from tests.doubles.webhook import WebhookDouble
+from tests.e2e.conftest import SlowAnswers, Stall, changed, issue
 from tests.e2e.daemon import Daemon, Daemons, end, kill
+from tests.e2e.people import People
 from tests.e2e.queues import Queues, create_queues, event
+from tests.e2e.told import (
+    alerts_by_incident,
+    all_cases,
+    changes_by_kind,
+    left_over,
+    out_of_date,
+    revisions_told,
+    telling_revisions,
+)
 from tests.waiting import WAIT_LIMIT_S, eventually
 from watcher.config.settings import Config
-from watcher.model import FindingKind, RuleSource, finding_id
 from watcher.sandbox.process import Sandbox
 from watcher.store import open_store
 
@@ -37,11 +50,17 @@ LEASE_S = 30.0 if MANY else 12.0
 BATCH_SIZE = 50 if MANY else 20
 """Number of job changes between two checks of the replicas' progress."""
 BACKLOG_LIMIT = 300 if MANY else 60
-"""Findings not yet sent, or messages in the queue, at which the test waits before it changes more jobs."""
+"""Incidents not yet told, or messages in the queue, at which the test waits before it changes more jobs."""
 THROTTLED_EVERY = 67
 """Every 67th call to DynamoDB and SQS is throttled."""
-KILL_PROBABILITY = 0.3
+KILL_PROBABILITY = 0.3 if MANY else 0.6
 """The probability that a replica is killed after a batch of changes."""
+CLOCK_AHEAD_S = 120.0
+SLOW_ANSWER_S = 6.0
+SLOW_EVERY = 50
+"""Every 50th request to Slack is answered so slowly."""
+STOPPED_BY_ROUTE, STOPPED_BY_PEOPLE = 0, 1
+"""The lanes whose jobs are stopped; the others complete."""
 KEEP_UP_LIMIT_S = 600.0 if MANY else WAIT_LIMIT_S
 RULES = ("LossNotDecreasing", "VanishingGradient", "Overfit")
 
@@ -56,7 +75,9 @@ class Replicas:
     kills: int = 0
 
     def start(self) -> None:
-        self.alive.append(self.daemons.start(self.config, LEASE_S))
+        """Start one. If no clock is ahead, this one's is."""
+        ahead_s = 0 if any(daemon.ahead_s for daemon in self.alive) else CLOCK_AHEAD_S
+        self.alive.append(self.daemons.start(self.config, LEASE_S, ahead_s))
 
     def kill(self, number: int) -> None:
         kill(self.alive.pop(number))
@@ -74,7 +95,9 @@ def queues(sandbox: Sandbox) -> Queues:
 
 
 @pytest.fixture
-def replicas(config: Config, daemons: Daemons, slack: SlackDouble, queues: Queues) -> Replicas:
+def replicas(
+    config: Config, daemons: Daemons, slack: SlackDouble, webhook: WebhookDouble, queues: Queues
+) -> Replicas:
     """Replicas with their configuration, none of them started."""
     slack.workspace.conversations += [
         Conversation(f"C1000000{lane:03d}", f"lane-{lane}") for lane in range(LANES)
@@ -84,13 +107,23 @@ def replicas(config: Config, daemons: Daemons, slack: SlackDouble, queues: Queue
         watch={"poll_interval": 60 if MANY else 10, "queue_url": queues.url},
         store={"url": f"dynamodb://{TABLE}"},
         rules={"local": "off", "stuck_after": 0},
-        route=[{"job": f"lane-{lane}-*", "to": [f"slack:#lane-{lane}"]} for lane in range(LANES)],
+        stop={"max_per_hour": 100_000},
+        webhook={"secret": webhook.secret},
+        route=[
+            {
+                "job": f"lane-{lane}-*",
+                "to": [f"slack:#lane-{lane}", f"webhook:{webhook.url}/lane-{lane}"],
+                "stop": lane == STOPPED_BY_ROUTE,
+            }
+            for lane in range(LANES)
+        ],
     )
     return Replicas(config, daemons)
 
 
 def job_changes(rng: random.Random) -> Iterator[dict[str, Any]]:
-    """The changes of every job from start to end, rule by rule, with the jobs interleaved at random."""
+    """The changes of every job from start to end, rule by rule, with the jobs interleaved at random. Those of
+    two lanes end when they are stopped."""
     names = [f"lane-{number % LANES}-job-{number:04d}" for number in range(JOBS)]
     fired = {name: RULES[: 2 + number % 2] for number, name in enumerate(names)}
     order = [name for name in names for _ in range(len(fired[name]) + 2)]
@@ -100,9 +133,10 @@ def job_changes(rng: random.Random) -> Iterator[dict[str, Any]]:
     for name in order:
         turn, rules = turns[name], fired[name]
         turns[name] += 1
+        completes = turn > len(rules) and lane_of(name) not in (STOPPED_BY_ROUTE, STOPPED_BY_PEOPLE)
         yield {
             "TrainingJobName": name,
-            "TrainingJobStatus": "Completed" if turn > len(rules) else "InProgress",
+            **({"TrainingJobStatus": "Completed"} if completes else {}),
             "DebugRuleEvaluationStatuses": [
                 issue(rule)
                 if number < turn
@@ -112,12 +146,15 @@ def job_changes(rng: random.Random) -> Iterator[dict[str, Any]]:
         }
 
 
-def issues(job: dict[str, Any]) -> set[str]:
-    """The ids of the findings expected for a job."""
-    name, statuses = job["TrainingJobName"], job["DebugRuleEvaluationStatuses"]
+def lane_of(name: str) -> int:
+    return int(name.split("-")[1])
+
+
+def issues(job: dict[str, Any]) -> set[tuple[str, str]]:
+    """Job and rule of the findings expected for a job."""
     return {
-        finding_id(arn(name), FindingKind.RULE_ISSUE, status["RuleConfigurationName"], RuleSource.DEBUGGER)
-        for status in statuses
+        (job["TrainingJobName"], status["RuleConfigurationName"])
+        for status in job["DebugRuleEvaluationStatuses"]
         if status["RuleEvaluationStatus"] == "IssuesFound"
     }
 
@@ -131,11 +168,18 @@ def noise(names: list[str], rng: random.Random) -> list[str]:
     return bodies
 
 
-def test_each_finding_is_reported_once_and_none_is_lost_when_replicas_are_killed(
-    replicas: Replicas, queues: Queues, sandbox: Sandbox, slack: SlackDouble
+def test_nothing_is_lost_told_twice_or_out_of_date_when_replicas_are_killed(
+    replicas: Replicas,
+    queues: Queues,
+    sandbox: Sandbox,
+    slack: SlackDouble,
+    webhook: WebhookDouble,
+    tmp_path: Path,
 ):
     Stall(slack)  # makes Slack slow enough for kills to hit a request
+    SlowAnswers(slack, SLOW_ANSWER_S, SLOW_EVERY)
     rng = random.Random(20261122)
+    people = People(replicas.config, replicas.daemons, tmp_path, rng)
     for service, code in (
         ("dynamodb", "ProvisionedThroughputExceededException"),
         ("sqs", "ThrottlingException"),
@@ -144,47 +188,67 @@ def test_each_finding_is_reported_once_and_none_is_lost_when_replicas_are_killed
     for _ in range(REPLICAS):
         replicas.start()
     started_at, repeated = time.monotonic(), 0
-    expected: set[str] = set()
+    expected: set[tuple[str, str]] = set()
+    told: set[str] = set()
+    """The jobs that have an incident, or will."""
     changes = list(job_changes(rng))
 
     def keep_up() -> bool:
-        return len(expected) - len(slack.messages) < BACKLOG_LIMIT and sum(queues.depth()) < BACKLOG_LIMIT
+        return len(told) - len(slack.messages) < BACKLOG_LIMIT and sum(queues.depth()) < BACKLOG_LIMIT
 
     for start in range(0, len(changes), BATCH_SIZE):
         lot = changes[start : start + BATCH_SIZE]
         sandbox.control.put_training_jobs(lot)
         for job in lot:
             expected.update(issues(job))
+        told = {job for job, _ in expected}
         again = noise([job["TrainingJobName"] for job in changes[: start + 1]], rng)
         repeated += len(again)
         queues.send(*again)
+        for name in rng.sample(sorted(told), min(2, len(told))):
+            people.acknowledge(name)
+        for name in {job["TrainingJobName"] for job in lot}:
+            if lane_of(name) == STOPPED_BY_PEOPLE and name in told:
+                people.stop(name)
         time.sleep(rng.uniform(0, 0.5))
         if rng.random() < KILL_PROBABILITY:
             replicas.kill(rng.randrange(len(replicas.alive)))
+            people.lose_patience()
         while len(replicas.alive) < rng.randrange(REPLICAS - 1, REPLICAS + 1):
             replicas.start()
         eventually(keep_up, "the replicas keep up", limit_s=KEEP_UP_LIMIT_S, poll_s=0.5)
         if MANY:
-            progress = f"{len(slack.messages)} of {len(expected)} findings reported"
+            progress = f"{len(slack.messages)} of {len(told)} incidents told"
             print(f"{time.monotonic() - started_at:6.0f} s  {progress}, {replicas.kills} kills", flush=True)
+    crashed = people.finish()
     store = open_store(replicas.config.store.url)
-    eventually(
-        lambda: len(slack.messages) >= len(expected), "all alerts sent", limit_s=KEEP_UP_LIMIT_S, poll_s=0.1
-    )
+
+    def found() -> set[tuple[str, str]]:
+        return {(finding.job, finding.rule or "") for finding in store.findings()}
+
     eventually(lambda: queues.depth() == (0, 0), "the queue is empty", limit_s=KEEP_UP_LIMIT_S, poll_s=0.5)
+    eventually(lambda: found() >= expected, "all is found", limit_s=KEEP_UP_LIMIT_S, poll_s=0.5)
     eventually(lambda: store.next_due() is None, "nothing left", limit_s=KEEP_UP_LIMIT_S, poll_s=0.5)
     seconds, calls = time.monotonic() - started_at, sandbox.control.calls()
     throttled = {
         service: sum(count for name, count in calls.items() if name.startswith(service)) // THROTTLED_EVERY
         for service in ("dynamodb", "sqs")
     }
+    assert set(replicas.end()) == {0}
+    sandbox.control.clear_faults()
+    cases = all_cases(store)
     print(
         f"{JOBS} jobs, {len(expected)} findings in {seconds:.0f} s; {replicas.kills} kills; "
+        f"{len(people.commands)} commands, of which {people.killed} killed; "
         f"{repeated} repeated or irrelevant events; throttled {throttled}; Slack {dict(slack.calls)}; "
+        f"webhook {len(webhook.received)}; changes {changes_by_kind(cases)}; "
         f"{sum(calls.values())} AWS calls: {calls}"
     )
-    assert set(replicas.end()) == {0}
-    sent = Counter(message["metadata"]["event_payload"]["finding_id"] for message in slack.messages)
-    assert {finding.id for finding in store.findings()} == expected
-    assert sent == Counter(dict.fromkeys(expected, 1))
+    assert crashed == []
+    assert found() == expected
+    assert {case.incident.job for case in cases} == told
+    assert alerts_by_incident(slack) == Counter(dict.fromkeys((case.incident.id for case in cases), 1))
+    assert left_over(cases) == []
+    assert out_of_date(store, cases, slack) == []
+    assert revisions_told(webhook.bodies) == telling_revisions(cases)
     assert queues.dead_letters() == 0

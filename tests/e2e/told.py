@@ -29,6 +29,10 @@ def all_cases(store: Store) -> list[Case]:
     return [case for incident in store.incidents() if (case := store.case(incident.id))]
 
 
+def changes_by_kind(cases: Iterable[Case]) -> dict[str, int]:
+    return dict(Counter(change.kind.value for case in cases for change in case.changes))
+
+
 def alerts_by_incident(slack: SlackDouble) -> Counter[str]:
     """The number of messages in Slack about each incident, replies in threads included."""
     return Counter(message["metadata"]["event_payload"]["incident_id"] for message in slack.messages)

@@ -23,7 +23,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Sequence
-from datetime import UTC
+from datetime import UTC, datetime
 from functools import cache
 from math import ceil
 from typing import TYPE_CHECKING
@@ -94,15 +94,22 @@ class App:
 
     `arns`: the jobs to watch; empty for all that the configuration matches. `lease`: if this process dies,
     others take over its work after so many seconds. `once`: for `run_once`, which does not use the queue.
+    `clock`: need not agree with those of other daemons.
     """
 
     def __init__(
-        self, config: Config, arns: Sequence[str] = (), lease: float = LEASE_S, *, once: bool = False
+        self,
+        config: Config,
+        arns: Sequence[str] = (),
+        lease: float = LEASE_S,
+        *,
+        once: bool = False,
+        clock: Callable[[], datetime] = utc_now,
     ) -> None:
         if arns:
             only = config.watch.model_copy(update={"jobs": tuple(map(job_name, arns)), "tags": {}})
             config = config.model_copy(update={"watch": only})
-        context = Context.open(config, lease)
+        context = Context.open(config, lease, clock)
         self.context, self.config = context, config
         self.store, self.accounts, self.instruments = context.store, context.accounts, context.instruments
         self.stopping = context.stopping
@@ -119,7 +126,7 @@ class App:
         self.loops = Loops(time.monotonic)
         self.threads = Threads(self.loops, self.stopping, self.stop)
         depth = self.queued.queue.depth if self.queued else None
-        self.readiness = Readiness(self.store, depth, utc_now, time.monotonic)
+        self.readiness = Readiness(self.store, depth, context.clock, time.monotonic)
         self.instruments.registry.register(Gauges(self.loops, self.readiness, self.queued))
         self.server: Server | None = None
         self.drained = True
@@ -250,7 +257,7 @@ class App:
 
 def _queued_work(context: Context) -> QueuedWork:
     queue = Queue(context.accounts.home, context.config.watch.queue_url)
-    return QueuedWork(queue, utc_now, time.monotonic, visibility_timeout_s=ceil(context.lease_s))
+    return QueuedWork(queue, context.clock, time.monotonic, visibility_timeout_s=ceil(context.lease_s))
 
 
 def _queue_consumer(context: Context, queued: QueuedWork) -> QueueConsumer:
@@ -263,11 +270,11 @@ def _outbox(context: Context, logs_of: Callable[[Aws], LogStreams]) -> Outbox:
     return Outbox(
         store=context.store,
         open_channel=lambda to: open_channel(to, config, accounts.home.sns),
-        stopper=Stopper(accounts, context.store, config.stop, utc_now, config.watch),
-        gather=Gatherer(accounts, config.rules, utc_now, logs_of).gather,
+        stopper=Stopper(accounts, context.store, config.stop, context.clock, config.watch),
+        gather=Gatherer(accounts, config.rules, context.clock, logs_of).gather,
         config=config,
         owner=context.owner,
-        clock=utc_now,
+        clock=context.clock,
         random=random.random,
         instruments=context.instruments,
         lease=context.lease_s,
@@ -279,7 +286,7 @@ def _pipeline(context: Context, committed: Callable[[Sequence[tuple[Case, JobSna
         accounts=context.accounts,
         store=context.store,
         config=context.config,
-        clock=utc_now,
+        clock=context.clock,
         spread=random.random,
         committed=committed,
         owner=context.owner,
@@ -297,7 +304,7 @@ def _reconciler(context: Context, pipeline: Pipeline, work: Work, arns: Sequence
         watch=context.config.watch,
         work=work,
         refused=context.refused,
-        clock=utc_now,
+        clock=context.clock,
         stopping=context.stopping.is_set,
         only=tuple(arns),
     )
@@ -312,7 +319,7 @@ def _reconcile_pass(
         instruments=context.instruments,
         incidents=IncidentCount(context.store, context.instruments, time.monotonic),
         refused=context.refused,
-        clock=utc_now,
+        clock=context.clock,
         interval_s=context.config.watch.reconcile_every,
         on_a_queue=on_a_queue,
         stop=stop,
@@ -336,7 +343,7 @@ def _evaluation_worker(
         rules=context.config.rules,
         evaluation_log=evaluation_log,
         refused=context.refused,
-        clock=utc_now,
+        clock=context.clock,
         stopping=context.stopping.is_set,
     )
 
@@ -354,7 +361,7 @@ def _log_reader(
         refused=context.refused,
         reads=context.pace(MAX_LOG_READS_PER_SECOND),
         looks=context.pace(MAX_LOG_STREAM_SEARCHES_PER_SECOND),
-        clock=utc_now,
+        clock=context.clock,
         stopping=context.stopping.is_set,
     )
     return LogReader(
@@ -364,6 +371,6 @@ def _log_reader(
         lease_s=context.lease_s,
         pace=context.pace(1 / min(LOG_READ_INTERVAL_S, context.config.watch.poll_interval)),
         refused=context.refused,
-        clock=utc_now,
+        clock=context.clock,
         stopping=context.stopping.is_set,
     )

@@ -6,6 +6,7 @@ import os
 import socket
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -36,17 +37,18 @@ class Context:
     accounts: Accounts
     refused: RefusedCalls
     store: Store
+    clock: Callable[[], datetime] = utc_now
     stopping: threading.Event = field(default_factory=threading.Event)
     owner: str = field(default_factory=_unique_name)
     """This process's name in the store."""
 
     @classmethod
-    def open(cls, config: Config, lease_s: float) -> Context:
+    def open(cls, config: Config, lease_s: float, clock: Callable[[], datetime] = utc_now) -> Context:
         instruments = Instruments()
         accounts = Accounts(config.region, config.account, instruments.aws_answered)
         on_response = response_handler(instruments.aws_answered)
         store = open_store(config.store.url, region=config.region, on_response=on_response)
-        return cls(config, lease_s, instruments, accounts, RefusedCalls(accounts), store)
+        return cls(config, lease_s, instruments, accounts, RefusedCalls(accounts), store, clock)
 
     def pace(self, per_second: float) -> Pace:
         """A limit of so many calls a second. A wait for it ends early when the daemon stops."""
