@@ -111,6 +111,21 @@ def texts(slack: SlackDouble) -> list[str]:
     return [message["text"] for message in slack.messages]
 
 
+class Readers:
+    """Everything that people could read in Slack at some time, each message and each of its edits."""
+
+    def __init__(self, slack: SlackDouble) -> None:
+        self.read: list[str] = []
+        self._call = slack.call
+        slack.call = self.call  # type: ignore[method-assign]
+
+    def call(self, method: str, arguments: dict[str, Any], token: str) -> dict[str, Any]:
+        answer = self._call(method, arguments, token)
+        if method in ("chat.postMessage", "chat.update") and answer["ok"]:
+            self.read.append(json.dumps(arguments, ensure_ascii=False))
+        return answer
+
+
 class Stall:
     """Delays Slack's answer after a message or a file is stored, which is the worst time for a kill."""
 

@@ -1,4 +1,4 @@
-"""`watcher run` as a separate process, as users and ECS run it."""
+"""Watcher's commands as separate processes, as users, cron and ECS run them."""
 
 from __future__ import annotations
 
@@ -10,10 +10,55 @@ import sys
 import threading
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tests.waiting import WAIT_LIMIT_S, eventually
+from watcher.config.settings import Config
+
+
+def write_settings(config: Config, folder: Path) -> None:
+    """Write a `watcher.toml` that commands in this folder use, with those of the settings that tests change
+    most."""
+    slack, watch = config.slack, config.watch
+    (folder / "watcher.toml").write_text(
+        f"""
+        [watch]
+        poll_interval = {watch.poll_interval}
+        [store]
+        url = "{config.store.url}"
+        [slack]
+        bot_token = "{slack.bot_token.get_secret_value()}"
+        channel = "{slack.channel}"
+        api_url = "{slack.api_url}"
+        [http]
+        listen = ""
+        """
+    )
+
+
+@dataclass(frozen=True)
+class Ran:
+    """A command that has ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+def command(folder: Path, *arguments: str) -> Ran:
+    """Run a command of Watcher in a folder with its settings, and wait for its end."""
+    done = subprocess.run(
+        [sys.executable, "-m", "watcher", *arguments],
+        cwd=folder,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=WAIT_LIMIT_S,
+    )
+    return Ran(done.returncode, done.stdout, done.stderr)
 
 
 class Watcher:

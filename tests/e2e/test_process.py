@@ -14,7 +14,7 @@ import pytest
 
 from tests.doubles.slack import SlackDouble
 from tests.e2e.conftest import Stall, issue, texts
-from tests.e2e.process import Watcher
+from tests.e2e.process import Watcher, write_settings
 from tests.waiting import WAIT_LIMIT_S, eventually
 from watcher.config.settings import Config
 from watcher.model import DeliveryState
@@ -23,22 +23,9 @@ from watcher.store import open_store
 
 
 @pytest.fixture
-def start(config: Config, slack: SlackDouble, tmp_path: Path) -> Iterator[Callable[..., Watcher]]:
-    """Starts daemons with the settings of `config` and the token in the environment."""
-    (tmp_path / "watcher.toml").write_text(
-        f"""
-        [watch]
-        poll_interval = {config.watch.poll_interval}
-        [store]
-        url = "{config.store.url}"
-        [slack]
-        bot_token = "{slack.token}"
-        channel = "{config.slack.channel}"
-        api_url = "{slack.api_url}"
-        [http]
-        listen = ""
-        """
-    )
+def start(config: Config, tmp_path: Path) -> Iterator[Callable[..., Watcher]]:
+    """Starts daemons with the settings of `config`."""
+    write_settings(config, tmp_path)
     started: list[Watcher] = []
 
     def starter(*arguments: str) -> Watcher:
