@@ -19,8 +19,7 @@ from watcher.config.settings import Config
 
 
 def write_settings(config: Config, folder: Path) -> None:
-    """Write a `watcher.toml` that commands in this folder use, with those of the settings that tests change
-    most."""
+    """Write a `watcher.toml` with these settings, for commands that run in this folder."""
     slack, watch = config.slack, config.watch
     (folder / "watcher.toml").write_text(
         f"""

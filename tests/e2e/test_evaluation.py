@@ -74,7 +74,7 @@ def kinds(app: App) -> set[str]:
     return {finding.kind.value for finding in app.store.findings()}
 
 
-def test_watcher_alerts_before_debugger_and_debuggers_finding_updates_that_alert(
+def test_watcher_alerts_before_debugger_and_that_alert_says_when_debugger_agrees(
     config: Config, sandbox: Sandbox, slack: SlackDouble, trial: tuple[Path, int], s3: Any
 ):
     folder, step = trial
@@ -84,12 +84,11 @@ def test_watcher_alerts_before_debugger_and_debuggers_finding_updates_that_alert
         eventually(lambda: slack.messages, "an alert")
         assert "the rule wants 5 %" in blocks(slack)
         assert f"steps 0 to {step}" in blocks(slack)
-        assert "Debugger's own rule job" not in blocks(slack)
+        assert "Debugger at step" not in blocks(slack)
         sandbox.control.put_training_job("churn", DebugRuleEvaluationStatuses=[issue(step=step)])
-        eventually(lambda: "Debugger's own rule job found the same" in blocks(slack), "the agreement")
+        eventually(lambda: f"Debugger at step {step}" in blocks(slack), "the agreement")
         eventually(lambda: slack.files, "the plot")
     (message,) = slack.messages
-    assert f"found the same at step {step}" in blocks(slack)
     assert message["edited"]
     (plot,) = slack.files
     assert plot["thread_ts"] == message["ts"]
@@ -103,8 +102,9 @@ def test_debuggers_alert_is_not_repeated_when_watcher_finds_the_same(
     with running(App(config)) as app:
         eventually(lambda: slack.messages, "Debugger's alert")
         upload(trial[0], s3, BUCKET, "churn")
-        eventually(lambda: len(app.store.findings()) == 2, "Watcher's own finding")
-        eventually(lambda: "Watcher's own evaluation found the same" in blocks(slack), "the agreement")
+        eventually(lambda: f"Watcher at step {trial[1]}" in blocks(slack), "the agreement")
+        (finding,) = app.store.findings()
+    assert [says.source for says in finding.sources] == ["debugger", "local"]
     assert len(slack.messages) == 1
 
 
@@ -131,8 +131,8 @@ def test_contradicting_verdicts_are_reported_at_the_end(
         eventually(lambda: kinds(app) == {"rule_issue"}, "Watcher's own finding")
         debugger_says(sandbox, "churn", "NoIssuesFound", TrainingJobStatus="Completed")
         eventually(lambda: kinds(app) == {"rule_issue", "divergence"}, "the divergence")
-        eventually(lambda: len(slack.messages) == 2, "its alert")
-    assert "disagree" in slack.messages[1]["text"]
+        eventually(lambda: "disagree" in blocks(slack), "the alert says so")
+    assert len(slack.messages) == 1
 
 
 def test_an_unevaluated_rule_is_reported_when_debugger_found_no_issue(
@@ -178,11 +178,9 @@ def test_an_evaluation_continues_where_another_process_left_it(
     upload(folder, s3, BUCKET, "churn")
     sandbox.control.forget_calls()
     second = App(config)
-    arn = second.store.jobs("churn")[0].snapshot.arn
-    record = second.store.job(arn)
-    assert record is not None
+    (record,) = second.store.jobs("churn")
     assert '"newest": 18' in record.evaluation.states["LossNotDecreasing"]  # type: ignore[union-attr]
-    second.pipeline.evaluated(arn, second.evaluations.evaluator.advance(record))
+    second.pipeline.evaluated(record.snapshot.run, second.evaluations.evaluator.advance(record))
     second.close()
     (finding,) = second_findings(config)
     assert (finding.kind, finding.step) == ("rule_issue", step)
@@ -213,18 +211,18 @@ def falling_again(tmp_path: Path, s3: Any) -> Iterator[Callable[[Sequence[float]
     yield save
 
 
+RECOVERED = "The loss falls again: validation-loss 0.61 at step 6, 0.42 at step 8"
 FALLING = {"num_steps": "2", "diff_percent": "5"}
 
 
 def local(app: App) -> tuple[str, str]:
     """Status and details of Watcher's own outcome."""
-    record = app.store.job(arn("churn"))
-    outcomes = record.snapshot.outcomes if record else ()
+    outcomes = app.store.jobs("churn")[0].snapshot.outcomes if app.store.jobs("churn") else ()
     return next(((one.status, one.details) for one in outcomes if one.source == "local"), ("", ""))
 
 
 @pytest.mark.usefixtures("frequent_looks")
-def test_a_loss_that_falls_again_has_recovered_and_there_is_one_alert(
+def test_a_loss_that_falls_again_has_recovered_and_the_same_alert_says_so_each_time(
     config: Config, sandbox: Sandbox, slack: SlackDouble, falling_again: Callable[[Sequence[float]], None]
 ):
     rule = a_rule("LossNotDecreasing", **FALLING)
@@ -232,20 +230,25 @@ def test_a_loss_that_falls_again_has_recovered_and_there_is_one_alert(
     falling_again([0.9, 0.8, 0.7, 0.61, 0.61, 0.61, 0.61])
     with running(App(config)) as app:
         eventually(lambda: local(app)[0] == "IssuesFound", "the rule fires")
-        eventually(lambda: slack.messages, "an alert")
+        eventually(lambda: slack.messages and "Open since" in blocks(slack), "an alert")
         falling_again([0.5, 0.42])
         eventually(lambda: local(app)[0] == "Recovered", "the loss falls again")
-        assert local(app)[1] == ("The loss falls again: validation-loss 0.61 at step 6, 0.42 at step 8")
+        assert local(app)[1] == RECOVERED
+        eventually(lambda: RECOVERED in blocks(slack), "the alert says so")
+        assert slack.messages[0]["text"].startswith("Recovered: LossNotDecreasing")
     with running(App(config)) as app:  # another process goes on
         falling_again([0.42, 0.42])
         eventually(lambda: local(app)[0] == "IssuesFound", "the loss is flat again")
         assert "did not change between step 8 and step 10" in local(app)[1]
+        eventually(lambda: "episode 2" in blocks(slack) or "Open since" in blocks(slack), "so does the alert")
         falling_again([0.3, 0.2])
         eventually(lambda: local(app)[0] == "Recovered", "the loss falls once more")
         sandbox.control.put_training_job("churn", TrainingJobStatus="Completed")
         eventually(lambda: app.store.next_evaluation() is None, "the evaluation has ended with the job")
+        eventually(lambda: slack.messages[0]["text"].startswith("Recovered: "), "the alert says so again")
         assert local(app)[0] == "Recovered"
-        assert kinds(app) == {"rule_issue"}
+        (finding,) = app.store.findings()
+        assert (finding.kind, finding.episode, finding.closing) == ("rule_issue", 2, "recovered")
     assert len(slack.messages) == 1
 
 
@@ -259,7 +262,7 @@ def test_debuggers_later_verdict_on_what_has_recovered_is_neither_a_contradictio
         eventually(lambda: local(app)[0] == "Recovered", "the rule has fired and recovered")
         eventually(lambda: slack.messages, "the alert is not lost")
         sandbox.control.put_training_job("churn", DebugRuleEvaluationStatuses=[issue(step=4)])
-        eventually(lambda: "Debugger's own rule job found the same" in blocks(slack), "the agreement")
+        eventually(lambda: "Debugger at step 4" in blocks(slack), "the agreement")
         sandbox.control.put_training_job("churn", TrainingJobStatus="Completed")
         eventually(lambda: app.store.next_evaluation() is None, "the evaluation has ended with the job")
         assert kinds(app) == {"rule_issue"}
@@ -326,14 +329,12 @@ def test_a_job_that_saves_nothing_new_stalls_even_across_a_restart(
     )
     first = App(config)
     first.run_once()
-    arn = first.store.jobs("churn")[0].snapshot.arn
     assert first.store.findings() == []  # Watcher saw the steps for the first time just now
     first.close()
     later = App(config)
     later.evaluations.evaluator._clock = lambda: datetime.now(UTC) + timedelta(minutes=2)
-    record = later.store.job(arn)
-    assert record is not None
-    later.pipeline.evaluated(arn, later.evaluations.evaluator.advance(record))
+    (record,) = later.store.jobs("churn")
+    later.pipeline.evaluated(record.snapshot.run, later.evaluations.evaluator.advance(record))
     (finding,) = later.store.findings()
     assert (finding.kind, finding.rule) == ("rule_issue", "StalledTrainingRule")
     later.close()
@@ -438,8 +439,8 @@ def test_a_rule_that_fails_ends_only_its_own_evaluation(
         ("Choosy", "rule_error"),
         ("LossNotDecreasing", "rule_issue"),
     }
-    assert len(slack.messages) == 3
-    assert any("an unexpected fault" in blocks(slack, number) for number in range(3))
+    assert len(slack.messages) == 1
+    assert all(f"{rule} could not run" in blocks(slack) for rule in ("Broken", "Choosy"))
     app.close()
 
 
@@ -467,8 +468,7 @@ def test_a_rule_with_too_large_a_state_ends_with_the_fix_and_the_others_continue
     (finding,) = [found for found in app.store.findings() if found.kind.value == "rule_error"]
     assert finding.rule == "LossNotDecreasing"  # with a window of 10,000 steps
     assert "select fewer tensors, by collection_names or tensor_regex" in finding.reason
-    record = app.store.job(arn("churn"))
-    assert record is not None
+    (record,) = app.store.jobs("churn")
     assert record.evaluation is not None
     assert record.evaluation.states.keys() == {"ExplodingTensor"}
     app.close()

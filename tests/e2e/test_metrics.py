@@ -13,7 +13,6 @@ from tests.e2e.conftest import arn, blocks, changed, issue, running
 from tests.waiting import eventually
 from watcher.config.settings import Config
 from watcher.daemon.app import App
-from watcher.daemon.context import utc_now
 from watcher.model import Reads
 from watcher.sandbox.process import Sandbox
 
@@ -54,7 +53,9 @@ def test_a_loss_that_stalls_is_reported_with_its_curve_and_the_job_is_stopped(
         sandbox.control.put_training_job("bare", TrainingJobStatus="Stopped")
         eventually(lambda: slack.messages and "SageMaker confirms it" in blocks(slack), "the confirmation")
     assert len(slack.messages) == 1
-    assert slack.messages[0]["text"].startswith("LossNotDecreasing found an issue in bare at step 30")
+    assert slack.messages[0]["text"].startswith(
+        "Stopped: LossNotDecreasing found an issue in bare at step 30"
+    )
     assert "did not change between step 20 and step 30; the rule wants a fall of 0.1 %" in blocks(slack)
     assert "From the job's metrics in CloudWatch: a step is a minute of training" in blocks(slack)
     assert re.search(r"train:loss  needed +0.04995", blocks(slack))
@@ -122,7 +123,7 @@ def test_a_job_that_another_process_handles_does_not_block_the_others(
         place(sandbox, name, STALLED)
     app = App(attaching)
     app.reconciler.run()
-    app.store.hold([arn("held")], "another process", utc_now(), 60)
+    app.store.hold([arn("held")], "another process", 60)
     app.stop()  # avoids waiting for the other process
     app.evaluations.evaluate_due()
     assert [finding.job for finding in app.store.findings()] == ["free"]
