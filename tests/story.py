@@ -83,10 +83,17 @@ class Story:
 
     def seen(self, *reports: Report, stop_asked_by: str = "", **job: Any) -> list[ChangeKind]:
         """A look at the job, which is now as `job` says."""
+        ended_before = self.job.ended
         self.job = replace(self.job, **job)
         return self.amend(
             lambda case: incidents.seen(
-                case, self.job, reports, self.config, self.now, stop_asked_by=stop_asked_by
+                case,
+                self.job,
+                reports,
+                self.config,
+                self.now,
+                stop_asked_by=stop_asked_by,
+                just_ended=self.job.ended and not ended_before,
             )
         )
 

@@ -409,6 +409,8 @@ class ChangeKind(StrEnum):
     RECOVERED = "recovered"
     CLOSED = "closed"
     """A finding is over, but did not recover."""
+    RUN_ENDED = "run_ended"
+    """The run has ended, and what was found stays open."""
     RESOLVED = "resolved"
     STOP_ASKED = "stop_asked"
     STOP_SCHEDULED = "stop_scheduled"

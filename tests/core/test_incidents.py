@@ -48,6 +48,7 @@ from watcher.policy import incidents
 DEBUGGER = RuleSource.DEBUGGER
 OPENED, WORSE, ADDED, AGREED = ChangeKind.OPENED, ChangeKind.WORSE, ChangeKind.ADDED, ChangeKind.AGREED
 RESOLVED = ChangeKind.RESOLVED
+STOPPED_AND_OVER = [ChangeKind.STOPPED, ChangeKind.CLOSED, RESOLVED]
 
 
 def a_stuck_rule(rule: str = LOSS) -> Report:
@@ -210,8 +211,12 @@ def test_the_end_of_a_run_closes_what_only_mattered_while_it_ran():
 def test_an_issue_stays_open_when_its_run_completes():
     story = Story()
     story.seen(fired())
-    assert story.ends("Completed") == []
+    story.delivers()
+    assert story.ends("Completed") == [ChangeKind.RUN_ENDED]
     assert story.finding().open
+    assert story.alert(SLACK).open, "the alert does not say any more that the job continues"
+    assert not story.alert(WEBHOOK).open
+    assert story.seen() == [], "once"
 
 
 def test_what_opens_and_closes_in_one_look_is_told_as_one_thing():
@@ -497,7 +502,7 @@ def test_a_person_may_stop_what_was_cancelled_before():
     story.seen(fired())
     story.does(incidents.cancel_stop, "max", Door.CLI)
     story.does(incidents.person_stops, ZOE, Door.CLI)
-    assert story.does(incidents.stop_ended, StopPhase.STOPPED, ZOE, "Stopped by zoe") == [ChangeKind.STOPPED]
+    assert story.does(incidents.stop_ended, StopPhase.STOPPED, ZOE, "Stopped by zoe") == STOPPED_AND_OVER
 
 
 def test_a_stop_that_command_outbox_and_pipeline_all_see_is_told_once():
@@ -507,7 +512,8 @@ def test_a_stop_that_command_outbox_and_pipeline_all_see_is_told_once():
     assert story.does(incidents.stop_requested, "route job *, rule *") == []
     story.does(incidents.stop_ended, StopPhase.STOPPED, ZOE, "Stopped")
     story.does(incidents.stop_ended, StopPhase.STOPPED, "route job *, rule *", "Stopped")
-    story.ends("Stopped", stop_asked_by=ZOE)
+    assert story.ends("Stopped", stop_asked_by=ZOE) == [], "the incident was resolved with the stop"
+    assert story.incident.state is IncidentState.RESOLVED
     assert story.kinds.count(ChangeKind.STOPPED) == 1
     assert story.does(incidents.stop_requested, "route job *, rule *") == []
     assert story.does(incidents.person_stops, ZOE, Door.CLI) == []

@@ -101,3 +101,15 @@ def test_an_alert_that_was_deleted_is_posted_again_with_the_outcome_of_the_stop(
     assert "Not stopped: churn Completed before the stop took effect" in blocks(slack)
     assert "churn" in message["text"]
     assert stops(sandbox) == 0
+
+
+def test_the_alert_of_a_job_that_has_completed_does_not_say_that_it_continues(
+    config: Config, sandbox: Sandbox, slack: SlackDouble
+):
+    sandbox.control.put_training_job("churn", DebugRuleEvaluationStatuses=[issue()])
+    with running(App(config)):
+        eventually(lambda: slack.messages and "The job continues" in blocks(slack), "the alert")
+        sandbox.control.put_training_job("churn", TrainingJobStatus="Completed", SecondaryStatus="Completed")
+        eventually(lambda: "The job continues" not in blocks(slack), "the edit")
+    assert "Completed" in blocks(slack)
+    assert len(slack.messages) == 1

@@ -292,6 +292,8 @@ def test_a_stop_by_a_person_is_in_the_incident_and_told_where_the_alert_is(
         ("stop_asked", USER, "cli"),
         ("stopping", USER, "watcher"),
         ("stopped", USER, "watcher"),
+        ("closed", "", "watcher"),
+        ("resolved", "", "watcher"),
     ]
     stop = after_it.incident.stop
     assert stop is not None

@@ -268,15 +268,25 @@ class Pipeline:
             fingerprint=fingerprint(after),
             seen_at=now,
             watching=True,
-            amend=self._amend(after, reports, now, stop.actor if stop else "")
+            amend=self._amend(after, reports, now, stop.actor if stop else "", just_ended=just_ended)
             if reports or just_ended
             else None,
             evaluation=self._begun(record, snapshot, now),
             news=tuple(news(before, after)),
         )
 
-    def _amend(self, job: JobSnapshot, reports: Sequence[Report], now: datetime, stop_asked_by: str) -> Amend:
-        return lambda case: incidents.seen(case, job, reports, self.config, now, stop_asked_by=stop_asked_by)
+    def _amend(
+        self,
+        job: JobSnapshot,
+        reports: Sequence[Report],
+        now: datetime,
+        stop_asked_by: str,
+        *,
+        just_ended: bool,
+    ) -> Amend:
+        return lambda case: incidents.seen(
+            case, job, reports, self.config, now, stop_asked_by=stop_asked_by, just_ended=just_ended
+        )
 
     def _begun(self, record: JobRecord | None, job: JobSnapshot, now: datetime) -> Evaluation | None:
         """The evaluation of a run's rules at its first look; None if it has begun already, or if there is

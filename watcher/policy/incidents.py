@@ -235,10 +235,12 @@ def seen(
     now: datetime,
     *,
     stop_asked_by: str = "",
+    just_ended: bool = False,
 ) -> Case | None:
     """The case after a look at the run, which found `reports`.
 
-    `stop_asked_by`: who asked Watcher to stop the run, if somebody did.
+    `stop_asked_by`: who asked Watcher to stop the run, if somebody did. `just_ended`: this look is the first
+    one after the end of the run.
     """
     reports = [report for report in reports if report.closing or routing.wanted(report.kind, config)]
     if case is None and not any(report.closing is None for report in reports):
@@ -254,9 +256,10 @@ def seen(
             _close(draft, _id_of(report, job), report.closing, report.reason)
     _reconsider_stop(draft, job, config)
     if job.ended:
-        for finding in list(draft.findings.values()):
-            if finding.open and kinds.closed_by(finding.kind, job.status):
-                _close(draft, finding.id, Closing.RUN_ENDED, f"The job has ended: it is {job.status}.")
+        _close_with_run(draft, job.status)
+    if just_ended and not draft.changes and any(finding.open for finding in draft.findings.values()):
+        # No news, but an alert that can be edited must not say that the job continues.
+        draft.note(ChangeKind.RUN_ENDED, f"the job has ended: it is {job.status}")
     return draft.case()
 
 
@@ -619,8 +622,19 @@ def stop_ended(case: Case | None, phase: StopPhase, actor: str, sentence: str, n
 
 def _note_end_of_stop(draft: _Draft, phase: StopPhase, actor: str, sentence: str) -> None:
     draft.set_stop(phase, actor, sentence)
-    kind = ChangeKind.STOPPED if phase is StopPhase.STOPPED else ChangeKind.NOT_STOPPED
-    draft.note(kind, sentence, actor=actor)
+    if phase is not StopPhase.STOPPED:
+        draft.note(ChangeKind.NOT_STOPPED, sentence, actor=actor)
+        return
+    draft.note(ChangeKind.STOPPED, sentence, actor=actor)
+    # At once, and not with the next look at the run: that would be another message.
+    _close_with_run(draft, "Stopped")
+
+
+def _close_with_run(draft: _Draft, status: str) -> None:
+    """Closes what no longer matters once the run has ended with this status."""
+    for finding in list(draft.findings.values()):
+        if finding.open and kinds.closed_by(finding.kind, status):
+            _close(draft, finding.id, Closing.RUN_ENDED, f"The job has ended: it is {status}.")
 
 
 def _end_stop(draft: _Draft, job: JobSnapshot, asked_by: str) -> None:
