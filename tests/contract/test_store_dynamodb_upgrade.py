@@ -23,6 +23,7 @@ from watcher.model import Delivery, DeliveryState, Reads
 from watcher.sandbox.process import Sandbox
 from watcher.store import open_store
 from watcher.store.base import Store
+from watcher.store.documents import as_text
 from watcher.store.dynamodb.store import DynamoStore
 from watcher.store.dynamodb.table import Table
 from watcher.store.dynamodb.upgrade import KEEP_OLD_ITEMS, LEASE_S, SCHEMA_KEY, VERSION
@@ -306,3 +307,21 @@ def test_old_items_are_deleted_an_hour_later(sandbox: Sandbox) -> None:
     sandbox.control.forget_calls()
     opened(dynamodb, clock=clock)
     assert sandbox.control.calls() == {"dynamodb:GetItem": 1}
+
+
+def test_old_items_are_kept_while_the_previous_version_is_used_again(sandbox: Sandbox) -> None:
+    dynamodb = old_table(sandbox)
+    old = keys(dynamodb)
+    clock = Clock()
+    opened(dynamodb, clock=clock)
+    job = next(item for item in old_items() if item["sk"]["S"] == "JOB")
+    clock.time += KEEP_OLD_ITEMS * 24
+    dynamodb.put_item(TableName=TABLE, Item=job | {"changed_at": {"S": as_text(clock.time)}})
+
+    clock.time += KEEP_OLD_ITEMS / 2
+    opened(dynamodb, clock=clock)
+    assert {key for key in old if key[0].startswith("JOB#")} <= keys(dynamodb)
+
+    clock.time += KEEP_OLD_ITEMS
+    opened(dynamodb, clock=clock)
+    assert keys(dynamodb) & old == {("TURNS", "reconcile")}

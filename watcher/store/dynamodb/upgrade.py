@@ -2,7 +2,8 @@
 
     no SCHEMA, no old items          SCHEMA is written
     no SCHEMA, old items             copy ──► take over what is open ──► write SCHEMA, with the time
-    SCHEMA with a time               an hour later: delete the old items, write SCHEMA without the time
+    SCHEMA with a time               an hour later, and after the last change by the previous version: delete
+                                     the old items, write SCHEMA without the time
     SCHEMA                           nothing to do; reading it is the only request
 
 Until SCHEMA is there, every process of this version waits for the one that holds the lease of the upgrade.
@@ -76,7 +77,7 @@ LEASE_S = 30.0
 POLL_S = 2.0
 """How often the others look whether it is done."""
 KEEP_OLD_ITEMS = timedelta(hours=1)
-"""Longer than a rolling deployment takes."""
+"""After they were copied, and after the last change. Longer than a rolling deployment takes."""
 MAX_ROUNDS = 5
 """How often everything is copied again because a process of the previous version sent something meanwhile."""
 MAX_OLD_LEASE = timedelta(minutes=2)
@@ -119,7 +120,7 @@ def bring_up_to_date(
     copied_at = schema.get("copied_at")
     if copied_at and clock() - from_text(copied_at) > KEEP_OLD_ITEMS and lease.take():
         with suppress(_LeaseLost):  # the other process goes on with it
-            _delete_old_items(table, lease)
+            _delete_old_items(table, lease, clock())
 
 
 class _Lease:
@@ -173,7 +174,7 @@ def _upgrade(table: Table, lease: _Lease, clock: Callable[[], datetime]) -> None
     """When each open delivery of the previous version can be claimed, by its position."""
     schema = _schema()
     for _ in range(MAX_ROUNDS):
-        items = {(item["pk"], item["sk"]): item for item in lease.during(table.scan())}
+        items = {_key(item): item for item in lease.during(table.scan())}
         old = _OldItems(table, [item for key, item in items.items() if _is_old(key)], ready_at)
         if not old:
             break
@@ -191,11 +192,18 @@ def _upgrade(table: Table, lease: _Lease, clock: Callable[[], datetime]) -> None
     lease.release()
 
 
-def _delete_old_items(table: Table, lease: _Lease) -> None:
-    keys = [(item["pk"], item["sk"]) for item in lease.during(table.scan())]
-    lease.write_all([delete(key) for key in keys if _is_old(key)])
-    lease.write([put(_schema())])
+def _delete_old_items(table: Table, lease: _Lease, now: datetime) -> None:
+    """Unless a process of the previous version runs again, because a deployment was rolled back."""
+    old = [item for item in lease.during(table.scan()) if _is_old(_key(item))]
+    last_change = max((item["changed_at"] for item in old if item["sk"] == "JOB"), default="")
+    if last_change < as_text(now - KEEP_OLD_ITEMS):
+        lease.write_all([delete(_key(item)) for item in old])
+        lease.write([put(_schema())])
     lease.release()
+
+
+def _key(item: Item) -> ItemKey:
+    return item["pk"], item["sk"]
 
 
 def _schema(copied_at: str | None = None) -> Item:
