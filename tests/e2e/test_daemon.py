@@ -284,18 +284,16 @@ def test_a_store_locked_by_another_program_is_logged_and_nothing_is_lost(
     assert len(slack.messages) == 1
 
 
-def test_a_broken_channel_delays_no_other_and_becomes_a_dead_letter(
-    config: Config, sandbox: Sandbox, slack: SlackDouble
-):
+def test_a_broken_channel_delays_no_other_and_is_kept(config: Config, sandbox: Sandbox, slack: SlackDouble):
     route = {"to": ["slack:#nowhere", "slack:#alerts"]}
     sandbox.control.put_training_job("churn", DebugRuleEvaluationStatuses=[issue()])
     app = App(changed(config, route=[route]))
     with capture_logs() as logs:
         app.run_once()
     states = {delivery.to: delivery.state for delivery in app.store.deliveries()}
-    assert states == {"slack:#nowhere": DeliveryState.DEAD, "slack:#alerts": DeliveryState.DELIVERED}
-    (dead,) = events(logs, "dead_letter")
-    assert "channel_not_found" in str(dead["error"])
+    assert states == {"slack:#nowhere": DeliveryState.REFUSED, "slack:#alerts": DeliveryState.DELIVERED}
+    refused = events(logs, "destination_refuses")[0]
+    assert "channel_not_found" in str(refused["error"])
     app.close()
 
 
