@@ -90,7 +90,7 @@ class Slack(_Section):
     app_token: SecretStr = SecretStr("")
     """The app-level token, `xapp-…`, for Socket Mode. Accepted, but not used yet."""
     channel: str = ""
-    """The channel for findings that match no route."""
+    """The channel for findings that match no route, and for alerts that all their destinations refuse."""
     api_url: str = "https://slack.com/api/"
     """The address of Slack's Web API."""
 
@@ -124,8 +124,8 @@ class Stop(_Section):
     grace: float = Field(default=0, ge=0)
     """Seconds between the alert and the stop. Until then, `watcher stop JOB --cancel` prevents the stop."""
     grace_limit: float = Field(default=600, ge=0)
-    """Seconds. The grace begins when the alert was delivered, or after this many seconds at the latest, if no
-    destination takes it."""
+    """Seconds. The grace begins once every destination that takes the alert has it, or after this many
+    seconds at the latest."""
     min_runtime: float = Field(default=0, ge=0)
     """Never stop a job that has trained for fewer seconds than this."""
     max_per_hour: int = Field(default=10, ge=0)
