@@ -66,15 +66,17 @@ def interrupt(shell: subprocess.Popen[str]) -> None:
 def test_three_terminals_show_an_alert_and_stop_the_job(
     terminal: Callable[[str], subprocess.Popen[str]], tmp_path: Path
 ) -> None:
-    sandbox, training, watching, stopping = TERMINALS
+    sandbox, training, watching, looking, stopping = TERMINALS
+    environment = training.splitlines()[0]
 
     terminal(sandbox)
     trained = terminal(training)
     assert trained.wait(WAIT_LIMIT_S) == 0, output(tmp_path)
     watcher = terminal(watching)
     eventually(lambda: "LossNotDecreasing found an issue in first-run-" in output(tmp_path), "an alert")
-    stopped = terminal(f"{training.splitlines()[0]}\n{stopping}")  # the second terminal already has it
-    assert stopped.wait(WAIT_LIMIT_S) == 0, output(tmp_path)
+    for commands in (looking, stopping):
+        done = terminal(f"{environment}\n{commands}")  # the second terminal already has it
+        assert done.wait(WAIT_LIMIT_S) == 0, output(tmp_path)
     interrupt(watcher)
 
     assert watcher.returncode == 0
