@@ -131,16 +131,17 @@ class Pipeline:
             if snapshot is None:
                 self._unwatch(arn, GONE)
                 return None
-            self._unwatch(arn, REPLACED, keep=snapshot.run)
             record = self.store.job(snapshot.run)
             snapshot = self._tagged(snapshot, record)
             if not matches(snapshot, self.config.watch):
+                self._unwatch(arn, REPLACED, keep=snapshot.run)
                 self._unwatch(arn, NOT_MATCHED)
                 return None
             now = self.clock()
             watching, describe_at = schedule(snapshot, now, self.config.watch.follow, self.spread())
             look = self._look(record, snapshot, now)
             self._commit([replace(look, watching=watching, describe_at=describe_at)], lease)
+        self._unwatch(arn, REPLACED, keep=snapshot.run)  # last, because it is seldom and delays no alert so
         if snapshot.ended and not watching and not snapshot.settled:
             open_rules = [outcome.rule for outcome in snapshot.outcomes if not outcome.final]
             log.warning("rules_never_final", job=snapshot.name, rules=open_rules)
