@@ -180,6 +180,19 @@ class Table:
         self._read(read)
         return answer
 
+    def scan(self, parameters: dict[str, Any]) -> dict[str, Any]:
+        """All on one page. A filter is one that `watcher.store.dynamodb` uses: the beginning of the keys."""
+        values = {name: value["S"] for name, value in parameters.get("ExpressionAttributeValues", {}).items()}
+        every = [item for partition in self._partitions.values() for item in partition.values()]
+        self._read(sum(map(_size, every)))
+        found = [
+            item
+            for item in every
+            if item["pk"]["S"].startswith(values.get(":pk", ""))
+            and item["sk"]["S"].startswith(values.get(":sk", ""))
+        ]
+        return {"Items": found[: parameters.get("Limit")]}
+
     def put_item(self, parameters: dict[str, Any]) -> dict[str, Any]:
         return self._write_alone({"Put": parameters})
 

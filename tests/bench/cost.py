@@ -21,6 +21,7 @@ Not counted: Fargate, and CloudWatch Logs, where reading is free and limited to 
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 import tempfile
@@ -194,7 +195,13 @@ def rows(figures: dict[str, Any]) -> list[tuple[str, str, str]]:
         requests, bill, own = figure["requests"], figure["dollars"], figure["self_written"]
         shown = ", ".join(f"{count:,} {name}" for name, count in requests.items() if "units" not in name)
         bought = ", ".join(f"{dollars:.2f} {name}" for name, dollars in bill.items())
+        passed = ", ".join(f"{count} {name}" for name, count in figure["once"]["pass"].items())
         found += [
+            (
+                f"a pass over {int(jobs):,} known jobs, with a queue: AWS requests",
+                passed,
+                f"{math.ceil(int(jobs) / 100) + 1} Search",
+            ),
             (f"a day with {int(jobs):,} jobs in progress: AWS requests", shown, ""),
             ("  US dollars", f"{sum(bill.values()):.2f}: {bought}", ""),
             (
