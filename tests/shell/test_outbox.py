@@ -1017,6 +1017,31 @@ def test_a_stop_is_retried_while_sagemaker_does_not_answer(scene: Scene, slack: 
     assert all(row.state is DELIVERED for row in scene.store.deliveries())
 
 
+def test_a_stop_is_given_up_after_a_day_without_an_answer(scene: Scene, slack: SlackDouble):
+    scene.config = routed(SLACK, stop=True)
+    down = Unavailable("sagemaker:DescribeTrainingJob did not answer", operation="x")
+    scene.stops(*[down] * 2000)
+    scene.finds()
+    scene.passes(hours=23)
+    assert scene.stop.state is PENDING
+    scene.passes(hours=2)
+    assert scene.stop.state is DeliveryState.DEAD
+    assert "NOT stopped: given up after 1 day" in shown(slack.messages[0])
+
+
+def test_a_stop_that_was_first_asked_for_days_ago_is_tried_as_long_as_any_other(
+    scene: Scene, slack: SlackDouble
+):
+    scene.config = routed(SLACK, stop=True)
+    down = Unavailable("sagemaker:DescribeTrainingJob did not answer", operation="x")
+    scene.stops(StopResult(StopState.REFUSED, "limit reached", Refusal.BRAKE), down, STOPPED)
+    scene.finds()
+    scene.passes(hours=72)
+    scene.does(incidents.person_stops, ZOE, Door.CLI)
+    scene.passes(minutes=1)
+    assert scene.stop.state is DELIVERED
+
+
 # -- findings of this process ----------------------------------------------------------------------
 
 

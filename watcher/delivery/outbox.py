@@ -90,7 +90,7 @@ FAILURES_IN_LANE = 8
 """About two minutes. Then an alert that the destination receives but does not confirm waits in a lane of its
 own: the fault may be in this one message, which must not hold back the others."""
 GIVE_UP_STOP_AFTER = timedelta(hours=24)
-"""How long a stop is tried."""
+"""How long a stop is tried while SageMaker does not answer."""
 MAX_CLAIMS_PER_SECOND = 50
 """Deliveries that become due within 20 ms of each other are claimed together."""
 MAX_CLAIM_INTERVAL_S = 5.0
@@ -474,6 +474,8 @@ class Outbox:
                         state=DeliveryState.PENDING,
                         due_at=now + timedelta(seconds=VERIFY_INTERVAL_S),
                         error=result.sentence,
+                        failures=0,
+                        refused_at=None,
                     )
                     amend: Amend = lambda present: incidents.stop_requested(present, actor, now)  # noqa: E731
                     self._write(later, None if asked else amend)
@@ -489,7 +491,7 @@ class Outbox:
     def _retry(self, delivery: Delivery, error: Retry) -> None:
         now = self.clock()
         since = delivery.refused_at or now
-        if delivery.kind is DeliveryKind.STOP and now - delivery.created_at > GIVE_UP_STOP_AFTER:
+        if delivery.kind is DeliveryKind.STOP and now - since > GIVE_UP_STOP_AFTER:
             sentence = f"The job was NOT stopped: given up after {GIVE_UP_STOP_AFTER.days} day: {error}"
             self._give_up(
                 delivery,
