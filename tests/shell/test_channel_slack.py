@@ -361,6 +361,15 @@ def test_what_changed_is_a_reply_in_the_thread_when_messages_cannot_be_edited(sl
     assert STOPPED.reason in reply["text"]
 
 
+def test_a_reply_to_a_deleted_alert_says_that_it_is_gone(slack: SlackDouble) -> None:
+    talking = channel(slack)
+    receipt = talking.send(alert())
+    slack.workspace.messages.clear()
+    slack.fail("chat.update", "edit_window_closed")
+    with pytest.raises(MessageGone):
+        talking.update(update(), receipt)
+
+
 def test_a_reply_whose_response_was_lost_is_not_repeated(slack: SlackDouble) -> None:
     slack.workspace.editable = False
     talking = channel(slack)

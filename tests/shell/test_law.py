@@ -136,13 +136,15 @@ class World:
         status = "Stopped" if asked else status
         self.jobs[name] = replace(job, status=status, ended_at=self.clock())
         reports = {"Failed": [FAILED], "Stopped": [] if asked else [STOPPED_BY_OTHERS]}.get(status, [])
-        self._look(name, *reports, stop_asked_by="somebody" if asked else "")
+        self._look(name, *reports, stop_asked_by="somebody" if asked else "", just_ended=True)
 
-    def _look(self, name: str, *reports: Report, stop_asked_by: str = "") -> None:
+    def _look(self, name: str, *reports: Report, stop_asked_by: str = "", just_ended: bool = False) -> None:
         job, now = self.jobs[name], self.clock()
 
         def amend(case: Case | None) -> Case | None:
-            return incidents.seen(case, job, reports, CONFIG, now, stop_asked_by=stop_asked_by)
+            return incidents.seen(
+                case, job, reports, CONFIG, now, stop_asked_by=stop_asked_by, just_ended=just_ended
+            )
 
         look = Look(job, str(now), now, watching=True, amend=amend)
         changed = self.store.commit([look])

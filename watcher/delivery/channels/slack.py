@@ -74,7 +74,7 @@ _MAY_HAVE_ARRIVED = frozenset({"fatal_error", "internal_error", "request_timeout
 _NOT_SENT = (ConnectionRefusedError, socket.gaierror, ssl.SSLCertVerificationError)
 """The reasons of a failed connection after which Slack cannot have received the request."""
 _CANNOT_EDIT = frozenset({"cant_update_message", "edit_window_closed"})
-_GONE = frozenset({"message_not_found"})
+_GONE = frozenset({"message_not_found", "thread_not_found"})
 _FORM = frozenset({"invalid_blocks", "invalid_blocks_format", "msg_blocks_too_long", "msg_too_long"})
 """Slack refuses the message for its form: a shorter or plainer one may be taken."""
 _CANNOT_LOOK_UP = frozenset({"missing_scope", "channel_not_found", "not_in_channel", "no_permission"})
@@ -200,14 +200,20 @@ class SlackChannel:
 
     def update(self, message: Message, receipt: str) -> str:
         try:
-            self._edit(message, receipt)
+            self._edit_or_reply(message, receipt)
         except _SlackRefusal as refusal:
             if refusal.code in _GONE:
                 raise MessageGone(str(refusal)) from refusal
+            raise
+        return receipt
+
+    def _edit_or_reply(self, message: Message, receipt: str) -> None:
+        try:
+            self._edit(message, receipt)
+        except _SlackRefusal as refusal:
             if refusal.code not in _CANNOT_EDIT:
                 raise
             self._reply(message, receipt)
-        return receipt
 
     def _edit(self, message: Message, receipt: str) -> None:
         if not receipt:
