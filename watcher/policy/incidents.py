@@ -259,7 +259,7 @@ def seen(
         _close_with_run(draft, job.status)
     if just_ended and not draft.changes and any(finding.open for finding in draft.findings.values()):
         # No news, but an alert that can be edited must not say that the job continues.
-        draft.note(ChangeKind.RUN_ENDED, f"the job has ended: it is {job.status}")
+        draft.note(ChangeKind.RUN_ENDED, f"The job has ended: it is {job.status}.")
     return draft.case()
 
 

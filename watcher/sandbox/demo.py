@@ -36,6 +36,8 @@ from watcher.sandbox.webhook_receiver import WebhookReceiver
 DEMO_TIMEOUT_S = 300.0
 """On two idle cores, the demo takes about 25 seconds."""
 POLL_S = 0.25
+SLACK_LINES = 3
+"""How many lines of each version of the message in Slack the demo shows."""
 CONFIRMED = "Stopped by Watcher"
 """What an alert says once SageMaker has confirmed the stop."""
 
@@ -181,6 +183,8 @@ class _Demo:
         self._end(daemon)
         self.console.print(self.timeline.table())
         self.console.print()
+        self.console.print(_in_slack(slack))
+        self.console.print()
         self.console.print(
             Text.assemble(
                 "From IssuesFound to the alert: ",
@@ -266,6 +270,18 @@ class _Demo:
 
     def _done(self, what: str) -> None:
         self.console.print(Text.assemble(("✓ ", "green"), what))
+
+
+def _in_slack(slack: SlackChannelStandIn) -> Table:
+    """The beginning of each version of the message in Slack."""
+    table = Table(title="The one message in Slack", title_justify="left", box=None, padding=(0, 3, 0, 0))
+    table.add_column("time (UTC)", style="dim")
+    table.add_column("said")
+    for message in slack.messages.values():
+        for at, says in ((message.posted_at, message.text), *message.edits):
+            first = "\n".join(says.splitlines()[:SLACK_LINES])
+            table.add_row(f"{at:%H:%M:%S.%f}"[:-5], Text(first))
+    return table
 
 
 def _edits(slack: SlackChannelStandIn) -> Iterator[tuple[datetime, str]]:
