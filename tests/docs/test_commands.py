@@ -111,6 +111,18 @@ def test_every_kind_of_finding_and_every_state_has_a_row(word):
     assert re.search(rf"^\| `{word}` \| \w", PAGE, re.MULTILINE)
 
 
+@pytest.mark.parametrize("kind", ChangeKind)
+def test_every_kind_of_change_has_a_row_under_history(kind):
+    history = PAGE.partition("### History")[2]
+
+    assert re.search(rf"^\| [^|]*`{kind}`[^|]* \| \w", history, re.MULTILINE)
+
+
+@pytest.mark.parametrize("door", Door)
+def test_every_door_is_named_under_history(door):
+    assert f"`{door}`" in PAGE.partition("### History")[2]
+
+
 @pytest.mark.parametrize("word", ChangeKind)
 def test_every_kind_of_change_has_a_row(word):
     assert re.search(rf"^\| (`\w+`, )*`{word}`(, `\w+`)* \| \w", PAGE, re.MULTILINE)
