@@ -11,12 +11,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from itertools import count
 from pathlib import Path
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.contract.tables import create_table
 from tests.doubles.clock import Clock
 from tests.doubles.destinations import FAULTS, Destination, EditingDestination, Killed, OneWayDestination
 from tests.jobs import a_job
@@ -48,7 +50,9 @@ from watcher.model import (
     StopPhase,
 )
 from watcher.policy import incidents
+from watcher.sandbox.process import Sandbox
 from watcher.store.base import Look, Store
+from watcher.store.dynamodb.store import DynamoStore
 from watcher.store.memory import MemoryStore
 from watcher.store.sqlite import SqliteStore
 
@@ -348,3 +352,15 @@ def test_two_processes_with_one_file_keep_the_same_law(steps: list[tuple[Any, ..
     clock = Clock()
     with sqlite_stores(clock) as stores:
         obeys_the_law(stores, clock, steps)
+
+
+_tables = count()
+
+
+@settings(max_examples=12, suppress_health_check=[*HealthCheck])  # each example has a table of its own
+@given(steps=st.lists(STEPS, max_size=40))
+def test_two_processes_with_one_table_keep_the_same_law(sandbox: Sandbox, steps: list[tuple[Any, ...]]):
+    clock, table = Clock(), f"law-{next(_tables)}"
+    dynamodb = create_table(sandbox, table)
+    stores = [DynamoStore(dynamodb, table, monotonic=clock.monotonic) for _ in range(2)]
+    obeys_the_law(stores, clock, steps)
