@@ -29,7 +29,7 @@ from watcher.model import (
 CUSTOM_RULE = "custom"
 """Label of a rule whose configuration does not say what it invokes."""
 LATENCY_BUCKETS_S = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 7200, 86400)
-"""An alert usually takes less than a second, and is given up after a day."""
+"""An alert usually takes less than a second, and is given up after seven days."""
 STATES_AFTER_AN_ATTEMPT = (
     DeliveryState.DELIVERED,
     DeliveryState.PENDING,
