@@ -253,6 +253,25 @@ def test_a_loss_that_falls_again_has_recovered_and_the_same_alert_says_so_each_t
 
 
 @pytest.mark.usefixtures("frequent_looks")
+def test_a_loss_that_falls_again_during_the_grace_calls_the_stop_off(
+    config: Config, sandbox: Sandbox, slack: SlackDouble, falling_again: Callable[[Sequence[float]], None]
+):
+    rule = a_rule("LossNotDecreasing", **FALLING)
+    place(sandbox, "churn", DebugRuleConfigurations=[rule], DebugRuleEvaluationStatuses=[])
+    falling_again([0.9, 0.8, 0.7, 0.61, 0.61, 0.61, 0.61])
+    with running(App(changed(config, route=[{"stop": True}], stop={"grace": 3600}))):
+        eventually(lambda: slack.messages and "Watcher stops this job at" in blocks(slack), "the grace")
+        falling_again([0.5, 0.42])
+        eventually(
+            lambda: "Not stopped: LossNotDecreasing recovered before the stop" in blocks(slack), "the end"
+        )
+        assert RECOVERED in blocks(slack)
+        assert "Watcher stops this job" not in blocks(slack)
+    assert "sagemaker:StopTrainingJob" not in sandbox.control.calls()
+    assert len(slack.messages) == 1
+
+
+@pytest.mark.usefixtures("frequent_looks")
 def test_debuggers_later_verdict_on_what_has_recovered_is_neither_a_contradiction_nor_a_second_alert(
     config: Config, sandbox: Sandbox, slack: SlackDouble, falling_again: Callable[[Sequence[float]], None]
 ):

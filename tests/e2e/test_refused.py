@@ -35,26 +35,31 @@ def others(slack: SlackDouble) -> Conversation:
     return next(one for one in slack.workspace.conversations if one.name == "others")
 
 
-def readyz(app: App) -> str:
+def get(app: App, page: str) -> str:
     server = eventually(lambda: app.server, "the daemon listens")
-    return httpx.get(f"http://127.0.0.1:{server.port}/readyz", trust_env=False).text
+    return httpx.get(f"http://127.0.0.1:{server.port}/{page}", trust_env=False).text
 
 
-def test_readyz_shows_what_is_refused_until_it_is_redelivered(
+REFUSED = 'watcher_refused_deliveries{destination="slack"}'
+
+
+def test_readyz_and_metrics_show_what_is_refused_until_it_is_redelivered(
     outside: Config, sandbox: Sandbox, slack: SlackDouble, tmp_path: Path
 ):
     sandbox.control.put_training_job("churn", DebugRuleEvaluationStatuses=[issue()])
     with running(App(outside)) as app:
         eventually(app.store.refused, "the refusal")
-        assert "slack:#others has refused the alerts of 1 incident" in readyz(app)
-        assert "not_in_channel" in readyz(app)
+        assert "slack:#others has refused the alerts of 1 incident" in get(app, "readyz")
+        assert "not_in_channel" in get(app, "readyz")
+        assert f"{REFUSED} 1.0" in get(app, "metrics")
 
         others(slack).member = True
         redelivered = command(tmp_path, "redeliver")
         assert (redelivered.code, redelivered.err) == (0, "")
         eventually(lambda: slack.messages, "the alert")
         eventually(lambda: not app.store.refused(), "nothing is refused")
-        assert "refused" not in readyz(app)
+        assert "refused" not in get(app, "readyz")
+        assert f"{REFUSED} 0.0" in get(app, "metrics")
     assert len(slack.messages) == 1
 
 

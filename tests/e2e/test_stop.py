@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from tests.doubles.slack import SlackDouble
 from tests.e2e.conftest import Readers, blocks, changed, issue, running
+from tests.e2e.process import command
 from tests.waiting import eventually
 from watcher.config.settings import Config
 from watcher.daemon.app import App
@@ -17,8 +20,10 @@ LONG_S = 3600
 
 @pytest.fixture(autouse=True)
 def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """See that a job was stopped without the usual 3 seconds, because jobs of the sandbox stop quickly."""
+    """Without the usual pauses: jobs of the sandbox stop quickly, and so do the failures of this Slack."""
     monkeypatch.setattr("watcher.delivery.outbox.VERIFY_INTERVAL_S", 0.1)
+    monkeypatch.setattr("watcher.delivery.outbox.FIRST_RETRY_DELAY_S", 0.2)
+    monkeypatch.setattr("watcher.delivery.outbox.MAX_CLAIM_INTERVAL_S", 0.1)
 
 
 def stopping(config: Config, grace: float, grace_limit: float = 2 * LONG_S) -> Config:
@@ -101,6 +106,21 @@ def test_an_alert_that_was_deleted_is_posted_again_with_the_outcome_of_the_stop(
     assert "Not stopped: churn Completed before the stop took effect" in blocks(slack)
     assert "churn" in message["text"]
     assert stops(sandbox) == 0
+
+
+def test_an_alert_that_was_deleted_is_posted_again_when_a_stop_is_refused(
+    config: Config, sandbox: Sandbox, slack: SlackDouble, tmp_path: Path
+):
+    sandbox.control.inject_fault("sagemaker:StopTrainingJob", "AccessDeniedException", "not allowed")
+    sandbox.control.put_training_job("churn", DebugRuleEvaluationStatuses=[issue()])
+    with running(App(config)) as app:
+        eventually(lambda: slack.messages and not app.store.has_open(), "the alert")
+        slack.workspace.messages.clear()
+        assert command(tmp_path, "stop", "churn", "--yes").code == 1
+        eventually(lambda: slack.messages and "Not stopped: " in blocks(slack), "another message")
+        eventually(lambda: not app.store.has_open(), "it is settled")
+    assert "sagemaker:StopTrainingJob" in blocks(slack)
+    assert len(slack.messages) == 1
 
 
 def test_the_alert_of_a_job_that_has_completed_does_not_say_that_it_continues(
