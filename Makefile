@@ -40,7 +40,7 @@ test: lint ## run everything that CI checks; WORKERS= sets how many tests run at
 test-fast: $(READY) ## run the tests that start no process, in half a minute
 	$(BIN)/pytest --numprocesses=2 --dist=worksteal tests/core tests/rules tests/docs
 
-kills: $(READY) ## kill the daemon between detection and delivery, 300 times
+kills: $(READY) ## kill the daemon 300 times, in the middle of messages, edits and stops
 	WATCHER_KILLS=300 $(BIN)/pytest tests/e2e/test_kill.py -s
 
 replicas: $(READY) ## kill and throttle 4 replicas with 2,000 jobs and 5,000 findings; half an hour
@@ -49,7 +49,7 @@ replicas: $(READY) ## kill and throttle 4 replicas with 2,000 jobs and 5,000 fin
 # Debian's Python, like the image's, is built with profile-guided optimization. One that pyenv compiles is not,
 # and needs a third more processor time.
 BENCH_PYTHON ?= $(firstword $(wildcard /usr/bin/python3.11) $(BIN)/python)
-bench: $(READY) ## measure latency, throughput and cost; BENCH_PYTHON= runs the daemons
+bench: $(READY) ## measure latency, throughput and cost; BENCH_PYTHON= runs the daemons, BENCH_BEFORE= compares
 	BENCH_PYTHON=$(abspath $(BENCH_PYTHON)) $(BIN)/python -m tests.bench
 
 bench-memory: $(READY) ## measure the memory of `watcher logs` on 1,000 streams for ten minutes

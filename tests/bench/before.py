@@ -120,6 +120,7 @@ def _of_events(runs: list[dict[str, Any]]) -> dict[str, Any]:
     return {
         "median": _median(runs, "median"),
         "p99": _median(runs, "p99"),
+        "cpu_ms_per_finding": _median(runs, "cpu_ms_per_finding"),
         "dynamodb_per_finding": {
             name: _median([run["requests_per_finding"] for run in runs], name) for name in sorted(names)
         },
@@ -140,6 +141,8 @@ def rows(figures: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
             "as fast",
         )
         yield "  p99", _both(before["p99"], now["p99"]), ""
+        cpu = (each[version]["cpu_ms_per_finding"] / 1000 for version in VERSIONS)
+        yield "  processor time for each finding", _both(*cpu), ""
         if store == "dynamodb":
             for version in VERSIONS:
                 counts = each[version]["dynamodb_per_finding"]
@@ -148,7 +151,7 @@ def rows(figures: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
 
 
 def _both(before: float, now: float) -> str:
-    return f"{before:.3f} s and {now:.3f} s: {now / before:.2f}"
+    return f"{1000 * before:.0f} ms and {1000 * now:.0f} ms: {now / before:.2f}"
 
 
 if __name__ == "__main__":

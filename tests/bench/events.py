@@ -58,21 +58,23 @@ def main() -> None:
 
 
 def latency(store: str, rates: Sequence[tuple[int, int]]) -> dict[str, Any]:
-    """Latencies in seconds, and requests to AWS with DynamoDB's request units, by events per second."""
+    """Latencies in seconds, processor time, and requests to AWS with DynamoDB's request units; by events per
+    second."""
     answer = {}
     jobs = WARM_UP_EVENTS + sum(count for _, count in rates)
     with _running(1, store, jobs, apart=True) as bench:
         bench.wait_until_logs_are_found(jobs)
         for rate, count in rates:
-            before = calls(bench.address)
+            before, cpu = calls(bench.address), bench.cpu()
             seconds = sorted(arrived - put for put, arrived in bench.send(count, rate))
             bench.wait_until_quiet()  # what is written after the last alert belongs to it
-            made = calls(bench.address) - before
+            made, used = calls(bench.address) - before, bench.cpu() - cpu
             answer[str(rate)] = {
                 "events": count,
                 "median": statistics.median(seconds),
                 "p99": seconds[min(int(0.99 * count), count - 1)],
                 "worst": seconds[-1],
+                "cpu_ms_per_finding": 1000 * used / count,
                 "requests_per_finding": {name: made[name] / count for name in sorted(made)},
             }
     return answer
