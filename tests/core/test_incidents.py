@@ -191,6 +191,16 @@ def test_what_breaks_again_is_the_next_episode_of_the_same_incident():
     assert "2nd time" in story.history[-1].text
 
 
+def test_what_recovers_and_breaks_again_and_again_stays_open_and_is_not_told_again():
+    story = Story()
+    for _ in range(incidents.MAX_RECOVERIES):
+        story.seen(fired())
+        assert ChangeKind.RECOVERED in story.seen(recovered())
+    assert story.seen(fired()) == [ChangeKind.WORSE]
+    assert story.seen(recovered()) == story.seen(fired()) == []
+    assert story.finding().open
+
+
 def test_a_recovery_of_what_is_closed_changes_nothing():
     story = Story()
     story.seen(fired())

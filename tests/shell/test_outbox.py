@@ -955,6 +955,19 @@ def test_without_slack_the_job_is_stopped_after_the_limit_and_the_grace(scene: S
     assert len(scene.outbox.stopper.attempts) == 1  # type: ignore[attr-defined]
 
 
+def test_time_in_which_no_process_ran_takes_nothing_from_the_grace(scene: Scene, slack: SlackDouble):
+    scene.config = routed(SLACK, stop=True, grace=40, grace_limit=600)
+    scene.stops(STOPPED)
+    scene.finds()
+    scene.clock.turn(3 * 3600)  # the process died before it sent the alert
+    scene.outbox.began = scene.clock()
+    scene.passes(seconds=1)
+    assert len(slack.messages) == 1
+    assert scene.outbox.stopper.attempts == []  # type: ignore[attr-defined]
+    turn_until(scene.outbox, scene.clock, scene.stop.due_at)
+    assert len(scene.outbox.stopper.attempts) == 1  # type: ignore[attr-defined]
+
+
 def test_the_grace_begins_though_one_destination_refuses_the_alert(
     scene: Scene, slack: SlackDouble, receiver: WebhookDouble
 ):

@@ -11,8 +11,7 @@ from dataclasses import replace
 from datetime import datetime
 from enum import StrEnum
 
-from watcher.config.destination import Destination, public_url
-from watcher.errors import ConfigError
+from watcher.config.destination import shown
 from watcher.log import MASK
 from watcher.model import (
     Case,
@@ -257,22 +256,14 @@ def _is_refused(row: Delivery) -> bool:
 def _refusal(row: Delivery, now: datetime) -> str:
     since = f" since {clock_time(row.refused_at, now)}" if row.refused_at else ""
     error = truncated(_without_secrets(one_line(row.error), row.to), MAX_ERROR)
-    said = f"{shown_destination(row.to)} does not take this alert{since}"
+    said = f"{shown(row.to)} does not take this alert{since}"
     return _sentence(f"{said}: {error}" if error else said)
-
-
-def shown_destination(to: str) -> str:
-    """For people: without a webhook's user, password and query."""
-    try:
-        return str(Destination.parse(to))
-    except ConfigError:  # of another version
-        return public_url(to)
 
 
 def _without_secrets(error: str, to: str) -> str:
     address = to.partition(":")[2]
-    shown = shown_destination(to).partition(":")[2]
-    error = error.replace(address, shown) if address else error
+    public = shown(to).partition(":")[2]
+    error = error.replace(address, public) if address else error
     user, query = address.partition("://")[2].rpartition("@")[0], address.partition("?")[2]
     for secret in (user, query):
         error = error.replace(secret, MASK) if len(secret) > 3 else error

@@ -119,6 +119,7 @@ def redeliver(
     verbose: Verbose = False,
 ) -> None:
     """Send again what destinations refused, after fixing the cause."""
+    from watcher.config.destination import shown
     from watcher.model import Door
     from watcher.policy import incidents
     from watcher.store import incident_views
@@ -150,7 +151,7 @@ def redeliver(
         print_json([incident_views.incident(case) for case in cases])
         return
     for case in cases:
-        to = ", ".join(incident_views.shown(each.to) for each in case.deliveries if each.open)
+        to = ", ".join(shown(each.to) for each in case.deliveries if each.open)
         typer.echo(f"The incident of {case.incident.job} is sent again: {to}.")
     typer.echo("`watcher run` sends it within a few seconds; `watcher status` says whether it arrived.")
 

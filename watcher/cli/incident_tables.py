@@ -8,9 +8,10 @@ from datetime import datetime
 from rich.console import Console
 
 from watcher.cli.tables import TERMINAL_ROWS_LIMIT, Table, print_line
+from watcher.config.destination import shown
 from watcher.model import Case, Closing, Finding, IncidentState
 from watcher.policy.kinds import KINDS
-from watcher.store.incident_views import listed, shown
+from watcher.store.incident_views import listed
 from watcher.text import ago
 
 _CLOSINGS = {

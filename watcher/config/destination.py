@@ -69,6 +69,14 @@ class Destination:
         return f"{self.kind}:{address}"
 
 
+def shown(to: str) -> str:
+    """A stored destination for people, without what may be secret."""
+    try:
+        return str(Destination.parse(to))
+    except ConfigError:  # a stop, or stored by a version that has another kind of destination
+        return to.partition(":")[0]
+
+
 def _is_http(url: str) -> bool:
     try:
         parts = urlsplit(url)

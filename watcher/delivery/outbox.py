@@ -37,7 +37,7 @@ import structlog
 
 from watcher.alerts.message import Message, compose
 from watcher.alerts.sentences import headline
-from watcher.config.destination import public_url
+from watcher.config.destination import public_url, shown
 from watcher.config.settings import Config
 from watcher.delivery.channels.base import Channel, EditsMessages, File, TakesFiles
 from watcher.delivery.stop import VERIFY_INTERVAL_S, Stopper, StopState
@@ -120,6 +120,8 @@ class Outbox:
     random: Callable[[], float]
     instruments: Instruments
     lease: float = LEASE_S
+    began: datetime | None = None
+    """When `run` began to deliver; None with `--once`."""
     _channels: dict[str, Channel] = field(default_factory=dict)
     _refusing: set[str] = field(default_factory=set)
     """Destinations that refused the last that this process sent."""
@@ -148,6 +150,7 @@ class Outbox:
 
     def run(self, turned: Callable[[], None]) -> None:
         """Deliver until `stop` is called. `turned` is called at least every half minute."""
+        self.began = self.clock()
 
         def wanted() -> bool:
             turned()
@@ -384,10 +387,10 @@ class Outbox:
     def _told_that_it_refuses(self, alert: Delivery) -> bool:
         """Whether the incident's history says so since the destination took the alert last."""
         case = self.store.case(alert.incident)
-        shown = incidents.shown_destination(alert.to)
+        name = shown(alert.to)
         return case is not None and any(
             change.kind is ChangeKind.REFUSED
-            and change.actor == shown
+            and change.actor == name
             and (alert.delivered_at is None or change.at > alert.delivered_at)
             for change in case.changes
         )
@@ -458,6 +461,9 @@ class Outbox:
         def ended(phase: StopPhase, sentence: str) -> Amend:
             return lambda present: incidents.stop_ended(present, phase, actor, sentence, now)
 
+        if due_at := self._grace_after_outage(case, now):
+            self._write(replace(delivery, state=DeliveryState.PENDING, due_at=due_at))
+            return
         try:
             result = self.stopper.attempt(delivery.run, actor=actor)
         except AccessDenied as error:
@@ -485,6 +491,16 @@ class Outbox:
                 case StopState.STOPPED:
                     amend = ended(StopPhase.STOPPED, result.sentence)
                     self._settle(delivery, DeliveryState.DELIVERED, amend=amend)
+
+    def _grace_after_outage(self, case: Case, now: datetime) -> datetime | None:
+        """When to stop a run whose alert has not arrived, if this process began too late to deliver it. The
+        time in which Watcher was down does not count towards `stop.grace_limit`: nobody could read the alert
+        then, nor cancel the stop."""
+        stop, settings = case.incident.stop, self.config.stop
+        if not (self.began and stop and stop.phase is StopPhase.WAITING and stop.due_at is None):
+            return None
+        earliest = self.began + timedelta(seconds=settings.grace_limit + settings.grace)
+        return earliest if now < earliest else None
 
     # -- the result -------------------------------------------------------------------------------
 

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
-from watcher.config.destination import Destination, DestinationKind
+from watcher.config.destination import Destination, DestinationKind, shown
 from watcher.config.settings import Config, Stop
 from watcher.errors import ConfigError
 from watcher.model import (
@@ -48,6 +48,9 @@ from watcher.model import (
 )
 from watcher.policy import kinds, routing
 
+MAX_RECOVERIES = 3
+"""What has recovered so often and broken again is not believed any more: it stays open until the run ends,
+because a rule whose values lie near its threshold would be told again and again."""
 EDIT_DELAY_S = 2.0
 """An edit waits so long for further changes, so that a burst of them is one edit."""
 
@@ -377,10 +380,10 @@ def _reopen(draft: _Draft, finding: Finding, *, quiet: bool) -> None:
 
 def _close(draft: _Draft, finding_id: str, closing: Closing, reason: str) -> None:
     finding = draft.findings.get(finding_id)
-    if finding is None or not finding.open:
+    recovered = closing is Closing.RECOVERED
+    if finding is None or not finding.open or (recovered and finding.episode > MAX_RECOVERIES):
         return
     draft.findings[finding_id] = replace(finding, closed_at=draft.now, closing=closing, closing_reason=reason)
-    recovered = closing is Closing.RECOVERED
     kind = ChangeKind.RECOVERED if recovered else ChangeKind.CLOSED
     if draft.opened(finding_id) and not recovered:
         return  # it was found after what it is about had ended, which its own change says
@@ -791,18 +794,10 @@ def refused(
     fallback = routing.elsewhere(delivery.to, config)
     added = not others and fallback is not None and _add_alert(draft, fallback)
     if added or not already_known:
-        shown = shown_destination(delivery.to)
-        draft.note(ChangeKind.REFUSED, f"{shown} does not take this alert: {delivery.error}", actor=shown)
+        name = shown(delivery.to)
+        draft.note(ChangeKind.REFUSED, f"{name} does not take this alert: {delivery.error}", actor=name)
     _begin_grace(draft, config.stop)
     return draft.case()
-
-
-def shown_destination(to: str) -> str:
-    """For people, without what may be secret in a webhook's address."""
-    try:
-        return str(Destination.parse(to))
-    except ConfigError:
-        return to.partition(":")[0]
 
 
 def unwatched(case: Case | None, reason: str, now: datetime) -> Case | None:

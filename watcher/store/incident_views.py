@@ -12,10 +12,8 @@ from datetime import datetime
 from typing import Protocol, TypedDict
 
 from watcher.arn import job_name, run_arn
-from watcher.config.destination import Destination
-from watcher.errors import ConfigError
+from watcher.config.destination import shown
 from watcher.model import (
-    STOP_DESTINATION,
     Case,
     Change,
     Delivery,
@@ -239,13 +237,3 @@ def delivery(delivery: Delivery) -> DeliveryView:
         "attempts": delivery.attempts,
         "delivered_at": delivery.delivered_at,
     }
-
-
-def shown(to: str) -> str:
-    """The destination without what may be secret."""
-    if to == STOP_DESTINATION:
-        return to
-    try:
-        return str(Destination.parse(to))
-    except ConfigError:  # stored by a version that has another kind of destination
-        return to.partition(":")[0]

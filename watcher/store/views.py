@@ -13,6 +13,7 @@ from datetime import datetime
 from fnmatch import fnmatchcase
 from typing import Any, Protocol, TypedDict
 
+from watcher.config.destination import shown
 from watcher.model import (
     Delivery,
     DeliveryKind,
@@ -33,7 +34,6 @@ from watcher.store.incident_views import (
     by_incident,
     delivery,
     listed,
-    shown,
 )
 from watcher.store.lookup import find_run
 

@@ -11,6 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from watcher import __version__
 from watcher.aws import links
+from watcher.config.destination import shown
 from watcher.model import Delivery, Finding, Incident
 from watcher.policy.kinds import KINDS
 from watcher.store import incident_views, views
@@ -100,7 +101,7 @@ class StatusPage:
         environment.globals["training_job"] = links.training_job
         environment.filters.update(ago=ago, counts=counts, roughly=roughly)
         environment.globals["instances"] = instances
-        environment.filters.update(what=_what, listed=incident_views.listed, shown=incident_views.shown)
+        environment.filters.update(what=_what, listed=incident_views.listed, shown=shown)
         return environment.get_template("status.html")
 
 
