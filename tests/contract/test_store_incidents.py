@@ -69,6 +69,16 @@ def test_a_case_comes_back_exactly_as_it_was_given(store: Store) -> None:
     assert list(store.history()) == [FULL_CHANGE]
 
 
+@pytest.mark.parametrize("known", [0, 3, 49, 50, 99, 120])
+def test_a_case_can_be_read_with_only_the_history_that_is_not_known_yet(store: Store, known: int) -> None:
+    changes = tuple(change("job", revision) for revision in range(1, 121))
+    for some in (changes[:2], changes[2:100], changes[100:]):
+        now = case("job", delivery("job"), changes=some)
+        store.amend(now.incident.id, lambda _, now=now: now)  # type: ignore[misc]
+
+    assert store.case(incident("job").id, known) == case("job", delivery("job"), changes=changes[known:])
+
+
 def test_an_unknown_incident_is_none(store: Store) -> None:
     assert store.case("unheard of") is None
     assert store.deliveries("unheard of") == []

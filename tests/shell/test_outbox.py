@@ -45,6 +45,7 @@ from watcher.instruments import Instruments
 from watcher.model import (
     AlertEvidence,
     Case,
+    Change,
     ChangeKind,
     Delivery,
     DeliveryKind,
@@ -1091,3 +1092,22 @@ def test_a_destination_that_is_added_later_is_told_the_whole_history(scene: Scen
     scene.outbox.wake([(case, job)])
     scene.attempts()
     assert [change["kind"] for change in receiver.bodies[0]["changes"]] == ["opened", "worse"]
+
+
+def test_a_message_about_ten_thousand_changes_tells_the_last_of_them(scene: Scene, receiver: WebhookDouble):
+    to = f"webhook:{receiver.url}"
+    scene.finds(config=routed(to))
+    story = scene.store.case(incident_id(a_job("churn").run))
+    assert story is not None
+    later = [
+        Change(revision, scene.clock(), ChangeKind.WORSE, "again", incident=story.incident.id)
+        for revision in range(2, 10_001)
+    ]
+    incident = replace(story.incident, revision=10_000, telling_revision=10_000)
+    rows = tuple(replace(row, wanted=10_000) for row in story.deliveries)
+    scene.store.amend(incident.id, lambda case: case and Case(incident, case.findings, rows, tuple(later)))
+    scene.attempts()
+
+    (body,) = receiver.bodies
+    assert body["incident"]["revision"] == 10_000
+    assert [change["revision"] for change in body["changes"]] == list(range(9_901, 10_001))

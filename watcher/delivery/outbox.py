@@ -100,6 +100,9 @@ STORE_RETRY_DELAY_S = 5.0
 FRESH_FOR = timedelta(seconds=5)
 """The first alert of an incident that changed more recently is composed from what this process has just
 stored, which saves reads of the store."""
+MAX_CHANGES_TOLD = 100
+"""Changes that one message tells: the last of those that its destination does not know. What is older shows in
+how the findings are now."""
 FRESH_CACHE_SIZE = 64
 """Incidents that this process has just changed."""
 
@@ -242,7 +245,7 @@ class Outbox:
             is_whole = len(case.changes) == case.incident.revision
             if is_current and is_whole and not delivery.uncertain and self.clock() - at < FRESH_FOR:
                 return case, job
-        stored = self.store.case(delivery.incident)
+        stored = self.store.case(delivery.incident, max(delivery.told, delivery.trying - MAX_CHANGES_TOLD))
         if stored is None:
             raise StoreError(f"delivery {delivery.id} has no incident: the store was edited by hand")
         record = self.store.job(stored.incident.run)
@@ -386,7 +389,7 @@ class Outbox:
 
     def _told_that_it_refuses(self, alert: Delivery) -> bool:
         """Whether the incident's history says so since the destination took the alert last."""
-        case = self.store.case(alert.incident)
+        case = self.store.case(alert.incident, alert.told)
         name = shown(alert.to)
         return case is not None and any(
             change.kind is ChangeKind.REFUSED

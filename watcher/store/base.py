@@ -213,8 +213,8 @@ class Store(Protocol):
         was changed."""
         ...
 
-    def case(self, incident: str) -> Case | None:
-        """An incident with its findings, deliveries and whole history."""
+    def case(self, incident: str, after: int = 0) -> Case | None:
+        """An incident with its findings, its deliveries and its history after this revision."""
         ...
 
     def incidents(self) -> list[Incident]:

@@ -221,10 +221,12 @@ class MemoryStore:
                 self._end_lease(delivery.id)
         self._history += change.changes
 
-    def case(self, incident: str) -> Case | None:
+    def case(self, incident: str, after: int = 0) -> Case | None:
         with self._lock:
             case = self._case(incident)
-            history = [change for change in self._history if change.incident == incident]
+            history = [
+                change for change in self._history if change.incident == incident and change.revision > after
+            ]
         return replace(case, changes=tuple(history)) if case else None
 
     def incidents(self) -> list[Incident]:

@@ -248,13 +248,14 @@ class SqliteStore:
         with self._writing() as connection:
             return _amend(connection, incident, amend)
 
-    def case(self, incident: str) -> Case | None:
+    def case(self, incident: str, after: int = 0) -> Case | None:
         with self._reading() as connection, _snapshot(connection):
             case = _case(connection, incident)
             if case is None:
                 return None
             rows = connection.execute(
-                "SELECT change FROM history WHERE incident = ? ORDER BY revision, position", (incident,)
+                "SELECT change FROM history WHERE incident = ? AND revision > ? ORDER BY revision, position",
+                (incident, after),
             )
             return replace(case, changes=tuple(CHANGE.validate_json(row["change"]) for row in rows))
 

@@ -18,6 +18,7 @@ from watcher.store.dynamodb.items import (
     EXPIRES_AT,
     INCIDENT,
     ROW,
+    before_changes,
     case_expiry,
     changes_item,
     delivery_item,
@@ -120,13 +121,14 @@ class Cases:
 
     # -- reading ----------------------------------------------------------------------------------
 
-    def case(self, incident: str) -> Case | None:
+    def case(self, incident: str, after: int = 0) -> Case | None:
         def attempt() -> Case | None:
-            items = list(self._table.query(incident_key(incident)[0]))
+            items = list(self._table.query(incident_key(incident)[0], after=before_changes(after)))
             case = self._assembled(items, certain=True).case
             for item in items:
                 self._remember(item)
-            return replace(case, changes=tuple(self._changes(items))) if case else None
+            changes = tuple(change for change in self._changes(items) if change.revision > after)
+            return replace(case, changes=changes) if case else None
 
         return self._table.retried(attempt)
 

@@ -148,9 +148,18 @@ def change_writes(changes: Sequence[Change]) -> list[Item]:
     writes = []
     for start in range(0, len(changes), MAX_CHANGES_TOGETHER):
         some = tuple(changes[start : start + MAX_CHANGES_TOGETHER])
-        key = (incident_key(some[0].incident)[0], f"CHANGES#{some[0].revision:08d}")
+        key = (incident_key(some[0].incident)[0], _changes_from(some[0].revision))
         writes.append(put(changes_item(key, some)))
     return writes
+
+
+def _changes_from(revision: int) -> str:
+    return f"CHANGES#{revision:08d}"
+
+
+def before_changes(revision: int) -> str:
+    """Sorts before all changes after this revision. The first of them may be in one item with earlier ones."""
+    return _changes_from(max(revision + 1 - MAX_CHANGES_TOGETHER, 0))
 
 
 def changes_item(key: ItemKey, changes: tuple[Change, ...]) -> Item:
