@@ -87,8 +87,8 @@ def test_other_findings_and_destinations_that_refuse_the_alert_are_named() -> No
     case = replace(a_case(FINDING, overfit), deliveries=(refused,))
     shown = texts(blocks(told(case)))
     assert "Also found:\nLossNotDecreasing found an issue at step 24; open since 10:00:03 UTC." in shown
-    [line] = [text for text in shown if text.startswith("Not told everywhere:\n")]
-    assert "slack:#old does not take this alert since 10:00:05 UTC: is_archived." in line
+    [line] = [text for text in shown if text.startswith("Not delivered everywhere:\n")]
+    assert "slack:#old has refused this alert since 10:00:05 UTC: is_archived." in line
 
 
 def test_a_label_and_its_value_are_on_one_line() -> None:

@@ -711,7 +711,7 @@ def test_a_refusal_is_told_elsewhere():
     story.delivers(WEBHOOK)
     assert story.refuses(SLACK) == [ChangeKind.REFUSED]
     assert story.owes(WEBHOOK) == [ChangeKind.REFUSED]
-    assert "slack:#alerts does not take this alert: is_archived" in story.history[-1].text
+    assert "slack:#alerts refuses this alert: is_archived" in story.history[-1].text
 
 
 def test_a_refusal_that_is_known_is_told_nowhere():

@@ -25,7 +25,7 @@ from tests.alerts import (
     an_alert,
     told,
 )
-from watcher.alerts.message import Message, compose, headline, plain_text
+from watcher.alerts.message import Message, compose, headline, plain_text, summary
 from watcher.alerts.sentences import MAX_OTHERS, Ending, finding_line, undelivered
 from watcher.config.settings import Config, Route, Stop
 from watcher.model import (
@@ -92,7 +92,7 @@ def test_when_nothing_is_open_the_headline_is_the_worst_that_closed_last() -> No
         (closed(FINDING), SNAPSHOT, STOPPED, Ending.STOPPED),
         (closed(FINDING, Closing.RUN_ENDED), replace(COMPLETED, status="Stopped"), None, Ending.STOPPED),
         (closed(STUCK, Closing.RUN_ENDED), COMPLETED, None, Ending.RESOLVED),
-        (closed(FINDING, Closing.UNWATCHED), None, None, Ending.RESOLVED),
+        (closed(FINDING, Closing.UNWATCHED), None, None, Ending.UNWATCHED),
     ],
 )
 def test_a_title_begins_with_how_the_incident_ended(
@@ -145,12 +145,28 @@ def test_the_state_says_since_when_and_by_whom(incident: dict[str, Any], status:
 
 def test_the_state_of_what_is_over_says_why() -> None:
     assert told(a_case(closed(FINDING), resolved_at=NOW)).status == (
-        "Recovered at 10:00:05 UTC: it fell again"
+        "Recovered at 10:00:05 UTC: it fell again."
     )
-    ended = closed(STUCK, Closing.RUN_ENDED, "The job has ended: it is Completed.")
-    assert told(a_case(ended, resolved_at=NOW)).status == (
-        "Resolved at 10:00:05 UTC: The job has ended: it is Completed."
-    )
+    ended = closed(STUCK, Closing.RUN_ENDED, "the job is Completed")
+    assert told(a_case(ended, resolved_at=NOW)).status == "Resolved at 10:00:05 UTC: the job is Completed."
+
+
+def test_several_open_findings_are_counted() -> None:
+    status = "2 findings are open, the first since 10:00:03 UTC."
+    assert told(a_case(FINDING, OVERFIT, closed(STUCK))).status == status
+
+
+def test_that_the_job_was_stopped_is_said_by_the_stop_alone() -> None:
+    over = closed(FINDING, Closing.RUN_ENDED, "the job is Stopped")
+    message = told(a_case(over, stop=STOPPED, resolved_at=NOW))
+    assert (message.status, message.stop) == ("Resolved at 10:00:05 UTC.", STOPPED.reason)
+
+
+def test_what_is_no_longer_watched_is_not_called_resolved() -> None:
+    over = closed(FINDING, Closing.UNWATCHED, "the job no longer matches watch.jobs")
+    message = told(a_case(over, stop=None, resolved_at=NOW))
+    assert message.title.startswith("No longer watched: LossNotDecreasing found")
+    assert message.status == "No longer watched since 10:00:05 UTC: the job no longer matches watch.jobs."
 
 
 # -- the stop --------------------------------------------------------------------------------------
@@ -320,9 +336,30 @@ def test_news_is_not_repeated_below_it() -> None:
 
 def test_that_it_is_resolved_is_news_if_nothing_else_says_so() -> None:
     changes = (a_change(ChangeKind.RESOLVED, 2),)
-    over = closed(STUCK, Closing.RUN_ENDED, "The job has ended: it is Completed.")
+    over = closed(STUCK, Closing.RUN_ENDED, "the job is Completed")
     message = told(a_case(over, changes=changes, resolved_at=NOW), an_alert(told=1, trying=2))
-    assert message.news == ("Resolved at 10:00:05 UTC: The job has ended: it is Completed.",)
+    assert message.news == ("Resolved at 10:00:05 UTC: the job is Completed.",)
+
+
+def test_a_recovery_is_said_once() -> None:
+    changes = (a_change(ChangeKind.RECOVERED, 2, finding=FINDING.id), a_change(ChangeKind.RESOLVED, 3))
+    case = a_case(closed(FINDING), changes=changes, stop=None, resolved_at=NOW)
+    message = told(case, an_alert(told=1, trying=3))
+    assert summary(message) == "Recovered at 10:00:05 UTC: it fell again."
+    assert message.text == f"{message.title} at step 24. Recovered at 10:00:05 UTC: it fell again."
+
+
+def test_a_notification_does_not_repeat_its_title() -> None:
+    message = told(a_case(FINDING, OVERFIT, stop=ASKED), an_alert(told=1, trying=2))
+    assert message.text == f"Overfit found an issue in {JOB} at step 40. {message.stop}"
+
+
+def test_a_notification_says_why_the_job_failed() -> None:
+    failed = replace(
+        STUCK, kind=FindingKind.JOB_FAILED, rule=None, source=None, reason="ExitCode 1\nTraceback"
+    )
+    message = told(a_case(failed, stop=None), snapshot=COMPLETED)
+    assert message.text == f"{JOB} failed. ExitCode 1 Traceback."
 
 
 def test_the_stop_of_the_job_is_news() -> None:
@@ -347,7 +384,7 @@ def test_an_alert_names_the_destinations_that_refuse_it_since_when_and_why() -> 
         refused("console", "closed", kind=DeliveryKind.STOP),
     )
     assert told(replace(a_case(), deliveries=rows)).undelivered == (
-        "slack:#old does not take this alert since 10:00:05 UTC: Slack's #old refused: is_archived; "
+        "slack:#old has refused this alert since 10:00:05 UTC: Slack's #old refused: is_archived; "
         "the channel is archived: unarchive it.",
     )
 
@@ -368,7 +405,7 @@ def test_the_secrets_of_a_webhook_are_not_told_elsewhere() -> None:
     url = "https://ana:s3cr3tword@hooks.example/x?token=abcdef123456"
     row = refused(f"webhook:{url}", f"{url} answered 403, token=abcdef123456 is wrong for ana:s3cr3tword")
     [line] = undelivered(Case(a_case().incident, (FINDING,), (row,)), "console", NOW)
-    assert line.startswith("webhook:https://hooks.example/x does not take this alert")
+    assert line.startswith("webhook:https://hooks.example/x has refused this alert")
     assert "s3cr3tword" not in line
     assert "abcdef123456" not in line
 
@@ -488,7 +525,7 @@ def test_no_message_contradicts_the_state_of_its_incident(
 
     is_over = case.incident.state is IncidentState.RESOLVED
     assert is_over == all(not finding.open for finding in case.findings)
-    assert is_over == message.status.startswith(("Recovered", "Resolved"))
+    assert is_over == message.status.startswith(("Recovered", "Resolved", "No longer watched"))
     assert is_over or message.ending in (None, Ending.STOPPED)
     assert message.finding.open != is_over
     for finding in case.findings:

@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 from rich.console import Console
 
-from tests.alerts import ASKED, EVIDENCE, FINDING, NOW, ROUTE, STOPPED, a_case, alert, told, update
+from tests.alerts import ASKED, EVIDENCE, FINDING, NOW, ROUTE, STOPPED, a_case, alert, an_alert, told, update
 from watcher.alerts.message import plain_text
 from watcher.alerts.text_plot import text_plot
 from watcher.delivery.channels.console import ConsoleChannel, render
@@ -69,6 +69,17 @@ def test_an_update_is_short_because_the_alert_is_above_it() -> None:
     assert "Resolved at 10:00:05 UTC" in shown
     assert "Account" not in shown
     assert len(shown.splitlines()) == 6
+
+
+def test_an_update_about_another_finding_shows_all_about_it() -> None:
+    overfit = replace(FINDING, id="2", rule="Overfit", reason="it learns by heart", opened_at=NOW)
+    message = told(a_case(FINDING, overfit), an_alert(told=1, trying=2))
+    out = io.StringIO()
+    ConsoleChannel(out).send(message)
+    for shown in (rendered(render(message)), out.getvalue()):
+        assert "Update: Overfit found an issue in" in shown
+        assert "it learns by heart" in shown
+        assert "0.1168" in shown
 
 
 def test_other_findings_are_below_the_facts() -> None:

@@ -580,7 +580,7 @@ def test_a_refusal_is_told_once_where_another_destination_works(
     scene.passes(hours=3)
     told = [body for body in receiver.bodies if "refused" in [change["kind"] for change in body["changes"]]]
     assert [(body["finding"]["job"], body["kind"]) for body in told] == [("job-a", "update")]
-    assert "slack:#alerts does not take this alert" in told[0]["undelivered"][0]
+    assert "slack:#alerts has refused this alert" in told[0]["undelivered"][0]
     assert "is_archived" in told[0]["undelivered"][0]
 
 

@@ -25,6 +25,7 @@ from watcher.model import (
     AlertEvidence,
     Case,
     Change,
+    ChangeKind,
     Delivery,
     Finding,
     Form,
@@ -37,6 +38,8 @@ from watcher.text import printable, truncated
 
 TITLE_LIMIT = 140
 """Characters. Slack's header takes 150, and a channel may put a sign before the title."""
+
+_FOUND = frozenset({ChangeKind.OPENED, ChangeKind.WORSE})
 
 NO_PRICES: Mapping[str, float] = MappingProxyType({})
 
@@ -102,6 +105,11 @@ class Message:
         return self.finding.severity
 
     @property
+    def tells_of_a_finding(self) -> bool:
+        """Whether something was found of which the destination does not know yet."""
+        return any(change.kind in _FOUND for change in self.changes)
+
+    @property
     def subject(self) -> str:
         """The title, for a destination that gets another message for each change."""
         return f"Update: {self.title}" if self.is_update and not self.ending else self.title
@@ -160,8 +168,7 @@ def compose(
     news = sentences.news(case, changes, snapshot, alert, now)
     stop = sentences.stop_sentence(case, snapshot, now)
     step = "" if finding.step is None else f" at step {finding.step}"
-    status = sentences.status(case, now)
-    new = " ".join(news) or stop or status
+    new = sentences.notification(case, news, stop, now)
     return Message(
         key=alert.key,
         delivery_id=alert.id,
@@ -175,7 +182,7 @@ def compose(
         title=title,
         text=one_line(f"{title}{step}. {new}"),
         news=news,
-        status=status,
+        status=sentences.status(case, now),
         stop=stop,
         fields=_rows(_job_fields(finding, job)),
         details=_rows(_details(finding, snapshot)),
@@ -199,8 +206,8 @@ def plain_text(message: Message, plot: str = "") -> str:
         summary(message),
         evidence.explanation,
         _columns((*message.fields, *message.details)),
-        titled("Also found", [line for line in message.others if line not in message.news]),
-        titled("Not told everywhere", [line for line in message.undelivered if line not in message.news]),
+        also_found(message),
+        not_delivered(message),
         values_table(evidence, curves=not plot),
         plot,
         titled(message.log_label, evidence.log_lines),
@@ -216,6 +223,18 @@ def plain_text(message: Message, plot: str = "") -> str:
 def summary(message: Message) -> str:
     """What is new, how it is, and what happens to the job: a line each, none of them twice."""
     return "\n".join(dict.fromkeys(filter(None, (*message.news, message.status, message.stop))))
+
+
+def also_found(message: Message) -> str:
+    """The other findings, but those of which the news above tells."""
+    return titled("Also found", [line for line in message.others if line not in message.news])
+
+
+def not_delivered(message: Message) -> str:
+    """The same for the destinations that refuse the alert."""
+    return titled(
+        "Not delivered everywhere", [line for line in message.undelivered if line not in message.news]
+    )
 
 
 def titled(label: str, lines: Sequence[str]) -> str:

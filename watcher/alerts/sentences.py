@@ -79,7 +79,11 @@ class Ending(StrEnum):
 
     RECOVERED = "Recovered"
     STOPPED = "Stopped"
+    UNWATCHED = "No longer watched"
     RESOLVED = "Resolved"
+
+
+_ENDINGS = {Closing.RECOVERED: Ending.RECOVERED, Closing.UNWATCHED: Ending.UNWATCHED}
 
 
 def ending(case: Case, job: JobSnapshot | None) -> Ending | None:
@@ -91,8 +95,8 @@ def ending(case: Case, job: JobSnapshot | None) -> Ending | None:
         return Ending.STOPPED
     if finding.open or finding.closed_at == finding.opened_at:  # found after the end of the run
         return None
-    if finding.closing is Closing.RECOVERED:
-        return Ending.RECOVERED
+    if finding.closing in _ENDINGS:
+        return _ENDINGS[finding.closing]
     return Ending.STOPPED if job and job.status == "Stopped" else Ending.RESOLVED
 
 
@@ -103,21 +107,30 @@ def status(case: Case, now: datetime) -> str:
     """One line: the incident's state, since when, and by whom."""
     incident = case.incident
     if incident.state is IncidentState.RESOLVED:
-        finding = headline(case)
-        word = "Recovered" if finding.closing is Closing.RECOVERED else "Resolved"
-        at = f" at {clock_time(incident.resolved_at, now)}" if incident.resolved_at else ""
-        why = one_line(finding.closing_reason)
-        return f"{word}{at}: {why}" if why else f"{word}{at}."
+        return _over(case, now)
     if incident.state is IncidentState.ACKNOWLEDGED:
         at = f" at {clock_time(incident.acknowledged_at, now)}" if incident.acknowledged_at else ""
         said = f"Acknowledged by {one_line(incident.acknowledged_by)}{at}"
     else:
-        since = min((one.opened_at for one in case.findings if one.open), default=incident.opened_at)
-        said = f"Open since {clock_time(since, now)}"
+        since = sorted(one.opened_at for one in case.findings if one.open) or [incident.opened_at]
+        first = clock_time(since[0], now)
+        several = f"{len(since)} findings are open, the first since {first}"
+        said = several if len(since) > 1 else f"Open since {first}"
     if is_snoozed(incident, now):
         until = f"snoozed until {clock_time(incident.snoozed_until or now, now)}"
         said += f"; {until} by {one_line(incident.snoozed_by)}" if incident.snoozed_by else f"; {until}"
     return f"{said}."
+
+
+def _over(case: Case, now: datetime) -> str:
+    incident, finding = case.incident, headline(case)
+    word = _ENDINGS.get(finding.closing, Ending.RESOLVED) if finding.closing else Ending.RESOLVED
+    since = "since" if word is Ending.UNWATCHED else "at"
+    at = f" {since} {clock_time(incident.resolved_at, now)}" if incident.resolved_at else ""
+    stopped = incident.stop is not None and incident.stop.phase is StopPhase.STOPPED
+    # That the job was stopped is what `stop_sentence` says.
+    why = "" if stopped and finding.closing is Closing.RUN_ENDED else _sentence(finding.closing_reason)
+    return f"{word}{at}: {why}" if why else f"{word}{at}."
 
 
 def is_snoozed(incident: Incident, now: datetime) -> bool:
@@ -256,7 +269,7 @@ def _is_refused(row: Delivery) -> bool:
 def _refusal(row: Delivery, now: datetime) -> str:
     since = f" since {clock_time(row.refused_at, now)}" if row.refused_at else ""
     error = truncated(_without_secrets(one_line(row.error), row.to), MAX_ERROR)
-    said = f"{shown(row.to)} does not take this alert{since}"
+    said = f"{shown(row.to)} has refused this alert{since}"
     return _sentence(f"{said}: {error}" if error else said)
 
 
@@ -294,7 +307,7 @@ def news(
     said: dict[str, None] = {}
     for change in changes:
         if finding := case.finding(change.finding):
-            said[finding_line(finding, now)] = None
+            said[_what_became_of(finding, case, now)] = None
     seen = {change.kind for change in changes}
     if ChangeKind.REFUSED in seen:
         said |= dict.fromkeys(undelivered(case, alert.to, now))
@@ -303,3 +316,20 @@ def news(
     if not said and ChangeKind.RESOLVED in seen:
         said[status(case, now)] = None
     return tuple(said)
+
+
+def _what_became_of(finding: Finding, case: Case, now: datetime) -> str:
+    """Of the one that the title names, once it is over, the incident's state says all."""
+    resolved = case.incident.state is IncidentState.RESOLVED
+    about_the_job = finding.kind in _ABOUT_THE_JOB
+    if resolved and finding.id == headline(case).id and not about_the_job:
+        return status(case, now)
+    return finding_line(finding, now)
+
+
+def notification(case: Case, news: Sequence[str], stop: str, now: datetime) -> str:
+    """What follows the title where there is room for one line: what is new, else what happens to the job."""
+    finding = headline(case)
+    title_says = finding_line(finding, now)
+    reason = _sentence(finding.reason) if finding.kind in _ABOUT_THE_JOB else ""
+    return " ".join(line for line in news if line != title_says) or stop or reason or status(case, now)

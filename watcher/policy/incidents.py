@@ -637,7 +637,7 @@ def _close_with_run(draft: _Draft, status: str) -> None:
     """Closes what no longer matters once the run has ended with this status."""
     for finding in list(draft.findings.values()):
         if finding.open and kinds.closed_by(finding.kind, status):
-            _close(draft, finding.id, Closing.RUN_ENDED, f"The job has ended: it is {status}.")
+            _close(draft, finding.id, Closing.RUN_ENDED, f"the job is {status}")
 
 
 def _end_stop(draft: _Draft, job: JobSnapshot, asked_by: str) -> None:
@@ -795,7 +795,7 @@ def refused(
     added = not others and fallback is not None and _add_alert(draft, fallback)
     if added or not already_known:
         name = shown(delivery.to)
-        draft.note(ChangeKind.REFUSED, f"{name} does not take this alert: {delivery.error}", actor=name)
+        draft.note(ChangeKind.REFUSED, f"{name} refuses this alert: {delivery.error}", actor=name)
     _begin_grace(draft, config.stop)
     return draft.case()
 

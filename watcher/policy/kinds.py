@@ -35,7 +35,9 @@ KINDS: Mapping[FindingKind, Kind] = MappingProxyType(
         FindingKind.RULE_STUCK: Kind("{rule} is stuck", Severity.WARNING, ENDED_STATUSES),
         FindingKind.RULE_DEFECT: Kind("{rule} cannot work", Severity.WARNING, ENDED_STATUSES),
         FindingKind.JOB_FAILED: Kind("the job failed", Severity.CRITICAL),
-        FindingKind.JOB_STOPPED: Kind("the job was stopped", Severity.WARNING, ENDED_STATUSES),
+        FindingKind.JOB_STOPPED: Kind(
+            "the job was stopped, not by Watcher", Severity.WARNING, ENDED_STATUSES
+        ),
         FindingKind.JOB_COMPLETED: Kind("the job completed", Severity.INFO, ENDED_STATUSES),
     }
 )

@@ -228,7 +228,7 @@ class _Run:
             return Closing.RUN_ENDED, at, "Another job has this name now."
         if _closed_by(old.kind, snapshot.status):
             at = max(old.opened_at, snapshot.ended_at or snapshot.modified_at)
-            return Closing.RUN_ENDED, at, f"The job has ended: it is {snapshot.status}."
+            return Closing.RUN_ENDED, at, f"the job is {snapshot.status}"
         if not self.job.watching and not snapshot.ended:
             at = max(old.opened_at, snapshot.modified_at)
             return Closing.UNWATCHED, at, "The job is no longer watched."

@@ -36,7 +36,7 @@ PLAIN_LIMIT = 3500
 """UTF-16 units of a message without blocks, before escaping; Slack recommends at most 4,000."""
 
 _SIGNS = {Severity.CRITICAL: "🔴", Severity.WARNING: "🟠", Severity.INFO: "🟢"}
-_ENDINGS = {Ending.RECOVERED: "✅", Ending.RESOLVED: "✅", Ending.STOPPED: "🛑"}
+_ENDINGS = {Ending.RECOVERED: "✅", Ending.RESOLVED: "✅", Ending.STOPPED: "🛑", Ending.UNWATCHED: "⚪"}
 
 # Shares of MESSAGE_LIMIT. Together with the header they leave about 1,500 for the evidence, at worst.
 _STOP_SHARE = 700
@@ -122,7 +122,7 @@ def _parts(message: Message, room: _Room) -> Iterator[Block | None]:
     yield _rich_section(_lines(room.rows(message.fields, _FIELDS_SHARE)))
     yield _rich_section(_link_line(room.whole(message.links, _LINKS_SHARE)))
     yield _paragraph(room.take(titled("Also found", message.others), _OTHERS_SHARE))
-    yield _paragraph(room.take(titled("Not told everywhere", message.undelivered), _UNDELIVERED_SHARE))
+    yield _paragraph(room.take(titled("Not delivered everywhere", message.undelivered), _UNDELIVERED_SHARE))
     yield _rich_section(_lines(room.rows(message.details, _DETAILS_SHARE)))
     yield _paragraph(room.take(message.advice, _ADVICE_SHARE))
     yield _context(room.take(message.left_out, _ADVICE_SHARE))

@@ -16,12 +16,14 @@ from rich.text import Text
 from watcher.alerts.message import (
     POSSIBLE_DUPLICATE,
     Message,
+    also_found,
     missing_line,
+    not_delivered,
     plain_text,
     summary,
-    titled,
     values_table,
 )
+from watcher.alerts.sentences import Ending
 from watcher.delivery.channels.base import OneWayChannel, Probe
 from watcher.errors import Undeliverable
 from watcher.model import Severity
@@ -42,7 +44,7 @@ class ConsoleChannel(OneWayChannel):
                 plot = _plot(message, colour=False) if console.encoding.startswith("utf") else ""
                 text = (
                     f"{message.subject}\n\n{summary(message)}"
-                    if message.is_update
+                    if _brief(message)
                     else plain_text(message, plot)
                 )
                 text = text.encode(console.encoding, "replace").decode(console.encoding)
@@ -81,9 +83,9 @@ def _plot(message: Message, *, colour: bool) -> str:
 
 
 def render(message: Message) -> RenderableType:
-    """What `send` shows on a terminal. An update is short: the alert is further up on the screen."""
+    """What `send` shows on a terminal."""
     colour = _colour(message)
-    body = [Text(summary(message), style="bold")] if message.is_update else list(_sections(message))
+    body = [Text(summary(message), style="bold")] if _brief(message) else list(_sections(message))
     return Panel(
         Group(*(Padding(section, (0, 0, int(i < len(body) - 1), 0)) for i, section in enumerate(body))),
         title=Text(message.subject, style=f"bold {colour}"),
@@ -93,7 +95,14 @@ def render(message: Message) -> RenderableType:
     )
 
 
+def _brief(message: Message) -> bool:
+    """An update is short, because the alert is further up on the screen; unless something else was found."""
+    return message.is_update and not message.tells_of_a_finding
+
+
 def _colour(message: Message) -> str:
+    if message.ending is Ending.UNWATCHED:
+        return "white"
     return "green" if message.ending else _COLOURS[message.severity]
 
 
@@ -109,9 +118,9 @@ def _sections(message: Message) -> Iterator[RenderableType]:
     for label, value in (*message.fields, *message.details):
         table.add_row(Text(label, style="dim"), Text(value))
     yield table
-    if others := titled("Also found", message.others):
+    if others := also_found(message):
         yield Text(others)
-    if undelivered := titled("Not told everywhere", message.undelivered):
+    if undelivered := not_delivered(message):
         yield Text(undelivered, style="yellow")
     plot = _plot(message, colour=True)
     if values := values_table(evidence, curves=not plot):

@@ -30,7 +30,6 @@ SUBJECT_LIMIT = 100
 
 INVALID_SUBJECT = "watcher check: longer than the hundred characters that a subject may have".ljust(101, ".")
 
-_INVALID = frozenset({"InvalidParameter", "InvalidParameterException"})
 _DENIED = frozenset(
     {"AuthorizationError", "AuthorizationErrorException", "AccessDenied", "AccessDeniedException"}
 )
@@ -134,7 +133,8 @@ class SnsChannel(OneWayChannel):
         explained = f"{said}: {error.response['Error']['Message']}"
         if code in _INVALID and "too long" in explained.lower():
             return FormRefused(explained)
-        return Undeliverable(f"{explained}; {_FIXES[code]}" if code in _FIXES else explained)
+        fix = _FIXES.get(code, "see the errors of Publish in the API reference of SNS")
+        return Undeliverable(f"{explained}; {fix}")
 
     def _not_answered(self, error: BotoCoreError) -> DeliveryError:
         from botocore.exceptions import HTTPClientError, ParamValidationError
