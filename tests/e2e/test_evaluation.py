@@ -240,7 +240,10 @@ def test_a_loss_that_falls_again_has_recovered_and_the_same_alert_says_so_each_t
         falling_again([0.42, 0.42])
         eventually(lambda: local(app)[0] == "IssuesFound", "the loss is flat again")
         assert "did not change between step 8 and step 10" in local(app)[1]
-        eventually(lambda: "episode 2" in blocks(slack) or "Open since" in blocks(slack), "so does the alert")
+        eventually(lambda: "Open since" in blocks(slack), "so does the alert")
+        assert "between step 8 and step 10" in blocks(slack)
+        assert "between step 4 and step 6" not in blocks(slack), "its numbers are those of now"
+        assert "Not available" not in blocks(slack)
         falling_again([0.3, 0.2])
         eventually(lambda: local(app)[0] == "Recovered", "the loss falls once more")
         sandbox.control.put_training_job("churn", TrainingJobStatus="Completed")

@@ -10,10 +10,11 @@ import queue
 import threading
 import time
 from collections import defaultdict, deque
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -31,6 +32,7 @@ from watcher.model import AlertEvidence, Closing, Finding, FindingKind, JobSnaps
 from watcher.policy import evaluated_rules
 
 if TYPE_CHECKING:
+    from rules import Collection as TensorCollection
     from rules import Rule, Verdict
     from watcher.aws.session import Aws
     from watcher.debug_output.event_files import SavedStep, UnreadableStep
@@ -63,6 +65,9 @@ class Part:
 
     values: dict[str, Any] = field(default_factory=dict)
     missing: tuple[str, ...] = ()
+
+
+NO_COLLECTIONS: Mapping[str, TensorCollection] = MappingProxyType({})
 
 
 class Gatherer:
@@ -158,11 +163,12 @@ class Gatherer:
         """The newest saved values of what the rule reads, of a finding that has recovered. Nothing if the job
         saves no tensors."""
         rule = self._rule(finding, job)
-        output = None if isinstance(rule, Part) else self._output(job, rule)
-        if isinstance(rule, Part) or output is None:
+        saved_by_job = None if isinstance(rule, Part) else self._output(job, rule)
+        if isinstance(rule, Part) or saved_by_job is None:
             return Part()
         from watcher.evaluation import feed
 
+        output, _ = saved_by_job
         last = _LastSteps()
         newest = output.steps(last=MAX_CURVE_POINTS, wanted=rule.wants)
         for saved in feed.for_rules(newest, unreadable=lambda _: None):
@@ -181,8 +187,10 @@ class Gatherer:
         except rules.RuleError as error:
             return Part(missing=(f"values: {error}",))
 
-    def _output(self, job: JobSnapshot, rule: Rule) -> DebugOutput | None:
-        """None if the job has saved no tensors. `rule` learns what there is."""
+    def _output(
+        self, job: JobSnapshot, rule: Rule
+    ) -> tuple[DebugOutput, Mapping[str, TensorCollection]] | None:
+        """What the job has saved, and the collections, which `rule` learns; None if it saved no tensors."""
         from watcher.debug_output.reader import DebugOutput
         from watcher.debug_output.storage import S3Prefix
 
@@ -193,15 +201,16 @@ class Gatherer:
         if collections is None:
             return None
         rule.learn(collections.by_name)
-        return output
+        return output, collections.by_name
 
     def _of_tensors(self, finding: Finding, job: JobSnapshot, rule: Rule) -> Part | None:
         """None if the job has saved no tensors."""
-        output = self._output(job, rule)
-        if output is None:
+        saved_by_job = self._output(job, rule)
+        if saved_by_job is None:
             return None
+        output, collections = saved_by_job
         saved = output.steps(until=finding.step, last=MAX_STEPS_READ, wanted=rule.wants)
-        verdict, last = _replay(rule, saved)
+        verdict, last = _replay(rule, saved, collections, until=_earliest(finding))
         if verdict is None:
             return Part(missing=("values: on the saved tensors the rule does not fire for Watcher",))
         return _decided(finding, verdict, last)
@@ -222,7 +231,7 @@ class Gatherer:
         on_metrics = finding.source is RuleSource.LOCAL and evaluated_rules.reads_metrics(job)
         if on_metrics:
             steps = metrics.steps(until=finding.step, last=MAX_STEPS_READ, wanted=rule.wants)
-            verdict, last = _replay(rule, steps)
+            verdict, last = _replay(rule, steps, collections, until=_earliest(finding))
             if verdict is not None:
                 part = _decided(finding, verdict, last)
                 return replace(
@@ -250,16 +259,35 @@ def _excerpt(logs: LogStreams, group: str, stream: str) -> Part:
     return Part({"log_stream": stream, "log_lines": lines}, missing)
 
 
-def _replay(rule: Rule, steps: Iterable[SavedStep | UnreadableStep]) -> tuple[Verdict | None, _LastSteps]:
-    """Evaluate the rule again. Returns its verdict, and the numbers of the last steps up to it."""
+def _earliest(finding: Finding) -> int:
+    """The step before which the rule fired for earlier episodes of the finding."""
+    return finding.step or 0 if finding.episode > 1 else 0
+
+
+def _replay(
+    rule: Rule,
+    steps: Iterable[SavedStep | UnreadableStep],
+    collections: Mapping[str, TensorCollection] = NO_COLLECTIONS,
+    *,
+    until: int = 0,
+) -> tuple[Verdict | None, _LastSteps]:
+    """Evaluate the rule again, until it fires at the step `until` or later. Returns its last verdict, and the
+    numbers of the last steps up to it."""
     from watcher.evaluation import feed
 
+    verdict: Verdict | None = None
     last = _LastSteps()
     for saved in feed.for_rules(steps, unreadable=lambda _: None):
         last.take(saved)
-        if verdict := feed.observe(rule, saved):
-            return verdict, last
-    return None, last
+        if not (fired := feed.observe(rule, saved)):
+            continue
+        verdict = fired
+        successor = rule.successor(fired) if (fired.step or 0) < until else None
+        if successor is None:
+            break
+        successor.learn(collections)
+        rule = successor
+    return verdict, last
 
 
 @dataclass(slots=True)
