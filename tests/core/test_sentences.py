@@ -227,6 +227,14 @@ def test_a_job_that_has_ended_does_not_continue_and_is_not_being_stopped(phase: 
     assert "--cancel" not in said
 
 
+def test_a_job_that_is_no_longer_watched_may_be_another_one_now() -> None:
+    """Its record is out of date, and to stop what has its name now would stop another run."""
+    stop = a_stop(StopPhase.NOT_STOPPED, "Not stopped: the job was deleted, and a new run has its name.")
+    message = told(a_case(closed(FINDING, Closing.UNWATCHED), stop=stop))
+    assert message.stop == stop.reason
+    assert message.fields == (("Job", JOB),)
+
+
 def test_nothing_is_said_of_the_job_when_there_is_nothing_to_say() -> None:
     assert stop_of(None, COMPLETED) == ""
     assert stop_of(None, None) == ""

@@ -79,6 +79,8 @@ def test_a_run_that_was_replaced_during_the_grace_is_not_stopped_nor_is_its_succ
         assert "Watcher stops this job" not in blocks(slack)
     assert stops(sandbox) == 0
     assert len(slack.messages) == 1
+    assert "watcher stop churn" not in blocks(slack), "that would stop the new run"
+    assert "InProgress" not in blocks(slack)
 
 
 def test_a_stop_finds_a_new_run_under_the_name_and_leaves_it_alone(
@@ -97,6 +99,7 @@ def test_a_stop_finds_a_new_run_under_the_name_and_leaves_it_alone(
     assert incident.stop
     assert incident.stop.phase is StopPhase.NOT_STOPPED
     assert "churn is a new run" in blocks(slack)
+    assert "watcher stop churn" not in blocks(slack), "that would stop the new run"
     assert stops(sandbox) == 0
 
 

@@ -184,7 +184,7 @@ def compose(
         news=news,
         status=sentences.status(case, now),
         stop=stop,
-        fields=_rows(_job_fields(finding, job)),
+        fields=_rows(_job_fields(finding, None if sentences.is_left(case) else job)),
         details=_rows(_details(finding, snapshot)),
         others=sentences.others(case, now),
         undelivered=sentences.undelivered(case, alert.to, now),

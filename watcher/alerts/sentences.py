@@ -191,11 +191,17 @@ def as_known(job: JobSnapshot, stop: RunStop | None) -> JobSnapshot:
     return job
 
 
+def is_left(case: Case) -> bool:
+    """Whether the run is no longer watched, so that its record is out of date: the job may have been deleted,
+    and another run may have its name."""
+    return headline(case).closing is Closing.UNWATCHED
+
+
 def stop_sentence(case: Case, job: JobSnapshot | None, now: datetime) -> str:
     """What happens, or happened, to the job; empty if there is nothing to say. `job` is as `as_known` returns
     it."""
     stop, name = case.incident.stop, one_line(case.incident.job)
-    runs = job is not None and job.in_progress
+    runs = job is not None and job.in_progress and not is_left(case)
     if stop is None:
         return _continues(case, name) if runs else ""
     actor = one_line(stop.actor)

@@ -68,6 +68,7 @@ from watcher.model import (
     StopPhase,
 )
 from watcher.policy import incidents
+from watcher.policy.stop_guards import NO_SUCH_RUN
 from watcher.store.base import Amend, Store
 
 if TYPE_CHECKING:
@@ -461,8 +462,8 @@ class Outbox:
     def _stop(self, delivery: Delivery, case: Case) -> None:
         now, actor = self.clock(), delivery.actor
 
-        def ended(phase: StopPhase, sentence: str) -> Amend:
-            return lambda present: incidents.stop_ended(present, phase, actor, sentence, now)
+        def ended(phase: StopPhase, sentence: str, gone: str = "") -> Amend:
+            return lambda present: incidents.stop_ended(present, phase, actor, sentence, now, gone=gone)
 
         if due_at := self._grace_after_outage(case, now):
             self._write(replace(delivery, state=DeliveryState.PENDING, due_at=due_at))
@@ -489,7 +490,8 @@ class Outbox:
                     amend: Amend = lambda present: incidents.stop_requested(present, actor, now)  # noqa: E731
                     self._write(later, None if asked else amend)
                 case StopState.REFUSED | StopState.ENDED_OTHERWISE:
-                    amend = ended(StopPhase.NOT_STOPPED, f"Not stopped: {result.sentence}.")
+                    gone = result.sentence if result.refusal in NO_SUCH_RUN else ""
+                    amend = ended(StopPhase.NOT_STOPPED, f"Not stopped: {result.sentence}.", gone)
                     self._settle(delivery, DeliveryState.SKIPPED, error=result.sentence, amend=amend)
                 case StopState.STOPPED:
                     amend = ended(StopPhase.STOPPED, result.sentence)

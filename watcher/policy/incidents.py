@@ -611,8 +611,11 @@ def _stop_row(draft: _Draft) -> Delivery:
     )
 
 
-def stop_ended(case: Case | None, phase: StopPhase, actor: str, sentence: str, now: datetime) -> Case | None:
-    """The run was stopped, or was not (`phase`); `sentence` says when, or why not."""
+def stop_ended(
+    case: Case | None, phase: StopPhase, actor: str, sentence: str, now: datetime, *, gone: str = ""
+) -> Case | None:
+    """The run was stopped, or was not (`phase`); `sentence` says when, or why not. `gone`: that the run does
+    not exist any more, so nothing more will be known of what is open."""
     if case is None or (case.incident.stop and case.incident.stop.phase in (*_OVER, phase)):
         return None
     draft = _Draft.of(case, now)
@@ -620,6 +623,9 @@ def stop_ended(case: Case | None, phase: StopPhase, actor: str, sentence: str, n
         over = DeliveryState.DELIVERED if phase is StopPhase.STOPPED else DeliveryState.SKIPPED
         draft.deliveries[row.id] = replace(row, state=over, error=sentence, delivered_at=now)
     _note_end_of_stop(draft, phase, actor, sentence)
+    if gone:
+        for finding in case.findings:
+            _close(draft, finding.id, Closing.UNWATCHED, gone)
     return draft.case()
 
 

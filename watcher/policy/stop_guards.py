@@ -30,6 +30,10 @@ class Refusal(StrEnum):
     """The limit of stops per hour (`stop.max_per_hour`) is reached."""
 
 
+NO_SUCH_RUN = frozenset({Refusal.GONE, Refusal.ANOTHER_JOB, Refusal.ANOTHER_RUN})
+"""The run does not exist any more, and what has its name is another one."""
+
+
 def refusal(
     job: JobSnapshot, run: str, settings: Stop, now: datetime, watch: Watch | None = None
 ) -> Refusal | None:
