@@ -260,6 +260,10 @@ def alert(job: str, *to: str, **changes: Any) -> Look:
     return look(job, opens(case(job, *(delivery(job, one) for one in to))), **changes)
 
 
+def unchanged(_: Case | None) -> None:
+    """Changes nothing."""
+
+
 def grows(known: Case | None) -> Case | None:
     """One more change, which every destination is to see: alerts that were over are due again."""
     assert known is not None

@@ -14,13 +14,17 @@ from tests.contract.samples import (
     after,
     alert,
     arn,
+    case,
+    delivery,
+    grows,
     look,
     run,
     snapshot,
+    unchanged,
 )
 from tests.doubles.clock import Clock
-from watcher.errors import LeaseLost
-from watcher.model import Evaluation, JobSnapshot, Outcome, Reads, RuleSource
+from watcher.errors import LeaseLost, StoreError
+from watcher.model import Case, Evaluation, JobSnapshot, Outcome, Reads, RuleSource, incident_id
 from watcher.store.base import JobRecord, Look, StopRecord, Store, WatchedJob
 
 LEASE_S = 60.0
@@ -245,13 +249,36 @@ def test_unwatching_a_job_ends_all_its_runs_but_the_one_to_keep(store: Store) ->
     second = later_run()
     store.commit([look("job"), look("job", snapshot=second), look("other")])
 
-    assert store.unwatch(arn("job"), keep=second.run) == [run("job")]
-    assert store.unwatch(arn("job"), keep=second.run) == []
+    assert store.unwatch(arn("job"), unchanged, keep=second.run) == {run("job"): None}
+    assert store.unwatch(arn("job"), unchanged, keep=second.run) == {}
     assert {job.run for job in store.watching()} == {second.run, run("other")}
 
-    assert store.unwatch(arn("job")) == [second.run]
-    assert store.unwatch(arn("never seen")) == []
+    assert store.unwatch(arn("job"), unchanged) == {second.run: None}
+    assert store.unwatch(arn("never seen"), unchanged) == {}
     assert [record.watching for record in store.jobs("job")] == [False, False]
+
+
+def test_a_run_is_unwatched_together_with_what_that_changes_in_its_incident(store: Store) -> None:
+    store.commit([alert("job", "console"), look("healthy")])
+
+    unwatched = store.unwatch(arn("job"), grows)
+
+    assert unwatched == {run("job"): grows(case("job", delivery("job")))}
+    stored = store.case(incident_id(run("job")))
+    assert stored is not None
+    assert stored.incident.revision == 2
+    assert [job.run for job in store.watching()] == [run("healthy")]
+
+
+def test_a_run_whose_incident_cannot_be_changed_is_watched_on(store: Store) -> None:
+    def fails(_: Case | None) -> Case | None:
+        raise StoreError("the disk is full")
+
+    store.commit([alert("job", "console")])
+
+    with pytest.raises(StoreError, match="disk"):
+        store.unwatch(arn("job"), fails)
+    assert [job.run for job in store.watching()] == [run("job")]
 
 
 # -- evaluations ----------------------------------------------------------------------------------

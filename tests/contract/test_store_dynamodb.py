@@ -31,6 +31,7 @@ from tests.contract.samples import (
     rewrites,
     run,
     snapshot,
+    unchanged,
 )
 from tests.contract.tables import TABLE, create_table
 from tests.doubles.clock import Clock
@@ -98,7 +99,7 @@ def test_frequent_requests_cost_the_same_for_any_number_of_ended_jobs(sandbox: S
         assert store.job(run("going-on"))
         assert len(store.jobs("going-on")) == 1
         assert store.case(incident_id(run("going-on"))) is None
-        assert store.unwatch(arn("never seen")) == []
+        assert store.unwatch(arn("never seen"), unchanged) == {}
         return sandbox.control.calls()
 
     store.commit([look("going-on")])
@@ -221,7 +222,7 @@ def test_overflow_items_are_removed_when_a_record_shrinks(store: DynamoStore, sa
 
     store.commit([look("any", snapshot=job, evaluation=largest_evaluation(chance))])
     store.commit([look("any", snapshot=job)])  # the evaluation is unchanged
-    store.unwatch(job.arn)
+    store.unwatch(job.arn, unchanged)
     assert len(items(sandbox)) > len(few) + 5
     store.commit([look("any", snapshot=snapshot(job.name), evaluation=small)])
 

@@ -96,7 +96,7 @@ CALLS: dict[str, tuple[Callable[[Store], None], Callable[[Store], object]]] = {
     "commit a change": (prepared, lambda store: store.commit([look("a", grows)])),
     "amend": (prepared, lambda store: store.amend(incident_id(run("a")), grows)),
     "record": (prepared, lambda store: store.record(change("healthy", 0, incident=""))),
-    "unwatch": (prepared, lambda store: store.unwatch(arn("a"))),
+    "unwatch": (prepared, lambda store: store.unwatch(arn("a"), grows)),
     "claim": (prepared, lambda store: store.claim("us", NOON, LEASE_S, 1).deliveries),
     "claim_evaluations": (
         prepared,

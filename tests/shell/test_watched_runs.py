@@ -6,6 +6,7 @@ The jobs are the sandbox's. A job that is deleted and placed again is a new run 
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -17,6 +18,7 @@ from watcher.aws.sagemaker import TrainingJobs
 from watcher.aws.session import Aws
 from watcher.config.settings import Config, Route, Stop, Watch
 from watcher.delivery.stop import Stopper, StopState
+from watcher.errors import StoreError
 from watcher.model import (
     ISSUES_FOUND,
     Case,
@@ -188,6 +190,27 @@ def test_what_is_open_about_a_deleted_job_is_closed(
     assert kinds(case).count(ChangeKind.CLOSED) == 1
     assert case.findings[0].closing_reason == "the job no longer exists"
     assert the_stop(case).state is DeliveryState.CANCELLED
+    assert watched_runs(store) == []
+
+
+@pytest.mark.parametrize("call", ["unwatch", "amend"])
+def test_what_is_open_about_a_deleted_job_is_closed_though_the_store_fails_meanwhile(
+    aws_environment: Sandbox, store: MemoryStore, clock: Clock, monkeypatch: pytest.MonkeyPatch, call: str
+):
+    process = Process(store, clock)
+    run = place(aws_environment, FIRED)
+    process.make_a_pass()
+    aws_environment.control.delete_training_job("churn")
+
+    def fails(*_: Any) -> Any:
+        raise StoreError("the disk is full")
+
+    with monkeypatch.context() as broken, suppress(StoreError):
+        broken.setattr(store, call, fails)
+        process.pipeline.look_again(CHURN)
+    process.pipeline.look_again(CHURN)
+
+    assert not any(finding.open for finding in case_of(store, run).findings)
     assert watched_runs(store) == []
 
 

@@ -102,8 +102,8 @@ FRESH_FOR = timedelta(seconds=5)
 """The first alert of an incident that changed more recently is composed from what this process has just
 stored, which saves reads of the store."""
 MAX_CHANGES_TOLD = 100
-"""Changes that one message tells: the last of those that its destination does not know. What is older shows in
-how the findings are now."""
+"""Changes that one message tells: the last of those that its destination does not know. What is older shows
+in how the findings are now."""
 FRESH_CACHE_SIZE = 64
 """Incidents that this process has just changed."""
 

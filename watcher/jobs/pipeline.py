@@ -36,7 +36,6 @@ from watcher.model import (
     Outcome,
     Report,
     RuleSource,
-    incident_id,
 )
 from watcher.policy import evaluated_rules, incidents
 from watcher.policy.watched import matches
@@ -222,9 +221,9 @@ class Pipeline:
     def _unwatch(self, arn: str, reason: str, keep: str = "") -> None:
         """Stop watching the runs of this job, except `keep`."""
         now = self.clock()
-        for run in self.store.unwatch(arn, keep):
+        unwatched = self.store.unwatch(arn, lambda case: incidents.unwatched(case, reason, now), keep)
+        for run, case in unwatched.items():
             log.info("unwatched", job=job_name(arn), run=run, reason=reason)
-            case = self.store.amend(incident_id(run), lambda case: incidents.unwatched(case, reason, now))
             if case and (record := self.store.job(run)):
                 self._tell([case], {run: record.snapshot})
 

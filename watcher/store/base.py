@@ -188,9 +188,13 @@ class Store(Protocol):
         """All runs, or those of jobs with exactly this name; the most recently created first."""
         ...
 
-    def unwatch(self, arn: str, keep: str = "") -> list[str]:
+    def unwatch(self, arn: str, amend: Amend, keep: str = "") -> Mapping[str, Case | None]:
         """Stop watching the runs of this job, except `keep`, because it no longer exists in SageMaker or no
-        longer matches the settings. Keeps what is stored. Returns the runs that were watched until now."""
+        longer matches the settings. Keeps what is stored, and changes the runs' incidents by `amend`: each
+        run with its incident in one write.
+
+        Returns the runs that were watched until now, each with its case if that has changed (see `amend`).
+        """
         ...
 
     def claim_evaluations(self, now: datetime, lease: float, limit: int, reads: Reads) -> list[str]:

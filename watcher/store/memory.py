@@ -154,16 +154,18 @@ class MemoryStore:
         wanted = [record for record in records if name is None or record.snapshot.name == name]
         return sorted(wanted, key=lambda record: record.snapshot.created_at, reverse=True)
 
-    def unwatch(self, arn: str, keep: str = "") -> list[str]:
+    def unwatch(self, arn: str, amend: Amend, keep: str = "") -> Mapping[str, Case | None]:
         with self._lock:
             runs = [
                 run
                 for run, record in sorted(self._jobs.items())
                 if record.snapshot.arn == arn and run != keep and record.watching
             ]
+            cases: dict[str, Case | None] = {}
             for run in runs:
+                cases[run] = self._amend(incident_id(run), amend)
                 self._jobs[run] = replace(self._jobs[run], watching=False)
-            return runs
+            return cases
 
     def claim_evaluations(self, now: datetime, lease: float, limit: int, reads: Reads) -> list[str]:
         with self._lock:
@@ -189,11 +191,14 @@ class MemoryStore:
 
     def amend(self, incident: str, amend: Amend) -> Case | None:
         with self._lock:
-            change = amended(incident, self._case(incident), amend)
-            if change is None:
-                return None
-            self._write(change)
-            return change.case
+            return self._amend(incident, amend)
+
+    def _amend(self, incident: str, amend: Amend) -> Case | None:
+        change = amended(incident, self._case(incident), amend)
+        if change is None:
+            return None
+        self._write(change)
+        return change.case
 
     def _case(self, incident: str) -> Case | None:
         """Without its history."""

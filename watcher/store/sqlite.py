@@ -216,13 +216,14 @@ class SqliteStore:
                 )
             return [_job_record(row) for row in rows]
 
-    def unwatch(self, arn: str, keep: str = "") -> list[str]:
+    def unwatch(self, arn: str, amend: Amend, keep: str = "") -> Mapping[str, Case | None]:
         with self._writing() as connection:
             rows = connection.execute(
                 "UPDATE jobs SET watching = FALSE WHERE arn = ? AND run != ? AND watching RETURNING run",
                 (arn, keep),
             ).fetchall()
-            return sorted(row["run"] for row in rows)
+            runs = sorted(row["run"] for row in rows)
+            return {run: _amend(connection, incident_id(run), amend) for run in runs}
 
     def claim_evaluations(self, now: datetime, lease: float, limit: int, reads: Reads) -> list[str]:
         with self._writing() as connection:

@@ -158,7 +158,7 @@ def _changes_from(revision: int) -> str:
 
 
 def before_changes(revision: int) -> str:
-    """Sorts before all changes after this revision. The first of them may be in one item with earlier ones."""
+    """Sorts before all changes after this revision. The first one may be in an item with earlier ones."""
     return _changes_from(max(revision + 1 - MAX_CHANGES_TOGETHER, 0))
 
 

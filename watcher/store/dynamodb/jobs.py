@@ -132,23 +132,6 @@ class Jobs(Leases):
         records.sort(key=lambda record: record.snapshot.run)
         return sorted(records, key=lambda record: record.snapshot.created_at, reverse=True)
 
-    def unwatch(self, arn: str, keep: str = "") -> list[str]:
-        runs = [item["sk"] for item in self._table.query(WATCHED, prefix=f"{arn}@")]
-        return [run for run in runs if run != keep and self._unwatch(run)]
-
-    def _unwatch(self, run: str) -> bool:
-        """False if it is no longer watched."""
-
-        def attempt() -> bool:
-            item = self._table.get(job_key(run))
-            if item is None or not item["watching"]:
-                return False
-            later = item | {"watching": 0, "version": item["version"] + 1}
-            self._table.write([put_if_version(later, item["version"]), delete(watched_key(run))])
-            return True
-
-        return self._table.retried(attempt)
-
     def _record(self, item: Item) -> JobRecord:
         """Raises `Conflict`."""
         snapshot, evaluation = (self._table.document(item, name) for name in ("snapshot", "evaluation"))
@@ -178,3 +161,9 @@ class Jobs(Leases):
     def next_evaluation(self) -> datetime | None:
         firsts = [next(self._table.query(f"DUE#{reads}", limit=1), None) for reads in Reads]
         return min((from_text(first["sk"].partition("#")[0]) for first in firsts if first), default=None)
+
+
+def unwatch_writes(run: str, item: Item) -> list[Item]:
+    """`item` is the run's."""
+    later = item | {"watching": 0, "version": item["version"] + 1}
+    return [put_if_version(later, item["version"]), delete(watched_key(run))]

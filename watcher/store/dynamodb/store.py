@@ -1,7 +1,7 @@
 """The store in one DynamoDB table, for as many processes on as many machines as needed.
 
 `items` lists what the table holds, `table` makes the requests, `jobs`, `cases` and `deliveries` are the large
-parts of the store. This module has `commit`, which writes to all of them, and the small parts.
+parts of the store. This module has what writes to several of them, and the small parts.
 
 A write is a transaction of up to 100 items, each guarded by a condition. If another process has changed one
 of them since it was read, nothing is written, and the write is computed again from what the table holds now.
@@ -14,7 +14,7 @@ from __future__ import annotations
 import secrets
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING
@@ -23,7 +23,7 @@ from watcher.arn import run_arn
 from watcher.errors import StoreError
 from watcher.model import Case, incident_id
 from watcher.store.amendments import together
-from watcher.store.base import Look, StopRecord
+from watcher.store.base import Amend, Look, StopRecord
 from watcher.store.documents import as_text, from_text
 from watcher.store.dynamodb.cases import NOTHING, Changed
 from watcher.store.dynamodb.deliveries import Deliveries
@@ -31,12 +31,13 @@ from watcher.store.dynamodb.items import (
     EXPIRES_AT,
     STOPPED,
     STOPS_COUNTED_KEY,
+    WATCHED,
     expiry_after,
     job_key,
     lease_key,
     stop_key,
 )
-from watcher.store.dynamodb.jobs import Jobs
+from watcher.store.dynamodb.jobs import Jobs, unwatch_writes
 from watcher.store.dynamodb.leases import renewal
 from watcher.store.dynamodb.table import Table
 from watcher.store.dynamodb.upgrade import bring_up_to_date
@@ -100,7 +101,7 @@ class DynamoStore(Jobs, Deliveries):
         writes: list[Item] = []
         for look in looks:
             job = before.get(job_key(look.snapshot.run))
-            change = self._amended(look, job, afresh)
+            change = self._amended(look.snapshot.run, look.amend, job, afresh) if look.amend else None
             if change:
                 cases.append(change.case)
                 writes += change.writes
@@ -117,14 +118,30 @@ class DynamoStore(Jobs, Deliveries):
                 self._observed.forget(lease_key(look.snapshot.arn))
         return cases
 
-    def _amended(self, look: Look, job: Item | None, afresh: bool) -> Changed | None:
+    def _amended(self, run: str, amend: Amend, job: Item | None, afresh: bool) -> Changed | None:
         """The job's item says whether the run has an incident, so that one which has none is not read."""
-        if look.amend is None:
-            return None
-        incident = incident_id(look.snapshot.run)
+        incident = incident_id(run)
         has_none = not (job and job.get("incident"))
         stored = NOTHING if has_none and not afresh else self.stored(incident, afresh=afresh)
-        return self.changed(incident, look.amend, stored)
+        return self.changed(incident, amend, stored)
+
+    def unwatch(self, arn: str, amend: Amend, keep: str = "") -> Mapping[str, Case | None]:
+        runs = [item["sk"] for item in self._table.query(WATCHED, prefix=f"{arn}@")]
+        cases: dict[str, Case | None] = {}
+        for run in runs:
+            if run != keep:
+                attempt = partial(self._unwatch_at_once, run, amend)
+                cases |= self._table.retried_afresh(attempt)
+        return cases
+
+    def _unwatch_at_once(self, run: str, amend: Amend, afresh: bool) -> dict[str, Case | None]:
+        """Empty if the run is no longer watched."""
+        job = self._table.get(job_key(run))
+        if job is None or not job["watching"]:
+            return {}
+        change = self._amended(run, amend, job, afresh)
+        self._write([*(change.writes if change else ()), *unwatch_writes(run, job)])
+        return {run: change.case if change else None}
 
     # -- turns, marks and stops -------------------------------------------------------------------
 
