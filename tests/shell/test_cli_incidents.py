@@ -31,9 +31,12 @@ from watcher.model import (
     ChangeKind,
     Closing,
     Delivery,
+    DeliveryKind,
     DeliveryState,
     IncidentState,
+    RunStop,
     Says,
+    StopPhase,
     incident_id,
 )
 from watcher.model import RuleSource as By
@@ -129,6 +132,36 @@ def test_an_incident_says_what_recovered_and_what_broke_again(watcher: Watcher):
 
     assert "LossNotDecreasing found an issue at step 140 (episode 2)" in out
     assert "Overfit found an issue (recovered just now)" in out
+
+
+def test_an_alert_that_arrived_and_is_to_be_updated_is_not_shown_as_if_it_had_not(watcher: Watcher):
+    alerts = (told("late"), told("late", "slack:#ml", state=DeliveryState.PENDING))
+    with the_store() as store:
+        store.commit([look("late", opens(case("late", *alerts)))])
+
+    assert "console delivered, slack:#ml update pending" in watcher("incidents").out
+
+
+def stopped(job: str) -> Case:
+    reason = "Stopped by Watcher (ana) at 12:00:00 UTC; SageMaker confirms it."
+    stop = RunStop(StopPhase.STOPPED, "ana", datetime(2026, 11, 2, 12, tzinfo=UTC), reason=reason)
+    row = delivery(job, "stop", kind=DeliveryKind.STOP, state=DeliveryState.DELIVERED, error=reason)
+    return case(job, told(job), row, incident=incident(job, stop=stop))
+
+
+def test_the_stop_of_a_job_is_not_listed_among_those_that_were_told(watcher: Watcher):
+    with the_store() as store:
+        store.commit([look("burning", opens(stopped("burning")))])
+
+    [line] = [line for line in watcher("incidents").out.splitlines() if line.startswith("burning")]
+    assert "  stopped  console delivered  " in line
+
+
+def test_a_job_is_shown_with_the_end_of_its_stop_once(watcher: Watcher):
+    with the_store() as store:
+        store.commit([look("burning", opens(stopped("burning")))])
+
+    assert watcher("show", "burning").out.count("Stopped by Watcher (ana)") == 1
 
 
 def test_incidents_can_be_limited_to_some_states(watcher: Watcher):
@@ -305,7 +338,7 @@ def test_one_incident_and_all_of_them_cannot_be_named_together(watcher: Watcher)
 def test_status_says_what_is_refused_since_when_why_and_what_to_do(watcher: Watcher):
     out = watcher("status").out
 
-    assert "2 open, 1 resolved (2 not delivered yet)" in out
+    assert "2 open, 1 resolved (2 not delivered everywhere)" in out
     assert "1 refused" in out
     [line] = [line for line in out.splitlines() if line.startswith("slack:#ml")]
     assert "8 min ago" in line

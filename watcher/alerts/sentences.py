@@ -139,9 +139,7 @@ def is_snoozed(incident: Incident, now: datetime) -> bool:
 
 def finding_line(finding: Finding, now: datetime) -> str:
     """What one finding is, and what became of it."""
-    what = kinds.KINDS[finding.kind].phrase.format(rule=finding.rule)
-    if finding.step is not None:
-        what += f" at step {finding.step}"
+    what = kinds.phrase(finding)
     said = one_line(what[:1].upper() + what[1:])
     if finding.kind in _ABOUT_THE_JOB or finding.closed_at == finding.opened_at:
         return f"{said}; found at {clock_time(finding.opened_at, now)}."

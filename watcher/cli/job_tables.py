@@ -7,8 +7,9 @@ from datetime import datetime
 
 from rich.console import Console
 
+from watcher.alerts import in_brief
 from watcher.cli.tables import Table, print_facts
-from watcher.model import DeliveryState, FindingKind
+from watcher.model import DeliveryKind, DeliveryState, FindingKind, StopPhase
 from watcher.policy.kinds import KINDS
 from watcher.store.incident_views import ShownIncident
 from watcher.store.views import DeliveryDetail, FindingDetail, ShownJob
@@ -18,7 +19,7 @@ from watcher.text import ago, counts, instances, roughly
 def print_job(job: ShownJob, now: datetime, console: Console, *, known: bool = True) -> None:
     """`known`: whether the store has it."""
     ended = "no (finished)" if known else "no (the store does not know it)"
-    stop, incident = job["stop"], job["incident"]
+    incident = job["incident"]
     print_facts(
         [
             ("job", job["job"]),
@@ -35,8 +36,7 @@ def print_job(job: ShownJob, now: datetime, console: Console, *, known: bool = T
             ("debug output", job["debug_output"]),
             ("watched", "yes" if job["watching"] else ended),
             ("incident", _incident(incident, now) if incident else ""),
-            ("stop", _stop(incident) if incident else ""),
-            ("stopped by", f"{stop['actor']}, {_exactly(stop['at'])}" if stop else ""),
+            ("stop", _stop(job)),
             ("arn", job["arn"]),
         ],
         console,
@@ -80,13 +80,19 @@ def _incident(incident: ShownIncident, now: datetime) -> str:
     return f"{', '.join(parts)} ({incident['id']})"
 
 
-def _stop(incident: ShownIncident) -> str:
-    stop = incident["stop"]
+def _stop(job: ShownJob) -> str:
+    """What is known of the run's stop: from its incident, or else that Watcher asked for it."""
+    stop = job["incident"]["stop"] if job["incident"] else None
     if stop is None:
-        return ""
+        return f"asked by {job['stop']['actor']}, {_exactly(job['stop']['at'])}" if job["stop"] else ""
+    if stop["phase"] in _SAID_BY_ITS_REASON and stop["reason"]:
+        return stop["reason"]
     due = f", due at {_exactly(stop['due_at'])}" if stop["due_at"] else ""
     reason = f": {stop['reason']}" if stop["reason"] else ""
     return f"{stop['phase'].replace('_', ' ')} ({stop['actor']}){due}{reason}"
+
+
+_SAID_BY_ITS_REASON = frozenset({StopPhase.STOPPED, StopPhase.NOT_STOPPED, StopPhase.CANCELLED})
 
 
 def _print_rules(job: ShownJob, now: datetime, console: Console) -> None:
@@ -104,17 +110,17 @@ def _print_findings(job: ShownJob, now: datetime, console: Console) -> None:
     rows = [row for finding in job["told"] for row in _says(finding, now)]
     if rows:
         columns = ("what is wrong", "found", "over", "source", "status", "step", "reason")
-        Table(columns, rows, title="Findings", names=("what is wrong",), prose=("reason",)).print(console)
+        prose, optional = ("reason", "over"), ("status",)
+        Table(
+            columns, rows, title="Findings", names=("what is wrong",), prose=prose, optional=optional
+        ).print(console)
 
 
 def _says(finding: FindingDetail, now: datetime) -> Iterator[tuple[str, ...]]:
     what = KINDS[FindingKind(finding["kind"])].phrase.format(rule=finding["rule"])
     if finding["episode"] > 1:
         what += f" (episode {finding['episode']})"
-    over = ""
-    if finding["closed_at"]:
-        closing = (finding["closing"] or "closed").replace("_", " ")
-        over = f"{closing} {ago(finding['closed_at'], now)}"
+    over = in_brief.over(finding["closing"], finding["closed_at"], now)
     if not finding["says"]:
         yield (what, ago(finding["opened_at"], now), over, "", finding["status"], "", finding["reason"])
     for number, says in enumerate(finding["says"]):
@@ -130,8 +136,13 @@ def _says(finding: FindingDetail, now: datetime) -> Iterator[tuple[str, ...]]:
 
 
 def _print_deliveries(job: ShownJob, now: datetime, console: Console) -> None:
-    """Each once, although several findings may share an alert."""
-    deliveries = {each["id"]: each for finding in job["told"] for each in finding["deliveries"]}
+    """Each once, although several findings may share an alert. The end of a stop is among the facts."""
+    deliveries = {
+        each["id"]: each
+        for finding in job["told"]
+        for each in finding["deliveries"]
+        if each["kind"] != DeliveryKind.STOP or each["state"] in _TRIED_AGAIN
+    }
     if deliveries:
         rows = [_delivery(each, now) for each in deliveries.values()]
         columns = ("kind", "to", "state", "attempts", "when", "error")

@@ -15,7 +15,7 @@ from watcher.text import ago, counts, instances, roughly
 
 
 def print_status(status: StatusView, now: datetime, console: Console) -> None:
-    late = f" ({status['undelivered']} not delivered yet)" if status["undelivered"] else ""
+    late = f" ({status['undelivered']} not delivered everywhere)" if status["undelivered"] else ""
     print_facts(
         [
             ("store", status["store"]),

@@ -391,9 +391,8 @@ def _close(draft: _Draft, finding_id: str, closing: Closing, reason: str) -> Non
 
 
 def _opening(finding: Finding) -> str:
-    step = f" at step {finding.step}" if finding.step is not None else ""
     again = f" (for the {_ordinal(finding.episode)} time)" if finding.episode > 1 else ""
-    return f"{kinds.KINDS[finding.kind].phrase.format(rule=finding.rule)}{step}{again}"
+    return f"{kinds.phrase(finding)}{again}"
 
 
 def _subject(finding: Finding) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from watcher.model import ENDED_STATUSES, FindingKind, RuleSource, Severity
+from watcher.model import ENDED_STATUSES, Finding, FindingKind, RuleSource, Severity
 
 _NEVER: frozenset[str] = frozenset()
 
@@ -70,3 +70,9 @@ def severity(kind: FindingKind, source: RuleSource | None, invokes: str) -> Seve
 def closed_by(kind: FindingKind, status: str) -> bool:
     """Whether a finding of this kind no longer matters once its run has this status."""
     return status in KINDS[kind].ends_with
+
+
+def phrase(finding: Finding) -> str:
+    """`LossNotDecreasing found an issue at step 24`."""
+    step = f" at step {finding.step}" if finding.step is not None else ""
+    return KINDS[finding.kind].phrase.format(rule=finding.rule) + step

@@ -10,10 +10,9 @@ from functools import cached_property
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from watcher import __version__
+from watcher.alerts import in_brief
 from watcher.aws import links
-from watcher.config.destination import shown
 from watcher.model import Delivery, Finding, Incident
-from watcher.policy.kinds import KINDS
 from watcher.store import incident_views, views
 from watcher.store.base import JobRecord, Store
 from watcher.text import ago, counts, instances, roughly
@@ -101,11 +100,5 @@ class StatusPage:
         environment.globals["training_job"] = links.training_job
         environment.filters.update(ago=ago, counts=counts, roughly=roughly)
         environment.globals["instances"] = instances
-        environment.filters.update(what=_what, listed=incident_views.listed, shown=shown)
+        environment.globals["in_brief"] = in_brief
         return environment.get_template("status.html")
-
-
-def _what(finding: Finding) -> str:
-    """`LossNotDecreasing found an issue at step 24`."""
-    step = f" at step {finding.step}" if finding.step is not None else ""
-    return KINDS[finding.kind].phrase.format(rule=finding.rule) + step
