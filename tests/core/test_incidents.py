@@ -44,6 +44,7 @@ from watcher.model import (
     StopPhase,
 )
 from watcher.policy import incidents
+from watcher.store.base import claimed
 
 DEBUGGER = RuleSource.DEBUGGER
 OPENED, WORSE, ADDED, AGREED = ChangeKind.OPENED, ChangeKind.WORSE, ChangeKind.ADDED, ChangeKind.AGREED
@@ -454,6 +455,27 @@ def test_after_a_stop_that_was_not_possible_another_rule_asks_again():
     story.put(replace(story.stop_row, state=DeliveryState.SKIPPED, attempts=1))
     assert story.seen(fired(OVERFIT)) == [WORSE, ChangeKind.STOP_ASKED]
     assert (story.phase, story.stop_row.state) == (StopPhase.ASKED, DeliveryState.PENDING)
+
+
+def test_a_stop_that_is_being_attempted_goes_on_though_another_rule_asks():
+    story = Story(routed(stop=True))
+    story.seen(fired())
+    attempted = claimed(story.stop_row)
+    story.put(attempted)
+    story.does(incidents.stop_ended, StopPhase.NOT_STOPPED, ZOE, "Not stopped: no permission.")
+    story.seen(fired(OVERFIT))
+    assert story.stop_row == attempted
+
+
+def test_a_stop_that_is_tried_again_counts_its_attempts_on():
+    story = Story(routed(stop=True))
+    story.seen(fired())
+    story.put(replace(claimed(story.stop_row), state=DeliveryState.DEAD, failures=3))
+    story.does(incidents.stop_ended, StopPhase.NOT_STOPPED, ZOE, "Not stopped: no permission.")
+    story.seen(fired(OVERFIT))
+    row = story.stop_row
+    assert (row.state, row.attempts, row.failures) == (DeliveryState.PENDING, 1, 0)
+    assert row.finding == story.finding(OVERFIT).id
 
 
 def test_a_cancelled_stop_is_not_asked_for_again_by_another_rule():

@@ -442,8 +442,7 @@ def _ask_route_to_stop(draft: _Draft, finding: Finding, decision: Decision, sett
     waits = bool(settings.grace) and not settings.dry_run
     # With a grace, the time is brought forward when the alert is delivered: see `delivered`.
     due_at = draft.now + timedelta(seconds=settings.grace_limit) + grace if waits else draft.now
-    row = replace(_stop_row(draft), due_at=due_at, finding=finding.id, actor=actor)
-    draft.deliveries[row.id] = row
+    _attempt_stop(draft, actor, due_at, finding.id)
     if waits:
         reason = f"It is stopped {settings.grace:g} s after this alert has arrived."
         draft.set_stop(StopPhase.WAITING, actor, reason)
@@ -571,42 +570,38 @@ def person_stops(case: Case | None, actor: str, door: Door, now: datetime) -> Ca
     if case is None or (case.incident.stop and case.incident.stop.phase is StopPhase.STOPPED):
         return None
     draft = _Draft.of(case, now)
-    _hand_over_stop(draft, actor)
+    _attempt_stop(draft, actor, now + timedelta(seconds=HANDED_OVER_AFTER_S))
     draft.set_stop(StopPhase.ASKED, actor)
     draft.note(ChangeKind.STOP_ASKED, f"{actor} asks to stop the job", actor=actor, door=door)
     return draft.case()
 
 
-def _hand_over_stop(draft: _Draft, actor: str) -> None:
-    """The stop in the outbox, which takes the place of a route's; one that is being attempted goes on."""
+def _attempt_stop(draft: _Draft, actor: str, due_at: datetime, finding: str = "") -> None:
+    """Leave the stop to the outbox, in place of an earlier one. One that is being attempted goes on."""
     row = next((row for row in draft.deliveries.values() if row.kind is DeliveryKind.STOP), None)
     if row is None:
-        row = _stop_row(draft)
+        row = Delivery(
+            id=delivery_id(draft.incident.id, DeliveryKind.STOP, draft.incident.run),
+            incident=draft.incident.id,
+            kind=DeliveryKind.STOP,
+            to=STOP_DESTINATION,
+            # Each run has its own lane, so that one which does not stop delays no other.
+            lane=f"{STOP_DESTINATION}:{draft.incident.run}",
+            created_at=draft.now,
+            due_at=due_at,
+            run=draft.incident.run,
+        )
     elif row.state is DeliveryState.IN_FLIGHT:
         return
     draft.deliveries[row.id] = replace(
         row,
         state=DeliveryState.PENDING,
-        due_at=draft.now + timedelta(seconds=HANDED_OVER_AFTER_S),
-        finding="",
+        due_at=due_at,
+        finding=finding,
         actor=actor,
         error="",
         failures=0,
         refused_at=None,
-    )
-
-
-def _stop_row(draft: _Draft) -> Delivery:
-    return Delivery(
-        id=delivery_id(draft.incident.id, DeliveryKind.STOP, draft.incident.run),
-        incident=draft.incident.id,
-        kind=DeliveryKind.STOP,
-        to=STOP_DESTINATION,
-        # Each run has its own lane, so that one which does not stop delays no other.
-        lane=f"{STOP_DESTINATION}:{draft.incident.run}",
-        created_at=draft.now,
-        due_at=draft.now,
-        run=draft.incident.run,
     )
 
 
