@@ -629,6 +629,31 @@ def test_a_resolved_incident_expires_half_a_year_later_unless_it_opens_again(
     assert expiries(sandbox)["ROW"] is None
 
 
+def test_an_incident_with_more_deliveries_than_fit_into_a_transaction_expires_whole(
+    store: DynamoStore, sandbox: Sandbox
+) -> None:
+    store.commit([alert("job", "console")])
+    for start in range(0, 120, 40):
+        numbers = range(start, start + 40)
+        rows = [delivery("job", str(number), state=DeliveryState.DELIVERED) for number in numbers]
+        store.amend(incident("job").id, rewrites(*rows))
+
+    def expiring() -> list[bool]:
+        kept = sandbox.client("dynamodb").scan(TableName=TABLE, ConsistentRead=True)["Items"]
+        return ["expires_at" in item for item in kept if item["sk"]["S"].startswith("ROW#")]
+
+    assert store.amend(incident("job").id, resolves)
+    assert expiring().count(True) == 120
+    (taken,) = store.claim("us", NOON, 60, 1).deliveries
+    assert store.settle(
+        "us", delivered(taken), lambda known: known and replace(known, incident=incident("job"))
+    )
+    assert expiring().count(False) == 121
+    known = store.case(incident("job").id)
+    assert known is not None
+    assert len(known.deliveries) == 121
+
+
 def test_an_incident_whose_deliveries_have_expired_first_can_still_be_read(
     store: DynamoStore, sandbox: Sandbox
 ) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from watcher.errors import StoreError
 from watcher.lru import LruCache
 from watcher.model import Case, Change, Delivery, DeliveryState, Finding, Incident, incident_id
 from watcher.store.amendments import Amended, amended
@@ -37,7 +39,10 @@ from watcher.store.dynamodb.table import Conflict, Table
 from watcher.store.dynamodb.writes import (
     Item,
     ItemKey,
+    Postponable,
+    batches,
     delete,
+    fits,
     keyed,
     plain,
     put,
@@ -246,12 +251,15 @@ class Cases:
         writes = incident_writes(change.case, stored.incident, self._positions.next())
         for delivery in change.case.deliveries:
             item = stored.deliveries.get(delivery.id)
-            if item and delivery == self._parsed(item) and item.get("case_expires_at") == expiry:
+            unchanged = item is not None and delivery == self._parsed(item)
+            if item and unchanged and item.get("case_expires_at") == expiry:
                 continue
             goes_last = delivery.id in change.last or delivery.id in last
             in_flight = item is not None and delivery.state is DeliveryState.IN_FLIGHT
             lease = (item["owner"], item["token"]) if item and in_flight else None
-            writes += self.delivery_writes(item, delivery, lease=lease, last=goes_last, expiry=expiry)
+            rows = self.delivery_writes(item, delivery, lease=lease, last=goes_last, expiry=expiry)
+            only_expiry = unchanged and not has_place(delivery)
+            writes += map(Postponable, rows) if only_expiry else rows
         return writes
 
     def delivery_writes(
@@ -294,8 +302,13 @@ class Cases:
         return outbox_item(item, delivery) if has_place(delivery) else None
 
     def _write(self, writes: Sequence[Item]) -> None:
-        """All or nothing. Caches what is put. Raises `Conflict`."""
-        self._table.write(writes)
+        """All or nothing. What can be postponed is written afterwards if all is too much for one transaction.
+        Caches what is put. Raises `Conflict`."""
+        later = [] if fits(writes) else [write for write in writes if isinstance(write, Postponable)]
+        self._table.write([write for write in writes if not (later and isinstance(write, Postponable))])
+        with suppress(StoreError):  # what is needed is stored
+            for batch in batches(later):
+                self._table.write_each([[write] for write in batch])
         for write in writes:
             if "Put" in write and _is_cached(written_key(write)):
                 self._remember(plain(write["Put"]["Item"]))

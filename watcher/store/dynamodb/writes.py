@@ -16,6 +16,11 @@ ItemKey = tuple[str, str]
 """Partition key and sort key."""
 
 
+class Postponable(Item):
+    """A write that only sets when an item expires. The next change of its incident makes up for it if it is
+    lost."""
+
+
 def keyed(key: ItemKey, **attributes: Any) -> Item:
     return {"pk": key[0], "sk": key[1], **attributes}
 
