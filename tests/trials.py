@@ -12,6 +12,7 @@ import fcntl
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,9 @@ from watcher.sandbox.cookbook import PARAMETERS, two_class_data
 ROOT = Path(__file__).parents[1]
 ROUNDS = 80
 SAVE_INTERVAL = 2
+CREATED_AT = int(time.time()) - 3600
+"""The `CreationTime` of a job that is placed after its debug output was uploaded: what was saved before a job
+was created is of an earlier run."""
 
 
 def save_trial(folder: Path) -> tuple[Path, int]:

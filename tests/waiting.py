@@ -21,3 +21,8 @@ def eventually(
             raise AssertionError(f"not within {limit_s:.0f} s: {what}")
         time.sleep(poll_s)
     return found
+
+
+def next_second() -> None:
+    """Wait until what S3 stores has a later time than everything before: it counts in whole seconds."""
+    time.sleep(1.01 - time.time() % 1)

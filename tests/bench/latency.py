@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.doubles.slack import SlackDouble
-from tests.trials import save_trial, upload
+from tests.trials import CREATED_AT, save_trial, upload
 from watcher.config.settings import Config
 from watcher.daemon.app import App
 from watcher.sandbox.cookbook import PARAMETERS
@@ -92,6 +92,7 @@ def one(app: App, sandbox: Sandbox, slack: SlackDouble, name: str, step: int) ->
 def place(sandbox: Sandbox, name: str, status: dict[str, Any]) -> None:
     sandbox.control.put_training_job(
         name,
+        CreationTime=CREATED_AT,
         DebugHookConfig={"S3OutputPath": "s3://bench/debug"},
         DebugRuleConfigurations=[
             {

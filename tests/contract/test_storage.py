@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.waiting import next_second
 from watcher.debug_output.storage import Folder, S3Prefix, Storage
 from watcher.sandbox.process import Sandbox
 
@@ -72,3 +74,31 @@ def test_a_missing_object_is_none(storage: Storage) -> None:
 
 def test_the_displayed_name_locates_the_object(storage: Storage) -> None:
     assert storage.uri.endswith("debug-output") or Path(storage.uri, TEN).is_file()
+
+
+def test_on_s3_what_was_written_before_a_time_does_not_exist(sandbox: Sandbox) -> None:
+    s3: Any = sandbox.client("s3")
+    s3.create_bucket(Bucket="bucket")
+
+    def write(data: bytes, *names: str) -> None:
+        for key in names:
+            s3.put_object(Bucket="bucket", Key=f"job/debug-output/{key}", Body=data)
+
+    write(b"the earlier run", "events/1", "events/2", "events/3")
+    next_second()
+    write(b"this run", "events/2", "events/25")
+    written_at = s3.head_object(Bucket="bucket", Key="job/debug-output/events/2")["LastModified"]
+    # S3 gives the time in whole seconds, so in the same second counts.
+    storage = S3Prefix(s3, "s3://bucket/job/debug-output", since=written_at + timedelta(milliseconds=999))
+
+    assert keys(storage, "") == keys(storage, "events/", "events/1") == ["events/2", "events/25"]
+    assert storage.get("events/2") == b"this run"
+    assert storage.get("events/2", range(5, 8)) == b"run"
+    assert storage.get("events/1") is storage.get("events/3", range(3)) is None
+    assert storage.get("events/nothing") is None
+    assert keys(S3Prefix(s3, "s3://bucket/job/debug-output"), "") == [
+        "events/1",
+        "events/2",
+        "events/25",
+        "events/3",
+    ]

@@ -11,7 +11,7 @@ from typing import Any
 from tests.e2e.conftest import changed, issue
 from tests.e2e.user import User
 from tests.stacks import Stack, create_service
-from tests.trials import upload
+from tests.trials import CREATED_AT, upload
 from watcher.config.settings import Config
 from watcher.sandbox import cookbook
 from watcher.sandbox.cookbook import PARAMETERS
@@ -58,6 +58,7 @@ def deploy(sandbox: Sandbox, config: Config, trial: Path) -> Deployment:
     sandbox.client("sns").create_topic(Name="TOPIC")
     sandbox.control.put_training_job(
         "churn",
+        CreationTime=CREATED_AT,
         Tags=[{"Key": "team", "Value": "risk"}],
         DebugHookConfig={"S3OutputPath": f"s3://{BUCKET}/debug"},
         DebugRuleConfigurations=[

@@ -16,8 +16,8 @@ import rules
 from tests.doubles.debug_output import SavedJob
 from tests.doubles.slack import SlackDouble
 from tests.e2e.conftest import arn, blocks, changed, issue, running
-from tests.trials import upload
-from tests.waiting import eventually
+from tests.trials import CREATED_AT, upload
+from tests.waiting import eventually, next_second
 from watcher.config.settings import Config
 from watcher.daemon.app import App
 from watcher.sandbox.cookbook import PARAMETERS
@@ -44,6 +44,7 @@ def place(sandbox: Sandbox, name: str, **members: Any) -> None:
     sandbox.control.put_training_job(
         name,
         **{
+            "CreationTime": CREATED_AT,
             "DebugHookConfig": {
                 "S3OutputPath": f"s3://{BUCKET}/debug",
                 "CollectionConfigurations": [
@@ -288,6 +289,47 @@ def test_debuggers_later_verdict_on_what_has_recovered_is_neither_a_contradictio
         sandbox.control.put_training_job("churn", TrainingJobStatus="Completed")
         eventually(lambda: app.store.next_evaluation() is None, "the evaluation has ended with the job")
         assert kinds(app) == {"rule_issue"}
+    assert len(slack.messages) == 1
+
+
+@pytest.mark.usefixtures("frequent_looks")
+def test_a_run_that_trains_well_is_neither_told_nor_stopped_for_what_an_earlier_run_of_its_name_saved(
+    config: Config, sandbox: Sandbox, slack: SlackDouble, s3: Any, tmp_path: Path
+):
+    def save(*losses: float, interval: int = 1) -> None:
+        job = SavedJob(tmp_path / f"run-{len(losses)}")
+        job.collections()
+        for number, loss in enumerate(losses):
+            job.step(number * interval, {"validation-loss": np.array(loss)})
+        upload(job.folder, s3, BUCKET, "churn")
+
+    def stops() -> int:
+        return sandbox.control.calls().get("sagemaker:StopTrainingJob", 0)
+
+    rule = a_rule("LossNotDecreasing", **FALLING)
+    place(sandbox, "churn", DebugRuleConfigurations=[rule], DebugRuleEvaluationStatuses=[])
+    with running(App(changed(config, route=[{"stop": True}]))) as app:
+        save(*[0.9] * 12)
+        eventually(stops, "the first run is stopped")
+        sandbox.control.put_training_job("churn", TrainingJobStatus="Stopped")
+        eventually(lambda: slack.messages and "SageMaker confirms it" in blocks(slack), "the confirmation")
+        sandbox.control.delete_training_job("churn")
+        next_second()
+        place(
+            sandbox,
+            "churn",
+            CreationTime=time.time(),
+            DebugRuleConfigurations=[rule],
+            DebugRuleEvaluationStatuses=[],
+        )
+        eventually(lambda: local(app)[0] == "InProgress", "the second run is evaluated")
+        save(0.9, 0.7, 0.5, 0.4, interval=2)
+        sandbox.control.put_training_job("churn", TrainingJobStatus="Completed")
+        eventually(lambda: local(app)[0] == "NoIssuesFound", "its evaluation ends")
+        second, first = app.store.jobs("churn")
+        assert [finding.run for finding in app.store.findings()] == [first.snapshot.run]
+        assert app.store.stop_of(second.snapshot.run) is None
+    assert stops() == 1
     assert len(slack.messages) == 1
 
 

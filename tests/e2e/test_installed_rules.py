@@ -16,7 +16,7 @@ import pytest
 from tests.doubles.debug_output import SavedJob
 from tests.doubles.slack import SlackDouble
 from tests.e2e.conftest import arn, changed
-from tests.trials import upload
+from tests.trials import CREATED_AT, upload
 from watcher.cli import main
 from watcher.config.settings import Config
 from watcher.daemon.app import App
@@ -143,6 +143,7 @@ def place(sandbox: Sandbox, name: str, *rules: dict[str, Any], **members: Any) -
     sandbox.control.put_training_job(
         name,
         **{
+            "CreationTime": CREATED_AT,
             "DebugHookConfig": hook,
             "DebugRuleConfigurations": list(rules),
             "DebugRuleEvaluationStatuses": [],

@@ -15,7 +15,7 @@ import pytest
 
 from tests.doubles.debug_output import SavedJob
 from tests.shell.conftest import CommandResult
-from tests.trials import upload
+from tests.trials import CREATED_AT, upload
 from watcher.sandbox.cookbook import PARAMETERS
 from watcher.sandbox.process import Sandbox
 
@@ -68,7 +68,13 @@ def put_job(sandbox: Sandbox, name: str, rules: dict[str, dict[str, str]], **mem
     ]
     sandbox.control.put_training_job(
         name,
-        **{"TrainingJobStatus": "Completed", "DebugRuleConfigurations": configurations, **hook, **members},
+        **{
+            "CreationTime": CREATED_AT,
+            "TrainingJobStatus": "Completed",
+            "DebugRuleConfigurations": configurations,
+            **hook,
+            **members,
+        },
     )
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from tests.doubles.debug_output import SavedJob, reduced
 from tests.shell.conftest import CommandResult
-from tests.trials import upload
+from tests.trials import CREATED_AT, upload
 from watcher.sandbox.process import Sandbox
 
 pytestmark = [
@@ -123,7 +123,10 @@ def test_the_tensors_of_a_job_are_found_by_its_name(
         s3.create_bucket(Bucket="team")
         upload(saved.folder, s3, "team", "churn")
     aws_environment.control.put_training_job(
-        "churn", TrainingJobStatus="Completed", DebugHookConfig={"S3OutputPath": "s3://team/debug/"}
+        "churn",
+        CreationTime=CREATED_AT,
+        TrainingJobStatus="Completed",
+        DebugHookConfig={"S3OutputPath": "s3://team/debug/"},
     )
 
     by_name = watcher("tensors", "churn", "--json").json
@@ -139,7 +142,7 @@ def test_only_complete_steps_of_a_job_in_progress_are_shown(
     with closing(aws_environment.client("s3")) as s3:
         s3.create_bucket(Bucket="team")
         upload(saved.folder, s3, "team", "churn")
-    members = {"DebugHookConfig": {"S3OutputPath": "s3://team/debug"}}
+    members = {"CreationTime": CREATED_AT, "DebugHookConfig": {"S3OutputPath": "s3://team/debug"}}
     aws_environment.control.put_training_job("churn", TrainingJobStatus="InProgress", **members)
     in_progress = watcher("tensors", "churn", "--json").json
     aws_environment.control.put_training_job("churn", TrainingJobStatus="Stopped", **members)

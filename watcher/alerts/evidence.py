@@ -149,7 +149,7 @@ class Gatherer:
 
     def _training_log(self, job: JobSnapshot) -> Part:
         logs = self._logs_of(self._accounts.of(job.arn))
-        return _excerpt(logs, TRAINING_LOGS, logs.training_stream(job.name))
+        return _excerpt(logs, TRAINING_LOGS, logs.training_stream(job.name, job.created_at))
 
     # -- values -----------------------------------------------------------------------------------
 
@@ -191,12 +191,11 @@ class Gatherer:
         self, job: JobSnapshot, rule: Rule
     ) -> tuple[DebugOutput, Mapping[str, TensorCollection]] | None:
         """What the job has saved, and the collections, which `rule` learns; None if it saved no tensors."""
-        from watcher.debug_output.reader import DebugOutput
-        from watcher.debug_output.storage import S3Prefix
+        from watcher.debug_output.reader import of_run
 
         if not job.debug_output:
             return None
-        output = DebugOutput(S3Prefix(self._accounts.of(job.arn).s3, job.debug_output))
+        output = of_run(self._accounts.of(job.arn).s3, job)
         collections = output.collections()
         if collections is None:
             return None

@@ -11,13 +11,17 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from watcher.debug_output import collections, event_files
 from watcher.debug_output.collections import NoCollectionsFile, SavedCollections
 from watcher.debug_output.event_files import EventFile, NotYet, SavedStep, UnreadableStep, Wanted
 from watcher.debug_output.position import Position
-from watcher.debug_output.storage import Storage
+from watcher.debug_output.storage import S3Prefix, Storage
+from watcher.model import JobSnapshot
+
+if TYPE_CHECKING:
+    from types_boto3_s3 import S3Client
 
 FETCH_THREADS = 8
 MAX_FILES_AHEAD = 8 * FETCH_THREADS
@@ -71,6 +75,16 @@ class DebugOutput:
 
     def _all(self, files: Sequence[EventFile], wanted: Wanted | None) -> Iterator[SavedStep | UnreadableStep]:
         return (_or_unreadable(file, saved) for file, saved in fetch(self.storage, files, wanted))
+
+
+def of_run(s3: S3Client, job: JobSnapshot) -> DebugOutput:
+    """What this run has saved. The job must have a hook configuration.
+
+    An earlier run of the same name has saved in the same place, and its files stay there until they are
+    overwritten. They do not count: they were written before this run was created. A run saves its first file
+    at least seconds later, so small differences between the clocks of S3 and SageMaker do not matter.
+    """
+    return DebugOutput(S3Prefix(s3, job.debug_output, since=job.created_at))
 
 
 class Reader:

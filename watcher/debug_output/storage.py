@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
@@ -42,8 +43,9 @@ class Storage(Protocol):
 
 
 class S3Prefix:
-    def __init__(self, s3: S3Client, uri: str) -> None:
-        """`uri` is `s3://BUCKET/PATH/JOB/debug-output`."""
+    def __init__(self, s3: S3Client, uri: str, since: datetime | None = None) -> None:
+        """`uri` is `s3://BUCKET/PATH/JOB/debug-output`. Objects that were written before `since` do not
+        exist."""
         matched = re.fullmatch(r"s3://([^/]+)/*(.*?)/*", uri)
         if not matched:
             raise UsageError(
@@ -53,6 +55,7 @@ class S3Prefix:
         self._s3 = s3
         self._bucket = matched[1]
         self._root = f"{path}/" if path else ""
+        self._since = since and since.replace(microsecond=0)  # S3 gives the time in whole seconds
 
     @property
     def uri(self) -> str:
@@ -64,18 +67,24 @@ class S3Prefix:
         with translate("s3:ListBucket"):
             for page in pages.paginate(Bucket=self._bucket, Prefix=self._root + prefix, **start):  # type: ignore[arg-type]
                 for item in page.get("Contents", ()):
-                    yield Stored(item["Key"].removeprefix(self._root), item["Size"])
+                    if self._since is None or item["LastModified"] >= self._since:
+                        yield Stored(item["Key"].removeprefix(self._root), item["Size"])
 
     def get(self, key: str, span: range | None = None) -> bytes | None:
         part = {} if span is None else {"Range": f"bytes={span.start}-{span.stop - 1}"}
         try:
             with translate("s3:GetObject"):
-                return self._s3.get_object(Bucket=self._bucket, Key=self._root + key, **part)["Body"].read()  # type: ignore[arg-type]
+                answer = self._s3.get_object(Bucket=self._bucket, Key=self._root + key, **part)  # type: ignore[arg-type]
+                # A key that the caller knows from another file, such as an index file, may be an older one's.
+                if self._since is not None and answer["LastModified"] < self._since:
+                    answer["Body"].close()
+                    return None
+                return answer["Body"].read()
         except NotFound:
             return None
         except WatcherError as error:
-            answer = error.__cause__
-            if isinstance(answer, ClientError) and answer.response["Error"]["Code"] == "InvalidRange":
+            cause = error.__cause__
+            if isinstance(cause, ClientError) and cause.response["Error"]["Code"] == "InvalidRange":
                 return b""  # the span begins after the object's end
             raise
 

@@ -25,8 +25,7 @@ from watcher.aws.session import Aws
 from watcher.config.settings import Rules as RuleSettings
 from watcher.debug_output.collections import SavedCollections
 from watcher.debug_output.event_files import Wanted
-from watcher.debug_output.reader import DebugOutput, Reader
-from watcher.debug_output.storage import S3Prefix
+from watcher.debug_output.reader import DebugOutput, Reader, of_run
 from watcher.errors import NotFound
 from watcher.evaluation.look import log_records, look, of_fired_rules, unfinished
 from watcher.evaluation.pace import next_minute
@@ -54,7 +53,7 @@ NO_TENSORS_AFTER = timedelta(minutes=10)
 """A job that trains for so long without a saved tensor will save none: the SageMaker SDK gives most jobs a
 hook configuration, with which today's TensorFlow and PyTorch containers do nothing."""
 COLLECTIONS_CACHE_SIZE = 1000
-"""Jobs whose collections are kept in memory."""
+"""Runs whose collections are kept in memory."""
 
 
 WriteLog = Callable[[JobSnapshot, str, Sequence[rule_log.Record], datetime], None]
@@ -168,7 +167,7 @@ class Evaluator:
                 yield Outcome(configured.name, RuleSource.LOCAL, NOT_EVALUATED, details, updated_at=now)
 
     def _output(self, job: JobSnapshot) -> DebugOutput:
-        return DebugOutput(S3Prefix(self._accounts.of(job.arn).s3, job.debug_output))
+        return of_run(self._accounts.of(job.arn).s3, job)
 
     def _other_trial(self, name: str, job: JobSnapshot) -> DebugOutput | None:
         """The debug output of the job to compare with; None if that job is gone, or saved nothing."""
@@ -181,11 +180,11 @@ class Evaluator:
     def _collections_of(self, job: JobSnapshot, reader: Reader) -> SavedCollections | None:
         """From the cache once they are complete, because they do not change: a look at a job that has saved
         nothing new is then a single request."""
-        if cached := self._collections.get(job.arn):
+        if cached := self._collections.get(job.run):
             return cached
         found = reader.collections()
         if found and found.complete:
-            self._collections.put(job.arn, found)
+            self._collections.put(job.run, found)
         return found
 
 

@@ -51,12 +51,14 @@ class LogStreams:
         self._found = LruCache[list[str]](LOG_STREAM_CACHE_SIZE)
         """By the ARN of the rule's processing job."""
 
-    def training_stream(self, job: str) -> str:
-        """The first stream of a training job; empty if it has none yet."""
-        return next(iter(self.training_streams(job)), "")
+    def training_stream(self, job: str, since: datetime) -> str:
+        """The first stream of a training job that was created at `since`; empty if it has none yet. Those of
+        earlier runs of the same name are older."""
+        return next(iter(self._streams(TRAINING_LOGS, f"{job}/", since=since)), "")
 
     def training_streams(self, job: str) -> list[str]:
-        """One for each instance (`JOB/algo-1-<ms>`, `JOB/algo-2-<ms>`), sorted; none before the job logs."""
+        """One for each instance (`JOB/algo-1-<ms>`, `JOB/algo-2-<ms>`) of each run of this name, sorted; none
+        before the job logs."""
         return self._streams(TRAINING_LOGS, f"{job}/")
 
     def rule_stream(self, job: str, rule: str, evaluation_job_arn: str) -> str:
@@ -94,15 +96,22 @@ class LogStreams:
             )
         return tuple(event["message"].rstrip() for event in answer["events"])
 
-    def _streams(self, group: str, prefix: str, pages: int | None = None) -> list[str]:
-        """Reads at most `pages` pages."""
+    def _streams(
+        self, group: str, prefix: str, pages: int | None = None, since: datetime | None = None
+    ) -> list[str]:
+        """Reads at most `pages` pages. Streams that were created before `since` are left out."""
+        oldest = int(since.timestamp() * 1000) if since else 0
         try:
             with translate("logs:DescribeLogStreams"):
                 answers = self._aws.logs.get_paginator("describe_log_streams").paginate(
                     logGroupName=group, logStreamNamePrefix=prefix
                 )
                 found = (stream for page in islice(answers, pages) for stream in page["logStreams"])
-                return sorted(stream["logStreamName"] for stream in found)
+                return sorted(
+                    stream["logStreamName"]
+                    for stream in found
+                    if stream.get("creationTime", oldest) >= oldest
+                )
         except NotFound:  # no job has logged in this account and region yet
             return []
 
