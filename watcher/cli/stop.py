@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from watcher.model import JobSnapshot
     from watcher.store.base import Store
 
+ASKED_ONE_BY_ONE = 20
+"""For the findings of more jobs, the whole store is read."""
+
 
 def stop(
     names: Annotated[
@@ -104,7 +107,10 @@ def _print_jobs_to_stop(chosen: Sequence[JobSnapshot], store: Store) -> None:
     from watcher.cli.tables import Table
     from watcher.text import ago, instances
 
-    findings = Counter(finding.run for finding in store.findings())
+    if len(chosen) <= ASKED_ONE_BY_ONE:
+        findings = Counter({job.run: len(store.findings(job.run)) for job in chosen})
+    else:
+        findings = Counter(finding.run for finding in store.findings())
     rows = [
         (
             job.name,
