@@ -25,7 +25,7 @@ from tests.contract.samples import (
 from tests.doubles.clock import Clock
 from watcher.errors import LeaseLost, StoreError
 from watcher.model import Case, Evaluation, JobSnapshot, Outcome, Reads, RuleSource, incident_id
-from watcher.store.base import JobRecord, Look, StopRecord, Store, WatchedJob
+from watcher.store.base import JobRecord, KnownRun, Look, StopRecord, Store, WatchedJob
 
 LEASE_S = 60.0
 
@@ -243,6 +243,16 @@ def test_each_run_of_an_arn_has_its_own_stop_and_evaluation(store: Store) -> Non
     record = store.job(second.run)
     assert record is not None
     assert record.evaluation is None
+
+
+def test_runs_are_listed_in_short_in_the_order_of_their_records(store: Store) -> None:
+    newest = later_run()
+    store.commit([look("job"), look("other", watching=False, seen_at=after(5))])
+    store.commit([look("job", snapshot=newest, seen_at=after(9))])
+
+    assert store.runs() == [KnownRun.of(record) for record in store.jobs()]
+    assert [run.name for run in store.runs()] == ["job", "job", "other"]
+    assert store.runs()[0] == KnownRun(newest.run, "job", newest.status, True, after(9))
 
 
 def test_unwatching_a_job_ends_all_its_runs_but_the_one_to_keep(store: Store) -> None:

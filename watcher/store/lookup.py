@@ -14,7 +14,7 @@ from typing import Final
 from watcher.arn import is_arn, job_name, run_arn
 from watcher.errors import NothingToDo, UsageError
 from watcher.model import Case, incident_id
-from watcher.store.base import JobRecord, Store
+from watcher.store.base import JobRecord, KnownRun, Store
 
 LATEST: Final = "latest"
 """The job that was created last; or the incident that was opened last."""
@@ -29,21 +29,21 @@ def find_run(store: Store, word: str) -> JobRecord:
     """The run that `word` names. Raises `UsageError` if there is none, or more than one job."""
     if record := _exact(store, word):
         return record
-    records = store.jobs()
-    if word == LATEST and records:
-        return records[0]
-    if name := _only_match(word, {record.snapshot.name for record in records}, "jobs"):
+    runs = store.runs()
+    if word == LATEST and runs:
+        return find_run(store, runs[0].run)
+    if name := _only_match(word, {run.name for run in runs}, "jobs"):
         return find_run(store, name)
-    raise UsageError(_unknown(word, records, "job"))
+    raise UsageError(_unknown(word, runs, "job"))
 
 
 def known_name(store: Store, word: str) -> str | None:
     """The name or ARN of the job that `word` abbreviates; None if the store knows no such job. Raises
     `UsageError` if it abbreviates several."""
-    records = store.jobs()
-    if word == LATEST and records:
-        return records[0].snapshot.arn
-    return _only_match(word, {record.snapshot.name for record in records}, "jobs")
+    runs = store.runs()
+    if word == LATEST and runs:
+        return run_arn(runs[0].run)
+    return _only_match(word, {run.name for run in runs}, "jobs")
 
 
 def find_incident(store: Store, word: str) -> Case:
@@ -60,14 +60,14 @@ def find_incident(store: Store, word: str) -> Case:
         if not incidents:
             raise NothingToDo("there is no incident yet")
         return _case(store, incidents[0].id)
-    records = store.jobs()
-    if name := _only_match(word, {record.snapshot.name for record in records}, "jobs"):
+    runs = store.runs()
+    if name := _only_match(word, {run.name for run in runs}, "jobs"):
         return _of_run(store, find_run(store, name))
     if _INCIDENT.fullmatch(word) and (
         id_ := _only_match(word, {incident.id for incident in incidents}, "incidents")
     ):
         return _case(store, id_)
-    raise UsageError(_unknown(word, records, "incident or job"))
+    raise UsageError(_unknown(word, runs, "incident or job"))
 
 
 def _exact(store: Store, word: str) -> JobRecord | None:
@@ -104,7 +104,7 @@ def _only_match(prefix: str, among: Iterable[str], what: str) -> str | None:
     return matches[0] if matches else None
 
 
-def _unknown(word: str, records: Iterable[JobRecord], what: str) -> str:
-    close = get_close_matches(word, {record.snapshot.name for record in records}, n=1)
+def _unknown(word: str, runs: Iterable[KnownRun], what: str) -> str:
+    close = get_close_matches(word, {run.name for run in runs}, n=1)
     hint = f"did you mean {close[0]}?" if close else "`watcher jobs` lists the known jobs"
     return f"the store has no {what} {word}; {hint}"

@@ -26,6 +26,7 @@ from watcher.store.base import (
     Amend,
     Claimed,
     JobRecord,
+    KnownRun,
     Look,
     StopRecord,
     WatchedJob,
@@ -153,6 +154,9 @@ class MemoryStore:
             records = [self._jobs[run] for run in sorted(self._jobs)]
         wanted = [record for record in records if name is None or record.snapshot.name == name]
         return sorted(wanted, key=lambda record: record.snapshot.created_at, reverse=True)
+
+    def runs(self) -> list[KnownRun]:
+        return [*map(KnownRun.of, self.jobs())]
 
     def unwatch(self, arn: str, amend: Amend, keep: str = "") -> Mapping[str, Case | None]:
         with self._lock:

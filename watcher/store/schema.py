@@ -13,7 +13,6 @@ from datetime import datetime
 from pathlib import Path
 
 from watcher.errors import StoreError, StoreTooNew
-from watcher.store.carry_over import carry_over
 
 APPLICATION_ID = 0x57544348
 """`WTCH` in the file's header: marks Watcher's files."""
@@ -21,6 +20,13 @@ APPLICATION_ID = 0x57544348
 Script = tuple[str | Callable[[sqlite3.Connection, datetime], None], ...]
 """Statements one by one, because sqlite3's `executescript` would commit the transaction before it runs; and
 functions for what SQL cannot do, which are given the time."""
+
+
+def _carry_over(connection: sqlite3.Connection, now: datetime) -> None:
+    from watcher.store.carry_over import carry_over  # takes as long to import as all the rest of the store
+
+    carry_over(connection, now)
+
 
 MIGRATIONS: tuple[Script, ...] = (
     (
@@ -270,7 +276,7 @@ MIGRATIONS: tuple[Script, ...] = (
         )
         """,
         "CREATE TABLE marks (place TEXT PRIMARY KEY, at TEXT NOT NULL)",
-        carry_over,
+        _carry_over,
         *(f"DROP TABLE old_{table}" for table in ("deliveries", "findings", "evaluations", "jobs", "stops")),
     ),
 )

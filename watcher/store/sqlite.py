@@ -30,6 +30,7 @@ from watcher.store.base import (
     Amend,
     Claimed,
     JobRecord,
+    KnownRun,
     Look,
     StopRecord,
     WatchedJob,
@@ -215,6 +216,16 @@ class SqliteStore:
                     f"{_JOBS} WHERE name = ? ORDER BY created_at DESC, jobs.run", (name,)
                 )
             return [_job_record(row) for row in rows]
+
+    def runs(self) -> list[KnownRun]:
+        with self._reading() as connection:
+            rows = connection.execute(
+                "SELECT run, name, status, watching, changed_at FROM jobs ORDER BY created_at DESC, run"
+            )
+            return [
+                KnownRun(run, name, status, bool(watching), from_text(changed_at))
+                for run, name, status, watching, changed_at in rows
+            ]
 
     def unwatch(self, arn: str, amend: Amend, keep: str = "") -> Mapping[str, Case | None]:
         with self._writing() as connection:

@@ -26,7 +26,7 @@ from watcher.model import (
     incident_id,
 )
 from watcher.store import incident_views
-from watcher.store.base import JobRecord, Store
+from watcher.store.base import JobRecord, KnownRun, Store
 from watcher.store.incident_views import (
     DeliveryView,
     Refusal,
@@ -40,6 +40,8 @@ from watcher.store.lookup import find_run
 
 class Records(incident_views.Records, Protocol):
     def jobs(self) -> list[JobRecord]: ...
+
+    def runs(self) -> list[KnownRun]: ...
 
 
 class FindingView(TypedDict):
@@ -192,14 +194,14 @@ def _without_nan(document: Any) -> Any:
 
 
 def status(store: Records, url: str) -> StatusView:
-    records = store.jobs()
+    runs = store.runs()
     incidents = {incident.id: incident for incident in store.incidents()}
     findings = {finding.id: finding for finding in store.findings()}
     deliveries = store.deliveries()
     return {
         "store": url,
-        "jobs": _count(record.snapshot.status for record in records),
-        "watching": sum(record.watching for record in records),
+        "jobs": _count(run.status for run in runs),
+        "watching": sum(run.watching for run in runs),
         "incidents": incident_views.states(incidents.values()),
         "findings": len(findings),
         "undelivered": len({delivery.incident for delivery in deliveries if _behind(delivery)}),
@@ -211,7 +213,7 @@ def status(store: Records, url: str) -> StatusView:
             for delivery in deliveries
             if delivery.state is DeliveryState.DEAD
         ],
-        "changed_at": max((record.changed_at for record in records), default=None),
+        "changed_at": max((run.changed_at for run in runs), default=None),
     }
 
 

@@ -14,7 +14,7 @@ from watcher.alerts import in_brief
 from watcher.aws import links
 from watcher.model import Delivery, Finding, Incident
 from watcher.store import incident_views, views
-from watcher.store.base import JobRecord, Store
+from watcher.store.base import JobRecord, KnownRun, Store
 from watcher.text import ago, counts, instances, roughly
 from watcher.web.loops import Loops
 from watcher.web.readiness import Readiness
@@ -34,6 +34,9 @@ class _ReadOnce:
 
     def jobs(self) -> list[JobRecord]:
         return self._jobs
+
+    def runs(self) -> list[KnownRun]:
+        return [*map(KnownRun.of, self._jobs)]
 
     def incidents(self) -> list[Incident]:
         return self._incidents

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from watcher.arn import run_arn
 from watcher.errors import LeaseLost
 from watcher.model import Reads
-from watcher.store.base import JOB_TAKEN_OVER, JobRecord, Look, WatchedJob
+from watcher.store.base import JOB_TAKEN_OVER, JobRecord, KnownRun, Look, WatchedJob
 from watcher.store.documents import (
     EVALUATION,
     SNAPSHOT,
@@ -131,6 +131,9 @@ class Jobs(Leases):
                 records += filter(None, [self.job(run_of(item))])
         records.sort(key=lambda record: record.snapshot.run)
         return sorted(records, key=lambda record: record.snapshot.created_at, reverse=True)
+
+    def runs(self) -> list[KnownRun]:
+        return [*map(KnownRun.of, self.jobs())]
 
     def _record(self, item: Item) -> JobRecord:
         """Raises `Conflict`."""
