@@ -357,6 +357,11 @@ def test_a_recovery_is_said_once() -> None:
     assert message.text == f"{message.title} at step 24. Recovered at 10:00:05 UTC: it fell again."
 
 
+def test_the_status_of_what_recovered_is_recovered() -> None:
+    message = told(a_case(closed(FINDING), stop=None, resolved_at=NOW))
+    assert dict(message.details)["Status"] == "Recovered"
+
+
 def test_a_notification_does_not_repeat_its_title() -> None:
     message = told(a_case(FINDING, OVERFIT, stop=ASKED), an_alert(told=1, trying=2))
     assert message.text == f"Overfit found an issue in {JOB} at step 40. {message.stop}"

@@ -13,6 +13,7 @@ from watcher.alerts.message import plain_text
 from watcher.alerts.text_plot import text_plot
 from watcher.delivery.channels.console import ConsoleChannel, render
 from watcher.errors import CannotTell, Undeliverable
+from watcher.model import FindingKind, Severity
 
 
 class Terminal(io.StringIO):
@@ -80,6 +81,13 @@ def test_an_update_about_another_finding_shows_all_about_it() -> None:
         assert "Update: Overfit found an issue in" in shown
         assert "it learns by heart" in shown
         assert "0.1168" in shown
+
+
+def test_an_update_about_a_finding_of_less_weight_is_short() -> None:
+    stuck = replace(FINDING, id="2", rule="Overfit", kind=FindingKind.RULE_STUCK, severity=Severity.WARNING)
+    shown = rendered(render(told(a_case(FINDING, stuck), an_alert(told=1, trying=2))))
+    assert "Overfit is stuck" in shown
+    assert "0.1168" not in shown
 
 
 def test_other_findings_are_below_the_facts() -> None:

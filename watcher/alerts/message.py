@@ -22,10 +22,12 @@ from watcher.alerts.sentences import Ending, headline, one_line
 from watcher.arn import Arn
 from watcher.aws import links
 from watcher.model import (
+    RECOVERED,
     AlertEvidence,
     Case,
     Change,
     ChangeKind,
+    Closing,
     Delivery,
     Finding,
     Form,
@@ -60,7 +62,7 @@ class Message:
     findings: tuple[Finding, ...]
     """All of the incident, the headline included."""
     changes: tuple[Change, ...]
-    """Those worth telling that this message tells anew; all of them in a first message."""
+    """Those worth telling that are new in this message; all of them in a first one."""
     is_update: bool
     """Whether the destination knows of the incident already."""
     at: datetime
@@ -105,9 +107,9 @@ class Message:
         return self.finding.severity
 
     @property
-    def tells_of_a_finding(self) -> bool:
-        """Whether something was found of which the destination does not know yet."""
-        return any(change.kind in _FOUND for change in self.changes)
+    def headline_is_new(self) -> bool:
+        """Whether the destination does not know of the headline yet."""
+        return any(one.kind in _FOUND and one.finding == self.finding.id for one in self.changes)
 
     @property
     def subject(self) -> str:
@@ -303,7 +305,7 @@ def _details(finding: Finding, snapshot: JobSnapshot | None) -> Iterator[tuple[s
         yield "Rule", finding.rule if built_in == finding.rule else f"{finding.rule} ({built_in})"
     if finding.step is not None:
         yield "Step", str(finding.step)
-    yield "Status", finding.status
+    yield "Status", RECOVERED if finding.closing is Closing.RECOVERED else finding.status
     yield "Found by", sentences.found_by(finding)
     job_arn = Arn.parse(finding.job_arn)
     yield "Region", f"{job_arn.region} (account {job_arn.account})"

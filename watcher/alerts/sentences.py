@@ -291,7 +291,7 @@ def _without_secrets(error: str, to: str) -> str:
 
 
 def told_now(case: Case, alert: Delivery) -> tuple[Change, ...]:
-    """The changes worth telling that the present attempt tells anew; all of them in a first message."""
+    """The changes worth telling that are new in the present attempt; all of them in a first message."""
     return tuple(
         change for change in case.changes if change.telling and alert.told < change.revision <= alert.trying
     )

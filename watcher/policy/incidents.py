@@ -47,10 +47,12 @@ from watcher.model import (
     incident_id,
 )
 from watcher.policy import kinds, routing
+from watcher.text import duration
 
 MAX_RECOVERIES = 3
 """What has recovered so often and broken again is not believed any more: it stays open until the run ends,
 because a rule whose values lie near its threshold would be told again and again."""
+
 EDIT_DELAY_S = 2.0
 """An edit waits so long for further changes, so that a burst of them is one edit."""
 
@@ -444,7 +446,7 @@ def _ask_route_to_stop(draft: _Draft, finding: Finding, decision: Decision, sett
     due_at = draft.now + timedelta(seconds=settings.grace_limit) + grace if waits else draft.now
     _attempt_stop(draft, actor, due_at, finding.id)
     if waits:
-        reason = f"It is stopped {settings.grace:g} s after this alert has arrived."
+        reason = f"It is stopped {duration(grace)} after this alert has arrived."
         draft.set_stop(StopPhase.WAITING, actor, reason)
     else:
         draft.set_stop(StopPhase.ASKED, actor, "" if not settings.dry_run else "dry run")

@@ -27,7 +27,7 @@ class Channel(Protocol):
     """One destination. Safe to use from several threads.
 
     Each method makes one attempt, takes at most about 10 seconds, and raises `Retry` for an error that may
-    pass, `Undeliverable` for one that somebody must mend, or `FormRefused` if a shorter message may be taken.
+    pass, `Undeliverable` for one that somebody must fix, or `FormRefused` if a shorter message may be taken.
     Only the outbox tries again.
     """
 

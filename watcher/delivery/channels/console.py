@@ -97,7 +97,7 @@ def render(message: Message) -> RenderableType:
 
 def _brief(message: Message) -> bool:
     """An update is short, because the alert is further up on the screen; unless something else was found."""
-    return message.is_update and not message.tells_of_a_finding
+    return message.is_update and not message.headline_is_new
 
 
 def _colour(message: Message) -> str:

@@ -1,7 +1,7 @@
 """Posts alerts in Slack through its Web API, with the SDK's `WebClient`.
 
 An update edits the alert itself (`chat.update`), so the alert always shows the incident as it is, and
-repeating an update changes nothing. An alert that was deleted is posted anew. If the workspace forbids
+repeating an update changes nothing. An alert that was deleted is posted again. If the workspace forbids
 editing, each change worth telling is a reply in the alert's thread. The plot of an alert is a file there.
 
 The bot needs the scopes `chat:write` and, for plots, `files:write`. With `channels:read` and
