@@ -69,8 +69,7 @@ class Table:
         if console.is_terminal:
             self._draw(rows, console)
         else:
-            for line in self._plain(rows):
-                print_line(console, line)
+            print_line(console, "\n".join(self._plain(rows)))  # in one write, however many rows
 
     def _draw(self, rows: Sequence[Sequence[str]], console: Console) -> None:
         prose = frozenset(self._indexes(self.prose))

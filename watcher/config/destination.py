@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 from urllib.parse import urlsplit
 
 from watcher.arn import TOPIC_ARN, Arn
@@ -69,6 +70,7 @@ class Destination:
         return f"{self.kind}:{address}"
 
 
+@lru_cache  # for tables, in which a few destinations stand thousands of times
 def shown(to: str) -> str:
     """A stored destination for people, without what may be secret."""
     try:
