@@ -383,6 +383,16 @@ def test_beyond_the_hourly_limit_no_stop_is_permitted_or_recorded(store: Store) 
     assert not store.permit_stop(run("d"), "us", after(3600), 2)
 
 
+def test_a_stop_that_was_retracted_does_not_count(store: Store) -> None:
+    assert store.permit_stop(run("a"), "us", NOON, 1)
+    store.retract_stop(run("a"))
+    store.retract_stop(run("never"))
+
+    assert store.stop_of(run("a")) is None
+    assert store.permit_stop(run("b"), "us", after(1), 1)
+    assert not store.permit_stop(run("a"), "us", after(2), 1)
+
+
 def test_a_recorded_stop_is_permitted_again_and_recorded_once(store: Store) -> None:
     assert store.permit_stop(run("job"), "first", NOON, 1)
 

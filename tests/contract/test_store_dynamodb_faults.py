@@ -86,6 +86,10 @@ def claimed(store: Store) -> None:
     store.claim("us", NOON, LEASE_S, 1)
 
 
+def permitted(store: Store) -> None:
+    store.permit_stop(run("a"), "me", NOON, 10)
+
+
 def settle(store: Store, amend: Amend | None = None) -> object:
     (taken,) = [each for each in store.deliveries() if each.attempts]
     return store.settle("us", replace(taken, state=DeliveryState.DELIVERED, told=1), amend)
@@ -103,6 +107,10 @@ CALLS: dict[str, tuple[Callable[[Store], None], Callable[[Store], object]]] = {
         lambda store: store.claim_evaluations(NOON, LEASE_S, 1, Reads.TENSORS),
     ),
     "permit_stop": (prepared, lambda store: store.permit_stop(run("a"), "me", NOON, 10)),
+    "retract_stop": (
+        permitted,
+        lambda store: store.retract_stop(run("a")),
+    ),
     "take_turn": (prepared, lambda store: store.take_turn("reconcile", 7)),
     "set_mark": (prepared, lambda store: store.set_mark("here", NOON)),
     "settle": (claimed, settle),

@@ -170,3 +170,16 @@ def test_a_missing_permission_is_an_error_that_names_it(aws_environment: Sandbox
     aws_environment.control.inject_fault("sagemaker:StopTrainingJob", "AccessDeniedException", "not allowed")
     with pytest.raises(AccessDenied, match="sagemaker:StopTrainingJob"):
         a_stopper(store).attempt(run, "me")
+
+
+def test_a_stop_that_sagemaker_refused_was_none(aws_environment: Sandbox, store: MemoryStore):
+    run = a_running_job(aws_environment)
+    aws_environment.control.inject_fault(
+        "sagemaker:StopTrainingJob", "AccessDeniedException", "not allowed", times=1
+    )
+    with pytest.raises(AccessDenied):
+        a_stopper(store, max_per_hour=1).attempt(run, "me")
+
+    assert store.stop_of(run) is None
+    other = a_running_job(aws_environment, "other")
+    assert a_stopper(store, max_per_hour=1).attempt(other, "me").state is StopState.STOPPING

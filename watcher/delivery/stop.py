@@ -17,7 +17,7 @@ from watcher.arn import job_name, run_arn
 from watcher.aws.accounts import Accounts
 from watcher.aws.sagemaker import TrainingJobs
 from watcher.config.settings import Stop, Watch
-from watcher.errors import NotFound
+from watcher.errors import AccessDenied, NotFound
 from watcher.model import JobSnapshot
 from watcher.policy.stop_guards import Refusal, refusal
 from watcher.store.base import StopRecord, Store
@@ -74,7 +74,12 @@ class Stopper:
             return _refused(reason, _explain(reason, job, arn, self.settings))
         if not self.store.permit_stop(run, actor, self.clock(), self.settings.max_per_hour):
             return _refused(Refusal.BRAKE, _explain(Refusal.BRAKE, job, arn, self.settings))
-        jobs.stop(name)
+        try:
+            jobs.stop(name)
+        except AccessDenied:
+            if asked is None:  # an earlier request may have had an effect
+                self.store.retract_stop(run)
+            raise
         log.info("stop_requested", job=name, run=run, actor=actor)
         return StopResult(StopState.STOPPING, f"{name} is stopping")
 

@@ -317,6 +317,10 @@ class Store(Protocol):
         """
         ...
 
+    def retract_stop(self, run: str) -> None:
+        """Forget the stop of this run, because SageMaker certainly refused it."""
+        ...
+
     def stop_of(self, run: str) -> StopRecord | None: ...
 
     # ---------------------------------------------------------------------------------------------

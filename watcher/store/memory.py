@@ -368,6 +368,10 @@ class MemoryStore:
             self._stops[run] = StopRecord(run, actor, now)
             return True
 
+    def retract_stop(self, run: str) -> None:
+        with self._lock:
+            self._stops.pop(run, None)
+
     def stop_of(self, run: str) -> StopRecord | None:
         with self._lock:
             return self._stops.get(run)

@@ -449,6 +449,10 @@ class SqliteStore:
             row = connection.execute("SELECT 1 FROM stops WHERE run = ?", (run,)).fetchone()
             return row is not None
 
+    def retract_stop(self, run: str) -> None:
+        with self._writing() as connection:
+            connection.execute("DELETE FROM stops WHERE run = ?", (run,))
+
     def stop_of(self, run: str) -> StopRecord | None:
         with self._reading() as connection:
             row = connection.execute("SELECT * FROM stops WHERE run = ?", (run,)).fetchone()

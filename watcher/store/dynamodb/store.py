@@ -41,7 +41,7 @@ from watcher.store.dynamodb.jobs import Jobs, unwatch_writes
 from watcher.store.dynamodb.leases import renewal
 from watcher.store.dynamodb.table import Table
 from watcher.store.dynamodb.upgrade import bring_up_to_date
-from watcher.store.dynamodb.writes import Item, delete, fits, keyed, put, put_if_version
+from watcher.store.dynamodb.writes import Item, ItemKey, delete, fits, keyed, put, put_if_version
 from watcher.store.leases import Observed
 
 if TYPE_CHECKING:
@@ -169,13 +169,18 @@ class DynamoStore(Jobs, Deliveries):
                 return False
             at = as_text(now)
             stop = keyed(stop_key(run), actor=actor, at=at)
-            entry = keyed((STOPPED, f"AT#{at}#{run}"), **{EXPIRES_AT: expiry_after(now)})
+            entry = keyed(_stopped_key(run, at), **{EXPIRES_AT: expiry_after(now)})
             version = counted.get("version")
             counted["version"] = (version or 0) + 1
             self._table.write([put(stop), put(entry), put_if_version(counted, version)])
             return True
 
         return self._table.retried(attempt)
+
+    def retract_stop(self, run: str) -> None:
+        if stop := self._table.get(stop_key(run)):
+            writes = [delete(stop_key(run)), delete(_stopped_key(run, stop["at"]))]
+            self._table.retried(lambda: self._table.write(writes))
 
     def stop_of(self, run: str) -> StopRecord | None:
         item = self._table.get(stop_key(run))
@@ -199,6 +204,10 @@ class DynamoStore(Jobs, Deliveries):
 
     def close(self) -> None:
         """There is nothing to close: the client belongs to the caller."""
+
+
+def _stopped_key(run: str, at: str) -> ItemKey:
+    return STOPPED, f"AT#{at}#{run}"
 
 
 def _release(arn: str, holder: str, *, keep: bool) -> Item:
