@@ -42,7 +42,7 @@ def job_name(arn: str) -> str:
 
 def run_id(arn: str, created_at: datetime) -> str:
     """`ARN@CreationTime`, in milliseconds, as SageMaker counts. A name can be used again after
-    DeleteTrainingJob, so the ARN alone does not say which run it is."""
+    DeleteTrainingJob, so the ARN alone does not say which run it is. Runs of a job sort by their creation."""
     rounded = datetime.fromtimestamp(round(created_at.timestamp() * 1000) / 1000, UTC)
     return f"{arn}@{rounded.isoformat(timespec='milliseconds').removesuffix('+00:00')}Z"
 

@@ -255,12 +255,13 @@ def test_runs_are_listed_in_short_in_the_order_of_their_records(store: Store) ->
     assert store.runs()[0] == KnownRun(newest.run, "job", newest.status, True, after(9))
 
 
-def test_unwatching_a_job_ends_all_its_runs_but_the_one_to_keep(store: Store) -> None:
+def test_unwatching_a_job_ends_all_its_runs_or_those_before_a_run(store: Store) -> None:
     second = later_run()
     store.commit([look("job"), look("job", snapshot=second), look("other")])
 
-    assert store.unwatch(arn("job"), unchanged, keep=second.run) == {run("job"): None}
-    assert store.unwatch(arn("job"), unchanged, keep=second.run) == {}
+    assert store.unwatch(arn("job"), unchanged, before=second.run) == {run("job"): None}
+    assert store.unwatch(arn("job"), unchanged, before=second.run) == {}
+    assert store.unwatch(arn("job"), unchanged, before=run("job")) == {}
     assert {job.run for job in store.watching()} == {second.run, run("other")}
 
     assert store.unwatch(arn("job"), unchanged) == {second.run: None}

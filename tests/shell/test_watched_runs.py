@@ -6,6 +6,7 @@ The jobs are the sandbox's. A job that is deleted and placed again is a new run 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
@@ -36,6 +37,7 @@ from watcher.model import (
 )
 from watcher.policy.stop_guards import Refusal
 from watcher.sandbox.process import Sandbox
+from watcher.store.base import Look
 from watcher.store.memory import MemoryStore
 
 CHURN = "arn:aws:sagemaker:us-east-1:123456789012:training-job/churn"
@@ -212,6 +214,39 @@ def test_what_is_open_about_a_deleted_job_is_closed_though_the_store_fails_meanw
 
     assert not any(finding.open for finding in case_of(store, run).findings)
     assert watched_runs(store) == []
+
+
+class SlowStore(MemoryStore):
+    """Something happens after a commit, before the process that made it goes on."""
+
+    meanwhile: Callable[[], object] | None = None
+
+    def commit(self, looks: Sequence[Look], holder: str = "") -> tuple[Case, ...]:
+        cases = super().commit(looks, holder)
+        meanwhile, self.meanwhile = self.meanwhile, None
+        if meanwhile:
+            meanwhile()
+        return cases
+
+
+def test_a_look_at_a_run_does_not_end_the_watching_of_one_that_another_process_found_meanwhile(
+    aws_environment: Sandbox, clock: Clock
+):
+    store = SlowStore()
+    runs = [place(aws_environment, FIRED)]
+    Process(store, clock).make_a_pass()
+    runs.append(place_anew(aws_environment, FIRED))
+
+    def another_finds_a_third() -> None:
+        runs.append(place_anew(aws_environment, FIRED))
+        Process(store, clock).pipeline.look_again(CHURN)
+
+    store.meanwhile = another_finds_a_third
+    Process(store, clock).pipeline.look_again(CHURN)
+
+    assert watched_runs(store) == [runs[2]]
+    states = [case_of(store, run).incident.state for run in runs]
+    assert states == [IncidentState.RESOLVED, IncidentState.RESOLVED, IncidentState.OPEN]
 
 
 # -- a tag that is taken off, a name that no longer matches ------------------------------------------

@@ -133,14 +133,14 @@ class Pipeline:
             record = self.store.job(snapshot.run)
             snapshot = self._tagged(snapshot, record)
             if not matches(snapshot, self.config.watch):
-                self._unwatch(arn, REPLACED, keep=snapshot.run)
+                self._unwatch(arn, REPLACED, before=snapshot.run)
                 self._unwatch(arn, NOT_MATCHED)
                 return None
             now = self.clock()
             watching, describe_at = schedule(snapshot, now, self.config.watch.follow, self.spread())
             look = self._look(record, snapshot, now)
             self._commit([replace(look, watching=watching, describe_at=describe_at)], lease)
-        self._unwatch(arn, REPLACED, keep=snapshot.run)  # last, because it is seldom and delays no alert so
+        self._unwatch(arn, REPLACED, before=snapshot.run)  # last: it is seldom, and delays no alert so
         if snapshot.ended and not watching and not snapshot.settled:
             open_rules = [outcome.rule for outcome in snapshot.outcomes if not outcome.final]
             log.warning("rules_never_final", job=snapshot.name, rules=open_rules)
@@ -218,10 +218,10 @@ class Pipeline:
             return False
         return record.watching
 
-    def _unwatch(self, arn: str, reason: str, keep: str = "") -> None:
-        """Stop watching the runs of this job, except `keep`."""
+    def _unwatch(self, arn: str, reason: str, before: str = "") -> None:
+        """Stop watching the runs of this job, or only those that were created before the run `before`."""
         now = self.clock()
-        unwatched = self.store.unwatch(arn, lambda case: incidents.unwatched(case, reason, now), keep)
+        unwatched = self.store.unwatch(arn, lambda case: incidents.unwatched(case, reason, now), before)
         for run, case in unwatched.items():
             log.info("unwatched", job=job_name(arn), run=run, reason=reason)
             if case and (record := self.store.job(run)):

@@ -208,10 +208,10 @@ class Store(Protocol):
         """All runs, in the order of `jobs`."""
         ...
 
-    def unwatch(self, arn: str, amend: Amend, keep: str = "") -> Mapping[str, Case | None]:
-        """Stop watching the runs of this job, except `keep`, because it no longer exists in SageMaker or no
-        longer matches the settings. Keeps what is stored, and changes the runs' incidents by `amend`: each
-        run with its incident in one write.
+    def unwatch(self, arn: str, amend: Amend, before: str = "") -> Mapping[str, Case | None]:
+        """Stop watching the runs of this job, or only those that were created before the run `before`,
+        because they no longer exist in SageMaker or no longer match the settings. Keeps what is stored, and
+        changes the runs' incidents by `amend`: each run with its incident in one write.
 
         Returns the runs that were watched until now, each with its case if that has changed (see `amend`).
         """

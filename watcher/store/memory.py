@@ -158,12 +158,12 @@ class MemoryStore:
     def runs(self) -> list[KnownRun]:
         return [*map(KnownRun.of, self.jobs())]
 
-    def unwatch(self, arn: str, amend: Amend, keep: str = "") -> Mapping[str, Case | None]:
+    def unwatch(self, arn: str, amend: Amend, before: str = "") -> Mapping[str, Case | None]:
         with self._lock:
             runs = [
                 run
                 for run, record in sorted(self._jobs.items())
-                if record.snapshot.arn == arn and run != keep and record.watching
+                if record.snapshot.arn == arn and record.watching and (not before or run < before)
             ]
             cases: dict[str, Case | None] = {}
             for run in runs:

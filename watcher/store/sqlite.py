@@ -227,11 +227,12 @@ class SqliteStore:
                 for run, name, status, watching, changed_at in rows
             ]
 
-    def unwatch(self, arn: str, amend: Amend, keep: str = "") -> Mapping[str, Case | None]:
+    def unwatch(self, arn: str, amend: Amend, before: str = "") -> Mapping[str, Case | None]:
         with self._writing() as connection:
             rows = connection.execute(
-                "UPDATE jobs SET watching = FALSE WHERE arn = ? AND run != ? AND watching RETURNING run",
-                (arn, keep),
+                "UPDATE jobs SET watching = FALSE "
+                "WHERE arn = ? AND (? = '' OR run < ?) AND watching RETURNING run",
+                (arn, before, before),
             ).fetchall()
             runs = sorted(row["run"] for row in rows)
             return {run: _amend(connection, incident_id(run), amend) for run in runs}

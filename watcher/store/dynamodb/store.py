@@ -125,11 +125,11 @@ class DynamoStore(Jobs, Deliveries):
         stored = NOTHING if has_none and not afresh else self.stored(incident, afresh=afresh)
         return self.changed(incident, amend, stored)
 
-    def unwatch(self, arn: str, amend: Amend, keep: str = "") -> Mapping[str, Case | None]:
+    def unwatch(self, arn: str, amend: Amend, before: str = "") -> Mapping[str, Case | None]:
         runs = [item["sk"] for item in self._table.query(WATCHED, prefix=f"{arn}@")]
         cases: dict[str, Case | None] = {}
         for run in runs:
-            if run != keep:
+            if not before or run < before:
                 attempt = partial(self._unwatch_at_once, run, amend)
                 cases |= self._table.retried_afresh(attempt)
         return cases
