@@ -287,6 +287,14 @@ def state_of(job: str, to: str) -> DeliveryState:
     return next(each.state for each in stored(job).deliveries if each.to.startswith(to))
 
 
+def test_only_the_destinations_that_refused_it_are_named_as_sent_again(watcher: Watcher):
+    waits = told("late", state=DeliveryState.PENDING)
+    with the_store() as store:
+        store.commit([look("late", opens(case("late", waits, refused("late"))))])
+
+    assert watcher("redeliver", "late").out.startswith("The incident of late is sent again: slack:#ml.\n")
+
+
 def test_what_is_refused_is_sent_again_at_once(watcher: Watcher):
     ran = watcher("redeliver")
 

@@ -291,7 +291,7 @@ def test_a_stuck_rule_is_over_with_its_verdict(daemon: Daemon, place: Callable[.
     daemon.look()
     [finding] = daemon.cycle(20)
 
-    assert finding.closing_reason == "The rule has ended: NoIssuesFound"
+    assert finding.closing_reason == "the rule has ended: NoIssuesFound"
 
 
 def test_a_stuck_rule_whose_training_pauses_has_not_recovered(daemon: Daemon, place: Callable[..., None]):

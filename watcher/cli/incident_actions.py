@@ -34,7 +34,7 @@ What = Annotated[
         help="An incident's id, a job's name or ARN, the beginning of one of them, or latest.",
     ),
 ]
-LONGEST_SNOOZE = timedelta(days=365)
+SNOOZE_LIMIT = timedelta(days=365)
 
 
 def ack(
@@ -128,7 +128,11 @@ def redeliver(
         raise OptionsError("name an incident, or use --all-dead, not both")
     actor = user()
 
+    sent: dict[str, list[str]] = {}
+
     def again(case: Case | None) -> Case | None:
+        if case:
+            sent[case.incident.id] = [shown(row.to) for row in case.deliveries if incidents.given_up(row)]
         return incidents.redeliver(case, actor, Door.CLI, now())
 
     with existing_store(load_settings(config, verbose=verbose)) as store:
@@ -151,18 +155,16 @@ def redeliver(
         print_json([incident_views.incident(case) for case in cases])
         return
     for case in cases:
-        to = ", ".join(shown(each.to) for each in case.deliveries if each.open)
-        typer.echo(f"The incident of {case.incident.job} is sent again: {to}.")
+        typer.echo(f"The incident of {case.incident.job} is sent again: {', '.join(sent[case.incident.id])}.")
     typer.echo("`watcher run` sends it within a few seconds; `watcher status` says whether it arrived.")
 
 
 def _to_redeliver(store: Store, *, all_dead: bool) -> list[str]:
     """The incidents of which something is refused; with `all_dead`, or given up."""
-    from watcher.model import DeliveryKind, DeliveryState
+    from watcher.policy import incidents
 
     rows = store.deliveries() if all_dead else store.refused()
-    wanted = {DeliveryState.REFUSED, DeliveryState.DEAD}
-    alerts = (row for row in rows if row.kind is DeliveryKind.ALERT and row.state in wanted)
+    alerts = filter(incidents.given_up, rows)
     return list(dict.fromkeys(row.incident for row in alerts))
 
 
@@ -201,8 +203,8 @@ def _end_of(span: str, now: datetime) -> datetime:
     length = parse(span)
     if length is None:
         raise UsageError(f"--for {span!r}: write how long, such as 30m, 2h or 1d12h")
-    if not timedelta(0) < length <= LONGEST_SNOOZE:
-        raise UsageError(f"--for {span!r}: more than nothing, and at most {LONGEST_SNOOZE.days} days")
+    if not timedelta(0) < length <= SNOOZE_LIMIT:
+        raise UsageError(f"--for {span!r}: write more than 0, and at most {SNOOZE_LIMIT.days} days")
     return now + length
 
 

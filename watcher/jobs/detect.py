@@ -119,7 +119,7 @@ def _ended_rules(before: JobSnapshot | None, after: JobSnapshot) -> Iterator[Rep
             and outcome.final
             and (outcome.source, outcome.rule) in known
         ):
-            yield _recovered(FindingKind.RULE_STUCK, outcome, f"The rule has ended: {outcome.status}")
+            yield _recovered(FindingKind.RULE_STUCK, outcome, f"the rule has ended: {outcome.status}")
 
 
 _Judge = Callable[[JobSnapshot], Mapping[str, Outcome]]

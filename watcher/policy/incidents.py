@@ -743,7 +743,7 @@ def redeliver(case: Case | None, actor: str, door: Door, now: datetime) -> Case 
     """Send at once what was refused or given up. None if there is nothing of the kind."""
     if case is None:
         return None
-    again = [_tried_anew(row, now) for row in case.deliveries if _given_up(row)]
+    again = [_tried_anew(row, now) for row in case.deliveries if given_up(row)]
     if not again:
         return None
     draft = _Draft.of(case, now)
@@ -758,7 +758,8 @@ def _tried_anew(row: Delivery, now: datetime) -> Delivery:
     return replace(_due_again(row, now), failures=0, refused_at=since)
 
 
-def _given_up(row: Delivery) -> bool:
+def given_up(row: Delivery) -> bool:
+    """Whether `redeliver` sends it again."""
     return row.kind is DeliveryKind.ALERT and row.state in (DeliveryState.REFUSED, DeliveryState.DEAD)
 
 
@@ -790,7 +791,7 @@ def refused(
         return None
     draft = _Draft.of(case, now)
     others = any(
-        row.kind is DeliveryKind.ALERT and row.id != delivery.id and not _given_up(row)
+        row.kind is DeliveryKind.ALERT and row.id != delivery.id and not given_up(row)
         for row in case.deliveries
     )
     fallback = routing.elsewhere(delivery.to, config)

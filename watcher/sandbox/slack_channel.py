@@ -21,10 +21,6 @@ class SlackMessage:
     edits: list[tuple[datetime, str]] = field(default_factory=list)
     """When each edit came, and what the message says since then."""
 
-    @property
-    def now_says(self) -> str:
-        return self.edits[-1][1] if self.edits else self.text
-
 
 class SlackChannelStandIn:
     """Answers `chat.postMessage` and `chat.update` as Slack does. The bot has no other scope."""
