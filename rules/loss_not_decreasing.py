@@ -67,10 +67,7 @@ class _Track:
 class LossNotDecreasing(Rule):
     name = "LossNotDecreasing"
     complaint = "Loss is not decreasing"
-    advice = (
-        "The loss stopped falling: "
-        "check the learning rate and the data, or stop and keep the best model so far."
-    )
+    advice = "The loss stopped falling: check the learning rate and the data, or keep the best model so far."
     relief = "The loss falls again"
     judges_metrics = True
     rising_metrics = RisingMetrics(

@@ -66,7 +66,7 @@ class _Validation(_Mean):
 class Overfit(Rule):
     name = "Overfit"
     complaint = "Model is overfitting"
-    advice = "The model learns the training data by heart: stop here, regularise, or add data."
+    advice = "The model learns the training data by heart: regularise, add data, or train for fewer steps."
     relief = "The validation loss is near the training loss again"
     judges_metrics = True
     rising_metrics = RisingMetrics("takes a better validation value for a worse one")

@@ -58,7 +58,7 @@ class _Track:
 class Overtraining(Rule):
     name = "Overtraining"
     complaint = "Model is overtraining"
-    advice = "More training brings nothing: stop here and keep the best model so far."
+    advice = "More training brings nothing: keep the best model so far."
     relief = "The validation loss has a new optimum"
     judges_metrics = True
     rising_metrics = RisingMetrics("takes its first value for the best")
