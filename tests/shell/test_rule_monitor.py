@@ -192,6 +192,18 @@ def test_an_error_is_reported_after_it_has_stood_for_a_minute(daemon: Daemon, pl
     assert daemon.cycle(61) == [finding]
 
 
+def test_a_job_that_is_handled_elsewhere_holds_up_no_other(daemon: Daemon, place: Callable[..., None]):
+    for name in ("churn", "sales"):
+        place(*TRACEBACK, name=name)
+    daemon.look()
+    daemon.cycle()
+    daemon.store.hold([CHURN], "another process", 3600)
+
+    assert [finding.job for finding in daemon.cycle(61)] == ["sales"]
+    daemon.store.release([CHURN], "another process")
+    assert sorted(finding.job for finding in daemon.cycle(30)) == ["churn", "sales"]
+
+
 def test_an_error_after_which_the_rule_continues_is_not_reported(
     daemon: Daemon, place: Callable[..., None], sandbox: Sandbox
 ):

@@ -11,6 +11,7 @@ beginning, and which rules were reported as stuck from the store.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
@@ -19,6 +20,7 @@ import structlog
 from watcher.aws.accounts import Accounts
 from watcher.aws.refused_calls import RefusedCalls
 from watcher.aws.session import Aws
+from watcher.errors import LeaseLost
 from watcher.jobs.pipeline import Pipeline
 from watcher.jobs.work import Pace, Urgency, Work
 from watcher.logs.rule_tails import RuleTails
@@ -89,7 +91,9 @@ class RuleMonitor:
                 self._refused.resolved("logs:DescribeLogStreams", aws)
                 self._refused.resolved("logs:FilterLogEvents", aws)
         for job in self._jobs.values():
-            with self._refused.reported(CONSEQUENCE, self._accounts.of(job.snapshot.arn)):
+            aws = self._accounts.of(job.snapshot.arn)
+            # A job that is handled elsewhere for long is left to the next cycle, and holds up no other.
+            with self._refused.reported(CONSEQUENCE, aws), suppress(LeaseLost):
                 self._act_on(job)
 
     def _follow_jobs(self) -> None:
