@@ -30,29 +30,21 @@ SUBJECT_LIMIT = 100
 
 INVALID_SUBJECT = "watcher check: longer than the hundred characters that a subject may have".ljust(101, ".")
 
-_DENIED = frozenset(
-    {"AuthorizationError", "AuthorizationErrorException", "AccessDenied", "AccessDeniedException"}
-)
-_CREDENTIALS = frozenset(
-    {"ExpiredToken", "ExpiredTokenException", "InvalidClientTokenId", "UnrecognizedClientException"}
-)
-_INVALID = frozenset({"InvalidParameter", "InvalidParameterException", "InvalidParameterValue"})
+# Codes are compared without the suffix "Exception", which only some of them have, depending on the protocol.
+_INVALID = frozenset({"InvalidParameter", "InvalidParameterValue"})
+_DENIED = frozenset({"AuthorizationError", "AccessDenied"})
+_CREDENTIALS = frozenset({"ExpiredToken", "InvalidClientTokenId", "UnrecognizedClient"})
+_ALLOW_PUBLISH = "allow sns:Publish on it, in Watcher's role and in the topic's policy"
+_ENABLE_KEY = "enable the topic's key"
 _FIXES = {
-    "AuthorizationError": "allow sns:Publish on it, in Watcher's role and in the topic's policy",
-    "AuthorizationErrorException": "allow sns:Publish on it, in Watcher's role and in the topic's policy",
-    "AccessDenied": "allow sns:Publish on it, in Watcher's role and in the topic's policy",
-    "AccessDeniedException": "allow sns:Publish on it, in Watcher's role and in the topic's policy",
+    "AuthorizationError": _ALLOW_PUBLISH,
+    "AccessDenied": _ALLOW_PUBLISH,
     "NotFound": "check its ARN in the route, or create it",
-    "NotFoundException": "check its ARN in the route, or create it",
     "InvalidParameter": "check its ARN in the route",
     "KMSAccessDenied": "allow kms:GenerateDataKey and kms:Decrypt on the topic's key",
-    "KMSAccessDeniedException": "allow kms:GenerateDataKey and kms:Decrypt on the topic's key",
-    "KMSDisabled": "enable the topic's key",
-    "KMSDisabledException": "enable the topic's key",
-    "KMSInvalidState": "enable the topic's key",
-    "KMSInvalidStateException": "enable the topic's key",
+    "KMSDisabled": _ENABLE_KEY,
+    "KMSInvalidState": _ENABLE_KEY,
     "KMSNotFound": "the topic's key was deleted: give the topic another one",
-    "KMSNotFoundException": "the topic's key was deleted: give the topic another one",
 }
 
 
@@ -121,11 +113,11 @@ class SnsChannel(OneWayChannel):
         return request
 
     def _translated(self, error: ClientError) -> DeliveryError:
-        code = error.response["Error"]["Code"]
+        code = _code(error)
         status = error.response["ResponseMetadata"]["HTTPStatusCode"]
         if "Throttl" in code:  # SNS sends it with status 400
             status = http_status.TOO_MANY_REQUESTS
-        said = f"{self._name} refused: {code}"
+        said = f"{self._name} refused: {error.response['Error']['Code']}"
         if code in _CREDENTIALS:  # will pass: the loops need the same credentials and renew them
             return Retry(f"{said}: renew Watcher's AWS credentials")
         if retry := http_status.retry(said, status, None, datetime.now(UTC)):
@@ -153,8 +145,12 @@ def _ignoring(codes: frozenset[str]) -> Iterator[None]:
     try:
         yield
     except ClientError as error:
-        if error.response["Error"]["Code"] not in codes:
+        if _code(error) not in codes:
             raise
+
+
+def _code(error: ClientError) -> str:
+    return error.response["Error"]["Code"].removesuffix("Exception")
 
 
 def subject(message: Message) -> str:
