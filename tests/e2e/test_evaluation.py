@@ -346,6 +346,20 @@ def _is_at_or_after(path: Path, step: int) -> bool:
     return number.isdigit() and int(number) >= step
 
 
+def test_in_a_single_pass_a_job_that_cannot_be_read_holds_up_no_other(
+    config: Config, sandbox: Sandbox, slack: SlackDouble, trial: tuple[Path, int], s3: Any
+):
+    upload(trial[0], s3, BUCKET, "churn")
+    for name in ("barred", "churn"):  # evaluated in this order
+        place(sandbox, name)
+    sandbox.control.inject_fault("s3:*", "AccessDenied", "not allowed", status=403, times=1)
+    app = App(config)
+    app.run_once()
+    app.close()
+    assert len(slack.messages) == 1
+    assert "churn" in blocks(slack)
+
+
 def test_with_local_off_nothing_is_evaluated(
     config: Config, sandbox: Sandbox, slack: SlackDouble, trial: tuple[Path, int], s3: Any
 ):

@@ -10,6 +10,7 @@ from watcher.aws.refused_calls import RefusedCalls
 from watcher.daemon.evaluation_worker import EvaluationWorker
 from watcher.daemon.expected_errors import expected_errors
 from watcher.delivery.outbox import Outbox
+from watcher.errors import AwsError, LeaseLost
 from watcher.jobs.reconcile import Reconciler
 from watcher.jobs.work import LocalWork
 
@@ -37,9 +38,17 @@ class SinglePass:
         self.work.close()
         for worker in job_workers:
             worker.join()
-        with expected_errors(self.refused):
-            while not self.stopping() and self.evaluations.evaluate_due():
-                pass
+        while self._evaluates():
+            pass
         with expected_errors(self.refused):
             delivered = self.outbox.run_until_empty(DELIVERY_TIMEOUT_S)
         return complete and delivered
+
+    def _evaluates(self) -> bool:
+        """Continue what is due, one step. False if nothing is, or if the store does not answer."""
+        if self.stopping():
+            return False
+        more = True  # what could not be read is due again only after its lease, so it holds up no other
+        with expected_errors(self.refused) as errors:
+            more = self.evaluations.evaluate_due()
+        return more and all(isinstance(error, AwsError | LeaseLost) for error in errors)
