@@ -5,9 +5,9 @@ Both runs are the sandbox's, and what they save is written by smdebug's own writ
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import closing
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from tests.doubles.debug_output import SavedJob
-from tests.shell.conftest import CommandResult
+from tests.jobs import a_job
 from tests.trials import upload
 from tests.waiting import WAIT_LIMIT_S, next_second
 from watcher.alerts.evidence import Gatherer
@@ -24,6 +24,7 @@ from watcher.aws.sagemaker import TrainingJobs
 from watcher.aws.session import Aws
 from watcher.config.settings import Rules
 from watcher.evaluation.evaluator import Evaluator
+from watcher.jobs.earlier_runs import EarlierRuns
 from watcher.model import (
     Evaluation,
     Finding,
@@ -34,7 +35,8 @@ from watcher.model import (
     incident_id,
 )
 from watcher.sandbox.process import Sandbox
-from watcher.store.base import JobRecord
+from watcher.store.base import JobRecord, Look
+from watcher.store.memory import MemoryStore
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:Call to deprecated create function:DeprecationWarning"),
@@ -110,7 +112,8 @@ def evaluated(evaluator: Evaluator, job: JobSnapshot) -> tuple[str, str]:
 
 
 def an_evaluator() -> Evaluator:
-    return Evaluator(Accounts(), Rules(), lambda: datetime.now(UTC))
+    """One that knows of an earlier run of each job."""
+    return Evaluator(Accounts(), Rules(), lambda: datetime.now(UTC), since=lambda job: job.created_at)
 
 
 def a_finding(job: JobSnapshot, kind: FindingKind = FindingKind.RULE_ISSUE) -> Finding:
@@ -186,7 +189,8 @@ def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def gather(job: JobSnapshot, kind: FindingKind = FindingKind.RULE_ISSUE) -> Any:
-    return Gatherer(Accounts(), Rules(), lambda: NOW).gather(a_finding(job, kind), job)
+    gatherer = Gatherer(Accounts(), Rules(), lambda: NOW, since=lambda job: job.created_at)
+    return gatherer.gather(a_finding(job, kind), job)
 
 
 def test_the_values_in_an_alert_are_of_its_own_run(runs: Runs, second: JobSnapshot) -> None:
@@ -212,25 +216,30 @@ def test_the_training_log_in_an_alert_is_of_its_own_run(runs: Runs, second: JobS
     assert evidence.log_lines == ("AlgorithmError in the second run",)
 
 
-# -- commands --------------------------------------------------------------------------------------
+# -- what is known of earlier runs -----------------------------------------------------------------
 
 
-def test_a_command_shows_the_present_run_of_a_job_and_everything_at_a_place(
-    runs: Runs, second: JobSnapshot, watcher: Callable[..., CommandResult]
-) -> None:
-    assert watcher("tensors", "churn", "--json").json == {}
+def test_only_a_run_with_an_earlier_one_leaves_out_what_was_there_before_it() -> None:
+    store = MemoryStore()
+    first = a_job("churn")
+    second = a_job("churn", created_at=first.created_at + timedelta(hours=1))
+    other = a_job("other", created_at=first.created_at + timedelta(hours=1))
+    for job in (second, first, other):
+        store.commit([Look(job, "1", NOW, watching=True)])
+    earlier_runs = EarlierRuns(store)
 
-    runs.save(FALLING)
+    assert earlier_runs.since(first) is None
+    assert earlier_runs.since(other) is None
+    assert earlier_runs.since(second) == second.created_at
 
-    assert steps(watcher("tensors", "churn", "--json").json) == [0, 1, 2]
-    assert steps(watcher("tensors", PLACE, "--json").json) == [0, 1, 2, 3, 4, 5]
 
+def test_what_was_put_there_before_a_job_counts_if_the_job_has_no_earlier_run(runs: Runs) -> None:
+    runs.save((0.9, 0.8, 0.8), interval=2)
+    next_second()
+    job = runs.begin()
 
-def test_a_rule_is_evaluated_on_the_present_run_of_a_job_and_on_everything_at_a_place(
-    runs: Runs, second: JobSnapshot, watcher: Callable[..., CommandResult]
-) -> None:
-    rule = ("--rule", "LossNotDecreasing", "--param", "num_steps=2", "--param", "diff_percent=5")
-    runs.save(FALLING)
+    evaluator = Evaluator(
+        Accounts(), Rules(), lambda: datetime.now(UTC), since=EarlierRuns(MemoryStore()).since
+    )
 
-    assert watcher("evaluate", "churn", *rule, "--json").json["verdict"] == "in_progress"
-    assert watcher("evaluate", PLACE, *rule, "--json").json["verdict"] == "issues_found"
+    assert evaluated(evaluator, job)[0] == "IssuesFound"

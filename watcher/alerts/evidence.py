@@ -83,7 +83,10 @@ class Gatherer:
         rules: Rules,
         clock: Callable[[], datetime],
         logs_of: Callable[[Aws], LogStreams] = LogStreams,
+        since: Callable[[JobSnapshot], datetime | None] = lambda job: None,  # noqa: ARG005
     ) -> None:
+        """`since`: see `EarlierRuns`."""
+        self._since = since
         self._accounts = accounts
         self._rules = rules
         self._clock = clock
@@ -149,7 +152,7 @@ class Gatherer:
 
     def _training_log(self, job: JobSnapshot) -> Part:
         logs = self._logs_of(self._accounts.of(job.arn))
-        return _excerpt(logs, TRAINING_LOGS, logs.training_stream(job.name, job.created_at))
+        return _excerpt(logs, TRAINING_LOGS, logs.training_stream(job.name, self._since(job)))
 
     # -- values -----------------------------------------------------------------------------------
 
@@ -191,11 +194,11 @@ class Gatherer:
         self, job: JobSnapshot, rule: Rule
     ) -> tuple[DebugOutput, Mapping[str, TensorCollection]] | None:
         """What the job has saved, and the collections, which `rule` learns; None if it saved no tensors."""
-        from watcher.debug_output.reader import of_run
+        from watcher.debug_output.reader import of_job
 
         if not job.debug_output:
             return None
-        output = of_run(self._accounts.of(job.arn).s3, job)
+        output = of_job(self._accounts.of(job.arn).s3, job, self._since(job))
         collections = output.collections()
         if collections is None:
             return None

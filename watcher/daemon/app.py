@@ -271,7 +271,7 @@ def _outbox(context: Context, logs_of: Callable[[Aws], LogStreams]) -> Outbox:
         store=context.store,
         open_channel=lambda to: open_channel(to, config, accounts.home.sns),
         stopper=Stopper(accounts, context.store, config.stop, context.clock, config.watch),
-        gather=Gatherer(accounts, config.rules, context.clock, logs_of).gather,
+        gather=Gatherer(accounts, config.rules, context.clock, logs_of, context.earlier_runs.since).gather,
         config=config,
         owner=context.owner,
         clock=context.clock,
@@ -345,6 +345,7 @@ def _evaluation_worker(
         refused=context.refused,
         clock=context.clock,
         stopping=context.stopping.is_set,
+        since=context.earlier_runs.since,
     )
 
 

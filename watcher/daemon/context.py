@@ -15,6 +15,7 @@ from watcher.aws.refused_calls import RefusedCalls
 from watcher.aws.session import response_handler
 from watcher.config.settings import Config
 from watcher.instruments import Instruments
+from watcher.jobs.earlier_runs import EarlierRuns
 from watcher.jobs.work import Pace
 from watcher.store import open_store
 from watcher.store.base import Store
@@ -37,6 +38,7 @@ class Context:
     accounts: Accounts
     refused: RefusedCalls
     store: Store
+    earlier_runs: EarlierRuns
     clock: Callable[[], datetime] = utc_now
     stopping: threading.Event = field(default_factory=threading.Event)
     owner: str = field(default_factory=_unique_name)
@@ -48,7 +50,8 @@ class Context:
         accounts = Accounts(config.region, config.account, instruments.aws_answered)
         on_response = response_handler(instruments.aws_answered)
         store = open_store(config.store.url, region=config.region, on_response=on_response)
-        return cls(config, lease_s, instruments, accounts, RefusedCalls(accounts), store, clock)
+        refused, earlier_runs = RefusedCalls(accounts), EarlierRuns(store)
+        return cls(config, lease_s, instruments, accounts, refused, store, earlier_runs, clock)
 
     def pace(self, per_second: float) -> Pace:
         """A limit of so many calls a second. A wait for it ends early when the daemon stops."""

@@ -20,7 +20,7 @@ from watcher.config.settings import Rules
 from watcher.daemon.expected_errors import expected_errors, lost_lease
 from watcher.jobs.pipeline import Pipeline
 from watcher.logs.evaluation_log import EvaluationLog
-from watcher.model import Reads
+from watcher.model import JobSnapshot, Reads
 from watcher.store.base import JobRecord, Store
 
 if TYPE_CHECKING:
@@ -48,10 +48,12 @@ class EvaluationWorker:
         refused: RefusedCalls,
         clock: Callable[[], datetime],
         stopping: Callable[[], bool],
+        since: Callable[[JobSnapshot], datetime | None],
     ) -> None:
+        """`since`: see `EarlierRuns`."""
         self._accounts, self._store, self._pipeline = accounts, store, pipeline
         self._rules, self._evaluation_log, self._refused = rules, evaluation_log, refused
-        self._clock, self._stopping = clock, stopping
+        self._clock, self._stopping, self._since = clock, stopping, since
         self._wake = threading.Event()
 
     def run(self, turned: Callable[[], None]) -> None:
@@ -111,4 +113,4 @@ class EvaluationWorker:
         from watcher.evaluation.evaluator import Evaluator
 
         write_log = self._evaluation_log.write if self._evaluation_log else None
-        return Evaluator(self._accounts, self._rules, self._clock, write_log)
+        return Evaluator(self._accounts, self._rules, self._clock, write_log, self._since)

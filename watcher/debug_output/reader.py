@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from watcher.debug_output import collections, event_files
@@ -77,14 +78,9 @@ class DebugOutput:
         return (_or_unreadable(file, saved) for file, saved in fetch(self.storage, files, wanted))
 
 
-def of_run(s3: S3Client, job: JobSnapshot) -> DebugOutput:
-    """What this run has saved. The job must have a hook configuration.
-
-    An earlier run of the same name has saved in the same place, and its files stay there until they are
-    overwritten. They do not count: they were written before this run was created. A run saves its first file
-    at least seconds later, so small differences between the clocks of S3 and SageMaker do not matter.
-    """
-    return DebugOutput(S3Prefix(s3, job.debug_output, since=job.created_at))
+def of_job(s3: S3Client, job: JobSnapshot, since: datetime | None = None) -> DebugOutput:
+    """What a job has saved, since this time if it is given. The job must have a hook configuration."""
+    return DebugOutput(S3Prefix(s3, job.debug_output, since=since))
 
 
 class Reader:

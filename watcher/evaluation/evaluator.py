@@ -25,7 +25,7 @@ from watcher.aws.session import Aws
 from watcher.config.settings import Rules as RuleSettings
 from watcher.debug_output.collections import SavedCollections
 from watcher.debug_output.event_files import Wanted
-from watcher.debug_output.reader import DebugOutput, Reader, of_run
+from watcher.debug_output.reader import DebugOutput, Reader, of_job
 from watcher.errors import NotFound
 from watcher.evaluation.look import log_records, look, of_fired_rules, unfinished
 from watcher.evaluation.pace import next_minute
@@ -72,8 +72,11 @@ class Evaluator:
         settings: RuleSettings,
         clock: Callable[[], datetime],
         write_log: WriteLog | None = None,
+        since: Callable[[JobSnapshot], datetime | None] = lambda job: None,  # noqa: ARG005
     ) -> None:
-        """`write_log` gets the lines that a rule's processing job would write to its log."""
+        """`write_log` gets the lines that a rule's processing job would write to its log. `since`: see
+        `EarlierRuns`."""
+        self._since = since
         self._accounts, self._settings, self._clock, self._write_log = accounts, settings, clock, write_log
         self._collections = LruCache[SavedCollections](COLLECTIONS_CACHE_SIZE)
 
@@ -167,7 +170,7 @@ class Evaluator:
                 yield Outcome(configured.name, RuleSource.LOCAL, NOT_EVALUATED, details, updated_at=now)
 
     def _output(self, job: JobSnapshot) -> DebugOutput:
-        return of_run(self._accounts.of(job.arn).s3, job)
+        return of_job(self._accounts.of(job.arn).s3, job, self._since(job))
 
     def _other_trial(self, name: str, job: JobSnapshot) -> DebugOutput | None:
         """The debug output of the job to compare with; None if that job is gone, or saved nothing."""

@@ -15,7 +15,7 @@ from watcher.arn import is_arn
 from watcher.aws.accounts import Accounts
 from watcher.aws.metrics import Metrics
 from watcher.debug_output.event_files import SavedStep, UnreadableStep, Wanted
-from watcher.debug_output.reader import DebugOutput, Reader, of_run
+from watcher.debug_output.reader import DebugOutput, Reader, of_job
 from watcher.debug_output.storage import Folder, S3Prefix, Storage
 from watcher.errors import UsageError
 from watcher.evaluation import feed
@@ -105,7 +105,7 @@ def _of_job(name: str, accounts: Accounts, clock: Callable[[], datetime]) -> Sav
     except UsageError as error:
         raise UsageError(f"{error}; and there is no folder of that name") from error
     aws = accounts.of(job.arn)
-    output = of_run(aws.s3, job) if job.debug_output else None
+    output = of_job(aws.s3, job) if job.debug_output else None
     if output and (not evaluated_rules.reads_metrics(job) or output.collections()):
         return SavedData(job.name, output, job)
     if job.metrics or job.final_metrics:

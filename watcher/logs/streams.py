@@ -51,9 +51,9 @@ class LogStreams:
         self._found = LruCache[list[str]](LOG_STREAM_CACHE_SIZE)
         """By the ARN of the rule's processing job."""
 
-    def training_stream(self, job: str, since: datetime) -> str:
-        """The first stream of a training job that was created at `since`; empty if it has none yet. Those of
-        earlier runs of the same name are older."""
+    def training_stream(self, job: str, since: datetime | None = None) -> str:
+        """The first stream of a training job; empty if it has none yet. `since` leaves out older ones, which
+        are of an earlier run of the same name."""
         return next(iter(self._streams(TRAINING_LOGS, f"{job}/", since=since)), "")
 
     def training_streams(self, job: str) -> list[str]:

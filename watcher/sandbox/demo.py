@@ -311,7 +311,7 @@ def _fired(job: dict[str, Any]) -> dict[str, Any] | None:
 def _progress(job: dict[str, Any], logs: LogStreams) -> Text:
     """The secondary status, and the last line of the training's log."""
     said = f"{job['TrainingJobName']}: {job['SecondaryStatus']}"
-    if stream := logs.training_stream(job["TrainingJobName"], job["CreationTime"]):
+    if stream := logs.training_stream(job["TrainingJobName"]):
         said += "".join(f"  {line}" for line in logs.tail(TRAINING_LOGS, stream, 1))
     return Text(said.replace("#011", "  "), no_wrap=True, overflow="ellipsis")
 

@@ -1,0 +1,37 @@
+"""Tells what an earlier run of a job's name has left behind from what its present run writes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from watcher.lru import LruCache
+from watcher.model import JobSnapshot
+from watcher.store.base import Store
+
+CACHE_SIZE = 1000
+"""Runs."""
+
+
+@dataclass(frozen=True, slots=True)
+class EarlierRuns:
+    """Safe to use from several threads."""
+
+    store: Store
+    _known: LruCache[bool] = field(default_factory=lambda: LruCache(CACHE_SIZE))
+    """Whether a run has an earlier one, by the run."""
+
+    def since(self, job: JobSnapshot) -> datetime | None:
+        """From when on files and log streams are this run's: from its creation, if the store knows an earlier
+        run of its name. None: all of them, because a job may also find what was put there for it.
+
+        Both runs save in the same place, and the earlier one's files stay until they are overwritten. A run
+        writes its first file at least seconds after its creation, so small differences between the clocks of
+        S3 and SageMaker do not matter. Raises `StoreError`.
+        """
+        has_earlier = self._known.get(job.run)
+        if has_earlier is None:
+            runs = [record.snapshot for record in self.store.jobs(job.name)]
+            has_earlier = any(run.arn == job.arn and run.created_at < job.created_at for run in runs)
+            self._known.put(job.run, has_earlier)
+        return job.created_at if has_earlier else None
