@@ -26,7 +26,7 @@ from watcher.errors import UsageError, WatcherError
 from watcher.sandbox.environment import of_running
 from watcher.sandbox.process import Sandbox
 from watcher.sandbox.server import running
-from watcher.sandbox.settings import Settings
+from watcher.sandbox.settings import RULE_EVALUATOR, XGBOOST, Settings
 
 ONCE = Config(retries={"total_max_attempts": 1})
 
@@ -213,6 +213,25 @@ def test_regions_are_separate(sandbox: Sandbox) -> None:
     sandbox.control.put_training_job("here")
     elsewhere = sandbox.client("sagemaker", region_name="eu-west-1")
     assert elsewhere.search(Resource="TrainingJob")["Results"] == []
+
+
+def test_an_operation_that_the_sandbox_lacks_is_refused_by_name(sandbox: Sandbox) -> None:
+    iam = sandbox.client("iam")
+    lacking = refusal(lambda: iam.simulate_principal_policy(PolicySourceArn="x" * 20, ActionNames=["s3:Get"]))
+    assert lacking == (400, "NotImplemented", "the sandbox does not have iam:SimulatePrincipalPolicy")
+
+
+def test_a_sandbox_works_from_a_folder_that_has_a_folder_of_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "watcher").mkdir()
+    (tmp_path / "watcher" / "__init__.py").touch()
+    monkeypatch.chdir(tmp_path)
+    with Sandbox.start() as sandbox:
+        assert sandbox.control.calls() == {}
+    for program in (XGBOOST, RULE_EVALUATOR):
+        done = subprocess.run([*program, "no-document"], capture_output=True, text=True, check=False)
+        assert "No such file or directory: 'no-document'" in done.stderr
 
 
 def test_a_sandbox_ends_with_the_process_that_started_it() -> None:

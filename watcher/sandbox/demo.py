@@ -205,7 +205,7 @@ class _Demo:
         colours = {"FORCE_COLOR": "1"} if self.console.is_terminal else {}
         with (self.folder / "watcher.log").open("w") as log:
             daemon = subprocess.Popen(  # noqa: S603
-                [sys.executable, "-m", "watcher", "run", "-c", str(file)],
+                [sys.executable, "-P", "-m", "watcher", "run", "-c", str(file)],
                 env={
                     **os.environ,
                     **colours,

@@ -68,13 +68,12 @@ class Faults:
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         operation = operation_of(environ)
         if fault := self._take(operation):
-            content_type, body = _error(environ, fault)
-            headers = [("Content-Type", content_type), ("Content-Length", str(len(body)))]
-            start_response(
-                f"{fault.status} {fault.code}", [*headers, ("x-amzn-RequestId", str(uuid.uuid4()))]
-            )
-            return [body]
-        return self._application(environ, start_response)
+            return _failed(environ, fault, start_response)
+        try:
+            return self._application(environ, start_response)
+        except NotImplementedError:  # moto lacks the operation
+            missing = Fault(operation, "NotImplemented", f"the sandbox does not have {operation}")
+            return _failed(environ, missing, start_response)
 
     def _take(self, operation: str) -> Fault | None:
         with self._lock:
@@ -110,6 +109,13 @@ def operation_of(environ: WSGIEnvironment) -> str:
         if action := parse_qs(form.decode(errors="replace")).get("Action"):
             return f"{service}:{action[0]}"
     return f"{service}:{environ['REQUEST_METHOD']}"
+
+
+def _failed(environ: WSGIEnvironment, fault: Fault, start_response: StartResponse) -> Iterable[bytes]:
+    content_type, body = _error(environ, fault)
+    headers = [("Content-Type", content_type), ("Content-Length", str(len(body)))]
+    start_response(f"{fault.status} {fault.code}", [*headers, ("x-amzn-RequestId", str(uuid.uuid4()))])
+    return [body]
 
 
 def _error(environ: WSGIEnvironment, fault: Fault) -> tuple[str, bytes]:

@@ -40,7 +40,7 @@ class Sandbox:
         """
         chosen = Settings(**settings)
         process = subprocess.Popen(  # noqa: S603
-            [sys.executable, "-m", "watcher.sandbox", chosen.to_json()],
+            [sys.executable, "-P", "-m", "watcher.sandbox", chosen.to_json()],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

@@ -7,8 +7,9 @@ import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 
-XGBOOST = (sys.executable, "-m", "watcher.sandbox.containers.xgboost")
-RULE_EVALUATOR = (sys.executable, "-m", "watcher.sandbox.containers.rule")
+# -P: not from the working directory, which may have a folder `watcher`, such as that of the checkout.
+XGBOOST = (sys.executable, "-P", "-m", "watcher.sandbox.containers.xgboost")
+RULE_EVALUATOR = (sys.executable, "-P", "-m", "watcher.sandbox.containers.rule")
 
 
 @dataclass(frozen=True)
