@@ -105,6 +105,18 @@ def test_a_response_that_is_not_from_aws_is_unavailable(
             TrainingJobs(Aws()).describe("churn")
 
 
+def test_the_page_of_a_proxy_is_not_in_the_error(aws_environment: Sandbox, monkeypatch: pytest.MonkeyPatch):
+    with answering(200, b"<!doctype html>\n<p>Sign in") as address:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", address)
+        with (
+            pytest.raises(Unavailable, match=r"is a proxy in between\?") as raised,
+            translate("iam:ListRoles"),
+        ):
+            Aws().client("iam").list_roles()
+    assert "doctype" not in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
 def test_an_unreachable_endpoint_is_unavailable(aws_environment: Sandbox, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")

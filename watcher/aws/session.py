@@ -263,9 +263,10 @@ def translate(operation: str) -> Iterator[None]:
     except (AwsConnectionError, ConnectionClosedError, HTTPClientError) as error:
         raise Unavailable(f"{operation} could not be reached: {error}", operation=operation) from error
     except (ResponseParserError, KeyError) as error:
-        # The answer lacks what every answer of AWS has. It may be a proxy's page.
+        # The answer lacks what every answer of AWS has. It may be a proxy's page, which botocore quotes.
+        why = f"{type(error).__name__}: {error}".splitlines()[0]
         raise Unavailable(
-            f"{operation} was not answered by AWS ({error!r}): is a proxy in between?", operation=operation
+            f"{operation} was not answered by AWS ({why}): is a proxy in between?", operation=operation
         ) from error
     except BotoCoreError as error:
         raise AwsError(f"{operation} failed: {error}", operation=operation) from error
