@@ -499,6 +499,26 @@ def test_what_is_pending_or_in_flight_is_open(store: Store) -> None:
     assert not store.has_open()
 
 
+def test_a_stop_that_is_due_only_later_can_be_left_to_a_later_process(store: Store) -> None:
+    stop = delivery("job", "stop", kind=DeliveryKind.STOP, lane="stop:job", due_at=after(100))
+    with_deliveries(store, stop)
+
+    assert store.has_open()
+    assert store.has_open(after(100))
+    assert not store.has_open(after(99))
+    claimed = claim_one(store, seconds=100)
+    assert store.has_open(after(99))
+    assert store.settle("us", replace(claimed, state=DeliveryState.PENDING, due_at=after(200)))
+    assert store.has_open(after(199)), "an attempt has failed, or is to be verified"
+
+
+def test_an_alert_is_open_whenever_it_is_due(store: Store) -> None:
+    stop = delivery("job", "stop", kind=DeliveryKind.STOP, lane="stop:job", due_at=after(100))
+    with_deliveries(store, delivery("job", due_at=after(100)), stop)
+
+    assert store.has_open(after(1))
+
+
 def test_nothing_is_due_in_an_empty_store(store: Store) -> None:
     assert store.next_due() is None
     assert store.claim("us", NOON, LEASE_S, 10).deliveries == []

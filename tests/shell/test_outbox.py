@@ -502,6 +502,14 @@ def test_a_run_that_ends_with_something_refused_says_so(scene: Scene, slack: Sla
     assert not scene.outbox.run_until_empty(5)
 
 
+def test_a_run_does_not_wait_for_a_grace_that_ends_after_it(scene: Scene, receiver: WebhookDouble):
+    scene.config = routed(f"webhook:{receiver.url}", stop=True, grace=3600)
+    scene.finds()
+    assert scene.outbox.run_until_empty(60)
+    assert len(receiver.received) == 1
+    assert scene.stop.state is PENDING
+
+
 def test_what_is_refused_goes_out_when_its_destination_takes_another_message(
     scene: Scene, slack: SlackDouble
 ):

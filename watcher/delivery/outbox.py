@@ -163,12 +163,13 @@ class Outbox:
         self._deliver_while(wanted)
 
     def run_until_empty(self, timeout_s: float) -> bool:
-        """Deliver until nothing is open, for at most `timeout_s`; False if something is left, or refused."""
+        """Deliver until nothing is open, for at most `timeout_s`; False if something is left, or refused. A
+        stop that is due only later is left to the next process."""
         until = self.clock() + timedelta(seconds=timeout_s)
         self._deliver_while(
-            lambda: not self._stopping.is_set() and self.store.has_open() and self.clock() < until
+            lambda: not self._stopping.is_set() and self.store.has_open(until) and self.clock() < until
         )
-        return not self.store.has_open() and not self.store.refused()
+        return not self.store.has_open(until) and not self.store.refused()
 
     def _deliver_while(self, wanted: Callable[[], bool]) -> None:
         under_way: set[Future[None]] = set()

@@ -152,6 +152,12 @@ def settled(held: Delivery, attempt: Delivery) -> Delivery:
     return after
 
 
+def waits_beyond(delivery: Delivery, until: datetime) -> bool:
+    """Whether this is a stop that nobody is to attempt before `until`."""
+    is_waiting = delivery.kind is DeliveryKind.STOP and delivery.state is DeliveryState.PENDING
+    return is_waiting and not delivery.attempts and delivery.due_at > until
+
+
 JOB_TAKEN_OVER = "another process has taken this job over"
 """The message of `LeaseLost`."""
 
@@ -280,8 +286,10 @@ class Store(Protocol):
         """When `claim` can next return something; refused and snoozed deliveries included."""
         ...
 
-    def has_open(self) -> bool:
-        """Whether a delivery is pending or in flight. Refused and snoozed ones do not count."""
+    def has_open(self, until: datetime | None = None) -> bool:
+        """Whether a delivery is pending or in flight. Refused and snoozed ones do not count. With `until`, a
+        stop whose first attempt is due only later does not count either.
+        """
         ...
 
     def refused(self) -> list[Delivery]:

@@ -32,6 +32,7 @@ from watcher.store.base import (
     WatchedJob,
     claimed,
     settled,
+    waits_beyond,
 )
 from watcher.store.leases import ClaimClock, Observed
 
@@ -325,9 +326,12 @@ class MemoryStore:
     def _next_due(self) -> datetime | None:
         return min(map(self._ready_at, self._heads()), default=None)
 
-    def has_open(self) -> bool:
+    def has_open(self, until: datetime | None = None) -> bool:
         with self._lock:
-            return any(delivery.open for delivery in self._deliveries.values())
+            return any(
+                delivery.open and not (until and waits_beyond(delivery, until))
+                for delivery in self._deliveries.values()
+            )
 
     def refused(self) -> list[Delivery]:
         with self._lock:

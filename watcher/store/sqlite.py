@@ -36,6 +36,7 @@ from watcher.store.base import (
     WatchedJob,
     claimed,
     settled,
+    waits_beyond,
 )
 from watcher.store.documents import (
     CHANGE,
@@ -376,12 +377,10 @@ class SqliteStore:
         ends = [ends_at for ends_at, _ in self._ends_of_leases(connection)]
         return min([*ends, from_text(due)] if due else ends, default=None)
 
-    def has_open(self) -> bool:
+    def has_open(self, until: datetime | None = None) -> bool:
         with self._reading() as connection:
-            (found,) = connection.execute(
-                "SELECT EXISTS (SELECT 1 FROM claimable WHERE state IN ('pending', 'in_flight'))"
-            ).fetchone()
-            return bool(found)
+            rows = connection.execute("SELECT * FROM claimable WHERE state IN ('pending', 'in_flight')")
+            return any(not (until and waits_beyond(_delivery(row), until)) for row in rows)
 
     def refused(self) -> list[Delivery]:
         with self._reading() as connection:

@@ -11,7 +11,7 @@ from datetime import datetime
 
 from watcher.model import Case, Delivery, DeliveryState
 from watcher.store.amendments import amended, settled_last
-from watcher.store.base import Amend, Claimed, claimed, settled
+from watcher.store.base import Amend, Claimed, claimed, settled, waits_beyond
 from watcher.store.documents import from_text
 from watcher.store.dynamodb.cases import Cases, Stored, cache_key
 from watcher.store.dynamodb.items import OUTBOX, ROW, delivery_key, incident_key, renewed
@@ -169,8 +169,15 @@ class Deliveries(Cases):
     def next_due(self) -> datetime | None:
         return min(map(self._ready_at, self._heads()), default=None)
 
-    def has_open(self) -> bool:
-        return any(entry["state"] in _OPEN for entry in self._table.query(OUTBOX))
+    def has_open(self, until: datetime | None = None) -> bool:
+        entries = [entry for entry in self._table.query(OUTBOX) if entry["state"] in _OPEN]
+        if until is None:
+            return bool(entries)
+        later = [entry for entry in entries if from_text(entry["due_at"]) > until]
+        if len(later) < len(entries):
+            return True
+        found = self._table.get_many(delivery_key(entry["incident"], entry["id"]) for entry in later)
+        return not all(waits_beyond(each, until) for each in self._in_order(list(found.values())))
 
     def refused(self) -> list[Delivery]:
         refused = DeliveryState.REFUSED
