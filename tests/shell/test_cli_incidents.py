@@ -395,6 +395,21 @@ def test_a_job_is_shown_with_what_each_source_says_and_what_people_did(watcher: 
     assert f"{USER} has this" in out
 
 
+def test_who_had_an_incident_is_not_said_to_have_resolved_it(watcher: Watcher):
+    over = incident(
+        "over",
+        state=IncidentState.RESOLVED,
+        resolved_at=datetime(2026, 11, 3, tzinfo=UTC),
+        acknowledged_by=USER,
+    )
+    with the_store() as store:
+        store.commit([look("over", opens(case("over", incident=over)))])
+
+    (shown,) = (line for line in watcher("show", "over").out.splitlines() if line.startswith("incident"))
+    assert shown.split()[1] == "resolved,"
+    assert USER not in shown
+
+
 def test_the_other_runs_of_a_name_are_listed_with_the_newest(watcher: Watcher):
     later = snapshot("churn", created_at=datetime(2026, 11, 5, tzinfo=UTC))
     with the_store() as store:

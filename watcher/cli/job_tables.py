@@ -9,7 +9,7 @@ from rich.console import Console
 
 from watcher.alerts import in_brief
 from watcher.cli.tables import Table, print_facts
-from watcher.model import DeliveryKind, DeliveryState, FindingKind, StopPhase
+from watcher.model import DeliveryKind, DeliveryState, FindingKind, IncidentState, StopPhase
 from watcher.policy.kinds import KINDS
 from watcher.store.incident_views import ShownIncident
 from watcher.store.views import DeliveryDetail, FindingDetail, ShownJob
@@ -70,10 +70,10 @@ def print_job(job: ShownJob, now: datetime, console: Console, *, known: bool = T
 
 def _incident(incident: ShownIncident, now: datetime) -> str:
     """`acknowledged by anna, critical, opened 5 min ago (6c0f2d0a1b9e4f37)`."""
-    by = f" by {incident['acknowledged_by']}" if incident["acknowledged_by"] else ""
+    by = f" by {incident['acknowledged_by']}" if incident["state"] == IncidentState.ACKNOWLEDGED else ""
     snoozed = incident["snoozed_until"]
     parts = [f"{incident['state']}{by}", incident["severity"], f"opened {ago(incident['opened_at'], now)}"]
-    if incident["resolved_at"]:
+    if incident["resolved_at"]:  # who had it has not resolved it: the end of the run has, or a recovery
         parts.append(f"resolved {ago(incident['resolved_at'], now)}")
     if snoozed and snoozed > now:
         parts.append(f"snoozed by {incident['snoozed_by']} until {_exactly(snoozed)}")

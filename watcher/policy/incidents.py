@@ -536,7 +536,7 @@ def _begin_grace(draft: _Draft, settings: Stop) -> None:
     due_at = min(draft.now + timedelta(seconds=settings.grace), row.due_at)
     draft.deliveries[row.id] = replace(row, due_at=due_at)
     draft.incident = replace(draft.incident, stop=replace(stop, due_at=due_at, reason=""))
-    draft.note(ChangeKind.STOP_SCHEDULED, f"the job is stopped at {due_at:%H:%M:%S} UTC")
+    draft.note(ChangeKind.STOP_SCHEDULED, f"the job is going to be stopped at {due_at:%H:%M:%S} UTC")
 
 
 def _pending_stop(draft: _Draft) -> Delivery | None:
