@@ -85,15 +85,15 @@ def test_a_beginning_is_completed_only_if_one_job_has_it(store: MemoryStore):
 
 @pytest.mark.parametrize("word", ["churn", "chu", run("churn"), arn("churn"), incident_id(run("churn"))])
 def test_an_incident_is_named_by_its_id_or_by_its_job(same_time: MemoryStore, word):
-    assert find_incident(same_time, word).incident.job == "churn"
+    assert find_incident(same_time, word).job == "churn"
 
 
 def test_an_incident_is_named_by_enough_of_its_id(same_time: MemoryStore):
-    assert find_incident(same_time, incident_id(run("churn"))[:6]).incident.job == "churn"
+    assert find_incident(same_time, incident_id(run("churn"))[:6]).job == "churn"
 
 
 def test_the_latest_incident_is_the_one_that_was_opened_last(store: MemoryStore):
-    assert find_incident(store, "latest").incident.job == "churn-xgb-1"
+    assert find_incident(store, "latest").job == "churn-xgb-1"
 
 
 def test_only_the_newest_run_of_a_name_counts(same_time: MemoryStore):
@@ -101,7 +101,7 @@ def test_only_the_newest_run_of_a_name_counts(same_time: MemoryStore):
 
     with pytest.raises(NothingToDo, match="churn has no incident"):
         find_incident(same_time, "churn")
-    assert find_incident(same_time, run("churn")).incident.job == "churn"
+    assert find_incident(same_time, run("churn")).job == "churn"
 
 
 def test_what_names_no_incident_is_refused_with_the_closest_job(store: MemoryStore):

@@ -187,7 +187,7 @@ def _changed(
     from watcher.model import IncidentState
     from watcher.store.lookup import find_incident
 
-    incident = find_incident(store, what).incident
+    incident = find_incident(store, what)
     case = store.amend(incident.id, amend)
     if case is not None:
         return case

@@ -13,7 +13,7 @@ from typing import Final
 
 from watcher.arn import is_arn, job_name, run_arn
 from watcher.errors import NothingToDo, UsageError
-from watcher.model import Case, incident_id
+from watcher.model import Incident, incident_id
 from watcher.store.base import JobRecord, KnownRun, Store
 
 LATEST: Final = "latest"
@@ -46,27 +46,26 @@ def known_name(store: Store, word: str) -> str | None:
     return _only_match(word, {run.name for run in runs}, "jobs")
 
 
-def find_incident(store: Store, word: str) -> Case:
+def find_incident(store: Store, word: str) -> Incident:
     """The incident with this id or unique prefix of it, or that of the run that `word` names.
 
     Raises `UsageError` if nothing has this name, and `NothingToDo` if the run has no incident.
     """
     if _INCIDENT.fullmatch(word) and (case := store.case(word)):
-        return case
+        return case.incident
     if record := _exact(store, word):
         return _of_run(store, record)
     incidents = store.incidents()
     if word == LATEST:
         if not incidents:
             raise NothingToDo("there is no incident yet")
-        return _case(store, incidents[0].id)
+        return incidents[0]
     runs = store.runs()
     if name := _only_match(word, {run.name for run in runs}, "jobs"):
         return _of_run(store, find_run(store, name))
-    if _INCIDENT.fullmatch(word) and (
-        id_ := _only_match(word, {incident.id for incident in incidents}, "incidents")
-    ):
-        return _case(store, id_)
+    by_id = {incident.id: incident for incident in incidents}
+    if _INCIDENT.fullmatch(word) and (id_ := _only_match(word, by_id, "incidents")):
+        return by_id[id_]
     raise UsageError(_unknown(word, runs, "incident or job"))
 
 
@@ -80,18 +79,11 @@ def _exact(store: Store, word: str) -> JobRecord | None:
     return records[0] if records else None
 
 
-def _of_run(store: Store, record: JobRecord) -> Case:
+def _of_run(store: Store, record: JobRecord) -> Incident:
     case = store.case(incident_id(record.snapshot.run))
     if case is None:
         raise NothingToDo(f"{record.snapshot.name} has no incident")
-    return case
-
-
-def _case(store: Store, incident: str) -> Case:
-    case = store.case(incident)
-    if case is None:  # removed since it was listed
-        raise UsageError(f"the store no longer has the incident {incident}")
-    return case
+    return case.incident
 
 
 def _only_match(prefix: str, among: Iterable[str], what: str) -> str | None:
