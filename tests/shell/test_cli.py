@@ -193,6 +193,7 @@ def test_help_names_every_command(watcher: Watcher):
         (["show"], "watcher show --help"),
         (["sandbox", "--port", "x"], "watcher sandbox --help"),
         (["stop"], "watcher stop --help"),
+        (["snooze", "churn", "--for"], "watcher snooze --help"),
         (["tensors", "debug-output", "--full"], "watcher tensors --help"),
         (["evaluate", "a", "--rule", "Overfit", "--param", "x"], "watcher evaluate --help"),
         (["logs", "a", "--grep", "("], "watcher logs --help"),

@@ -410,6 +410,13 @@ def test_who_had_an_incident_is_not_said_to_have_resolved_it(watcher: Watcher):
     assert USER not in shown
 
 
+def test_a_run_that_is_watched_no_more_is_not_called_finished_while_it_was_in_progress(watcher: Watcher):
+    with the_store() as store:
+        store.commit([look("gone", watching=False)])
+
+    assert "no (deleted, or no longer matched by the settings)" in watcher("show", "gone").out
+
+
 def test_the_other_runs_of_a_name_are_listed_with_the_newest(watcher: Watcher):
     later = snapshot("churn", created_at=datetime(2026, 11, 5, tzinfo=UTC))
     with the_store() as store:

@@ -78,7 +78,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code = _complain(str(error), 2 if isinstance(error, ConfigError | UsageError) else 1)
     except typer.TyperException as error:
         context = getattr(error, "ctx", None)
-        command = context.command_path if context else "watcher"
+        named = f"watcher {words[0]}" if words and not words[0].startswith("-") else "watcher"
+        command = context.command_path if context else named
         code = _complain(f"{error.format_message().rstrip('.')} (see {command} --help)", 2)
     except typer.Abort:
         code = _complain("nothing was done", 1)

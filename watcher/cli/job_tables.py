@@ -9,7 +9,7 @@ from rich.console import Console
 
 from watcher.alerts import in_brief
 from watcher.cli.tables import Table, print_facts
-from watcher.model import DeliveryKind, DeliveryState, FindingKind, IncidentState, StopPhase
+from watcher.model import ENDED_STATUSES, DeliveryKind, DeliveryState, FindingKind, IncidentState, StopPhase
 from watcher.policy.kinds import KINDS
 from watcher.store.incident_views import ShownIncident
 from watcher.store.views import DeliveryDetail, FindingDetail, ShownJob
@@ -18,7 +18,10 @@ from watcher.text import ago, counts, instances, roughly
 
 def print_job(job: ShownJob, now: datetime, console: Console, *, known: bool = True) -> None:
     """`known`: whether the store has it."""
-    ended = "no (finished)" if known else "no (the store does not know it)"
+    why_not = (
+        "finished" if job["status"] in ENDED_STATUSES else "deleted, or no longer matched by the settings"
+    )
+    not_watched = f"no ({why_not if known else 'the store does not know it'})"
     incident = job["incident"]
     print_facts(
         [
@@ -34,7 +37,7 @@ def print_job(job: ShownJob, now: datetime, console: Console, *, known: bool = T
             ("instances", instances(job["instance_type"], job["instance_count"])),
             ("tags", ", ".join(f"{key}={value}" for key, value in (job["tags"] or {}).items())),
             ("debug output", job["debug_output"]),
-            ("watched", "yes" if job["watching"] else ended),
+            ("watched", "yes" if job["watching"] else not_watched),
             ("incident", _incident(incident, now) if incident else ""),
             ("stop", _stop(job)),
             ("arn", job["arn"]),
