@@ -252,6 +252,38 @@ def test_an_outbox_stopped_during_its_pause_claims_nothing_more(
     assert len(claims) == before > 0
 
 
+def test_what_is_refused_holds_up_no_first_message_when_it_is_tried_again_at_a_start(
+    scene: Scene, store: Store, slack: SlackDouble, monkeypatch: pytest.MonkeyPatch
+):
+    amend, settle, goes_on, sent = store.amend, store.settle, threading.Event(), threading.Event()
+    slack.fail("chat.postMessage", "is_archived")
+    scene.finds("refused")
+    scene.attempts()
+    scene.finds("new")
+
+    def slow_amend(*arguments: Any) -> Case | None:
+        goes_on.wait(30)
+        return amend(*arguments)
+
+    def noticed_settle(*arguments: Any) -> bool:
+        sent.set()
+        return settle(*arguments)
+
+    monkeypatch.setattr(store, "amend", slow_amend)
+    monkeypatch.setattr(store, "settle", noticed_settle)
+    outbox = scene.replaced()
+    running = threading.Thread(target=outbox.run, args=(lambda: None,))
+    running.start()
+    arrived = sent.wait(10)
+    outbox.stop()
+    goes_on.set()
+    running.join(10)
+
+    assert arrived
+    assert len(slack.messages) == 1
+    assert not running.is_alive()
+
+
 # -- a destination that is away --------------------------------------------------------------------
 
 

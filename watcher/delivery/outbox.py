@@ -160,22 +160,25 @@ class Outbox:
             turned()
             return not self._stopping.is_set()
 
-        self._deliver_while(wanted)
+        self._deliver_while(wanted, beside=self._retry_refused)  # thousands of them hold up no first message
 
     def run_until_empty(self, timeout_s: float) -> bool:
         """Deliver until nothing is open, for at most `timeout_s`; False if something is left, or refused. A
         stop that is due only later is left to the next process."""
         until = self.clock() + timedelta(seconds=timeout_s)
+        self._retry_refused()
         self._deliver_while(
             lambda: not self._stopping.is_set() and self.store.has_open(until) and self.clock() < until
         )
         return not self.store.has_open(until) and not self.store.refused()
 
-    def _deliver_while(self, wanted: Callable[[], bool]) -> None:
+    def _deliver_while(self, wanted: Callable[[], bool], *, beside: Callable[[], None] | None = None) -> None:
+        """`beside` is done by a worker at the same time."""
         under_way: set[Future[None]] = set()
         pace = Pace(MAX_CLAIMS_PER_SECOND, time.monotonic, self._stopping.wait)
-        self._retry_refused()  # the settings may be others now
         with ThreadPoolExecutor(WORKERS, thread_name_prefix="deliver") as pool:
+            if beside:
+                under_way.add(pool.submit(beside))
             while wanted():
                 self._wake.clear()
                 for attempt in [attempt for attempt in under_way if attempt.done()]:
@@ -401,7 +404,8 @@ class Outbox:
         )
 
     def _retry_refused(self, to: str | None = None) -> None:
-        """Send again what was refused: everything, or what is for one destination."""
+        """Send again what was refused: everything, because the settings may be others now; or what is for one
+        destination."""
         try:
             rows = [row for row in self.store.refused() if to in (None, row.to)]
             if to is None:
@@ -411,6 +415,8 @@ class Outbox:
                 self._tried_again |= {row.id for row in rows}
             now = self.clock()
             for incident in dict.fromkeys(row.incident for row in rows):
+                if self._stopping.is_set():
+                    return
                 self.store.amend(incident, lambda case: incidents.retry_refused(case, now, to))
         except StoreError as error:
             log.error("store_failed", error=str(error), consequence="what was refused is tried again later")
