@@ -107,12 +107,13 @@ def _answer(folder: Path, environment: Mapping[str, str], module: str, *argument
     )
     if done.returncode:
         sys.exit(f"{module} failed in {folder}:\n{done.stderr}")
+    print(folder, *arguments, done.stdout.splitlines()[-1], file=sys.stderr)
     answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return answer
 
 
 def _median(runs: list[dict[str, Any]], key: str) -> float:
-    return statistics.median(float(run[key]) for run in runs)
+    return statistics.median(float(run.get(key, 0)) for run in runs)
 
 
 def _of_events(runs: list[dict[str, Any]]) -> dict[str, Any]:
