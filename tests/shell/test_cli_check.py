@@ -468,7 +468,7 @@ def test_send_fails_when_one_destination_refuses_and_the_others_still_get_it(
     assert (without.code, sent.code) == (0, 1)
     refused = found(sent, f"test message to webhook {receiver.url}")
     assert refused["state"] == "failed"
-    assert "answered 401 Unauthorized: check that it has the same webhook.secret" in refused["found"]
+    assert "answered 401 Unauthorized; check that it has the same webhook.secret" in refused["found"]
     assert destinations(sent)["test message to channel #alerts"] == "ok"
     assert len(slack.messages) == 1
 

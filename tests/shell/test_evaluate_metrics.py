@@ -105,7 +105,7 @@ def test_a_loss_that_stalls_is_found_and_the_verdict_says_what_a_step_is(
     jobs.know(job())
     evaluation = jobs.look()
     found = outcome(evaluation)
-    assert (evaluation.due_at, evaluation.states) == (None, {})
+    assert evaluation.due_at is not None, "it goes on, because the rule may recover"
     assert (found.status, found.source, found.step) == ("IssuesFound", "local", 30)
     assert found.details == (
         "train:loss did not change between step 20 and step 30; the rule wants a fall of 0.1 %; "

@@ -21,7 +21,7 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from tests.waiting import WAIT_LIMIT_S
+from tests.waiting import WAIT_LIMIT_S, eventually
 from watcher.errors import UsageError, WatcherError
 from watcher.sandbox.environment import of_running
 from watcher.sandbox.process import Sandbox
@@ -61,6 +61,25 @@ def test_a_placed_job_is_what_the_api_shows(sandbox: Sandbox) -> None:
     (rule,) = job["DebugRuleEvaluationStatuses"]
     assert rule["RuleEvaluationStatus"] == "Pondering"
     assert not {"StatusDetails", "RuleEvaluationJobArn"} & rule.keys()
+
+
+def test_a_rule_that_is_placed_while_its_job_is_being_stopped_does_not_interrupt_the_stop(
+    sandbox: Sandbox,
+) -> None:
+    sandbox.control.put_training_job("churn")
+    sagemaker = sandbox.client("sagemaker")
+    sagemaker.stop_training_job(TrainingJobName="churn")
+    sandbox.control.put_training_job(
+        "churn",
+        DebugRuleEvaluationStatuses=[
+            {"RuleConfigurationName": "Loss", "RuleEvaluationStatus": "IssuesFound"}
+        ],
+    )
+
+    def status() -> str:
+        return str(sagemaker.describe_training_job(TrainingJobName="churn")["TrainingJobStatus"])
+
+    eventually(lambda: status() == "Stopped", "the job is stopped")
 
 
 def test_two_thousand_jobs_are_placed_and_found_in_twenty_pages(sandbox: Sandbox) -> None:

@@ -128,7 +128,12 @@ class ControlApi:
 
     def _place(self, backend: Backend, name: str, members: dict[str, Any]) -> Any:
         backend.runners.close(name)
-        return backend.jobs.place(name, members).record
+        job = backend.jobs.place(name, members)
+        if (
+            job.status == "Stopping" and "TrainingJobStatus" not in members
+        ):  # a stop that is under way goes on
+            backend.runners.stop(name)
+        return job.record
 
     def delete(self, _: Request, name: str) -> Any:
         self._backend.runners.close(name)
