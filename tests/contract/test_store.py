@@ -269,6 +269,18 @@ def test_unwatching_a_job_ends_all_its_runs_or_those_before_a_run(store: Store) 
     assert [record.watching for record in store.jobs("job")] == [False, False]
 
 
+def test_a_run_has_an_earlier_one_if_one_of_the_same_job_is_stored(store: Store) -> None:
+    second = snapshot("job", created_at=after(60))
+    store.commit([look("job"), look("job", snapshot=second), look("job-2")])
+    assert store.has_earlier_run(second.run)
+    assert not store.has_earlier_run(run("job"))
+    assert not store.has_earlier_run(run("job-2"))
+    assert not store.has_earlier_run(run("never seen"))
+    elsewhere = second.run.replace("us-east-1", "eu-west-1")
+    assert elsewhere != second.run
+    assert not store.has_earlier_run(elsewhere)
+
+
 def test_a_run_is_unwatched_together_with_what_that_changes_in_its_incident(store: Store) -> None:
     store.commit([alert("job", "console"), look("healthy")])
 

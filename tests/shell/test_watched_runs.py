@@ -118,6 +118,24 @@ def test_a_new_run_of_a_name_whose_last_run_was_stopped_is_told_and_stopped(
     assert stopper.attempt(second, the_stop(after).actor).state is StopState.STOPPING
 
 
+def test_a_pass_ends_the_watch_of_a_run_that_was_replaced_when_the_look_at_the_new_one_was_interrupted(
+    aws_environment: Sandbox, store: MemoryStore, clock: Clock
+):
+    process = Process(store, clock)
+    first = place(aws_environment, FIRED)
+    process.make_a_pass()
+    before = store.job(first)
+    assert before
+    second = place_anew(aws_environment)
+    process.make_a_pass()
+    store.commit([Look(before.snapshot, "as before", clock(), watching=True)])
+    assert watched_runs(store) == [first, second]
+
+    process.make_a_pass()
+
+    assert watched_runs(store) == [second]
+
+
 def test_a_stop_that_waits_for_its_grace_ends_with_its_run(
     aws_environment: Sandbox, store: MemoryStore, clock: Clock
 ):

@@ -31,7 +31,6 @@ class EarlierRuns:
         """
         has_earlier = self._known.get(job.run)
         if has_earlier is None:
-            runs = [record.snapshot for record in self.store.jobs(job.name)]
-            has_earlier = any(run.arn == job.arn and run.created_at < job.created_at for run in runs)
+            has_earlier = self.store.has_earlier_run(job.run)
             self._known.put(job.run, has_earlier)
         return job.created_at if has_earlier else None

@@ -140,7 +140,10 @@ class Pipeline:
             watching, describe_at = schedule(snapshot, now, self.config.watch.follow, self.spread())
             look = self._look(record, snapshot, now)
             self._commit([replace(look, watching=watching, describe_at=describe_at)], lease)
-        self._unwatch(arn, REPLACED, before=snapshot.run)  # last: it is seldom, and delays no alert so
+        # Only at the first look at a run, and after the commit, because it must not delay an alert. A pass
+        # over all jobs does what was left undone.
+        if record is None or record.describe_at is not None:
+            self._unwatch(arn, REPLACED, before=snapshot.run)
         if snapshot.ended and not watching and not snapshot.settled:
             open_rules = [outcome.rule for outcome in snapshot.outcomes if not outcome.final]
             log.warning("rules_never_final", job=snapshot.name, rules=open_rules)
@@ -150,6 +153,12 @@ class Pipeline:
         """Stop watching a job: what is open about it stays unknown, and nothing is stopped."""
         with self._held(arn):
             self._unwatch(arn, reason)
+
+    def replaced(self, run: str) -> None:
+        """Stop watching the earlier runs of this run's job."""
+        arn = run_arn(run)
+        with self._held(arn):
+            self._unwatch(arn, REPLACED, before=run)
 
     def evaluated(self, run: str, evaluation: Evaluation) -> None:
         """Handle the progress of Watcher's own evaluation of a run's rules."""

@@ -106,8 +106,12 @@ class Reconciler:
             return Pass(before, complete)
         by_place: defaultdict[Aws, list[WatchedJob]] = defaultdict(list)
         after = self.store.watching()
+        newest = {job.arn: job.run for job in sorted(after, key=lambda job: job.run)}
         for job in after:
-            if self.watch.names(job.name):
+            if job.run != newest[job.arn]:
+                with suppress(LeaseLost):  # the next pass tries again
+                    self.pipeline.replaced(newest[job.arn])
+            elif self.watch.names(job.name):
                 by_place[self.accounts.of(job.arn)].append(job)
             else:  # the settings have changed
                 with suppress(LeaseLost):  # the next pass tries again

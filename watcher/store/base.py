@@ -214,6 +214,10 @@ class Store(Protocol):
         """All runs, in the order of `jobs`."""
         ...
 
+    def has_earlier_run(self, run: str) -> bool:
+        """Whether a run of the same job is stored that was created before this one."""
+        ...
+
     def unwatch(self, arn: str, amend: Amend, before: str = "") -> Mapping[str, Case | None]:
         """Stop watching the runs of this job, or only those that were created before the run `before`,
         because they no longer exist in SageMaker or no longer match the settings. Keeps what is stored, and

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from itertools import count
 
+from watcher.arn import run_arn
 from watcher.errors import LeaseLost
 from watcher.model import (
     Case,
@@ -158,6 +159,10 @@ class MemoryStore:
 
     def runs(self) -> list[KnownRun]:
         return [*map(KnownRun.of, self.jobs())]
+
+    def has_earlier_run(self, run: str) -> bool:
+        with self._lock:
+            return any(run_arn(each) == run_arn(run) and each < run for each in self._jobs)
 
     def unwatch(self, arn: str, amend: Amend, before: str = "") -> Mapping[str, Case | None]:
         with self._lock:

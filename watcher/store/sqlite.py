@@ -21,6 +21,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from watcher.arn import run_arn
 from watcher.errors import LeaseLost, StoreError
 from watcher.model import Case, Change, Delivery, Finding, Incident, Reads, incident_id
 from watcher.store import schema
@@ -227,6 +228,13 @@ class SqliteStore:
                 KnownRun(run, name, status, bool(watching), from_text(changed_at))
                 for run, name, status, watching, changed_at in rows
             ]
+
+    def has_earlier_run(self, run: str) -> bool:
+        with self._reading() as connection:
+            (found,) = connection.execute(
+                "SELECT EXISTS (SELECT 1 FROM jobs WHERE run > ? AND run < ?)", (f"{run_arn(run)}@", run)
+            ).fetchone()
+            return bool(found)
 
     def unwatch(self, arn: str, amend: Amend, before: str = "") -> Mapping[str, Case | None]:
         with self._writing() as connection:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from watcher.arn import run_arn
+from watcher.arn import job_name, run_arn
 from watcher.errors import LeaseLost
 from watcher.model import Reads
 from watcher.store.base import JOB_TAKEN_OVER, JobRecord, KnownRun, Look, WatchedJob
@@ -134,6 +134,14 @@ class Jobs(Leases):
 
     def runs(self) -> list[KnownRun]:
         return [*map(KnownRun.of, self.jobs())]
+
+    def has_earlier_run(self, run: str) -> bool:
+        arn = run_arn(run)
+        of_this_job = f"{arn}@"
+        first = self._table.query(
+            name_key(job_name(arn), "")[0], after=of_this_job, prefix=of_this_job, limit=1
+        )
+        return any(item["sk"] < run for item in first)
 
     def _record(self, item: Item) -> JobRecord:
         """Raises `Conflict`."""
