@@ -27,7 +27,7 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 from rules.base import Breach, Evidence, Mode, Rule, Step, Value, scalar
-from rules.losses import rises
+from rules.directions import rises
 from rules.needs import RisingMetrics, StepsApart, StepsNeeded
 from rules.parameters import FLAG, NAMES, REGEXES, choice, number, parameter, parse, whole
 from rules.selection import Selection

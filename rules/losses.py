@@ -15,16 +15,10 @@ from enum import StrEnum
 from typing import NamedTuple, TypeVar
 
 from rules.base import Mode, Step, Value, scalar
+from rules.directions import rises
 from rules.left_out import LeftOut
 from rules.reductions import reduction
 from rules.selection import Selection
-
-_RISING = re.compile(
-    r"(?:^|[-/_:])(?:auc|aucpr|map|ndcg|pre|accuracy|acc|f1|f1_binary|f1_macro|precision|recall|r2)"
-    r"(?:@[\d.]+)?-?$",
-    re.IGNORECASE,
-)
-"""The end of a name of XGBoost's or SageMaker's rising metrics (`validation-ndcg@5-`, `train-auc`)."""
 
 _TRAIN, _VALIDATION = "train-", "validation-"
 
@@ -34,11 +28,6 @@ _DATA = re.compile(
 """The beginning of a name that says on which data a metric was computed (`train:error`, `valid_mae`)."""
 
 T = TypeVar("T")
-
-
-def rises(tensor: str) -> bool:
-    """Whether it is a metric that should rise, and so not a loss. XGBoost's `losses` collection has some."""
-    return _RISING.search(tensor) is not None
 
 
 class Split(StrEnum):

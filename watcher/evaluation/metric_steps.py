@@ -11,7 +11,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
@@ -20,7 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rules import Collection, Mode, Rule
-from rules.losses import Split, rises, split_in
+from rules.directions import falls
+from rules.losses import Split, split_in
 from watcher.aws.metrics import Average
 from watcher.debug_output.event_files import SavedStep
 from watcher.model import JobSnapshot
@@ -30,13 +30,6 @@ WORKER = "cloudwatch"
 
 _ORDER = (Mode.TRAIN, Mode.EVAL, Mode.GLOBAL)
 """The order of the metrics of one minute."""
-
-_FALLS = re.compile(
-    r"loss|error|entropy|perplexity|deviance|divergence|nloglik"
-    r"|(?:^|[^a-z])(?:r?mse|rmsle|s?mape|mae|mspe|msd|ssd|nll|ppl|wer|cer)(?:[^a-z]|$)",
-    re.IGNORECASE,
-)
-"""Names of metrics that should fall: those of SageMaker's built-in algorithms, and common ones."""
 
 
 def names(job: JobSnapshot) -> tuple[str, ...]:
@@ -62,7 +55,7 @@ def note(rule: Rule, period: int) -> str:
 
 
 def collections(metrics: Sequence[str]) -> dict[str, Collection]:
-    losses = (name for name in metrics if _FALLS.search(name) and not rises(name))
+    losses = (name for name in metrics if falls(name))
     return {
         "metrics": Collection(tensor_names=frozenset(metrics)),
         "losses": Collection(tensor_names=frozenset(losses)),

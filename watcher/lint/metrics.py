@@ -24,7 +24,7 @@ def _metrics(subject: Subject) -> tuple[frozenset[str], bool]:
 
 def _direction_of_metrics(subject: Subject) -> Iterator[Problem]:
     from rules import Collection
-    from rules.losses import rises
+    from rules.directions import rises
 
     rule = subject.rule
     if rule is None or rule.rising_metrics is None or not subject.built_in_algorithm:
