@@ -45,7 +45,7 @@ class Daemon(_processes.Process):
         os.environ.update(self._environment)
         ahead = timedelta(seconds=self.ahead_s)
         app = App(self._config, lease=self._lease_s, clock=lambda: utc_now() + ahead)
-        if app.queued:  # retry at once, because here another replica is just handling the message
+        if app.queued:  # retry at once: what is throttled here goes through the next time
             app.queued._retry_delay = lambda receives: 1
         signal.signal(signal.SIGTERM, lambda *_: app.stop())
         self.handles_sigterm.set()

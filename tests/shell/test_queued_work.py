@@ -3,24 +3,39 @@
 from __future__ import annotations
 
 import json
+import threading
 from datetime import UTC, datetime
+from itertools import count
 from typing import Any
 
 import pytest
 
 from tests.doubles.clock import Clock
+from tests.pipelines import a_pipeline
+from watcher.aws.accounts import Accounts
 from watcher.aws.queue import Queue
+from watcher.aws.refused_calls import RefusedCalls
 from watcher.aws.session import Aws
-from watcher.errors import NotFound, Unavailable
+from watcher.daemon.job_worker import JobWorker
+from watcher.daemon.queue_consumer import QueueConsumer
+from watcher.errors import AccessDenied, NotFound, Unavailable
+from watcher.jobs import queued_work
 from watcher.jobs.queued_work import (
     FIRST_RETRY_DELAY_S,
+    HELD_ELSEWHERE_PAUSE_S,
     MAX_RETRY_DELAY_S,
     VISIBILITY_TIMEOUT_S,
     QueuedWork,
     retry_delay_s,
 )
-from watcher.jobs.work import Urgency
+from watcher.jobs.work import Pace, Urgency
 from watcher.sandbox.process import Sandbox
+from watcher.store.memory import MemoryStore
+
+MAX_RECEIVES = 3
+"""After so many receives, a message goes to the dead-letter queue."""
+LEASE_S = 60.0
+EXTEND, DELETE = "sqs:ChangeMessageVisibilityBatch", "sqs:DeleteMessageBatch"
 
 
 def job(name: str) -> str:
@@ -41,7 +56,7 @@ def sqs(aws_environment: Sandbox) -> Any:
 def queue(sqs: Any) -> Queue:
     dead = sqs.create_queue(QueueName="watcher-dead")["QueueUrl"]
     arn = sqs.get_queue_attributes(QueueUrl=dead, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
-    redrive = json.dumps({"deadLetterTargetArn": arn, "maxReceiveCount": 3})
+    redrive = json.dumps({"deadLetterTargetArn": arn, "maxReceiveCount": MAX_RECEIVES})
     url = sqs.create_queue(
         QueueName="watcher", Attributes={"VisibilityTimeout": "60", "RedrivePolicy": redrive}
     )["QueueUrl"]
@@ -150,10 +165,10 @@ def test_work_longer_than_the_visibility_timeout_is_not_given_to_another_replica
     receive(work)
     work.take()
     for _ in range(5):
-        work.keep()
+        work.keep(wait=0)
         clock.turn(VISIBILITY_TIMEOUT_S / 2 + 1)
 
-    assert aws_environment.control.calls()["sqs:ChangeMessageVisibilityBatch"] == 5
+    assert aws_environment.control.calls()[EXTEND] == 5
 
 
 def test_a_message_held_for_long_enough_is_not_extended(
@@ -162,9 +177,131 @@ def test_a_message_held_for_long_enough_is_not_extended(
     queue.send([event("churn")])
     receive(work)
     for _ in range(3):
-        work.keep()
+        work.keep(wait=0)
 
-    assert aws_environment.control.calls()["sqs:ChangeMessageVisibilityBatch"] == 1
+    assert aws_environment.control.calls()[EXTEND] == 1
+
+
+def test_a_message_that_sqs_refused_to_extend_is_extended_in_the_next_round(
+    queue: Queue, work: QueuedWork, aws_environment: Sandbox
+):
+    queue.send([event("churn")])
+    receive(work)
+    aws_environment.control.inject_fault(EXTEND, code="AccessDenied", status=403)
+    with pytest.raises(AccessDenied):
+        work.keep(wait=0)
+    aws_environment.control.clear_faults()
+
+    work.keep(wait=0)
+
+    assert aws_environment.control.calls()[EXTEND] == 2
+
+
+def test_messages_are_extended_although_sqs_refuses_to_delete_others(
+    queue: Queue, work: QueuedWork, aws_environment: Sandbox
+):
+    queue.send([event("churn"), event("fraud")])
+    receive(work)
+    work.done(str(work.take()))
+    aws_environment.control.inject_fault(DELETE, code="AccessDenied", status=403)
+    with pytest.raises(AccessDenied):
+        work.keep(wait=0)
+
+    assert aws_environment.control.calls()[EXTEND] == 1
+
+
+def hold_elsewhere(work: QueuedWork, name: str) -> None:
+    """Take this job, and find that another process holds it."""
+    assert work.take() == job(name)
+    work.held_elsewhere(job(name))
+
+
+def test_a_job_that_another_process_holds_for_long_does_not_wear_out_its_message(
+    queue: Queue, clock: Clock, aws_environment: Sandbox
+):
+    aws_environment.control.put_training_jobs([{"TrainingJobName": "churn"}])
+    store = MemoryStore(clock.monotonic)
+    assert store.hold([job("churn")], "a process that has died", LEASE_S)
+    work = QueuedWork(queue, clock, clock.monotonic, retry_delay=lambda receives: 0)
+    queue.send([event("churn")])
+    accounts = Accounts("us-east-1")
+    pipeline = a_pipeline(store, accounts=accounts, lease=LEASE_S)
+    worker = JobWorker(work, pipeline, accounts, RefusedCalls(accounts), pace=None)
+    looks = count()
+
+    def time_passes() -> None:
+        clock.turn(HELD_ELSEWHERE_PAUSE_S)
+        work.keep(wait=0)
+        receive(work)
+        if next(looks) > MAX_RECEIVES + LEASE_S / HELD_ELSEWHERE_PAUSE_S or depth(queue) == (0, 0):
+            work.close()
+
+    worker.run(time_passes)
+
+    assert [record.snapshot.name for record in store.jobs()] == ["churn"]
+    assert depth(queue) == (0, 0)
+    assert queue.depth().dead == 0
+
+
+def test_a_job_that_another_process_holds_is_looked_at_again_after_a_pause(
+    queue: Queue, work: QueuedWork, clock: Clock
+):
+    queue.send([event("churn")])
+    receive(work)
+    hold_elsewhere(work, "churn")
+    work.keep(wait=0)
+    assert work.waiting() == 0
+
+    clock.turn(HELD_ELSEWHERE_PAUSE_S)
+    work.keep(wait=0)
+
+    assert work.take() == job("churn")
+    work.done(job("churn"))
+    work.settle()
+    assert depth(queue) == (0, 0)
+
+
+def test_a_new_event_about_a_job_that_another_process_holds_ends_the_pause(queue: Queue, work: QueuedWork):
+    queue.send([event("churn")])
+    receive(work)
+    hold_elsewhere(work, "churn")
+    queue.send([event("churn")])
+    receive(work)
+
+    assert work.take() == job("churn")
+    work.done(job("churn"))
+    work.settle()
+    assert depth(queue) == (0, 0)
+
+
+def test_the_message_of_a_job_that_another_process_holds_is_held_and_goes_back_at_the_end(
+    queue: Queue, work: QueuedWork, clock: Clock, aws_environment: Sandbox
+):
+    queue.send([event("churn")])
+    receive(work)
+    hold_elsewhere(work, "churn")
+    work.keep(wait=0)
+    assert aws_environment.control.calls()[EXTEND] == 1
+
+    work.close()
+    work.give_back()
+
+    assert depth(queue) == (1, 0)
+
+
+def test_jobs_that_other_processes_hold_do_not_keep_a_process_from_receiving(
+    queue: Queue, work: QueuedWork, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(queued_work, "MAX_WAITING_JOBS", 2)
+    for name in ("churn", "fraud"):
+        queue.send([event(name)])
+        receive(work)
+        hold_elsewhere(work, name)
+    queue.send([event("price")])
+
+    receive(work)
+
+    assert work.take(0) == job("price")
 
 
 def test_a_replica_returns_unstarted_messages_when_it_ends(queue: Queue, work: QueuedWork, clock: Clock):
@@ -181,10 +318,28 @@ def test_a_replica_returns_unstarted_messages_when_it_ends(queue: Queue, work: Q
     assert work.take() is None
 
 
+def test_a_replica_that_ends_returns_its_messages_although_sqs_refuses_to_delete_others(
+    queue: Queue, work: QueuedWork, aws_environment: Sandbox
+):
+    accounts = Accounts("us-east-1")
+    consumer = QueueConsumer(
+        work, accounts, RefusedCalls(accounts), Pace(1, lambda: 0, lambda seconds: None), threading.Event()
+    )
+    queue.send([event("churn"), event("fraud")])
+    receive(work)
+    work.done(str(work.take()))
+    work.close()
+    aws_environment.control.inject_fault(DELETE, code="AccessDenied", status=403)
+
+    consumer.hand_back()
+
+    assert depth(queue) == (1, 1)
+
+
 def test_a_job_that_cannot_be_handled_is_retried_and_finally_a_dead_letter(queue: Queue, clock: Clock):
     work = QueuedWork(queue, lambda: datetime.now(UTC), clock.monotonic, retry_delay=lambda receives: 0)
     queue.send([event("churn")])
-    for _ in range(3):
+    for _ in range(MAX_RECEIVES):
         receive(work)
         assert work.take() == job("churn")
         work.failed(job("churn"))

@@ -11,6 +11,7 @@ from watcher.arn import job_name
 from watcher.aws.accounts import Accounts
 from watcher.aws.refused_calls import RefusedCalls
 from watcher.daemon.expected_errors import expected_errors
+from watcher.errors import LeaseLost
 from watcher.jobs.pipeline import Pipeline
 from watcher.jobs.work import Pace, Work
 
@@ -39,7 +40,9 @@ class JobWorker:
         bound = structlog.contextvars.bound_contextvars(job=job_name(arn))
         with bound, expected_errors(self.refused, place) as errors:
             self.pipeline.look_again(arn)
-        if errors:
+        if any(isinstance(error, LeaseLost) for error in errors):
+            self.work.held_elsewhere(arn)
+        elif errors:
             self.work.failed(arn)
         else:
             self.refused.resolved("sagemaker:DescribeTrainingJob", place)

@@ -34,9 +34,9 @@ class QueueConsumer:
 
     def hand_back(self) -> None:
         """Delete the messages of jobs that were handled, and make the others visible to other processes."""
-        with expected_errors(self.refused, self.accounts.home):
-            self.queued.settle()
-            self.queued.give_back()
+        for request in (self.queued.settle, self.queued.give_back):
+            with expected_errors(self.refused, self.accounts.home):
+                request()
 
     def _receive(self) -> None:
         self.receive_pace.keep()

@@ -2,7 +2,7 @@
 
 A message is deleted only after its job was handled and the findings are stored. If a process dies, the
 visibility timeout gives its messages to the others. A message that no process can handle ends in the
-dead-letter queue.
+dead-letter queue. One whose job another process holds stays where it is until that process is done.
 """
 
 from __future__ import annotations
@@ -29,12 +29,15 @@ KEEP_INTERVAL_S = 1.0
 """Time between two rounds of `keep`."""
 MAX_WAITING_JOBS = 200
 """A process in which so many jobs wait receives no more messages: others may handle them sooner."""
+HELD_ELSEWHERE_PAUSE_S = 5.0
+"""Before another look at a job that another process holds. Short, because most are released within a second;
+one that died holds a job until its lease ends."""
 FIRST_RETRY_DELAY_S, MAX_RETRY_DELAY_S = 15, 900
 """When a message whose job could not be handled becomes visible again. Doubles with each attempt, so that an
 outage of an hour does not fill the dead-letter queue."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Held:
     message: QueueMessage
     until: float
@@ -66,6 +69,10 @@ class QueuedWork:
         self._handling: dict[str, list[_Held]] = {}
         """The messages that a job had when a worker took it. One that arrives later may be about a newer
         change, so it waits for the next look."""
+        self._paused: dict[str, float] = {}
+        """The jobs among `_waiting` that another process holds, and when to look at them again, on the
+        monotonic clock. Their messages stay here: to hand them out again and again would fill the dead-letter
+        queue, and only a process that looks again itself can see that a lease has ended."""
         # Deleting and sending are collected, because SQS charges for each request, not for each message.
         self._to_delete: list[str] = []
         self._to_send: dict[str, None] = {}
@@ -108,6 +115,15 @@ class QueuedWork:
         if full:
             self._something_to_settle.set()
 
+    def held_elsewhere(self, arn: str) -> None:
+        """Another process holds the job. Its messages stay here until the next look, after a pause."""
+        with self._lock:
+            if held := self._handling.pop(arn, []):
+                if arn not in self._waiting:  # if a newer message waits, the next look is due already
+                    self._paused[arn] = self._monotonic() + HELD_ELSEWHERE_PAUSE_S
+                self._waiting[arn] = [*held, *self._waiting[arn]]
+        self._finished(arn)
+
     def failed(self, arn: str) -> None:
         """The job could not be handled now. Its messages become visible again after a delay."""
         with self._lock:
@@ -141,12 +157,16 @@ class QueuedWork:
         if self._closed.is_set():  # while it received: no worker will take these jobs any more
             self.give_back()
 
-    def keep(self) -> None:
-        """One round, after at most `KEEP_INTERVAL_S`: `settle`, then extend the messages that are held."""
-        self._something_to_settle.wait(KEEP_INTERVAL_S)
+    def keep(self, wait: float = KEEP_INTERVAL_S) -> None:
+        """One round, after at most `wait` seconds: put the jobs whose pause is over, `settle`, and extend the
+        messages that are held."""
+        self._something_to_settle.wait(wait)
         self._something_to_settle.clear()
-        self.settle()
-        self._extend()
+        self._end_pauses()
+        try:
+            self.settle()
+        finally:  # also if SQS refuses to delete or to send: else what waits here would be handed out again
+            self._extend()
 
     def settle(self) -> None:
         """Delete the messages of handled jobs, and send those that `put` has asked for."""
@@ -167,6 +187,7 @@ class QueuedWork:
         with self._lock:
             receipts = [held.message.receipt for each in self._waiting.values() for held in each]
             self._waiting.clear()
+            self._paused.clear()
         self.queue.hold(receipts, 0)
 
     # ---------------------------------------------------------------------------------------------
@@ -184,30 +205,40 @@ class QueuedWork:
             # As if its visibility ended now: the queue's own timeout is not known here, so the first round of
             # `keep` sets ours.
             self._waiting[arn].append(_Held(message, self._monotonic()))
-            if len(self._waiting) >= MAX_WAITING_JOBS:
+            self._paused.pop(arn, None)
+            if not self._room():
                 self._has_room.clear()
         self._local.put(arn, Urgency.DUE)
 
     def _finished(self, arn: str) -> None:
         self._local.done(arn)
         with self._lock:
-            if len(self._waiting) < MAX_WAITING_JOBS:
+            if self._room():
                 self._has_room.set()
+
+    def _room(self) -> bool:
+        """Whether this process may receive more. A job that another process holds takes no room."""
+        return len(self._waiting) - len(self._paused) < MAX_WAITING_JOBS
+
+    def _end_pauses(self) -> None:
+        now = self._monotonic()
+        with self._lock:
+            due = [arn for arn, at in self._paused.items() if at <= now]
+            for arn in due:
+                del self._paused[arn]
+        for arn in due:
+            self._local.put(arn, Urgency.DUE)
 
     def _extend(self) -> None:
         now = self._monotonic()
         timeout = self._visibility_timeout_s
-        extended: list[str] = []
         with self._lock:
-            for jobs in (self._waiting, self._handling):
-                for arn, held in jobs.items():
-                    # At half time, so that a request that fails can be repeated before the timeout ends.
-                    ending = [each for each in held if each.until - now < timeout / 2]
-                    extended += [each.message.receipt for each in ending]
-                    jobs[arn] = [
-                        _Held(each.message, now + timeout) if each in ending else each for each in held
-                    ]
-        self.queue.hold(extended, timeout)
+            held = [each for jobs in (self._waiting, self._handling) for job in jobs.values() for each in job]
+        # At half time, so that a request that fails can be repeated before the timeout ends.
+        ending = [each for each in held if each.until - now < timeout / 2]
+        self.queue.hold([each.message.receipt for each in ending], timeout)
+        for each in ending:  # only now: if SQS has refused it, the next round tries again
+            each.until = now + timeout
 
 
 def retry_delay_s(receives: int) -> int:

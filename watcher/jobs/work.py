@@ -37,12 +37,16 @@ class Work(Protocol):
     def take(self, timeout_s: float = TAKE_TIMEOUT_S) -> str | None:
         """Wait for the next job; None after `timeout_s` without one, or once the queue is closed.
 
-        Call `done` or `failed` afterwards.
+        Call `done`, `held_elsewhere` or `failed` afterwards.
         """
         ...
 
     def done(self, arn: str) -> None:
         """The job was handled, and the findings are stored."""
+        ...
+
+    def held_elsewhere(self, arn: str) -> None:
+        """Another process or thread holds the job, so it could not be handled now."""
         ...
 
     def failed(self, arn: str) -> None:
@@ -59,7 +63,8 @@ class Work(Protocol):
 class LocalWork:
     """The queue of a process that does all of the work itself.
 
-    A job waits in it once, however often it is put. One that failed is put again by the next pass.
+    A job waits in it once, however often it is put. One that could not be handled is put again by the next
+    pass.
     """
 
     def __init__(self) -> None:
@@ -102,6 +107,9 @@ class LocalWork:
             if arn in self._waiting:  # the worker that `put` woke for it could not take it
                 self._ready.notify()
             self._settled.notify_all()
+
+    def held_elsewhere(self, arn: str) -> None:
+        self.done(arn)
 
     def failed(self, arn: str) -> None:
         self.done(arn)
