@@ -234,12 +234,6 @@ def test_regions_are_separate(sandbox: Sandbox) -> None:
     assert elsewhere.search(Resource="TrainingJob")["Results"] == []
 
 
-def test_an_operation_that_the_sandbox_lacks_is_refused_by_name(sandbox: Sandbox) -> None:
-    iam = sandbox.client("iam")
-    lacking = refusal(lambda: iam.simulate_principal_policy(PolicySourceArn="x" * 20, ActionNames=["s3:Get"]))
-    assert lacking == (400, "NotImplemented", "the sandbox does not have iam:SimulatePrincipalPolicy")
-
-
 def test_a_sandbox_works_from_a_folder_that_has_a_folder_of_its_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

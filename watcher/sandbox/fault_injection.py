@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from io import BytesIO
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import parse_qs
 from xml.sax.saxutils import escape
 
@@ -66,14 +66,10 @@ class Faults:
             self._calls.clear()
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        operation = operation_of(environ)
+        environ["sandbox.operation"] = operation = operation_of(environ)
         if fault := self._take(operation):
-            return _failed(environ, fault, start_response)
-        try:
-            return self._application(environ, start_response)
-        except NotImplementedError:  # moto lacks the operation
-            missing = Fault(operation, "NotImplemented", f"the sandbox does not have {operation}")
-            return _failed(environ, missing, start_response)
+            return failed(environ, fault, start_response)
+        return self._application(environ, start_response)
 
     def _take(self, operation: str) -> Fault | None:
         with self._lock:
@@ -111,19 +107,38 @@ def operation_of(environ: WSGIEnvironment) -> str:
     return f"{service}:{environ['REQUEST_METHOD']}"
 
 
-def _failed(environ: WSGIEnvironment, fault: Fault, start_response: StartResponse) -> Iterable[bytes]:
-    content_type, body = _error(environ, fault)
-    headers = [("Content-Type", content_type), ("Content-Length", str(len(body)))]
-    start_response(f"{fault.status} {fault.code}", [*headers, ("x-amzn-RequestId", str(uuid.uuid4()))])
+_XML_SERVICES = frozenset({"s3", "s3-control", "route53", "cloudfront"})
+
+
+def protocol_of(environ: WSGIEnvironment) -> Literal["json", "query", "xml"]:
+    """How the service of the request writes its errors."""
+    if "HTTP_X_AMZ_TARGET" in environ:
+        return "json"
+    if environ.get("CONTENT_TYPE", "").startswith("application/x-www-form-urlencoded"):
+        return "query"
+    service = environ["sandbox.operation"].partition(":")[0]
+    return "xml" if service in _XML_SERVICES or service == "unsigned" else "json"
+
+
+def failed(environ: WSGIEnvironment, fault: Fault, start_response: StartResponse) -> Iterable[bytes]:
+    """The answer to a request that fails, in the protocol of the request."""
+    content_type, body = _error(protocol_of(environ), fault)
+    headers = [
+        ("Content-Type", content_type),
+        ("Content-Length", str(len(body))),
+        ("x-amzn-RequestId", str(uuid.uuid4())),
+        ("x-amzn-ErrorType", fault.code),
+    ]
+    start_response(f"{fault.status} {fault.code}", headers)
     return [body]
 
 
-def _error(environ: WSGIEnvironment, fault: Fault) -> tuple[str, bytes]:
-    """Content type and body, in the protocol of the request: JSON if it has a target, otherwise XML."""
-    if "HTTP_X_AMZ_TARGET" in environ:
+def _error(protocol: str, fault: Fault) -> tuple[str, bytes]:
+    """Content type and body."""
+    if protocol == "json":
         body: dict[str, Any] = {"__type": fault.code, "message": fault.message, **fault.members}
         return "application/x-amz-json-1.1", json.dumps(body).encode()
     error = f"<Error><Code>{escape(fault.code)}</Code><Message>{escape(fault.message)}</Message></Error>"
-    if not environ.get("CONTENT_TYPE", "").startswith("application/x-www-form-urlencoded"):
+    if protocol == "xml":
         return "application/xml", error.encode()
     return "text/xml", f"<ErrorResponse>{error}</ErrorResponse>".encode()

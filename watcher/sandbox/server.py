@@ -53,16 +53,13 @@ def end_on_signals(ending: threading.Event) -> None:
 def running(settings: Settings, port: int) -> Iterator[tuple[str, Path]]:
     """Run a sandbox in this process. Yields its endpoint, and the directory of its files. A process can run
     only one, because moto's state is global."""
-    from moto.moto_server.werkzeug_app import (
-        DomainDispatcherApplication,
-        MotoRequestHandler,
-        create_backend_app,
-    )
+    from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler
     from werkzeug.serving import make_server
 
     from watcher.sandbox import dispatch, dynamodb, iam, logs, metrics, sqs
     from watcher.sandbox.control_api import ControlApi, close_all_runners
     from watcher.sandbox.fault_injection import Faults
+    from watcher.sandbox.missing import OneSentence, create_app
     from watcher.sandbox.publisher import Publisher
     from watcher.sandbox.sagemaker_api import BackendContext, install
 
@@ -73,7 +70,7 @@ def running(settings: Settings, port: int) -> Iterator[tuple[str, Path]]:
     ):
         directory = Path(temporary)
         publisher = Publisher()
-        faults = Faults(DomainDispatcherApplication(create_backend_app))
+        faults = Faults(OneSentence(DomainDispatcherApplication(create_app)))
         endpoint = f"http://{HOST}:{listening.getsockname()[1]}"
         variables = environment.variables(endpoint, settings.region, directory)
         control = ControlApi(faults, publisher, settings.region, variables)
