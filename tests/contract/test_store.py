@@ -281,6 +281,20 @@ def test_a_run_has_an_earlier_one_if_one_of_the_same_job_is_stored(store: Store)
     assert not store.has_earlier_run(elsewhere)
 
 
+def test_a_run_has_an_earlier_one_although_that_is_stored_later(store: Store) -> None:
+    second, third = (snapshot("job", created_at=after(seconds)) for seconds in (60, 120))
+    for each in (third, second):
+        store.commit([look("job", snapshot=each)])
+    assert not store.has_earlier_run(second.run)
+
+    store.commit([look("job")])
+
+    assert store.has_earlier_run(second.run)
+    assert store.has_earlier_run(third.run)
+    assert not store.has_earlier_run(run("job"))
+    assert [record.snapshot.run for record in store.jobs("job")] == [third.run, second.run, run("job")]
+
+
 def test_a_run_is_unwatched_together_with_what_that_changes_in_its_incident(store: Store) -> None:
     store.commit([alert("job", "console"), look("healthy")])
 

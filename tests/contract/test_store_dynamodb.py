@@ -311,6 +311,65 @@ def test_runs_with_and_without_an_incident_are_committed_together(
     assert sandbox.control.calls() == {"dynamodb:BatchGetItem": 1, "dynamodb:TransactWriteItems": 1}
 
 
+# -- whether a run has an earlier one --------------------------------------------------------------
+
+
+@pytest.fixture
+def second(store: DynamoStore) -> JobSnapshot:
+    """The second run of a job; both are stored."""
+    second = snapshot("job", created_at=after(60))
+    store.commit([look("job")])
+    store.commit([look("job", snapshot=second)])
+    return second
+
+
+def test_whether_a_run_has_an_earlier_one_is_known_once_it_was_read_or_committed(
+    store: DynamoStore, theirs: DynamoStore, second: JobSnapshot, sandbox: Sandbox
+) -> None:
+    assert theirs.job(second.run)
+    assert theirs.job(run("job"))
+    sandbox.control.forget_calls()
+
+    for each in (store, theirs):
+        assert each.has_earlier_run(second.run)
+        assert not each.has_earlier_run(run("job"))
+
+    assert sandbox.control.calls() == {}
+
+
+def test_whether_a_run_has_an_earlier_one_is_asked_at_its_first_look_alone(
+    store: DynamoStore, second: JobSnapshot, sandbox: Sandbox
+) -> None:
+    sandbox.control.forget_calls()
+
+    store.commit([look("job", snapshot=second)])
+
+    assert sandbox.control.calls() == {"dynamodb:BatchGetItem": 1, "dynamodb:TransactWriteItems": 1}
+
+
+def test_of_an_item_that_does_not_say_it_is_asked_once_more(
+    store: DynamoStore, theirs: DynamoStore, second: JobSnapshot, sandbox: Sandbox
+) -> None:
+    dynamodb = sandbox.client("dynamodb")
+    for each in (run("job"), second.run):
+        dynamodb.update_item(  # as a version wrote it that did not ask
+            TableName=TABLE,
+            Key={"pk": {"S": f"RUN#{each}"}, "sk": {"S": "RUN"}},
+            UpdateExpression="REMOVE has_earlier",
+        )
+    assert theirs.job(second.run)
+    assert theirs.has_earlier_run(second.run)
+    assert not theirs.has_earlier_run(run("job"))
+
+    theirs.commit([look("job")])
+    theirs.commit([look("job", snapshot=second)])
+    sandbox.control.forget_calls()
+
+    assert theirs.has_earlier_run(second.run)
+    assert not theirs.has_earlier_run(run("job"))
+    assert sandbox.control.calls() == {}
+
+
 # -- the cache of what this process has read or written -------------------------------------------
 
 

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 
-from watcher.lru import LruCache
 from watcher.model import JobSnapshot
 from watcher.store.base import Store
-
-CACHE_SIZE = 1000
-"""Runs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,8 +14,6 @@ class EarlierRuns:
     """Safe to use from several threads."""
 
     store: Store
-    _known: LruCache[bool] = field(default_factory=lambda: LruCache(CACHE_SIZE))
-    """Whether a run has an earlier one, by the run."""
 
     def since(self, job: JobSnapshot) -> datetime | None:
         """From when on files and log streams are this run's: from its creation, if the store knows an earlier
@@ -29,8 +23,4 @@ class EarlierRuns:
         writes its first file at least seconds after its creation, so small differences between the clocks of
         S3 and SageMaker do not matter. Raises `StoreError`.
         """
-        has_earlier = self._known.get(job.run)
-        if has_earlier is None:
-            has_earlier = self.store.has_earlier_run(job.run)
-            self._known.put(job.run, has_earlier)
-        return job.created_at if has_earlier else None
+        return job.created_at if self.store.has_earlier_run(job.run) else None

@@ -215,7 +215,12 @@ class Store(Protocol):
         ...
 
     def has_earlier_run(self, run: str) -> bool:
-        """Whether a run of the same job is stored that was created before this one."""
+        """Whether a run of the same job is stored that was created before this one.
+
+        Cheap, because it is asked before each alert and each evaluation: a store that is asked over the
+        network remembers the answer with the run, and needs no request for a run that this process has just
+        read or committed.
+        """
         ...
 
     def unwatch(self, arn: str, amend: Amend, before: str = "") -> Mapping[str, Case | None]:

@@ -5,7 +5,8 @@ read often has a partition of its own.
 
     pk                  sk                     item
     RUN#<run>           RUN                    a run: snapshot, evaluation, and the rest of its `JobRecord`;
-                                               `version` guards it, `incident` is 1 once it has an incident
+                                               `version` guards it, `incident` is 1 once it has an incident,
+                                               `has_earlier` is 1 if the job has an earlier run, 0 if not
     RUN#<run>           <document>#<n>         a part of a snapshot or evaluation that is too large for it
     RUN#<run>           STOP                   its stop
     NAME#<job name>     <run>                  for `jobs(name)`

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 
 from watcher.arn import job_name, run_arn
 from watcher.errors import LeaseLost
+from watcher.lru import LruCache
 from watcher.model import Reads
 from watcher.store.base import JOB_TAKEN_OVER, JobRecord, KnownRun, Look, WatchedJob
 from watcher.store.documents import (
@@ -31,12 +32,21 @@ from watcher.store.dynamodb.items import (
     watched_key,
 )
 from watcher.store.dynamodb.leases import Leases
-from watcher.store.dynamodb.table import Conflict, until_refused
+from watcher.store.dynamodb.table import Conflict, Table, until_refused
 from watcher.store.dynamodb.writes import Item, ItemKey, delete, keyed, put, put_if_version
+from watcher.store.leases import Observed
+
+CACHE_SIZE = 10_000
+"""Runs of which this process knows whether they have an earlier one. One takes about 300 bytes."""
 
 
 class Jobs(Leases):
     """The part of `Store` that is about runs. `items_before` and `job_writes` are for its `commit`."""
+
+    def __init__(self, table: Table, observed: Observed) -> None:
+        super().__init__(table, observed)
+        self._have_earlier = LruCache[bool](CACHE_SIZE)
+        """By run, as its item said when this process read or wrote it last."""
 
     # -- commit -----------------------------------------------------------------------------------
 
@@ -55,7 +65,11 @@ class Jobs(Leases):
         return before
 
     def job_writes(self, look: Look, before: Item | None, *, has_incident: bool) -> list[Item]:
-        """The writes for the run itself."""
+        """The writes for the run itself.
+
+        Its item says whether the run has an earlier one. This is asked once, at the first look at the run; or
+        at the next, if the item was written by a version that did not ask.
+        """
         run, name = look.snapshot.run, look.snapshot.name
         unchanged = before is not None and before["fingerprint"] == look.fingerprint
         item = keyed(
@@ -69,6 +83,7 @@ class Jobs(Leases):
             evaluation=(before or {}).get("evaluation"),
             due=(before or {}).get("due"),
             incident=int(has_incident) or None,
+            has_earlier=(before or {}).get("has_earlier"),
             version=(before or {}).get("version", 0) + 1,
         )
         writes = document_writes(item, before, "snapshot", SNAPSHOT.dump_json(look.snapshot))
@@ -77,6 +92,11 @@ class Jobs(Leases):
             due = look.evaluation.due_at
             item["due"] = f"{look.evaluation.reads} {as_text(due)}" if due else None
             writes += due_writes(run, (before or {}).get("due"), item["due"])
+        if item["has_earlier"] is None:
+            others = self._runs_of(look.snapshot.arn)
+            item["has_earlier"] = int(any(other < run for other in others))
+            writes += self._earlier_added([other for other in others if other > run])
+        self._remember_earlier(run, item)
         writes.append(put_if_version(item, before["version"] if before else None))
         if before is None:
             writes.append(put(keyed(name_key(name, run))))
@@ -89,6 +109,18 @@ class Jobs(Leases):
         )
         writes.append(put(watched) if look.watching else delete(watched_key(run)))
         return writes
+
+    def _earlier_added(self, later: Sequence[str]) -> list[Item]:
+        """The writes for these runs, which are stored already, when a run is stored that was created before
+        them: by a look that began before the run was deleted, and was late."""
+        items = self._table.get_many(map(job_key, later))
+        for run in later:
+            self._have_earlier.pop(run)
+        return [
+            put_if_version(item | {"has_earlier": 1, "version": item["version"] + 1}, item["version"])
+            for item in items.values()
+            if item.get("has_earlier") == 0
+        ]
 
     # -- records ----------------------------------------------------------------------------------
 
@@ -113,6 +145,8 @@ class Jobs(Leases):
             item = self._table.get(job_key(run))
             record = self._record(item) if item else None
             self._held.read(run, item)
+            if item:
+                self._remember_earlier(run, item)
             return record
 
         return self._table.retried(attempt)
@@ -136,12 +170,16 @@ class Jobs(Leases):
         return [*map(KnownRun.of, self.jobs())]
 
     def has_earlier_run(self, run: str) -> bool:
-        arn = run_arn(run)
-        of_this_job = f"{arn}@"
-        first = self._table.query(
-            name_key(job_name(arn), "")[0], after=of_this_job, prefix=of_this_job, limit=1
-        )
-        return any(item["sk"] < run for item in first)
+        known = self._have_earlier.get(run)
+        return known if known is not None else any(other < run for other in self._runs_of(run_arn(run)))
+
+    def _runs_of(self, arn: str) -> list[str]:
+        """The runs of this job that are stored."""
+        return [item["sk"] for item in self._table.query(name_key(job_name(arn), "")[0], prefix=f"{arn}@")]
+
+    def _remember_earlier(self, run: str, item: Item) -> None:
+        if (has_earlier := item.get("has_earlier")) is not None:
+            self._have_earlier.put(run, bool(has_earlier))
 
     def _record(self, item: Item) -> JobRecord:
         """Raises `Conflict`."""

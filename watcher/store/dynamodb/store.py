@@ -41,11 +41,24 @@ from watcher.store.dynamodb.jobs import Jobs, unwatch_writes
 from watcher.store.dynamodb.leases import renewal
 from watcher.store.dynamodb.table import Table
 from watcher.store.dynamodb.upgrade import bring_up_to_date
-from watcher.store.dynamodb.writes import Item, ItemKey, delete, fits, keyed, put, put_if_version
+from watcher.store.dynamodb.writes import (
+    MAX_TRANSACTION_ITEMS,
+    Item,
+    ItemKey,
+    delete,
+    fits,
+    keyed,
+    put,
+    put_if_version,
+)
 from watcher.store.leases import Observed
 
 if TYPE_CHECKING:
     from types_boto3_dynamodb import DynamoDBClient
+
+MAX_LOOKS_TOGETHER = MAX_TRANSACTION_ITEMS // 5
+"""A first look at a run usually writes five items: the run, its places by name, among those watched and among
+those evaluated, and its job's lease."""
 
 
 class DynamoStore(Jobs, Deliveries):
@@ -219,11 +232,11 @@ def _release(arn: str, holder: str, *, keep: bool) -> Item:
 
 def _once_each(looks: Sequence[Look]) -> Iterator[list[Look]]:
     """The looks in their order, in batches that have no job twice, because a transaction may write an item
-    only once."""
+    only once; and not more than usually fit into one."""
     batch: list[Look] = []
     seen: set[str] = set()
     for look in looks:
-        if look.snapshot.arn in seen:
+        if look.snapshot.arn in seen or len(batch) == MAX_LOOKS_TOGETHER:
             yield batch
             batch, seen = [], set()
         batch.append(look)
