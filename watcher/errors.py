@@ -3,7 +3,8 @@
     WatcherError
     ├── ConfigError               exit code 2: the key, the value, how to fix it
     ├── UsageError                exit code 2: an argument names what does not exist or cannot be used
-    │   └── OptionsError          options that are wrong in themselves: the command's help is named, too
+    │   ├── OptionsError          options that are wrong in themselves: the command's help is named, too
+    │   └── NoSuchJob             SageMaker has no training job of this name
     ├── NothingToDo               exit code 1: what was asked for is so already, or has nothing to act on
     ├── StoreError                the store cannot be read or written
     │   ├── StoreTooNew           written by a later version
@@ -39,6 +40,10 @@ class UsageError(WatcherError):
 
 
 class OptionsError(UsageError):
+    pass
+
+
+class NoSuchJob(UsageError):
     pass
 
 

@@ -668,7 +668,10 @@ def test_the_training_log_is_also_followed_to_its_end(
     assert messages(ran) == ["[0] train-error:0.2"]
 
 
-def test_the_log_of_a_training_job_is_found_without_describing_the_job(churn: Sandbox, watcher: Watcher):
+def test_the_log_of_a_known_training_job_is_found_without_describing_the_job(
+    churn: Sandbox, watcher: Watcher
+):
+    store_look("churn")
     churn.control.write_logs("churn", ["[0] train-error:0.2"])
     churn.control.forget_calls()
     watcher("logs", "churn", "--training")

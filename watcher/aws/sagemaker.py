@@ -29,6 +29,7 @@ waiting for capacity and 28 days of training; rules end after that."""
 
 _JOB_NAME = re.compile(r"[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}")
 """From the API reference."""
+_JOB_NAME_PREFIX = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9-]{0,62}")
 
 _EVALUATIONS = {
     RuleSource.DEBUGGER: ("DebugRuleConfigurations", "DebugRuleEvaluationStatuses"),
@@ -66,7 +67,12 @@ class TrainingJobs:
             yield [job for job in page if job.modified_at >= moment]
 
     def _search(
-        self, conditions: Iterable[tuple[str, str, str]], tags: Mapping[str, str], *, sort_by: str
+        self,
+        conditions: Iterable[tuple[str, str, str]],
+        tags: Mapping[str, str],
+        *,
+        sort_by: str,
+        descending: bool = False,
     ) -> Iterator[list[JobSnapshot]]:
         """`conditions`: the name, operator and value of each filter."""
         conditions = [*conditions, *((f"Tags.{key}", "Equals", value) for key, value in tags.items())]
@@ -78,7 +84,7 @@ class TrainingJobs:
                 Resource="TrainingJob",
                 SearchExpression={"Filters": filters},  # type: ignore[typeddict-item]
                 SortBy=sort_by,
-                SortOrder="Ascending",
+                SortOrder="Descending" if descending else "Ascending",
                 PaginationConfig={"PageSize": RECORDS_PER_PAGE},
             )
             for page in pages:
@@ -121,14 +127,40 @@ class TrainingJobs:
                     and summary.get("LastModifiedTime", summary["CreationTime"]) >= moment
                 ]
 
+    def newest(self) -> tuple[str, datetime] | None:
+        """ARN and CreationTime of the job that was created last, whatever its status; None if there is none.
+        One request, through `ListTrainingJobs`."""
+        with translate("sagemaker:ListTrainingJobs"):
+            answer = self._aws.sagemaker.list_training_jobs(
+                SortBy="CreationTime", SortOrder="Descending", MaxResults=1
+            )
+        for summary in answer["TrainingJobSummaries"]:
+            return summary["TrainingJobArn"], summary["CreationTime"]
+        return None
+
+    def arns_beginning(self, prefix: str) -> Iterator[str]:
+        """The jobs whose names begin with `prefix`, newest first, through `Search`: `ListTrainingJobs` would
+        fetch every job and filter afterwards."""
+        if not _JOB_NAME_PREFIX.fullmatch(prefix):
+            return
+        containing = [("TrainingJobName", "Contains", prefix)]
+        for page in self._search(containing, {}, sort_by="CreationTime", descending=True):
+            yield from (job.arn for job in page if job.name.startswith(prefix))
+
     def describe(self, name: str) -> JobSnapshot:
         """Everything except the tags. Raises `NotFound` if there is no such job."""
+        return parse_job(self.record(name))
+
+    def record(self, name: str) -> Mapping[str, Any]:
+        """The answer of `DescribeTrainingJob`. Raises `NotFound` if there is no such job."""
         if not _JOB_NAME.fullmatch(name):  # the API would say so in different ways, depending on the endpoint
             raise NotFound(
                 f"{name!r} cannot be a training job's name", operation="sagemaker:DescribeTrainingJob"
             )
         with translate("sagemaker:DescribeTrainingJob"):
-            return parse_job(self._aws.sagemaker.describe_training_job(TrainingJobName=name))
+            answer = self._aws.sagemaker.describe_training_job(TrainingJobName=name)
+            _ = answer["TrainingJobArn"], answer["CreationTime"]  # a proxy's page has neither
+            return answer
 
     def tags(self, arn: str) -> dict[str, str]:
         with translate("sagemaker:ListTags"):

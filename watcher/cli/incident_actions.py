@@ -24,6 +24,7 @@ from watcher.cli.terminal import (
 from watcher.errors import NothingToDo, OptionsError, UsageError
 
 if TYPE_CHECKING:
+    from watcher.config.settings import Config
     from watcher.model import Case, Incident
     from watcher.store.base import Store
 
@@ -48,9 +49,11 @@ def ack(
     from watcher.policy import incidents
 
     actor = user()
-    with existing_store(load_settings(config, verbose=verbose)) as store:
+    settings = load_settings(config, verbose=verbose)
+    with existing_store(settings) as store:
         case = _changed(
             store,
+            settings,
             what,
             lambda case: incidents.acknowledge(case, actor, Door.CLI, now()),
             lambda incident: f"{actor} has the incident of {incident.job} already",
@@ -71,9 +74,11 @@ def snooze(
     from watcher.policy import incidents
 
     actor, until = user(), _end_of(span, now())
-    with existing_store(load_settings(config, verbose=verbose)) as store:
+    settings = load_settings(config, verbose=verbose)
+    with existing_store(settings) as store:
         case = _changed(
             store,
+            settings,
             what,
             lambda case: incidents.snooze(case, until, actor, Door.CLI, now()),
             lambda incident: f"nothing to snooze for {incident.job}",
@@ -93,9 +98,11 @@ def unsnooze(
     from watcher.policy import incidents
 
     actor = user()
-    with existing_store(load_settings(config, verbose=verbose)) as store:
+    settings = load_settings(config, verbose=verbose)
+    with existing_store(settings) as store:
         case = _changed(
             store,
+            settings,
             what,
             lambda case: incidents.unsnooze(case, actor, Door.CLI, now()),
             lambda incident: f"the incident of {incident.job} is not snoozed",
@@ -135,11 +142,13 @@ def redeliver(
             sent[case.incident.id] = [shown(row.to) for row in case.deliveries if incidents.given_up(row)]
         return incidents.redeliver(case, actor, Door.CLI, now())
 
-    with existing_store(load_settings(config, verbose=verbose)) as store:
+    settings = load_settings(config, verbose=verbose)
+    with existing_store(settings) as store:
         if what:
             cases = [
                 _changed(
                     store,
+                    settings,
                     what,
                     again,
                     lambda incident: f"no destination refuses the incident of {incident.job}",
@@ -176,6 +185,7 @@ def _nothing_refused(store: Store, *, all_dead: bool) -> str:
 
 def _changed(
     store: Store,
+    settings: Config,
     what: str,
     amend: Callable[[Case | None], Case | None],
     unchanged: Callable[[Incident], str],
@@ -184,10 +194,14 @@ def _changed(
 ) -> Case:
     """The incident after `amend`. Raises `NothingToDo` if that changes nothing: the incident is resolved, or
     `unchanged`."""
+    from watcher.cli.job_names import without_incident
     from watcher.model import IncidentState
     from watcher.store.lookup import find_incident
 
-    incident = find_incident(store, what)
+    try:
+        incident = find_incident(store, what)
+    except UsageError as unknown:
+        raise without_incident(what, settings, unknown) from None
     case = store.amend(incident.id, amend)
     if case is not None:
         return case

@@ -58,17 +58,16 @@ def logs(
     begin = parse_since(since, now()) if since is not None else None
     settings = load_settings(config, verbose=verbose)
     from watcher.aws.accounts import Accounts
-    from watcher.cli.job_names import whole_name
-    from watcher.jobs.find import find_job
+    from watcher.cli.job_names import described_job, whole_name
     from watcher.logs import follow as following
 
     accounts = Accounts(settings.region, settings.account)
-    job = whole_name(job, settings, accounts)
     log: following.JobLog
     if training:
-        log = following.TrainingLog(accounts, job, begin)
+        log = following.TrainingLog(accounts, whole_name(job, settings, accounts), begin)
     else:
-        log = following.RulesLog(accounts, find_job(accounts, job), settings.rules, rule, begin)
+        described = described_job(job, settings, accounts).snapshot
+        log = following.RulesLog(accounts, described, settings.rules, rule, begin)
     read = shown = 0
 
     def print_lines(lines: Iterator[Line]) -> int:

@@ -28,9 +28,12 @@ def run(
         import structlog
 
         structlog.get_logger(__name__).warning("settings_not_used", keys=unused)
+    from watcher.aws.accounts import Accounts
+    from watcher.cli.job_names import whole_name
     from watcher.daemon.run import run as run_daemon
 
-    return run_daemon(settings, jobs or (), once)
+    accounts = Accounts(settings.region, settings.account)
+    return run_daemon(settings, [whole_name(job, settings, accounts) for job in jobs or ()], once)
 
 
 def check(

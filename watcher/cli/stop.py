@@ -20,7 +20,7 @@ from watcher.cli.terminal import (
     print_json,
     user,
 )
-from watcher.errors import OptionsError
+from watcher.errors import OptionsError, UsageError, WatcherError
 
 if TYPE_CHECKING:
     from watcher.cli.manual_stop import Stopped
@@ -137,10 +137,9 @@ def _document(each: Stopped) -> Mapping[str, str]:
 
 def _cancel(names: Sequence[str], settings: Config, *, as_json: bool) -> int:
     from watcher.cli import manual_stop
-    from watcher.store.lookup import find_run
 
     with existing_store(settings) as store:
-        jobs = [find_run(store, name).snapshot for name in names]
+        jobs = [_known_job(name, store, settings) for name in names]
         cancelled = [(job, manual_stop.cancel(store, job, user(), now())) for job in jobs]
     if as_json:
         print_json([{"job": job.name, "arn": job.arn, "cancelled": done} for job, done in cancelled])
@@ -152,3 +151,18 @@ def _cancel(names: Sequence[str], settings: Config, *, as_json: bool) -> int:
                 else f"No stop of {job.name} is waiting: nothing to cancel."
             )
     return 0 if all(done for _, done in cancelled) else 1
+
+
+def _known_job(name: str, store: Store, settings: Config) -> JobSnapshot:
+    """The job as the store has it, or else as SageMaker has it: then no stop of it waits."""
+    from watcher.aws.accounts import Accounts
+    from watcher.jobs.find import find_job
+    from watcher.store.lookup import find_run
+
+    try:
+        return find_run(store, name).snapshot
+    except UsageError as unknown:
+        try:
+            return find_job(Accounts(settings.region, settings.account), name)
+        except WatcherError:
+            raise unknown from None

@@ -87,13 +87,18 @@ def _of_run(store: Store, record: JobRecord) -> Incident:
 
 
 def _only_match(prefix: str, among: Iterable[str], what: str) -> str | None:
-    matches = sorted(each for each in among if prefix and each.startswith(prefix))
+    matches = [each for each in among if prefix and each.startswith(prefix)]
     if len(matches) > 1:
-        shown = ", ".join(matches[:SHOWN_MATCHES]) + (", …" if len(matches) > SHOWN_MATCHES else "")
-        raise UsageError(
-            f"{len(matches)} {what} begin with {prefix}: {shown}; write more of the one you mean"
-        )
+        raise ambiguous(prefix, matches, what)
     return matches[0] if matches else None
+
+
+def ambiguous(prefix: str, matches: Iterable[str], what: str, *, complete: bool = True) -> UsageError:
+    """The error about a prefix that several names have. `complete`: `matches` are all of them."""
+    names = sorted(matches)
+    shown = ", ".join(names[:SHOWN_MATCHES]) + (", …" if len(names) > SHOWN_MATCHES else "")
+    count = str(len(names)) if complete else f"more than {SHOWN_MATCHES}"
+    return UsageError(f"{count} {what} begin with {prefix}: {shown}; write more of the one you mean")
 
 
 def _unknown(word: str, runs: Iterable[KnownRun], what: str) -> str:
