@@ -1,0 +1,28 @@
+"""Adds up the series of a node, snapshot by snapshot."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from rules.profiler.base import Piece
+from rules.profiler.data import Floats, SeriesKey
+
+
+def of_nodes(piece: Piece, fits: Callable[[SeriesKey], bool]) -> Iterator[tuple[str, Floats, Floats]]:
+    """For each node: the sums of these series in each snapshot that has a value of one of them, and how many
+    values each is the sum of."""
+    nodes: dict[str, tuple[Floats, Floats]] = {}
+    for key, series in sorted(piece.series.items(), key=lambda one: one[0]):
+        if not fits(key):
+            continue
+        if key.node not in nodes:
+            nodes[key.node] = np.zeros(len(piece.snapshots)), np.zeros(len(piece.snapshots))
+        total, count = nodes[key.node]
+        snapshots = piece.snapshot_of(series.times)
+        np.add.at(total, snapshots, series.values)
+        np.add.at(count, snapshots, 1)
+    for node, (total, count) in nodes.items():
+        seen = count > 0
+        yield node, total[seen], count[seen]
