@@ -40,6 +40,7 @@ from numpy.typing import NDArray
 
 from rules.left_out import LeftOut
 from rules.needs import FixedOutcome, Forest, ModelKind, MxnetNames, RisingMetrics, StepsNeeded
+from rules.parameters import step_range
 from rules.recovery import Recovered, Recovery
 from rules.selection import Collection, Selection
 
@@ -169,6 +170,9 @@ class Rule(ABC):
     def __init__(self, parameters: Mapping[str, str]) -> None:
         """Takes RuleParameters as SageMaker has them: strings. Raises `ParameterError`."""
         self._given = dict(parameters)
+        self._steps = step_range(parameters, getattr(self, "name", type(self).__name__))
+        self._saw_its_steps = False
+        """Whether any of the observed steps was one that the rule judges."""
         self._recovery = Recovery()
         self._newest: int | None = None
         self._checked = 0
@@ -187,8 +191,14 @@ class Rule(ABC):
         return any(tensor in selection for selection in self.selections)
 
     def observe(self, step: Step, tensors: Mapping[str, Value]) -> Verdict | None:
-        """Judge one saved step. Returns a verdict when the rule fires, which ends the evaluation."""
+        """Judge one saved step. Returns a verdict when the rule fires, which ends the evaluation.
+
+        Only steps from the parameter `start_step` on and before `end_step` are judged (global steps).
+        """
         self._newest = step.number
+        if step.number not in self._steps:
+            return None
+        self._saw_its_steps = True
         breaches = self._judge(step, tensors)
         if breaches is None:
             return None
@@ -212,6 +222,7 @@ class Rule(ABC):
             "checked": self._checked,
             "read": sorted(self._read),
             "left_out": self._left_out.state(),
+            "saw_its_steps": self._saw_its_steps,
             **({"recovery": self._recovery.state()} if self._recovery else {}),
             **self._state(),
         }
@@ -223,6 +234,7 @@ class Rule(ABC):
         """
         self._newest, self._checked, self._read = state["newest"], state["checked"], set(state["read"])
         self._left_out.restore(state["left_out"])
+        self._saw_its_steps = state.get("saw_its_steps", True)  # the state of an earlier version has none
         self._recovery.restore(state.get("recovery", ()))
         self._restore(state)
 
@@ -394,6 +406,7 @@ class Rule(ABC):
         missing = [name for selection in self.selections for name in selection.missing]
         causes = (
             (self._newest is None, "nothing_saved", "the job saved no step"),
+            (not self._saw_its_steps, "no_step_in_range", f"no step {self._steps} was saved"),
             *self._unjudged(),
             (bool(missing), "no_such_collection", f"the job has no collection {', '.join(missing)}"),
             (not self._read, "no_tensor_matches", "none of the saved tensors is one that the rule reads"),

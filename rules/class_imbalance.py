@@ -16,8 +16,9 @@ follows:
   up, only the labels are judged, and the verdict says so.
 - NaN or infinity among labels or predictions fires at once, for the reason `non_finite`. In vectors only
   NaN does: logarithms of probabilities may be infinite.
-- Reductions, labels that are not whole numbers or have more than 5,000 classes, and tensors that both
-  regexes find are left out, and the verdict says so.
+- A tensor that both regexes find is labels and its own predictions.
+- Reductions, and labels that are not whole numbers or have more than 5,000 classes, are left out, and the
+  verdict says so.
 - It has recovered when, of at least `samples` labels saved after it fired, no class is mostly mispredicted.
   An imbalance is true of the input, and does not recover.
 """
@@ -138,15 +139,15 @@ class ClassImbalance(Rule):
     def _pairs(self, tensors: Mapping[str, Value]) -> Iterator[tuple[str, str | None]]:
         """The tensors that may be labels, each with its predictions."""
         labels, predictions = self._find(self._labels, tensors), self._find(self._predictions, tensors)
-        for tensor in set(labels).intersection(predictions):
-            self._left_out.add(tensor, "ambiguous", "labels_regex and predictions_regex both find them")
-            labels.remove(tensor)
-            predictions.remove(tensor)
         self._read.update(labels, predictions)
+        both = set(labels).intersection(predictions)
+        pairs: list[tuple[str, str | None]] = [(tensor, tensor) for tensor in sorted(both)]
+        labels = [tensor for tensor in labels if tensor not in both]
+        predictions = [tensor for tensor in predictions if tensor not in both]
         if len(labels) == len(predictions):
-            pairs: list[tuple[str, str | None]] = list(zip(labels, predictions, strict=True))
+            pairs += zip(labels, predictions, strict=True)
         else:
-            pairs = [(tensor, None) for tensor in labels]
+            pairs += [(tensor, None) for tensor in labels]
             for tensor in predictions if labels else ():
                 self._left_out.add(tensor, "unpaired", "not as many labels were saved at the same step")
         return (pair for pair in pairs if pair[0] not in self._left_out)

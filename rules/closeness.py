@@ -35,7 +35,7 @@ class Element(NamedTuple):
 
     @property
     def difference(self) -> float:
-        """NaN and infinity are here only if both values have them and so do not differ."""
+        """0 where NaN or infinity leaves no number to say."""
         difference = abs(self.value - self.reference)
         return difference if math.isfinite(difference) else 0.0
 
@@ -57,6 +57,20 @@ class Element(NamedTuple):
             missed_by=self.margin if known else None,
         )
 
+    def evidence_of_difference(self, tensor: str, step: int) -> Evidence:
+        """For a tensor that should be close to the reference."""
+        known = math.isfinite(self.tolerance) and math.isfinite(self.value)
+        return Evidence(
+            tensor,
+            step,
+            self.value,
+            threshold=self.tolerance if known else None,
+            missed_by=self.difference - self.tolerance if known else None,
+            needed=self.reference + math.copysign(self.tolerance, self.value - self.reference)
+            if known
+            else None,
+        )
+
 
 def nearest_to_differing(value: Value, reference: Value, rtol: float, atol: float) -> Element:
     """The element that is nearest to its tolerance, of two values that are close."""
@@ -68,4 +82,17 @@ def nearest_to_differing(value: Value, reference: Value, rtol: float, atol: floa
         tolerances = atol + rtol * np.abs(references)
         margins = tolerances - np.abs(values - references)
     index = np.where(np.isfinite(margins), margins, np.inf).argmin()
+    return Element(float(values[index]), float(references[index]), float(tolerances[index]))
+
+
+def furthest_from_close(value: Value, reference: Value, rtol: float, atol: float) -> Element:
+    """The element that exceeds its tolerance by most, of two values of one shape that are not close. One of
+    which NaN or infinity makes the difference comes first."""
+    values = np.asarray(value, np.float64).ravel()
+    references = np.asarray(reference, np.float64).ravel()
+    with np.errstate(all="ignore"):
+        tolerances = atol + rtol * np.abs(references)
+        excess = np.abs(values - references) - tolerances
+    same = (values == references) | (np.isnan(values) & np.isnan(references))
+    index = np.where(same, -np.inf, np.where(np.isfinite(excess), excess, np.inf)).argmax()
     return Element(float(values[index]), float(references[index]), float(tolerances[index]))

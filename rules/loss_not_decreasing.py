@@ -12,8 +12,10 @@ follows:
 - NaN or infinity on either side of a check fires, for the reason `non_finite`.
 - Without `mode`, EVAL is read from its first value on, before that TRAIN, before that GLOBAL. The parameter
   `GLOBAL` takes the values of every mode, at their global steps; the other modes have their own step count.
+- If neither `collection_names` nor `tensor_regex` is given, and the job has no collection `losses`, every
+  tensor with one element is read.
 - XGBoost's `losses` collection includes metrics that should rise (auc, map, ndcg …). These are left out,
-  and so are tensors with several elements; the verdict says so.
+  and so are reductions and tensors with several elements; the verdict says so.
 - It has recovered when the next check of each tensor that fired, `num_steps` after the one that fired, finds
   that it falls.
 """
@@ -28,9 +30,10 @@ from typing import Any, Self
 
 from rules.base import Breach, Evidence, Mode, Rule, Step, Value, scalar
 from rules.directions import rises
-from rules.needs import RisingMetrics, StepsApart, StepsNeeded
+from rules.needs import ModelKind, RisingMetrics, StepsApart, StepsNeeded
 from rules.parameters import FLAG, NAMES, REGEXES, choice, number, parameter, parse, whole
-from rules.selection import Selection
+from rules.reductions import reduction
+from rules.selection import Collection, Selection
 
 _PREFERENCE = (Mode.EVAL, Mode.TRAIN, Mode.GLOBAL)
 _TINY = 1e-12
@@ -79,19 +82,37 @@ class LossNotDecreasing(Rule):
     def __init__(self, parameters: Mapping[str, str]) -> None:
         super().__init__(parameters)
         self.parameters = parse(Parameters, parameters, self.name)
-        only_losses = not (self.parameters.collection_names or self.parameters.tensor_regex)
-        losses = ("losses",) if self.parameters.use_losses_collection else ()
+        wanted = self.parameters
         self._losses = Selection(
-            self.parameters.collection_names or (losses if only_losses else ()),
-            self.parameters.tensor_regex,
-            optional=losses,
+            wanted.collection_names,
+            wanted.tensor_regex,
+            optional=("losses",) if wanted.use_losses_collection else (),
         )
+        self._selects = bool(wanted.collection_names or wanted.tensor_regex)
         self.selections = (self._losses,)
+        self._every_scalar = False
+        """Whether it reads everything that is a single number, because nothing says what to read."""
         self._mode: Mode | None = Mode(self.parameters.mode) if self.parameters.mode else None
         self._tracks: dict[str, _Track] = {}
-        self._rising: set[str] = set()
-        self._large: set[str] = set()
+        self._skipped: set[str] = set()
+        """Tensors that are not losses."""
         self._other_modes: set[Mode] = set()
+
+    def learn(self, collections: Mapping[str, Collection]) -> None:
+        super().learn(collections)
+        self._every_scalar = (
+            not self._selects and self.parameters.use_losses_collection and "losses" not in collections
+        )
+
+    def wants(self, tensor: str) -> bool:
+        if self._every_scalar:
+            return tensor not in self._skipped and not reduction(tensor)
+        return super().wants(tensor)
+
+    def required_collections(self, kind: ModelKind | None) -> tuple[str, ...]:
+        if not self._selects:
+            return self._losses.optional
+        return super().required_collections(kind)
 
     @property
     def checks_to_recover(self) -> int:
@@ -130,8 +151,7 @@ class LossNotDecreasing(Rule):
                 name: {"last_check": track.last_check, "saved": [list(row) for row in track.saved]}
                 for name, track in self._tracks.items()
             },
-            "rising": sorted(self._rising),
-            "large": sorted(self._large),
+            "skipped": sorted(self._skipped),
             "other_modes": sorted(self._other_modes),
         }
 
@@ -141,23 +161,32 @@ class LossNotDecreasing(Rule):
             name: _Track(track["last_check"], deque((c, s, v) for c, s, v in track["saved"]))
             for name, track in state["tracks"].items()
         }
-        self._rising, self._large = set(state["rising"]), set(state["large"])
+        self._skipped = set(state.get("skipped", ()))
         self._other_modes = {Mode(mode) for mode in state["other_modes"]}
 
     def _scalars(self, tensors: Mapping[str, Value]) -> dict[str, float]:
         losses: dict[str, float] = {}
-        for tensor, value in self._losses.of(tensors):
-            if tensor in self._rising:
-                continue
-            if tensor not in self._tracks and rises(tensor):
-                self._rising.add(tensor)
+        for tensor, value in tensors.items():
+            if not self.wants(tensor) or tensor in self._skipped:
                 continue
             loss = scalar(value)
-            if loss is None:
-                self._large.add(tensor)
-            else:
+            if tensor in self._tracks and loss is not None:
                 losses[tensor] = loss
+            elif reduction(tensor):
+                self._skip(tensor, "only_reductions", "they are reductions")
+            elif rises(tensor):
+                self._skip(tensor, "only_rising_metrics", "they should rise")
+            elif loss is not None:
+                losses[tensor] = loss
+            elif self._every_scalar:
+                self._skipped.add(tensor)  # a whole model, which is not news
+            else:
+                self._skip(tensor, "no_scalar", "they have several elements")
         return losses
+
+    def _skip(self, tensor: str, reason: str, because: str) -> None:
+        self._skipped.add(tensor)
+        self._left_out.add(tensor, reason, because)
 
     def _takes(self, mode: Mode) -> bool:
         """Whether values of this mode count. A mode that is preferred to the current one replaces it."""
@@ -229,24 +258,7 @@ class LossNotDecreasing(Rule):
             "no_values_in_mode",
             f"no loss has values in mode {wanted}, only in {seen}",
         )
-        yield (
-            bool(self._rising),
-            "only_rising_metrics",
-            "the selected metrics should all rise: none is a loss",
-        )
-        yield (
-            bool(self._large),
-            "no_scalar",
-            "the selected tensors all have several elements: none is a loss",
-        )
-
-    def _notes(self) -> tuple[str, ...]:
-        notes = []
-        if self._rising:
-            notes.append(f"left out, because they should rise: {', '.join(sorted(self._rising))}")
-        if self._large:
-            notes.append(f"left out, because they have several elements: {', '.join(sorted(self._large))}")
-        return tuple(notes)
+        yield from super()._unjudged()
 
 
 def _fall_percent(before: float, now: float) -> float:

@@ -1,7 +1,8 @@
 """Which of the saved scalars are losses, and whether they are of training or of validation.
 
 In frameworks with modes, the mode is TRAIN or EVAL. XGBoost saves everything in mode GLOBAL, and the name
-says it: `train-<metric>` and `validation-<metric>`, after the channels of SageMaker's container.
+says it: `train-<metric>` after the channel of SageMaker's container, and for validation `validation-<metric>`
+or what a script calls its data (`eval-`, `test-`, `valid-`; scikit-learn's interface says `validation_0-`).
 
 Training and validation values of one loss have the same name, or names that differ only in the word for the
 data at their beginning: `train:error` and `validation:error`, `loss` and `val_loss`.
@@ -20,10 +21,9 @@ from rules.left_out import LeftOut
 from rules.reductions import reduction
 from rules.selection import Selection
 
-_TRAIN, _VALIDATION = "train-", "validation-"
-
 _DATA = re.compile(
-    r"(?:(?P<training>train(?:ing)?)|val(?:id(?:ation)?)?|eval(?:uation)?|test)[-_:./ ]", re.IGNORECASE
+    r"(?:(?P<training>train(?:ing)?)|val(?:id(?:ation)?)?|eval(?:uation)?|test)(?:_\d+(?=-))?[-_:./ ]",
+    re.IGNORECASE,
 )
 """The beginning of a name that says on which data a metric was computed (`train:error`, `valid_mae`)."""
 
@@ -87,11 +87,14 @@ class Losses:
             self._left_out.add(tensor, "only_reductions", "they are reductions")
         elif rises(tensor):
             self._left_out.add(tensor, "only_rising_metrics", "they should rise")
-        elif mode is Mode.TRAIN or (mode is Mode.GLOBAL and tensor.startswith(_TRAIN)):
+        elif mode is Mode.TRAIN:
             return Split.TRAIN
-        elif mode is Mode.EVAL or (mode is Mode.GLOBAL and tensor.startswith(_VALIDATION)):
+        elif mode is Mode.EVAL:
             return Split.VALIDATION
         elif mode is Mode.GLOBAL:
-            because = "neither a mode nor the name says whether they are of training or of validation"
-            self._left_out.add(tensor, "no_modes", because)
+            split, _ = split_in(tensor)
+            if split is None:
+                because = "neither a mode nor the name says whether they are of training or of validation"
+                self._left_out.add(tensor, "no_modes", because)
+            return split
         return None

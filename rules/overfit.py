@@ -3,12 +3,13 @@
 AWS documents the rule but not its code. If the documentation leaves something open, this rule works as
 follows:
 
-- Means run over all values since `start_step` (a global step), for training and validation apart. With
+- Means run over all values since `start_step` (a global step; every rule has it), for training and
+  validation apart. With
   ratio = (mean of validation - mean of training) / |mean of training|, an evaluation is a step that saves a
   validation value. `patience` evaluations in a row with a ratio above `ratio_threshold` fire.
 - Training and validation are the modes TRAIN and EVAL of one tensor, or of two whose names differ only in
-  the word for the data (`loss` and `val_loss`); in XGBoost, which has no modes, the tensors
-  `train-<metric>` and `validation-<metric>`.
+  the word for the data (`loss` and `val_loss`). In XGBoost, which has no modes, `train-<metric>` goes with
+  `validation-<metric>`, and with `eval-`, `test-`, `valid-` or `validation_0-<metric>`.
 - Without `tensor_regex`, the collection `losses` is read. Metrics that should rise, text, reductions and
   tensors with several elements are left out, and the verdict says so.
 - When several losses fire at one step, the first by name gives the reason, all go into the evidence.
@@ -39,6 +40,7 @@ _TINY = 1e-12
 class Parameters:
     tensor_regex: tuple[str, ...] = parameter((), REGEXES)
     start_step: int = parameter(0, whole(at_least=0))
+    """Every rule has it; AWS documents it for this one."""
     patience: int = parameter(1, whole(at_least=1))
     ratio_threshold: float = parameter(0.1, number(at_least=0))
 
@@ -81,7 +83,6 @@ class Overfit(Rule):
         self._training: dict[str, _Mean] = {}
         self._validation: dict[str, _Validation] = {}
         self._non_finite: set[str] = set()
-        self._started = False
 
     @property
     def checks_to_recover(self) -> int:
@@ -91,12 +92,9 @@ class Overfit(Rule):
         return SavedSteps("patience", self.parameters.patience)
 
     def _judge(self, step: Step, tensors: Mapping[str, Value]) -> Sequence[Breach] | None:
-        self._started |= step.number >= self.parameters.start_step
         evaluated = set()
         for tensor, split, value in self._losses.of(step, tensors):
             self._read.add(tensor)
-            if step.number < self.parameters.start_step:
-                continue
             if not math.isfinite(value):
                 self._non_finite.add(tensor)
                 continue
@@ -140,21 +138,17 @@ class Overfit(Rule):
                 tensor: [mean.total, mean.count, mean.above] for tensor, mean in self._validation.items()
             },
             "non_finite": sorted(self._non_finite),
-            "started": self._started,
         }
 
     def _restore(self, state: Mapping[str, Any]) -> None:
         self._training = {tensor: _Mean(*mean) for tensor, mean in state["training"].items()}
         self._validation = {tensor: _Validation(*mean) for tensor, mean in state["validation"].items()}
         self._non_finite = set(state["non_finite"])
-        self._started = state["started"]
 
     def _unjudged(self) -> Iterator[tuple[bool, str, str]]:
         if not self._read:
             yield from super()._unjudged()
             return
-        start = self.parameters.start_step
-        yield not self._started, "before_start_step", f"no step from {start} on was saved (start_step)"
         yield bool(self._non_finite), "non_finite", "the saved losses are NaN or infinite"
         yield True, "no_pair", "no loss has values of both training and validation"
 

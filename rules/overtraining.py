@@ -10,9 +10,10 @@ follows:
 - The rule fires when `patience_validation` is exhausted. Whether `patience_train` is exhausted too has no
   effect, but the verdict says so: a training loss that still falls points to overfitting.
 - Training and validation are the modes TRAIN and EVAL of one tensor, or of two whose names differ only in
-  the word for the data (`loss` and `val_loss`); in XGBoost, which has no modes, the tensors
-  `train-<metric>` and `validation-<metric>`. The collection `losses` is read. Metrics that should rise,
-  text, reductions and tensors with several elements are left out, and the verdict says so.
+  the word for the data (`loss` and `val_loss`). In XGBoost, which has no modes, `train-<metric>` goes with
+  `validation-<metric>`, and with `eval-`, `test-`, `valid-` or `validation_0-<metric>`.
+- The collection `losses` is read. Metrics that should rise, text, reductions and tensors with several
+  elements are left out, and the verdict says so.
 - When several losses fire at one step, the first by name gives the reason, all go into the evidence.
 - NaN and infinity are never an optimum, so they use up the patience.
 - It has recovered when each loss that fired has a new optimum, better than the one from before it fired.

@@ -129,21 +129,62 @@ REGEX = Kind("a regular expression", _regex)
 REGEXES = Kind("regular expressions separated by commas", _regexes)
 
 
+@dataclass(frozen=True, slots=True)
+class StepRange:
+    """What SageMaker's rule container takes for every rule, and passes to smdebug's `invoke_rule`."""
+
+    start_step: int = parameter(0, whole(at_least=0))
+    end_step: int | None = parameter(None, whole(at_least=1))
+
+    def __contains__(self, step: int) -> bool:
+        return self.start_step <= step and (self.end_step is None or step < self.end_step)
+
+    def __str__(self) -> str:
+        if self.end_step is None:
+            return f"from step {self.start_step} on (start_step)"
+        if not self.start_step:
+            return f"before step {self.end_step} (end_step)"
+        return f"from step {self.start_step} (start_step) to before step {self.end_step} (end_step)"
+
+
+FOR_EVERY_RULE = frozenset(field.name for field in fields(StepRange))
+
+
+def step_range(given: Mapping[str, str], rule: str) -> StepRange:
+    """The global steps that a rule judges. Raises `ParameterError`, also if there can be none."""
+    own = {name: text for name, text in given.items() if name in FOR_EVERY_RULE}
+    steps = parse(StepRange, own, rule)
+    if steps.end_step is not None and steps.end_step <= steps.start_step:
+        raise ParameterError(
+            f"{rule}: end_step must be greater than start_step, {steps.start_step}, not {steps.end_step}"
+        )
+    return steps
+
+
 def parse(parameters: type[T], given: Mapping[str, str], rule: str) -> T:
-    """The values for a dataclass of parameters. As in SageMaker, an empty string is the default."""
+    """The values for a dataclass of parameters. As in SageMaker, an empty string is the default.
+
+    Parameters that every rule has are ignored, unless the dataclass has them.
+    """
     kinds: dict[str, Kind[Any]] = {
         field.name: field.metadata["kind"]
         for field in fields(parameters)  # type: ignore[arg-type] # T is a dataclass, which typing cannot express
     }
     for name in given:
-        if name not in kinds:
-            close = difflib.get_close_matches(name, kinds, n=1)
+        if name not in kinds and name not in FOR_EVERY_RULE:
+            close = difflib.get_close_matches(name, kinds, n=1) or difflib.get_close_matches(
+                name, FOR_EVERY_RULE, n=1, cutoff=0.8
+            )
             raise ParameterError(
                 f"{rule} has no parameter {name!r}"
                 + (f" (did you mean {close[0]}?)" if close else "")
                 + f"; it has {', '.join(kinds)}"
             )
-    values = {name: _read(rule, name, kinds[name], text) for name, text in given.items() if text.strip()}
+    values = {
+        name: _read(rule, name, kinds[name], text)
+        for name, text in given.items()
+        if name in kinds and text.strip()
+    }
     return parameters(**values)
 
 

@@ -1,15 +1,16 @@
-"""SimilarAcrossRuns: a tensor is the same as in another training job.
+"""SimilarAcrossRuns: the tensors differ from those of another training job.
 
-AWS documents only that two trials are compared, and does not publish the code. This rule works as follows,
-in addition to `rules.tensor_rule`:
+AWS documents only that two trials are compared, and does not publish the code. Its first documentation (2019)
+says that the rule fires when tensors are different at a step. This rule works as follows, in addition to
+`rules.tensor_rule`:
 
 - A tensor that both trials have is compared at every step that both saved, as `numpy.allclose(value, the
-  other trial's, rtol, atol)`. The rule fires when it is close at all of them; so it fires at the end of the
-  job, never before. `rtol` and `atol` are additions of Watcher, with numpy's defaults.
-- After the first step at which a tensor differs, it is not read or compared any more.
+  other trial's, rtol, atol)`. The rule fires at the first of these steps at which any tensor is not close.
+  `rtol` and `atol` are additions of Watcher, with numpy's defaults.
 - A different shape differs. NaN equals NaN: two runs that break in the same way are the same.
 - Without `collection_names` and `tensor_regex` all tensors are compared.
-- What it found is true of the whole job, and does not recover.
+- What only one of the two trials saved is not compared.
+- Two runs that have parted do not come together again, so what it found does not recover.
 
 The other trial comes in step by step, so neither has to fit into memory:
 
@@ -26,11 +27,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rules.base import Breach, Step, Value, Verdict
-from rules.closeness import Element, close, nearest_to_differing
+import numpy as np
+
+from rules.base import Breach, Evidence, Step, Value
+from rules.closeness import close, furthest_from_close
 from rules.parameters import NAMES, REGEXES, TEXT, number, parameter, parse, require_one_of
 from rules.tensor_rule import TensorRule
-from rules.worst import worst
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,20 +45,10 @@ class Parameters:
     atol: float = parameter(1e-08, number(at_least=0))
 
 
-@dataclass(slots=True)
-class _Track:
-    """The state of a tensor that was close at all common steps so far."""
-
-    steps: int
-    nearest_step: int
-    nearest: Element
-    """The element that came nearest to differing, at `nearest_step`."""
-
-
 class SimilarAcrossRuns(TensorRule):
     name = "SimilarAcrossRuns"
-    complaint = "A tensor is the same as in another run"
-    advice = "The tensors equal those of the other run: check that this run really differs."
+    complaint = "A tensor differs from that of another run"
+    advice = "The tensors no longer equal those of the other run: compare their data, seeds and versions."
     compares_runs = True
 
     def __init__(self, parameters: Mapping[str, str]) -> None:
@@ -65,8 +57,6 @@ class SimilarAcrossRuns(TensorRule):
         require_one_of(self.parameters, self.name, "other_trials")
         names, regexes = self.parameters.collection_names, self.parameters.tensor_regex
         self._select(names, regexes if names or regexes else (".*",))
-        self._similar: dict[str, _Track] = {}
-        self._different: set[str] = set()
         self._handed: tuple[int, dict[str, Value]] | None = None
         self._other: Mapping[str, Value] = {}
         """What the other trial saved at the step that is being judged."""
@@ -77,17 +67,9 @@ class SimilarAcrossRuns(TensorRule):
     def other_trial(self) -> str:
         return self.parameters.other_trials
 
-    def wants(self, tensor: str) -> bool:
-        return tensor not in self._different and super().wants(tensor)
-
     def compare_with(self, step: int, tensors: Mapping[str, Value]) -> None:
         """Kept until the `observe` of the same step, and no longer."""
         self._handed = step, dict(self._values(tensors))
-
-    def verdict(self, *, ended: bool) -> Verdict:
-        if ended and self._similar:
-            return self._fired(self._newest, worst([self._same(tensor) for tensor in sorted(self._similar)]))
-        return super().verdict(ended=ended)
 
     def _judge(self, step: Step, tensors: Mapping[str, Value]) -> Sequence[Breach] | None:
         if self._handed and self._handed[0] == step.number:
@@ -98,49 +80,32 @@ class SimilarAcrossRuns(TensorRule):
 
     def _judge_tensor(self, step: int, tensor: str, value: Value) -> Sequence[Breach] | None:
         other = self._other.get(tensor)
-        if other is None or tensor in self._different:
+        if other is None:
             return None
         rtol, atol = self.parameters.rtol, self.parameters.atol
-        if not close(value, other, rtol, atol, equal_nan=True):
-            self._similar.pop(tensor, None)
-            self._different.add(tensor)
+        if close(value, other, rtol, atol, equal_nan=True):
             return ()
-        nearest = nearest_to_differing(value, other, rtol, atol)
-        track = self._similar.get(tensor)
-        if track is None:
-            self._similar[tensor] = _Track(1, step, nearest)
-        else:
-            track.steps += 1
-            if nearest.margin < track.nearest.margin:
-                track.nearest_step, track.nearest = step, nearest
-        return ()
+        return [self._different(step, tensor, value, other)]
 
-    def _same(self, tensor: str) -> Breach:
-        track = self._similar[tensor]
-        nearest, steps = track.nearest, "step" if track.steps == 1 else "steps"
+    def _different(self, step: int, tensor: str, value: Value, other: Value) -> Breach:
+        ours, theirs = np.shape(value), np.shape(other)
+        if ours != theirs:
+            explanation = (
+                f"at step {step}, {tensor} has the shape {ours} and in {self.other_trial} the shape {theirs}"
+            )
+            return Breach("different_shape", explanation, Evidence(tensor, step, float(np.size(value))))
+        element = furthest_from_close(value, other, self.parameters.rtol, self.parameters.atol)
         explanation = (
-            f"{tensor} is the same as in {self.other_trial} at {track.steps} common {steps}: its greatest "
-            f"difference, {nearest.difference:.3g}, is within the tolerance of {nearest.tolerance:.3g}"
+            f"at step {step}, {tensor} differs from that of {self.other_trial}: {element.value:.6g} instead "
+            f"of {element.reference:.6g}, with a tolerance of {element.tolerance:.3g}"
         )
-        return Breach("similar", explanation, nearest.evidence(tensor, track.nearest_step))
+        return Breach("different", explanation, element.evidence_of_difference(tensor, step))
 
     def _state(self) -> dict[str, Any]:
-        return super()._state() | {
-            "similar": {
-                tensor: [track.steps, track.nearest_step, list(track.nearest)]
-                for tensor, track in self._similar.items()
-            },
-            "different": sorted(self._different),
-            "common": self._common,
-        }
+        return super()._state() | {"common": self._common}
 
     def _restore(self, state: Mapping[str, Any]) -> None:
         super()._restore(state)
-        self._similar = {
-            tensor: _Track(steps, nearest_step, Element(*nearest))
-            for tensor, (steps, nearest_step, nearest) in state["similar"].items()
-        }
-        self._different = set(state["different"])
         self._common = state["common"]
 
     def _unjudged(self) -> Iterator[tuple[bool, str, str]]:

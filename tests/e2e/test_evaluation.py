@@ -419,11 +419,14 @@ def test_a_job_that_saves_nothing_new_stalls_even_across_a_restart(
 
 
 def test_a_job_is_compared_with_another_one(
-    config: Config, sandbox: Sandbox, slack: SlackDouble, trial: tuple[Path, int], s3: Any
+    config: Config, sandbox: Sandbox, slack: SlackDouble, trial: tuple[Path, int], s3: Any, tmp_path: Path
 ):
+    other = SavedJob(tmp_path / "before")
+    other.collections()
+    other.step(8, {"train-logloss": np.array(123.0)})
     rule = a_rule("SimilarAcrossRuns", other_trials="before", collection_names="metrics")
-    for name in ("before", "churn"):
-        upload(trial[0], s3, BUCKET, name)
+    for name, folder in (("before", other.folder), ("churn", trial[0])):
+        upload(folder, s3, BUCKET, name)
         place(
             sandbox,
             name,
@@ -434,7 +437,7 @@ def test_a_job_is_compared_with_another_one(
     app = App(config, [arn("churn")])
     app.run_once()
     app.close()
-    assert "is the same as in before at 40 common steps" in blocks(slack)
+    assert "at step 8, train-logloss differs from that of before" in blocks(slack)
 
 
 def test_a_rule_that_can_never_fire_is_reported_as_soon_as_its_job_is_seen(

@@ -205,9 +205,12 @@ def test_predictions_at_steps_without_labels_are_ignored() -> None:
     assert ([row.value for row in verdict.evidence], verdict.notes) == ([1.0, 1.0], ())
 
 
-def test_a_tensor_that_matches_both_regexes_is_left_out() -> None:
-    verdict = judge({"labels": labels(5, 5)}, samples="1", predictions_regex="lab")
-    assert (verdict.status, verdict.reason) == (Status.NOT_EVALUATED, "ambiguous")
+def test_a_tensor_that_matches_both_regexes_is_its_own_prediction() -> None:
+    balanced = judge({"labels": labels(5, 5)}, samples="1", predictions_regex="lab")
+    assert (balanced.status, balanced.steps_checked, balanced.notes) == (Status.NO_ISSUES_FOUND, 1, ())
+    imbalanced = judge({"labels": labels(1, 500)}, samples="1", predictions_regex="lab")
+    assert (imbalanced.status, imbalanced.reason) == (Status.ISSUES_FOUND, "imbalance")
+    assert len(imbalanced.evidence) == 1
 
 
 def test_a_single_class_is_not_an_imbalance_but_is_mentioned() -> None:

@@ -143,7 +143,7 @@ def test_all_tensors_that_fire_at_one_step_are_evidence_and_the_first_gives_the_
 
 @pytest.mark.parametrize(
     "metric",
-    ["auc", "aucpr", "map", "map@5-", "ndcg@10", "pre@3", "accuracy", "f1", "f1_macro"],
+    ["auc", "aucpr", "map@5-", "ndcg@10", "accuracy", "f1_macro", "recall_macro", "auc_1", "accuracy:0"],
 )
 def test_a_metric_that_should_rise_is_left_out_and_the_verdict_says_so(metric: str) -> None:
     evaluation = rules.load("LossNotDecreasing", {"tensor_regex": "^validation-", "num_steps": "1"})
@@ -153,7 +153,7 @@ def test_a_metric_that_should_rise_is_left_out_and_the_verdict_says_so(metric: s
 
 
 @pytest.mark.parametrize(
-    "metric", ["error", "logloss", "rmse", "mlogloss", "merror@0.7", "aft-nloglik", "loss"]
+    "metric", ["error", "merror@0.7", "aft-nloglik", "loss", "interval-regression-accuracy"]
 )
 def test_a_metric_that_should_fall_is_judged(metric: str) -> None:
     evaluation = rules.load("LossNotDecreasing", {"tensor_regex": "^validation-", "num_steps": "1"})
@@ -180,6 +180,33 @@ def test_the_losses_collection_is_read_by_default() -> None:
         evaluation = rules.load("LossNotDecreasing", parameters)
         evaluation.learn(METRICS)
         assert run(evaluation, flat).status is expected, parameters
+
+
+@pytest.mark.parametrize("collections", [{}, {"metrics": METRICS["metrics"]}])
+def test_without_a_losses_collection_and_without_parameters_every_scalar_is_read(
+    collections: Mapping[str, Collection],
+) -> None:
+    evaluation = rules.load("LossNotDecreasing", {})
+    evaluation.learn(collections)
+    flat = {"mean_cost": np.array([1.0]), "weight": np.ones(3), "val_auc": 1.0}
+    flat["smdebug/reductions/mean/weight"] = 1.0
+    verdict = run(evaluation, [(0, flat), (10, flat)])
+    assert (verdict.status, verdict.tensors) == (Status.ISSUES_FOUND, ("mean_cost",))
+    assert verdict.notes == ("left out, because they should rise: val_auc",)
+    assert not evaluation.wants("weight"), "it need not be decoded again"
+
+
+def test_a_losses_collection_is_read_alone() -> None:
+    evaluation = rules.load("LossNotDecreasing", {})
+    evaluation.learn({"losses": Collection(tensor_names=frozenset({"a-loss"}))})
+    verdict = run(evaluation, [(step, {"a-loss": 9.0 - step, "mean_cost": 1.0}) for step in (0, 5, 10)])
+    assert (verdict.status, verdict.tensors) == (Status.NO_ISSUES_FOUND, ("a-loss",))
+
+
+def test_a_reduction_is_not_a_loss() -> None:
+    saved = [(step, {"smdebug/reductions/mean/train-error": 1.0}) for step in (0, 10)]
+    verdict = run(rules.load("LossNotDecreasing", {"tensor_regex": "error"}), saved)
+    assert (verdict.status, verdict.reason) == (Status.NOT_EVALUATED, "only_reductions")
 
 
 def modes(steps: Iterable[tuple[int, Mode, int, float]]) -> list[tuple[Step, dict[str, float]]]:

@@ -20,6 +20,8 @@ TRAIN, VALIDATION = Split.TRAIN, Split.VALIDATION
         ("val_loss", VALIDATION, "loss"),
         ("eval/loss", VALIDATION, "loss"),
         ("Test:RMSE", VALIDATION, "RMSE"),
+        ("validation_0-rmse", VALIDATION, "rmse"),
+        ("eval_12-rmse", VALIDATION, "rmse"),
         ("loss", None, "loss"),
         ("trainable", None, "trainable"),
         ("value", None, "value"),

@@ -165,7 +165,7 @@ def test_values_that_are_not_numbers_are_left_out_of_the_means_and_mentioned(bad
     [
         ({}, [], "nothing_saved", "no step"),
         ({"tensor_regex": "nosuch"}, rounds([(1.0, 1.0)]), "no_tensor_matches", "none"),
-        ({"start_step": "5"}, rounds([(1.0, 9.0)]), "before_start_step", "from 5 on"),
+        ({"start_step": "5"}, rounds([(1.0, 9.0)]), "no_step_in_range", "from step 5 on"),
         ({}, rounds([(math.nan, 1.0)]), "non_finite", "NaN"),
         ({}, moded([(Mode.EVAL, 1.0)]), "no_pair", "both"),
         ({}, moded([(Mode.TRAIN, 1.0)]), "no_pair", "both"),
@@ -238,3 +238,12 @@ def test_a_rule_restored_from_its_state_continues_as_if_it_had_never_stopped(
     saved = [(Step(number, mode, number), tensors) for number, (mode, tensors) in enumerate(values)]
     parameters = {"patience": str(patience), "start_step": str(start_step)}
     assert_restarts_keep_the_verdict(lambda: rule(**parameters), saved, restarts)
+
+
+@pytest.mark.parametrize("data", ["validation", "eval", "test", "valid", "validation_0"])
+def test_xgboosts_training_metric_goes_with_any_name_for_the_validation_data(data: str) -> None:
+    saved: Saved = [(Step(step), {"train-rmse": 1.0, f"{data}-rmse": 2.0}) for step in range(3)]
+    verdict = run(rule(tensor_regex="-rmse$"), saved)
+    assert (verdict.status, verdict.evidence[0].tensor) == (Status.ISSUES_FOUND, f"{data}-rmse")
+    other: Saved = [(Step(step), {"train-mae": 1.0, f"{data}-rmse": 2.0}) for step in range(3)]
+    assert run(rule(tensor_regex="-(rmse|mae)$"), other).reason == "no_pair"

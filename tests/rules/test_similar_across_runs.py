@@ -42,7 +42,8 @@ def rule(other: Trial, **parameters: str) -> SimilarAcrossRuns:
 def compare(trial: Trial, other: Trial, **parameters: str) -> Verdict:
     evaluation = rule(other, **parameters)
     for step, tensors in trial.items():
-        assert evaluation.observe(Step(step), tensors) is None, "it cannot know before the job's end"
+        if verdict := evaluation.observe(Step(step), tensors):
+            return verdict
     return evaluation.verdict(ended=True)
 
 
@@ -50,66 +51,95 @@ def trial(*values: Value, tensor: str = "w") -> Trial:
     return {10 * index: {tensor: value} for index, value in enumerate(values)}
 
 
-def test_a_tensor_that_is_the_same_at_every_common_step_fires_at_the_end() -> None:
-    verdict = compare(trial(1.0, 2.0, 3.0), trial(1.0, 2.0, 3.0))
-    assert (verdict.status, verdict.reason, verdict.step) == (Status.ISSUES_FOUND, "similar", 20)
+def test_it_fires_at_the_first_common_step_at_which_a_tensor_is_different() -> None:
+    verdict = compare(trial(1.0, 2.0, 3.0, 4.0), trial(1.0, 2.0, 3.5, 5.0))
+    assert (verdict.status, verdict.reason, verdict.step) == (Status.ISSUES_FOUND, "different", 20)
     assert verdict.steps_checked == 3
     assert verdict.explanation == (
-        "w is the same as in last-week at 3 common steps: its greatest difference, 0, is within the "
-        "tolerance of 1e-05"
+        "at step 20, w differs from that of last-week: 3 instead of 3.5, with a tolerance of 3.5e-05"
     )
     (row,) = verdict.evidence
-    assert (row.tensor, row.step, row.value, row.previous_step) == ("w", 0, 1.0, None)
-    assert row.threshold == row.missed_by == pytest.approx(1e-5 + 1e-8)
+    assert (row.tensor, row.step, row.value, row.previous_step) == ("w", 20, 3.0, None)
+    assert row.threshold == pytest.approx(3.5e-5 + 1e-8)
+    assert row.missed_by == pytest.approx(0.5 - 3.5e-5)
+    assert row.needed == pytest.approx(3.5 - 3.5e-5)
 
 
-def test_a_tensor_that_differs_at_one_common_step_is_not_an_issue() -> None:
-    verdict = compare(trial(1.0, 2.0, 3.0), trial(1.0, 2.5, 3.0))
-    assert (verdict.status, verdict.evidence) == (Status.NO_ISSUES_FOUND, ())
+def test_two_runs_whose_tensors_are_the_same_are_not_an_issue() -> None:
+    verdict = compare(trial(1.0, 2.0, 3.0), trial(1.0, 2.0, 3.0))
+    assert (verdict.status, verdict.evidence, verdict.steps_checked) == (Status.NO_ISSUES_FOUND, (), 3)
 
 
 def test_only_steps_that_both_jobs_saved_are_compared() -> None:
     every_step = {step: {"w": float(step)} for step in range(9)}
     every_fourth = {step: {"w": float(step)} for step in range(0, 20, 4)}
     verdict = compare(every_step, every_fourth)
-    assert (verdict.status, verdict.steps_checked) == (Status.ISSUES_FOUND, 3)
+    assert (verdict.status, verdict.steps_checked) == (Status.NO_ISSUES_FOUND, 3)
+    assert compare({1: {"w": 1.0}, 2: {"w": 2.0}}, {2: {"w": 5.0}}).step == 2
 
 
-def test_one_equal_tensor_is_enough_and_the_others_are_not_evidence() -> None:
-    ours = {step: {"labels": np.ones(3), "predictions": np.full(3, step)} for step in range(3)}
-    other = {step: {"labels": np.ones(3), "predictions": np.full(3, step + 1)} for step in range(3)}
+def test_one_different_tensor_is_enough_and_the_others_are_not_evidence() -> None:
+    ours = {0: {"labels": np.ones(3), "predictions": np.full(3, 1.0)}}
+    other = {0: {"labels": np.ones(3), "predictions": np.full(3, 2.0)}}
     verdict = compare(ours, other)
-    assert [row.tensor for row in verdict.evidence] == ["labels"]
+    assert [row.tensor for row in verdict.evidence] == ["predictions"]
     assert verdict.tensors == ("labels", "predictions")
 
 
-def test_the_evidence_is_the_element_closest_to_differing() -> None:
-    ours, other = trial(np.array([1.0, 2.0]), np.array([1.0, 2.25])), trial(np.ones(2), np.ones(2))
-    verdict = compare(ours, other, rtol="0", atol="2")
+def test_a_tensor_that_only_one_of_them_saved_is_not_compared() -> None:
+    ours, other = {0: {"w": 1.0, "ours": 1.0}}, {0: {"w": 1.0, "theirs": 1.0}}
+    assert compare(ours, other).status is Status.NO_ISSUES_FOUND
+
+
+def test_the_evidence_is_the_element_that_differs_most() -> None:
+    verdict = compare(trial(np.array([1.0, 2.0, 5.0])), trial(np.array([1.0, 2.5, 9.0])), rtol="0", atol="1")
     (row,) = verdict.evidence
-    assert (row.step, row.value, row.threshold, row.missed_by) == (10, 2.25, 2, 0.75)
+    assert (row.step, row.value, row.threshold, row.missed_by, row.needed) == (0, 5.0, 1.0, 3.0, 8.0)
 
 
 def test_a_difference_counts_only_beyond_the_exact_tolerance() -> None:
     within = {"rtol": "0", "atol": "0.25"}
-    assert compare(trial(1.25), trial(1.0), **within).status is Status.ISSUES_FOUND
-    assert compare(trial(math.nextafter(1.25, 2)), trial(1.0), **within).status is Status.NO_ISSUES_FOUND
+    assert compare(trial(1.25), trial(1.0), **within).status is Status.NO_ISSUES_FOUND
+    assert compare(trial(math.nextafter(1.25, 2)), trial(1.0), **within).status is Status.ISSUES_FOUND
 
 
 def test_rtol_is_relative_to_the_other_trial() -> None:
     parameters = {"rtol": "0.5", "atol": "0"}
-    assert compare(trial(1.0), trial(2.0), **parameters).status is Status.ISSUES_FOUND
-    assert compare(trial(2.0), trial(1.0), **parameters).status is Status.NO_ISSUES_FOUND
+    assert compare(trial(1.0), trial(2.0), **parameters).status is Status.NO_ISSUES_FOUND
+    assert compare(trial(2.0), trial(1.0), **parameters).status is Status.ISSUES_FOUND
 
 
 def test_a_different_shape_differs() -> None:
-    assert compare(trial(np.ones(4)), trial(np.ones((2, 2)))).status is Status.NO_ISSUES_FOUND
+    verdict = compare(trial(np.ones(4)), trial(np.ones((2, 2))))
+    assert (verdict.status, verdict.reason) == (Status.ISSUES_FOUND, "different_shape")
+    assert "(4,)" in verdict.explanation
+    assert "(2, 2)" in verdict.explanation
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, np.array([math.nan, math.inf])])
 def test_two_runs_that_diverge_in_the_same_way_are_the_same(bad: Value) -> None:
-    assert compare(trial(1.0, bad), trial(1.0, bad)).status is Status.ISSUES_FOUND
-    assert compare(trial(bad), trial(0.0)).status is Status.NO_ISSUES_FOUND
+    assert compare(trial(1.0, bad), trial(1.0, bad)).status is Status.NO_ISSUES_FOUND
+    assert compare(trial(bad), trial(np.zeros(np.shape(bad)))).status is Status.ISSUES_FOUND
+
+
+few_numbers = st.sampled_from([0.0, 1.0, 1.0 + 1e-9, 2.0, -1.0])
+
+
+@given(
+    st.lists(st.lists(few_numbers, min_size=2, max_size=2), min_size=1, max_size=6),
+    st.lists(st.lists(few_numbers, min_size=2, max_size=2), min_size=1, max_size=6),
+)
+def test_it_fires_where_numpys_allclose_first_says_no(
+    ours: list[list[float]], theirs: list[list[float]]
+) -> None:
+    first = next(
+        (step for step, pair in enumerate(zip(ours, theirs, strict=False)) if not np.allclose(*pair)), None
+    )
+    verdict = compare(
+        {step: {"w": np.array(values)} for step, values in enumerate(ours)},
+        {step: {"w": np.array(values)} for step, values in enumerate(theirs)},
+    )
+    assert (verdict.step if verdict.status is Status.ISSUES_FOUND else None) == first
 
 
 def test_all_tensors_are_compared_unless_some_are_selected() -> None:
@@ -118,14 +148,6 @@ def test_all_tensors_are_compared_unless_some_are_selected() -> None:
     assert compare(ours, ours, collection_names="weights").tensors == ("dense.weight",)
     both = compare(ours, ours, collection_names="weights", tensor_regex="bias")
     assert both.tensors == ("bias", "dense.weight")
-
-
-def test_a_tensor_that_differed_is_not_read_again() -> None:
-    evaluation = rule(trial(1.0))
-    assert evaluation.wants("w")
-    evaluation.observe(Step(0), {"w": 2.0})
-    assert not evaluation.wants("w")
-    assert evaluation.wants("v")
 
 
 def test_the_other_trials_step_is_kept_for_the_same_step_only() -> None:

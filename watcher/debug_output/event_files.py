@@ -68,7 +68,8 @@ class SavedStep:
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     """Shapes that were saved without the tensor (`save_shape`), by name."""
     late: bool = False
-    """Whether a later step was read before this one."""
+    """Whether a later step was read before this one, or an earlier refresh read this step of another
+    worker."""
 
 
 @dataclass(frozen=True, slots=True)

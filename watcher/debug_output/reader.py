@@ -110,7 +110,7 @@ class Reader:
         self, *, wanted: Wanted | None = None, ended: bool = False
     ) -> Iterator[SavedStep | UnreadableStep]:
         """What was saved since the last call, in order of step, then worker. A step is `late` if an earlier
-        call has read later ones.
+        call has read it (of another worker), or later ones.
 
         `ended`: whether the job has ended, so that no file can be missing only because it is late. The next
         call continues after the last step that the caller took from this one.
@@ -118,6 +118,7 @@ class Reader:
         if not self._prepared(ended):
             return
         position, storage = self._position, self._output.storage
+        last = position.last
         listed = event_files.of_all_steps(storage, position.floor, by_index=position.by_index)
         for file, saved in fetch(storage, position.due(listed, ended=ended), wanted):
             if isinstance(saved, NotYet) and not ended and position.awaits(file):
@@ -125,7 +126,7 @@ class Reader:
                 return
             one = _or_unreadable(file, saved)
             # Before the step is returned: a caller that stops here has it, and stores the cursor with it.
-            late = position.give(file)
+            late = position.give(file) or file.step <= last
             yield replace(one, late=True) if late and isinstance(one, SavedStep) else one
 
     def _prepared(self, ended: bool) -> bool:

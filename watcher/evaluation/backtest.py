@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from itertools import product
 from pathlib import Path
@@ -16,7 +16,7 @@ from typing import Any
 
 import rules
 from rules import Status, Value, Verdict
-from watcher.debug_output.event_files import SavedStep, UnreadableStep, Wanted
+from watcher.debug_output.event_files import SavedStep, Wanted
 from watcher.debug_output.reader import DebugOutput
 from watcher.errors import UsageError, install_extra
 from watcher.evaluation import feed
@@ -130,19 +130,17 @@ class _OtherTrial:
 
     def __init__(self, output: DebugOutput, wanted: Wanted) -> None:
         self._output, self._wanted = output, wanted
-        self._steps: Any = None
-        self._next: SavedStep | UnreadableStep | None = None
+        self._steps: Iterator[SavedStep] | None = None
+        self._next: SavedStep | None = None
 
     def at(self, step: int) -> Mapping[str, Value] | None:
         """None if it did not save the step. Must be called with ascending steps."""
         if self._steps is None:
-            self._steps = self._output.steps(wanted=self._wanted)
+            self._steps = feed.for_rules(self._output.steps(wanted=self._wanted))
             self._next = next(self._steps, None)
         while self._next and self._next.step < step:
             self._next = next(self._steps, None)
-        if self._next is None or self._next.step > step or isinstance(self._next, UnreadableStep):
-            return None
-        return self._next.tensors
+        return self._next.tensors if self._next and self._next.step == step else None
 
 
 class _CustomRuleBacktest(Backtest):

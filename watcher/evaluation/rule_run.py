@@ -139,7 +139,7 @@ class RuleRun:
                 if rule.compares_runs and (other := self._other_trial(rule.other_trial)):
                     self._others[name] = other
                 for number in rule.recalls():
-                    if seen := _first(self._source, number, rule):
+                    if seen := _at(self._source, number, rule):
                         rule.recall(feed.as_step(seen), seen.tensors)
         for saved in feed.for_rules(self._source.read(self.wants)):
             self.steps += 1
@@ -231,10 +231,10 @@ class RuleRun:
 
     def _compare(self, name: str, rule: Rule, step: int) -> None:
         other = self._others.get(name)
-        if other and (saved := _first(other, step, rule)):
+        if other and (saved := _at(other, step, rule)):
             rule.compare_with(step, saved.tensors)
 
 
-def _first(source: Steps | DebugOutput, step: int, rule: Rule) -> SavedStep | None:
-    """What the first worker saved at a step; None if it cannot be read (any more)."""
-    return next((one for one in source.at(step, rule.wants) if isinstance(one, SavedStep)), None)
+def _at(source: Steps | DebugOutput, step: int, rule: Rule) -> SavedStep | None:
+    """What was saved at a step, of all workers; None if it cannot be read (any more)."""
+    return next(feed.for_rules(source.at(step, rule.wants), unreadable=lambda _: None), None)
