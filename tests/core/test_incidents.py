@@ -555,7 +555,7 @@ def test_a_run_that_ends_before_its_stop_is_told_once():
     story = Story(routed(stop=True))
     story.seen(fired())
     assert story.ends("Completed") == [ChangeKind.NOT_STOPPED]
-    sentence = "Not stopped: it Completed before the stop took effect."
+    sentence = "Not stopped: churn ended (Completed) before the stop took effect."
     assert story.does(incidents.stop_ended, StopPhase.NOT_STOPPED, "route", sentence) == []
 
 

@@ -103,7 +103,7 @@ def test_an_alert_that_was_deleted_is_posted_again_with_the_outcome_of_the_stop(
         eventually(lambda: slack.messages, "another message")
         eventually(lambda: not app.store.has_open(), "it is settled")
     (message,) = slack.messages
-    assert "Not stopped: churn Completed before the stop took effect" in blocks(slack)
+    assert "Not stopped: churn ended (Completed) before the stop took effect" in blocks(slack)
     assert "churn" in message["text"]
     assert stops(sandbox) == 0
 

@@ -1040,9 +1040,9 @@ def test_a_stop_that_is_cancelled_during_its_grace_never_happens(scene: Scene, s
             "Not stopped: limit reached.",
         ),
         (
-            StopResult(StopState.ENDED_OTHERWISE, "churn Completed before"),
+            StopResult(StopState.ENDED_OTHERWISE, "churn ended (Completed) before the stop took effect"),
             DeliveryState.SKIPPED,
-            "churn Completed before",
+            "churn ended (Completed) before the stop took effect",
         ),
         (
             AccessDenied("no permission for sagemaker:StopTrainingJob", operation="x"),

@@ -88,7 +88,8 @@ def _progress(job: JobSnapshot, asked: StopRecord) -> StopResult:
     if not job.ended:
         return StopResult(StopState.STOPPING, f"{job.name} is {job.status}")
     if job.status != "Stopped":
-        return StopResult(StopState.ENDED_OTHERWISE, f"{job.name} {job.status} before the stop took effect")
+        said = f"{job.name} ended ({job.status}) before the stop took effect"
+        return StopResult(StopState.ENDED_OTHERWISE, said)
     took = ((job.ended_at or job.modified_at) - asked.at).total_seconds()
     at = f"{job.ended_at or job.modified_at:%H:%M:%S} UTC"
     return StopResult(

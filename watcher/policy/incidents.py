@@ -662,7 +662,7 @@ def _end_stop(draft: _Draft, job: JobSnapshot, asked_by: str) -> None:
     elif job.status == "Stopped":
         _note_end_of_stop(draft, StopPhase.NOT_STOPPED, actor, "The job was stopped already, not by Watcher.")
     elif stop is None or stop.phase is not StopPhase.NOT_STOPPED:
-        sentence = f"Not stopped: {job.name} {job.status} before the stop took effect."
+        sentence = f"Not stopped: {job.name} ended ({job.status}) before the stop took effect."
         _note_end_of_stop(draft, StopPhase.NOT_STOPPED, actor, sentence)
 
 
