@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import re
@@ -17,6 +18,7 @@ from cfnlint.decode.cfn_yaml import load as load_template
 from tests.stacks import DEPLOY, POLICY, Stack, create, create_service
 from watcher.config.load import load
 from watcher.daemon.threads import DRAIN_TIMEOUT_S
+from watcher.delivery import outbox
 from watcher.sandbox.process import Sandbox
 from watcher.store.dynamodb.items import EXPIRES_AT
 from watcher.store.dynamodb.table import KEYS
@@ -220,6 +222,18 @@ def test_a_failed_deployment_is_rolled_back():
     deployment = RESOURCES["Service"]["Properties"]["DeploymentConfiguration"]
 
     assert deployment["DeploymentCircuitBreaker"] == {"Enable": True, "Rollback": True}
+
+
+def test_an_alarm_is_raised_as_long_as_a_destination_refuses_alerts():
+    counted, alarm = RESOURCES["Refusals"]["Properties"], RESOURCES["DestinationRefuses"]["Properties"]
+    [metric] = counted["MetricTransformations"]
+    found = re.fullmatch(r'{ \$\.event = ("[a-z_]+") }', counted["FilterPattern"])
+    assert found
+
+    assert f"level({found[1]}," in inspect.getsource(outbox)
+    assert counted["LogGroupName"] == {"Ref": "LogGroup"}
+    assert (alarm["Namespace"], alarm["MetricName"]) == (metric["MetricNamespace"], metric["MetricName"])
+    assert alarm["Period"] * (alarm["EvaluationPeriods"] - 1) >= outbox.MAX_REFUSED_DELAY_S
 
 
 # -- parameters -----------------------------------------------------------------------------------
