@@ -202,7 +202,7 @@ class Table:
     def _write_alone(self, write: dict[str, Any]) -> dict[str, Any]:
         self._written(write, 1)
         if not self._holds(write):
-            raise Refused("ConditionalCheckFailedException")
+            raise Refused("ConditionalCheckFailedException", **self._shown(write))
         self._apply(write)
         return {}
 
@@ -210,7 +210,12 @@ class Table:
         writes = parameters["TransactItems"]
         for write in writes:
             self._written(write, 2)
-        reasons = [{"Code": "None" if self._holds(write) else "ConditionalCheckFailed"} for write in writes]
+        reasons = [
+            {"Code": "None"}
+            if self._holds(write)
+            else {"Code": "ConditionalCheckFailed", **self._shown(write)}
+            for write in writes
+        ]
         if any(reason["Code"] != "None" for reason in reasons):
             raise Refused("TransactionCanceledException", CancellationReasons=reasons)
         for write in writes:
@@ -219,6 +224,12 @@ class Table:
 
     def _item(self, key: Item) -> Item | None:
         return self._partitions[key["pk"]["S"]].get(key["sk"]["S"])
+
+    def _shown(self, write: dict[str, Any]) -> dict[str, Any]:
+        """The stored item, if a write whose condition does not hold asks for it."""
+        (members,) = write.values()
+        item = self._item(members.get("Item") or members["Key"])
+        return {"Item": item} if item and "ReturnValuesOnConditionCheckFailure" in members else {}
 
     def _holds(self, write: dict[str, Any]) -> bool:
         """Whether one of the terms holds, such as `attribute_not_exists(pk)` or `#name = :value`."""

@@ -311,6 +311,21 @@ def test_runs_with_and_without_an_incident_are_committed_together(
     assert sandbox.control.calls() == {"dynamodb:BatchGetItem": 1, "dynamodb:TransactWriteItems": 1}
 
 
+def test_a_lease_that_another_process_has_is_seen_without_reading_it(
+    store: DynamoStore, theirs: DynamoStore, sandbox: Sandbox
+) -> None:
+    both = [arn("job"), arn("other")]
+    assert theirs.hold(both, "them", 60) == set(both)
+    sandbox.control.forget_calls()
+
+    assert not store.hold([arn("job")], "us", 60)
+    assert sandbox.control.calls() == {"dynamodb:PutItem": 1}
+
+    sandbox.control.forget_calls()
+    assert store.hold([*both, arn("free")], "us", 60) == {arn("free")}
+    assert "dynamodb:BatchGetItem" not in sandbox.control.calls()
+
+
 # -- whether a run has an earlier one --------------------------------------------------------------
 
 

@@ -45,19 +45,21 @@ class Conflict(Exception):
     """Nothing was written, because another process was faster or DynamoDB throttled one of the items. The
     caller reads the items again and tries again."""
 
-    def __init__(self, reasons: Sequence[str]) -> None:
+    def __init__(self, reasons: Sequence[str], found: Sequence[Item | None] = ()) -> None:
         """`reasons` are DynamoDB's, one for each write; the string `None` for a write that was not the
-        cause."""
+        cause. `found` are what the table has instead, for the writes that ask for it (`writes.showing`)."""
         super().__init__()
         self.reasons = reasons
+        self.found = found or [None] * len(reasons)
 
     def of(self, sizes: Sequence[int]) -> list[Conflict | None]:
         """The conflict of each transaction, if transactions of these sizes were sent as one; None for those
         that were not refused."""
         if len(self.reasons) != sum(sizes) or set(self.reasons) == {"None"}:
             return [self] * len(sizes)
-        parts = [self.reasons[end - size : end] for size, end in zip(sizes, accumulate(sizes), strict=True)]
-        return [Conflict(part) if set(part) != {"None"} else None for part in parts]
+        parts = [slice(end - size, end) for size, end in zip(sizes, accumulate(sizes), strict=True)]
+        conflicts = [Conflict(self.reasons[part], self.found[part]) for part in parts]
+        return [conflict if set(conflict.reasons) != {"None"} else None for conflict in conflicts]
 
 
 class Table:
@@ -94,15 +96,19 @@ class Table:
 
     def written(self, write: Item) -> bool:
         """Make one write. False if its condition does not hold."""
+        return self.attempted(write) is None
 
-        def attempt() -> bool:
+    def attempted(self, write: Item) -> Conflict | None:
+        """The same; returns the conflict if the condition does not hold."""
+
+        def attempt() -> Conflict | None:
             try:
                 self.write([write])
             except Conflict as conflict:
                 if set(conflict.reasons) & REFUSED:
-                    return False
+                    return conflict
                 raise
-            return True
+            return None
 
         return self.retried(attempt)
 
@@ -241,10 +247,13 @@ class Table:
         try:
             yield
         except ClientError as error:
-            code = error.response.get("Error", {}).get("Code", "")
-            reasons = [reason["Code"] for reason in error.response.get("CancellationReasons", [])] or [code]
+            response: Any = error.response
+            code = response.get("Error", {}).get("Code", "")
+            refused = response.get("CancellationReasons") or [{"Code": code, "Item": response.get("Item")}]
+            reasons = [reason["Code"] for reason in refused]
             if code in _CONFLICTS or set(reasons) & _CONFLICTS:
-                raise Conflict(reasons) from error
+                found = [plain(reason["Item"]) if reason.get("Item") else None for reason in refused]
+                raise Conflict(reasons, found) from error
             raise StoreError(f"table {self.name}: {_explained(code, error)}") from error
         except BotoCoreError as error:
             raise StoreError(f"table {self.name} cannot be reached: {error}") from error

@@ -43,6 +43,12 @@ def delete(key: ItemKey, condition: str = "", values: Mapping[str, Any] | None =
     return {"Delete": {"Key": key_attributes(key)} | _condition(condition, values or {})}
 
 
+def showing(write: Item) -> Item:
+    """The same write; if its condition does not hold, the answer has the stored item (`Conflict.found`)."""
+    ((action, members),) = write.items()
+    return {action: members | {"ReturnValuesOnConditionCheckFailure": "ALL_OLD"}}
+
+
 def _condition(condition: str, values: Mapping[str, Any]) -> Item:
     if not condition:
         return {}
