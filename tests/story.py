@@ -25,6 +25,7 @@ from watcher.model import (
     RuleSource,
     RunStop,
     StopPhase,
+    edits_lane,
     finding_id,
 )
 from watcher.policy import incidents
@@ -116,7 +117,7 @@ class Story:
         told = replace(
             attempt,
             state=DeliveryState.DELIVERED,
-            lane=incidents.edits_lane(row.to),
+            lane=edits_lane(row.to),
             told=attempt.trying,
             delivered_at=self.now,
         )

@@ -551,9 +551,10 @@ class Delivery:
     to: str
     """`slack:#channel`, `webhook:URL`, `sns:ARN`, `console`, or `stop`."""
     lane: str
-    """Deliveries in the same lane are sent one at a time, in the order in which they became open. An alert
-    that was told is in the lane `TO edits`. One that would hold back others has a lane of its own:
-    `refused:ID`, `snoozed:ID`, or `failing:ID` if its destination receives it and does not confirm it."""
+    """Deliveries in the same lane are sent one at a time, in the order in which they became open. The first
+    message of an alert is in the lane `to`, an edit in `edits_lane`. What would hold back others has a lane
+    of its own: `refused_lane`, `snoozed:ID`, or `failing:ID` if its destination receives it and does not
+    confirm it."""
     created_at: datetime
     due_at: datetime
     state: DeliveryState = DeliveryState.PENDING
@@ -598,6 +599,21 @@ class Delivery:
 def delivery_id(incident: str, kind: DeliveryKind, to: str, *more: str) -> str:
     """`more`: what else distinguishes it, if there can be several."""
     return _digest(incident, kind, to, *more)
+
+
+def edits_lane(to: str) -> str:
+    """The lane of an alert that has been told: an edit that waits holds back no first message."""
+    return f"{to} edits"
+
+
+def refused_lane(id_: str) -> str:
+    """The lane of an alert that its destination refuses: it holds back no other."""
+    return f"refused:{id_}"
+
+
+def stop_lane(run: str) -> str:
+    """Each run has its own, so that one which does not stop delays no other."""
+    return f"{STOP_DESTINATION}:{run}"
 
 
 @dataclass(frozen=True, slots=True)

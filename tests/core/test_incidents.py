@@ -42,6 +42,7 @@ from watcher.model import (
     RuleSource,
     Severity,
     StopPhase,
+    edits_lane,
 )
 from watcher.policy import incidents
 from watcher.store.base import claimed
@@ -971,6 +972,6 @@ def can_hear_the_rest(story: Story, or_is: DeliveryState) -> None:
 
 def check_lane(row: Delivery) -> None:
     if row.state is DeliveryState.PENDING:
-        assert row.lane == (incidents.edits_lane(row.to) if row.told else row.to)
+        assert row.lane == (edits_lane(row.to) if row.told else row.to)
     if row.state is DeliveryState.SNOOZED:
         assert row.id in row.lane

@@ -30,6 +30,7 @@ from watcher.model import (
     RunStop,
     Says,
     StopPhase,
+    refused_lane,
 )
 from watcher.policy import kinds
 from watcher.text import printable, truncated
@@ -266,7 +267,7 @@ def undelivered(case: Case, to: str, now: datetime) -> tuple[str, ...]:
 def _is_refused(row: Delivery) -> bool:
     if row.kind is not DeliveryKind.ALERT:
         return False
-    trying_again = row.state is DeliveryState.IN_FLIGHT and row.lane.startswith("refused:")
+    trying_again = row.state is DeliveryState.IN_FLIGHT and row.lane == refused_lane(row.id)
     return row.state in _GIVEN_UP or trying_again
 
 

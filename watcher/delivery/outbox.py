@@ -66,6 +66,8 @@ from watcher.model import (
     Form,
     JobSnapshot,
     StopPhase,
+    edits_lane,
+    refused_lane,
 )
 from watcher.policy import incidents
 from watcher.policy.stop_guards import NO_SUCH_RUN
@@ -337,7 +339,7 @@ class Outbox:
         delay = timedelta(seconds=incidents.EDIT_DELAY_S if incidents.can_edit(alert.to) else 0)
         done = replace(
             alert,
-            lane=incidents.edits_lane(alert.to),
+            lane=edits_lane(alert.to),
             state=DeliveryState.DELIVERED,
             due_at=now + delay,
             uncertain=False,
@@ -370,7 +372,7 @@ class Outbox:
         delay = refused_delay(alert.failures + 1, self.random())
         refused = replace(
             alert,
-            lane=f"refused:{alert.id}",
+            lane=refused_lane(alert.id),
             state=DeliveryState.REFUSED,
             due_at=now + timedelta(seconds=delay),
             error=error,

@@ -43,8 +43,10 @@ from watcher.model import (
     StopChoice,
     StopPhase,
     delivery_id,
+    edits_lane,
     finding_id,
     incident_id,
+    stop_lane,
 )
 from watcher.policy import kinds, routing
 from watcher.text import duration
@@ -77,11 +79,6 @@ def can_edit(to: str) -> bool:
         return Destination.parse(to).kind in _EDITABLE
     except ConfigError:  # stored by a version that has another kind of destination
         return False
-
-
-def edits_lane(to: str) -> str:
-    """The lane of an alert that has been told: an edit that waits holds back no first message."""
-    return f"{to} edits"
 
 
 def alert_id(incident: str, to: str) -> str:
@@ -587,8 +584,7 @@ def _attempt_stop(draft: _Draft, actor: str, due_at: datetime, finding: str = ""
             incident=draft.incident.id,
             kind=DeliveryKind.STOP,
             to=STOP_DESTINATION,
-            # Each run has its own lane, so that one which does not stop delays no other.
-            lane=f"{STOP_DESTINATION}:{draft.incident.run}",
+            lane=stop_lane(draft.incident.run),
             created_at=draft.now,
             due_at=due_at,
             run=draft.incident.run,

@@ -33,8 +33,11 @@ from watcher.model import (
     Severity,
     StopPhase,
     delivery_id,
+    edits_lane,
     finding_id,
     incident_id,
+    refused_lane,
+    stop_lane,
 )
 
 DEAD_LETTER_MAX_AGE = timedelta(days=7)
@@ -317,7 +320,7 @@ class _Run:
             incident=self.incident,
             kind=DeliveryKind.STOP,
             to=STOP_DESTINATION,
-            lane=f"{STOP_DESTINATION}:{self.run}",
+            lane=stop_lane(self.run),
             created_at=row.created_at,
             due_at=row.due_at,
             state=DeliveryState.PENDING if row.open else DeliveryState(row.state),
@@ -429,8 +432,8 @@ def _usefulness(row: OldDelivery) -> int:
 
 def _lane(row: OldDelivery, state: DeliveryState, told: int) -> str:
     if state is DeliveryState.REFUSED:
-        return f"refused:{row.id}"
-    return f"{row.to} edits" if told else row.to
+        return refused_lane(row.id)
+    return edits_lane(row.to) if told else row.to
 
 
 _ENDS = {
