@@ -191,18 +191,22 @@ class _Draft:
 
 def _brought_up_to(alert: Delivery, incident: Incident, now: datetime) -> Delivery:
     """The alert, due again if its destination is to see a change."""
-    editable = can_edit(alert.to)
-    wanted = incident.revision if editable else incident.telling_revision
+    wanted = _latest_for(alert.to, incident)
     if wanted <= alert.wanted:
         return alert
     alert = replace(alert, wanted=wanted)
     if alert.open or alert.state is DeliveryState.REFUSED:
         return alert  # it is on its way, or waits: what it says is composed when it is sent
-    if alert.told and editable:
+    if alert.told and can_edit(alert.to):
         return _due_again(alert, now + timedelta(seconds=EDIT_DELAY_S))
     if alert.told and incident.snoozed_until and incident.snoozed_until > now:
         return _snoozed(alert, incident.snoozed_until)
     return _due_again(alert, now)
+
+
+def _latest_for(to: str, incident: Incident) -> int:
+    """The revision that the destination is to know."""
+    return incident.revision if can_edit(to) else incident.telling_revision
 
 
 def _snoozed(alert: Delivery, until: datetime) -> Delivery:
@@ -212,7 +216,7 @@ def _snoozed(alert: Delivery, until: datetime) -> Delivery:
 
 def _woken(alert: Delivery, incident: Incident, now: datetime) -> Delivery:
     """The alert when its snooze ends early: due now if something was held back."""
-    if alert.told < (incident.revision if can_edit(alert.to) else incident.telling_revision):
+    if alert.told < _latest_for(alert.to, incident):
         return _due_again(alert, now)
     return replace(alert, state=DeliveryState.DELIVERED, lane=edits_lane(alert.to), told=alert.wanted)
 
