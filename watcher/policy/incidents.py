@@ -393,6 +393,12 @@ def _close(draft: _Draft, finding_id: str, closing: Closing, reason: str) -> Non
     draft.note(kind, f"{_subject(finding)}: {reason}", finding=finding_id)
 
 
+def _close_as_unwatched(draft: _Draft, reason: str) -> None:
+    """Closes what is open, because nothing more will be known of it."""
+    for id_ in draft.findings:
+        _close(draft, id_, Closing.UNWATCHED, reason)
+
+
 def _opening(finding: Finding) -> str:
     again = f" (for the {_ordinal(finding.episode)} time)" if finding.episode > 1 else ""
     return f"{kinds.phrase(finding)}{again}"
@@ -620,8 +626,7 @@ def stop_ended(
         draft.deliveries[row.id] = replace(row, state=over, error=sentence, delivered_at=now)
     _note_end_of_stop(draft, phase, actor, sentence)
     if gone:
-        for finding in case.findings:
-            _close(draft, finding.id, Closing.UNWATCHED, gone)
+        _close_as_unwatched(draft, gone)
     return draft.case()
 
 
@@ -812,6 +817,5 @@ def unwatched(case: Case | None, reason: str, now: datetime) -> Case | None:
     if stop and stop.phase in (StopPhase.WAITING, StopPhase.ASKED) and _pending_stop(draft):
         _withdraw_stop(draft, reason)
         _note_end_of_stop(draft, StopPhase.NOT_STOPPED, stop.actor, f"Not stopped: {reason}")
-    for finding in case.findings:
-        _close(draft, finding.id, Closing.UNWATCHED, reason)
+    _close_as_unwatched(draft, reason)
     return draft.case()
