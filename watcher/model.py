@@ -7,7 +7,7 @@ other. The sets below say which ones Watcher acts on.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -599,6 +599,12 @@ class Delivery:
 def delivery_id(incident: str, kind: DeliveryKind, to: str, *more: str) -> str:
     """`more`: what else distinguishes it, if there can be several."""
     return _digest(incident, kind, to, *more)
+
+
+def alert_to(to: str, among: Iterable[Delivery]) -> Delivery | None:
+    """The alert of an incident for this destination, among the incident's deliveries. Not by its id, because
+    a store that was upgraded keeps the ids of the alerts that were sent."""
+    return next((row for row in among if row.kind is DeliveryKind.ALERT and row.to == to), None)
 
 
 def edits_lane(to: str) -> str:

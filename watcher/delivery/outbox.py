@@ -66,6 +66,7 @@ from watcher.model import (
     Form,
     JobSnapshot,
     StopPhase,
+    alert_to,
     edits_lane,
     refused_lane,
 )
@@ -429,9 +430,7 @@ class Outbox:
         """Attach the plot to the alert. A plot that cannot be drawn or uploaded is skipped, since the alert
         has the numbers."""
         finding = case.finding(delivery.finding)
-        alert = next(
-            (row for row in case.deliveries if row.kind is DeliveryKind.ALERT and row.to == delivery.to), None
-        )
+        alert = alert_to(delivery.to, case.deliveries)
         try:
             channel = self._channel(delivery.to)
             if not (finding and alert and alert.receipt and isinstance(channel, TakesFiles)):

@@ -42,6 +42,7 @@ from watcher.model import (
     Severity,
     StopChoice,
     StopPhase,
+    alert_to,
     delivery_id,
     edits_lane,
     finding_id,
@@ -423,10 +424,9 @@ def _address(draft: _Draft, decision: Decision) -> None:
 
 def _add_alert(draft: _Draft, to: str) -> bool:
     """Whether the destination is new to the incident."""
-    id_ = alert_id(draft.incident.id, to)
-    # A store that was upgraded keeps the ids of the alerts that were sent.
-    if any(row.kind is DeliveryKind.ALERT and row.to == to for row in draft.deliveries.values()):
+    if alert_to(to, draft.deliveries.values()):
         return False
+    id_ = alert_id(draft.incident.id, to)
     draft.deliveries[id_] = Delivery(
         id=id_,
         incident=draft.incident.id,
