@@ -22,9 +22,10 @@ from watcher.model import (
     Incident,
     IncidentState,
     JobSnapshot,
+    Judge,
     Reading,
     RuleConfiguration,
-    RuleSource,
+    RuleFamily,
     RunStop,
     Says,
     Severity,
@@ -46,7 +47,7 @@ SNAPSHOT = a_job(
     rules=(
         RuleConfiguration(
             "LossNotDecreasing",
-            RuleSource.DEBUGGER,
+            RuleFamily.DEBUGGER,
             {"rule_to_invoke": "LossNotDecreasing", "num_steps": "2"},
         ),
     ),
@@ -76,11 +77,12 @@ FINDING = Finding(
     incident="incident-1",
     severity=Severity.CRITICAL,
     rule="LossNotDecreasing",
-    source=RuleSource.DEBUGGER,
+    family=RuleFamily.DEBUGGER,
+    judge=Judge.DEBUGGER,
     step=24,
     reason="RuleEvaluationConditionMet: Evaluation of the rule LossNotDecreasing at step 24 resulted in "
     "the condition being met\n",
-    sources=(Says(RuleSource.DEBUGGER, "IssuesFound", NOW - timedelta(seconds=2), 24),),
+    says=(Says(Judge.DEBUGGER, "IssuesFound", NOW - timedelta(seconds=2), 24),),
 )
 PRICES = {"ml.m5.xlarge": 0.23}
 EVIDENCE = AlertEvidence(

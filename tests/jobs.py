@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from watcher.model import JobSnapshot, Outcome, RuleSource
+from watcher.model import JobSnapshot, Judge, Outcome, RuleFamily
 
 NOON = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 ARN = "arn:aws:sagemaker:us-east-1:111122223333:training-job/"
@@ -40,5 +40,10 @@ def an_ended_job(
 def an_outcome(
     status: str = "InProgress", rule: str = "LossNotDecreasing", details: str = "", **changes: Any
 ) -> Outcome:
-    values: dict[str, Any] = {"source": RuleSource.DEBUGGER, "status": status, "rule": rule}
+    values: dict[str, Any] = {
+        "family": RuleFamily.DEBUGGER,
+        "judge": Judge.DEBUGGER,
+        "status": status,
+        "rule": rule,
+    }
     return Outcome(**{**values, "details": details, **changes})

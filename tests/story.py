@@ -21,8 +21,9 @@ from watcher.model import (
     FindingKind,
     Incident,
     JobSnapshot,
+    Judge,
     Report,
-    RuleSource,
+    RuleFamily,
     RunStop,
     StopPhase,
     edits_lane,
@@ -49,13 +50,15 @@ def routed(*to: str, stop: bool = False, channel: str = "", **settings: Any) -> 
     )
 
 
-def fired(rule: str = LOSS, source: RuleSource = RuleSource.LOCAL, step: int | None = 140) -> Report:
-    return Report(FindingKind.RULE_ISSUE, rule, source, "IssuesFound", step, "the loss does not decrease")
+def fired(rule: str = LOSS, judge: Judge = Judge.WATCHER, step: int | None = 140) -> Report:
+    reason = "the loss does not decrease"
+    return Report(FindingKind.RULE_ISSUE, rule, RuleFamily.DEBUGGER, judge, "IssuesFound", step, reason)
 
 
-def recovered(rule: str = LOSS, source: RuleSource = RuleSource.LOCAL) -> Report:
+def recovered(rule: str = LOSS, judge: Judge = Judge.WATCHER) -> Report:
     reason = "it fell by 7 % between step 140 and step 160"
-    return Report(FindingKind.RULE_ISSUE, rule, source, reason=reason, closing=Closing.RECOVERED)
+    family = RuleFamily.DEBUGGER
+    return Report(FindingKind.RULE_ISSUE, rule, family, judge, reason=reason, closing=Closing.RECOVERED)
 
 
 FAILED = Report(FindingKind.JOB_FAILED, status="Failed", reason="AlgorithmError")
@@ -176,7 +179,7 @@ class Story:
 
     def finding(self, rule: str = LOSS, kind: FindingKind = FindingKind.RULE_ISSUE) -> Finding:
         assert self.case
-        found = self.case.finding(finding_id(self.job.run, kind, rule or None, RuleSource.LOCAL))
+        found = self.case.finding(finding_id(self.job.run, kind, rule or None, RuleFamily.DEBUGGER))
         assert found
         return found
 

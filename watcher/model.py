@@ -35,21 +35,42 @@ KNOWN_STATUSES = ENDED_STATUSES | {IN_PROGRESS, "Stopping", "Deleting"}
 KNOWN_RULE_STATUSES = FINAL_RULE_STATUSES | {"InProgress", "Stopping", RECOVERED}
 
 
-class RuleSource(StrEnum):
+class RuleFamily(StrEnum):
+    """What a rule judges. Rules of different families may have the same name."""
+
+    DEBUGGER = "debugger"
+    """How a job trains: its tensors or, instead, its training metrics."""
+    PROFILER = "profiler"
+    """How a job uses its instances. These rules advise; they never stop a job."""
+
+
+class Judge(StrEnum):
     """Who evaluated a rule."""
+
+    DEBUGGER = "debugger"
+    """SageMaker's service, by a processing job."""
+    WATCHER = "watcher"
+
+
+class RuleSource(StrEnum):
+    """How JSON, webhooks and metrics name who evaluated a rule. Scripts rely on these words."""
 
     DEBUGGER = "debugger"
     PROFILER = "profiler"
     LOCAL = "local"
 
+    @classmethod
+    def of(cls, family: RuleFamily, judge: Judge) -> RuleSource:
+        return cls.LOCAL if judge is Judge.WATCHER else cls(family)
+
 
 @dataclass(frozen=True, slots=True)
 class RuleConfiguration:
-    """A rule as the job's owner configured it: in `DebugRuleConfigurations` or
-    `ProfilerRuleConfigurations`."""
+    """A rule as it is configured: in the job's `DebugRuleConfigurations` or `ProfilerRuleConfigurations`, or
+    in Watcher's settings."""
 
     name: str
-    source: RuleSource
+    family: RuleFamily
     parameters: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -75,7 +96,8 @@ class Outcome:
     """The state of one rule on one job."""
 
     rule: str
-    source: RuleSource
+    family: RuleFamily
+    judge: Judge
     status: str
     details: str = ""
     evaluation_job_arn: str = ""
@@ -87,6 +109,15 @@ class Outcome:
     @property
     def final(self) -> bool:
         return self.status in FINAL_RULE_STATUSES
+
+    @property
+    def key(self) -> tuple[RuleFamily, Judge, str]:
+        """What tells it apart from the job's other outcomes."""
+        return self.family, self.judge, self.rule
+
+    @property
+    def source(self) -> RuleSource:
+        return RuleSource.of(self.family, self.judge)
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,10 +201,10 @@ class JobSnapshot:
     @property
     def settled(self) -> bool:
         """Ended, and all its rules final: SageMaker has nothing new about it."""
-        return self.ended and all(o.final for o in self.outcomes if o.source is not RuleSource.LOCAL)
+        return self.ended and all(o.final for o in self.outcomes if o.judge is Judge.DEBUGGER)
 
-    def rule(self, name: str, source: RuleSource) -> RuleConfiguration | None:
-        return next((rule for rule in self.rules if (rule.name, rule.source) == (name, source)), None)
+    def rule(self, name: str, family: RuleFamily) -> RuleConfiguration | None:
+        return next((rule for rule in self.rules if (rule.name, rule.family) == (name, family)), None)
 
 
 class Reads(StrEnum):
@@ -198,7 +229,7 @@ class Evaluation:
     states: Mapping[str, str] = field(default_factory=dict)
     """The state of each rule, as JSON, by the name of its configuration."""
     outcomes: tuple[Outcome, ...] = ()
-    """Their source is `local`."""
+    """Their judge is Watcher."""
 
 
 class FindingKind(StrEnum):
@@ -253,7 +284,9 @@ class Report:
 
     kind: FindingKind
     rule: str | None = None
-    source: RuleSource | None = None
+    """None, and `family` and `judge` as well, if it is about the job itself."""
+    family: RuleFamily | None = None
+    judge: Judge | None = None
     status: str = ""
     """The status of the rule, or of the job, as SageMaker writes it."""
     step: int | None = None
@@ -265,9 +298,9 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Says:
-    """What one evaluator found."""
+    """What one judge found."""
 
-    source: RuleSource
+    judge: Judge
     status: str
     at: datetime
     step: int | None = None
@@ -289,13 +322,15 @@ class Finding:
     incident: str
     severity: Severity
     rule: str | None = None
-    source: RuleSource | None = None
+    """None, and `family` and `judge` as well, if it is about the job itself."""
+    family: RuleFamily | None = None
+    judge: Judge | None = None
     """Who found it first."""
     step: int | None = None
     reason: str = ""
     """SageMaker's StatusDetails or FailureReason, or Watcher's explanation."""
-    sources: tuple[Says, ...] = ()
-    """What each evaluator found, first found first; empty if the finding is about the job itself."""
+    says: tuple[Says, ...] = ()
+    """What each judge found, first found first; empty if the finding is about the job itself."""
     episode: int = 1
     """What recovered can break again."""
     closed_at: datetime | None = None
@@ -311,14 +346,23 @@ class Finding:
     def job_arn(self) -> str:
         return run_arn(self.run)
 
+    @property
+    def source(self) -> RuleSource | None:
+        """Who found it first; None if it is about the job itself."""
+        return RuleSource.of(self.family, self.judge) if self.family and self.judge else None
 
-def finding_id(run: str, kind: FindingKind, rule: str | None, source: RuleSource | None) -> str:
+    def source_of(self, says: Says) -> RuleSource:
+        """`says` is one of the finding's."""
+        return RuleSource.of(self.family or RuleFamily.DEBUGGER, says.judge)
+
+
+def finding_id(run: str, kind: FindingKind, rule: str | None, family: RuleFamily | None) -> str:
     """The same finding gets the same id in every process, whoever of Debugger and Watcher found it.
 
     A profiler rule may have the name of another rule, so it is told apart.
     """
-    family = RuleSource.PROFILER if source is RuleSource.PROFILER else ""
-    return _digest(run, rule or "", family, kind)
+    told_apart = family if family is RuleFamily.PROFILER else ""
+    return _digest(run, rule or "", told_apart, kind)
 
 
 class IncidentState(StrEnum):

@@ -24,9 +24,10 @@ from watcher.model import (
     Incident,
     IncidentState,
     JobSnapshot,
+    Judge,
     Outcome,
     RuleConfiguration,
-    RuleSource,
+    RuleFamily,
     RunStop,
     Says,
     Severity,
@@ -73,15 +74,16 @@ FULL_SNAPSHOT = snapshot(
     outcomes=(
         Outcome(
             "LossNotDecreasing",
-            RuleSource.DEBUGGER,
+            RuleFamily.DEBUGGER,
+            Judge.DEBUGGER,
             "IssuesFound",
             details="RuleEvaluationConditionMet",
             evaluation_job_arn=arn("x"),
             updated_at=after(7),
         ),
-        Outcome("ProfilerReport", RuleSource.PROFILER, "AStatusOfTheFuture"),
+        Outcome("ProfilerReport", RuleFamily.PROFILER, Judge.DEBUGGER, "AStatusOfTheFuture"),
     ),
-    rules=(RuleConfiguration("loss", RuleSource.DEBUGGER, {"rule_to_invoke": "LossNotDecreasing"}),),
+    rules=(RuleConfiguration("loss", RuleFamily.DEBUGGER, {"rule_to_invoke": "LossNotDecreasing"}),),
     hook=HookConfiguration(
         "s3://bucket/debug", {"save_interval": "5"}, (("losses", {"save_interval": "2"}),)
     ),
@@ -145,7 +147,7 @@ FULL_INCIDENT = incident(
 
 def finding(job: str, rule: str = "LossNotDecreasing", **changes: Any) -> Finding:
     values: dict[str, Any] = {
-        "id": finding_id(run(job), FindingKind.RULE_ISSUE, rule, RuleSource.DEBUGGER),
+        "id": finding_id(run(job), FindingKind.RULE_ISSUE, rule, RuleFamily.DEBUGGER),
         "kind": FindingKind.RULE_ISSUE,
         "run": run(job),
         "job": job,
@@ -154,7 +156,8 @@ def finding(job: str, rule: str = "LossNotDecreasing", **changes: Any) -> Findin
         "incident": incident_id(run(job)),
         "severity": Severity.CRITICAL,
         "rule": rule,
-        "source": RuleSource.DEBUGGER,
+        "family": RuleFamily.DEBUGGER,
+        "judge": Judge.DEBUGGER,
     }
     return Finding(**values | changes)
 
@@ -163,9 +166,9 @@ FULL_FINDING = finding(
     "full-ünïcode-🚂",
     step=120,
     reason="at step <120> 🚂",
-    sources=(
-        Says(RuleSource.LOCAL, "IssuesFound", NOON, 120, "saw it"),
-        Says(RuleSource.DEBUGGER, "IssuesFound", after(0.000001)),
+    says=(
+        Says(Judge.WATCHER, "IssuesFound", NOON, 120, "saw it"),
+        Says(Judge.DEBUGGER, "IssuesFound", after(0.000001)),
     ),
     episode=2,
     closed_at=after(9),

@@ -24,7 +24,7 @@ from tests.contract.samples import (
 )
 from tests.doubles.clock import Clock
 from watcher.errors import LeaseLost, StoreError
-from watcher.model import Case, Evaluation, JobSnapshot, Outcome, Reads, RuleSource, incident_id
+from watcher.model import Case, Evaluation, JobSnapshot, Judge, Outcome, Reads, RuleFamily, incident_id
 from watcher.store.base import JobRecord, KnownRun, Look, StopRecord, Store, WatchedJob
 
 LEASE_S = 60.0
@@ -325,7 +325,7 @@ EVALUATION = Evaluation(
     interval=5.0,
     cursor='{"after": 14}',
     states={"Loss": '{"saved": [[14, NaN]]}'},
-    outcomes=(Outcome("Loss", RuleSource.LOCAL, "InProgress", step=14),),
+    outcomes=(Outcome("Loss", RuleFamily.DEBUGGER, Judge.WATCHER, "InProgress", step=14),),
 )
 
 

@@ -45,10 +45,11 @@ from watcher.model import (
     HookConfiguration,
     IncidentState,
     JobSnapshot,
+    Judge,
     Outcome,
     Reads,
     RuleConfiguration,
-    RuleSource,
+    RuleFamily,
     incident_id,
 )
 from watcher.sandbox.process import Sandbox
@@ -162,14 +163,14 @@ def largest_snapshot(chance: random.Random) -> JobSnapshot:
     def pairs(count: int, key: int, value: int) -> dict[str, str]:
         return {text(chance, key): text(chance, value) for _ in range(count)}
 
-    kinds = [source for source in (RuleSource.DEBUGGER, RuleSource.PROFILER) for _ in range(20)]
+    kinds = [family for family in RuleFamily for _ in range(20)]
     names = [text(chance, 256) for _ in kinds]
     return snapshot(
         "j" * 63,
-        rules=tuple(RuleConfiguration(n, s, pairs(100, 256, 256)) for n, s in zip(names, kinds, strict=True)),
+        rules=tuple(RuleConfiguration(n, f, pairs(100, 256, 256)) for n, f in zip(names, kinds, strict=True)),
         outcomes=tuple(
-            Outcome(n, s, "IssuesFound", text(chance, 1024), text(chance, 256))
-            for n, s in zip(names, kinds, strict=True)
+            Outcome(n, f, Judge.DEBUGGER, "IssuesFound", text(chance, 1024), text(chance, 256))
+            for n, f in zip(names, kinds, strict=True)
         ),
         hook=HookConfiguration("s3://" + text(chance, 1024), pairs(20, 256, 256), ()),
         hyperparameters=pairs(100, 256, 2500),

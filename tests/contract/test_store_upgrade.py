@@ -3,6 +3,7 @@ made."""
 
 from __future__ import annotations
 
+import json
 import shutil
 import sqlite3
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.doubles.clock import Clock
+from tests.jobs import a_job
 from watcher.arn import run_id
 from watcher.model import (
     Case,
@@ -22,10 +24,15 @@ from watcher.model import (
     Delivery,
     DeliveryKind,
     DeliveryState,
+    Evaluation,
     FindingKind,
     IncidentState,
     JobSnapshot,
+    Judge,
+    Outcome,
     Reads,
+    RuleConfiguration,
+    RuleFamily,
     RuleSource,
     Severity,
     StopPhase,
@@ -33,8 +40,9 @@ from watcher.model import (
     incident_id,
 )
 from watcher.store import schema
+from watcher.store.documents import EVALUATION, SNAPSHOT
 from watcher.store.sqlite import SqliteStore
-from watcher.store.upgrade import OldDelivery, OldFinding, OldJob, OldStop, upgraded
+from watcher.store.upgrade import OldDelivery, OldFinding, OldJob, OldStop, current_document, upgraded
 
 PREVIOUS = Path(__file__).parent / "previous_version" / "watcher-4.db"
 THEN = datetime(2026, 11, 20, 12, 0, 0, 123456, UTC)
@@ -156,12 +164,12 @@ def test_what_debugger_and_watcher_found_of_one_rule_is_one_finding(store: Sqlit
 
     (finding,) = case.findings
     assert finding.id == finding_id(
-        run("twins"), FindingKind.RULE_ISSUE, "LossNotDecreasing", RuleSource.DEBUGGER
+        run("twins"), FindingKind.RULE_ISSUE, "LossNotDecreasing", RuleFamily.DEBUGGER
     )
     assert (finding.source, finding.step) == (RuleSource.LOCAL, 118)
-    assert [(says.source, says.step) for says in finding.sources] == [
-        (RuleSource.LOCAL, 118),
-        (RuleSource.DEBUGGER, 120),
+    assert [(says.judge, says.step) for says in finding.says] == [
+        (Judge.WATCHER, 118),
+        (Judge.DEBUGGER, 120),
     ]
     assert kinds(case) == [ChangeKind.OPENED, ChangeKind.AGREED]
 
@@ -550,3 +558,31 @@ def test_a_job_without_findings_has_no_case_but_its_stop_has_a_run() -> None:
 
     assert after.cases == ()
     assert after.stopped_run == run("job")
+
+
+@pytest.mark.parametrize(
+    ("source", "family", "judge"),
+    [
+        ("debugger", RuleFamily.DEBUGGER, Judge.DEBUGGER),
+        ("profiler", RuleFamily.PROFILER, Judge.DEBUGGER),
+        ("local", RuleFamily.DEBUGGER, Judge.WATCHER),
+    ],
+)
+def test_an_outcome_keeps_what_its_rule_judges_and_who_judged_it(source, family, judge):
+    outcome = Outcome("Loss", family, judge, "IssuesFound", "it fell by 1 %", step=7)
+    now = Evaluation(NOW, states={"Loss": "[]"}, outcomes=(outcome,))
+    old = json.loads(EVALUATION.dump_json(now))
+    del old["outcomes"][0]["family"], old["outcomes"][0]["judge"]
+    old["outcomes"][0]["source"] = source
+
+    assert EVALUATION.validate_json(current_document(json.dumps(old))) == now
+
+
+def test_a_rule_of_the_job_keeps_its_family():
+    rules = tuple(RuleConfiguration("same", family, {"threshold": "1"}) for family in RuleFamily)
+    now = a_job(rules=rules)
+    old = json.loads(SNAPSHOT.dump_json(now))
+    for rule in old["rules"]:
+        rule["source"] = rule.pop("family")
+
+    assert SNAPSHOT.validate_json(current_document(json.dumps(old))) == now

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from tests.jobs import FIRED, a_job, an_ended_job, an_outcome
 from watcher.jobs.detect import detect, parse_step
-from watcher.model import Closing, FindingKind, JobSnapshot, Outcome, Report, RuleSource
+from watcher.model import Closing, FindingKind, JobSnapshot, Judge, Outcome, Report, RuleFamily
 
 
 def opened(before: JobSnapshot | None, after: JobSnapshot, *, stopped_by_us: bool = False) -> list[Report]:
@@ -28,7 +28,7 @@ def test_a_rule_that_found_an_issue_is_a_finding_with_its_step_and_sentence():
     before = a_job(outcomes=(an_outcome("InProgress"),))
     after = a_job(outcomes=(an_outcome("IssuesFound", details=FIRED),))
     (report,) = opened(before, after)
-    assert (report.kind, report.rule, report.source) == ("rule_issue", "LossNotDecreasing", "debugger")
+    assert (report.kind, report.rule, report.judge) == ("rule_issue", "LossNotDecreasing", "debugger")
     assert (report.status, report.step, report.reason) == ("IssuesFound", 140, FIRED)
 
 
@@ -48,9 +48,9 @@ def test_rules_are_matched_by_name_in_any_order():
 
 def test_a_debugger_rule_and_a_profiler_rule_with_one_name_are_two_rules():
     debugger = an_outcome("IssuesFound", rule="Same")
-    profiler = an_outcome("IssuesFound", rule="Same", source=RuleSource.PROFILER)
+    profiler = an_outcome("IssuesFound", rule="Same", family=RuleFamily.PROFILER, judge=Judge.DEBUGGER)
     both = opened(a_job(outcomes=(debugger,)), a_job(outcomes=(debugger, profiler)))
-    assert [report.source for report in both] == [RuleSource.PROFILER]
+    assert [report.family for report in both] == [RuleFamily.PROFILER]
 
 
 def test_a_rule_that_could_not_run_is_a_finding():
@@ -117,10 +117,11 @@ outcomes = st.lists(
         an_outcome,
         statuses,
         rule=st.sampled_from("ABC"),
-        source=st.sampled_from(list(RuleSource)),
+        family=st.sampled_from(RuleFamily),
+        judge=st.sampled_from(Judge),
     ),
     max_size=6,
-    unique_by=lambda outcome: (outcome.rule, outcome.source),
+    unique_by=lambda outcome: outcome.key,
 ).map(tuple)
 jobs = st.builds(
     lambda status, found: a_job(status=status, outcomes=found),
@@ -130,7 +131,7 @@ jobs = st.builds(
 
 
 def things(reports: list[Report]) -> set[tuple[object, ...]]:
-    return {(report.kind, report.rule, report.source) for report in reports}
+    return {(report.kind, report.rule, report.family, report.judge) for report in reports}
 
 
 @given(st.lists(jobs, max_size=5), jobs)
@@ -143,13 +144,13 @@ def test_every_final_issue_is_found_for_any_sequence_of_snapshots(way, end):
 
 
 def local(status: str, rule: str = "LossNotDecreasing", **changes: object) -> Outcome:
-    return an_outcome(status, rule=rule, source=RuleSource.LOCAL, **changes)
+    return an_outcome(status, rule=rule, family=RuleFamily.DEBUGGER, judge=Judge.WATCHER, **changes)
 
 
 def test_a_local_outcome_is_a_finding_with_its_own_step():
     job = a_job(outcomes=(local("IssuesFound", step=14, details="train-error fell 1.2 %"),))
     (report,) = detect(None, job, stopped_by_us=False)
-    assert (report.kind, report.source, report.step) == ("rule_issue", RuleSource.LOCAL, 14)
+    assert (report.kind, report.judge, report.step) == ("rule_issue", Judge.WATCHER, 14)
 
 
 @pytest.mark.parametrize(
@@ -202,7 +203,7 @@ def test_an_issue_that_watcher_sees_recover_is_over_for_the_reason_it_gives():
     after = a_job(outcomes=(local("Recovered", step=31, details="train-error fell by 7 % at step 31"),))
     (report,) = detect(before, after, stopped_by_us=False)
     assert (report.kind, report.closing) == (FindingKind.RULE_ISSUE, Closing.RECOVERED)
-    assert (report.source, report.reason) == (RuleSource.LOCAL, "train-error fell by 7 % at step 31")
+    assert (report.judge, report.reason) == (Judge.WATCHER, "train-error fell by 7 % at step 31")
     assert detect(after, after, stopped_by_us=False) == []
 
 
@@ -244,6 +245,35 @@ def test_a_rule_that_gets_a_verdict_after_all_is_no_longer_unevaluated():
 def test_a_rule_that_has_ended_is_not_stuck_any_more(status):
     before, after = a_job(outcomes=(an_outcome("InProgress"),)), a_job(outcomes=(an_outcome(status),))
     (report,) = over(before, after)
-    assert (report.kind, report.rule, report.source) == ("rule_stuck", "LossNotDecreasing", "debugger")
+    assert (report.kind, report.rule, report.judge) == ("rule_stuck", "LossNotDecreasing", "debugger")
     assert status in report.reason
     assert over(after, after) == []
+
+
+# -- profiler rules --------------------------------------------------------------------------------
+
+
+def profiled(status: str, judge: Judge = Judge.WATCHER, **changes: object) -> Outcome:
+    return an_outcome(status, rule="CPUBottleneck", family=RuleFamily.PROFILER, judge=judge, **changes)
+
+
+def test_an_issue_of_a_profiler_rule_that_watcher_finds_is_one_of_its_family():
+    [report] = opened(a_job(), a_job(outcomes=(profiled("IssuesFound", details="61 % of the time"),)))
+    assert (report.kind, report.family, report.judge) == ("rule_issue", RuleFamily.PROFILER, Judge.WATCHER)
+
+
+def test_a_profiler_rule_recovers_whoever_else_found_its_issue():
+    theirs = profiled("IssuesFound", Judge.DEBUGGER)
+    before = a_job(outcomes=(theirs, profiled("IssuesFound")))
+    after = a_job(outcomes=(theirs, profiled("Recovered", details="3 % of the time")))
+    [report] = detect(before, after, stopped_by_us=False)
+    assert (report.family, report.closing) == (RuleFamily.PROFILER, Closing.RECOVERED)
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [("IssuesFound", "NoIssuesFound"), ("NoIssuesFound", "IssuesFound"), ("NotEvaluated", "NoIssuesFound")],
+)
+def test_a_profiler_rule_is_not_compared_with_sagemakers(ours, theirs):
+    after = a_job(outcomes=(profiled(theirs, Judge.DEBUGGER), profiled(ours)))
+    assert {report.kind for report in detect(a_job(), after, stopped_by_us=False)} <= {FindingKind.RULE_ISSUE}

@@ -17,7 +17,7 @@ from watcher.aws.metrics import Average, MetricSeries
 from watcher.evaluation.look import log_records, look, unfinished
 from watcher.evaluation.rule_run import RuleRun
 from watcher.evaluation.steps import METRICS_SETTLE_TIME, MetricSteps
-from watcher.model import IN_PROGRESS, Evaluation, JobSnapshot, Outcome, Reads, RuleSource
+from watcher.model import IN_PROGRESS, Evaluation, JobSnapshot, Judge, Outcome, Reads, RuleFamily
 
 MINUTE = timedelta(minutes=1)
 BEGAN = NOON
@@ -188,7 +188,7 @@ def test_a_rule_that_fails_after_it_fired_stands_as_it_did(monkeypatch: pytest.M
 
 
 def test_an_evaluation_stored_before_rules_could_recover_stays_as_it_was():
-    fired = Outcome("loss falls", RuleSource.LOCAL, "IssuesFound", "it fired", step=1)
+    fired = Outcome("loss falls", RuleFamily.DEBUGGER, Judge.WATCHER, "IssuesFound", "it fired", step=1)
     assert not unfinished("loss falls", Evaluation(due_at=None, outcomes=(fired,)))
 
 

@@ -38,8 +38,9 @@ from watcher.model import (
     Door,
     FindingKind,
     IncidentState,
+    Judge,
     Report,
-    RuleSource,
+    RuleFamily,
     Severity,
     StopPhase,
     edits_lane,
@@ -47,14 +48,21 @@ from watcher.model import (
 from watcher.policy import incidents
 from watcher.store.base import claimed
 
-DEBUGGER = RuleSource.DEBUGGER
+DEBUGGER = Judge.DEBUGGER
 OPENED, WORSE, ADDED, AGREED = ChangeKind.OPENED, ChangeKind.WORSE, ChangeKind.ADDED, ChangeKind.AGREED
 RESOLVED = ChangeKind.RESOLVED
 STOPPED_AND_OVER = [ChangeKind.STOPPED, ChangeKind.CLOSED, RESOLVED]
 
 
 def a_stuck_rule(rule: str = LOSS) -> Report:
-    return Report(FindingKind.RULE_STUCK, rule, DEBUGGER, "InProgress", reason="its log ends with an error")
+    return Report(
+        FindingKind.RULE_STUCK,
+        rule,
+        RuleFamily.DEBUGGER,
+        DEBUGGER,
+        "InProgress",
+        reason="its log ends with an error",
+    )
 
 
 # -- opening ---------------------------------------------------------------------------------------
@@ -127,9 +135,9 @@ def test_an_incident_that_is_over_keeps_the_severity_that_it_had():
 def test_when_both_evaluators_find_the_same_it_is_one_finding():
     story = Story()
     story.seen(fired())
-    assert story.seen(fired(source=DEBUGGER, step=144)) == [AGREED]
-    assert [(says.source, says.step) for says in story.finding().sources] == [
-        (RuleSource.LOCAL, 140),
+    assert story.seen(fired(judge=DEBUGGER, step=144)) == [AGREED]
+    assert [(says.judge, says.step) for says in story.finding().says] == [
+        (Judge.WATCHER, 140),
         (DEBUGGER, 144),
     ]
 
@@ -138,7 +146,7 @@ def test_agreement_is_shown_where_an_alert_can_be_edited_and_told_nowhere():
     story = Story()
     story.seen(fired())
     story.delivers()
-    story.seen(fired(source=DEBUGGER))
+    story.seen(fired(judge=DEBUGGER))
     assert story.alert(SLACK).open
     assert not story.alert(WEBHOOK).open
 
@@ -147,7 +155,7 @@ def test_debugger_late_after_a_recovery_adds_a_source_and_opens_nothing():
     story = Story()
     story.seen(fired())
     story.seen(recovered())
-    assert story.seen(fired(source=DEBUGGER)) == [AGREED]
+    assert story.seen(fired(judge=DEBUGGER)) == [AGREED]
     assert not story.finding().open
     assert story.incident.state is IncidentState.RESOLVED
 
@@ -156,7 +164,7 @@ def test_the_second_evaluator_asks_for_no_stop():
     story = Story(routed(SLACK))
     story.seen(fired())
     story.config = routed(SLACK, stop=True)
-    assert story.seen(fired(source=DEBUGGER)) == [AGREED]
+    assert story.seen(fired(judge=DEBUGGER)) == [AGREED]
     assert story.stop is None
 
 
@@ -249,7 +257,7 @@ def test_what_rules_find_after_a_run_failed_or_was_stopped_is_no_news(status: st
     story = Story()
     story.ends(status, report)
     story.delivers()
-    assert story.seen(fired(source=DEBUGGER), fired(OVERFIT, DEBUGGER)) == [ADDED, ADDED]
+    assert story.seen(fired(judge=DEBUGGER), fired(OVERFIT, DEBUGGER)) == [ADDED, ADDED]
     assert story.alert(SLACK).open, "the alert shows it"
     assert not story.alert(WEBHOOK).open
     assert story.owes(WEBHOOK) == []
@@ -577,13 +585,21 @@ def test_a_run_that_others_stopped_during_the_grace_was_not_stopped_by_watcher()
 
 def test_a_stop_of_a_run_is_known_in_an_incident_that_opens_later():
     story = Story(job=an_ended_job(status="Stopped"))
-    assert story.seen(fired(source=DEBUGGER), stop_asked_by=f"watcher stop by {ZOE}") == [OPENED]
+    assert story.seen(fired(judge=DEBUGGER), stop_asked_by=f"watcher stop by {ZOE}") == [OPENED]
     assert story.phase is StopPhase.STOPPED
 
 
-def test_a_profiler_rule_asks_for_no_stop():
+@pytest.mark.parametrize("first", Judge)
+def test_what_both_judges_find_with_a_profiler_rule_is_one_finding_and_asks_for_no_stop(first):
     story = Story(routed(stop=True))
-    assert story.seen(fired("LowGPUUtilization", RuleSource.PROFILER)) == [OPENED]
+    second = next(judge for judge in Judge if judge is not first)
+    for judge, change in ((first, OPENED), (second, AGREED)):
+        assert story.seen(replace(fired("LowGPUUtilization", judge), family=RuleFamily.PROFILER)) == [change]
+    assert story.case
+    [finding] = story.case.findings
+    assert [says.judge for says in finding.says] == [first, second]
+    assert story.stop is None
+    assert DeliveryKind.STOP not in {row.kind for row in story.rows}
 
 
 def test_a_stop_that_waits_is_called_off_when_its_issue_recovers():
@@ -849,13 +865,13 @@ def test_each_episode_of_a_finding_has_one_picture():
 # -- whatever happens ------------------------------------------------------------------------------
 
 Step = Callable[[Story], object]
-_sources = st.sampled_from([RuleSource.LOCAL, DEBUGGER])
+_judges = st.sampled_from(Judge)
 _rules = st.sampled_from([LOSS, OVERFIT, DEPTH])
 _destinations = st.sampled_from([SLACK, WEBHOOK, TOPIC])
 
 
-def _looks(rule: str, source: RuleSource, closing: bool, failing: bool) -> Step:
-    reports = [recovered(rule, source) if closing else fired(rule, source)]
+def _looks(rule: str, judge: Judge, closing: bool, failing: bool) -> Step:
+    reports = [recovered(rule, judge) if closing else fired(rule, judge)]
     reports += [a_stuck_rule(rule)] if failing else []
     return lambda story: story.seen(*reports)
 
@@ -897,7 +913,7 @@ def _is_stopped(phase: StopPhase) -> Step:
 
 
 STEPS: st.SearchStrategy[Step] = st.one_of(
-    st.builds(_looks, _rules, _sources, st.booleans(), st.booleans()),
+    st.builds(_looks, _rules, _judges, st.booleans(), st.booleans()),
     st.builds(_is_attempted, _destinations, st.sampled_from(["taken", "taken", "refused", "given up"])),
     st.builds(_time_passes, st.sampled_from([1.0, 60.0, 3600.0])),
     st.builds(_ends, st.sampled_from(["Completed", "Failed", "Stopped"]), st.booleans()),

@@ -13,7 +13,7 @@ from tests.jobs import NOON, a_job, an_outcome
 from watcher import __version__
 from watcher.instruments import Instruments
 from watcher.jobs.detect import news
-from watcher.model import Delivery, DeliveryKind, DeliveryState, RuleConfiguration, RuleSource
+from watcher.model import Delivery, DeliveryKind, DeliveryState, RuleConfiguration, RuleFamily
 
 
 @pytest.fixture
@@ -65,8 +65,8 @@ def test_a_rules_status_is_counted_when_it_changes(instruments: Instruments):
 @pytest.mark.parametrize(
     ("configured", "label"),
     [
-        ([RuleConfiguration("churn-7", RuleSource.DEBUGGER, {"rule_to_invoke": "Overfit"})], "Overfit"),
-        ([RuleConfiguration("churn-7", RuleSource.DEBUGGER)], "custom"),
+        ([RuleConfiguration("churn-7", RuleFamily.DEBUGGER, {"rule_to_invoke": "Overfit"})], "Overfit"),
+        ([RuleConfiguration("churn-7", RuleFamily.DEBUGGER)], "custom"),
         ([], "churn-7"),
     ],
 )

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 import rules
 from tests.jobs import a_job
 from watcher.lint import Defect, Reason, lint
-from watcher.model import HookConfiguration, JobSnapshot, RuleConfiguration, RuleSource
+from watcher.model import HookConfiguration, JobSnapshot, RuleConfiguration, RuleFamily
 from watcher.sandbox import cookbook
 
 ECR = "763104351884.dkr.ecr.us-east-1.amazonaws.com/"
@@ -26,7 +26,7 @@ Collections = tuple[tuple[str, dict[str, str]], ...]
 
 def a_rule(invokes: str = "LossNotDecreasing", name: str = "", /, **parameters: Any) -> RuleConfiguration:
     given = {name: str(value) for name, value in parameters.items()}
-    return RuleConfiguration(name or invokes, RuleSource.DEBUGGER, {"rule_to_invoke": invokes, **given})
+    return RuleConfiguration(name or invokes, RuleFamily.DEBUGGER, {"rule_to_invoke": invokes, **given})
 
 
 def linted(
@@ -95,7 +95,7 @@ def test_well_configured_rules_for_xgboost_have_no_defect():
 
 
 def test_profiler_rules_and_custom_rules_are_not_checked():
-    profiler = RuleConfiguration("LowGPUUtilization", RuleSource.PROFILER, {"threshold": "1"})
+    profiler = RuleConfiguration("LowGPUUtilization", RuleFamily.PROFILER, {"threshold": "1"})
     custom = a_rule("VanishingGradient", source_s3_uri="s3://bucket/mine.py", collection_names="mine")
     assert linted(profiler, custom) == []
 
@@ -119,7 +119,7 @@ def test_a_job_without_hook_configuration_leaves_every_rule_without_input():
 
 
 def test_two_rules_with_one_name_are_one_defect_but_a_profiler_rule_may_share_the_name():
-    profiler = RuleConfiguration("losses", RuleSource.PROFILER)
+    profiler = RuleConfiguration("losses", RuleFamily.PROFILER)
     twins = linted(a_rule("LossNotDecreasing", "losses"), a_rule("Overfit", "losses"))
     assert [(defect.rule, defect.reason) for defect in twins] == [("losses", Reason.SAME_NAME)]
     assert linted(a_rule("LossNotDecreasing", "losses"), profiler) == []
@@ -490,7 +490,7 @@ jobs = st.builds(
     rules=st.lists(
         st.builds(
             lambda name, given: RuleConfiguration(
-                name, RuleSource.DEBUGGER, {"rule_to_invoke": name, **given}
+                name, RuleFamily.DEBUGGER, {"rule_to_invoke": name, **given}
             ),
             names,
             some,

@@ -20,8 +20,9 @@ from watcher.model import (
     DeliveryState,
     IncidentState,
     JobSnapshot,
+    Judge,
     Outcome,
-    RuleSource,
+    RuleFamily,
     StopPhase,
 )
 from watcher.policy import incidents
@@ -31,7 +32,11 @@ CONFIG = Config(
     route=(Route(to=("console", "slack:#alerts"), stop=True),),
     stop=Stop(grace=60),
 )
-OWN = RuleSource.LOCAL
+JUDGED = (
+    (RuleFamily.DEBUGGER, Judge.DEBUGGER),
+    (RuleFamily.DEBUGGER, Judge.WATCHER),
+    (RuleFamily.PROFILER, Judge.DEBUGGER),
+)
 OPENINGS = {ChangeKind.OPENED, ChangeKind.WORSE, ChangeKind.ADDED}
 
 # How the status of a thing goes on: from each to these, or it stays as it is. What is listed twice is tried
@@ -71,10 +76,9 @@ def snapshots(
     jobs: list[str], debugger: list[str], ours: list[str], profiler: list[str]
 ) -> list[JobSnapshot]:
     def outcomes(*statuses: str) -> tuple[Outcome, ...]:
-        sources = (RuleSource.DEBUGGER, RuleSource.LOCAL, RuleSource.PROFILER)
         return tuple(
-            an_outcome(status, rule="A", source=source)
-            for source, status in zip(sources, statuses, strict=True)
+            an_outcome(status, rule="A", family=family, judge=judge)
+            for (family, judge), status in zip(JUDGED, statuses, strict=True)
             if status
         )
 
@@ -118,7 +122,7 @@ def after_looks(at: Sequence[JobSnapshot]) -> Case | None:
 def open_findings(case: Case | None) -> set[tuple[str, str | None, bool]]:
     findings = case.findings if case else ()
     return {
-        (finding.kind, finding.rule, finding.source is RuleSource.PROFILER)
+        (finding.kind, finding.rule, finding.family is RuleFamily.PROFILER)
         for finding in findings
         if finding.open
     }
@@ -155,7 +159,9 @@ def test_looking_twice_changes_nothing(run):
 
 @given(runs, st.integers(0, 7))
 def test_an_old_answer_of_sagemaker_in_between_tells_nothing_twice(run, old):
-    run = [replace(job, outcomes=tuple(o for o in job.outcomes if o.source is not OWN)) for job in run]
+    run = [
+        replace(job, outcomes=tuple(o for o in job.outcomes if o.judge is not Judge.WATCHER)) for job in run
+    ]
     again = after_looks([*run, run[min(old, len(run) - 1)], run[-1]])
     once = after_looks(run)
     told, told_again = (

@@ -44,9 +44,10 @@ from watcher.model import (
     FindingKind,
     Form,
     JobSnapshot,
+    Judge,
     Reading,
     RuleConfiguration,
-    RuleSource,
+    RuleFamily,
     RunStop,
     Severity,
     StopPhase,
@@ -56,9 +57,14 @@ from watcher.text import printable
 STOPPING = f"Watcher is stopping this job ({ROUTE})."
 
 
+OF_NO_RULE: dict[str, Any] = {"rule": None, "family": None, "judge": None, "step": None}
+
+
 def about(kind: FindingKind, status: str, reason: str = "", secondary: str = "") -> Message:
     """A message about the job itself, which has ended."""
-    finding = replace(FINDING, kind=kind, status=status, reason=reason, rule=None, source=None, step=None)
+    finding = replace(
+        FINDING, kind=kind, status=status, reason=reason, rule=None, family=None, judge=None, step=None
+    )
     snapshot = replace(SNAPSHOT, status=status, secondary_status=secondary or status, ended_at=NOW)
     return told(a_case(finding, stop=None), snapshot=snapshot, evidence=AlertEvidence())
 
@@ -129,7 +135,7 @@ def test_the_notification_line_has_the_title_the_step_and_what_happens_to_the_jo
 
 
 def test_a_renamed_rule_is_shown_with_the_built_in_rule_that_it_invokes() -> None:
-    own_name = RuleConfiguration("my-loss", RuleSource.DEBUGGER, {"rule_to_invoke": "LossNotDecreasing"})
+    own_name = RuleConfiguration("my-loss", RuleFamily.DEBUGGER, {"rule_to_invoke": "LossNotDecreasing"})
     message = told(a_case(replace(FINDING, rule="my-loss")), snapshot=replace(SNAPSHOT, rules=(own_name,)))
     assert dict(message.details)["Rule"] == "my-loss (LossNotDecreasing)"
     assert "loss stopped falling" in message.advice
@@ -178,7 +184,7 @@ def test_a_shorter_form_leaves_out_the_evidence_and_says_how_to_see_it(form: For
     ("finding", "command"),
     [
         ({"rule": "my rule"}, f"watcher logs {JOB} --rule 'my rule'"),
-        ({"kind": FindingKind.JOB_FAILED, "rule": None, "source": None}, f"watcher logs {JOB} --training"),
+        ({"kind": FindingKind.JOB_FAILED, **OF_NO_RULE}, f"watcher logs {JOB} --training"),
         ({"kind": FindingKind.RULE_DEFECT}, f"watcher show {JOB}"),
     ],
 )
@@ -258,11 +264,13 @@ def test_the_links_lead_to_the_jobs_and_to_their_logs_in_the_console() -> None:
 
 
 def test_a_local_finding_also_links_to_debuggers_processing_job() -> None:
-    assert alert(source=RuleSource.LOCAL).links == alert().links
+    assert alert(family=RuleFamily.DEBUGGER, judge=Judge.WATCHER).links == alert().links
 
 
 def test_a_failed_job_links_to_its_own_log() -> None:
-    failed = replace(FINDING, kind=FindingKind.JOB_FAILED, status="Failed", rule=None, source=None, step=None)
+    failed = replace(
+        FINDING, kind=FindingKind.JOB_FAILED, status="Failed", rule=None, family=None, judge=None, step=None
+    )
     stream = f"{JOB}/algo-1-1763632800000"
     links = dict(told(a_case(failed), evidence=AlertEvidence(log_stream=stream)).links)
     assert links["Training log"].endswith(f"TrainingJobs/log-events/{JOB}$252Falgo-1-1763632800000")
@@ -450,7 +458,8 @@ def test_a_message_that_was_told_begins_with_what_is_new_and_says_nothing_twice(
         incident=st.just("incident-1"),
         severity=st.sampled_from(Severity),
         rule=st.none() | st.text(),
-        source=st.none() | st.sampled_from(RuleSource),
+        family=st.none() | st.sampled_from(RuleFamily),
+        judge=st.none() | st.sampled_from(Judge),
         step=st.none() | st.integers(),
         reason=st.text(),
         closed_at=st.none() | st.just(NOW),

@@ -17,10 +17,11 @@ from watcher.model import (
     FindingKind,
     HookConfiguration,
     JobSnapshot,
+    Judge,
     Reads,
     Routing,
     RuleConfiguration,
-    RuleSource,
+    RuleFamily,
     StopChoice,
 )
 from watcher.policy import evaluated_rules, incidents, routing
@@ -80,7 +81,13 @@ def test_stopping_is_opt_in():
 
 
 def test_a_profiler_rule_never_stops_a_job():
-    job = a_job(outcomes=(an_outcome("IssuesFound", rule="ProfilerReport", source=RuleSource.PROFILER),))
+    job = a_job(
+        outcomes=(
+            an_outcome(
+                "IssuesFound", rule="ProfilerReport", family=RuleFamily.PROFILER, judge=Judge.DEBUGGER
+            ),
+        )
+    )
     decision = decide(job, Route(stop=True))
     assert decision.stop is StopChoice.PROFILER
 
@@ -142,7 +149,7 @@ def test_a_route_stops_only_a_job_that_is_still_watched(watch, expected):
 
 
 MIRRORED = a_job(
-    rules=(RuleConfiguration("LossNotDecreasing", RuleSource.DEBUGGER),),
+    rules=(RuleConfiguration("LossNotDecreasing", RuleFamily.DEBUGGER),),
     hook=HookConfiguration("s3://bucket/debug"),
 )
 
@@ -192,12 +199,12 @@ def test_tensors_are_tried_first_when_there_may_be_some():
 
 
 def test_profiler_rules_are_not_evaluated_locally():
-    profiler = RuleConfiguration("ProfilerReport", RuleSource.PROFILER)
+    profiler = RuleConfiguration("ProfilerReport", RuleFamily.PROFILER)
     assert rule_names(replace(MIRRORED, rules=(profiler,))) == []
 
 
 def test_a_custom_rule_is_not_mistaken_for_the_built_in_rule_of_its_name():
     source = {"source_s3_uri": "s3://team/rules.py", "rule_to_invoke": "LossNotDecreasing"}
-    custom = RuleConfiguration("LossNotDecreasing", RuleSource.DEBUGGER, source)
+    custom = RuleConfiguration("LossNotDecreasing", RuleFamily.DEBUGGER, source)
     assert rule_names(replace(MIRRORED, rules=(custom,))) == []
     assert rule_names(replace(MIRRORED, rules=(custom,)), **ATTACHED) == []

@@ -12,11 +12,11 @@ from watcher.config.settings import Watch
 from watcher.jobs.pipeline import PROFILER_REFRESH_S, fingerprint, schedule
 from watcher.jobs.reconcile import due
 from watcher.jobs.work import Urgency
-from watcher.model import FinalMetric, RuleConfiguration, RuleSource
+from watcher.model import FinalMetric, Judge, RuleConfiguration, RuleFamily
 from watcher.policy.watched import matches
 from watcher.store.base import WatchedJob
 
-PROFILED = a_job(rules=(RuleConfiguration("ProfilerReport", RuleSource.PROFILER),))
+PROFILED = a_job(rules=(RuleConfiguration("ProfilerReport", RuleFamily.PROFILER),))
 
 
 def watched(name: str, status: str = "InProgress", describe_in: float | None = None) -> WatchedJob:
@@ -81,7 +81,7 @@ def test_a_job_that_is_stopping_is_watched_without_a_time_limit():
 
 def test_search_and_describe_give_the_same_fingerprint():
     searched = a_job(tags={"team": "growth"}, modified_at=NOON)
-    profiler = an_outcome(rule="ProfilerReport", source=RuleSource.PROFILER)
+    profiler = an_outcome(rule="ProfilerReport", family=RuleFamily.PROFILER, judge=Judge.DEBUGGER)
     described = replace(PROFILED, outcomes=(profiler,))
     assert fingerprint(searched) == fingerprint(described)
 

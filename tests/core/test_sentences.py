@@ -42,8 +42,9 @@ from watcher.model import (
     FindingKind,
     IncidentState,
     JobSnapshot,
+    Judge,
     Report,
-    RuleSource,
+    RuleFamily,
     RunStop,
     Says,
     Severity,
@@ -53,7 +54,7 @@ from watcher.policy import incidents
 
 LATER = NOW + timedelta(seconds=30)
 OVERFIT = replace(
-    FINDING, id="finding-2", rule="Overfit", step=40, opened_at=NOW - timedelta(seconds=1), sources=()
+    FINDING, id="finding-2", rule="Overfit", step=40, opened_at=NOW - timedelta(seconds=1), says=()
 )
 STUCK = replace(OVERFIT, id="finding-3", kind=FindingKind.RULE_STUCK, severity=Severity.WARNING, step=None)
 COMPLETED = replace(SNAPSHOT, status="Completed", secondary_status="Completed", ended_at=NOW)
@@ -105,7 +106,7 @@ def test_a_title_begins_with_how_the_incident_ended(
 
 @pytest.mark.parametrize("kind", [FindingKind.JOB_STOPPED, FindingKind.JOB_COMPLETED])
 def test_that_a_job_ended_is_told_as_that_and_not_as_resolved(kind: FindingKind) -> None:
-    about_the_job = replace(closed(FINDING), kind=kind, rule=None, source=None, opened_at=NOW)
+    about_the_job = replace(closed(FINDING), kind=kind, rule=None, family=None, judge=None, opened_at=NOW)
     message = told(a_case(about_the_job, stop=None, resolved_at=NOW), snapshot=COMPLETED)
     assert message.title.startswith(JOB)
 
@@ -243,7 +244,7 @@ def test_nothing_is_said_of_the_job_when_there_is_nothing_to_say() -> None:
 
 
 def test_profiler_rules_never_stop_a_job() -> None:
-    profiler = replace(FINDING, rule="CPUBottleneck", source=RuleSource.PROFILER)
+    profiler = replace(FINDING, rule="CPUBottleneck", family=RuleFamily.PROFILER, judge=Judge.DEBUGGER)
     assert stop_of(None, SNAPSHOT, profiler) == "The job continues: profiler rules never stop a job."
     assert "no route" in stop_of(None, SNAPSHOT, profiler, OVERFIT)
 
@@ -296,8 +297,8 @@ def test_of_very_many_findings_some_are_counted() -> None:
 
 
 def test_a_finding_says_what_each_evaluator_found() -> None:
-    both = (Says(RuleSource.DEBUGGER, "IssuesFound", NOW, 24), Says(RuleSource.LOCAL, "IssuesFound", NOW, 22))
-    assert dict(told(a_case(replace(FINDING, sources=both))).details)["Found by"] == (
+    both = (Says(Judge.DEBUGGER, "IssuesFound", NOW, 24), Says(Judge.WATCHER, "IssuesFound", NOW, 22))
+    assert dict(told(a_case(replace(FINDING, says=both))).details)["Found by"] == (
         "Debugger at step 24, Watcher at step 22"
     )
 
@@ -369,7 +370,7 @@ def test_a_notification_does_not_repeat_its_title() -> None:
 
 def test_a_notification_says_why_the_job_failed() -> None:
     failed = replace(
-        STUCK, kind=FindingKind.JOB_FAILED, rule=None, source=None, reason="ExitCode 1\nTraceback"
+        STUCK, kind=FindingKind.JOB_FAILED, rule=None, family=None, judge=None, reason="ExitCode 1\nTraceback"
     )
     message = told(a_case(failed, stop=None), snapshot=COMPLETED)
     assert message.text == f"{JOB} failed. ExitCode 1 Traceback."
@@ -437,17 +438,20 @@ def _reports(*reports: Report) -> Happens:
     return lambda case, config, job, now: incidents.seen(case, job, reports, config, now)
 
 
-def _issue(rule: str, source: RuleSource) -> Report:
-    return Report(FindingKind.RULE_ISSUE, rule, source, "IssuesFound", 24, "it fires")
+def _issue(rule: str, family: RuleFamily, judge: Judge) -> Report:
+    return Report(FindingKind.RULE_ISSUE, rule, family, judge, "IssuesFound", 24, "it fires")
 
 
-LOSS, OTHER = _issue("LossNotDecreasing", RuleSource.DEBUGGER), _issue("Overfit", RuleSource.LOCAL)
+LOSS = _issue("LossNotDecreasing", RuleFamily.DEBUGGER, Judge.DEBUGGER)
+OTHER = _issue("Overfit", RuleFamily.DEBUGGER, Judge.WATCHER)
 HAPPENINGS: dict[str, Happens] = {
     "a rule fires": _reports(LOSS),
     "another fires": _reports(OTHER),
-    "watcher finds the same": _reports(replace(LOSS, source=RuleSource.LOCAL)),
-    "a profiler rule fires": _reports(_issue("CPUBottleneck", RuleSource.PROFILER)),
-    "a rule is stuck": _reports(Report(FindingKind.RULE_STUCK, "Overfit", RuleSource.DEBUGGER)),
+    "watcher finds the same": _reports(replace(LOSS, family=RuleFamily.DEBUGGER, judge=Judge.WATCHER)),
+    "a profiler rule fires": _reports(_issue("CPUBottleneck", RuleFamily.PROFILER, Judge.DEBUGGER)),
+    "a rule is stuck": _reports(
+        Report(FindingKind.RULE_STUCK, "Overfit", RuleFamily.DEBUGGER, Judge.DEBUGGER)
+    ),
     "it recovers": _reports(replace(LOSS, closing=Closing.RECOVERED, reason="it fell 8 %")),
     "the other recovers": _reports(replace(OTHER, closing=Closing.RECOVERED, reason="it fell 9 %")),
     "nothing is new": _reports(),

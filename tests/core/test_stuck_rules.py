@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tests.jobs import NOON, a_job, an_ended_job, an_outcome
 from watcher.logs.rule_log import RuleLog
 from watcher.logs.stuck_rules import MAX_STATUS_DELAY, RuleActivity, why_stuck
-from watcher.model import JobSnapshot, Outcome, RuleSource
+from watcher.model import JobSnapshot, Judge, Outcome, RuleFamily
 
 STUCK_AFTER_S = 1800.0
 PROCESSING_JOB = "arn:aws:sagemaker:us-east-1:111122223333:processing-job/churn-lossnotdecreasing-0a1b2c3d"
@@ -144,10 +144,10 @@ def test_the_rules_of_an_ended_job_are_not_stuck():
 
 
 def test_a_profiler_rule_is_judged_only_by_its_errors():
-    profiler = an_outcome(source=RuleSource.PROFILER, evaluation_job_arn=PROCESSING_JOB)
+    profiler = an_outcome(family=RuleFamily.PROFILER, judge=Judge.DEBUGGER, evaluation_job_arn=PROCESSING_JOB)
 
     assert judged(600, WORKING, rule=profiler) is None
-    assert judged(600, rule=an_outcome(source=RuleSource.PROFILER)) is None
+    assert judged(600, rule=an_outcome(family=RuleFamily.PROFILER, judge=Judge.DEBUGGER)) is None
     assert judged(600, log((2, "ERROR:root:no such file")), rule=profiler)
 
 

@@ -27,8 +27,9 @@ from watcher.model import (
     DeliveryState,
     Door,
     IncidentState,
+    Judge,
     Outcome,
-    RuleSource,
+    RuleFamily,
     RunStop,
     Says,
     StopPhase,
@@ -46,12 +47,12 @@ ISSUE = finding(
     "churn",
     step=140,
     reason=REASON,
-    sources=(
-        Says(RuleSource.DEBUGGER, "IssuesFound", NOON, 140, REASON),
-        Says(RuleSource.LOCAL, "IssuesFound", after(9), 140, "the loss fell by 1 %"),
+    says=(
+        Says(Judge.DEBUGGER, "IssuesFound", NOON, 140, REASON),
+        Says(Judge.WATCHER, "IssuesFound", after(9), 140, "the loss fell by 1 %"),
     ),
 )
-STUCK = finding("churn", "Overfit", id="stuck", sources=(Says(RuleSource.DEBUGGER, "InProgress", NOON),))
+STUCK = finding("churn", "Overfit", id="stuck", says=(Says(Judge.DEBUGGER, "InProgress", NOON),))
 
 
 @pytest.fixture
@@ -61,8 +62,8 @@ def store() -> MemoryStore:
     churn = snapshot(
         "churn",
         outcomes=(
-            Outcome("LossNotDecreasing", RuleSource.DEBUGGER, "IssuesFound", REASON),
-            Outcome("Overfit", RuleSource.DEBUGGER, "InProgress"),
+            Outcome("LossNotDecreasing", RuleFamily.DEBUGGER, Judge.DEBUGGER, "IssuesFound", REASON),
+            Outcome("Overfit", RuleFamily.DEBUGGER, Judge.DEBUGGER, "InProgress"),
         ),
     )
     sales = snapshot("sales", status="Completed", created_at=after(60))

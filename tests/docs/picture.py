@@ -25,11 +25,12 @@ from watcher.model import (
     FindingKind,
     HookConfiguration,
     JobSnapshot,
+    Judge,
     Outcome,
     Reading,
     Report,
     RuleConfiguration,
-    RuleSource,
+    RuleFamily,
 )
 from watcher.policy import incidents
 from watcher.store.base import claimed
@@ -96,14 +97,15 @@ def _job() -> JobSnapshot:
         outcomes=(
             Outcome(
                 "LossNotDecreasing",
-                RuleSource.DEBUGGER,
+                RuleFamily.DEBUGGER,
+                Judge.DEBUGGER,
                 "IssuesFound",
                 evaluation_job_arn=f"arn:aws:sagemaker:us-east-1:111122223333:processing-job/{_RULE_JOB.lower()}",
             ),
         ),
         rules=(
             RuleConfiguration(
-                "LossNotDecreasing", RuleSource.DEBUGGER, {"num_steps": "2", "diff_percent": "5"}
+                "LossNotDecreasing", RuleFamily.DEBUGGER, {"num_steps": "2", "diff_percent": "5"}
             ),
         ),
         hook=HookConfiguration("s3://ml-churn/debug"),
@@ -126,7 +128,8 @@ def _case() -> Case:
     report = Report(
         FindingKind.RULE_ISSUE,
         "LossNotDecreasing",
-        RuleSource.DEBUGGER,
+        RuleFamily.DEBUGGER,
+        Judge.DEBUGGER,
         "IssuesFound",
         24,
         "RuleEvaluationConditionMet: Evaluation of the rule LossNotDecreasing at step 24 resulted in the "

@@ -20,6 +20,7 @@ from watcher.model import (
     Door,
     FindingKind,
     IncidentState,
+    Judge,
     RuleSource,
     Says,
     Severity,
@@ -81,8 +82,7 @@ def documents(key: str) -> Iterator[Any]:
 
 
 def test_the_finding_and_the_incident_on_the_page_have_the_shape_of_real_ones():
-    by = (RuleSource.DEBUGGER, RuleSource.LOCAL)
-    found = finding("churn", step=24, sources=tuple(Says(source, "IssuesFound", NOON) for source in by))
+    found = finding("churn", step=24, says=tuple(Says(judge, "IssuesFound", NOON) for judge in Judge))
     delivered = delivery(
         "churn", "slack:#ml", state=DeliveryState.DELIVERED, attempts=1, delivered_at=NOON, error="x"
     )

@@ -105,7 +105,7 @@ def test_debuggers_alert_is_not_repeated_when_watcher_finds_the_same(
         upload(trial[0], s3, BUCKET, "churn")
         eventually(lambda: f"Watcher at step {trial[1]}" in blocks(slack), "the agreement")
         (finding,) = app.store.findings()
-    assert [says.source for says in finding.sources] == ["debugger", "local"]
+    assert [says.judge for says in finding.says] == ["debugger", "watcher"]
     assert len(slack.messages) == 1
 
 

@@ -34,12 +34,12 @@ from watcher.model import (
     DeliveryKind,
     DeliveryState,
     IncidentState,
+    Judge,
     RunStop,
     Says,
     StopPhase,
     incident_id,
 )
-from watcher.model import RuleSource as By
 from watcher.sandbox.process import Sandbox
 from watcher.store import open_store
 from watcher.store.base import Store
@@ -379,10 +379,10 @@ def test_status_says_nothing_of_refusals_when_there_are_none(watcher: Watcher):
 
 
 def test_a_job_is_shown_with_what_each_source_says_and_what_people_did(watcher: Watcher):
-    reported = (Says(By.LOCAL, "IssuesFound", datetime.now(UTC), 140, "the loss fell by 1 %"),)
-    agreed = (*reported, Says(By.DEBUGGER, "IssuesFound", datetime.now(UTC), 141, "ConditionMet"))
+    reported = (Says(Judge.WATCHER, "IssuesFound", datetime.now(UTC), 140, "the loss fell by 1 %"),)
+    agreed = (*reported, Says(Judge.DEBUGGER, "IssuesFound", datetime.now(UTC), 141, "ConditionMet"))
     with the_store() as store:
-        store.commit([look("both", opens(case("both", findings=(finding("both", sources=agreed),))))])
+        store.commit([look("both", opens(case("both", findings=(finding("both", says=agreed),))))])
     watcher("ack", "both")
 
     out = watcher("show", "both").out

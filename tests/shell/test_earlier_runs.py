@@ -30,7 +30,8 @@ from watcher.model import (
     Finding,
     FindingKind,
     JobSnapshot,
-    RuleSource,
+    Judge,
+    RuleFamily,
     Severity,
     incident_id,
 )
@@ -127,7 +128,8 @@ def a_finding(job: JobSnapshot, kind: FindingKind = FindingKind.RULE_ISSUE) -> F
         incident=incident_id(job.run),
         severity=Severity.CRITICAL,
         rule="LossNotDecreasing",
-        source=RuleSource.DEBUGGER,
+        family=RuleFamily.DEBUGGER,
+        judge=Judge.DEBUGGER,
         step=2,
     )
 

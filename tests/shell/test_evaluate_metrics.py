@@ -24,7 +24,7 @@ from watcher.model import (
     Outcome,
     Reads,
     RuleConfiguration,
-    RuleSource,
+    RuleFamily,
 )
 from watcher.policy import evaluated_rules
 from watcher.sandbox.process import Sandbox
@@ -372,7 +372,7 @@ def test_an_incomplete_series_is_queried_again_and_logged(
 # -- hooks that save nothing ----------------------------------------------------------------------
 
 HOOK = HookConfiguration("s3://team/debug")
-OWN = RuleConfiguration("LossNotDecreasing", RuleSource.DEBUGGER)
+OWN = RuleConfiguration("LossNotDecreasing", RuleFamily.DEBUGGER)
 
 
 @pytest.fixture

@@ -18,10 +18,11 @@ from watcher.model import (
     FindingKind,
     HookConfiguration,
     JobSnapshot,
+    Judge,
     Outcome,
     Reading,
     RuleConfiguration,
-    RuleSource,
+    RuleFamily,
     Severity,
     finding_id,
     incident_id,
@@ -31,7 +32,7 @@ from watcher.sandbox.process import Sandbox
 NOW = datetime.now(UTC).replace(second=0, microsecond=0)
 STARTED_AT = NOW - timedelta(minutes=60)
 CURVE_SOURCE = "From the job's metrics in CloudWatch: a step is a minute of training"
-DEBUGGER = RuleConfiguration("LossNotDecreasing", RuleSource.DEBUGGER, {"collection_names": "metrics"})
+DEBUGGER = RuleConfiguration("LossNotDecreasing", RuleFamily.DEBUGGER, {"collection_names": "metrics"})
 ATTACHED = Rules.model_validate({"local": "attach", "attach": [{"rule": "LossNotDecreasing"}]})
 
 
@@ -41,10 +42,10 @@ def job(**changes: Any) -> JobSnapshot:
     return a_job("bare", **values)
 
 
-def finding(of: JobSnapshot, source: RuleSource, step: int) -> Finding:
+def finding(of: JobSnapshot, judge: Judge, step: int) -> Finding:
     kind, rule = FindingKind.RULE_ISSUE, "LossNotDecreasing"
     return Finding(
-        id=finding_id(of.run, kind, rule, source),
+        id=finding_id(of.run, kind, rule, RuleFamily.DEBUGGER),
         kind=kind,
         run=of.run,
         job=of.name,
@@ -53,13 +54,14 @@ def finding(of: JobSnapshot, source: RuleSource, step: int) -> Finding:
         incident=incident_id(of.run),
         severity=Severity.CRITICAL,
         rule=rule,
-        source=source,
+        family=RuleFamily.DEBUGGER,
+        judge=judge,
         step=step,
     )
 
 
-def gather(of: JobSnapshot, source: RuleSource, step: int, rules: Rules | None = None) -> AlertEvidence:
-    return Gatherer(Accounts(), rules or Rules(), lambda: NOW).gather(finding(of, source, step), of)
+def gather(of: JobSnapshot, judge: Judge, step: int, rules: Rules | None = None) -> AlertEvidence:
+    return Gatherer(Accounts(), rules or Rules(), lambda: NOW).gather(finding(of, judge, step), of)
 
 
 def final(minute: float, value: float, name: str = "train:loss") -> FinalMetric:
@@ -78,7 +80,7 @@ def bare(aws_environment: Sandbox) -> Sandbox:
 
 
 def test_a_rule_that_ran_on_metrics_shows_its_deciding_values(bare: Sandbox):
-    evidence = gather(job(), RuleSource.LOCAL, 10, ATTACHED)
+    evidence = gather(job(), Judge.WATCHER, 10, ATTACHED)
     assert evidence.explanation == (
         "train:loss rose 1000 % between step 0 and step 10; the rule wants a fall of 0.1 %"
     )
@@ -91,12 +93,12 @@ def test_a_rule_that_ran_on_metrics_shows_its_deciding_values(bare: Sandbox):
 
 @pytest.mark.usefixtures("bare")
 def test_debuggers_finding_shows_the_newest_metrics_when_its_tensors_are_gone():
-    outcome = Outcome("LossNotDecreasing", RuleSource.DEBUGGER, "IssuesFound")
+    outcome = Outcome("LossNotDecreasing", RuleFamily.DEBUGGER, Judge.DEBUGGER, "IssuesFound")
     of = job(
         rules=(DEBUGGER,), outcomes=(outcome,), hook=HookConfiguration("s3://team/debug"),
         final_metrics=(final(59.5, 60.0), final(0.5, 3.0, "train:accuracy")),
     )  # fmt: skip
-    evidence = gather(of, RuleSource.DEBUGGER, 140)
+    evidence = gather(of, Judge.DEBUGGER, 140)
     losses = [reading for reading in evidence.curve if reading.tensor == "train:loss"]
     assert len(losses) == MAX_CURVE_POINTS
     assert losses[-2:] == [Reading("train:loss", 49, 50.0), Reading("train:loss", 59, 60.0)]
@@ -109,14 +111,14 @@ def test_debuggers_finding_shows_the_newest_metrics_when_its_tensors_are_gone():
 def test_a_missing_permission_is_named_and_the_last_value_comes_from_the_job_record(bare: Sandbox):
     bare.control.inject_fault("cloudwatch:GetMetricData", "AccessDenied", "not you", status=403)
     of = job(rules=(DEBUGGER,), final_metrics=(final(59, 60.0),))
-    evidence = gather(of, RuleSource.DEBUGGER, 140)
+    evidence = gather(of, Judge.DEBUGGER, 140)
     assert evidence.curve == (Reading("train:loss", 59, 60.0),)
     assert any("no permission for cloudwatch:GetMetricData" in said for said in evidence.missing)
     assert evidence.curve_from
 
 
 def test_a_job_without_metrics_has_no_curve_and_says_so(bare: Sandbox):
-    evidence = gather(job(rules=(DEBUGGER,), metrics=()), RuleSource.DEBUGGER, 140)
+    evidence = gather(job(rules=(DEBUGGER,), metrics=()), Judge.DEBUGGER, 140)
     assert evidence.curve == ()
     assert "values: the job saves no tensors, and it has no metrics" in evidence.missing
     assert "cloudwatch:GetMetricData" not in bare.control.calls()
@@ -124,7 +126,7 @@ def test_a_job_without_metrics_has_no_curve_and_says_so(bare: Sandbox):
 
 @pytest.mark.usefixtures("bare")
 def test_metrics_without_values_yet_are_reported_as_such():
-    evidence = gather(job(rules=(DEBUGGER,), metrics=("other:loss",)), RuleSource.DEBUGGER, 140)
+    evidence = gather(job(rules=(DEBUGGER,), metrics=("other:loss",)), Judge.DEBUGGER, 140)
     assert "values: CloudWatch has no metrics of the job yet" in evidence.missing
 
 
@@ -143,7 +145,8 @@ def test_a_rule_about_time_shows_the_curve_it_was_waiting_for():
             incident=incident_id(of.run),
             severity=Severity.CRITICAL,
             rule="StalledTrainingRule",
-            source=RuleSource.LOCAL,
+            family=RuleFamily.DEBUGGER,
+            judge=Judge.WATCHER,
             step=49,
         ),
         of,

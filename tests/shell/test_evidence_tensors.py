@@ -20,8 +20,9 @@ from watcher.model import (
     FindingKind,
     HookConfiguration,
     JobSnapshot,
+    Judge,
     RuleConfiguration,
-    RuleSource,
+    RuleFamily,
     Severity,
     incident_id,
 )
@@ -50,7 +51,7 @@ def job(aws_environment: Sandbox, tmp_path: Path) -> JobSnapshot:
         hook=HookConfiguration("s3://team"),
         rules=(
             RuleConfiguration(
-                "LossNotDecreasing", RuleSource.DEBUGGER, {"num_steps": "10", "diff_percent": "10"}
+                "LossNotDecreasing", RuleFamily.DEBUGGER, {"num_steps": "10", "diff_percent": "10"}
             ),
         ),
     )
@@ -70,7 +71,8 @@ def a_finding(job: JobSnapshot) -> Finding:
         incident=incident_id(job.run),
         severity=Severity.CRITICAL,
         rule="LossNotDecreasing",
-        source=RuleSource.DEBUGGER,
+        family=RuleFamily.DEBUGGER,
+        judge=Judge.DEBUGGER,
         step=20,
     )
 

@@ -30,8 +30,9 @@ from watcher.model import (
     DeliveryState,
     Evaluation,
     IncidentState,
+    Judge,
     Outcome,
-    RuleSource,
+    RuleFamily,
     StopPhase,
     incident_id,
 )
@@ -325,7 +326,7 @@ def test_a_stop_that_waits_is_called_off_when_the_tag_is_taken_off(
 
 
 def evaluated(status: str) -> Evaluation:
-    return Evaluation(due_at=None, outcomes=(Outcome(RULE, RuleSource.LOCAL, status),))
+    return Evaluation(due_at=None, outcomes=(Outcome(RULE, RuleFamily.DEBUGGER, Judge.WATCHER, status),))
 
 
 def test_what_watchers_own_evaluation_finds_is_not_told_when_the_tag_was_taken_off_meanwhile(

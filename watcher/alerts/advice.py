@@ -121,7 +121,7 @@ def built_in_rule(finding: Finding, job: JobSnapshot | None) -> str:
     """The built-in rule behind the name that the job's owner chose; that name itself if the job's record does
     not say."""
     name = finding.rule or ""
-    configured = job.rule(name, finding.source) if job and finding.source else None
+    configured = job.rule(name, finding.family) if job and finding.family else None
     return configured.invokes if configured else name
 
 

@@ -28,7 +28,16 @@ from watcher.errors import NotFound, WatcherError
 from watcher.logs.rule_log import FAILURE_PREFIX, excerpt, local_stream
 from watcher.logs.streams import LogStreams
 from watcher.lru import LruCache
-from watcher.model import AlertEvidence, Closing, Finding, FindingKind, JobSnapshot, Reading, RuleSource
+from watcher.model import (
+    AlertEvidence,
+    Closing,
+    Finding,
+    FindingKind,
+    JobSnapshot,
+    Judge,
+    Reading,
+    RuleFamily,
+)
 from watcher.policy import evaluated_rules
 
 if TYPE_CHECKING:
@@ -112,7 +121,7 @@ class Gatherer:
             places["log of the rule's processing job"] = lambda: self._rule_log(finding, job)
         if kind.log is Log.TRAINING:
             places["log of the training job"] = lambda: self._training_log(job)
-        if kind.has_values and finding.source is not RuleSource.PROFILER:
+        if kind.has_values and finding.family is not RuleFamily.PROFILER:
             places["values"] = lambda: self._values(finding, job)
             if finding.closing is Closing.RECOVERED:
                 places["values since then"] = lambda: self._values_since(finding, job)
@@ -125,7 +134,7 @@ class Gatherer:
     # -- logs -------------------------------------------------------------------------------------
 
     def _rule_log(self, finding: Finding, job: JobSnapshot) -> Part:
-        own = finding.source is RuleSource.LOCAL and finding.kind is not FindingKind.DIVERGENCE
+        own = finding.judge is Judge.WATCHER and finding.kind is not FindingKind.DIVERGENCE
         if own and finding.rule and self._rules.log_group:
             return self._own_log(finding.rule, job)
         outcome = debugger_outcome(finding, job)
@@ -230,7 +239,7 @@ class Gatherer:
         metrics = JobMetrics(Metrics(self._accounts.of(job.arn)), job, self._clock)
         collections = metrics.collections()
         rule.learn(collections)
-        on_metrics = finding.source is RuleSource.LOCAL and evaluated_rules.reads_metrics(job)
+        on_metrics = finding.judge is Judge.WATCHER and evaluated_rules.reads_metrics(job)
         if on_metrics:
             steps = metrics.steps(until=finding.step, last=MAX_STEPS_READ, wanted=rule.wants)
             verdict, last = _replay(rule, steps, collections, until=_earliest(finding))

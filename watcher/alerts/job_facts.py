@@ -9,7 +9,7 @@ from itertools import islice
 
 from watcher.alerts.cost import Spend, remaining, runtime, spend
 from watcher.alerts.hyperparameters import shown_hyperparameters, without_secrets
-from watcher.model import Finding, JobSnapshot, Outcome, RuleSource
+from watcher.model import Finding, JobSnapshot, Judge, Outcome
 from watcher.text import duration, truncated
 
 MAX_LISTED = 8
@@ -70,8 +70,8 @@ def debugger_outcome(finding: Finding, job: JobSnapshot) -> Outcome | None:
 
     None if SageMaker has no job that evaluates the rule.
     """
-    source = RuleSource.DEBUGGER if finding.source is RuleSource.LOCAL else finding.source
-    return next((o for o in job.outcomes if (o.rule, o.source) == (finding.rule, source)), None)
+    key = (finding.family, Judge.DEBUGGER, finding.rule)
+    return next((outcome for outcome in job.outcomes if outcome.key == key), None)
 
 
 def cost(facts: Facts) -> Iterator[tuple[str, str]]:

@@ -372,7 +372,7 @@ def _printable_finding(finding: Finding) -> Finding:
         rule=finding.rule and one_line(finding.rule),
         reason=printable(finding.reason),
         closing_reason=one_line(finding.closing_reason),
-        sources=tuple(replace(says, reason=printable(says.reason)) for says in finding.sources),
+        says=tuple(replace(says, reason=printable(says.reason)) for says in finding.says),
     )
 
 

@@ -26,6 +26,7 @@ from watcher.model import (
     Incident,
     IncidentState,
     JobSnapshot,
+    RuleFamily,
     RuleSource,
     RunStop,
     Says,
@@ -167,11 +168,11 @@ def others(case: Case, now: datetime) -> tuple[str, ...]:
 
 def found_by(finding: Finding) -> str:
     """What each evaluator says: `Debugger at step 24, Watcher at step 22`. Empty if no rule found it."""
-    says: Iterable[Says] = finding.sources
-    if not finding.sources and finding.source:
-        says = (Says(finding.source, finding.status, finding.opened_at, finding.step, finding.reason),)
+    says: Iterable[Says] = finding.says
+    if not finding.says and finding.judge:
+        says = (Says(finding.judge, finding.status, finding.opened_at, finding.step, finding.reason),)
     return ", ".join(
-        f"{_EVALUATORS[one.source]} at step {one.step}" if one.step is not None else _EVALUATORS[one.source]
+        _EVALUATORS[finding.source_of(one)] + (f" at step {one.step}" if one.step is not None else "")
         for one in says
     )
 
@@ -242,7 +243,7 @@ def _continues(case: Case, name: str) -> str:
     issues = [one for one in case.findings if one.open and one.kind is FindingKind.RULE_ISSUE]
     if not issues:
         return ""
-    if all(issue.source is RuleSource.PROFILER for issue in issues):
+    if all(issue.family is RuleFamily.PROFILER for issue in issues):
         return "The job continues: profiler rules never stop a job."
     return f"The job continues: no route says to stop it. To stop it: watcher stop {name}"
 

@@ -15,9 +15,10 @@ from watcher.model import (
     FinalMetric,
     HookConfiguration,
     JobSnapshot,
+    Judge,
     Outcome,
     RuleConfiguration,
-    RuleSource,
+    RuleFamily,
 )
 
 RECORDS_PER_PAGE = 100
@@ -32,8 +33,8 @@ _JOB_NAME = re.compile(r"[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}")
 _JOB_NAME_PREFIX = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9-]{0,62}")
 
 _EVALUATIONS = {
-    RuleSource.DEBUGGER: ("DebugRuleConfigurations", "DebugRuleEvaluationStatuses"),
-    RuleSource.PROFILER: ("ProfilerRuleConfigurations", "ProfilerRuleEvaluationStatuses"),
+    RuleFamily.DEBUGGER: ("DebugRuleConfigurations", "DebugRuleEvaluationStatuses"),
+    RuleFamily.PROFILER: ("ProfilerRuleConfigurations", "ProfilerRuleEvaluationStatuses"),
 }
 
 
@@ -217,11 +218,12 @@ def _final_metrics(record: Mapping[str, Any]) -> Iterator[FinalMetric]:
 
 
 def _outcomes(record: Mapping[str, Any]) -> Iterator[Outcome]:
-    for source, (_, evaluations) in _EVALUATIONS.items():
+    for family, (_, evaluations) in _EVALUATIONS.items():
         for evaluation in record.get(evaluations) or ():
             yield Outcome(
                 rule=evaluation.get("RuleConfigurationName", ""),
-                source=source,
+                family=family,
+                judge=Judge.DEBUGGER,
                 status=evaluation.get("RuleEvaluationStatus", ""),
                 details=evaluation.get("StatusDetails", "").strip(),
                 evaluation_job_arn=evaluation.get("RuleEvaluationJobArn", ""),
@@ -230,10 +232,10 @@ def _outcomes(record: Mapping[str, Any]) -> Iterator[Outcome]:
 
 
 def _rules(record: Mapping[str, Any]) -> Iterator[RuleConfiguration]:
-    for source, (configurations, _) in _EVALUATIONS.items():
+    for family, (configurations, _) in _EVALUATIONS.items():
         listed: Sequence[Mapping[str, Any]] = record.get(configurations) or ()
         for rule in listed:
-            yield RuleConfiguration(rule["RuleConfigurationName"], source, rule.get("RuleParameters", {}))
+            yield RuleConfiguration(rule["RuleConfigurationName"], family, rule.get("RuleParameters", {}))
 
 
 def _hook(hook: Mapping[str, Any] | None) -> HookConfiguration | None:

@@ -37,9 +37,10 @@ from watcher.model import (
     NOT_EVALUATED,
     Evaluation,
     JobSnapshot,
+    Judge,
     Outcome,
     Reads,
-    RuleSource,
+    RuleFamily,
 )
 from watcher.policy import evaluated_rules
 from watcher.store.base import JobRecord
@@ -167,7 +168,14 @@ class Evaluator:
                     f"{configured.invokes} needs tensors, and the job saves none: its metrics are single "
                     "numbers. Attach it to jobs that have a Debugger hook"
                 )
-                yield Outcome(configured.name, RuleSource.LOCAL, NOT_EVALUATED, details, updated_at=now)
+                yield Outcome(
+                    configured.name,
+                    RuleFamily.DEBUGGER,
+                    Judge.WATCHER,
+                    NOT_EVALUATED,
+                    details,
+                    updated_at=now,
+                )
 
     def _output(self, job: JobSnapshot) -> DebugOutput:
         return of_job(self._accounts.of(job.arn).s3, job, self._since(job))

@@ -19,8 +19,9 @@ from watcher.model import (
     RULE_ERROR,
     Evaluation,
     JobSnapshot,
+    Judge,
     Outcome,
-    RuleSource,
+    RuleFamily,
 )
 
 _STATUSES = {
@@ -107,7 +108,8 @@ def _outcome(name: str, run: RuleRun, steps: Steps, earlier: Outcome | None, now
         return earlier
     return Outcome(
         name,
-        RuleSource.LOCAL,
+        RuleFamily.DEBUGGER,
+        Judge.WATCHER,
         RECOVERED if standing.recovered else ISSUES_FOUND,
         _details(standing.explanation, note),
         updated_at=now,
@@ -118,9 +120,11 @@ def _outcome(name: str, run: RuleRun, steps: Steps, earlier: Outcome | None, now
 def _of_verdict(name: str, verdict: Verdict, note: str, now: datetime) -> Outcome:
     status = _STATUSES.get(verdict.status, IN_PROGRESS)
     if status == IN_PROGRESS:
-        return Outcome(name, RuleSource.LOCAL, status)
+        return Outcome(name, RuleFamily.DEBUGGER, Judge.WATCHER, status)
     details = _details(verdict.explanation, note)
-    return Outcome(name, RuleSource.LOCAL, status, details, updated_at=now, step=verdict.step)
+    return Outcome(
+        name, RuleFamily.DEBUGGER, Judge.WATCHER, status, details, updated_at=now, step=verdict.step
+    )
 
 
 def _details(explanation: str, note: str) -> str:

@@ -21,7 +21,7 @@ from watcher.errors import UsageError
 from watcher.evaluation import feed
 from watcher.evaluation.steps import JobMetrics
 from watcher.jobs.find import find_job
-from watcher.model import JobSnapshot, RuleConfiguration, RuleSource
+from watcher.model import JobSnapshot, RuleConfiguration, RuleFamily
 from watcher.policy import evaluated_rules
 
 
@@ -73,7 +73,7 @@ class SavedData:
     def parameters(self, rule: str) -> Mapping[str, str]:
         """The parameters of the job's own rule, by the name of its configuration or of the rule; empty if the
         job does not have it. Raises `UsageError` if the job has the rule more than once."""
-        own = [each for each in self.job.rules if each.source is RuleSource.DEBUGGER] if self.job else []
+        own = [each for each in self.job.rules if each.family is RuleFamily.DEBUGGER] if self.job else []
         found = [each for each in own if each.name == rule] or [each for each in own if each.invokes == rule]
         if len(found) > 1:
             raise UsageError(f"{self.name} has {rule} as {_listed(found)}: name one of these as the rule")

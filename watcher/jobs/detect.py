@@ -19,9 +19,10 @@ from watcher.model import (
     Closing,
     FindingKind,
     JobSnapshot,
+    Judge,
     Outcome,
     Report,
-    RuleSource,
+    RuleFamily,
 )
 
 # "RuleEvaluationConditionMet: Evaluation of the rule X at step 140 resulted in the condition being met"
@@ -34,8 +35,8 @@ def detect(before: JobSnapshot | None, after: JobSnapshot, *, stopped_by_us: boo
     """What opened and what is over in `after`, compared with `before`. What is over comes last: what opened
     and is over already is reported as both.
 
-    Rules are matched by source and name: their order changes between answers, and rules of different
-    sources may share a name. `before` is None for a run that is new.
+    Rules are matched by family, judge and name: their order changes between answers, and rules of different
+    families may share a name. `before` is None for a run that is new.
     """
     reports = [
         *_rule_reports(before, after),
@@ -50,8 +51,8 @@ def detect(before: JobSnapshot | None, after: JobSnapshot, *, stopped_by_us: boo
 
 def news(before: JobSnapshot | None, after: JobSnapshot) -> list[Outcome]:
     """The outcomes of `after` with a status that `before` did not have."""
-    known = {(old.source, old.rule, old.status) for old in before.outcomes} if before else set()
-    return [new for new in after.outcomes if (new.source, new.rule, new.status) not in known]
+    known = {(old.key, old.status) for old in before.outcomes} if before else set()
+    return [new for new in after.outcomes if (new.key, new.status) not in known]
 
 
 def stuck_rule(rule: Outcome, reason: str) -> Report:
@@ -71,15 +72,16 @@ def parse_step(details: str) -> int | None:
     return int(match.group(1)) if match else None
 
 
-def _statuses(job: JobSnapshot | None) -> dict[tuple[RuleSource, str], str]:
-    return {(outcome.source, outcome.rule): outcome.status for outcome in job.outcomes} if job else {}
+def _statuses(job: JobSnapshot | None) -> dict[tuple[RuleFamily, Judge, str], str]:
+    return {outcome.key: outcome.status for outcome in job.outcomes} if job else {}
 
 
 def _report(kind: FindingKind, outcome: Outcome) -> Report:
     return Report(
         kind=kind,
         rule=outcome.rule,
-        source=outcome.source,
+        family=outcome.family,
+        judge=outcome.judge,
         status=outcome.status,
         step=parse_step(outcome.details) if outcome.step is None else outcome.step,
         reason=outcome.details,
@@ -94,7 +96,7 @@ def _rule_reports(before: JobSnapshot | None, after: JobSnapshot) -> Iterator[Re
     known = _statuses(before)
     for outcome in after.outcomes:
         kind = _OPENED_BY.get(outcome.status)
-        if kind and known.get((outcome.source, outcome.rule)) != outcome.status:
+        if kind and known.get(outcome.key) != outcome.status:
             yield _report(kind, outcome)
 
 
@@ -103,26 +105,22 @@ def _recoveries(before: JobSnapshot | None, after: JobSnapshot) -> Iterator[Repo
     reports of a rule that has recovered is about the time before."""
     known, now = _statuses(before), _statuses(after)
     for outcome in after.outcomes:
-        if outcome.source is not RuleSource.LOCAL or outcome.status != RECOVERED:
+        if outcome.judge is not Judge.WATCHER or outcome.status != RECOVERED:
             continue
-        judged = ((RuleSource.LOCAL, outcome.rule), (RuleSource.DEBUGGER, outcome.rule))
-        if any(known.get(evaluator) != now.get(evaluator) for evaluator in judged):
+        judged = [(outcome.family, judge, outcome.rule) for judge in Judge]
+        if any(known.get(key) != now.get(key) for key in judged):
             yield _recovered(FindingKind.RULE_ISSUE, outcome, outcome.details)
 
 
 def _ended_rules(before: JobSnapshot | None, after: JobSnapshot) -> Iterator[Report]:
     """A rule that has ended is not stuck."""
-    known = {(old.source, old.rule) for old in before.outcomes if not old.final} if before else set()
+    known = {old.key for old in before.outcomes if not old.final} if before else set()
     for outcome in after.outcomes:
-        if (
-            outcome.source is not RuleSource.LOCAL
-            and outcome.final
-            and (outcome.source, outcome.rule) in known
-        ):
+        if outcome.judge is Judge.DEBUGGER and outcome.final and outcome.key in known:
             yield _recovered(FindingKind.RULE_STUCK, outcome, f"the rule has ended: {outcome.status}")
 
 
-_Judge = Callable[[JobSnapshot], Mapping[str, Outcome]]
+_Select = Callable[[JobSnapshot], Mapping[str, Outcome]]
 """Takes a snapshot. Returns those of Watcher's own outcomes to which something applies, by rule."""
 
 
@@ -130,12 +128,16 @@ def _compared(
     before: JobSnapshot | None,
     after: JobSnapshot,
     kind: FindingKind,
-    judge: _Judge,
+    select: _Select,
     why_over: Callable[[JobSnapshot, str], str],
 ) -> Iterator[Report]:
-    """What only a comparison of Watcher's own evaluation with Debugger's shows."""
-    known: Mapping[str, Outcome] = judge(before) if before else {}
-    now = judge(after)
+    """What only a comparison of Watcher's own evaluation with Debugger's shows.
+
+    Profiler rules are left out. They advise, AWS documents them less exactly, and a short job has too few
+    values for most of them.
+    """
+    known: Mapping[str, Outcome] = select(before) if before else {}
+    now = select(after)
     for rule, outcome in now.items():
         if rule not in known:
             yield _report(kind, outcome)
@@ -151,9 +153,9 @@ def _divergences(job: JobSnapshot) -> dict[str, Outcome]:
     return {
         outcome.rule: replace(outcome, details=_contradiction(outcome))
         for outcome in job.outcomes
-        if outcome.source is RuleSource.LOCAL
+        if _is_own(outcome)
         and outcome.status in opposites
-        and statuses.get((RuleSource.DEBUGGER, outcome.rule)) == opposites[outcome.status]
+        and statuses.get(_debugger_key(outcome.rule)) == opposites[outcome.status]
     }
 
 
@@ -176,9 +178,18 @@ def _evaluated(job: JobSnapshot, rule: str) -> str:
 def _both_statuses(job: JobSnapshot, rule: str) -> tuple[str, str]:
     statuses = _statuses(job)
     return (
-        statuses.get((RuleSource.DEBUGGER, rule), "nothing"),
-        statuses.get((RuleSource.LOCAL, rule), "nothing"),
+        statuses.get(_debugger_key(rule), "nothing"),
+        statuses.get((RuleFamily.DEBUGGER, Judge.WATCHER, rule), "nothing"),
     )
+
+
+def _is_own(outcome: Outcome) -> bool:
+    """Whether Watcher judged a rule that is compared with Debugger's."""
+    return (outcome.family, outcome.judge) == (RuleFamily.DEBUGGER, Judge.WATCHER)
+
+
+def _debugger_key(rule: str) -> tuple[RuleFamily, Judge, str]:
+    return RuleFamily.DEBUGGER, Judge.DEBUGGER, rule
 
 
 def _unevaluated(job: JobSnapshot) -> dict[str, Outcome]:
@@ -187,9 +198,9 @@ def _unevaluated(job: JobSnapshot) -> dict[str, Outcome]:
     return {
         outcome.rule: outcome
         for outcome in job.outcomes
-        if outcome.source is RuleSource.LOCAL
+        if _is_own(outcome)
         and outcome.status == NOT_EVALUATED
-        and statuses.get((RuleSource.DEBUGGER, outcome.rule), NO_ISSUES_FOUND) == NO_ISSUES_FOUND
+        and statuses.get(_debugger_key(outcome.rule), NO_ISSUES_FOUND) == NO_ISSUES_FOUND
     }
 
 

@@ -33,9 +33,10 @@ from watcher.model import (
     Finding,
     FindingKind,
     JobSnapshot,
+    Judge,
     Outcome,
     Report,
-    RuleSource,
+    RuleFamily,
 )
 from watcher.policy import evaluated_rules, incidents
 from watcher.policy.watched import matches
@@ -182,8 +183,8 @@ class Pipeline:
             snapshot = self._describe(job.arn)
             if snapshot is None or snapshot.run != job.run:
                 return False
-            in_progress = {(o.source, o.rule) for o in snapshot.outcomes if o.status == IN_PROGRESS}
-            if not snapshot.in_progress or (rule.source, rule.rule) not in in_progress:
+            in_progress = {outcome.key for outcome in snapshot.outcomes if outcome.status == IN_PROGRESS}
+            if not snapshot.in_progress or rule.key not in in_progress:
                 return False
             self._report(job.run, stuck_rule(rule, reason), lease)
         return True
@@ -362,7 +363,7 @@ def defects(job: JobSnapshot) -> list[Report]:
     for defect in _lint(job):
         by_rule.setdefault(defect.rule, []).append(f"{defect.sentence}: {defect.fix}.")
     return [
-        Report(FindingKind.RULE_DEFECT, rule, RuleSource.LOCAL, reason="\n".join(sentences))
+        Report(FindingKind.RULE_DEFECT, rule, RuleFamily.DEBUGGER, Judge.WATCHER, reason="\n".join(sentences))
         for rule, sentences in by_rule.items()
     ]
 
@@ -380,29 +381,31 @@ def _with_unsearchable(snapshot: JobSnapshot, record: JobRecord | None) -> JobSn
     """Adds what `Search` leaves out, profiler rules, as they were when the job was last described."""
     if record is None:
         return snapshot
-    profiler = RuleSource.PROFILER
+    profiler = RuleFamily.PROFILER
+    known = (o for o in record.snapshot.outcomes if (o.family, o.judge) == (profiler, Judge.DEBUGGER))
     return replace(
         snapshot,
-        outcomes=snapshot.outcomes + tuple(o for o in record.snapshot.outcomes if o.source is profiler),
-        rules=snapshot.rules + tuple(r for r in record.snapshot.rules if r.source is profiler),
+        outcomes=(*snapshot.outcomes, *known),
+        rules=snapshot.rules + tuple(r for r in record.snapshot.rules if r.family is profiler),
     )
 
 
-def _with_outcomes(snapshot: JobSnapshot, local: tuple[Outcome, ...]) -> JobSnapshot:
+def _with_outcomes(snapshot: JobSnapshot, own: tuple[Outcome, ...]) -> JobSnapshot:
     """The snapshot with the outcomes of SageMaker and of Watcher's own evaluation."""
-    theirs = tuple(o for o in snapshot.outcomes if o.source is not RuleSource.LOCAL)
-    return replace(snapshot, outcomes=theirs + local)
+    theirs = tuple(outcome for outcome in snapshot.outcomes if outcome.judge is Judge.DEBUGGER)
+    return replace(snapshot, outcomes=theirs + own)
 
 
 def fingerprint(job: JobSnapshot) -> str:
     """Changes with anything that both `Search` and Describe return about a job."""
+    debugger = RuleFamily.DEBUGGER
     shared = replace(
         job,
         tags=None,
         modified_at=job.created_at,  # changes although nothing else does
         final_metrics=(),  # change with every line of the training log
-        outcomes=tuple(o for o in job.outcomes if o.source is RuleSource.DEBUGGER),
-        rules=tuple(r for r in job.rules if r.source is RuleSource.DEBUGGER),
+        outcomes=tuple(o for o in job.outcomes if (o.family, o.judge) == (debugger, Judge.DEBUGGER)),
+        rules=tuple(rule for rule in job.rules if rule.family is debugger),
     )
     return hashlib.blake2b(SNAPSHOT.dump_json(shared), digest_size=16).hexdigest()
 
@@ -414,8 +417,9 @@ def schedule(job: JobSnapshot, now: datetime, follow: float, spread: float) -> t
     Once it is not in progress: in each pass, until all its rules are final or `follow` seconds after its end.
     """
     if job.in_progress:
-        sources = {rule.source for rule in job.rules} | {outcome.source for outcome in job.outcomes}
-        profiled = RuleSource.PROFILER in sources
+        families = {rule.family for rule in job.rules}
+        families |= {outcome.family for outcome in job.outcomes if outcome.judge is Judge.DEBUGGER}
+        profiled = RuleFamily.PROFILER in families
         return True, now + timedelta(seconds=PROFILER_REFRESH_S * (0.9 + 0.2 * spread)) if profiled else None
     ended_at = job.ended_at or job.modified_at
     over = job.ended and (now - ended_at).total_seconds() > follow

@@ -26,7 +26,7 @@ from dataclasses import dataclass
 
 from watcher.lint import applicable, frequency, metrics, selected, thresholds
 from watcher.lint.subject import Check, Problem, Reason, Subject
-from watcher.model import JobSnapshot, RuleConfiguration, RuleSource
+from watcher.model import JobSnapshot, RuleConfiguration, RuleFamily
 
 __all__ = ["MAX_RULES_PER_JOB", "Defect", "Reason", "lint"]
 
@@ -47,7 +47,7 @@ class Defect:
 
 def lint(job: JobSnapshot) -> list[Defect]:
     """The defects of each of the job's Debugger rules, in the rules' order, each once."""
-    configured = [rule for rule in job.rules if rule.source is RuleSource.DEBUGGER]
+    configured = [rule for rule in job.rules if rule.family is RuleFamily.DEBUGGER]
     found = [*_crowding(configured)]
     for rule in configured:
         found += [Defect(rule.name, *problem) for problem in _problems(Subject(job, rule))]

@@ -21,7 +21,7 @@ from watcher.errors import AwsError, NotFound, Unavailable, UsageError
 from watcher.jobs.find import find_job
 from watcher.logs.evaluation_log import local_streams
 from watcher.logs.streams import MAX_STREAMS_PER_REQUEST, LogStreams, Tail
-from watcher.model import JobSnapshot, Outcome, RuleSource
+from watcher.model import JobSnapshot, Judge, Outcome
 from watcher.policy import evaluated_rules
 
 READ_INTERVAL_S = 2.0
@@ -200,7 +200,7 @@ class RulesLog(JobLog):
         return f"the rules of {self._job.name} have no log stream in {PROCESSING_LOGS} yet"
 
     def _outcomes(self) -> list[Outcome]:
-        theirs = (outcome for outcome in self._job.outcomes if outcome.source is not RuleSource.LOCAL)
+        theirs = (outcome for outcome in self._job.outcomes if outcome.judge is Judge.DEBUGGER)
         return [outcome for outcome in theirs if self._rule in (None, outcome.rule)]
 
     def _local_rules(self) -> list[str]:

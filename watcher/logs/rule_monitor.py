@@ -26,14 +26,14 @@ from watcher.jobs.work import Pace, Urgency, Work
 from watcher.logs.rule_tails import RuleTails
 from watcher.logs.streams import LogStreams
 from watcher.logs.stuck_rules import why_stuck, why_unstuck
-from watcher.model import IN_PROGRESS, FindingKind, JobSnapshot, Outcome, RuleSource
+from watcher.model import IN_PROGRESS, FindingKind, JobSnapshot, Judge, Outcome, RuleFamily
 from watcher.store.base import Store, WatchedJob
 
 log = structlog.get_logger(__name__)
 
 CONSEQUENCE = "the logs of its rules are not read until it answers"
 
-RuleKey = tuple[RuleSource, str]
+RuleKey = tuple[RuleFamily, str]
 Version = tuple[str, datetime | None]
 
 
@@ -111,9 +111,9 @@ class RuleMonitor:
 
     def _updated(self, before: _Job | None, snapshot: JobSnapshot, version: Version) -> _Job:
         rules: dict[RuleKey, Outcome] = {
-            (outcome.source, outcome.rule): outcome
+            (outcome.family, outcome.rule): outcome
             for outcome in snapshot.outcomes
-            if outcome.status == IN_PROGRESS and outcome.source is not RuleSource.LOCAL
+            if outcome.status == IN_PROGRESS and outcome.judge is Judge.DEBUGGER
         }
         since = _training_since(before, snapshot, self._clock())
         if before is None:
@@ -123,9 +123,9 @@ class RuleMonitor:
     def _stuck(self, job: JobSnapshot) -> dict[RuleKey, datetime]:
         """The rules of which an earlier process reported that they are stuck."""
         return {
-            (finding.source, finding.rule): finding.opened_at
+            (finding.family, finding.rule): finding.opened_at
             for finding in self._store.findings(job.run)
-            if finding.kind is FindingKind.RULE_STUCK and finding.open and finding.source and finding.rule
+            if finding.kind is FindingKind.RULE_STUCK and finding.open and finding.family and finding.rule
         }
 
     def _follow_rules(

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from watcher.logs.rule_log import RuleLog
-from watcher.model import IN_PROGRESS, JobSnapshot, Outcome, RuleSource
+from watcher.model import IN_PROGRESS, JobSnapshot, Outcome, RuleFamily
 from watcher.text import duration
 
 MAX_STATUS_DELAY = timedelta(seconds=60)
@@ -46,7 +46,7 @@ def why_stuck(
             f"The log of its processing job ends with an error, {_at(log.error_at, now)}, and the rule's "
             f"status is still {rule.status}: {log.error}"
         )
-    if rule.source is RuleSource.PROFILER or training_since is None:
+    if rule.family is RuleFamily.PROFILER or training_since is None:
         return None
     allowed = timedelta(seconds=stuck_after)
     if not rule.evaluation_job_arn:

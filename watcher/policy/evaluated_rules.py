@@ -5,7 +5,7 @@ from __future__ import annotations
 from fnmatch import fnmatchcase
 
 from watcher.config.settings import Rules
-from watcher.model import JobSnapshot, Reads, RuleConfiguration, RuleSource
+from watcher.model import JobSnapshot, Reads, RuleConfiguration, RuleFamily
 
 
 def local_rules(job: JobSnapshot, settings: Rules) -> tuple[RuleConfiguration, ...]:
@@ -20,7 +20,7 @@ def local_rules(job: JobSnapshot, settings: Rules) -> tuple[RuleConfiguration, .
         # Without custom rules, which have their own source, and may have the name of a built-in rule.
         return tuple(rule for rule in own if "source_s3_uri" not in rule.parameters)
     return tuple(
-        RuleConfiguration(attached.rule, RuleSource.LOCAL, attached.parameters)
+        RuleConfiguration(attached.rule, RuleFamily.DEBUGGER, attached.parameters)
         for attached in settings.attach
         if fnmatchcase(job.name, attached.job)
     )
@@ -37,4 +37,4 @@ def first_reads(job: JobSnapshot) -> Reads:
 
 
 def _own(job: JobSnapshot) -> tuple[RuleConfiguration, ...]:
-    return tuple(rule for rule in job.rules if rule.source is RuleSource.DEBUGGER)
+    return tuple(rule for rule in job.rules if rule.family is RuleFamily.DEBUGGER)

@@ -35,8 +35,9 @@ from watcher.model import (
     Incident,
     IncidentState,
     JobSnapshot,
+    Judge,
     Report,
-    RuleSource,
+    RuleFamily,
     RunStop,
     Says,
     Severity,
@@ -66,10 +67,9 @@ _EDITABLE = frozenset({DestinationKind.SLACK})
 _OVER = frozenset({StopPhase.STOPPED, StopPhase.CANCELLED})
 _OPENINGS = frozenset({ChangeKind.OPENED, ChangeKind.WORSE, ChangeKind.ADDED})
 _UNDER_WAY = frozenset({StopPhase.WAITING, StopPhase.ASKED, StopPhase.STOPPING})
-_EVALUATORS = {
-    RuleSource.DEBUGGER: "Debugger's own rule job",
-    RuleSource.PROFILER: "Debugger's profiler",
-    RuleSource.LOCAL: "Watcher's own evaluation",
+_RULE_JOBS = {
+    RuleFamily.DEBUGGER: "Debugger's own rule job",
+    RuleFamily.PROFILER: "Debugger's profiler",
 }
 
 
@@ -271,7 +271,7 @@ def seen(
 
 
 def _id_of(report: Report, job: JobSnapshot) -> str:
-    return finding_id(job.run, report.kind, report.rule, report.source)
+    return finding_id(job.run, report.kind, report.rule, report.family)
 
 
 def _is_over(draft: _Draft, job: JobSnapshot) -> bool:
@@ -286,7 +286,7 @@ def _open(draft: _Draft, report: Report, job: JobSnapshot, config: Config, *, qu
     known = draft.findings.get(_id_of(report, job))
     if known is None:
         finding = _new(draft, report, job)
-    elif report.source and _joins(known, report.source):
+    elif report.judge and _joins(known, report.judge):
         _agree(draft, known, report)
         return
     elif known.open or not _can_recur(report):
@@ -305,7 +305,7 @@ def _open(draft: _Draft, report: Report, job: JobSnapshot, config: Config, *, qu
 
 
 def _new(draft: _Draft, report: Report, job: JobSnapshot) -> Finding:
-    configured = job.rule(report.rule or "", RuleSource.DEBUGGER)
+    configured = job.rule(report.rule or "", report.family) if report.family else None
     invokes = configured.invokes if configured else report.rule or ""
     return Finding(
         id=_id_of(report, job),
@@ -315,38 +315,39 @@ def _new(draft: _Draft, report: Report, job: JobSnapshot) -> Finding:
         status=report.status,
         opened_at=draft.now,
         incident=draft.incident.id,
-        severity=kinds.severity(report.kind, report.source, invokes),
+        severity=kinds.severity(report.kind, report.family, invokes),
         rule=report.rule,
-        source=report.source,
+        family=report.family,
+        judge=report.judge,
         step=report.step,
         reason=report.reason,
-        sources=(_says(report, draft.now),) if report.source else (),
+        says=(_says(report, draft.now),) if report.judge else (),
     )
 
 
-def _joins(known: Finding, source: RuleSource) -> bool:
-    """Whether an evaluator agrees with what the other one found. What Debugger finds may be older than the
+def _joins(known: Finding, judge: Judge) -> bool:
+    """Whether a judge agrees with what the other one found. What Debugger finds may be older than the
     recovery that Watcher has seen, but what Watcher finds after a recovery is new."""
-    if source is RuleSource.LOCAL and known.closing is Closing.RECOVERED:
+    if judge is Judge.WATCHER and known.closing is Closing.RECOVERED:
         return False
-    return source not in {says.source for says in known.sources}
+    return judge not in {says.judge for says in known.says}
 
 
 def _can_recur(report: Report) -> bool:
     """Whether what is over can come back. SageMaker ends a job and a rule only once, so an end that is
     reported again is an old answer."""
-    return report.source is RuleSource.LOCAL or report.kind is FindingKind.RULE_STUCK
+    return report.judge is Judge.WATCHER or report.kind is FindingKind.RULE_STUCK
 
 
 def _again(finding: Finding, report: Report, now: datetime) -> Finding:
     """What had recovered has broken again."""
-    kept = [says for says in finding.sources if says.source is not report.source]
+    kept = [says for says in finding.says if says.judge is not report.judge]
     return replace(
         finding,
         status=report.status,
         step=report.step,
         reason=report.reason,
-        sources=(*kept, _says(report, now)) if report.source else (),
+        says=(*kept, _says(report, now)) if report.judge else (),
         opened_at=now,
         episode=finding.episode + 1,
         closed_at=None,
@@ -356,16 +357,22 @@ def _again(finding: Finding, report: Report, now: datetime) -> Finding:
 
 
 def _says(report: Report, now: datetime) -> Says:
-    assert report.source is not None  # noqa: S101 - the callers have checked it
-    return Says(report.source, report.status, now, report.step, report.reason)
+    assert report.judge is not None  # noqa: S101 - the callers have checked it
+    return Says(report.judge, report.status, now, report.step, report.reason)
 
 
 def _agree(draft: _Draft, finding: Finding, report: Report) -> None:
     """The other evaluator found the same. It judged what the present episode, or the last one, is about."""
     says = _says(report, draft.now)
-    draft.findings[finding.id] = replace(finding, sources=(*finding.sources, says))
+    draft.findings[finding.id] = replace(finding, says=(*finding.says, says))
     step = f" at step {report.step}" if report.step is not None else ""
-    draft.note(ChangeKind.AGREED, f"{_EVALUATORS[says.source]} found the same{step}.", finding=finding.id)
+    draft.note(ChangeKind.AGREED, f"{_name(says, finding)} found the same{step}.", finding=finding.id)
+
+
+def _name(says: Says, finding: Finding) -> str:
+    if says.judge is Judge.WATCHER or finding.family is None:
+        return "Watcher's own evaluation"
+    return _RULE_JOBS[finding.family]
 
 
 def _reopen(draft: _Draft, finding: Finding, *, quiet: bool) -> None:

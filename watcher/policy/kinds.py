@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from watcher.model import ENDED_STATUSES, Finding, FindingKind, RuleSource, Severity
+from watcher.model import ENDED_STATUSES, Finding, FindingKind, RuleFamily, Severity
 
 _NEVER: frozenset[str] = frozenset()
 
@@ -57,12 +57,12 @@ RULES: Mapping[str, Severity] = MappingProxyType(
 """Built-in rules whose issue is about the data or the model, and not a training that goes wrong."""
 
 
-def severity(kind: FindingKind, source: RuleSource | None, invokes: str) -> Severity:
+def severity(kind: FindingKind, family: RuleFamily | None, invokes: str) -> Severity:
     """`invokes`: the built-in rule behind the rule's name. A profiler rule finds that resources are used
     badly, not that the training goes wrong."""
     if kind is not FindingKind.RULE_ISSUE:
         return KINDS[kind].severity
-    if source is RuleSource.PROFILER:
+    if family is RuleFamily.PROFILER:
         return Severity.WARNING
     return RULES.get(invokes, KINDS[kind].severity)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from watcher.config.settings import Config
-from watcher.model import Decision, Finding, FindingKind, JobSnapshot, Routing, RuleSource, StopChoice
+from watcher.model import Decision, Finding, FindingKind, JobSnapshot, Routing, RuleFamily, StopChoice
 
 
 def wanted(kind: FindingKind, config: Config) -> bool:
@@ -41,6 +41,6 @@ def _stop_choice(finding: Finding, job: JobSnapshot, *, asked: bool) -> StopChoi
         return StopChoice.NOT_AN_ISSUE
     if not asked:
         return StopChoice.NOT_ASKED
-    if finding.source is RuleSource.PROFILER:
+    if finding.family is RuleFamily.PROFILER:
         return StopChoice.PROFILER
     return StopChoice.STOP

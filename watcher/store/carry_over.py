@@ -15,7 +15,7 @@ from pydantic import TypeAdapter
 
 from watcher.model import Case, Delivery
 from watcher.store.documents import CHANGE, DELIVERY, FINDING, INCIDENT, SNAPSHOT, as_text
-from watcher.store.upgrade import OldDelivery, OldFinding, OldJob, OldStop, upgraded
+from watcher.store.upgrade import OldDelivery, OldFinding, OldJob, OldStop, current_document, upgraded
 
 _OLD_FINDING = TypeAdapter(OldFinding)
 _OLD_DELIVERY = TypeAdapter(OldDelivery)
@@ -47,6 +47,7 @@ def carry_over(connection: sqlite3.Connection, now: datetime) -> None:
 
 def _old_job(connection: sqlite3.Connection, arn: str, stop: OldStop | None) -> OldJob:
     row = connection.execute("SELECT snapshot, watching FROM old_jobs WHERE arn = ?", (arn,)).fetchone()
+    snapshot = current_document(row["snapshot"])
     findings = connection.execute(
         "SELECT finding FROM old_findings WHERE job_arn = ? ORDER BY position", (arn,)
     )
@@ -58,7 +59,7 @@ def _old_job(connection: sqlite3.Connection, arn: str, stop: OldStop | None) -> 
         (arn,),
     )
     return OldJob(
-        SNAPSHOT.validate_json(row["snapshot"]),
+        SNAPSHOT.validate_json(snapshot),
         bool(row["watching"]),
         tuple(_OLD_FINDING.validate_json(each["finding"]) for each in findings),
         tuple(_OLD_DELIVERY.validate_python(dict(each)) for each in deliveries),
@@ -67,23 +68,31 @@ def _old_job(connection: sqlite3.Connection, arn: str, stop: OldStop | None) -> 
 
 
 def _add_job(connection: sqlite3.Connection, job: OldJob) -> None:
-    values = {"run": job.snapshot.run, "arn": job.snapshot.arn}
+    arn = job.snapshot.arn
+    values = {
+        "run": job.snapshot.run,
+        "arn": arn,
+        "snapshot": SNAPSHOT.dump_json(job.snapshot).decode(),
+    }
     connection.execute(
         """
         INSERT INTO jobs (run, arn, name, status, fingerprint, describe_at, watching, created_at,
                           first_seen_at, changed_at, snapshot)
         SELECT :run, arn, name, status, fingerprint, describe_at, watching, created_at,
-               first_seen_at, changed_at, snapshot
+               first_seen_at, changed_at, :snapshot
         FROM old_jobs WHERE arn = :arn
         """,
         values,
     )
-    connection.execute(
-        """
-        INSERT INTO evaluations (run, reads, due_at, evaluation)
-        SELECT :run, reads, due_at, evaluation FROM old_evaluations WHERE job_arn = :arn
-        """,
-        values,
+    rows = connection.execute(
+        "SELECT reads, due_at, evaluation FROM old_evaluations WHERE job_arn = ?", (arn,)
+    )
+    connection.executemany(
+        "INSERT INTO evaluations (run, reads, due_at, evaluation) VALUES (?, ?, ?, ?)",
+        [
+            (job.snapshot.run, reads, due_at, current_document(evaluation).decode())
+            for reads, due_at, evaluation in rows
+        ],
     )
 
 

@@ -7,6 +7,7 @@ if something of the run was.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -27,6 +28,8 @@ from watcher.model import (
     Incident,
     IncidentState,
     JobSnapshot,
+    Judge,
+    RuleFamily,
     RuleSource,
     RunStop,
     Says,
@@ -61,6 +64,14 @@ class OldFinding:
     source: RuleSource | None = None
     step: int | None = None
     reason: str = ""
+
+    @property
+    def family(self) -> RuleFamily | None:
+        return _family(self.source) if self.source else None
+
+    @property
+    def judge(self) -> Judge | None:
+        return _judge(self.source) if self.source else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +137,18 @@ class Upgraded:
     """The run that `OldJob.stop` is about; empty without one."""
 
 
+def current_document(document: bytes | str) -> bytes:
+    """A snapshot or an evaluation of the previous version as this version stores it: an outcome has a family
+    and a judge instead of a source, and a rule of the job a family."""
+    content = json.loads(document)
+    for outcome in content.get("outcomes", ()):
+        source = RuleSource(outcome.pop("source"))
+        outcome |= {"family": _family(source), "judge": _judge(source)}
+    for rule in content.get("rules", ()):
+        rule["family"] = _family(RuleSource(rule.pop("source")))
+    return json.dumps(content).encode()
+
+
 def upgraded(job: OldJob, now: datetime) -> Upgraded:
     created = job.snapshot.created_at - CLOCK_TOLERANCE
     earlier = tuple(each for each in job.findings if each.opened_at < created)
@@ -189,7 +212,7 @@ class _Run:
     # -- findings ---------------------------------------------------------------------------------
 
     def _id(self, old: OldFinding) -> str:
-        return finding_id(self.run, old.kind, old.rule, old.source)
+        return finding_id(self.run, old.kind, old.rule, old.family)
 
     def _findings(self) -> Iterator[Finding]:
         same: dict[str, list[OldFinding]] = {}
@@ -214,10 +237,11 @@ class _Run:
                 incident=self.incident,
                 severity=_severity(first),
                 rule=first.rule,
-                source=first.source,
+                family=first.family,
+                judge=first.judge,
                 step=first.step,
                 reason=first.reason,
-                sources=tuple(_says(olds)),
+                says=tuple(_says(olds)),
                 closing=closing[0] if closing else None,
                 closed_at=closing[1] if closing else None,
                 closing_reason=closing[2] if closing else "",
@@ -471,7 +495,7 @@ def _closed_by(kind: FindingKind, status: str) -> bool:
 
 def _severity(old: OldFinding) -> Severity:
     match old.kind:
-        case FindingKind.RULE_ISSUE if old.source is not RuleSource.PROFILER:
+        case FindingKind.RULE_ISSUE if old.family is not RuleFamily.PROFILER:
             return Severity.CRITICAL
         case FindingKind.JOB_FAILED:
             return Severity.CRITICAL
@@ -483,8 +507,17 @@ def _severity(old: OldFinding) -> Severity:
 
 def _says(olds: Iterable[OldFinding]) -> Iterator[Says]:
     for old in olds:
-        if old.source:
-            yield Says(old.source, old.status, old.opened_at, old.step, old.reason)
+        if old.judge:
+            yield Says(old.judge, old.status, old.opened_at, old.step, old.reason)
+
+
+def _family(source: RuleSource) -> RuleFamily:
+    """The previous version evaluated no profiler rules itself."""
+    return RuleFamily.PROFILER if source is RuleSource.PROFILER else RuleFamily.DEBUGGER
+
+
+def _judge(source: RuleSource) -> Judge:
+    return Judge.WATCHER if source is RuleSource.LOCAL else Judge.DEBUGGER
 
 
 def _subject(old: OldFinding) -> str:
@@ -497,6 +530,6 @@ def _opening(old: OldFinding) -> str:
 
 
 def _agreeing(old: OldFinding) -> str:
-    who = "Watcher's own evaluation" if old.source is RuleSource.LOCAL else "Debugger's own rule job"
+    who = "Watcher's own evaluation" if old.judge is Judge.WATCHER else "Debugger's own rule job"
     step = f" at step {old.step}" if old.step is not None else ""
     return f"{who} found the same{step}."

@@ -321,7 +321,7 @@ def _finding(finding: Finding, deliveries: Iterable[Delivery]) -> FindingView:
         "job": finding.job,
         "rule": finding.rule,
         "source": finding.source,
-        "sources": [says.source for says in finding.sources],
+        "sources": [finding.source_of(says) for says in finding.says],
         "kind": finding.kind,
         "status": finding.status,
         "reason": finding.reason,
@@ -344,8 +344,8 @@ def _finding_detail(finding: Finding, deliveries: Collection[Delivery]) -> Findi
         "kind": finding.kind,
         "rule": finding.rule,
         "source": finding.source,
-        "sources": [says.source for says in finding.sources],
-        "says": [_says(says) for says in finding.sources],
+        "sources": [finding.source_of(says) for says in finding.says],
+        "says": [_says(finding, says) for says in finding.says],
         "severity": finding.severity,
         "status": finding.status,
         "step": finding.step,
@@ -369,9 +369,9 @@ def _finding_detail(finding: Finding, deliveries: Collection[Delivery]) -> Findi
     }
 
 
-def _says(says: Says) -> SaysView:
+def _says(finding: Finding, says: Says) -> SaysView:
     return {
-        "source": says.source,
+        "source": finding.source_of(says),
         "status": says.status,
         "step": says.step,
         "reason": says.reason,

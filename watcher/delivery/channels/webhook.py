@@ -324,13 +324,13 @@ def _finding(finding: Finding) -> dict[str, Any]:
         "source": finding.source,
         "sources": [
             {
-                "source": says.source,
+                "source": finding.source_of(says),
                 "status": says.status,
                 "step": says.step,
                 "at": _time(says.at),
                 "reason": says.reason,
             }
-            for says in finding.sources
+            for says in finding.says
         ],
         "status": finding.status,
         "step": finding.step,

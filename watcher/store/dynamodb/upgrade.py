@@ -66,7 +66,7 @@ from watcher.store.dynamodb.writes import (
     written_key,
 )
 from watcher.store.leases import Observed
-from watcher.store.upgrade import OldDelivery, OldFinding, OldJob, OldStop, upgraded
+from watcher.store.upgrade import OldDelivery, OldFinding, OldJob, OldStop, current_document, upgraded
 
 VERSION = 2
 """The version of the layout that `items` describes."""
@@ -279,7 +279,9 @@ class _OldItems:
     def _job_copies(self, items: dict[str, Item], now: datetime) -> Iterator[Item]:
         before = items["JOB"]
         documents = {
-            name: _document(items, before.get(name)) for name in ("snapshot", "evaluation") if name in before
+            name: current_document(_document(items, before.get(name)))
+            for name in ("snapshot", "evaluation")
+            if name in before
         }
         job = self._job(items, documents["snapshot"], now)
         after = upgraded(job, now)
