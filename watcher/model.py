@@ -212,12 +212,26 @@ class Reads(StrEnum):
 
     TENSORS = "tensors"
     METRICS = "metrics"
-    """From CloudWatch, if the job saves no tensors. Those of many jobs are read together."""
+    """Training metrics, if the job saves no tensors."""
+    PROFILER_OUTPUT = "profiler_output"
+    INSTANCE_METRICS = "instance_metrics"
+    """Of the job's instances, if the job has no profiler output."""
+
+    @property
+    def family(self) -> RuleFamily:
+        """The rules that are evaluated on it."""
+        return RuleFamily.DEBUGGER if self in (Reads.TENSORS, Reads.METRICS) else RuleFamily.PROFILER
+
+    @property
+    def together(self) -> bool:
+        """Whether it comes from CloudWatch, where many jobs are read in one request."""
+        return self in (Reads.METRICS, Reads.INSTANCE_METRICS)
 
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """The progress of Watcher's own evaluation of a job's rules."""
+    """The progress of Watcher's own evaluation of a job's rules of one family. A job has one for each family
+    of which it has rules. What it reads may change, but stays of its family."""
 
     due_at: datetime | None
     """When to look for new data next; None once evaluation has ended."""
@@ -229,7 +243,11 @@ class Evaluation:
     states: Mapping[str, str] = field(default_factory=dict)
     """The state of each rule, as JSON, by the name of its configuration."""
     outcomes: tuple[Outcome, ...] = ()
-    """Their judge is Watcher."""
+    """Of its family. Their judge is Watcher."""
+
+    @property
+    def family(self) -> RuleFamily:
+        return self.reads.family
 
 
 class FindingKind(StrEnum):

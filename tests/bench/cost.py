@@ -162,7 +162,7 @@ class Counts:
         counted["finding"] = self._of(lambda: self._event(fires=True)) - counted["event"]
         job = snapshots[-1]
         due = Evaluation(due_at=now - timedelta(seconds=1))
-        app.store.commit([Look(job, fingerprint(job), now, True, None, evaluation=due)])
+        app.store.commit([Look(job, fingerprint(job), now, True, None, evaluations=(due,))])
         counted["evaluation of a job"] = self._of(app.evaluations.evaluate_due)
         return counted
 

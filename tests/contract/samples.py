@@ -36,7 +36,7 @@ from watcher.model import (
     finding_id,
     incident_id,
 )
-from watcher.store.base import Amend, Look
+from watcher.store.base import Amend, DueEvaluation, Look
 
 NOON = datetime(2026, 11, 2, 12, 0, 0, 123456, UTC)
 
@@ -293,3 +293,7 @@ def rewrites(*deliveries: Delivery) -> Amend:
         return replace(known, deliveries=tuple(rows.values()))
 
     return amend
+
+
+def due(run: str, family: RuleFamily = RuleFamily.DEBUGGER) -> DueEvaluation:
+    return DueEvaluation(run, family)

@@ -16,9 +16,9 @@ from itertools import count
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from tests.contract.samples import NOON, alert, grows, incident, run
+from tests.contract.samples import NOON, alert, grows, incident, look, run
 from watcher.errors import StoreError
-from watcher.model import DeliveryState
+from watcher.model import DeliveryState, Evaluation, Reads
 from watcher.store.sqlite import SqliteStore
 
 BATCH_SIZE = 20
@@ -138,6 +138,30 @@ def deliver_edits(reports: Reports, path: Path, name: str) -> None:
             done = replace(claimed, state=DeliveryState.DELIVERED, told=claimed.trying)
             if not store.settle(name, done):
                 reports.send("lost", claimed.id)
+
+
+def claim_evaluations(reports: Reports, path: Path, name: str) -> None:
+    """Claim evaluations one by one until none is due; report `RUN FAMILY` for each."""
+    store = SqliteStore(path)
+    reports.start()
+    while claimed := store.claim_evaluations(NOON, 3600, 1, together=False):
+        for each in claimed:
+            reports.send(each.run, each.family)
+
+
+def commit_evaluations(reports: Reports, path: Path, name: str) -> None:
+    """Advance both evaluations of one run forever; report `committed N` after step N."""
+    store = SqliteStore(path)
+    reports.start()
+    for number in count():
+        store.commit([look("job", evaluations=both_evaluations(number))])
+        reports.send("committed", number)
+
+
+def both_evaluations(number: int) -> tuple[Evaluation, ...]:
+    return tuple(
+        Evaluation(NOON, reads, cursor=str(number)) for reads in (Reads.TENSORS, Reads.PROFILER_OUTPUT)
+    )
 
 
 def open_new(reports: Reports, path: Path, name: str) -> None:

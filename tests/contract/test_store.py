@@ -16,6 +16,7 @@ from tests.contract.samples import (
     arn,
     case,
     delivery,
+    due,
     grows,
     look,
     run,
@@ -242,7 +243,7 @@ def test_each_run_of_an_arn_has_its_own_stop_and_evaluation(store: Store) -> Non
     assert store.stop_of(second.run) is None
     record = store.job(second.run)
     assert record is not None
-    assert record.evaluation is None
+    assert record.evaluations == ()
 
 
 def test_runs_are_listed_in_short_in_the_order_of_their_records(store: Store) -> None:
@@ -329,21 +330,31 @@ EVALUATION = Evaluation(
 )
 
 
-def evaluated(job: str, evaluation: Evaluation | None) -> Look:
-    return replace(look(job), evaluation=evaluation)
+PROFILE = Evaluation(
+    due_at=after(7),
+    reads=Reads.PROFILER_OUTPUT,
+    cursor='{"until": 60}',
+    states={"Loss": '{"values": 3}'},
+    outcomes=(Outcome("Loss", RuleFamily.PROFILER, Judge.WATCHER, "InProgress"),),
+)
+"""Its rule has the name of the other."""
+
+
+def evaluated(job: str, *evaluations: Evaluation) -> Look:
+    return look(job, evaluations=evaluations)
 
 
 def test_an_evaluation_comes_back_exactly_as_it_was_given(store: Store) -> None:
     store.commit([evaluated("job", EVALUATION)])
     record = store.job(run("job"))
     assert record is not None
-    assert record.evaluation == EVALUATION
+    assert record.evaluations == (EVALUATION,)
 
 
 def test_a_look_without_an_evaluation_leaves_it_as_it_was(store: Store) -> None:
     store.commit([evaluated("job", EVALUATION)])
     store.commit([look("job", fingerprint="another")])
-    assert [record.evaluation for record in store.jobs()] == [EVALUATION]
+    assert [record.evaluations for record in store.jobs()] == [(EVALUATION,)]
     assert store.next_evaluation() == after(10)
 
 
@@ -351,38 +362,38 @@ def test_due_evaluations_are_claimed_once_and_the_longest_waiting_first(store: S
     for job, seconds in (("second", 5), ("first", 2), ("later", 60), ("over", None)):
         due_at = None if seconds is None else after(seconds)
         store.commit([evaluated(job, replace(EVALUATION, due_at=due_at))])
-    assert store.claim_evaluations(after(10), LEASE_S, 1, Reads.TENSORS) == [run("first")]
-    assert store.claim_evaluations(after(10), LEASE_S, 9, Reads.TENSORS) == [run("second")]
-    assert store.claim_evaluations(after(10), LEASE_S, 9, Reads.TENSORS) == []
+    assert store.claim_evaluations(after(10), LEASE_S, 1, together=False) == [due(run("first"))]
+    assert store.claim_evaluations(after(10), LEASE_S, 9, together=False) == [due(run("second"))]
+    assert store.claim_evaluations(after(10), LEASE_S, 9, together=False) == []
     assert store.next_evaluation() == after(60)
 
 
 def test_evaluations_of_tensors_and_of_metrics_are_claimed_separately(store: Store) -> None:
     for job, reads in (("saves", Reads.TENSORS), ("logs", Reads.METRICS), ("logs-too", Reads.METRICS)):
         store.commit([evaluated(job, replace(EVALUATION, reads=reads))])
-    assert store.claim_evaluations(after(10), LEASE_S, 9, Reads.METRICS) == sorted(
-        [run("logs"), run("logs-too")]
+    assert store.claim_evaluations(after(10), LEASE_S, 9, together=True) == sorted(
+        [due(run("logs")), due(run("logs-too"))], key=lambda each: each.run
     )
-    assert store.claim_evaluations(after(10), LEASE_S, 9, Reads.TENSORS) == [run("saves")]
+    assert store.claim_evaluations(after(10), LEASE_S, 9, together=False) == [due(run("saves"))]
 
 
 def test_an_evaluation_can_change_what_it_reads(store: Store) -> None:
     store.commit([evaluated("job", EVALUATION)])
     store.commit([evaluated("job", replace(EVALUATION, reads=Reads.METRICS))])
-    assert store.claim_evaluations(after(10), LEASE_S, 9, Reads.TENSORS) == []
-    assert store.claim_evaluations(after(10), LEASE_S, 9, Reads.METRICS) == [run("job")]
+    assert store.claim_evaluations(after(10), LEASE_S, 9, together=False) == []
+    assert store.claim_evaluations(after(10), LEASE_S, 9, together=True) == [due(run("job"))]
 
 
 def test_an_unfinished_evaluation_is_due_again_after_its_lease(store: Store) -> None:
     store.commit([evaluated("job", EVALUATION)])
-    store.claim_evaluations(after(10), LEASE_S, 9, Reads.TENSORS)
-    assert store.claim_evaluations(after(10 + LEASE_S - 1), LEASE_S, 9, Reads.TENSORS) == []
-    assert store.claim_evaluations(after(10 + LEASE_S), LEASE_S, 9, Reads.TENSORS) == [run("job")]
+    store.claim_evaluations(after(10), LEASE_S, 9, together=False)
+    assert store.claim_evaluations(after(10 + LEASE_S - 1), LEASE_S, 9, together=False) == []
+    assert store.claim_evaluations(after(10 + LEASE_S), LEASE_S, 9, together=False) == [due(run("job"))]
 
 
 def test_a_commit_says_when_an_evaluation_is_due_next(store: Store) -> None:
     store.commit([evaluated("job", EVALUATION)])
-    store.claim_evaluations(after(10), LEASE_S, 9, Reads.TENSORS)
+    store.claim_evaluations(after(10), LEASE_S, 9, together=False)
     store.commit([evaluated("job", replace(EVALUATION, due_at=after(15)))])
     assert store.next_evaluation() == after(15)
     store.commit([evaluated("job", replace(EVALUATION, due_at=None))])
@@ -451,3 +462,66 @@ def test_a_check_describes_the_store_in_a_few_words(store: Store) -> None:
 
     assert "jobs: 2" in store.check()
     assert len(store.check().splitlines()) == 1
+
+
+# -- several evaluations of one run ----------------------------------------------------------------
+
+
+def test_a_run_has_an_evaluation_for_each_family_of_rules(store: Store) -> None:
+    store.commit([evaluated("job", EVALUATION), evaluated("other", EVALUATION)])
+    store.commit([evaluated("job", PROFILE)])
+    record = store.job(run("job"))
+    assert record is not None
+    assert record.evaluations == (EVALUATION, PROFILE)
+    assert record.evaluation(RuleFamily.PROFILER) == PROFILE
+    assert {each.snapshot.name: each.evaluations for each in store.jobs()} == {
+        "job": (EVALUATION, PROFILE),
+        "other": (EVALUATION,),
+    }
+
+
+def test_several_evaluations_of_a_run_are_stored_at_once(store: Store) -> None:
+    store.commit([evaluated("job", PROFILE, EVALUATION)])
+    assert [record.evaluations for record in store.jobs("job")] == [(EVALUATION, PROFILE)]
+
+
+def test_a_commit_of_one_evaluation_leaves_the_other_as_it_was(store: Store) -> None:
+    store.commit([evaluated("job", EVALUATION, PROFILE)])
+    later = replace(PROFILE, due_at=after(60), cursor="further")
+    store.commit([evaluated("job", later)])
+    record = store.job(run("job"))
+    assert record is not None
+    assert record.evaluations == (EVALUATION, later)
+    assert store.next_evaluation() == EVALUATION.due_at
+
+
+def test_each_evaluation_of_a_run_is_due_and_claimed_by_itself(store: Store) -> None:
+    store.commit([evaluated("job", EVALUATION, PROFILE)])
+    assert store.next_evaluation() == PROFILE.due_at
+    assert store.claim_evaluations(after(9), LEASE_S, 9, together=False) == [
+        due(run("job"), RuleFamily.PROFILER)
+    ]
+    assert store.next_evaluation() == EVALUATION.due_at
+    assert store.claim_evaluations(after(10), LEASE_S, 9, together=False) == [due(run("job"))]
+    assert store.claim_evaluations(after(10), LEASE_S, 9, together=False) == []
+
+
+def test_evaluations_that_read_many_jobs_are_claimed_together_whatever_they_read(store: Store) -> None:
+    metrics = replace(EVALUATION, reads=Reads.METRICS)
+    instances = replace(PROFILE, reads=Reads.INSTANCE_METRICS)
+    store.commit([evaluated("both", metrics, instances), evaluated("one", EVALUATION, instances)])
+    assert store.claim_evaluations(after(10), LEASE_S, 9, together=True) == [
+        due(run("both"), RuleFamily.PROFILER),
+        due(run("one"), RuleFamily.PROFILER),
+        due(run("both")),
+    ]
+    assert store.claim_evaluations(after(10), LEASE_S, 9, together=False) == [due(run("one"))]
+
+
+def test_one_evaluation_ends_and_the_other_goes_on(store: Store) -> None:
+    store.commit([evaluated("job", EVALUATION, PROFILE)])
+    store.commit([evaluated("job", replace(EVALUATION, due_at=None))])
+    assert store.next_evaluation() == PROFILE.due_at
+    assert store.claim_evaluations(after(60), LEASE_S, 9, together=False) == [
+        due(run("job"), RuleFamily.PROFILER)
+    ]

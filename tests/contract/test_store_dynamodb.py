@@ -23,6 +23,7 @@ from tests.contract.samples import (
     case,
     change,
     delivery,
+    due,
     finding,
     grows,
     incident,
@@ -96,7 +97,7 @@ def test_frequent_requests_cost_the_same_for_any_number_of_ended_jobs(sandbox: S
         assert not store.has_open()
         assert store.refused() == []
         assert store.next_evaluation() is None
-        assert store.claim_evaluations(NOON, 300, 1, Reads.TENSORS) == []
+        assert store.claim_evaluations(NOON, 300, 1, together=False) == []
         assert store.job(run("going-on"))
         assert len(store.jobs("going-on")) == 1
         assert store.case(incident_id(run("going-on"))) is None
@@ -203,13 +204,16 @@ def test_a_job_at_all_limits_of_sagemaker_and_of_rule_states_fits(
     chance = random.Random(7)
     job, evaluation = largest_snapshot(chance), largest_evaluation(chance)
 
-    store.commit([look("any", snapshot=job, evaluation=evaluation)])
+    profile = replace(largest_evaluation(chance), reads=Reads.INSTANCE_METRICS)
+
+    store.commit([look("any", snapshot=job, evaluations=(evaluation,))])
+    store.commit([look("any", snapshot=job, evaluations=(profile,))])
 
     record = store.job(job.run)
     assert record is not None
-    assert (record.snapshot, record.evaluation) == (job, evaluation)
+    assert (record.snapshot, record.evaluations) == (job, (evaluation, profile))
     assert store.jobs() == [record]
-    assert store.claim_evaluations(NOON, 60, 1, Reads.TENSORS) == [job.run]
+    assert store.claim_evaluations(NOON, 60, 1, together=False) == [due(job.run)]
     sizes = items(sandbox)
     assert sum(sizes.values()) > 2_000_000
     assert max(sizes.values()) < 400_000
@@ -218,19 +222,19 @@ def test_a_job_at_all_limits_of_sagemaker_and_of_rule_states_fits(
 def test_overflow_items_are_removed_when_a_record_shrinks(store: DynamoStore, sandbox: Sandbox) -> None:
     chance = random.Random(7)
     job, small = largest_snapshot(chance), Evaluation(due_at=NOON, states={"rule": "{}"})
-    store.commit([look("any", snapshot=snapshot(job.name), evaluation=small)])
+    store.commit([look("any", snapshot=snapshot(job.name), evaluations=(small,))])
     few = items(sandbox).keys()
 
-    store.commit([look("any", snapshot=job, evaluation=largest_evaluation(chance))])
+    store.commit([look("any", snapshot=job, evaluations=(largest_evaluation(chance),))])
     store.commit([look("any", snapshot=job)])  # the evaluation is unchanged
     store.unwatch(job.arn, unchanged)
     assert len(items(sandbox)) > len(few) + 5
-    store.commit([look("any", snapshot=snapshot(job.name), evaluation=small)])
+    store.commit([look("any", snapshot=snapshot(job.name), evaluations=(small,))])
 
     assert items(sandbox).keys() == few
     record = store.job(job.run)
     assert record is not None
-    assert record.evaluation == small
+    assert record.evaluations == (small,)
 
 
 def test_an_incident_with_more_findings_than_fit_into_an_item_is_kept(
@@ -428,11 +432,11 @@ def test_a_job_that_was_taken_over_since_it_was_read_is_not_committed(
 def test_a_job_that_was_changed_since_it_was_read_is_read_again(
     store: DynamoStore, theirs: DynamoStore
 ) -> None:
-    due = look("job", evaluation=Evaluation(due_at=NOON, reads=Reads.TENSORS))
+    due = look("job", evaluations=(Evaluation(due_at=NOON, reads=Reads.TENSORS),))
     store.commit([due])
     store.hold([arn("job")], "us", 60)
     store.job(run("job"))
-    assert theirs.claim_evaluations(NOON, 300, 1, Reads.TENSORS) == [run("job")]
+    assert theirs.claim_evaluations(NOON, 300, 1, together=False) == [due(run("job"))]
 
     assert store.commit([alert("job", "console")], "us")
 
@@ -451,7 +455,7 @@ def test_a_late_response_to_another_thread_does_not_affect_the_holder_of_the_job
 
     def overtake(**_: Any) -> None:
         events.unregister("after-call.dynamodb.GetItem", overtake)
-        store.commit([look("job", evaluation=evaluation)], "us")
+        store.commit([look("job", evaluations=(evaluation,))], "us")
         store.hold([arn("job")], "us", 60)
         store.job(run("job"))
 
@@ -460,10 +464,10 @@ def test_a_late_response_to_another_thread_does_not_affect_the_holder_of_the_job
     store.commit([look("job", fingerprint="changed")], "us")
 
     assert late is not None
-    assert late.evaluation is None
+    assert late.evaluations == ()
     record = store.job(run("job"))
     assert record is not None
-    assert record.evaluation == evaluation, "the commit in between is kept"
+    assert record.evaluations == (evaluation,), "the commit in between is kept"
 
 
 def test_an_incident_that_another_process_opened_meanwhile_is_amended(

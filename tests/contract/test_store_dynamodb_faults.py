@@ -75,7 +75,7 @@ def contents(store: Store) -> Any:
 
 def prepared(store: Store) -> None:
     evaluated = [
-        alert(job, "slack:#a", "console", evaluation=Evaluation(due_at=NOON, reads=Reads.TENSORS))
+        alert(job, "slack:#a", "console", evaluations=(Evaluation(due_at=NOON, reads=Reads.TENSORS),))
         for job in ("a", "b")
     ]
     store.commit(evaluated)
@@ -104,7 +104,7 @@ CALLS: dict[str, tuple[Callable[[Store], None], Callable[[Store], object]]] = {
     "claim": (prepared, lambda store: store.claim("us", NOON, LEASE_S, 1).deliveries),
     "claim_evaluations": (
         prepared,
-        lambda store: store.claim_evaluations(NOON, LEASE_S, 1, Reads.TENSORS),
+        lambda store: store.claim_evaluations(NOON, LEASE_S, 1, together=False),
     ),
     "permit_stop": (prepared, lambda store: store.permit_stop(run("a"), "me", NOON, 10)),
     "retract_stop": (
@@ -192,7 +192,7 @@ def test_items_claimed_before_a_throttle_are_returned(sandbox: Sandbox) -> None:
     assert len(store.claim("us", NOON, LEASE_S, 10).deliveries) == 1
     sandbox.control.clear_faults()
     sandbox.control.inject_fault("dynamodb:TransactWriteItems", THROTTLED, after=1)
-    assert len(store.claim_evaluations(NOON, LEASE_S, 10, Reads.TENSORS)) == 1
+    assert len(store.claim_evaluations(NOON, LEASE_S, 10, together=False)) == 1
 
 
 def loses_first_responses(client: Any) -> None:

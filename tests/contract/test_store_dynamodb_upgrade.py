@@ -19,7 +19,7 @@ from botocore.config import Config
 from tests.contract.samples import alert, arn
 from tests.contract.tables import TABLE, create_table
 from watcher.errors import StoreError, StoreTooNew
-from watcher.model import Delivery, DeliveryState, Reads
+from watcher.model import Delivery, DeliveryState
 from watcher.sandbox.process import Sandbox
 from watcher.store import open_store
 from watcher.store.base import Store
@@ -128,8 +128,8 @@ def test_it_holds_the_same_as_a_sqlite_file_of_the_previous_version(sandbox: San
     assert contents(dynamodb) == contents(sqlite)
     assert len(dynamodb.jobs("large")) == 1
     later = NOW + timedelta(days=1)
-    assert dynamodb.claim_evaluations(later, 60, 9, Reads.METRICS) == sqlite.claim_evaluations(
-        later, 60, 9, Reads.METRICS
+    assert dynamodb.claim_evaluations(later, 60, 9, together=True) == sqlite.claim_evaluations(
+        later, 60, 9, together=True
     )
     assert claimed(dynamodb, later) == claimed(sqlite, later)
     sqlite.close()

@@ -23,7 +23,10 @@ from tests.contract.store_process import (
     Process,
     Program,
     amend,
+    both_evaluations,
+    claim_evaluations,
     commit,
+    commit_evaluations,
     deliver,
     deliver_edits,
     open_as_nobody,
@@ -32,6 +35,7 @@ from tests.contract.store_process import (
     stop,
 )
 from watcher.errors import ConfigError, StoreError, StoreTooNew
+from watcher.model import RuleFamily
 from watcher.store import open_store, schema
 from watcher.store.sqlite import SqliteStore
 
@@ -122,6 +126,23 @@ def test_a_commit_is_complete_or_absent_whenever_the_process_is_killed(path: Pat
         assert connection.execute("PRAGMA foreign_key_check").fetchall() == []
 
 
+def test_the_evaluations_of_a_run_advance_together_whenever_the_process_is_killed(path: Path) -> None:
+    for kill in range(4):
+        with process(commit_evaluations, path) as program:
+            program.go()
+            reports = program.lines()
+            acknowledged = [next(reports) for _ in range(kill + 1)]
+            program.kill()  # somewhere in the following commits
+            acknowledged += reports
+
+        with opened(path) as store:
+            record = store.job(run("job"))
+        assert record is not None
+        [reached] = {evaluation.cursor for evaluation in record.evaluations}
+        assert record.evaluations == both_evaluations(int(reached))
+        assert int(reached) >= int(acknowledged[-1].removeprefix("committed "))
+
+
 # -- several processes ----------------------------------------------------------------------------
 
 
@@ -139,6 +160,17 @@ def test_processes_that_claim_at_once_never_get_the_same_delivery_and_keep_the_o
         by_lane[lane].append(delivery_id)
     for lane in lanes:
         assert by_lane[lane] == [delivery.id for delivery in given if delivery.lane == lane]
+
+
+def test_processes_that_claim_at_once_never_get_the_same_evaluation(path: Path) -> None:
+    with opened(path) as store:
+        store.commit([look(f"job-{n}", evaluations=both_evaluations(0)) for n in range(30)])
+
+    reports = all_at_once(claim_evaluations, path, processes=3)
+
+    assert sorted(reports) == sorted(
+        f"{run(f'job-{n}')} {family}" for n in range(30) for family in RuleFamily
+    )
 
 
 def test_no_amendment_is_lost_among_processes_that_amend_one_incident_at_once(path: Path) -> None:

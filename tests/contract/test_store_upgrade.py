@@ -30,7 +30,6 @@ from watcher.model import (
     JobSnapshot,
     Judge,
     Outcome,
-    Reads,
     RuleConfiguration,
     RuleFamily,
     RuleSource,
@@ -40,6 +39,7 @@ from watcher.model import (
     incident_id,
 )
 from watcher.store import schema
+from watcher.store.base import DueEvaluation
 from watcher.store.documents import EVALUATION, SNAPSHOT
 from watcher.store.sqlite import SqliteStore
 from watcher.store.upgrade import OldDelivery, OldFinding, OldJob, OldStop, current_document, upgraded
@@ -113,9 +113,11 @@ def test_jobs_become_runs_with_what_was_known_of_them(store: SqliteStore) -> Non
     assert record.snapshot.tags == {"team": "risk"}
     assert record.first_seen_at == THEN - timedelta(minutes=9)
     assert record.describe_at == THEN + timedelta(minutes=10)
-    assert record.evaluation is not None
-    assert record.evaluation.cursor == '{"after": 14}'
-    assert store.claim_evaluations(NOW + timedelta(hours=1), 60, 9, Reads.METRICS) == [run("healthy")]
+    [evaluation] = record.evaluations
+    assert (evaluation.family, evaluation.cursor) == (RuleFamily.DEBUGGER, '{"after": 14}')
+    assert store.claim_evaluations(NOW + timedelta(hours=1), 60, 9, together=True) == [
+        DueEvaluation(run("healthy"), RuleFamily.DEBUGGER)
+    ]
     assert store.fingerprints([run("healthy")]) == {run("healthy"): "as of InProgress"}
     with closing(sqlite3.connect(PREVIOUS)) as connection:
         (jobs,) = connection.execute("SELECT count(*) FROM jobs").fetchone()

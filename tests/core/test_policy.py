@@ -194,8 +194,12 @@ def test_a_jobs_own_rules_are_not_evaluated_on_metrics():
 
 
 def test_tensors_are_tried_first_when_there_may_be_some():
-    assert evaluated_rules.first_reads(MIRRORED) is Reads.TENSORS
-    assert evaluated_rules.first_reads(replace(MIRRORED, hook=None)) is Reads.METRICS
+    def first_reads(job: JobSnapshot) -> list[Reads]:
+        settings = Rules.model_validate({"local": "attach", "attach": [{"rule": "Overfit"}]})
+        return [*evaluated_rules.first_reads(job, settings)]
+
+    assert first_reads(MIRRORED) == [Reads.TENSORS]
+    assert first_reads(replace(MIRRORED, rules=(), hook=None, metrics=("train:loss",))) == [Reads.METRICS]
 
 
 def test_profiler_rules_are_not_evaluated_locally():

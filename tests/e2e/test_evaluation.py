@@ -180,8 +180,9 @@ def test_an_evaluation_continues_where_another_process_left_it(
     sandbox.control.forget_calls()
     second = App(config)
     (record,) = second.store.jobs("churn")
-    assert '"newest": 18' in record.evaluation.states["LossNotDecreasing"]  # type: ignore[union-attr]
-    second.pipeline.evaluated(record.snapshot.run, second.evaluations.evaluator.advance(record))
+    assert '"newest": 18' in record.evaluations[0].states["LossNotDecreasing"]
+    advanced = second.evaluations.evaluator.advance(record, record.evaluations[0])
+    second.pipeline.evaluated(record.snapshot.run, advanced)
     second.close()
     (finding,) = second_findings(config)
     assert (finding.kind, finding.step) == ("rule_issue", step)
@@ -367,7 +368,7 @@ def test_with_local_off_nothing_is_evaluated(
     place(sandbox, "churn")
     app = App(changed(config, rules={"local": "off"}))
     app.run_once()
-    assert app.store.jobs("churn")[0].evaluation is None
+    assert app.store.jobs("churn")[0].evaluations == ()
     app.close()
     assert slack.messages == []
 
@@ -412,7 +413,8 @@ def test_a_job_that_saves_nothing_new_stalls_even_across_a_restart(
     later = App(config)
     later.evaluations.evaluator._clock = lambda: datetime.now(UTC) + timedelta(minutes=2)
     (record,) = later.store.jobs("churn")
-    later.pipeline.evaluated(record.snapshot.run, later.evaluations.evaluator.advance(record))
+    advanced = later.evaluations.evaluator.advance(record, record.evaluations[0])
+    later.pipeline.evaluated(record.snapshot.run, advanced)
     (finding,) = later.store.findings()
     assert (finding.kind, finding.rule) == ("rule_issue", "StalledTrainingRule")
     later.close()
@@ -550,8 +552,8 @@ def test_a_rule_with_too_large_a_state_ends_with_the_fix_and_the_others_continue
     assert finding.rule == "LossNotDecreasing"  # with a window of 10,000 steps
     assert "select fewer tensors, by collection_names or tensor_regex" in finding.reason
     (record,) = app.store.jobs("churn")
-    assert record.evaluation is not None
-    assert record.evaluation.states.keys() == {"ExplodingTensor"}
+    assert record.evaluations
+    assert record.evaluations[0].states.keys() == {"ExplodingTensor"}
     app.close()
 
 

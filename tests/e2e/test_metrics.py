@@ -74,9 +74,9 @@ def test_a_loss_that_falls_is_not_reported_and_a_restarted_daemon_continues(
     second = App(attaching)
     (record,) = second.store.jobs("bare")
     second.close()
-    assert record.evaluation
-    assert record.evaluation.reads is Reads.METRICS
-    assert '"newest": 19' in record.evaluation.states["LossNotDecreasing"]
+    assert record.evaluations
+    assert record.evaluations[0].reads is Reads.METRICS
+    assert '"newest": 19' in record.evaluations[0].states["LossNotDecreasing"]
 
 
 def test_a_metric_that_falls_again_has_recovered_and_its_alert_is_not_lost(
@@ -90,8 +90,8 @@ def test_a_metric_that_falls_again_has_recovered_and_its_alert_is_not_lost(
     (outcome,) = record.snapshot.outcomes
     assert (outcome.status, outcome.step) == ("Recovered", 40)
     assert outcome.details.startswith("The loss falls again: train:loss 0.05 at step 30, 0.025 at step 40; ")
-    assert record.evaluation
-    assert record.evaluation.due_at is not None
+    assert record.evaluations
+    assert record.evaluations[0].due_at is not None
     assert len(slack.messages) == 1
 
 
@@ -110,7 +110,7 @@ def test_four_hundred_jobs_with_two_metrics_need_two_requests(
     assert app.evaluations.evaluate_due()
     calls = sandbox.control.calls()
     assert calls["cloudwatch:GetMetricData"] == 2
-    evaluations = [record.evaluation for record in app.store.jobs()]
+    evaluations = [record.evaluations[0] for record in app.store.jobs()]
     assert len([one for one in evaluations if one and one.cursor and one.due_at]) == 400
     app.close()
     assert slack.messages == []

@@ -107,8 +107,8 @@ def second(runs: Runs) -> JobSnapshot:
 
 def evaluated(evaluator: Evaluator, job: JobSnapshot) -> tuple[str, str]:
     """Status and details of the rule after a first look."""
-    record = JobRecord(job, NOW, NOW, watching=True, evaluation=Evaluation(due_at=NOW))
-    [outcome] = evaluator.advance(record).outcomes
+    record = JobRecord(job, NOW, NOW, watching=True, evaluations=(Evaluation(due_at=NOW),))
+    [outcome] = evaluator.advance(record, record.evaluations[0]).outcomes
     return outcome.status, outcome.details
 
 

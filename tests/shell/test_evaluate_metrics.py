@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -70,21 +69,25 @@ class Watched:
     def know(self, *jobs: JobSnapshot) -> None:
         for one in jobs:
             known = self.records.get(one.name)
-            begins = Evaluation(due_at=self.now, reads=evaluated_rules.first_reads(one))
-            evaluation = known.evaluation if known else begins
-            self.records[one.name] = JobRecord(one, NOW, NOW, watching=True, evaluation=evaluation)
+            first = evaluated_rules.first_reads(one, self.settings)
+            begin = tuple(Evaluation(due_at=self.now, reads=reads) for reads in first)
+            evaluations = known.evaluations if known else begin
+            self.records[one.name] = JobRecord(one, NOW, NOW, watching=True, evaluations=evaluations)
 
     def look(self) -> Evaluation:
         """Advance all evaluations once, through JSON as in a store. Returns that of the last job."""
-        for record, evaluation in self.evaluator.advance_together(
-            self.accounts.home, list(self.records.values())
-        ):
+        stored = [(record, each) for record in self.records.values() for each in record.evaluations]
+        for record, evaluation in self.evaluator.advance_together(self.accounts.home, stored):
             kept = EVALUATION.validate_json(EVALUATION.dump_json(evaluation))
-            self.records[record.snapshot.name] = replace(record, evaluation=kept)
+            self.records[record.snapshot.name] = record.with_evaluations([kept])
         return kept
 
     def restart(self) -> None:
         self.evaluator = Evaluator(self.accounts, self.settings, lambda: self.now)
+
+
+def evaluation_of(record: JobRecord) -> Evaluation:
+    return record.evaluation(RuleFamily.DEBUGGER) or Evaluation(None)
 
 
 @pytest.fixture
@@ -271,7 +274,7 @@ def test_many_jobs_share_one_request_and_each_gets_its_own_verdict(
     sandbox.control.forget_calls()
     jobs.look()
     assert sandbox.control.calls() == {"cloudwatch:GetMetricData": 1}
-    verdicts = {name: outcome(record.evaluation or Evaluation(None)) for name, record in jobs.records.items()}
+    verdicts = {name: outcome(evaluation_of(record)) for name, record in jobs.records.items()}
     assert {name: one.status for name, one in verdicts.items()} == {
         "stalls": "IssuesFound",
         "learns": "InProgress",
@@ -318,7 +321,7 @@ def test_a_rule_that_fails_before_its_metrics_are_queried_does_not_affect_others
     jobs = watched({"rule": broken.name, "job": "first"}, "LossNotDecreasing")
     jobs.know(job("first"), job("second"))
     jobs.look()
-    found = {name: (record.evaluation or Evaluation(None)).outcomes for name, record in jobs.records.items()}
+    found = {name: evaluation_of(record).outcomes for name, record in jobs.records.items()}
     assert [(one.rule, one.status) for one in found["first"]] == [
         (broken.name, "Error"),
         ("LossNotDecreasing", "IssuesFound"),
@@ -345,7 +348,7 @@ def test_a_refusal_does_not_change_the_stored_state(watched: Callable[..., Watch
     jobs.now = NOW
     with pytest.raises(AccessDenied, match="cloudwatch:GetMetricData"):
         jobs.look()
-    assert jobs.records["bare"].evaluation == before
+    assert evaluation_of(jobs.records["bare"]) == before
     assert outcome(jobs.look()).step == 30
 
 
@@ -382,7 +385,8 @@ def bucket(sandbox: Sandbox) -> None:
 
 def advanced(jobs: Watched, snapshot: JobSnapshot) -> Evaluation:
     jobs.know(snapshot)
-    return jobs.evaluator.advance(jobs.records[snapshot.name])
+    record = jobs.records[snapshot.name]
+    return jobs.evaluator.advance(record, evaluation_of(record))
 
 
 @pytest.mark.usefixtures("bucket")
@@ -395,7 +399,7 @@ def test_the_evaluation_switches_to_metrics_when_the_hook_saves_nothing_for_too_
     jobs.now = STARTED_AT + 11 * MINUTE
     switched = advanced(jobs, job(hook=HOOK))
     assert (switched.reads, switched.due_at) == (Reads.METRICS, jobs.now)
-    jobs.records["bare"] = replace(jobs.records["bare"], evaluation=switched)
+    jobs.records["bare"] = jobs.records["bare"].with_evaluations([switched])
     jobs.now = NOW
     assert outcome(jobs.look()).step == 30
 

@@ -457,11 +457,11 @@ def test_a_stuck_rule_finding_does_not_change_the_schedule_of_its_job(
     assert daemon.cycle(61)
 
     after = daemon.record()
-    assert (after.snapshot, after.watching, after.describe_at, after.evaluation) == (
+    assert (after.snapshot, after.watching, after.describe_at, after.evaluations) == (
         before.snapshot,
         before.watching,
         before.describe_at,
-        before.evaluation,
+        before.evaluations,
     )
 
 

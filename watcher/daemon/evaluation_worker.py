@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -20,8 +20,8 @@ from watcher.config.settings import Rules
 from watcher.daemon.expected_errors import expected_errors, lost_lease
 from watcher.jobs.pipeline import Pipeline
 from watcher.logs.evaluation_log import EvaluationLog
-from watcher.model import JobSnapshot, Reads
-from watcher.store.base import JobRecord, Store
+from watcher.model import Evaluation, JobSnapshot, RuleFamily
+from watcher.store.base import DueEvaluation, JobRecord, Store
 
 if TYPE_CHECKING:
     from watcher.evaluation.evaluator import Evaluator
@@ -74,38 +74,47 @@ class EvaluationWorker:
         self._wake.set()
 
     def evaluate_due(self) -> bool:
-        """Continue the evaluations that are due: all that read metrics, and the one that reads tensors and
-        has waited longest. False if none is due.
+        """Continue the evaluations that are due: all that read metrics, and of those that read what one job
+        has saved the one that has waited longest. False if none is due.
 
         Raises `AwsError` and `StoreError`.
         """
-        # Metrics first, because tensors that cannot be read raise an error here.
-        return any([self._evaluate_metrics(), self._evaluate_tensors()])
+        # Metrics first, because saved data that cannot be read raise an error here.
+        return any([self._evaluate_together(), self._evaluate_alone()])
 
-    def _evaluate_metrics(self) -> bool:
+    def _evaluate_together(self) -> bool:
         claimed = self._store.claim_evaluations(
-            self._clock(), EVALUATION_LEASE_S, MAX_SERIES_PER_REQUEST, Reads.METRICS
+            self._clock(), EVALUATION_LEASE_S, MAX_SERIES_PER_REQUEST, together=True
         )
-        by_place: defaultdict[Aws, list[JobRecord]] = defaultdict(list)
-        for run in claimed:
-            if record := self._store.job(run):
-                by_place[self._accounts.of(record.snapshot.arn)].append(record)
-        for place, records in by_place.items():
+        by_place: defaultdict[Aws, list[tuple[JobRecord, Evaluation]]] = defaultdict(list)
+        for record, evaluation in self._stored(claimed):
+            by_place[self._accounts.of(record.snapshot.arn)].append((record, evaluation))
+        for place, evaluations in by_place.items():
             with expected_errors(self._refused, place) as errors:
-                for record, evaluation in self.evaluator.advance_together(place, records):
+                for record, evaluation in self.evaluator.advance_together(place, evaluations):
                     with lost_lease():  # it concerns this job only, so the others go on
                         self._pipeline.evaluated(record.snapshot.run, evaluation)
             if not errors:
                 self._refused.resolved(GET_METRIC_DATA, place)
         return bool(claimed)
 
-    def _evaluate_tensors(self) -> bool:
-        claimed = self._store.claim_evaluations(self._clock(), EVALUATION_LEASE_S, 1, Reads.TENSORS)
-        for run in claimed:
-            if record := self._store.job(run):
-                with structlog.contextvars.bound_contextvars(job=record.snapshot.name):
-                    self._pipeline.evaluated(run, self.evaluator.advance(record))
+    def _evaluate_alone(self) -> bool:
+        claimed = self._store.claim_evaluations(self._clock(), EVALUATION_LEASE_S, 1, together=False)
+        for record, evaluation in self._stored(claimed):
+            with structlog.contextvars.bound_contextvars(job=record.snapshot.name):
+                self._pipeline.evaluated(record.snapshot.run, self.evaluator.advance(record, evaluation))
         return bool(claimed)
+
+    def _stored(self, claimed: Iterable[DueEvaluation]) -> Iterator[tuple[JobRecord, Evaluation]]:
+        """Reads a run once that has several evaluations due."""
+        families: defaultdict[str, list[RuleFamily]] = defaultdict(list)
+        for due in claimed:
+            families[due.run].append(due.family)
+        for run, due_families in families.items():
+            if record := self._store.job(run):
+                for family in due_families:
+                    if evaluation := record.evaluation(family):
+                        yield record, evaluation
 
     @cached_property
     def evaluator(self) -> Evaluator:

@@ -81,15 +81,15 @@ class Evaluator:
         self._accounts, self._settings, self._clock, self._write_log = accounts, settings, clock, write_log
         self._collections = LruCache[SavedCollections](COLLECTIONS_CACHE_SIZE)
 
-    def advance(self, record: JobRecord) -> Evaluation:
-        """Continue the evaluation of a job that saves tensors, as it is in the store.
+    def advance(self, record: JobRecord, before: Evaluation) -> Evaluation:
+        """Continue an evaluation that reads what one job saves, as it is in the store.
 
         Raises `WatcherError`.
         """
-        job, before = record.snapshot, _before(record)
+        job = record.snapshot
         live = self._live(job, before)
         if not live or _vanished(record):
-            return Evaluation(due_at=None, outcomes=before.outcomes)
+            return _over(before)
         now = self._clock()
         steps = TensorSteps(
             self._output(job),
@@ -108,21 +108,21 @@ class Evaluator:
         return self._advanced(job, before, self._run(job, before, live, steps), steps, now)
 
     def advance_together(
-        self, aws: Aws, records: Iterable[JobRecord]
+        self, aws: Aws, evaluations: Iterable[tuple[JobRecord, Evaluation]]
     ) -> Iterator[tuple[JobRecord, Evaluation]]:
-        """Continue the evaluations of jobs of one account and region that read metrics.
+        """Continue evaluations of jobs of one account and region that read metrics.
 
         Raises `AwsError` if CloudWatch refuses the request.
         """
         now = self._clock()
         begun: list[tuple[JobRecord, Evaluation, RuleRun, MetricSteps]] = []
         queries: list[Query] = []
-        for record in records:
-            job, before = record.snapshot, _before(record)
-            before = replace(before, outcomes=(*before.outcomes, *self._unsuitable(job, before, now)))
+        for record, stored in evaluations:
+            job = record.snapshot
+            before = replace(stored, outcomes=(*stored.outcomes, *self._unsuitable(job, stored, now)))
             live = self._live(job, before)
             if not live or _vanished(record):
-                yield record, replace(before, due_at=None, cursor="", states={})
+                yield record, _over(before)
                 continue
             steps = MetricSteps(job, before.cursor, now, METRIC_VALUES_PER_LOOK)
             run = self._run(job, before, live, steps)
@@ -199,8 +199,8 @@ class Evaluator:
         return found
 
 
-def _before(record: JobRecord) -> Evaluation:
-    return record.evaluation or Evaluation(due_at=None)
+def _over(evaluation: Evaluation) -> Evaluation:
+    return replace(evaluation, due_at=None, cursor="", states={})
 
 
 def _vanished(record: JobRecord) -> bool:

@@ -168,10 +168,10 @@ class Pipeline:
             record = self.store.job(run)
             if record is None:
                 raise StoreError(f"{run} was evaluated but is not in the store: it was edited by hand")
-            look = self._look(replace(record, evaluation=evaluation), record.snapshot, self.clock())
+            look = self._look(record.with_evaluations([evaluation]), record.snapshot, self.clock())
             if look.amend and not self._still_watched(record):
                 return  # the next look at the run's evaluation ends it
-            self._commit([replace(_as_scheduled(look, record), evaluation=evaluation)], lease)
+            self._commit([replace(_as_scheduled(look, record), evaluations=(evaluation,))], lease)
 
     def report_stuck_rule(self, job: JobSnapshot, rule: Outcome, reason: str) -> bool:
         """Report that a rule's processing job is stuck, for this `reason`.
@@ -264,8 +264,8 @@ class Pipeline:
     ) -> Look:
         """What follows from a snapshot and the run's record. Reads the store, and does no other I/O."""
         before = record.snapshot if record else None
-        evaluation = record.evaluation if record else None
-        after = _with_outcomes(snapshot, evaluation.outcomes if evaluation else ())
+        evaluations = record.evaluations if record else ()
+        after = _with_outcomes(snapshot, [one for each in evaluations for one in each.outcomes])
         _log_unknown_statuses(before, after)
         stop = self.store.stop_of(after.run) if after.ended else None
         reports = [*detect(before, after, stopped_by_us=stop is not None), *also]
@@ -281,7 +281,7 @@ class Pipeline:
             amend=self._amend(after, reports, now, stop.actor if stop else "", just_ended=just_ended)
             if reports or just_ended
             else None,
-            evaluation=self._begun(record, snapshot, now),
+            evaluations=tuple(self._begun(record, snapshot, now)),
             news=tuple(news(before, after)),
         )
 
@@ -298,16 +298,17 @@ class Pipeline:
             case, job, reports, self.config, now, stop_asked_by=stop_asked_by, just_ended=just_ended
         )
 
-    def _begun(self, record: JobRecord | None, job: JobSnapshot, now: datetime) -> Evaluation | None:
-        """The evaluation of a run's rules at its first look; None if it has begun already, or if there is
-        nothing to evaluate. It begins again when a run is watched again after a pause."""
-        evaluation = record.evaluation if record else None
-        if evaluation is None:
-            if evaluated_rules.local_rules(job, self.config.rules):
-                return Evaluation(due_at=now, reads=evaluated_rules.first_reads(job))
-            return None
-        paused = record is not None and not record.watching and not record.snapshot.ended
-        return replace(evaluation, due_at=now) if paused and evaluation.due_at is None else None
+    def _begun(self, record: JobRecord | None, job: JobSnapshot, now: datetime) -> Iterator[Evaluation]:
+        """The evaluations of a run's rules that begin with this look: of each family at the first look that
+        shows rules to evaluate. They begin again when a run is watched again after a pause."""
+        begun = {each.family for each in record.evaluations} if record else set()
+        for reads in evaluated_rules.first_reads(job, self.config.rules):
+            if reads.family not in begun:
+                yield Evaluation(due_at=now, reads=reads)
+        if record and not record.watching and not record.snapshot.ended:
+            for evaluation in record.evaluations:
+                if evaluation.due_at is None:
+                    yield replace(evaluation, due_at=now)
 
     def _commit(self, looks: list[Look], lease: _Lease | None = None) -> None:
         if not looks:
@@ -317,7 +318,7 @@ class Pipeline:
             lease.over = True
         for look in looks:
             self.instruments.outcomes(look.snapshot, look.news)
-        if cases or any(look.evaluation for look in looks):
+        if cases or any(look.evaluations for look in looks):
             self._tell(cases, {look.snapshot.run: look.snapshot for look in looks})
 
     def _tell(self, cases: Sequence[Case], jobs: Mapping[str, JobSnapshot]) -> None:
@@ -390,10 +391,10 @@ def _with_unsearchable(snapshot: JobSnapshot, record: JobRecord | None) -> JobSn
     )
 
 
-def _with_outcomes(snapshot: JobSnapshot, own: tuple[Outcome, ...]) -> JobSnapshot:
-    """The snapshot with the outcomes of SageMaker and of Watcher's own evaluation."""
+def _with_outcomes(snapshot: JobSnapshot, own: Iterable[Outcome]) -> JobSnapshot:
+    """The snapshot with the outcomes of SageMaker and of Watcher's own evaluations."""
     theirs = tuple(outcome for outcome in snapshot.outcomes if outcome.judge is Judge.DEBUGGER)
-    return replace(snapshot, outcomes=theirs + own)
+    return replace(snapshot, outcomes=(*theirs, *own))
 
 
 def fingerprint(job: JobSnapshot) -> str:

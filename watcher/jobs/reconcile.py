@@ -185,7 +185,7 @@ class Reconciler:
 
 
 def _being_evaluated(record: JobRecord) -> bool:
-    return record.evaluation is not None and record.evaluation.due_at is not None
+    return any(evaluation.due_at for evaluation in record.evaluations)
 
 
 def due(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from fnmatch import fnmatchcase
 
 from watcher.config.settings import Rules
@@ -31,9 +32,11 @@ def reads_metrics(job: JobSnapshot) -> bool:
     return not _own(job) and bool(job.metrics or job.final_metrics)
 
 
-def first_reads(job: JobSnapshot) -> Reads:
-    """What a new evaluation of the job reads. It changes to metrics later if the hook saves nothing."""
-    return Reads.TENSORS if job.debug_output else Reads.METRICS
+def first_reads(job: JobSnapshot, settings: Rules) -> Iterator[Reads]:
+    """What new evaluations of the job read, one for each family that has rules. It changes to metrics later
+    if the hook saves nothing."""
+    if local_rules(job, settings):
+        yield Reads.TENSORS if job.debug_output else Reads.METRICS
 
 
 def _own(job: JobSnapshot) -> tuple[RuleConfiguration, ...]:

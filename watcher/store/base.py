@@ -12,7 +12,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Protocol
@@ -29,7 +29,7 @@ from watcher.model import (
     Incident,
     JobSnapshot,
     Outcome,
-    Reads,
+    RuleFamily,
 )
 
 Amend = Callable[[Case | None], Case | None]
@@ -55,8 +55,8 @@ class Look:
     """When `DescribeTrainingJob` is due next; None if it is due only after a change."""
     amend: Amend | None = None
     """What the look changes in the run's incident; None if it changes nothing."""
-    evaluation: Evaluation | None = None
-    """None if it has not changed."""
+    evaluations: tuple[Evaluation, ...] = ()
+    """Those that have changed, at most one of each family. The run's others stay as they are."""
     news: tuple[Outcome, ...] = ()
     """Outcomes whose status is new. They are counted in the metrics once the rest is stored."""
 
@@ -86,8 +86,16 @@ class JobRecord:
     """When a look last found a change."""
     watching: bool
     describe_at: datetime | None = None
-    evaluation: Evaluation | None = None
-    """None if Watcher does not evaluate rules of this run."""
+    evaluations: tuple[Evaluation, ...] = ()
+    """At most one of each family, in the order of the families' names; empty if Watcher evaluates no rules of
+    this run."""
+
+    def evaluation(self, family: RuleFamily) -> Evaluation | None:
+        return next((each for each in self.evaluations if each.family is family), None)
+
+    def with_evaluations(self, changed: Iterable[Evaluation]) -> JobRecord:
+        after = {each.family: each for each in (*self.evaluations, *changed)}
+        return replace(self, evaluations=tuple(after[family] for family in sorted(after)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +112,14 @@ class KnownRun:
     def of(cls, record: JobRecord) -> KnownRun:
         job = record.snapshot
         return cls(job.run, job.name, job.status, record.watching, record.changed_at)
+
+
+@dataclass(frozen=True, slots=True)
+class DueEvaluation:
+    """A run's evaluation of its rules of one family."""
+
+    run: str
+    family: RuleFamily
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,8 +248,11 @@ class Store(Protocol):
         """
         ...
 
-    def claim_evaluations(self, now: datetime, lease: float, limit: int, reads: Reads) -> list[str]:
-        """At most `limit` runs that read `reads` and whose evaluation is due; longest waiting first.
+    def claim_evaluations(
+        self, now: datetime, lease: float, limit: int, *, together: bool
+    ) -> list[DueEvaluation]:
+        """At most `limit` evaluations that are due; longest waiting first. Either those that read many jobs
+        in one request, or those that read one job (see `Reads.together`).
 
         Makes them due again `lease` seconds from now, so that no other process evaluates them until then. The
         commit of the evaluation sets another time. Where clocks differ, one may be evaluated twice, which
@@ -242,7 +261,7 @@ class Store(Protocol):
         ...
 
     def next_evaluation(self) -> datetime | None:
-        """When the next evaluation is due, of tensors or of metrics."""
+        """When the next evaluation is due, whatever it reads."""
         ...
 
     # -- incidents --------------------------------------------------------------------------------

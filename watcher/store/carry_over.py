@@ -14,7 +14,7 @@ from datetime import datetime
 from pydantic import TypeAdapter
 
 from watcher.model import Case, Delivery
-from watcher.store.documents import CHANGE, DELIVERY, FINDING, INCIDENT, SNAPSHOT, as_text
+from watcher.store.documents import CHANGE, DELIVERY, EVALUATION, FINDING, INCIDENT, SNAPSHOT, as_text
 from watcher.store.upgrade import OldDelivery, OldFinding, OldJob, OldStop, current_document, upgraded
 
 _OLD_FINDING = TypeAdapter(OldFinding)
@@ -84,16 +84,19 @@ def _add_job(connection: sqlite3.Connection, job: OldJob) -> None:
         """,
         values,
     )
-    rows = connection.execute(
-        "SELECT reads, due_at, evaluation FROM old_evaluations WHERE job_arn = ?", (arn,)
-    )
-    connection.executemany(
-        "INSERT INTO evaluations (run, reads, due_at, evaluation) VALUES (?, ?, ?, ?)",
-        [
-            (job.snapshot.run, reads, due_at, current_document(evaluation).decode())
-            for reads, due_at, evaluation in rows
-        ],
-    )
+    rows = connection.execute("SELECT due_at, evaluation FROM old_evaluations WHERE job_arn = ?", (arn,))
+    for due_at, document in rows.fetchall():
+        evaluation = EVALUATION.validate_json(current_document(document))
+        connection.execute(
+            "INSERT INTO evaluations (run, family, together, due_at, evaluation) VALUES (?, ?, ?, ?, ?)",
+            (
+                job.snapshot.run,
+                evaluation.family,
+                evaluation.reads.together,
+                due_at,
+                EVALUATION.dump_json(evaluation).decode(),
+            ),
+        )
 
 
 def _add_case(connection: sqlite3.Connection, case: Case) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -20,16 +20,17 @@ DELIVERY = TypeAdapter(Delivery)
 
 
 def job_record(
-    columns: Mapping[str, Any], snapshot: bytes | str, evaluation: bytes | str | None
+    columns: Mapping[str, Any], snapshot: bytes | str, evaluations: Iterable[bytes | str]
 ) -> JobRecord:
-    """From the two documents and what is stored next to them. Raises pydantic's `ValidationError`."""
+    """From the documents, the evaluations in the order of their families, and what is stored next to them.
+    Raises pydantic's `ValidationError`."""
     return JobRecord(
         snapshot=SNAPSHOT.validate_json(snapshot),
         first_seen_at=from_text(columns["first_seen_at"]),
         changed_at=from_text(columns["changed_at"]),
         watching=bool(columns["watching"]),
         describe_at=from_optional_text(columns.get("describe_at")),
-        evaluation=EVALUATION.validate_json(evaluation) if evaluation else None,
+        evaluations=tuple(map(EVALUATION.validate_json, evaluations)),
     )
 
 

@@ -18,7 +18,6 @@ from watcher.model import (
     DeliveryState,
     Finding,
     Incident,
-    Reads,
     incident_id,
 )
 from watcher.store.amendments import CLAIMABLE, Amended, amended, settled_last, together
@@ -26,6 +25,7 @@ from watcher.store.base import (
     JOB_TAKEN_OVER,
     Amend,
     Claimed,
+    DueEvaluation,
     JobRecord,
     KnownRun,
     Look,
@@ -51,7 +51,7 @@ class MemoryStore:
         self._lock = threading.Lock()
         self._jobs: dict[str, JobRecord] = {}
         self._looks: dict[str, WatchedJob] = {}
-        self._evaluate_at: dict[str, datetime | None] = {}
+        self._evaluate_at: dict[DueEvaluation, datetime | None] = {}
         self._incidents: dict[str, Incident] = {}
         self._findings: dict[str, Finding] = {}
         self._history: list[Change] = []
@@ -133,10 +133,10 @@ class MemoryStore:
             changed_at=record.changed_at if record and unchanged else look.seen_at,
             watching=look.watching,
             describe_at=look.describe_at,
-            evaluation=look.evaluation or (record.evaluation if record else None),
-        )
-        if look.evaluation:
-            self._evaluate_at[run] = look.evaluation.due_at
+            evaluations=record.evaluations if record else (),
+        ).with_evaluations(look.evaluations)
+        for evaluation in look.evaluations:
+            self._evaluate_at[DueEvaluation(run, evaluation.family)] = evaluation.due_at
         self._looks[run] = WatchedJob(run, snapshot.name, snapshot.status, look.fingerprint, look.describe_at)
 
     def watching(self) -> list[WatchedJob]:
@@ -177,21 +177,23 @@ class MemoryStore:
                 self._jobs[run] = replace(self._jobs[run], watching=False)
             return cases
 
-    def claim_evaluations(self, now: datetime, lease: float, limit: int, reads: Reads) -> list[str]:
+    def claim_evaluations(
+        self, now: datetime, lease: float, limit: int, *, together: bool
+    ) -> list[DueEvaluation]:
         with self._lock:
             due = sorted(
-                (at, run)
-                for run, at in self._evaluate_at.items()
-                if at is not None and at <= now and self._reads(run) is reads
+                (at, each.run, each.family)
+                for each, at in self._evaluate_at.items()
+                if at is not None and at <= now and self._is_together(each) is together
             )
-            runs = [run for _, run in due[:limit]]
-            for run in runs:
-                self._evaluate_at[run] = now + timedelta(seconds=lease)
-            return runs
+            claimed = [DueEvaluation(run, family) for _, run, family in due[:limit]]
+            for each in claimed:
+                self._evaluate_at[each] = now + timedelta(seconds=lease)
+            return claimed
 
-    def _reads(self, run: str) -> Reads | None:
-        evaluation = self._jobs[run].evaluation
-        return evaluation.reads if evaluation else None
+    def _is_together(self, due: DueEvaluation) -> bool:
+        evaluation = self._jobs[due.run].evaluation(due.family)
+        return evaluation is not None and evaluation.reads.together
 
     def next_evaluation(self) -> datetime | None:
         with self._lock:

@@ -169,10 +169,12 @@ MIGRATIONS: tuple[Script, ...] = (
         "CREATE INDEX jobs_by_arn ON jobs (arn)",
         """
         CREATE TABLE evaluations (
-            run TEXT PRIMARY KEY REFERENCES jobs (run),
-            reads TEXT NOT NULL,
+            run TEXT NOT NULL REFERENCES jobs (run),
+            family TEXT NOT NULL,
+            together INTEGER NOT NULL,  -- whether it reads many jobs in one request
             due_at TEXT,
-            evaluation TEXT NOT NULL
+            evaluation TEXT NOT NULL,
+            PRIMARY KEY (run, family)
         )
         """,
         "CREATE INDEX due_evaluations ON evaluations (due_at) WHERE due_at IS NOT NULL",

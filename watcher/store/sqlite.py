@@ -23,13 +23,14 @@ from pydantic import ValidationError
 
 from watcher.arn import run_arn
 from watcher.errors import LeaseLost, StoreError
-from watcher.model import Case, Change, Delivery, Finding, Incident, Reads, incident_id
+from watcher.model import Case, Change, Delivery, Finding, Incident, RuleFamily, incident_id
 from watcher.store import schema
 from watcher.store.amendments import amended, settled_last, together
 from watcher.store.base import (
     JOB_TAKEN_OVER,
     Amend,
     Claimed,
+    DueEvaluation,
     JobRecord,
     KnownRun,
     Look,
@@ -57,7 +58,15 @@ from watcher.store.leases import ClaimClock, Observed
 HISTORY_PAGE_SIZE = 500
 """Changes that are in memory at the same time while the history is read."""
 
-_JOBS = "SELECT * FROM jobs LEFT JOIN evaluations ON evaluations.run = jobs.run"
+_JOBS = """
+    SELECT *, (
+        SELECT json_group_array(evaluation) FROM (
+            SELECT evaluation FROM evaluations WHERE evaluations.run = jobs.run ORDER BY family
+        )
+    ) AS evaluations
+    FROM jobs
+"""
+"""`evaluations` is a JSON list of texts, which are JSON themselves."""
 
 
 class SqliteStore:
@@ -246,18 +255,20 @@ class SqliteStore:
             runs = sorted(row["run"] for row in rows)
             return {run: _amend(connection, incident_id(run), amend) for run in runs}
 
-    def claim_evaluations(self, now: datetime, lease: float, limit: int, reads: Reads) -> list[str]:
+    def claim_evaluations(
+        self, now: datetime, lease: float, limit: int, *, together: bool
+    ) -> list[DueEvaluation]:
         with self._writing() as connection:
             rows = connection.execute(
-                "SELECT run FROM evaluations WHERE reads = ? AND due_at <= ? ORDER BY due_at, run LIMIT ?",
-                (reads, as_text(now), limit),
+                "SELECT run, family FROM evaluations WHERE together = ? AND due_at <= ? "
+                "ORDER BY due_at, run, family LIMIT ?",
+                (together, as_text(now), limit),
             ).fetchall()
-            runs = [row["run"] for row in rows]
             connection.executemany(
-                "UPDATE evaluations SET due_at = ? WHERE run = ?",
-                [(as_text(now + timedelta(seconds=lease)), run) for run in runs],
+                "UPDATE evaluations SET due_at = ? WHERE run = ? AND family = ?",
+                [(as_text(now + timedelta(seconds=lease)), run, family) for run, family in rows],
             )
-            return runs
+            return [DueEvaluation(run, RuleFamily(family)) for run, family in rows]
 
     def next_evaluation(self) -> datetime | None:
         with self._reading() as connection:
@@ -562,20 +573,23 @@ def _remember(connection: sqlite3.Connection, look: Look) -> None:
             "snapshot": SNAPSHOT.dump_json(snapshot).decode(),
         },
     )
-    if look.evaluation is not None:
-        connection.execute(
-            """
-            INSERT INTO evaluations (run, reads, due_at, evaluation) VALUES (?, ?, ?, ?)
-            ON CONFLICT (run) DO UPDATE
-            SET reads = excluded.reads, due_at = excluded.due_at, evaluation = excluded.evaluation
-            """,
+    connection.executemany(
+        """
+        INSERT INTO evaluations (run, family, together, due_at, evaluation) VALUES (?, ?, ?, ?, ?)
+        ON CONFLICT (run, family) DO UPDATE
+        SET together = excluded.together, due_at = excluded.due_at, evaluation = excluded.evaluation
+        """,
+        [
             (
                 run,
-                look.evaluation.reads,
-                as_optional_text(look.evaluation.due_at),
-                EVALUATION.dump_json(look.evaluation).decode(),
-            ),
-        )
+                evaluation.family,
+                evaluation.reads.together,
+                as_optional_text(evaluation.due_at),
+                EVALUATION.dump_json(evaluation).decode(),
+            )
+            for evaluation in look.evaluations
+        ],
+    )
 
 
 # -- incidents -------------------------------------------------------------------------------------
@@ -698,7 +712,7 @@ def _delivery(row: sqlite3.Row) -> Delivery:
 
 
 def _job_record(row: sqlite3.Row) -> JobRecord:
-    return job_record(dict(row), row["snapshot"], row["evaluation"])
+    return job_record(dict(row), row["snapshot"], json.loads(row["evaluations"]))
 
 
 # -- errors ----------------------------------------------------------------------------------------

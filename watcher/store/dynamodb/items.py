@@ -4,14 +4,14 @@ Every item has a partition key `pk` and a sort key `sk`, both strings. No index 
 read often has a partition of its own.
 
     pk                  sk                     item
-    RUN#<run>           RUN                    a run: snapshot, evaluation, and the rest of its `JobRecord`;
+    RUN#<run>           RUN                    a run: snapshot, evaluations, and the rest of its `JobRecord`;
                                                `version` guards it, `incident` is 1 once it has an incident,
                                                `has_earlier` is 1 if the job has an earlier run, 0 if not
     RUN#<run>           <document>#<n>         a part of a snapshot or evaluation that is too large for it
     RUN#<run>           STOP                   its stop
     NAME#<job name>     <run>                  for `jobs(name)`
     WATCHED             <run>                  what a pass needs to know of a watched run
-    DUE#<reads>         <due>#<run>            an evaluation that is due
+    DUE#<how>           <due>#<family>#<run>   an evaluation that is due; `how` is ALONE or TOGETHER
     INCIDENT#<id>       INCIDENT               an incident with its findings; `version` guards it,
                                                `deliveries` has the ids of its deliveries
     INCIDENT#<id>       case#<n>               a part of that, if it is too large for the item
@@ -53,7 +53,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from watcher.errors import StoreError
-from watcher.model import Case, Change, Delivery, IncidentState
+from watcher.model import Case, Change, Delivery, Evaluation, IncidentState, RuleFamily
 from watcher.store.amendments import CLAIMABLE
 from watcher.store.documents import DELIVERY, as_text
 from watcher.store.dynamodb.writes import Item, ItemKey, delete, keyed, put, put_if_version
@@ -65,8 +65,8 @@ EXPIRES_AT = "expires_at"
 RETENTION = timedelta(days=180)
 """Longer than any training job may run, so a finding is known for as long as it can be found again."""
 HISTORY_RETENTION = 2 * RETENTION
-MAX_INLINE_BYTES = 190_000
-"""The limit for a document in a job's item, which has two of them. DynamoDB's limit for an item is 400 KB.
+MAX_INLINE_BYTES = 125_000
+"""The limit for a document in a job's item, which has three of them. DynamoDB's limit for an item is 400 KB.
 Nearly all documents have a few kB, but SageMaker allows a job 2 MB of rule parameters."""
 PART_BYTES = 380_000
 """Size of the parts of a larger document."""
@@ -204,19 +204,38 @@ def has_place(delivery: Delivery) -> bool:
 # -- evaluations, and documents of any size -------------------------------------------------------
 
 
-def due_writes(run: str, before: str | None, after: str | None) -> list[Item]:
-    """Move a run's entry among the due evaluations. `before` and `after` are what it reads and when it is
-    due, with a space between."""
+def evaluation_name(family: RuleFamily) -> str:
+    """The attribute of a run's item that holds its evaluation of this family."""
+    return f"evaluation_{family}"
+
+
+def due_name(family: RuleFamily) -> str:
+    """The attribute of a run's item that has this evaluation's `due_entry`."""
+    return f"due_{family}"
+
+
+def due_partition(together: bool) -> str:
+    """The evaluations that read many jobs in one request, or those that read one job."""
+    return "DUE#TOGETHER" if together else "DUE#ALONE"
+
+
+def due_entry(evaluation: Evaluation) -> str | None:
+    """Where an evaluation is among those that are due: the partition and the time; None if it has ended."""
+    due = evaluation.due_at
+    return f"{due_partition(evaluation.reads.together)} {as_text(due)}" if due else None
+
+
+def due_writes(run: str, family: RuleFamily, before: str | None, after: str | None) -> list[Item]:
+    """Move an evaluation among those that are due. `before` and `after` are `due_entry`s."""
     if before == after:
         return []
-    writes = []
-    if before:
-        reads, due = before.split(" ", 1)
-        writes.append(delete((f"DUE#{reads}", f"{due}#{run}")))
-    if after:
-        reads, due = after.split(" ", 1)
-        writes.append(put(keyed((f"DUE#{reads}", f"{due}#{run}"))))
-    return writes
+    old, new = (_due_key(entry, family, run) if entry else None for entry in (before, after))
+    return [*([delete(old)] if old else ()), *([put(keyed(new))] if new else ())]
+
+
+def _due_key(entry: str, family: RuleFamily, run: str) -> ItemKey:
+    partition, due = entry.split(" ", 1)
+    return partition, f"{due}#{family}#{run}"
 
 
 def document_writes(item: Item, before: Item | None, name: str, document: bytes) -> list[Item]:

@@ -8,8 +8,8 @@ from datetime import datetime, timedelta
 from watcher.arn import job_name, run_arn
 from watcher.errors import LeaseLost
 from watcher.lru import LruCache
-from watcher.model import Reads
-from watcher.store.base import JOB_TAKEN_OVER, JobRecord, KnownRun, Look, WatchedJob
+from watcher.model import RuleFamily
+from watcher.store.base import JOB_TAKEN_OVER, DueEvaluation, JobRecord, KnownRun, Look, WatchedJob
 from watcher.store.documents import (
     EVALUATION,
     SNAPSHOT,
@@ -22,7 +22,11 @@ from watcher.store.documents import (
 from watcher.store.dynamodb.items import (
     WATCHED,
     document_writes,
+    due_entry,
+    due_name,
+    due_partition,
     due_writes,
+    evaluation_name,
     job_key,
     lease_key,
     name_key,
@@ -80,18 +84,19 @@ class Jobs(Leases):
             watching=int(look.watching),
             first_seen_at=before["first_seen_at"] if before else as_text(look.seen_at),
             changed_at=before["changed_at"] if before and unchanged else as_text(look.seen_at),
-            evaluation=(before or {}).get("evaluation"),
-            due=(before or {}).get("due"),
             incident=int(has_incident) or None,
             has_earlier=(before or {}).get("has_earlier"),
             version=(before or {}).get("version", 0) + 1,
         )
         writes = document_writes(item, before, "snapshot", SNAPSHOT.dump_json(look.snapshot))
-        if look.evaluation is not None:
-            writes += document_writes(item, before, "evaluation", EVALUATION.dump_json(look.evaluation))
-            due = look.evaluation.due_at
-            item["due"] = f"{look.evaluation.reads} {as_text(due)}" if due else None
-            writes += due_writes(run, (before or {}).get("due"), item["due"])
+        for family in RuleFamily:
+            for attribute in (evaluation_name(family), due_name(family)):
+                item[attribute] = (before or {}).get(attribute)
+        for evaluation in look.evaluations:
+            document, due = evaluation_name(evaluation.family), due_name(evaluation.family)
+            writes += document_writes(item, before, document, EVALUATION.dump_json(evaluation))
+            item[due] = due_entry(evaluation)
+            writes += due_writes(run, evaluation.family, (before or {}).get(due), item[due])
         if item["has_earlier"] is None:
             others = self._runs_of(look.snapshot.arn)
             item["has_earlier"] = int(any(other < run for other in others))
@@ -183,32 +188,42 @@ class Jobs(Leases):
 
     def _record(self, item: Item) -> JobRecord:
         """Raises `Conflict`."""
-        snapshot, evaluation = (self._table.document(item, name) for name in ("snapshot", "evaluation"))
+        names = ("snapshot", *map(evaluation_name, sorted(RuleFamily)))
+        snapshot, *evaluations = (self._table.document(item, name) for name in names)
         with parsing(self._table.name):
-            return job_record(item, unpack(snapshot), unpack(evaluation) if evaluation else None)
+            return job_record(item, unpack(snapshot), [unpack(each) for each in evaluations if each])
 
     # -- evaluations ------------------------------------------------------------------------------
 
-    def claim_evaluations(self, now: datetime, lease: float, limit: int, reads: Reads) -> list[str]:
-        later = f"{reads} {as_text(now + timedelta(seconds=lease))}"
-        waiting = self._table.query(f"DUE#{reads}", until=f"{as_text(now)}#\uffff", limit=limit)
-        due = (item["sk"].split("#", 1) for item in waiting)
-        return until_refused(run for at, run in due if self._postpone(run, f"{reads} {at}", later))
+    def claim_evaluations(
+        self, now: datetime, lease: float, limit: int, *, together: bool
+    ) -> list[DueEvaluation]:
+        later = as_text(now + timedelta(seconds=lease))
+        waiting = self._table.query(due_partition(together), until=f"{as_text(now)}#\uffff", limit=limit)
+        due = (item["sk"].split("#", 2) for item in waiting)
+        return until_refused(
+            each
+            for at, family, run in due
+            if self._postpone(each := DueEvaluation(run, RuleFamily(family)), together, at, later)
+        )
 
-    def _postpone(self, run: str, before: str, after: str) -> bool:
+    def _postpone(self, due: DueEvaluation, together: bool, before: str, after: str) -> bool:
         """False if another process did so first."""
-        job = self._table.get(job_key(run))
-        if job is None or job.get("due") != before:
+        job = self._table.get(job_key(due.run))
+        name = due_name(due.family)
+        entry, later_entry = (f"{due_partition(together)} {at}" for at in (before, after))
+        if job is None or job.get(name) != entry:
             return False
-        later = job | {"due": after, "version": job["version"] + 1}
+        later = job | {name: later_entry, "version": job["version"] + 1}
+        moved = due_writes(due.run, due.family, entry, later_entry)
         try:
-            self._table.write([*due_writes(run, before, after), put_if_version(later, job["version"])])
+            self._table.write([*moved, put_if_version(later, job["version"])])
         except Conflict:
             return False
         return True
 
     def next_evaluation(self) -> datetime | None:
-        firsts = [next(self._table.query(f"DUE#{reads}", limit=1), None) for reads in Reads]
+        firsts = [next(self._table.query(due_partition(each), limit=1), None) for each in (False, True)]
         return min((from_text(first["sk"].partition("#")[0]) for first in firsts if first), default=None)
 
 

@@ -32,7 +32,7 @@ from pydantic import TypeAdapter
 
 from watcher.errors import StoreTooNew
 from watcher.model import Case
-from watcher.store.documents import SNAPSHOT, as_text, from_text
+from watcher.store.documents import EVALUATION, SNAPSHOT, as_text, from_text
 from watcher.store.dynamodb.items import (
     OUTBOX,
     STOPPED,
@@ -41,7 +41,10 @@ from watcher.store.dynamodb.items import (
     delivery_item,
     delivery_key,
     document_writes,
+    due_entry,
+    due_name,
     due_writes,
+    evaluation_name,
     has_place,
     incident_writes,
     job_key,
@@ -286,25 +289,36 @@ class _OldItems:
         job = self._job(items, documents["snapshot"], now)
         after = upgraded(job, now)
         run = job.snapshot.run
-        kept = ("name", "fingerprint", "describe_at", "watching", "first_seen_at", "changed_at", "due")
+        kept = ("name", "fingerprint", "describe_at", "watching", "first_seen_at", "changed_at")
         item = keyed(
             job_key(run),
             **{name: before.get(name) for name in kept},
             incident=1 if any(case.incident.run == run for case in after.cases) else None,
             version=1,
         )
-        for name, document in documents.items():
-            yield from document_writes(item, None, name, document)
+        yield from document_writes(item, None, "snapshot", documents["snapshot"])
+        if "evaluation" in documents:
+            yield from self._evaluation_copies(item, run, documents["evaluation"], before.get("due"))
         yield put(item)
         yield put(keyed(name_key(job.snapshot.name, run)))
         if job.watching:
             seen = {name: before.get(name) for name in ("name", "fingerprint", "describe_at")}
             yield put(keyed(watched_key(run), status=job.snapshot.status, **seen))
-        yield from due_writes(run, None, before.get("due"))
         for case in after.cases:
             yield from _case_copies(case, self._positions)
         if job.stop:
             yield put(_stop_item(after.stopped_run, self._partitions[f"STOP#{job.snapshot.arn}"]["STOP"]))
+
+    def _evaluation_copies(self, item: Item, run: str, document: bytes, due: str | None) -> Iterator[Item]:
+        """`item` is the run's, and gets the evaluation. `due`: what it reads and when it is due, with a space
+        between."""
+        with parsing(self._table.name):
+            evaluation = EVALUATION.validate_json(document)
+        family = evaluation.family
+        due_at = from_text(due.split(" ", 1)[1]) if due else None
+        item[due_name(family)] = entry = due_entry(replace(evaluation, due_at=due_at))
+        yield from document_writes(item, None, evaluation_name(family), EVALUATION.dump_json(evaluation))
+        yield from due_writes(run, family, None, entry)
 
     def _job(self, items: dict[str, Item], snapshot: bytes, now: datetime) -> OldJob:
         found = sorted(
