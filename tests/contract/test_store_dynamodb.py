@@ -432,8 +432,7 @@ def test_a_job_that_was_taken_over_since_it_was_read_is_not_committed(
 def test_a_job_that_was_changed_since_it_was_read_is_read_again(
     store: DynamoStore, theirs: DynamoStore
 ) -> None:
-    due = look("job", evaluations=(Evaluation(due_at=NOON, reads=Reads.TENSORS),))
-    store.commit([due])
+    store.commit([look("job", evaluations=(Evaluation(due_at=NOON, reads=Reads.TENSORS),))])
     store.hold([arn("job")], "us", 60)
     store.job(run("job"))
     assert theirs.claim_evaluations(NOON, 300, 1, together=False) == [due(run("job"))]

@@ -15,8 +15,9 @@ import rules
 from tests.jobs import NOON, a_job
 from watcher.aws.metrics import Average, MetricSeries
 from watcher.evaluation.look import log_records, look, unfinished
+from watcher.evaluation.metric_window import METRICS_SETTLE_TIME
 from watcher.evaluation.rule_run import RuleRun
-from watcher.evaluation.steps import METRICS_SETTLE_TIME, MetricSteps
+from watcher.evaluation.steps import MetricSteps
 from watcher.model import IN_PROGRESS, Evaluation, JobSnapshot, Judge, Outcome, Reads, RuleFamily
 
 MINUTE = timedelta(minutes=1)

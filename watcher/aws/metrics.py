@@ -1,7 +1,8 @@
-"""Reads the metrics of training jobs from CloudWatch, those of many jobs with one request.
+"""Reads the metrics of training jobs and of their instances from CloudWatch, many with one request.
 
 SageMaker matches the lines of a job's log with the regexes of its `MetricDefinitions`. Once a minute, it puts
-the numbers into the namespace below, with the dimension `TrainingJobName`.
+the numbers into the namespace below, with the dimension `TrainingJobName`. In the same namespace are the
+metrics of each instance, with the dimension `Host`.
 
 CloudWatch charges each series of each request (0.01 US dollars for 1,000), however long it is.
 """
@@ -20,6 +21,7 @@ from watcher.aws.session import Aws, translate
 
 if TYPE_CHECKING:
     from types_boto3_cloudwatch.type_defs import (
+        DimensionTypeDef,
         MetricDataQueryTypeDef,
         MetricDataResultTypeDef,
         MetricStatTypeDef,
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
 
 NAMESPACE = "/aws/sagemaker/TrainingJobs"
 DIMENSION = "TrainingJobName"
+INSTANCE_DIMENSION = "Host"
+"""Of the metrics of an instance; its value is `<job>/algo-<n>`."""
 OPERATION = "cloudwatch:GetMetricData"
 MAX_SERIES_PER_REQUEST = 500
 """The limit of `GetMetricData`."""
@@ -55,6 +59,8 @@ class Query(NamedTuple):
     period: int
     since: datetime
     until: datetime
+    node: str = ""
+    """`algo-N`, for a metric of one of the job's instances; empty for a training metric."""
 
 
 class Average(NamedTuple):
@@ -143,10 +149,13 @@ def _together(queries: Iterable[Query]) -> Iterator[list[Query]]:
 
 
 def _as_request(name: str, query: Query) -> MetricDataQueryTypeDef:
+    dimension: DimensionTypeDef = {"Name": DIMENSION, "Value": query.job}
+    if query.node:
+        dimension = {"Name": INSTANCE_DIMENSION, "Value": f"{query.job}/{query.node}"}
     metric: MetricTypeDef = {
         "Namespace": NAMESPACE,
         "MetricName": query.metric,
-        "Dimensions": [{"Name": DIMENSION, "Value": query.job}],
+        "Dimensions": [dimension],
     }
     average: MetricStatTypeDef = {"Metric": metric, "Period": query.period, "Stat": "Average"}
     return {"Id": name, "MetricStat": average}

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Protocol
 
 from rules import Collection, Rule
@@ -17,13 +17,10 @@ from watcher.debug_output.collections import SavedCollections
 from watcher.debug_output.event_files import SavedStep, UnreadableStep, Wanted
 from watcher.debug_output.reader import DebugOutput, Reader
 from watcher.errors import WatcherError
-from watcher.evaluation import metric_steps
-from watcher.evaluation.metric_steps import STEP, minute_of
+from watcher.evaluation import metric_steps, metric_window
+from watcher.evaluation.metric_steps import minute_of
+from watcher.evaluation.metric_window import MetricWindow, ended_at
 from watcher.model import JobSnapshot
-
-METRICS_SETTLE_TIME = timedelta(minutes=2)
-"""How long after a minute it is read. SageMaker puts values into CloudWatch late, and an average must not
-change after a rule has seen it."""
 
 
 class Steps(Protocol):
@@ -111,37 +108,26 @@ class MetricSteps:
         self._asked: list[Query] = []
         self._averages: dict[str, list[metrics.Average]] = {}
         self.place = place(job)
-        stored = {key: datetime.fromtimestamp(at, UTC) for key, at in json.loads(cursor or "{}").items()}
-        # Steps count from this time, even if TrainingStartTime changes because a spot instance is lost.
-        self.began = stored.get("began") or (job.started_at and minute_of(job.started_at))
-        since = stored.get("until") or self.began or now
-        self._period = metrics.period(now - since)
-        # If the period has become coarser since the last look, up: a minute that was read is not read again.
-        self._since = _period_boundary(since, self._period, up="until" in stored)
-        settled, end = now - METRICS_SETTLE_TIME, ended_at(job)
-        self.ended = end is not None and end <= settled
-        until = _period_boundary(end if end and self.ended else settled, self._period, up=self.ended)
-        self._until = max(until, self._since)
-        limit = self._since + timedelta(seconds=self._period * max_periods) if max_periods else self._until
-        self.behind = limit < self._until
-        """Whether there is more to read right now."""
-        if self.behind:
-            self._until, self.ended = limit, False
+        self._window = MetricWindow(job, cursor, now, max_periods)
+        self.ended, self.behind = self._window.ended, self._window.behind
 
     @property
     def cursor(self) -> str:
-        if self.began is None:
-            return ""
-        return _cursor(self.began, self._until)
+        return self._window.cursor
+
+    @property
+    def began(self) -> datetime | None:
+        return self._window.began
 
     def note(self, rule: Rule) -> str:
-        return metric_steps.note(rule, self._period)
+        return metric_steps.note(rule, self._window.period)
 
     def queries(self, wanted: Wanted) -> list[Query]:
         """What to ask CloudWatch for the wanted metrics; empty if there is nothing new."""
-        if self.began is not None and self._since < self._until:
+        window = self._window
+        if not window.empty:
             self._asked = [
-                Query(self._job, name, self._period, self._since, self._until)
+                Query(self._job, name, window.period, window.since, window.until)
                 for name in self._names
                 if wanted(name)
             ]
@@ -170,7 +156,7 @@ class MetricSteps:
         return (one for one in self.read(wanted) if one.step == step)
 
     def known_until(self, now: datetime) -> datetime:  # noqa: ARG002
-        return self._until
+        return self._window.until
 
 
 class JobMetrics:
@@ -204,7 +190,9 @@ class JobMetrics:
         since = ""
         if began and last is not None:
             newest = metric_steps.step_at(ended_at(self._job) or now, began) if until is None else until
-            since = _cursor(minute_of(began), metric_steps.time_of(max(newest - last + 1, 0), began))
+            since = metric_window.cursor(
+                minute_of(began), metric_steps.time_of(max(newest - last + 1, 0), began)
+            )
         steps = MetricSteps(self._job, since, now)
         self._steps = steps
         steps.take(self._source.read(steps.queries(wanted)))
@@ -213,18 +201,3 @@ class JobMetrics:
 
 def place(job: JobSnapshot) -> str:
     return f"cloudwatch:{metrics.NAMESPACE}/{job.name}"
-
-
-def _cursor(began: datetime, until: datetime) -> str:
-    return json.dumps({"began": began.timestamp(), "until": until.timestamp()})
-
-
-def ended_at(job: JobSnapshot) -> datetime | None:
-    """The time at which its last value may have been written; None while the job goes on."""
-    return (job.ended_at or job.modified_at) + STEP if job.ended else None
-
-
-def _period_boundary(at: datetime, period: int, *, up: bool) -> datetime:
-    """The last multiple of the period (in seconds) up to `at` or, with `up`, the first one from `at` on."""
-    seconds = at.timestamp()
-    return datetime.fromtimestamp((seconds // period + (1 if up and seconds % period else 0)) * period, UTC)
