@@ -61,6 +61,10 @@ class Container:
         for reader in self._readers:
             reader.start()
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
     def wait(self, timeout: float | None = None) -> bool:
         """Wait at most `timeout` seconds. Returns whether the process has ended."""
         try:

@@ -42,6 +42,11 @@ class Control:
             "POST", f"/training-jobs/{name}/metrics", {key: list(rows) for key, rows in metrics.items()}
         )
 
+    def set_gpus(self, name: str, gpus: Iterable[tuple[float, float]]) -> None:
+        """Let a job, which need not exist yet, have these GPUs from now on: pairs of utilization and memory,
+        in percent."""
+        self._call("PUT", f"/training-jobs/{name}/gpus", {"gpus": list(gpus)})
+
     def inject_fault(
         self,
         operation: str,

@@ -9,6 +9,7 @@
     DELETE /sandbox/training-jobs/NAME
     POST   /sandbox/training-jobs/NAME/logs        {"lines": […], "rule": "LossNotDecreasing"}
     POST   /sandbox/training-jobs/NAME/metrics     {"train:loss": [[1795176000, 0.5], …]}
+    PUT    /sandbox/training-jobs/NAME/gpus        {"gpus": [[30.0, 80.0], …]}
     POST   /sandbox/faults                         {"operation": "sagemaker:Search", "times": 3, …}
     GET    /sandbox/faults      DELETE /sandbox/faults
     GET    /sandbox/calls       DELETE /sandbox/calls
@@ -22,6 +23,9 @@ in the given state.
 Lines of a rule go to the log stream of its processing job, which is created if necessary. Without `rule`,
 they go to the stream of the training job, and values that its MetricDefinitions find in them become metrics.
 Metrics can also be given directly, with their times; the job needs no MetricDefinitions for these.
+
+GPUs are pairs of utilization and memory in percent, which the profiler of the job's training records from
+now on; the job need not exist yet. Without them it records those that the machine has.
 
 The members of a fault are those of `fault_injection.Fault`. An invalid request is answered with 400 and
 {"message": …}. Requests to the AWS APIs are signed, so a bucket named `sandbox` does not collide with these
@@ -50,6 +54,7 @@ from watcher.sandbox.metrics import Measured
 from watcher.sandbox.publisher import Publisher
 from watcher.sandbox.rule_jobs import evaluation_job_arn, rule_jobs, training_log_stream
 from watcher.sandbox.sagemaker_api import Backend
+from watcher.sandbox.system_metrics import Gpu
 from watcher.sandbox.training_job import with_rule
 
 if TYPE_CHECKING:
@@ -76,6 +81,7 @@ class ControlApi:
                     ("DELETE", "/training-jobs/<name>", self.delete),
                     ("POST", "/training-jobs/<name>/logs", self.write_logs),
                     ("POST", "/training-jobs/<name>/metrics", self.put_metrics),
+                    ("PUT", "/training-jobs/<name>/gpus", self.set_gpus),
                     ("POST", "/faults", self.inject_fault),
                     ("GET", "/faults", self.faults),
                     ("DELETE", "/faults", self.clear_faults),
@@ -157,6 +163,14 @@ class ControlApi:
             for at, value in points
         ]
         self._backend.training_log.measure(name, values)
+        return {}
+
+    def set_gpus(self, request: Request, name: str) -> Any:
+        try:
+            gpus = [Gpu(*map(float, each)) for each in _members(request)["gpus"]]
+        except (KeyError, TypeError, ValueError) as error:
+            raise invalid("gpus is a list of pairs: utilization and memory, in percent.") from error
+        self._backend.gpus[name] = gpus
         return {}
 
     def _rule_log_stream(self, name: str, wanted: str) -> str:

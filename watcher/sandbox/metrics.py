@@ -19,10 +19,13 @@ from moto.cloudwatch.models import MetricDatum, cloudwatch_backends
 from moto.cloudwatch.responses import CloudWatchResponse
 from moto.core.responses import ActionResult
 
+from watcher.sandbox.system_metrics import NODE
 from watcher.sandbox.training_job import Record, TrainingJob
 
 NAMESPACE = "/aws/sagemaker/TrainingJobs"
 DIMENSION = "TrainingJobName"
+HOST = "Host"
+"""The dimension of instance metrics: `<job>/algo-1`."""
 MAX_SERIES = 500
 MAX_DATAPOINTS = 100_800
 """CloudWatch's limits for one request, and for one page of the answer."""
@@ -83,6 +86,16 @@ def put(account: str, region: str, job: str, values: Sequence[Measured]) -> None
             if name.isascii()
         ],
     )
+
+
+def put_of_instance(account: str, region: str, job: str, values: Mapping[str, float], at: float) -> None:
+    """Put what a job uses of its one instance into moto's CloudWatch. `at`: the beginning of the minute."""
+    host = [{"Name": HOST, "Value": f"{job}/{NODE}"}]
+    data = [
+        {"MetricName": name, "Value": value, "Unit": "Percent", "Timestamp": _moment(at), "Dimensions": host}
+        for name, value in values.items()
+    ]
+    cloudwatch_backends[account][region].put_metric_data(NAMESPACE, data)
 
 
 def _moment(at: float) -> datetime:

@@ -18,6 +18,7 @@ from watcher.aws.links import PROCESSING_LOGS
 from watcher.logs.rule_log import condition_met
 from watcher.sandbox.api_errors import ApiError
 from watcher.sandbox.container import Container, Exit
+from watcher.sandbox.profiling import Profiling
 from watcher.sandbox.rule_jobs import RuleJob, evaluation_job_arn, rule_jobs
 from watcher.sandbox.settings import Settings
 from watcher.sandbox.training_job import DEBUG_RULES, TrainingJob, debug_output, entered, with_rule
@@ -44,6 +45,8 @@ class RunnerContext:
     """Group, stream, lines."""
     write_training_log: Callable[[str, Sequence[str]], None]
     """Job, lines."""
+    profile: Callable[[Mapping[str, Any], int], Profiling]
+    """The profiler of a job with this record, whose container is this process."""
 
 
 class _Closed(Exception):
@@ -145,12 +148,18 @@ class TrainingRunner(Runner):
             self.context.write_training_log(self.job, [line])
 
         container = self.start_container(command, job.record, out=log, err=log, TRAINING_JOB_NAME=self.job)
-        if not self.watch(container, job.max_runtime):
-            overrun = not self._stop_asked.is_set() and self._enter("Stopping", TrainingJobStatus="Stopping")
-            container.end(self.context.settings.stop_timeout)
-            container.exit()
-            return "MaxRuntimeExceeded" if overrun else "Stopped"
-        result = container.exit()
+        profiling = self.context.profile(job.record, container.pid)
+        profiling.start()
+        try:
+            if not self.watch(container, job.max_runtime):
+                overrun = not self._stop_asked.is_set()
+                overrun = overrun and self._enter("Stopping", TrainingJobStatus="Stopping")
+                container.end(self.context.settings.stop_timeout)
+                container.exit()
+                return "MaxRuntimeExceeded" if overrun else "Stopped"
+            result = container.exit()
+        finally:
+            profiling.finish()
         if result.code != 0:
             self._fail(_failure_reason(result))
         elif self._enter("Uploading") and self.pause():

@@ -9,7 +9,9 @@ from __future__ import annotations
 import json
 import tempfile
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +20,17 @@ from moto.sagemaker.models import SageMakerModelBackend, sagemaker_backends
 from moto.sagemaker.responses import SageMakerResponse
 
 from watcher.arn import job_name
-from watcher.sandbox import environment, shapes
+from watcher.sandbox import environment, metrics, shapes
 from watcher.sandbox.api_errors import ApiError, invalid, not_found
 from watcher.sandbox.listing import listed
 from watcher.sandbox.logs import LogWriter
+from watcher.sandbox.objects import ObjectWriter
+from watcher.sandbox.profiling import Profiling
 from watcher.sandbox.publisher import Publisher
 from watcher.sandbox.runners import RunnerContext, Runners
 from watcher.sandbox.search import search
 from watcher.sandbox.settings import Settings
+from watcher.sandbox.system_metrics import Gpu
 from watcher.sandbox.training_job import FINAL_RULE_STATUSES, TrainingJob, check_deletable, stopping
 from watcher.sandbox.training_jobs import TrainingJobs
 from watcher.sandbox.training_log import TrainingLog
@@ -65,7 +70,19 @@ class Backend(SageMakerModelBackend):  # type: ignore[misc]
                 environment=environment.variables(context.endpoint, region_name, context.directory),
                 write_log=self.logs.write,
                 write_training_log=self.training_log.write,
+                profile=self._profile,
             )
+        )
+        self.gpus: dict[str, list[Gpu]] = {}
+        """What a test says of the GPUs of a job, by its name."""
+
+    def _profile(self, job: Mapping[str, Any], pid: int) -> Profiling:
+        return Profiling(
+            job,
+            pid,
+            put_object=ObjectWriter(self.account_id).put,
+            put_metrics=partial(metrics.put_of_instance, self.account_id, self.region_name),
+            gpus=lambda: self.gpus.get(job["TrainingJobName"]),
         )
 
     def reset(self) -> None:
