@@ -32,7 +32,7 @@ from watcher.debug_output.event_files import SavedStep
 from watcher.debug_output.reader import DebugOutput
 from watcher.debug_output.storage import S3Prefix
 from watcher.errors import WatcherError
-from watcher.sandbox.containers.xgboost import train
+from watcher.sandbox.containers.xgboost import parameters, train
 from watcher.sandbox.process import Sandbox
 
 METRICS = re.compile(r"\[(\d+)\]#011train-logloss:[\d.]+#011validation-logloss:[\d.]+")
@@ -152,6 +152,44 @@ def test_hyperparameters_are_strings_and_metrics_a_list(
     )
 
 
+@pytest.mark.parametrize(
+    ("image", "objective", "metric"),
+    [
+        ("sagemaker-xgboost:0.90-2-cpu-py3", "binary:logistic", "error"),
+        ("sagemaker-xgboost:1.2-2", "multi:softprob", "merror"),
+        ("xgboost:1", "rank:pairwise", "map"),
+        ("sagemaker-xgboost:1.3-1", "binary:logistic", None),
+        ("sagemaker-xgboost:1.7-1", "multi:softprob", None),
+        ("sagemaker-xgboost:0.90-2-cpu-py3", "reg:linear", None),
+    ],
+)
+def test_before_1_3_other_metrics_are_evaluated_by_default(
+    image: str, objective: str, metric: str | None
+) -> None:
+    image = f"683313688378.dkr.ecr.us-east-1.amazonaws.com/{image}"
+    default = parameters({"objective": objective}, image).get("eval_metric")
+    assert default == (None if metric is None else [metric])
+    named = parameters({"objective": objective, "eval_metric": "auc"}, image)
+    assert named["eval_metric"] == ["auc"]
+
+
+def test_libsvm_files_are_read_with_missing_features(
+    s3: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    s3.put_object(Bucket=BUCKET, Key="libsvm/train/a.libsvm", Body="1 0:0.5 2:3\n0 1:-2\n" * 20)
+    s3.put_object(Bucket=BUCKET, Key="libsvm/train/b.libsvm", Body="1 0:0.5\n")
+    s3.put_object(Bucket=BUCKET, Key="libsvm/validation/a.libsvm", Body="0 1:-2\n1 0:0.5\n")
+    channels = [
+        channel(name, f"s3://{BUCKET}/libsvm/{name}", content_type="libsvm")
+        for name in ("train", "validation")
+    ]
+    given = {"InputDataConfig": channels, "DebugHookConfig": None}
+    train(job("libsvm", {"num_round": "3", "objective": "reg:squarederror"}, **given), s3, tmp_path)
+    out = capsys.readouterr().out
+    assert "Single node training with 41 rows in train, 2 rows in validation." in out
+    assert re.search(r"\[2\]#011train-rmse:[\d.]+#011validation-rmse:[\d.]+", out)
+
+
 def test_training_stops_early_when_the_job_asks_for_it(
     s3: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -221,8 +259,8 @@ BAD_DATA = f"s3://{BUCKET}/bad"
         ),
         (
             {},
-            {"InputDataConfig": [channel("train", content_type="text/libsvm")]},
-            "channel train has ContentType 'text/libsvm'; the sandbox reads only text/csv",
+            {"InputDataConfig": [channel("train", content_type="application/x-parquet")]},
+            "channel train has ContentType 'application/x-parquet'; the sandbox reads text/csv and text/lib",
         ),
         (
             {"objective": "binary:logistik"},

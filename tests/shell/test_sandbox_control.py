@@ -23,7 +23,7 @@ from botocore.exceptions import ClientError
 
 from tests.waiting import WAIT_LIMIT_S, eventually
 from watcher.errors import UsageError, WatcherError
-from watcher.sandbox.environment import of_running
+from watcher.sandbox.environment import DEFAULT_BUCKET, of_running
 from watcher.sandbox.process import Sandbox
 from watcher.sandbox.server import running
 from watcher.sandbox.settings import RULE_EVALUATOR, XGBOOST, Settings
@@ -190,12 +190,12 @@ def test_calls_are_counted_until_the_count_is_reset(sandbox: Sandbox) -> None:
     assert sandbox.control.calls() == {}
 
 
-def test_a_reset_empties_everything(sandbox: Sandbox) -> None:
+def test_a_reset_leaves_nothing_but_the_default_bucket(sandbox: Sandbox) -> None:
     sandbox.client("s3").create_bucket(Bucket="full")
     sandbox.control.put_training_job("placed")
     sandbox.control.inject_fault("*")
     sandbox.control.reset()
-    assert sandbox.client("s3").list_buckets()["Buckets"] == []
+    assert [each["Name"] for each in sandbox.client("s3").list_buckets()["Buckets"]] == [DEFAULT_BUCKET]
     assert sandbox.control.training_jobs() == []
 
 

@@ -26,7 +26,12 @@ def query(job: str, metric: str, number: int = 0, period: int = 60) -> dict[str,
 
 
 def read(sandbox: Sandbox, queries: Sequence[dict[str, Any]], **request: Any) -> dict[str, Any]:
-    parameters = {"MetricDataQueries": queries, "StartTime": START, "EndTime": START + HOUR}
+    parameters = {
+        "MetricDataQueries": queries,
+        "StartTime": START,
+        "EndTime": START + HOUR,
+        "ScanBy": "TimestampAscending",
+    }
     answer: dict[str, Any] = sandbox.client("cloudwatch").get_metric_data(**parameters | request)
     return answer
 
@@ -127,3 +132,77 @@ def test_a_jobs_own_definitions_are_kept() -> None:
     request = training_request("mine", AlgorithmSpecification={**image, "MetricDefinitions": mine})
     job = created(request, account="123456789012", region="us-east-1", now=at(0))
     assert job.record["AlgorithmSpecification"]["MetricDefinitions"] == mine
+
+
+def statistics(sandbox: Sandbox, job: str, **request: Any) -> list[dict[str, Any]]:
+    parameters = {
+        "Namespace": NAMESPACE,
+        "MetricName": "loss",
+        "Dimensions": [{"Name": "TrainingJobName", "Value": job}],
+        "StartTime": START,
+        "EndTime": START + HOUR,
+        "Period": 60,
+        **request,
+    }
+    if "ExtendedStatistics" not in request:
+        parameters.setdefault("Statistics", ["Average"])
+    answer = sandbox.client("cloudwatch").get_metric_statistics(**parameters)
+    points: list[dict[str, Any]] = answer["Datapoints"]
+    return points
+
+
+def test_statistics_are_those_of_whole_minutes(sandbox: Sandbox) -> None:
+    sandbox.control.put_training_job("placed")
+    sandbox.control.put_metrics("placed", {"loss": [(at(2.2), 1.0), (at(2.9), 3.0), (at(7.5), 5.0)]})
+    every = ["Average", "Minimum", "Maximum", "Sum", "SampleCount"]
+    first, second = statistics(sandbox, "placed", Statistics=every)
+    assert first["Timestamp"] == START + timedelta(minutes=2)
+    assert {name: first[name] for name in every} == {
+        "Average": 2.0,
+        "Minimum": 1.0,
+        "Maximum": 3.0,
+        "Sum": 4.0,
+        "SampleCount": 2.0,
+    }
+    assert second["Timestamp"] == START + timedelta(minutes=7)
+    [median] = statistics(sandbox, "placed", Period=3600, ExtendedStatistics=["p50"])
+    assert median["ExtendedStatistics"] == {"p50": 3.0}
+
+
+def test_both_ends_of_the_time_are_rounded_down_to_the_minute(sandbox: Sandbox) -> None:
+    """So a training that is shorter than a minute needs an EndTime a minute later."""
+    sandbox.control.put_training_job("placed")
+    sandbox.control.put_metrics("placed", {"loss": [(at(2.2), 1.0), (at(4.2), 2.0)]})
+    since, until = START + timedelta(minutes=2, seconds=40), START + timedelta(minutes=4, seconds=50)
+    assert [point["Average"] for point in statistics(sandbox, "placed", StartTime=since, EndTime=until)] == [
+        1
+    ]
+    later = until + timedelta(minutes=1)
+    points = statistics(sandbox, "placed", StartTime=since, EndTime=later, Period=300)
+    assert [(point["Timestamp"], point["Average"]) for point in points] == [
+        (START + timedelta(minutes=2), 1.5)
+    ]
+    with pytest.raises(ClientError, match="StartTime must be less than the parameter EndTime"):
+        statistics(sandbox, "placed", StartTime=since, EndTime=since + timedelta(seconds=10))
+
+
+def test_statistics_are_of_exactly_the_named_dimensions(sandbox: Sandbox) -> None:
+    sandbox.control.put_training_job("placed")
+    sandbox.control.put_metrics("placed", {"loss": [(at(2), 1.0)]})
+    assert statistics(sandbox, "placed", Dimensions=[]) == []
+    assert statistics(sandbox, "other") == []
+
+
+def test_more_than_1440_datapoints_are_refused(sandbox: Sandbox) -> None:
+    with pytest.raises(ClientError, match=r"requested up to 2,880 datapoints.*limit of 1,440"):
+        statistics(sandbox, "placed", EndTime=START + 48 * HOUR)
+
+
+def test_other_statistics_of_get_metric_data_and_its_order(sandbox: Sandbox) -> None:
+    sandbox.control.put_training_job("placed")
+    sandbox.control.put_metrics("placed", {"loss": [(at(2.2), 1.0), (at(2.9), 3.0), (at(7.5), 5.0)]})
+    highest = query("placed", "loss")
+    highest["MetricStat"]["Stat"] = "Maximum"
+    assert read(sandbox, [highest])["MetricDataResults"][0]["Values"] == [3.0, 5.0]
+    newest_first = read(sandbox, [highest], ScanBy="TimestampDescending")
+    assert newest_first["MetricDataResults"][0]["Values"] == [5.0, 3.0]

@@ -13,7 +13,8 @@
     POST   /sandbox/faults                         {"operation": "sagemaker:Search", "times": 3, …}
     GET    /sandbox/faults      DELETE /sandbox/faults
     GET    /sandbox/calls       DELETE /sandbox/calls
-    POST   /sandbox/reset                          removes all jobs, buckets, queues, faults and counts
+    POST   /sandbox/reset                          removes all jobs, queues, faults and counts, and
+                                                   all buckets and roles but the ones that the SDKs use
 
 PUT puts a job into a state without training. Members are those of `DescribeTrainingJob`, and `Tags`; any
 status is accepted, even one that SageMaker does not have. A member that is left out keeps its value or, in a
@@ -48,6 +49,7 @@ from werkzeug.routing import Map, Rule
 from werkzeug.wrappers import Request, Response
 
 from watcher.aws.links import PROCESSING_LOGS, TRAINING_LOGS
+from watcher.sandbox import account
 from watcher.sandbox.api_errors import ApiError, invalid
 from watcher.sandbox.fault_injection import Fault, Faults
 from watcher.sandbox.metrics import Measured
@@ -211,6 +213,7 @@ class ControlApi:
         close_all_runners()
         self._publisher.flush()
         BackendDict.reset()
+        account.prepare(self._region)
         self._faults.forget_calls()
         return {}
 

@@ -15,13 +15,26 @@ START_TIMEOUT_S = 10.0
 """How long `of_running` waits for a sandbox that is starting."""
 
 ACCESS_KEY = SECRET_KEY = "sandbox"  # noqa: S105 - moto accepts any key
-SDK_CONFIG = """\
-# The SageMaker Python SDK would report each call to AWS.
+
+ACCOUNT = "123456789012"  # moto's
+ROLE_NAME = "training"
+ROLE = f"arn:aws:iam::{ACCOUNT}:role/{ROLE_NAME}"
+"""The role of notebooks and of their training jobs."""
+DEFAULT_BUCKET = "sagemaker-sandbox"
+"""Not `sagemaker-REGION-ACCOUNT`, because the SDK asks STS who owns a bucket of that name, at each use."""
+
+SDK_CONFIG = f"""\
+# Without these settings, the SageMaker Python SDK would report each call to AWS, and ask STS for the account
+# to find the name of the default bucket.
 SchemaVersion: '1.0'
 SageMaker:
   PythonSDK:
     Modules:
       TelemetryOptOut: true
+      Session:
+        DefaultS3Bucket: {DEFAULT_BUCKET}
+  TrainingJob:
+    RoleArn: {ROLE}
 """
 
 
@@ -34,6 +47,7 @@ def variables(endpoint: str, region: str, directory: Path) -> dict[str, str]:
         "AWS_DEFAULT_REGION": region,
         "AWS_REGION": region,
         "AWS_EC2_METADATA_DISABLED": "true",
+        "SAGEMAKER_ROLE": ROLE,
         # The SDK would warn at each import and each estimator that its version 2 is not the newest.
         "SAGEMAKER_SUPPRESS_V2_WARNING": "1",
         "SAGEMAKER_USER_CONFIG_OVERRIDE": str(directory / "sagemaker.yaml"),

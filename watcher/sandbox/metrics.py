@@ -19,6 +19,8 @@ from moto.cloudwatch.models import MetricDatum, cloudwatch_backends
 from moto.cloudwatch.responses import CloudWatchResponse
 from moto.core.responses import ActionResult
 
+from watcher.sandbox import metric_statistics
+from watcher.sandbox.metric_statistics import statistic, whole_minute
 from watcher.sandbox.system_metrics import NODE
 from watcher.sandbox.training_job import Record, TrainingJob
 
@@ -110,6 +112,7 @@ def install() -> None:
     """Make moto's `GetMetricData` accept as many series as CloudWatch's, return pages, and be fast for
     hundreds of series. For each minute of each series, moto itself goes through all values that it has."""
     CloudWatchResponse.get_metric_data = get_metric_data
+    metric_statistics.install()
 
 
 _get_metric_data = CloudWatchResponse.get_metric_data
@@ -118,7 +121,7 @@ _get_metric_data = CloudWatchResponse.get_metric_data
 def get_metric_data(self: CloudWatchResponse) -> ActionResult:
     request = self._get_params()
     queries = request.get("MetricDataQueries", [])
-    if not queries or any(query.get("MetricStat", {}).get("Stat") != "Average" for query in queries):
+    if not queries or not all("MetricStat" in query for query in queries):
         return _get_metric_data(self)
     if len(queries) > MAX_SERIES:
         raise ValidationError(
@@ -126,11 +129,13 @@ def get_metric_data(self: CloudWatchResponse) -> ActionResult:
         )
     if not all(query["MetricStat"]["Metric"]["MetricName"].isascii() for query in queries):
         raise ValidationError("MetricName must not contain Non-ASCII characters")
-    since, until = request["StartTime"], request["EndTime"]
+    since, until = whole_minute(request["StartTime"]), whole_minute(request["EndTime"])
     if since >= until:
         raise ValidationError("The parameter EndTime must be greater than StartTime.")
     data = _by_metric(self.cloudwatch_backend.metric_data, since, until)
-    series = [_averages(query, data) for query in queries]
+    series = [_points(query, data) for query in queries]
+    if request.get("ScanBy", "TimestampDescending") == "TimestampDescending":
+        series = [points[::-1] for points in series]
     size, first = request.get("MaxDatapoints") or MAX_DATAPOINTS, int(request.get("NextToken") or 0)
     answer: dict[str, Any] = {"MetricDataResults": list(_page(queries, series, first, first + size))}
     if first + size < sum(map(len, series)):
@@ -153,14 +158,15 @@ def _by_metric(
     return found
 
 
-def _averages(query: Record, data: Mapping[MetricKey, list[MetricDatum]]) -> list[Point]:
+def _points(query: Record, data: Mapping[MetricKey, list[MetricDatum]]) -> list[Point]:
+    compute = statistic(query["MetricStat"]["Stat"])
     metric, period = query["MetricStat"]["Metric"], int(query["MetricStat"]["Period"])
     dimensions = frozenset((each["Name"], each["Value"]) for each in metric.get("Dimensions", ()))
     periods: defaultdict[float, list[float]] = defaultdict(list)
     for datum in data.get((metric["Namespace"], metric["MetricName"], dimensions), ()):
         seconds = datum.timestamp.replace(tzinfo=UTC).timestamp()
         periods[seconds - seconds % period].append(datum.value)
-    return [(_moment(at), math.fsum(values) / len(values)) for at, values in sorted(periods.items())]
+    return [(_moment(at), compute(values)) for at, values in sorted(periods.items())]
 
 
 def _page(

@@ -56,7 +56,7 @@ def running(settings: Settings, port: int) -> Iterator[tuple[str, Path]]:
     from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler
     from werkzeug.serving import make_server
 
-    from watcher.sandbox import dispatch, dynamodb, iam, logs, metrics, sqs
+    from watcher.sandbox import account, dispatch, dynamodb, iam, logs, metrics, simulation, sqs
     from watcher.sandbox.control_api import ControlApi, close_all_runners
     from watcher.sandbox.fault_injection import Faults
     from watcher.sandbox.missing import OneSentence, create_app
@@ -83,13 +83,16 @@ def running(settings: Settings, port: int) -> Iterator[tuple[str, Path]]:
             request_handler=MotoRequestHandler,
             fd=listening.fileno(),
         )
+        account.install()
         dispatch.install()
         dynamodb.install()
         iam.install()
         logs.install()
         metrics.install()
+        simulation.install()
         sqs.install()
         install(BackendContext(settings, endpoint, directory, publisher))
+        account.prepare(settings.region)
         thread = threading.Thread(target=server.serve_forever, args=(0.05,), name="server", daemon=True)
         thread.start()
         try:

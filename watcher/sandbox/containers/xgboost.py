@@ -1,6 +1,6 @@
 """Stands for the built-in XGBoost algorithm: `python -m watcher.sandbox.containers.xgboost JOB.json`.
 
-It really trains on the CSV channels `train` and `validation` (label first, no header, as SageMaker requires),
+It really trains on the channels `train` and `validation` (CSV with the label first and no header, or libsvm),
 with smdebug's hook if the job has a DebugHookConfig, and uploads `model.tar.gz`. JOB.json is the record of
 the training job. If something is wrong with the job, it exits with code 1, and the last line of stderr
 becomes the FailureReason.
@@ -34,6 +34,14 @@ if TYPE_CHECKING:
 
 _NOT_FOR_XGBOOST = frozenset({"num_round", "early_stopping_rounds", "eval_metric"})
 """Hyperparameters that SageMaker's container reads itself and does not pass on to XGBoost."""
+_METRICS_BEFORE_1_3 = {
+    "binary:logistic": "error",
+    "binary:logitraw": "auc",
+    "multi:softmax": "merror",
+    "multi:softprob": "merror",
+    "rank:pairwise": "map",
+}
+"""The metric that XGBoost before 1.3 evaluates for an objective, if a job names none. Others are the same."""
 
 
 class ClientError(WatcherError):
@@ -54,7 +62,9 @@ def train(job: Mapping[str, Any], s3: S3Client, directory: Path) -> None:
     channels = {channel["ChannelName"]: channel for channel in job.get("InputDataConfig") or ()}
     if "train" not in channels:
         raise ClientError(f"there is no channel train: the job has {', '.join(channels) or 'no channel'}")
-    data = {name: load(s3, channels[name]) for name in ("train", "validation") if name in channels}
+    data = {"train": load(s3, channels["train"])}
+    if "validation" in channels:
+        data["validation"] = load(s3, channels["validation"], features=data["train"].num_col())
     say(f"Single node training with {', '.join(f'{m.num_row()} rows in {n}' for n, m in data.items())}.")
 
     given = job.get("HyperParameters") or {}
@@ -68,7 +78,7 @@ def train(job: Mapping[str, Any], s3: S3Client, directory: Path) -> None:
             callbacks.insert(0, hooks.enter_context(closing(hook)))
         try:
             booster = xgboost.train(
-                parameters(given),
+                parameters(given, job.get("AlgorithmSpecification", {}).get("TrainingImage", "")),
                 data["train"],
                 num_boost_round=rounds,
                 evals=[(matrix, name) for name, matrix in data.items()],
@@ -80,11 +90,17 @@ def train(job: Mapping[str, Any], s3: S3Client, directory: Path) -> None:
     upload(s3, booster, job)
 
 
-def load(s3: S3Client, channel: Mapping[str, Any]) -> xgboost.DMatrix:
-    """Read the CSV files of a channel into one matrix. An empty cell is a missing value."""
+def load(s3: S3Client, channel: Mapping[str, Any], features: int = 0) -> xgboost.DMatrix:
+    """Read the files of a channel into one matrix. An empty cell is a missing value.
+
+    A libsvm file shows only the features that its lines have; it gets at least `features`.
+    """
     name = channel["ChannelName"]
-    if (kind := (channel.get("ContentType") or "text/csv").split(";")[0]) not in ("text/csv", "csv"):
-        raise ClientError(f"channel {name} has ContentType {kind!r}; the sandbox reads only text/csv")
+    kind = (channel.get("ContentType") or "text/csv").split(";")[0]
+    if kind not in _READERS:
+        raise ClientError(
+            f"channel {name} has ContentType {kind!r}; the sandbox reads text/csv and text/libsvm"
+        )
     uri = channel["DataSource"]["S3DataSource"]["S3Uri"]
     bucket, _, prefix = uri.removeprefix("s3://").partition("/")
     tables: list[NDArray[np.float64]] = []
@@ -93,9 +109,13 @@ def load(s3: S3Client, channel: Mapping[str, Any]) -> xgboost.DMatrix:
         for key in [item["Key"] for page in pages for item in page.get("Contents", ()) if item["Size"]]:
             say(f"Downloading s3://{bucket}/{key}")
             body = s3.get_object(Bucket=bucket, Key=key)["Body"].read()
-            tables.append(numbers(body, f"channel {name}, s3://{bucket}/{key}"))
+            tables.append(_READERS[kind](body, f"channel {name}, s3://{bucket}/{key}"))
     if not tables:
         raise ClientError(f"channel {name} is empty: there is nothing at {uri}")
+    if _READERS[kind] is libsvm:
+        columns = max(features + 1, *(table.shape[1] for table in tables))
+        missing = [np.full((len(table), columns - table.shape[1]), np.nan) for table in tables]
+        tables = [np.hstack(pair) for pair in zip(tables, missing, strict=True)]
     if len({table.shape[1] for table in tables}) > 1 or tables[0].shape[1] < 2:
         raise ClientError(
             f"each file of channel {name} at {uri} needs a label and the same number of features"
@@ -104,7 +124,8 @@ def load(s3: S3Client, channel: Mapping[str, Any]) -> xgboost.DMatrix:
     return xgboost.DMatrix(table[:, 1:], label=table[:, 0])
 
 
-def numbers(text: bytes, where: str) -> NDArray[np.float64]:
+def csv(text: bytes, where: str) -> NDArray[np.float64]:
+    """A row for each line: the label, then the features."""
     try:
         return np.loadtxt(
             io.StringIO(text.decode()),
@@ -116,6 +137,32 @@ def numbers(text: bytes, where: str) -> NDArray[np.float64]:
         raise ClientError(
             f"{where} is not a CSV file of numbers with the label first and no header: {error}"
         ) from error
+
+
+def libsvm(text: bytes, where: str) -> NDArray[np.float64]:
+    """A row for each line: the label, then the features. A feature that a line leaves out is missing."""
+    try:
+        lines = [line.split() for line in text.decode().splitlines() if line.strip()]
+        rows = [
+            {
+                -1: float(label),
+                **{int(index): float(value) for index, value in (cell.split(":") for cell in cells)},
+            }
+            for label, *cells in lines
+        ]
+    except ValueError as error:
+        raise ClientError(f"{where} is not a libsvm file: {error}") from error
+    table = np.full((len(rows), max(max(row) for row in rows) + 2), np.nan)
+    for number, row in enumerate(rows):
+        table[number, [index + 1 for index in row]] = list(row.values())
+    return table
+
+
+_READERS = {
+    **dict.fromkeys(("text/csv", "csv"), csv),
+    **dict.fromkeys(("text/libsvm", "text/x-libsvm", "libsvm"), libsvm),
+}
+"""By the ContentType of a channel."""
 
 
 def positive(given: Mapping[str, str], name: str) -> int:
@@ -130,13 +177,23 @@ def early_stopping(given: Mapping[str, str]) -> list[Any]:
     return [xgboost.callback.EarlyStopping(rounds=positive(given, name))] if name in given else []
 
 
-def parameters(given: Mapping[str, str]) -> dict[str, Any]:
+def parameters(given: Mapping[str, str], image: str) -> dict[str, Any]:
     """XGBoost's parameters. XGBoost parses numbers itself, but needs several metrics as a list."""
     made: dict[str, Any] = {"nthread": "1"}  # several jobs share the machine
     made |= {name: text for name, text in given.items() if name not in _NOT_FOR_XGBOOST}
     if metrics := given.get("eval_metric"):
         made["eval_metric"] = [metric.strip(" []'\"") for metric in metrics.split(",")]
+    elif is_before_1_3(image) and (metric := _METRICS_BEFORE_1_3.get(given.get("objective", ""))):
+        made["eval_metric"] = [metric]
     return made
+
+
+def is_before_1_3(image: str) -> bool:
+    """Whether the image has such an XGBoost. Tags are `1.7-1` or `0.90-2-cpu-py3`; the first image, named
+    `xgboost` and not `sagemaker-xgboost`, has version 0.72 and the tags `1` and `latest`."""
+    name, _, tag = image.rpartition("/")[2].partition(":")
+    version = re.match(r"(\d+)\.(\d+)", tag)
+    return name == "xgboost" if version is None else (int(version[1]), int(version[2])) < (1, 3)
 
 
 class Progress(xgboost.callback.TrainingCallback):  # type: ignore[misc] # it has no types
