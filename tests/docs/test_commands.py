@@ -13,7 +13,10 @@ import typer.main
 from tests.contract.samples import NOON, case, change, delivery, finding, incident, look, opens
 from tests.docs.pages import DOCUMENTS, code_blocks, read
 from tests.docs.shapes import shape
+from watcher.aws import objects
 from watcher.cli import app
+from watcher.cli.show_document import JobDocument
+from watcher.jobs.lineage import InputView, LineageView, MakerView, PlaceView, UserView
 from watcher.model import (
     ChangeKind,
     DeliveryState,
@@ -136,3 +139,25 @@ def test_every_door_is_named(word):
 @pytest.mark.parametrize("word", RuleSource)
 def test_every_source_of_a_finding_is_named(word):
     assert f"`{word}`" in PAGE
+
+
+def test_the_page_has_each_key_of_a_shown_job():
+    section = PAGE.partition("\n### A job\n")[2].partition("\n### ")[0]
+    keys = [key for row in re.findall(r"^\| (`.*?) \|", section, re.M) for key in re.findall(r"`(\w+)`", row)]
+
+    assert sorted(keys) == sorted(JobDocument.__annotations__.keys() - views.JobView.__annotations__.keys())
+
+
+def test_the_page_has_each_key_of_a_lineage():
+    section = PAGE.partition("\n### A lineage\n")[2].partition("\n### ")[0]
+    [shown] = (json.loads(text) for text in code_blocks(section, "json"))
+    inputs, maker, user = shown["inputs"][0], shown["trained_from"][0], shown["used_by"][0]
+
+    assert list(shown) == [*LineageView.__annotations__, "hyperparameters", "hidden_hyperparameters"]
+    assert sorted(inputs) == sorted(InputView.__annotations__)
+    assert sorted(shown["model"]) == sorted(PlaceView.__annotations__)
+    assert (list(maker), list(user)) == (list(MakerView.__annotations__), list(UserView.__annotations__))
+
+
+def test_the_page_gives_the_limits_of_a_lineage():
+    assert f"{objects.MAX_PAGES} pages of {objects.PAGE_SIZE:,} objects" in PAGE

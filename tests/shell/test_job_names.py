@@ -103,6 +103,8 @@ def test_a_folder_is_a_place_and_no_beginning_of_a_job(watcher: Watcher, jobs: S
         ("tensors sal", "sales-1 saves no tensors"),
         ("evaluate latest --rule Overfit", "sales-1 saves no tensors"),
         ("stop sal --yes", "sales-1 is not running: it is Completed"),
+        ("show latest", "sales-1"),
+        ("show sal", "sales-1"),
     ],
 )
 def test_every_command_that_takes_a_job_takes_each_form_of_its_name(

@@ -36,10 +36,14 @@ class Spend:
     """The amounts are at the full price, although the job has spot instances, which cost less."""
 
     def formatted(self, amount: float) -> str:
-        """An amount for people: `$1.20`, `0.25 instance-hours`. At least one cent, unless it is zero."""
-        shown = max(amount, 0.01) if amount else 0.0
-        number = f"{shown:,.{0 if shown >= 1000 else 2}f}"
-        return f"${number}" if self.currency else f"{number} instance-hours"
+        return formatted(amount, self.currency)
+
+
+def formatted(amount: float, currency: str) -> str:
+    """An amount for people: `$1.20`, `0.25 instance-hours`. At least one cent, unless it is zero."""
+    shown = max(amount, 0.01) if amount else 0.0
+    number = f"{shown:,.{0 if shown >= 1000 else 2}f}"
+    return f"${number}" if currency else f"{number} instance-hours"
 
 
 def spend(job: JobSnapshot, prices: Mapping[str, float], now: datetime) -> Spend | None:

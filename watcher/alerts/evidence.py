@@ -112,6 +112,14 @@ class Gatherer:
             self._complete.put(episode, evidence)
         return evidence
 
+    def values(self, finding: Finding, job: JobSnapshot) -> AlertEvidence:
+        """Only the numbers that decided, without a log. As `gather`, but not cached; nothing if numbers did
+        not decide this kind of finding."""
+        if not KINDS[finding.kind].has_values:
+            return AlertEvidence()
+        [part] = at_once({"values": lambda: self._values(finding, job)}, EVIDENCE_TIMEOUT_S)
+        return AlertEvidence(**part.values, missing=part.missing)
+
     def _gather(self, finding: Finding, job: JobSnapshot | None) -> AlertEvidence:
         if job is None:
             return AlertEvidence(missing=("all evidence: the store no longer has the job",))

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from botocore.config import Config as ClientConfig
+
 from watcher.arn import Arn
-from watcher.aws.session import Answered, Aws, Role
+from watcher.aws.session import CLIENT_CONFIG, Answered, Aws, Role
 from watcher.config.settings import Account
 
 
@@ -17,10 +19,14 @@ class Accounts:
     """
 
     def __init__(
-        self, region: str = "", members: Sequence[Account] = (), answered: Answered | None = None
+        self,
+        region: str = "",
+        members: Sequence[Account] = (),
+        answered: Answered | None = None,
+        config: ClientConfig = CLIENT_CONFIG,
     ) -> None:
-        self.home = Aws(region, answered=answered)
-        self._members, self._answered = members, answered
+        self.home = Aws(region, answered=answered, config=config)
+        self._members, self._answered, self._config = members, answered, config
         self._places: dict[tuple[str, str], Aws] = {}
 
     @property
@@ -51,5 +57,6 @@ class Accounts:
         if key not in self._places:
             role = Role(member.role_arn, member.external_id.get_secret_value(), self.home)
             # If two threads get here at the same time, both use the one that is set first.
-            self._places.setdefault(key, Aws(region, role if member.role_arn else None, self._answered))
+            place = Aws(region, role if member.role_arn else None, self._answered, self._config)
+            self._places.setdefault(key, place)
         return self._places[key]

@@ -52,6 +52,10 @@ CLIENT_CONFIG = ClientConfig(
     max_pool_connections=64,
     user_agent=USER_AGENT,
 )
+IMPATIENT = CLIENT_CONFIG.merge(
+    ClientConfig(retries={"mode": "standard", "total_max_attempts": 2}, connect_timeout=2, read_timeout=10)
+)
+"""For a command that has something to show without AWS."""
 PUBLISH_ONCE = CLIENT_CONFIG.merge(ClientConfig(retries={"total_max_attempts": 1}))
 ASSUME_ROLE = "sts:AssumeRole"
 
@@ -74,8 +78,15 @@ class Role:
 class Aws:
     """Creates each client when it is first used. Safe to use from several threads."""
 
-    def __init__(self, region: str = "", role: Role | None = None, answered: Answered | None = None) -> None:
+    def __init__(
+        self,
+        region: str = "",
+        role: Role | None = None,
+        answered: Answered | None = None,
+        config: ClientConfig = CLIENT_CONFIG,
+    ) -> None:
         self._region = region
+        self._config = config
         self._role = role
         self._answered = answered
         self._lock = threading.RLock()
@@ -122,11 +133,11 @@ class Aws:
         """Does not retry: the outbox does, because it tracks whether a message may have arrived."""
         return self.client("sns", region, PUBLISH_ONCE)  # type: ignore[no-any-return]
 
-    def client(self, service: str, region: str = "", config: ClientConfig = CLIENT_CONFIG) -> Any:
+    def client(self, service: str, region: str = "", config: ClientConfig | None = None) -> Any:
         with self._lock:
             key = (service, region)
             if key not in self._clients:
-                self._clients[key] = self._make(service, region or self.region, config)
+                self._clients[key] = self._make(service, region or self.region, config or self._config)
             return self._clients[key]
 
     def renew(self) -> None:

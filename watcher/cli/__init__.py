@@ -25,10 +25,12 @@ from watcher.cli.evaluate import evaluate
 from watcher.cli.incident_actions import ack, redeliver, snooze, unsnooze
 from watcher.cli.incidents import audit, incidents
 from watcher.cli.init import init
+from watcher.cli.lineage import lineage
 from watcher.cli.logs import logs
 from watcher.cli.run import check, run
 from watcher.cli.sandbox import demo, sandbox
-from watcher.cli.status import findings, jobs, show, status
+from watcher.cli.show import show
+from watcher.cli.status import findings, jobs, status
 from watcher.cli.stop import stop
 from watcher.cli.tensors import tensors
 from watcher.errors import ConfigError, OptionsError, UsageError, WatcherError
@@ -41,7 +43,7 @@ app = typer.Typer(
 )
 _COMMANDS = (
     *(init, check, run),
-    *(status, incidents, jobs, show, findings, audit),
+    *(status, incidents, jobs, show, lineage, findings, audit),
     *(ack, snooze, unsnooze, redeliver, stop),
     *(logs, tensors, evaluate),
     *(demo, sandbox),

@@ -3,21 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from rich.console import Console
 
 from watcher.alerts import in_brief
+from watcher.alerts.cost import formatted
+from watcher.cli.show_document import JobDocument, RouteView
 from watcher.cli.tables import Table, print_facts
-from watcher.model import ENDED_STATUSES, DeliveryKind, DeliveryState, FindingKind, IncidentState, StopPhase
+from watcher.model import (
+    ENDED_STATUSES,
+    DeliveryKind,
+    DeliveryState,
+    FindingKind,
+    IncidentState,
+    Routing,
+    StopChoice,
+    StopPhase,
+)
 from watcher.policy.kinds import KINDS
 from watcher.store.incident_views import ShownIncident
-from watcher.store.views import DeliveryDetail, FindingDetail, ShownJob
-from watcher.text import ago, counts, instances, roughly
+from watcher.store.views import DeliveryDetail, FindingDetail
+from watcher.text import ago, counts, duration, instances, roughly
 
 
-def print_job(job: ShownJob, now: datetime, console: Console, *, known: bool = True) -> None:
-    """`known`: whether the store has it."""
+def print_job(job: JobDocument, now: datetime, console: Console) -> None:
+    known = job["known"]
     why_not = (
         "finished" if job["status"] in ENDED_STATUSES else "deleted, or no longer matched by the settings"
     )
@@ -29,23 +40,34 @@ def print_job(job: ShownJob, now: datetime, console: Console, *, known: bool = T
             ("status", job["status"]),
             ("doing", job["secondary_status"] if job["secondary_status"] != job["status"] else ""),
             ("why", job["failure_reason"]),
-            ("created", f"{_exactly(job['created_at'])} ({ago(job['created_at'], now)})"),
+            ("created", _moment(job["created_at"], now)),
+            ("started", _moment(job["started_at"], now)),
+            ("ended", _moment(job["ended_at"], now)),
+            ("trained for", _trained(job)),
+            ("instances", _instances(job)),
+            ("cost", _cost(job)),
             (
-                "ended",
-                f"{_exactly(job['ended_at'])} ({ago(job['ended_at'], now)})" if job["ended_at"] else "",
+                "experiment",
+                job["experiment"] and ", trial ".join(filter(None, (job["experiment"], job["trial"]))),
             ),
-            ("instances", instances(job["instance_type"], job["instance_count"])),
+            ("tuning job", job["tuning_job"]),
+            ("image", job["image"]),
             ("tags", ", ".join(f"{key}={value}" for key, value in (job["tags"] or {}).items())),
             ("debug output", job["debug_output"]),
             ("watched", "yes" if job["watching"] else not_watched),
             ("incident", _incident(incident, now) if incident else ""),
             ("stop", _stop(job)),
             ("arn", job["arn"]),
+            *(("not read", sentence) for sentence in job["not_read"]),
         ],
         console,
     )
+    _print_phases(job, console)
+    _print_hyperparameters(job, console)
     _print_rules(job, now, console)
     _print_findings(job, now, console)
+    _print_values(job, console)
+    _print_routes(job, console)
     _print_deliveries(job, now, console)
     if incident and incident["history"]:
         happened = [
@@ -69,6 +91,99 @@ def print_job(job: ShownJob, now: datetime, console: Console, *, known: bool = T
         ]
         other = ("run", "status", "created", "rules", "findings")
         Table(other, runs, title="Other runs of this name", names=("run",)).print(console)
+    links = [(link["what"], link["url"]) for link in job["links"]]
+    Table(("page", "link"), links, title="Links", names=("page", "link")).print(console)
+
+
+def _moment(at: datetime | None, now: datetime) -> str:
+    return f"{_exactly(at)} ({ago(at, now)})" if at else ""
+
+
+def _trained(job: JobDocument) -> str:
+    """`12 min 4 s of 1 d at most`."""
+    if job["training_seconds"] is None:
+        return ""
+    limit = job["max_runtime_seconds"]
+    at_most = f" of {duration(timedelta(seconds=limit))} at most" if limit else ""
+    return duration(timedelta(seconds=job["training_seconds"])) + at_most
+
+
+def _instances(job: JobDocument) -> str:
+    shown = instances(job["instance_type"], job["instance_count"])
+    return f"{shown} (spot)" if shown and job["spot"] else shown
+
+
+def _cost(job: JobDocument) -> str:
+    cost = job["cost"]
+    if cost is None:
+        return ""
+    amount = formatted(cost["so_far"], cost["currency"])
+    return f"{'at most ' if cost['at_most'] else ''}{amount} ({cost['basis']})"
+
+
+def _print_phases(job: JobDocument, console: Console) -> None:
+    rows = [
+        (
+            phase["status"],
+            _exactly(phase["began_at"]),
+            duration(timedelta(seconds=phase["seconds"])) + ("" if phase["ended_at"] else " so far"),
+            phase["message"],
+        )
+        for phase in job["phases"]
+    ]
+    if rows:
+        columns = ("phase", "began", "took", "message")
+        Table(columns, rows, title="Phases", names=("phase",), prose=("message",)).print(console)
+
+
+def _print_hyperparameters(job: JobDocument, console: Console) -> None:
+    rows = [
+        *job["hyperparameters"].items(),
+        *((name, "(not shown: it may be a secret)") for name in job["hidden_hyperparameters"]),
+    ]
+    if rows:
+        columns = ("name", "value")
+        Table(columns, rows, title="Hyperparameters", names=("name",), prose=("value",)).print(console)
+
+
+def _print_values(job: JobDocument, console: Console) -> None:
+    rules = {finding["id"]: finding["rule"] or "" for finding in job["told"]}
+    rows = []
+    for values in job["values"]:
+        rule = rules[values["finding"]]
+        rows += [(rule, r["tensor"], str(r["step"]), f"{r['value']:.6g}", "") for r in values["deciding"]]
+        rows += [(rule, r["tensor"], str(r["step"]), "", f"{r['value']:.6g}") for r in values["needed"]]
+    if rows:
+        columns = ("rule", "tensor", "step", "value", "needed")
+        Table(columns, rows, title="Values that decided", names=("tensor",)).print(console)
+    missing = [("not read", f"{rules[v['finding']]}: {why}") for v in job["values"] for why in v["not_read"]]
+    print_facts(missing, console)
+
+
+def _print_routes(job: JobDocument, console: Console) -> None:
+    """What goes the same way is one row."""
+    about: dict[tuple[str, str, str], list[str]] = {}
+    for route in job["routes"]:
+        decision = (", ".join(route["to"]), _decided_by(route), _STOPS.get(route["stop"], "no"))
+        about.setdefault(decision, []).append(_about(route))
+    rows = [(", ".join(dict.fromkeys(what)), *decision) for decision, what in about.items()]
+    columns = ("finding", "goes to", "decided by", "stops the job")
+    Table(columns, rows, title="Routes", names=("goes to",), prose=("finding",)).print(console)
+
+
+def _about(route: RouteView) -> str:
+    return KINDS[FindingKind(route["kind"])].phrase.format(rule=route["rule"])
+
+
+def _decided_by(route: RouteView) -> str:
+    return f"[[route]] {route['route']}" if route["route"] else _DEFAULTS.get(route["routing"], "")
+
+
+_STOPS = {StopChoice.STOP.value: "yes", StopChoice.PROFILER.value: "no: a profiler rule never does"}
+_DEFAULTS = {
+    Routing.SLACK_CHANNEL.value: "slack.channel",
+    Routing.CONSOLE.value: "no route, no slack.channel",
+}
 
 
 def _incident(incident: ShownIncident, now: datetime) -> str:
@@ -83,7 +198,7 @@ def _incident(incident: ShownIncident, now: datetime) -> str:
     return f"{', '.join(parts)} ({incident['id']})"
 
 
-def _stop(job: ShownJob) -> str:
+def _stop(job: JobDocument) -> str:
     """What is known of the run's stop: from its incident, or else that Watcher asked for it."""
     stop = job["incident"]["stop"] if job["incident"] else None
     if stop is None:
@@ -98,7 +213,7 @@ def _stop(job: ShownJob) -> str:
 _SAID_BY_ITS_REASON = frozenset({StopPhase.STOPPED, StopPhase.NOT_STOPPED, StopPhase.CANCELLED})
 
 
-def _print_rules(job: ShownJob, now: datetime, console: Console) -> None:
+def _print_rules(job: JobDocument, now: datetime, console: Console) -> None:
     if job["evaluations"]:
         rows = [
             (rule["rule"], rule["source"], rule["status"], ago(rule["updated_at"], now), rule["details"])
@@ -108,7 +223,7 @@ def _print_rules(job: ShownJob, now: datetime, console: Console) -> None:
         Table(columns, rows, title="Rules", prose=("details",)).print(console)
 
 
-def _print_findings(job: ShownJob, now: datetime, console: Console) -> None:
+def _print_findings(job: JobDocument, now: datetime, console: Console) -> None:
     """One row for each source that found it; the first one says what was found, and whether it is over."""
     rows = [row for finding in job["told"] for row in _says(finding, now)]
     if rows:
@@ -138,7 +253,7 @@ def _says(finding: FindingDetail, now: datetime) -> Iterator[tuple[str, ...]]:
         )
 
 
-def _print_deliveries(job: ShownJob, now: datetime, console: Console) -> None:
+def _print_deliveries(job: JobDocument, now: datetime, console: Console) -> None:
     """Each once, although several findings may share an alert. The end of a stop is among the facts."""
     deliveries = {
         each["id"]: each

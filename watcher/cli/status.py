@@ -1,8 +1,8 @@
-"""Commands that only read the store: `status`, `jobs`, `show`, `findings`."""
+"""Commands that only read the store: `status`, `jobs`, `findings`."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -18,11 +18,6 @@ from watcher.cli.terminal import (
     out,
     print_json,
 )
-from watcher.errors import UsageError, WatcherError
-
-if TYPE_CHECKING:
-    from watcher.config.settings import Config
-    from watcher.model import JobSnapshot
 
 
 def status(config: ConfigFile = None, as_json: Json = False, verbose: Verbose = False) -> None:
@@ -65,42 +60,6 @@ def jobs(
         print_json(document)
     else:
         store_tables.print_jobs(document, now(), out(), show_all=show_all)
-
-
-def show(
-    job: Annotated[str, typer.Argument(help="The job's name or ARN, the beginning of its name, or latest.")],
-    config: ConfigFile = None,
-    as_json: Json = False,
-    verbose: Verbose = False,
-) -> None:
-    """Show one job: its rules, findings, deliveries and history."""
-    from watcher.cli import job_tables
-    from watcher.store import views
-    from watcher.store.lookup import find_run
-
-    settings = load_settings(config, verbose=verbose)
-    with existing_store(settings) as store:
-        known = True
-        try:
-            record = find_run(store, job)
-        except UsageError as error:
-            record, known = views.unknown_run(_described(job, settings, error), now()), False
-        document = views.show_run(store, record)
-    if as_json:
-        print_json(document)
-    else:
-        job_tables.print_job(document, now(), out(), known=known)
-
-
-def _described(job: str, settings: Config, unknown: UsageError) -> JobSnapshot:
-    """The job as SageMaker shows it. Raises `unknown` if it shows none, or cannot be asked."""
-    from watcher.aws.accounts import Accounts
-    from watcher.jobs.find import find_job
-
-    try:
-        return find_job(Accounts(settings.region, settings.account), job)
-    except WatcherError:
-        raise unknown from None
 
 
 def findings(
