@@ -139,6 +139,13 @@ class Queue:
                 QueueUrl=self.url, Entries=[{"Id": "0", "MessageBody": "{}", "DelaySeconds": REFUSED_DELAY_S}]
             )
 
+    def dead_letter_arn(self) -> str:
+        """The ARN of the queue's dead-letter queue; empty if it has none."""
+        with translate("sqs:GetQueueAttributes"):
+            attributes = self._sqs.get_queue_attributes(QueueUrl=self.url, AttributeNames=["RedrivePolicy"])
+        redrive_policy = attributes.get("Attributes", {}).get("RedrivePolicy", "")
+        return str(json.loads(redrive_policy)["deadLetterTargetArn"]) if redrive_policy else ""
+
     def depth(self) -> Depth:
         with translate("sqs:GetQueueAttributes"):
             attributes = self._sqs.get_queue_attributes(

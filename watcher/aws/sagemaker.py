@@ -24,6 +24,9 @@ from watcher.model import (
 RECORDS_PER_PAGE = 100
 """The limit of `Search` and `ListTrainingJobs`."""
 
+RECENT_JOBS = 10
+"""How many of the newest jobs are searched for one that saves what a check needs."""
+
 MAX_JOB_AGE = timedelta(days=60)
 """Longer than a job usually takes from its creation to its last change. The API reference allows 28 days of
 waiting for capacity and 28 days of training; rules end after that."""
@@ -138,6 +141,14 @@ class TrainingJobs:
         for summary in answer["TrainingJobSummaries"]:
             return summary["TrainingJobArn"], summary["CreationTime"]
         return None
+
+    def recent(self) -> list[JobSnapshot]:
+        """The newest jobs of any status, RECENT_JOBS at most. One request, through `Search`."""
+        with translate("sagemaker:Search"):
+            answer = self._aws.sagemaker.search(
+                Resource="TrainingJob", SortBy="CreationTime", SortOrder="Descending", MaxResults=RECENT_JOBS
+            )
+            return [parse_job(result["TrainingJob"]) for result in answer["Results"]]
 
     def arns_beginning(self, prefix: str) -> Iterator[str]:
         """The jobs whose names begin with `prefix`, newest first, through `Search`: `ListTrainingJobs` would

@@ -27,6 +27,7 @@ from watcher.cli.incidents import audit, incidents
 from watcher.cli.init import init
 from watcher.cli.lineage import lineage
 from watcher.cli.logs import logs
+from watcher.cli.permissions import permissions
 from watcher.cli.run import check, run
 from watcher.cli.sandbox import demo, sandbox
 from watcher.cli.show import show
@@ -42,7 +43,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 _COMMANDS = (
-    *(init, check, run),
+    *(init, check, permissions, run),
     *(status, incidents, jobs, show, lineage, findings, audit),
     *(ack, snooze, unsnooze, redeliver, stop),
     *(logs, tensors, evaluate),

@@ -5,7 +5,6 @@ Only `--send` posts something: a test message to each destination.
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
@@ -15,18 +14,29 @@ from importlib.util import find_spec
 
 from botocore.exceptions import ClientError
 
+from watcher.aws import iam
 from watcher.aws.accounts import Accounts
 from watcher.aws.links import PROCESSING_LOGS
 from watcher.aws.metrics import Metrics, Query
+from watcher.aws.permissions import STATEMENTS, STOP_TAG, Need
 from watcher.aws.queue import Queue
-from watcher.aws.sagemaker import TrainingJobs, parse_job
+from watcher.aws.sagemaker import RECENT_JOBS, TrainingJobs
 from watcher.aws.session import Aws, translate
 from watcher.cli.check_result import Check, State
 from watcher.cli.destinations import check_destinations
 from watcher.config.destination import DestinationKind
 from watcher.config.settings import Config
 from watcher.delivery.channels import open_channel
-from watcher.errors import AccessDenied, AwsError, NotFound, Retry, Unavailable, WatcherError, install_extra
+from watcher.errors import (
+    AccessDenied,
+    AwsError,
+    NotFound,
+    Retry,
+    Unavailable,
+    UsageError,
+    WatcherError,
+    install_extra,
+)
 from watcher.logs.evaluation_log import missing_group
 from watcher.model import JobSnapshot
 from watcher.store import open_store
@@ -37,8 +47,6 @@ INVALID_STREAM_NAME = "watcher-check:no-stream-can-be-called-so"
 ANY_TIME = datetime(2026, 1, 1, tzinfo=UTC)
 """Start of the metrics that are read. The permission does not depend on it."""
 _CREDENTIALS = "credentials"
-RECENT_JOBS = 10
-"""How many of the newest jobs are searched for one with debug output."""
 
 
 def preflight(
@@ -83,7 +91,7 @@ def preflight(
 
 def _place(config: Config, aws: Aws) -> Iterator[Check]:
     """The checks of one account and region."""
-    caller = _try(_CREDENTIALS, lambda: _who_am_i(aws))
+    caller = _try(_CREDENTIALS, lambda: iam.caller(aws))
     yield caller
     if caller.state is not State.FAILED:
         yield from _permissions(config, aws, caller.found)
@@ -163,18 +171,10 @@ def _slack(config: Config) -> str | Check:
 # -- AWS ------------------------------------------------------------------------------------------
 
 
-def _who_am_i(aws: Aws) -> str:
-    with translate("sts:GetCallerIdentity"):
-        return str(aws.client("sts").get_caller_identity()["Arn"])
-
-
 def _jobs_in_progress(aws: Aws, recent: list[JobSnapshot]) -> str | Check:
     """Fills `recent` with the newest jobs of any status, for the checks that need a real job."""
     try:
-        with translate("sagemaker:Search"):
-            answer = aws.sagemaker.search(
-                Resource="TrainingJob", SortBy="CreationTime", SortOrder="Descending", MaxResults=RECENT_JOBS
-            )
+        newest = TrainingJobs(aws).recent()
     except AccessDenied as denied:
         with translate("sagemaker:ListTrainingJobs"):
             aws.sagemaker.list_training_jobs(MaxResults=1)
@@ -184,7 +184,7 @@ def _jobs_in_progress(aws: Aws, recent: list[JobSnapshot]) -> str | Check:
             f"{denied}; Watcher uses ListTrainingJobs instead, with many more calls",
             f"allow {denied.operation}",
         )
-    recent += [parse_job(result["TrainingJob"]) for result in answer["Results"]]
+    recent += newest
     found = f"Search answers in {aws.region}"
     try:
         with translate("sagemaker:ListTrainingJobs"):
@@ -311,44 +311,20 @@ def _training_metrics(aws: Aws, *, needed: bool) -> str | Check:
     return "GetMetricData answers"
 
 
-_ASSUMED_ROLE = re.compile(r"arn:(aws[a-z-]*):sts::(\d+):assumed-role/([^/]+)/.+")
-
-
 def _stopping(aws: Aws, caller: str) -> str | Check:
     """Asks IAM, because trying it would stop a job. A service control policy may still forbid it."""
+    need = Need("StopTaggedJobs", STATEMENTS["StopTaggedJobs"], ("*",), STOP_TAG)
     try:
-        arn = _principal(aws, caller)
-        with translate("iam:SimulatePrincipalPolicy"):
-            answer = aws.client("iam").simulate_principal_policy(
-                PolicySourceArn=arn,
-                ActionNames=["sagemaker:StopTrainingJob"],
-                # deploy/policy.json allows it for jobs with this tag only.
-                ContextEntries=[
-                    {
-                        "ContextKeyName": "aws:ResourceTag/watcher:stop",
-                        "ContextKeyValues": ["allowed"],
-                        "ContextKeyType": "string",
-                    }
-                ],
-            )
-    except AwsError as error:
+        arn = iam.principal(aws, caller)
+        [verdict] = iam.simulate(aws, arn, need)
+    except (AwsError, UsageError) as error:
         return Check(
             "stopping jobs",
             State.WARNING,
             f"not tried, because it would stop a job, and IAM does not say ({error})",
             "make sure that sagemaker:StopTrainingJob is allowed",
         )
-    decision = answer["EvaluationResults"][0]["EvalDecision"]
-    if decision != "allowed":
-        return Check(
-            "stopping jobs", State.FAILED, f"IAM says {decision} for {arn}", "allow sagemaker:StopTrainingJob"
-        )
+    if not verdict.allowed:
+        found = f"IAM says {verdict.decision} for {arn}"
+        return Check("stopping jobs", State.FAILED, found, "allow sagemaker:StopTrainingJob")
     return f"IAM allows sagemaker:StopTrainingJob to {arn}"
-
-
-def _principal(aws: Aws, caller: str) -> str:
-    """The ARN of the user or role whose policies apply. IAM does not know sessions."""
-    if session := _ASSUMED_ROLE.fullmatch(caller):
-        with translate("iam:GetRole"):  # the ARN of the session lacks the path of the role
-            return str(aws.client("iam").get_role(RoleName=session[3])["Role"]["Arn"])
-    return caller
