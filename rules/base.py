@@ -276,18 +276,33 @@ class Rule(ABC):
             self._recovery = Recovery()
         return recovered
 
+    def anew(self) -> Self:
+        """A new evaluation for a job whose steps come again, from the first or from a checkpoint, because it
+        was interrupted. It compares nothing with what was saved before. What was judged before counts, and
+        what was found before still has to recover. It has to learn the collections."""
+        new = type(self)(self._given)
+        new._newest, new._checked, new._read = self._newest, self._checked, set(self._read)
+        new._saw_its_steps = self._saw_its_steps
+        new._left_out.restore(self._left_out.state())
+        new._recovery = self._recovery.again()
+        return new
+
     # -- what a rule may add ----------------------------------------------------------------------
 
     def training_began(self, at: float) -> None:  # noqa: B027 - most rules need no time
-        """The job's secondary status became `Training` at this time (seconds since the epoch).
+        """The job's secondary status first became `Training` at this time (seconds since the epoch).
 
-        Called before each `tick`, and again with a later time after an interruption.
+        Called before each `tick`.
         """
 
-    def tick(self, now: float) -> Verdict | None:  # noqa: ARG002 - only rules about time look at it
-        """Judge the time that has passed; `now` is in seconds since the epoch.
+    def saved_again(self) -> None:  # noqa: B027 - it matters only to rules about time
+        """The job has written again what was observed before, with the same content."""
 
-        Called while the job's secondary status is `Training`, after all new steps were observed.
+    def tick(self, now: float) -> Verdict | None:  # noqa: ARG002 - only rules about time look at it
+        """Judge the time that has passed. `now` is in seconds since the epoch, on a clock that stands still
+        while the job's secondary status is not `Training`: a managed spot job may wait for hours.
+
+        Called while the status is `Training`, after all new steps were observed.
         """
         return None
 

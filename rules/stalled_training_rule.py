@@ -5,10 +5,14 @@ follows:
 
 - The rule fires when no step was saved for `threshold` seconds while the job's secondary status was
   `Training`. A job that has saved nothing at all stalls like any other.
+- Only time in which the job's secondary status was `Training` counts, all such times together: downloading
+  data, waiting for a spot instance or the upload of the model are not a stall.
 - It has no clock and does not know the status. The caller observes new steps first and then calls
-  `tick(now)`, only while the status is `Training`: downloading data, a spot interruption or the upload of
-  the model are not a stall. `training_began` gives the start of that status (SecondaryStatusTransitions of
-  `DescribeTrainingJob`), so that an interruption or a late look does not count as a wait.
+  `tick(now)` on a clock that stands still while the job does not train. `training_began` gives the time at
+  which that clock began.
+- A step that is saved again counts as new: after an interruption, a job may begin again at step 0 or at a
+  checkpoint, and writes over its old files.
+- With `start_step` or `end_step`, the job can stall only while its newest step is among these.
 - A step counts as saved when the first tick after it comes, so with rare ticks the alert comes later, never
   earlier.
 - `stop_training_on_fire` and `training_job_name_prefix` are accepted and have no effect: a rule does not
@@ -66,7 +70,16 @@ class StalledTrainingRule(Rule):
     def training_began(self, at: float) -> None:
         self._since = at if self._since is None else max(self._since, at)
 
+    def anew(self) -> Self:
+        return self  # it compares no steps, and a step that comes again is news
+
+    def saved_again(self) -> None:
+        self._new_step = True
+
     def tick(self, now: float) -> Verdict | None:
+        if (self._newest or 0) not in self._steps:
+            self._since, self._new_step = now, False
+            return None
         if self._new_step:
             self._checked += 1
             self._measured(_WAITED, self._newest, now - (self._since or now), well=True)

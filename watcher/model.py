@@ -9,13 +9,15 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final
 
 from watcher.arn import Arn, run_arn, run_id
 
 IN_PROGRESS: Final = "InProgress"
+TRAINING: Final = "Training"
+"""The secondary status of a job that runs its training code."""
 ENDED_STATUSES = frozenset({"Completed", "Failed", "Stopped"})
 """A training job in one of these no longer changes (`Stopping` and `Deleting` still do)."""
 
@@ -130,6 +132,16 @@ class FinalMetric:
 
 
 @dataclass(frozen=True, slots=True)
+class Phase:
+    """One of a job's `SecondaryStatusTransitions`."""
+
+    status: str
+    began: datetime
+    ended: datetime | None = None
+    """None for the phase in which the job is."""
+
+
+@dataclass(frozen=True, slots=True)
 class JobSnapshot:
     """One training job as `Search` or `DescribeTrainingJob` shows it at one time."""
 
@@ -167,6 +179,8 @@ class JobSnapshot:
     """The names of its `MetricDefinitions`, which SageMaker reads from the log and puts into CloudWatch."""
     final_metrics: tuple[FinalMetric, ...] = ()
     """The newest value of each metric, from `FinalMetricDataList`; changes while the job runs."""
+    phases: tuple[Phase, ...] = ()
+    """Oldest first. A managed spot job that was interrupted has the same ones several times."""
 
     @property
     def run(self) -> str:
@@ -197,6 +211,22 @@ class JobSnapshot:
     @property
     def ended(self) -> bool:
         return self.status in ENDED_STATUSES
+
+    @property
+    def training_phases(self) -> tuple[Phase, ...]:
+        """When it trained, and not when it waited for instances or downloaded data."""
+        training = tuple(phase for phase in self.phases if phase.status == TRAINING)
+        if self.secondary_status == TRAINING and not (training and training[-1].ended is None):
+            since = training[-1].ended if training else self.started_at
+            return (*training, Phase(TRAINING, since)) if since else training
+        if not training and self.started_at:
+            return (Phase(TRAINING, self.started_at, self.ended_at or self.modified_at),)
+        return training
+
+    def trained(self, until: datetime) -> timedelta:
+        """For how long it has trained up to this time."""
+        spans = (min(phase.ended or until, until) - phase.began for phase in self.training_phases)
+        return sum((max(span, timedelta(0)) for span in spans), timedelta(0))
 
     @property
     def settled(self) -> bool:

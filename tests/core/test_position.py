@@ -158,3 +158,60 @@ def test_every_file_is_read_once_and_in_order_despite_interruptions(
             if taken == len(due):
                 break
     assert got == sorted(refreshes[-1])
+
+
+# -- a job that begins again --------------------------------------------------------------------------
+
+
+def written(step: int, at: float, worker: int = 0) -> EventFile:
+    return file(step, worker)._replace(modified=at, version=f"{at:g}")
+
+
+def read_up_to(newest: int) -> Position:
+    """One worker's steps 0 to `newest`, of which step N was written at second N."""
+    position = Position(workers=1)
+    take(position, [written(step, step) for step in range(newest + 1)])
+    return position
+
+
+@pytest.mark.parametrize("newest", [5, 200])
+@pytest.mark.parametrize("step", [0, 3])
+def test_a_file_that_is_written_again_shows_that_the_job_has_begun_again(newest: int, step: int) -> None:
+    position = Position.from_json(json.loads(json.dumps(read_up_to(newest).to_json())))
+    old = [written(number, number) for number in range(newest + 1)]
+    assert not position.has_begun_again(old)
+    mixed = [one for one in old if one.step != step] + [written(step, newest + 60)]
+    assert position.has_begun_again(mixed)
+    position.begin_again()
+    assert steps(take(position, mixed)) == [step]
+    resumed = [one for one in mixed if one.step != step + 1] + [written(step + 1, newest + 61)]
+    assert not position.has_begun_again(resumed)
+    assert steps(take(position, resumed)) == [step + 1]
+
+
+def test_a_worker_that_is_merely_slow_has_not_begun_again() -> None:
+    position = Position(workers=2)
+    take(position, [written(step, step) for step in range(1000)])  # worker_1 has saved nothing
+    assert position.floor > 100
+    assert not position.has_begun_again([written(50, 2000, worker=1)])
+
+
+def test_a_cursor_of_an_earlier_version_is_continued() -> None:
+    old = {
+        "workers": 1,
+        "by_index": False,
+        "floor": -1,
+        "given": {"worker_0": [0, 1]},
+        "newest": {"worker_0": 1},
+    }
+    position = Position.from_json(old)
+    listed = [written(step, 10.0 + step) for step in range(3)]
+    assert not position.has_begun_again(listed)
+    assert steps(take(position, listed)) == [2]
+
+
+def test_a_cursor_with_versions_stays_small() -> None:
+    position = Position(workers=1)
+    for step in range(1000, 1200):
+        position.give(written(step, 1.0)._replace(version="89abcdef"))
+    assert len(json.dumps(position.to_json())) < 2000

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 import tracemalloc
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import rules
 from tests.doubles.debug_output import SavedJob, reduced
 from watcher.debug_output import event_files, reader
 from watcher.debug_output.collections import SaveConfig
@@ -19,6 +21,8 @@ from watcher.debug_output.event_files import SavedStep, UnreadableStep
 from watcher.debug_output.reader import MAX_FILES_AHEAD, DebugOutput, Reader
 from watcher.debug_output.storage import Folder, Storage, Stored
 from watcher.errors import Unavailable, WatcherError
+from watcher.evaluation.rule_run import RuleRun
+from watcher.evaluation.steps import TensorSteps
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:Call to deprecated create function:DeprecationWarning"),
@@ -498,7 +502,7 @@ def test_a_failed_request_ends_the_reading_and_the_next_refresh_continues_there(
     reader = Reader(DebugOutput(storage))
     with pytest.raises(Unavailable):
         list(reader.read())
-    assert reader.cursor["given"] == {"worker_0": [0, 1]}
+    assert list(reader.cursor["given"]["worker_0"]) == [0, 1]
     storage.down = False
     assert [saved.step for saved in reader.read()] == [2, 3, 4]
 
@@ -527,3 +531,72 @@ def test_the_end_is_known_when_smdebug_wrote_it(job: SavedJob) -> None:
     assert not output.ended()
     job.end()
     assert output.ended()
+
+
+# -- a job that begins again --------------------------------------------------------------------------
+
+
+def write_again(job: SavedJob, step: int, at: float) -> None:
+    os.utime(job.step(step, {"loss": np.float32(at)}), (at, at))
+
+
+@pytest.mark.parametrize("length", [4, 120])
+def test_a_job_that_begins_again_is_read_again(job: SavedJob, length: int) -> None:
+    job.collections()
+    for step in range(length):
+        write_again(job, step, at=1000 + step)
+    reader = reader_of(job)
+    first = [saved for saved in reader.read() if isinstance(saved, SavedStep)]
+    assert [saved.step for saved in first] == list(range(length))
+    assert not any(saved.begins_again for saved in first)
+    assert steps(reader) == []
+
+    write_again(job, 0, at=5000)
+    reader = reader_of(job, json.loads(json.dumps(reader.cursor)))
+    (again,) = [saved for saved in reader.read() if isinstance(saved, SavedStep)]
+    assert (again.step, again.begins_again, again.late, again.tensors["loss"]) == (0, True, False, 5000)
+    write_again(job, 1, at=5001)
+    reader = reader_of(job, json.loads(json.dumps(reader.cursor)))
+    (further,) = [saved for saved in reader.read() if isinstance(saved, SavedStep)]
+    assert (further.step, further.begins_again) == (1, False)
+
+
+def test_a_job_that_continues_from_a_checkpoint_is_read_from_there(job: SavedJob) -> None:
+    job.collections()
+    for step in range(200):
+        write_again(job, step, at=1000 + step)
+    reader = reader_of(job)
+    assert len(steps(reader)) == 200
+    write_again(job, 100, at=5000)
+    write_again(job, 101, at=5001)
+    assert steps(reader) == [(100, "worker_0"), (101, "worker_0")]
+    assert steps(reader, ended=True) == []
+
+
+def test_rules_begin_anew_with_a_job_that_begins_again(job: SavedJob) -> None:
+    job.collections()
+    for step in range(4):
+        write_again(job, step, at=1000 - step)  # the loss falls
+    output = DebugOutput(Folder(job.folder))
+    states: dict[str, str] = {}
+    cursor = ""
+
+    def look() -> RuleRun:
+        nonlocal states, cursor
+        source = TensorSteps(output, cursor, ended=False, collections=lambda reader: reader.collections())
+        run = RuleRun(
+            {"r": rules.load("LossNotDecreasing", {"num_steps": "1"})}, source, states, lambda _: None
+        )
+        run.read(source.collections() or {})
+        states, cursor = run.states(), source.cursor
+        return run
+
+    look()
+    os.utime(job.step(0, {"loss": np.float32(9000)}), (5000, 5000))  # higher than ever, and not a rise
+    os.utime(job.step(1, {"loss": np.float32(8000)}), (5001, 5001))
+    run = look()
+    assert (run.steps, run.opening("r")) == (2, None)
+    os.utime(job.step(2, {"loss": np.float32(8500)}), (5002, 5002))
+    opening = look().opening("r")
+    assert opening
+    assert (opening.step, opening.reason) == (2, "increase")

@@ -17,6 +17,7 @@ from watcher.model import (
     JobSnapshot,
     Judge,
     Outcome,
+    Phase,
     RuleConfiguration,
     RuleFamily,
 )
@@ -218,6 +219,10 @@ def parse_job(record: Mapping[str, Any]) -> JobSnapshot:
         trial=experiment.get("TrialName", ""),
         metrics=tuple(definition["Name"] for definition in algorithm.get("MetricDefinitions", ())),
         final_metrics=tuple(_final_metrics(record)),
+        phases=tuple(
+            Phase(one["Status"], one["StartTime"], one.get("EndTime"))
+            for one in record.get("SecondaryStatusTransitions", ())
+        ),
     )
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import re
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
@@ -41,6 +42,10 @@ class EventFile(NamedTuple):
     stem: str
     size: int | None
     """In bytes; None if only the index file was listed."""
+    modified: float = 0.0
+    """When the listed file was written, in seconds since the epoch."""
+    version: str = ""
+    """A few characters, other ones when the file is written again with another content."""
 
     @property
     def key(self) -> str:
@@ -70,6 +75,9 @@ class SavedStep:
     late: bool = False
     """Whether a later step was read before this one, or an earlier refresh read this step of another
     worker."""
+
+    begins_again: bool = False
+    """Whether the job has begun again, from its first step or a checkpoint: this is the first step since."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +112,8 @@ def _listed(storage: Storage, prefix: str, start: str, pattern: re.Pattern[str])
         if matched := pattern.fullmatch(stored.key):
             stem, step, part = matched.groups()
             size = stored.size if pattern is _EVENT_FILE else None
-            yield EventFile(int(step), worker_name(part), stem, size)
+            version = f"{zlib.crc32(stored.version.encode()):x}" if stored.version else ""
+            yield EventFile(int(step), worker_name(part), stem, size, stored.modified, version)
 
 
 def read(storage: Storage, file: EventFile, wanted: Wanted | None = None) -> SavedStep | UnreadableStep:

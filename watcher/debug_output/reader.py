@@ -94,6 +94,8 @@ class Reader:
         self._output = output
         self._position = Position() if cursor is None else Position.from_json(cursor)
         self._collections: SavedCollections | None = None
+        self.saved_again = False
+        """Whether the last `read` found that what was read before has been written again."""
 
     @property
     def cursor(self) -> dict[str, Any]:
@@ -110,7 +112,8 @@ class Reader:
         self, *, wanted: Wanted | None = None, ended: bool = False
     ) -> Iterator[SavedStep | UnreadableStep]:
         """What was saved since the last call, in order of step, then worker. A step is `late` if an earlier
-        call has read it (of another worker), or later ones.
+        call has read it (of another worker), or later ones. If the job was interrupted and has begun again,
+        its steps come again, and the first of them says so (`begins_again`).
 
         `ended`: whether the job has ended, so that no file can be missing only because it is late. The next
         call continues after the last step that the caller took from this one.
@@ -118,16 +121,36 @@ class Reader:
         if not self._prepared(ended):
             return
         position, storage = self._position, self._output.storage
+        due = self._due(ended)
         last = position.last
-        listed = event_files.of_all_steps(storage, position.floor, by_index=position.by_index)
-        for file, saved in fetch(storage, position.due(listed, ended=ended), wanted):
+        for file, saved in fetch(storage, due, wanted):
             if isinstance(saved, NotYet) and not ended and position.awaits(file):
                 # Later files have to wait, too, because steps are returned in their order.
                 return
             one = _or_unreadable(file, saved)
             # Before the step is returned: a caller that stops here has it, and stores the cursor with it.
             late = position.give(file) or file.step <= last
-            yield replace(one, late=True) if late and isinstance(one, SavedStep) else one
+            if isinstance(one, SavedStep):
+                one = replace(one, late=late, begins_again=position.begins_again)
+                position.begins_again = False
+            yield one
+
+    def _due(self, ended: bool) -> list[EventFile]:
+        """What to read now. Where steps are expected, one listing is enough. If it has nothing new, all files
+        are listed: the job may have begun again and write over its first ones."""
+        position, storage = self._position, self._output.storage
+        listed = list(event_files.of_all_steps(storage, position.floor, by_index=position.by_index))
+        begun_again = position.has_begun_again(listed)
+        self.saved_again = begun_again or position.saved_again(listed)
+        if not begun_again:
+            due = position.due(listed, ended=ended)
+            if due or position.floor < 0:
+                return due
+        everything = list(event_files.of_all_steps(storage, by_index=position.by_index))
+        if not (begun_again or position.has_begun_again(everything)):
+            return []
+        position.begin_again()
+        return position.due(everything, ended=ended)
 
     def _prepared(self, ended: bool) -> bool:
         """Whether reading can begin: the number of workers is known, or will never be."""

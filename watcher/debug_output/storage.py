@@ -25,6 +25,10 @@ class Stored(NamedTuple):
     key: str
     size: int
     """In bytes."""
+    modified: float = 0.0
+    """When it was written, in seconds since the epoch. S3 says so in whole seconds."""
+    version: str = ""
+    """Another one when it is written again with another content (S3), or in any case (folder)."""
 
 
 class Storage(Protocol):
@@ -68,7 +72,12 @@ class S3Prefix:
             for page in pages.paginate(Bucket=self._bucket, Prefix=self._root + prefix, **start):  # type: ignore[arg-type]
                 for item in page.get("Contents", ()):
                     if self._since is None or item["LastModified"] >= self._since:
-                        yield Stored(item["Key"].removeprefix(self._root), item["Size"])
+                        yield Stored(
+                            item["Key"].removeprefix(self._root),
+                            item["Size"],
+                            item["LastModified"].timestamp(),
+                            item["ETag"],
+                        )
 
     def get(self, key: str, span: range | None = None) -> bytes | None:
         part = {} if span is None else {"Range": f"bytes={span.start}-{span.stop - 1}"}
@@ -121,7 +130,8 @@ class Folder:
                     yield from self._walk(key, after)
             elif key > after and not name.endswith(".tmp"):  # smdebug renames a file when it is whole
                 try:
-                    yield Stored(key, entries[name].stat().st_size)
+                    found = entries[name].stat()
+                    yield Stored(key, found.st_size, found.st_mtime, str(found.st_mtime_ns))
                 except FileNotFoundError:
                     continue
 

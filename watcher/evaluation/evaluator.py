@@ -211,7 +211,7 @@ def _vanished(record: JobRecord) -> bool:
 
 def _has_saved_nothing(job: JobSnapshot, now: datetime) -> bool:
     """Whether a job without saved tensors can be expected to save none."""
-    return job.ended or (job.started_at is not None and now - job.started_at > NO_TENSORS_AFTER)
+    return job.ended or job.trained(now) > NO_TENSORS_AFTER
 
 
 def _wanted_metrics(run: RuleRun) -> Wanted:

@@ -17,6 +17,7 @@ from watcher.model import (
     NOT_EVALUATED,
     RECOVERED,
     RULE_ERROR,
+    TRAINING,
     Evaluation,
     JobSnapshot,
     Judge,
@@ -50,8 +51,9 @@ def look(job: JobSnapshot, before: Evaluation, run: RuleRun, steps: Steps, now: 
     """
     if (collections := steps.collections()) is not None:
         run.read(collections)
-    if job.secondary_status == "Training":  # in other phases, a job is expected to save nothing
-        run.tick(steps.known_until(now), job.started_at or now)
+    if job.secondary_status == TRAINING:  # in other phases, a job is expected to save nothing
+        began = next((phase.began for phase in job.training_phases), now)
+        run.tick(began, job.trained(steps.known_until(now)))
     states = run.states()
     earlier = {outcome.rule: outcome for outcome in before.outcomes}
     judged = {name: _outcome(name, run, steps, earlier.get(name), now) for name in run.rules}

@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import structlog
@@ -143,17 +143,36 @@ class RuleRun:
                         rule.recall(feed.as_step(seen), seen.tensors)
         for saved in feed.for_rules(self._source.read(self.wants)):
             self.steps += 1
+            if saved.begins_again:
+                self._begin_again()
             for name, rule in self._unfinished():
                 with self._isolated(name):
                     self._compare(name, rule, saved.step)
                     self._judged(name, rule, feed.observe(rule, saved))
 
-    def tick(self, now: datetime, began: datetime) -> None:
-        """Tell the rules the time, in a job that has been training since `began`."""
+        if self._source.saved_again:
+            for name, rule in self._unfinished():
+                with self._isolated(name):
+                    rule.saved_again()
+
+    def _begin_again(self) -> None:
+        """The steps come again, from the beginning or a checkpoint: no rule may compare across that."""
+        log.info("steps_begin_again", place=self._source.place)
+        for name, rule in self._unfinished():
+            with self._isolated(name):
+                self.rules[name] = rule.anew()
+                self.rules[name].learn(self._collections)
+
+    def tick(self, began: datetime, trained: timedelta) -> None:
+        """Tell the rules the time, in a job that first trained at `began`, and for so long since.
+
+        Their clock stands still while the job does not train, for example while a managed spot job waits for
+        an instance. It follows from the job's record, so a restart of this process does not change it.
+        """
         for name, rule in self._unfinished():
             with self._isolated(name):
                 rule.training_began(began.timestamp())
-                self._judged(name, rule, rule.tick(now.timestamp()))
+                self._judged(name, rule, rule.tick((began + trained).timestamp()))
 
     def _judged(self, name: str, rule: Rule, verdict: Verdict | None) -> None:
         if verdict:

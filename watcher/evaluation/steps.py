@@ -52,6 +52,11 @@ class Steps(Protocol):
         """One step, which may have been read before."""
         ...
 
+    @property
+    def saved_again(self) -> bool:
+        """Whether the job has written again what was read before."""
+        ...
+
     def known_until(self, now: datetime) -> datetime:
         """The time up to which `read` returns everything that was saved."""
         ...
@@ -92,6 +97,10 @@ class TensorSteps:
 
     def at(self, step: int, wanted: Wanted) -> Iterator[SavedStep | UnreadableStep]:
         return self._output.at(step, wanted)
+
+    @property
+    def saved_again(self) -> bool:
+        return self._reader.saved_again
 
     def known_until(self, now: datetime) -> datetime:
         return now
@@ -154,6 +163,10 @@ class MetricSteps:
     def at(self, step: int, wanted: Wanted) -> Iterator[SavedStep]:
         """Only rules about large tensors need to see a step again, so this is not used in practice."""
         return (one for one in self.read(wanted) if one.step == step)
+
+    @property
+    def saved_again(self) -> bool:
+        return False
 
     def known_until(self, now: datetime) -> datetime:  # noqa: ARG002
         return self._window.until

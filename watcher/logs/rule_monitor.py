@@ -26,7 +26,7 @@ from watcher.jobs.work import Pace, Urgency, Work
 from watcher.logs.rule_tails import RuleTails
 from watcher.logs.streams import LogStreams
 from watcher.logs.stuck_rules import why_stuck, why_unstuck
-from watcher.model import IN_PROGRESS, FindingKind, JobSnapshot, Judge, Outcome, RuleFamily
+from watcher.model import IN_PROGRESS, TRAINING, FindingKind, JobSnapshot, Judge, Outcome, RuleFamily
 from watcher.store.base import Store, WatchedJob
 
 log = structlog.get_logger(__name__)
@@ -115,7 +115,7 @@ class RuleMonitor:
             for outcome in snapshot.outcomes
             if outcome.status == IN_PROGRESS and outcome.judge is Judge.DEBUGGER
         }
-        since = _training_since(before, snapshot, self._clock())
+        since = _training_since(snapshot)
         if before is None:
             return _Job(snapshot, version, since, rules, stuck=self._stuck(snapshot) if rules else {})
         return replace(before, snapshot=snapshot, version=version, training_since=since, rules=rules)
@@ -175,12 +175,11 @@ class RuleMonitor:
                 del job.stuck[key]
 
 
-def _training_since(before: _Job | None, job: JobSnapshot, now: datetime) -> datetime | None:
+def _training_since(job: JobSnapshot) -> datetime | None:
     """When the current training began; None if the job is not training. An interruption, such as the loss of
-    a spot instance, starts it again; one from before this process started is not known."""
-    if job.secondary_status != "Training":
-        return None
-    return (before.training_since or now) if before else (job.started_at or now)
+    a spot instance, starts it again."""
+    training = job.training_phases
+    return training[-1].began if job.secondary_status == TRAINING and training else None
 
 
 def _version(job: WatchedJob) -> Version:

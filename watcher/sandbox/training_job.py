@@ -165,12 +165,13 @@ def _profiler_report(region: str, now: float) -> Record:
 
 def entered(job: TrainingJob, secondary_status: str, now: float, **members: Any) -> TrainingJob:
     """The job in its next secondary status, with `members` changed as well."""
+    since = members.get("TrainingStartTime", now) if secondary_status == "Training" else now
     earlier = [dict(transition) for transition in job.record.get("SecondaryStatusTransitions", ())]
     if earlier:
-        earlier[-1].setdefault("EndTime", now)
+        earlier[-1].setdefault("EndTime", since)
     transition = {
         "Status": secondary_status,
-        "StartTime": now,
+        "StartTime": since,
         "StatusMessage": MESSAGES.get(secondary_status, secondary_status),
     }
     record = job.record | {
