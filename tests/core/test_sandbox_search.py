@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -262,3 +264,103 @@ def test_a_request_that_breaks_the_model_is_refused_as_sagemaker_refuses_it(
     with pytest.raises(ApiError, match=complaint) as refused:
         shapes.validate("Search", request_)
     assert str(refused.value).startswith("1 validation error detected: Value")
+
+
+@dataclass(frozen=True)
+class AComponent:
+    searchable: dict[str, Any]
+
+
+COMPONENTS = [
+    AComponent(
+        {
+            "TrialComponentName": name,
+            "LastModifiedTime": NOON,
+            "Tags": [],
+            "Status": {"PrimaryStatus": "Completed"},
+            "Parameters": {
+                "depth": {"NumberValue": depth},
+                "SageMaker.InstanceType": {"StringValue": "ml.m5.xlarge"},
+                "kind": {"StringValue": kind},
+            },
+            "OutputArtifacts": {"SageMaker.ModelArtifact": {"Value": f"s3://{name}"}},
+            "Metrics": [{"MetricName": "a.b:auc", "Max": best, "Last": 0.5}] if best else [],
+            "Parents": [
+                {"TrialName": f"trial-{name}", "ExperimentName": "churn"},
+                {"TrialName": "shared", "ExperimentName": "other"},
+            ],
+        }
+    )
+    for name, depth, kind, best in (("a", 2.0, "x", 0.7), ("b", 16.0, "y", 0.9), ("c", 4.0, "x", None))
+]
+
+
+def components(expression: dict[str, Any], **request: Any) -> list[str]:
+    page, _ = search(
+        {"Resource": "ExperimentTrialComponent", "SearchExpression": expression, **request}, COMPONENTS
+    )
+    return [each.searchable["TrialComponentName"] for each in page]
+
+
+@pytest.mark.parametrize(
+    ("condition", "names"),
+    [
+        (where("Parents.TrialName", "Equals", "trial-b"), ["b"]),
+        (where("Parents.ExperimentName", "Equals", "churn"), ["c", "b", "a"]),
+        (where("Parameters.depth", "GreaterThan", "3"), ["c", "b"]),
+        (where("Parameters.depth", "Equals", "16"), ["b"]),
+        (where("Parameters.depth.NumberValue", "LessThan", "3"), ["a"]),
+        (where("Parameters.kind", "Equals", "x"), ["c", "a"]),
+        (where("Parameters.kind", "Contains", "y"), ["b"]),
+        (where("Parameters.SageMaker.InstanceType", "In", "ml.m5.xlarge, other"), ["c", "b", "a"]),
+        (where("Parameters.missing", "NotExists"), ["c", "b", "a"]),
+        (where("Metrics.a.b:auc.Max", "GreaterThanOrEqualTo", "0.7"), ["b", "a"]),
+        (where("metrics.a.b:auc.max", "LessThan", "0.8"), ["a"]),
+        (where("Metrics.a.b:auc.Last", "NotExists"), ["c"]),
+        (where("Metrics.MetricName", "Equals", "a.b:auc"), ["b", "a"]),
+        (where("OutputArtifacts.SageMaker.ModelArtifact", "Equals", "s3://c"), ["c"]),
+        (where("OutputArtifacts.SageMaker.ModelArtifact.Value", "Equals", "s3://c"), ["c"]),
+        (where("Status.PrimaryStatus", "Equals", "Completed"), ["c", "b", "a"]),
+    ],
+    ids=lambda value: " ".join(value.values()) if isinstance(value, dict) else None,
+)
+def test_a_filter_keeps_the_components_for_which_it_holds(
+    condition: dict[str, str], names: list[str]
+) -> None:
+    assert components({"Filters": [condition]}) == names
+
+
+def test_components_are_ordered_by_a_metric_and_those_without_it_come_last() -> None:
+    assert components({}, SortBy="Metrics.a.b:auc.Max") == ["b", "a", "c"]
+    assert components({}, SortBy="Parameters.depth", SortOrder="Ascending") == ["a", "c", "b"]
+
+
+def test_nested_filters_look_for_one_parent_that_fits() -> None:
+    def nested(trial: str, experiment: str) -> dict[str, Any]:
+        conditions = [
+            where("Parents.TrialName", "Equals", trial),
+            where("Parents.ExperimentName", "Equals", experiment),
+        ]
+        return {"NestedFilters": [{"NestedPropertyName": "Parents", "Filters": conditions}]}
+
+    assert components(nested("trial-a", "churn")) == ["a"]
+    assert components(nested("trial-a", "other")) == []
+
+
+def test_a_metric_of_a_component_needs_a_statistic() -> None:
+    with pytest.raises(ApiError, match=re.escape("Unknown property name: Metrics.auc")):
+        components({"Filters": [where("Metrics.auc", "GreaterThan", "1")]})
+
+
+def test_jobs_are_found_and_ordered_by_their_final_metrics() -> None:
+    def final(value: float) -> list[dict[str, Any]]:
+        return [{"MetricName": "validation:auc", "Value": value, "Timestamp": NOON}]
+
+    jobs = [
+        a_job("a", FinalMetricDataList=final(0.7)),
+        a_job("b", FinalMetricDataList=final(0.9)),
+        a_job("c"),
+    ]
+    assert found(jobs, where("Metrics.validation:auc", "GreaterThan", "0.8")) == ["b"]
+    page, _ = search({"Resource": "TrainingJob", "SortBy": "Metrics.validation:auc"}, jobs)
+    assert [job.name for job in page] == ["b", "a", "c"]

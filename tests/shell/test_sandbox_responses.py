@@ -195,3 +195,49 @@ def test_list_tags_fits_the_model(call: Call, job: str) -> None:
     assert call("ListTags", ResourceArn=arn)["Tags"] == [{"Key": "stage", "Value": "test"}]
     (result,) = call("Search", Resource="TrainingJob")["Results"]
     assert result["TrainingJob"]["Tags"] == [{"Key": "stage", "Value": "test"}]
+
+
+def test_experiments_fit_the_model(call: Call, job: str) -> None:
+    call("CreateExperiment", ExperimentName="e", DisplayName="E", Description="d")
+    call("CreateTrial", TrialName="t", ExperimentName="e")
+    call("CreateTrialComponent", TrialComponentName="c", Parameters={"eta": {"NumberValue": 0.1}})
+    for name in ("c", f"{job}-aws-training-job"):
+        call("AssociateTrialComponent", TrialComponentName=name, TrialName="t")
+    call("UpdateExperiment", ExperimentName="e", DisplayName="F")
+    call("UpdateTrial", TrialName="t", DisplayName="T")
+    call("UpdateTrialComponent", TrialComponentName="c", Status={"PrimaryStatus": "Completed"})
+    assert call("DescribeExperiment", ExperimentName="e")["DisplayName"] == "F"
+    assert call("DescribeTrial", TrialName="t")["ExperimentName"] == "e"
+    component = call("DescribeTrialComponent", TrialComponentName=f"{job}-aws-training-job")
+    assert component["Status"]["PrimaryStatus"] == "Failed"
+    assert len(call("ListExperiments")["ExperimentSummaries"]) == 1
+    assert len(call("ListTrials", ExperimentName="e")["TrialSummaries"]) == 1
+    assert len(call("ListTrialComponents", TrialName="t")["TrialComponentSummaries"]) == 2
+    for resource, count in (("Experiment", 1), ("ExperimentTrial", 1), ("ExperimentTrialComponent", 3)):
+        assert len(call("Search", Resource=resource)["Results"]) == count
+    for name in ("c", f"{job}-aws-training-job"):
+        call("DisassociateTrialComponent", TrialComponentName=name, TrialName="t")
+    call("DeleteTrialComponent", TrialComponentName="c")
+    call("DeleteTrial", TrialName="t")
+    call("DeleteExperiment", ExperimentName="e")
+
+
+def test_lineages_fit_the_model(call: Call, job: str) -> None:
+    source = {"SourceUri": "s3://code"}
+    artifact = call("CreateArtifact", ArtifactName="code", Source=source, ArtifactType="Code")["ArtifactArn"]
+    action = call("CreateAction", ActionName="a", Source=source, ActionType="Approval")["ActionArn"]
+    call("CreateContext", ContextName="c", Source=source, ContextType="Project")
+    call("AddAssociation", SourceArn=artifact, DestinationArn=action, AssociationType="ContributedTo")
+    call("UpdateArtifact", ArtifactArn=artifact, Properties={"a": "b"})
+    call("DescribeArtifact", ArtifactArn=artifact)
+    call("DescribeAction", ActionName="a")
+    call("DescribeContext", ContextName="c")
+    assert len(call("ListArtifacts", SourceUri="s3://churn/train")["ArtifactSummaries"]) == 1
+    assert len(call("ListActions")["ActionSummaries"]) == len(call("ListContexts")["ContextSummaries"]) == 1
+    assert len(call("ListAssociations")["AssociationSummaries"]) == 3
+    answer = call("QueryLineage", StartArns=[artifact], IncludeEdges=True)
+    assert [len(answer["Vertices"]), len(answer["Edges"])] == [2, 1]
+    call("DeleteAssociation", SourceArn=artifact, DestinationArn=action)
+    call("DeleteArtifact", ArtifactArn=artifact)
+    call("DeleteAction", ActionName="a")
+    call("DeleteContext", ContextName="c")

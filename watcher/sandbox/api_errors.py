@@ -19,3 +19,19 @@ def invalid(message: str) -> ApiError:
 def not_found() -> ApiError:
     """SageMaker's answer if a job does not exist. (It is not the `ResourceNotFound` of its API reference.)"""
     return invalid("Requested resource not found.")
+
+
+def missing(kind: str, name: str) -> ApiError:
+    """The answer if an entity of an experiment or of a lineage does not exist."""
+    return ApiError("ResourceNotFound", f"{kind} '{name}' does not exist.")
+
+
+def already_exists(kind: str, name: str, arn: str) -> ApiError:
+    """The SDKs look for `already exists` in the message."""
+    return invalid(
+        f"{kind} names must be unique within an AWS account. {kind} {name} ({arn}) already exists."
+    )
+
+
+def in_use(kind: str, arn: str, by: str) -> ApiError:
+    return invalid(f"{kind} '{arn}' is linked to 1 or more {by} and cannot be deleted.")

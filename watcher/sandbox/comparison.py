@@ -1,4 +1,4 @@
-"""Compares a property of a training job with the Value of a filter of `Search`. Pure.
+"""Compares a property of a record with the Value of a filter of `Search`. Pure.
 
 The type of the property decides which operators it supports and how the Value is read, as the API reference
 of `Filter` describes it.
@@ -10,13 +10,10 @@ import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from operator import eq, ge, gt, le, lt
-from typing import Any, Literal
+from typing import Any
 
-from watcher.sandbox import shapes
 from watcher.sandbox.api_errors import invalid
-
-Kind = Literal["text", "hyperparameter", "numeric", "timestamp", "Boolean", "structured"]
-"""The types of properties that the reference distinguishes."""
+from watcher.sandbox.properties import Kind
 
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:?\d\d)?")
 _ORDERS: Mapping[str, Callable[[Any, Any], bool]] = {
@@ -34,54 +31,37 @@ _SUPPORTED: Mapping[Kind, frozenset[str]] = {
     "Boolean": _EQUAL,
     "structured": frozenset(),
 }
-_KINDS: Mapping[str | None, Kind] = {
-    "string": "text",
-    "integer": "numeric",
-    "long": "numeric",
-    "float": "numeric",
-    "double": "numeric",
-    "timestamp": "timestamp",
-    "boolean": "Boolean",
-}
 
 
-def comparison(name: str, path: tuple[str, ...], operator: str, wanted: str) -> Callable[[Any], bool]:
-    """A function that compares one value of the property `name`, which is at `path`, with `wanted`. For
-    `NotEquals` it is that of `Equals`, because a property can have several values.
+def comparison(name: str, kind: Kind, operator: str, wanted: str) -> Callable[[Any], bool]:
+    """A function that compares one value of the property `name` with `wanted`. For `NotEquals` it is that of
+    `Equals`, because a property can have several values.
 
     Raises `ApiError` if the property does not support the operator, or if `wanted` is no value of its type.
     """
-    kind = _kind(path)
     if operator not in _SUPPORTED[kind]:
         raise invalid(f"Operator {operator} is not supported for the {kind} property {name}.")
     match operator:
         case "Contains":
-            return lambda value: wanted in value
+            return lambda value: wanted in str(value)
         case "In":
             parts = [part.strip() for part in wanted.split(",")]
-            return lambda value: value in parts
+            return lambda value: str(value) in parts
     compare: Callable[[Any, Any], bool] = _ORDERS.get(operator, eq)
-    if kind == "hyperparameter" and operator in _ORDERS:
-        return lambda value: compare(*_as_numbers(value, wanted))
+    if kind == "hyperparameter":
+        return lambda value: compare(*_comparable(value, wanted, numbers=operator in _ORDERS))
     parsed = _PARSERS[kind](name, wanted)
     return lambda value: bool(compare(value, parsed))
 
 
-def _kind(path: tuple[str, ...]) -> Kind:
-    match path:
-        case ("Tags", *_):
-            return "text"
-        case ("HyperParameters", _):
-            return "hyperparameter"
-    return _KINDS.get(shapes.value_type("TrainingJob", path), "structured")
-
-
-def _as_numbers(value: str, wanted: str) -> tuple[float, float] | tuple[str, str]:
+def _comparable(value: str | float, wanted: str, *, numbers: bool) -> tuple[float, float] | tuple[str, str]:
     """Hyperparameters are text, but are ordered as numbers if both sides are numbers."""
-    try:
-        return float(value), float(wanted)
-    except ValueError:
-        return value, wanted
+    if numbers or not isinstance(value, str):
+        try:
+            return float(value), float(wanted)
+        except ValueError:
+            pass
+    return str(value), wanted
 
 
 def _text(_: str, text: str) -> str:

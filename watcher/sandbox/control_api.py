@@ -136,7 +136,10 @@ class ControlApi:
 
     def _place(self, backend: Backend, name: str, members: dict[str, Any]) -> Any:
         backend.runners.close(name)
+        new = backend.jobs.find(name) is None
         job = backend.jobs.place(name, members)
+        if new:
+            backend.experiments.adopt(job)
         if (
             job.status == "Stopping" and "TrainingJobStatus" not in members
         ):  # a stop that is under way goes on

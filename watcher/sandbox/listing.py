@@ -1,4 +1,4 @@
-"""Answers `ListTrainingJobs` and `ListProcessingJobs`: filters, order, pages, summaries. Pure."""
+"""Answers the operations that list: filters, order, pages, summaries. Pure."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from watcher.sandbox import shapes
 from watcher.sandbox.api_errors import invalid
+from watcher.sandbox.paging import page
 from watcher.sandbox.training_job import Record
 
 DEFAULT_PAGE_SIZE = 10
@@ -58,3 +59,25 @@ def _offset(token: str | None) -> int:
     if not token.isdecimal():
         raise invalid("Invalid NextToken.")
     return int(token)
+
+
+def listed_entities(
+    request: Mapping[str, Any], records: Iterable[Record], *, name: str, unique: str
+) -> tuple[list[Record], dict[str, str]]:
+    """One page of a list of experiments, trials, components, or parts of a lineage, and the member NextToken
+    if there is another page. The newest comes first, unless the request says otherwise. `name` is the member
+    for the order `Name`, and the member `unique` is another one in each record."""
+    by = request.get("SortBy", "CreationTime")
+    order = name if by == "Name" else by
+    after, before = request.get("CreatedAfter", -math.inf), request.get("CreatedBefore", math.inf)
+    shown, token = page(
+        {
+            (record.get(order, ""), record[unique]): record
+            for record in records
+            if after <= record["CreationTime"] <= before
+        },
+        descending=request.get("SortOrder", "Descending") == "Descending",
+        size=request.get("MaxResults"),
+        token=request.get("NextToken"),
+    )
+    return shown, {"NextToken": token} if token else {}

@@ -1,4 +1,4 @@
-"""SageMaker's API for training jobs, their rules and tags, installed in place of moto's.
+"""SageMaker's API for training jobs, their rules, tags and `Search`, installed in place of moto's.
 
 moto finds the URLs of a backend, and keeps its models, by the `__module__` of a class. So `install` sets that
 of both classes here to moto's module, and must run before the first request reaches the server.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -18,20 +18,26 @@ from typing import Any
 from moto.sagemaker import urls
 from moto.sagemaker.models import SageMakerModelBackend, sagemaker_backends
 from moto.sagemaker.responses import SageMakerResponse
+from moto.sagemakermetrics import urls as metrics_urls
 
 from watcher.arn import job_name
 from watcher.sandbox import environment, metrics, shapes
 from watcher.sandbox.api_errors import ApiError, invalid, not_found
+from watcher.sandbox.experiments import Experiments, tag_list
+from watcher.sandbox.experiments_api import ExperimentsApi, MetricsApi
+from watcher.sandbox.lineage import Lineage
+from watcher.sandbox.lineage_api import LineageApi
 from watcher.sandbox.listing import listed
 from watcher.sandbox.logs import LogWriter
 from watcher.sandbox.objects import ObjectWriter
 from watcher.sandbox.profiling import Profiling
+from watcher.sandbox.properties import RESOURCES
 from watcher.sandbox.publisher import Publisher
 from watcher.sandbox.runners import RunnerContext, Runners
-from watcher.sandbox.search import search
+from watcher.sandbox.search import Searchable, search
 from watcher.sandbox.settings import Settings
 from watcher.sandbox.system_metrics import Gpu
-from watcher.sandbox.training_job import FINAL_RULE_STATUSES, TrainingJob, check_deletable, stopping
+from watcher.sandbox.training_job import FINAL_RULE_STATUSES, check_deletable, stopping
 from watcher.sandbox.training_jobs import TrainingJobs
 from watcher.sandbox.training_log import TrainingLog
 
@@ -60,8 +66,10 @@ class Backend(SageMakerModelBackend):  # type: ignore[misc]
         self.jobs = TrainingJobs(
             account_id, region_name, publish=context.publisher.to(account_id, region_name), clock=time.time
         )
+        self.experiments = Experiments(self.jobs, clock=time.time)
+        self.lineage = Lineage(self.jobs, self.experiments, clock=time.time)
         self.logs = LogWriter(account_id, region_name)
-        self.training_log = TrainingLog(self.jobs, self.logs)
+        self.training_log = TrainingLog(self.jobs, self.logs, self.experiments.measured)
         self.runners = Runners(
             RunnerContext(
                 jobs=self.jobs,
@@ -90,7 +98,7 @@ class Backend(SageMakerModelBackend):  # type: ignore[misc]
         super().reset()
 
 
-class Api(SageMakerResponse):  # type: ignore[misc]
+class Api(ExperimentsApi, LineageApi, SageMakerResponse):  # type: ignore[misc]
     @property
     def _backend(self) -> Backend:
         backend: Backend = self.sagemaker_backend
@@ -102,7 +110,10 @@ class Api(SageMakerResponse):  # type: ignore[misc]
         return request
 
     def create_training_job(self) -> Answer:
-        job = self._backend.jobs.create(self._request("CreateTrainingJob"))
+        request = self._request("CreateTrainingJob")
+        self._backend.experiments.check(request.get("ExperimentConfig", {}))
+        job = self._backend.jobs.create(request)
+        self._backend.experiments.adopt(job)
         self._backend.runners.begin(job)
         return json.dumps({"TrainingJobArn": job.arn})
 
@@ -117,12 +128,22 @@ class Api(SageMakerResponse):  # type: ignore[misc]
 
     def search(self) -> Any:
         request = self._request("Search")
-        if request["Resource"] != "TrainingJob":
-            return super().search()
-        page, token = search(request, self._backend.jobs.all())
-        results = ",".join(job.search_result for job in page)
-        following = f', "NextToken": {json.dumps(token)}' if token else ""
-        return f'{{"Results": [{results}]{following}}}'
+        experiments = self._backend.experiments
+        token: str | None
+        match resource := request["Resource"]:
+            case "TrainingJob":
+                jobs, token = search(request, self._backend.jobs.all())
+                return _found((job.search_result for job in jobs), token)
+            case "Experiment":
+                entities, token = search(request, experiments.experiments())
+            case "ExperimentTrial":
+                entities, token = search(request, experiments.searchable_trials())
+            case "ExperimentTrialComponent":
+                components, token = search(request, experiments.components())
+                return _found(_results(resource, components), token)
+            case _:
+                return super().search()
+        return _found(_results(resource, entities), token)
 
     def stop_training_job(self) -> Answer:
         name = self._request("StopTrainingJob")["TrainingJobName"]
@@ -133,8 +154,10 @@ class Api(SageMakerResponse):  # type: ignore[misc]
     def delete_training_job(self) -> Answer:
         """Logs, metrics and what is on S3 stay, as at AWS; evaluations of rules that still run end."""
         name = self._request("DeleteTrainingJob")["TrainingJobName"]
-        check_deletable(self._backend.jobs.get(name))
+        check_deletable(job := self._backend.jobs.get(name))
         self._backend.runners.close(name)
+        self._backend.lineage.keep(job)
+        self._backend.experiments.keep(job)
         self._backend.jobs.remove(name)
         return "{}"
 
@@ -165,34 +188,39 @@ class Api(SageMakerResponse):  # type: ignore[misc]
         return "{}"
 
     def list_tags(self) -> Any:
-        arn = self._request("ListTags")["ResourceArn"]
-        if ":training-job/" not in arn:
-            return super().list_tags()
-        return _tags(self._backend.jobs.get(job_name(arn)))
+        tags = self._tags(self._request("ListTags")["ResourceArn"])
+        return super().list_tags() if tags is None else json.dumps({"Tags": tag_list(tags)})
 
     def add_tags(self) -> Any:
         request = self._request("AddTags")
-        if ":training-job/" not in request["ResourceArn"]:
+        if (tags := self._tags(request["ResourceArn"])) is None:
             return super().add_tags()
-        added = {tag["Key"]: tag["Value"] for tag in request["Tags"]}
-        return _tags(
-            self._backend.jobs.change(
-                job_name(request["ResourceArn"]), lambda job, _: replace(job, tags={**job.tags, **added})
-            )
-        )
+        tags = {**tags, **{tag["Key"]: tag["Value"] for tag in request["Tags"]}}
+        self._set_tags(request["ResourceArn"], tags)
+        return json.dumps({"Tags": tag_list(tags)})
 
     def delete_tags(self) -> Any:
         request = self._request("DeleteTags")
-        if ":training-job/" not in request["ResourceArn"]:
+        if (tags := self._tags(request["ResourceArn"])) is None:
             return super().delete_tags()
-        gone = set(request["TagKeys"])
-        self._backend.jobs.change(
-            job_name(request["ResourceArn"]),
-            lambda job, _: replace(
-                job, tags={key: value for key, value in job.tags.items() if key not in gone}
-            ),
-        )
+        kept = {key: value for key, value in tags.items() if key not in request["TagKeys"]}
+        self._set_tags(request["ResourceArn"], kept)
         return "{}"
+
+    def _tags(self, arn: str) -> Mapping[str, str] | None:
+        """None if the ARN is that of something that only moto has."""
+        if ":training-job/" in arn:
+            return self._backend.jobs.get(job_name(arn)).tags
+        tags = self._backend.experiments.tags(arn)
+        return self._backend.lineage.tags(arn) if tags is None else tags
+
+    def _set_tags(self, arn: str, tags: Mapping[str, str]) -> None:
+        if ":training-job/" in arn:
+            self._backend.jobs.change(job_name(arn), lambda job, _: replace(job, tags=tags))
+        elif ":experiment" in arn:
+            self._backend.experiments.set_tags(arn, tags)
+        else:
+            self._backend.lineage.set_tags(arn, tags)
 
     def call_action(self) -> Any:
         try:
@@ -205,8 +233,14 @@ class Api(SageMakerResponse):  # type: ignore[misc]
 CONTENT_TYPE = "application/x-amz-json-1.1"
 
 
-def _tags(job: TrainingJob) -> Answer:
-    return json.dumps({"Tags": [{"Key": key, "Value": value} for key, value in job.tags.items()]})
+def _results(resource: str, items: Iterable[Searchable]) -> Iterator[str]:
+    member = RESOURCES[resource].structure
+    return (json.dumps({member: item.searchable}) for item in items)
+
+
+def _found(results: Iterable[str], token: str | None) -> Answer:
+    following = f', "NextToken": {json.dumps(token)}' if token else ""
+    return f'{{"Results": [{",".join(results)}]{following}}}'
 
 
 def install(context: BackendContext) -> None:
@@ -214,3 +248,6 @@ def install(context: BackendContext) -> None:
     Backend.__module__ = Api.__module__ = "moto.sagemaker.models"
     sagemaker_backends.backend = Backend
     urls.url_paths["{0}/$"] = Api.dispatch
+    MetricsApi.__module__ = "moto.sagemakermetrics.responses"
+    metrics_urls.url_paths["{0}/BatchPutMetrics$"] = MetricsApi.dispatch
+    urls.url_paths["{0}/BatchGetMetrics$"] = MetricsApi.dispatch  # moto's server sends it there

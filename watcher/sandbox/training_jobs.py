@@ -27,6 +27,8 @@ class TrainingJobs:
         self.account, self.region = account, region
         self._publish, self._clock = publish, clock
         self._jobs: dict[str, TrainingJob] = {}
+        self._names: dict[str, str] = {}
+        """By their lower case, in which experiments name them."""
         self._lock = threading.Lock()
 
     def create(self, request: Mapping[str, Any]) -> TrainingJob:
@@ -61,10 +63,16 @@ class TrainingJobs:
         with self._lock:
             self._get(name)
             del self._jobs[name]
+            self._names.pop(name.lower(), None)
 
     def get(self, name: str) -> TrainingJob:
         with self._lock:
             return self._get(name)
+
+    def find(self, name: str) -> TrainingJob | None:
+        """The job of this name, whatever its case."""
+        with self._lock:
+            return self._jobs.get(name) or self._jobs.get(self._names.get(name.lower(), ""))
 
     def all(self) -> list[TrainingJob]:
         with self._lock:
@@ -85,5 +93,6 @@ class TrainingJobs:
 
     def _keep(self, job: TrainingJob, *, before: TrainingJob | None) -> TrainingJob:
         self._jobs[job.name] = job
+        self._names[job.name.lower()] = job.name
         self._publish(between(before, job))
         return job

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from watcher.aws.links import TRAINING_LOGS
 from watcher.sandbox import metrics
@@ -12,14 +12,21 @@ from watcher.sandbox.api_errors import ApiError
 from watcher.sandbox.logs import LogWriter
 from watcher.sandbox.metrics import Measured
 from watcher.sandbox.rule_jobs import training_log_stream
+from watcher.sandbox.training_job import TrainingJob
 from watcher.sandbox.training_jobs import TrainingJobs
 
 
 class TrainingLog:
     """The logs of one account and region."""
 
-    def __init__(self, jobs: TrainingJobs, logs: LogWriter) -> None:
-        self._jobs, self._logs = jobs, logs
+    def __init__(
+        self,
+        jobs: TrainingJobs,
+        logs: LogWriter,
+        measured: Callable[[TrainingJob, Sequence[Measured]], None],
+    ) -> None:
+        """`measured` is told each value of a job."""
+        self._jobs, self._logs, self._measured = jobs, logs, measured
 
     def write(self, name: str, lines: Sequence[str]) -> None:
         """Write lines that a job prints, and the metrics in them; nothing if the job was deleted
@@ -32,5 +39,6 @@ class TrainingLog:
 
     def measure(self, name: str, values: Sequence[Measured]) -> None:
         """Store metrics of a job, of any time. Raises `ApiError` if the job does not exist."""
-        self._jobs.change(name, lambda job, _: metrics.with_final_metrics(job, values))
+        job = self._jobs.change(name, lambda job, _: metrics.with_final_metrics(job, values))
+        self._measured(job, values)
         metrics.put(self._jobs.account, self._jobs.region, name, values)
