@@ -157,6 +157,8 @@ class JobSnapshot:
     outcomes: tuple[Outcome, ...] = ()
     rules: tuple[RuleConfiguration, ...] = ()
     hook: HookConfiguration | None = None
+    profiler_path: str = ""
+    """`S3OutputPath` of `ProfilerConfig`; empty if the profiler is off."""
     hyperparameters: Mapping[str, str] = field(default_factory=dict)
     image: str = ""
     """The training image's URI, or the name of a marketplace algorithm."""
@@ -191,6 +193,11 @@ class JobSnapshot:
     def debug_output(self) -> str:
         """`s3://bucket/path/JOB/debug-output`; empty if the job has no hook configuration."""
         return f"{self.hook.output.rstrip('/')}/{self.name}/debug-output" if self.hook else ""
+
+    @property
+    def profiler_output(self) -> str:
+        """`s3://bucket/path/JOB/profiler-output`; empty if the profiler is off."""
+        return f"{self.profiler_path.rstrip('/')}/{self.name}/profiler-output" if self.profiler_path else ""
 
     @property
     def region(self) -> str:

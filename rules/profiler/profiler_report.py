@@ -18,7 +18,7 @@ from rules.parameters import TEXT, ParameterError, parameter, parse
 from rules.profiler.base import Breach, Interval, Piece, ProfilerRule, Verdict
 from rules.profiler.batch_size import BatchSize
 from rules.profiler.cpu_bottleneck import CPUBottleneck
-from rules.profiler.data import Batch, Source
+from rules.profiler.data import Batch, SeriesKey, Source, Span
 from rules.profiler.dataloader import Dataloader
 from rules.profiler.gpu_memory_increase import GPUMemoryIncrease
 from rules.profiler.io_bottleneck import IOBottleneck
@@ -67,10 +67,16 @@ class ProfilerReport(ProfilerRule):
             part({"scan_interval_us": interval, **of_parts.get(part.name, {})}, source) for part in PARTS
         )
 
+    def wants(self, key: SeriesKey) -> bool:
+        return any(part.wants(key) for part in self.parts)
+
+    def wants_span(self, span: Span) -> bool:
+        return any(part.wants_span(span) for part in self.parts)
+
     def observe(self, batch: Batch) -> Verdict | None:
         """Never returns a verdict: see the module."""
         self._take(batch)
-        self._times, self._pending = self._times[:0], {}
+        self._times, self._pending, self._spans = self._times[:0], {}, []
         for part in self.parts:
             part.observe(batch)
         return None

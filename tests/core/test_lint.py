@@ -94,10 +94,9 @@ def test_well_configured_rules_for_xgboost_have_no_defect():
     assert linted(*configured, collections=collections, num_round=200, eval_metric="logloss") == []
 
 
-def test_profiler_rules_and_custom_rules_are_not_checked():
-    profiler = RuleConfiguration("LowGPUUtilization", RuleFamily.PROFILER, {"threshold": "1"})
+def test_custom_rules_are_not_checked():
     custom = a_rule("VanishingGradient", source_s3_uri="s3://bucket/mine.py", collection_names="mine")
-    assert linted(profiler, custom) == []
+    assert linted(custom) == []
 
 
 def test_an_unknown_image_gives_few_defects():
@@ -122,7 +121,7 @@ def test_two_rules_with_one_name_are_one_defect_but_a_profiler_rule_may_share_th
     profiler = RuleConfiguration("losses", RuleFamily.PROFILER)
     twins = linted(a_rule("LossNotDecreasing", "losses"), a_rule("Overfit", "losses"))
     assert [(defect.rule, defect.reason) for defect in twins] == [("losses", Reason.SAME_NAME)]
-    assert linted(a_rule("LossNotDecreasing", "losses"), profiler) == []
+    assert Reason.SAME_NAME not in reasons(a_rule("LossNotDecreasing", "losses"), profiler)
 
 
 def test_rules_beyond_the_twentieth_are_reported():
@@ -519,3 +518,53 @@ def test_any_job_can_be_linted(job: JobSnapshot):
         assert defect.rule in configured
         assert defect.sentence
         assert defect.fix
+
+
+# -- profiler rules --------------------------------------------------------------------------------
+
+
+def profiled(*configured: RuleConfiguration, **job: Any) -> list[tuple[str, Reason]]:
+    values = {"profiler_path": "s3://bucket/profile", "instance_type": "ml.p3.2xlarge", **job}
+    defects = lint(a_job(rules=configured, **values))
+    assert {defect.family for defect in defects} <= {RuleFamily.PROFILER}
+    return [(defect.rule, defect.reason) for defect in defects]
+
+
+def profiler_rule(invokes: str = "LowGPUUtilization", **given: str) -> RuleConfiguration:
+    return RuleConfiguration(invokes, RuleFamily.PROFILER, {"rule_to_invoke": invokes, **given})
+
+
+def test_a_profiler_rule_that_can_work_has_no_defect():
+    assert profiled(profiler_rule(), profiler_rule("ProfilerReport", CPUBottleneck_threshold="60")) == []
+
+
+def test_a_profiler_rule_does_not_take_the_parameters_of_another():
+    assert profiled(profiler_rule(treshold_p95="60")) == [("LowGPUUtilization", Reason.REFUSED_PARAMETERS)]
+    assert profiled(profiler_rule("ProfilerReport", CPUBottlenek_threshold="60")) == [
+        ("ProfilerReport", Reason.REFUSED_PARAMETERS)
+    ]
+
+
+def test_a_rule_on_gpus_can_never_fire_on_instances_without():
+    assert profiled(profiler_rule(), profiler_rule("OverallSystemUsage"), instance_type="ml.c5.xlarge") == [
+        ("LowGPUUtilization", Reason.NO_GPU)
+    ]
+    mixed = (("ml.c5.xlarge", 1), ("ml.p3.2xlarge", 2))
+    assert profiled(profiler_rule(), instance_type="", instance_groups=mixed) == []
+    assert profiled(profiler_rule(), instance_type="ml.of-the-future.xlarge") == []
+
+
+def test_a_profiler_rule_without_profiler_output_has_nothing_to_read():
+    assert profiled(profiler_rule(), instance_type="ml.c5.xlarge", profiler_path="") == [
+        ("LowGPUUtilization", Reason.NO_PROFILER_OUTPUT)
+    ]
+
+
+def test_custom_and_unknown_profiler_rules_are_not_checked():
+    custom = profiler_rule(source_s3_uri="s3://bucket/mine.py", what="ever")
+    assert profiled(custom, profiler_rule("OfTheFuture"), profiler_path="") == []
+
+
+def test_profiler_rules_do_not_count_among_debuggers():
+    rules = [a_rule("LossNotDecreasing", f"rule-{number}") for number in range(20)]
+    assert linted(*rules, profiler_rule()) == linted(*rules) + linted(profiler_rule())

@@ -192,18 +192,24 @@ def test_a_shorter_form_names_the_command_for_its_kind(finding: dict[str, Any], 
     assert alert(**finding).shortened(Form.PLAIN).left_out.endswith(command)
 
 
-def built_in_rules() -> list[str]:
+def built_in_rules() -> list[tuple[str, RuleFamily]]:
     """The names by which AWS's own package sends the built-in rules."""
     factories = [
         make for name, make in inspect.getmembers(builtin_rules, inspect.isfunction) if name[0] != "_"
     ]
     debugging = [make()["DebugRuleConfiguration"]["RuleParameters"]["rule_to_invoke"] for make in factories]
-    return debugging + [rule.__name__ for rule in ProfilerRuleBase.__subclasses__()]
+    profiling = [rule.__name__ for rule in ProfilerRuleBase.__subclasses__()]
+    return [
+        *((name, RuleFamily.DEBUGGER) for name in debugging),
+        *((name, RuleFamily.PROFILER) for name in profiling),
+    ]
 
 
-@pytest.mark.parametrize("rule", built_in_rules())
-def test_each_of_debuggers_built_in_rules_comes_with_what_to_do_when_it_fires(rule: str) -> None:
-    assert alert(rule=rule).advice
+@pytest.mark.parametrize(("rule", "family"), built_in_rules())
+def test_each_of_debuggers_built_in_rules_comes_with_what_to_do_when_it_fires(
+    rule: str, family: RuleFamily
+) -> None:
+    assert alert(rule=rule, family=family).advice
 
 
 @pytest.mark.parametrize(

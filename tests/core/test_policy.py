@@ -7,6 +7,7 @@ from datetime import timedelta
 
 import pytest
 
+import rules.profiler
 from tests.jobs import NOON, a_job, an_ended_job, an_outcome
 from watcher.config.settings import Config, Route, Rules, Slack, Stop, Watch
 from watcher.jobs.detect import detect
@@ -25,6 +26,7 @@ from watcher.model import (
     StopChoice,
 )
 from watcher.policy import evaluated_rules, incidents, routing
+from watcher.policy.profiler_rules import PROFILER_RULES
 from watcher.policy.stop_guards import Refusal, refusal
 
 REPORTING = Config(watch=Watch(report_completed=True))
@@ -202,9 +204,34 @@ def test_tensors_are_tried_first_when_there_may_be_some():
     assert first_reads(replace(MIRRORED, rules=(), hook=None, metrics=("train:loss",))) == [Reads.METRICS]
 
 
-def test_profiler_rules_are_not_evaluated_locally():
-    profiler = RuleConfiguration("ProfilerReport", RuleFamily.PROFILER)
-    assert rule_names(replace(MIRRORED, rules=(profiler,))) == []
+PROFILED = a_job(rules=(RuleConfiguration("ProfilerReport", RuleFamily.PROFILER),))
+BOTH = {"local": "attach", "attach": [{"rule": "Overfit"}, {"rule": "cpubottleneck"}]}
+
+
+def test_profiler_rules_are_attached_to_any_job_without_profiler_rules():
+    bare = replace(PROFILED, rules=())
+    assert rule_names(bare, **BOTH) == ["cpubottleneck"]
+    assert rule_names(replace(bare, metrics=("train:loss",)), **BOTH) == ["Overfit", "cpubottleneck"]
+    assert rule_names(MIRRORED, **BOTH) == ["LossNotDecreasing", "cpubottleneck"]
+    assert rule_names(PROFILED, **BOTH) == []
+    assert rule_names(bare, local="mirror", attach=BOTH["attach"]) == []
+
+
+def test_attached_profiler_rules_read_what_every_instance_reports():
+    settings = Rules.model_validate(BOTH)
+    assert [*evaluated_rules.first_reads(replace(PROFILED, rules=()), settings)] == [Reads.INSTANCE_METRICS]
+    assert [*evaluated_rules.first_reads(MIRRORED, settings)] == [Reads.TENSORS, Reads.INSTANCE_METRICS]
+
+
+def test_the_names_of_profiler_rules_are_those_of_the_rules():
+    assert sorted(rules.profiler.PROFILER_RULES) == list(PROFILER_RULES)
+
+
+@pytest.mark.parametrize("judge", Judge)
+def test_a_route_that_names_a_profiler_rule_does_not_stop_its_job(judge):
+    outcome = an_outcome("IssuesFound", rule="CPUBottleneck", family=RuleFamily.PROFILER, judge=judge)
+    job = a_job(outcomes=(outcome,))
+    assert decide(job, Route(rule="CPUBottleneck", stop=True)).stop is StopChoice.PROFILER
 
 
 def test_a_custom_rule_is_not_mistaken_for_the_built_in_rule_of_its_name():

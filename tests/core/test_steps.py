@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from tests.jobs import NOON, a_job, an_ended_job
 from watcher.aws.metrics import Average, MetricSeries, Query, period
-from watcher.evaluation.steps import Incomplete, MetricSteps
+from watcher.evaluation.metric_window import Incomplete
+from watcher.evaluation.steps import MetricSteps
 from watcher.model import JobSnapshot
 
 STARTED_AT = NOON - timedelta(minutes=40)

@@ -8,24 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from watcher.model import Finding, JobSnapshot
+from watcher.model import Finding, JobSnapshot, RuleFamily
 
-_UNEVALUATED_RULES: Mapping[str, str] = {
-    "BatchSize": "The GPU is underused with this batch size: raise it, or take a smaller instance.",
-    "CPUBottleneck": "The GPU waits for the CPU: add data loader workers, or prepare the data beforehand.",
+_REPORTS: Mapping[str, str] = {
     "CreateXgboostReport": "Read xgboost_report.html in the rule's output under the job's S3 output path.",
-    "Dataloader": "Loading the data is slow: use as many workers as there are CPUs, and pin memory.",
-    "GPUMemoryIncrease": "GPU memory keeps growing: look for tensors kept across steps.",
-    "IOBottleneck": "The GPU waits for input: use Fast File or Pipe mode, prefetching, or larger files.",
-    "LoadBalancing": "The GPUs are loaded unevenly: check how the batches are spread over them.",
-    "LowGPUUtilization": "The GPU idles: check data loading and batch size, or take a smaller instance.",
-    "MaxInitializationTime": "Starting took long: check the download and the work before the first step.",
     "OverallSystemUsage": "Read profiler-report.html in the rule's output under the job's S3 output path.",
-    "ProfilerReport": "Read profiler-report.html in the rule's output under the job's S3 output path.",
-    "StepOutlier": "Some steps take much longer than others: look for checkpoints and uneven batches there.",
 }
-"""Advice by rule, for profiler rules and reports: Watcher only relays them, so `rules/` has no class for
-them."""
+"""Advice on rules that only write a report."""
 
 _RULE_ERRORS = (
     (
@@ -91,18 +80,20 @@ _STOPS = {
 """By the job's secondary status, since SageMaker does not report these stops anywhere else."""
 
 
-def rule_advice(name: str) -> str:
+def rule_advice(name: str, family: RuleFamily = RuleFamily.DEBUGGER) -> str:
     """What to do when this rule fires; empty for an unknown rule."""
-    if name in _UNEVALUATED_RULES:
-        return _UNEVALUATED_RULES[name]
+    if name in _REPORTS:
+        return _REPORTS[name]
     import rules  # imports numpy, so only once a rule has fired
+    from rules import profiler
 
-    rule = rules.find_or_none(name)
+    find = profiler.find_or_none if family is RuleFamily.PROFILER else rules.find_or_none
+    rule = find(name)
     return rule.advice if rule else ""
 
 
 def of_rule_issue(finding: Finding, job: JobSnapshot | None) -> str:
-    return rule_advice(built_in_rule(finding, job))
+    return rule_advice(built_in_rule(finding, job), finding.family or RuleFamily.DEBUGGER)
 
 
 def of_rule_error(finding: Finding, job: JobSnapshot | None) -> str:  # noqa: ARG001

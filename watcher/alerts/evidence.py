@@ -129,7 +129,9 @@ class Gatherer:
             places["log of the rule's processing job"] = lambda: self._rule_log(finding, job)
         if kind.log is Log.TRAINING:
             places["log of the training job"] = lambda: self._training_log(job)
-        if kind.has_values and finding.family is not RuleFamily.PROFILER:
+        if kind.has_values and finding.family is RuleFamily.PROFILER:
+            places["values"] = lambda: self._instance_curve(finding, job)
+        elif kind.has_values:
             places["values"] = lambda: self._values(finding, job)
             if finding.closing is Closing.RECOVERED:
                 places["values since then"] = lambda: self._values_since(finding, job)
@@ -179,6 +181,30 @@ class Gatherer:
             return rule
         return self._of_tensors(finding, job, rule) or self._of_metrics(finding, job, rule)
 
+    def _instance_curve(self, finding: Finding, job: JobSnapshot) -> Part:
+        """The numbers that decided are in the finding's reason."""
+        from rules import RuleError, profiler
+        from watcher.alerts import instance_curves
+        from watcher.aws.metrics import Metrics
+
+        configured = self._configuration(finding, job)
+        try:
+            rule = profiler.load(*configured, profiler.Source.INSTANCE_METRICS) if configured else None
+        except RuleError as error:
+            return Part(missing=(f"values: {error}",))
+        if rule is None:
+            return Part()
+        metrics = Metrics(self._accounts.of(job.arn))
+        curve = instance_curves.curve(finding, job, rule, metrics, self._clock)
+        return Part({"curve": curve, "curve_from": instance_curves.CURVE_FROM}) if curve else Part()
+
+    def _configuration(self, finding: Finding, job: JobSnapshot) -> tuple[str, Mapping[str, str]] | None:
+        """The rule that the finding's invokes, and its parameters; None if the job's record does not say."""
+        evaluated = (*evaluated_rules.local_rules(job, self._rules), *job.rules)
+        key = (finding.rule, finding.family)
+        configured = next((rule for rule in evaluated if (rule.name, rule.family) == key), None)
+        return (configured.invokes, configured.parameters) if configured else None
+
     def _values_since(self, finding: Finding, job: JobSnapshot) -> Part:
         """The newest saved values of what the rule reads, of a finding that has recovered. Nothing if the job
         saves no tensors."""
@@ -198,12 +224,11 @@ class Gatherer:
     def _rule(self, finding: Finding, job: JobSnapshot) -> Rule | Part:
         import rules  # imports numpy, so only once a rule has fired
 
-        evaluated = (*evaluated_rules.local_rules(job, self._rules), *job.rules)
-        configured = next((rule for rule in evaluated if rule.name == finding.rule), None)
+        configured = self._configuration(finding, job)
         if configured is None:
             return Part(missing=("values: the job's record has no configuration of this rule",))
         try:
-            return rules.load(configured.invokes, configured.parameters)
+            return rules.load(*configured)
         except rules.RuleError as error:
             return Part(missing=(f"values: {error}",))
 

@@ -15,6 +15,8 @@ _CORES = {"medium": 1, "large": 2}
 
 _ONE_TO_EIGHT = {"12xlarge": 4, "24xlarge": 4, "48xlarge": 8}
 _EIGHT: Mapping[str, int] = {"24xlarge": 8, "48xlarge": 8}
+_WITHOUT_GPUS = re.compile(r"[cdimrtxz]\d|trn\d|inf\d")
+"""Families for general purposes, and those with AWS's own accelerators."""
 _GPUS: Mapping[str, Mapping[str, int]] = {
     "p2": {"xlarge": 1, "8xlarge": 8, "16xlarge": 16},
     "p3": {"2xlarge": 1, "8xlarge": 4, "16xlarge": 8},
@@ -55,4 +57,4 @@ def gpus(instance_type: str) -> int | None:
     family, size = match["family"], match["size"]
     if family in _GPUS:
         return _GPUS[family].get(size, 1 if family.startswith("g") else None)
-    return None if re.match(r"[gp]\d", family) else 0
+    return 0 if _WITHOUT_GPUS.match(family) else None

@@ -203,6 +203,7 @@ def parse_job(record: Mapping[str, Any]) -> JobSnapshot:
         outcomes=tuple(_outcomes(record)),
         rules=tuple(_rules(record)),
         hook=_hook(record.get("DebugHookConfig")),
+        profiler_path=_profiler_path(record.get("ProfilerConfig")),
         hyperparameters=record.get("HyperParameters", {}),
         image=algorithm.get("TrainingImage") or algorithm.get("AlgorithmName", ""),
         tags={tag["Key"]: tag["Value"] for tag in record["Tags"]} if "Tags" in record else None,
@@ -252,6 +253,13 @@ def _rules(record: Mapping[str, Any]) -> Iterator[RuleConfiguration]:
         listed: Sequence[Mapping[str, Any]] = record.get(configurations) or ()
         for rule in listed:
             yield RuleConfiguration(rule["RuleConfigurationName"], family, rule.get("RuleParameters", {}))
+
+
+def _profiler_path(profiler: Mapping[str, Any] | None) -> str:
+    """Where the profiler saves; empty if it is off."""
+    if not profiler or profiler.get("DisableProfiler"):
+        return ""
+    return str(profiler.get("S3OutputPath", ""))
 
 
 def _hook(hook: Mapping[str, Any] | None) -> HookConfiguration | None:

@@ -59,7 +59,7 @@ class AttachedRule(_Section):
     job: str = "*"
     """Glob on the name of the job."""
     rule: str
-    """A built-in rule, such as `LossNotDecreasing`."""
+    """A built-in rule, such as `LossNotDecreasing`, or a profiler rule, such as `LowGPUUtilization`."""
     parameters: dict[str, str] = Field(default_factory=dict)
     """The parameters of the rule, all as strings, as in the SageMaker API."""
 
@@ -70,7 +70,8 @@ class Rules(_Section):
     `[[rules.attach]]`, on jobs without rules. `off`: none."""
     attach: tuple[AttachedRule, ...] = ()
     """Rules for jobs that have no rule of their own. They read the tensors that the job saves or, if it saves
-    none, its metrics in CloudWatch."""
+    none, its metrics in CloudWatch. Profiler rules are for jobs that have no profiler rule of their own, and
+    read the metrics of the job's instances."""
     stuck_after: float = Field(default=1800, ge=0)
     """Seconds of training without a log line after which a rule's processing job counts as stuck;
     0: Watcher does not read the logs of rules in progress."""

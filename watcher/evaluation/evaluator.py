@@ -13,13 +13,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 import structlog
 
 import rules
 from rules import Rule
 from watcher.aws.accounts import Accounts
-from watcher.aws.metrics import Metrics, Query
+from watcher.aws.metrics import Metrics, MetricSeries, Query
 from watcher.aws.sagemaker import TrainingJobs
 from watcher.aws.session import Aws
 from watcher.config.settings import Rules as RuleSettings
@@ -27,10 +29,11 @@ from watcher.debug_output.collections import SavedCollections
 from watcher.debug_output.event_files import Wanted
 from watcher.debug_output.reader import DebugOutput, Reader, of_job
 from watcher.errors import NotFound
-from watcher.evaluation.look import log_records, look, of_fired_rules, unfinished
+from watcher.evaluation.look import log_records, look, of_fired_rules, over, unfinished
+from watcher.evaluation.metric_window import Incomplete, Waiting
 from watcher.evaluation.pace import next_minute
 from watcher.evaluation.rule_run import RuleRun
-from watcher.evaluation.steps import Incomplete, MetricSteps, Steps, TensorSteps
+from watcher.evaluation.steps import MetricSteps, Steps, TensorSteps
 from watcher.logs import rule_log
 from watcher.lru import LruCache
 from watcher.model import (
@@ -44,6 +47,9 @@ from watcher.model import (
 )
 from watcher.policy import evaluated_rules
 from watcher.store.base import JobRecord
+
+if TYPE_CHECKING:
+    from watcher.evaluation.profile_evaluator import ProfileEvaluator
 
 log = structlog.get_logger(__name__)
 
@@ -81,6 +87,13 @@ class Evaluator:
         self._accounts, self._settings, self._clock, self._write_log = accounts, settings, clock, write_log
         self._collections = LruCache[SavedCollections](COLLECTIONS_CACHE_SIZE)
 
+    @cached_property
+    def _profiles(self) -> ProfileEvaluator:
+        # Imported here because most daemons evaluate no profiler rule.
+        from watcher.evaluation.profile_evaluator import ProfileEvaluator
+
+        return ProfileEvaluator(self._settings, self._write_log)
+
     def advance(self, record: JobRecord, before: Evaluation) -> Evaluation:
         """Continue an evaluation that reads what one job saves, as it is in the store.
 
@@ -89,7 +102,7 @@ class Evaluator:
         job = record.snapshot
         live = self._live(job, before)
         if not live or _vanished(record):
-            return _over(before)
+            return over(before)
         now = self._clock()
         steps = TensorSteps(
             self._output(job),
@@ -115,30 +128,39 @@ class Evaluator:
         Raises `AwsError` if CloudWatch refuses the request.
         """
         now = self._clock()
-        begun: list[tuple[JobRecord, Evaluation, RuleRun, MetricSteps]] = []
-        queries: list[Query] = []
-        for record, stored in evaluations:
-            job = record.snapshot
-            before = replace(stored, outcomes=(*stored.outcomes, *self._unsuitable(job, stored, now)))
-            live = self._live(job, before)
-            if not live or _vanished(record):
-                yield record, _over(before)
-                continue
-            steps = MetricSteps(job, before.cursor, now, METRIC_VALUES_PER_LOOK)
-            run = self._run(job, before, live, steps)
-            run.learn(steps.collections())
-            queries += steps.queries(_wanted_metrics(run))
-            begun.append((record, before, run, steps))
-        answers = Metrics(aws).read(queries)
-        for record, before, run, steps in begun:
+        waiting: list[tuple[JobRecord, Evaluation, Waiting]] = []
+        for record, before in evaluations:
+            begun = over(before) if _vanished(record) else self._begin(record.snapshot, before, now)
+            if isinstance(begun, Evaluation):
+                yield record, begun
+            else:
+                waiting.append((record, before, begun))
+        answers = Metrics(aws).read(query for _, _, begun in waiting for query in begun.queries)
+        for record, before, begun in waiting:
             try:
-                steps.take(answers)
+                yield record, begun.look(answers)
             except Incomplete as error:
                 log.warning("metrics_incomplete", job=record.snapshot.name, error=str(error))
                 yield record, replace(before, due_at=next_minute(now))
-            else:
-                after = self._advanced(record.snapshot, before, run, steps, now)
-                yield record, replace(after, due_at=now) if after.due_at and steps.behind else after
+
+    def _begin(self, job: JobSnapshot, stored: Evaluation, now: datetime) -> Evaluation | Waiting:
+        """Begin a look that reads metrics, unless there is nothing left to judge."""
+        if stored.reads is Reads.INSTANCE_METRICS:
+            return self._profiles.begin(job, stored, now)
+        before = replace(stored, outcomes=(*stored.outcomes, *self._unsuitable(job, stored, now)))
+        live = self._live(job, before)
+        if not live:
+            return over(before)
+        steps = MetricSteps(job, before.cursor, now, METRIC_VALUES_PER_LOOK)
+        run = self._run(job, before, live, steps)
+        run.learn(steps.collections())
+
+        def look(answers: Mapping[Query, MetricSeries]) -> Evaluation:
+            steps.take(answers)
+            after = self._advanced(job, before, run, steps, now)
+            return replace(after, due_at=now) if after.due_at and steps.behind else after
+
+        return Waiting(steps.queries(_wanted_metrics(run)), look)
 
     def _run(self, job: JobSnapshot, before: Evaluation, live: Mapping[str, Rule], steps: Steps) -> RuleRun:
         return RuleRun(live, steps, before.states, lambda name: self._other_trial(name, job))
@@ -159,7 +181,7 @@ class Evaluator:
     def _unsuitable(self, job: JobSnapshot, before: Evaluation, now: datetime) -> Iterator[Outcome]:
         """The outcomes of rules that need tensors, on a job that saves none."""
         reported = {outcome.rule for outcome in before.outcomes}
-        for configured in evaluated_rules.local_rules(job, self._settings):
+        for configured in evaluated_rules.of_family(RuleFamily.DEBUGGER, job, self._settings):
             if configured.name in reported:
                 continue
             rule = rules.find_or_none(configured.invokes)
@@ -199,10 +221,6 @@ class Evaluator:
         return found
 
 
-def _over(evaluation: Evaluation) -> Evaluation:
-    return replace(evaluation, due_at=None, cursor="", states={})
-
-
 def _vanished(record: JobRecord) -> bool:
     """Whether the job is no longer watched although it has not ended: it was deleted, or no longer
     matches."""
@@ -222,7 +240,7 @@ def _wanted_metrics(run: RuleRun) -> Wanted:
 
 
 def _load(job: JobSnapshot, settings: RuleSettings) -> Iterator[tuple[str, Rule]]:
-    for configuration in evaluated_rules.local_rules(job, settings):
+    for configuration in evaluated_rules.of_family(RuleFamily.DEBUGGER, job, settings):
         try:
             yield configuration.name, rules.load(configuration.invokes, configuration.parameters)
         except rules.RuleError as error:

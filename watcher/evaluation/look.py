@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from datetime import datetime
 
 from rules import Recovered, Status, Verdict
@@ -25,7 +26,7 @@ from watcher.model import (
     RuleFamily,
 )
 
-_STATUSES = {
+STATUSES = {
     Status.ISSUES_FOUND: ISSUES_FOUND,
     Status.NO_ISSUES_FOUND: NO_ISSUES_FOUND,
     Status.NOT_EVALUATED: NOT_EVALUATED,
@@ -39,6 +40,11 @@ def unfinished(rule: str, before: Evaluation) -> bool:
     if rule in before.states:
         return True
     return all(outcome.rule != rule or outcome.status == IN_PROGRESS for outcome in before.outcomes)
+
+
+def over(before: Evaluation) -> Evaluation:
+    """The evaluation when nothing is left to judge."""
+    return replace(before, due_at=None, cursor="", states={})
 
 
 def look(job: JobSnapshot, before: Evaluation, run: RuleRun, steps: Steps, now: datetime) -> Evaluation:
@@ -120,7 +126,7 @@ def _outcome(name: str, run: RuleRun, steps: Steps, earlier: Outcome | None, now
 
 
 def _of_verdict(name: str, verdict: Verdict, note: str, now: datetime) -> Outcome:
-    status = _STATUSES.get(verdict.status, IN_PROGRESS)
+    status = STATUSES.get(verdict.status, IN_PROGRESS)
     if status == IN_PROGRESS:
         return Outcome(name, RuleFamily.DEBUGGER, Judge.WATCHER, status)
     details = _details(verdict.explanation, note)

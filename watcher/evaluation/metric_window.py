@@ -3,15 +3,32 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from watcher.aws import metrics
+from watcher.aws.metrics import MetricSeries, Query
+from watcher.errors import WatcherError
 from watcher.evaluation.metric_steps import STEP, minute_of
-from watcher.model import JobSnapshot
+from watcher.model import Evaluation, JobSnapshot
 
 METRICS_SETTLE_TIME = timedelta(minutes=2)
 """How long after a minute it is read. SageMaker puts values into CloudWatch late, and an average must not
 change after a rule has seen it."""
+
+
+class Incomplete(WatcherError):
+    """CloudWatch returned only a part of the values. A gap would be values that the rules never see."""
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A look that waits for CloudWatch's answers, because many jobs are read in one request."""
+
+    queries: Sequence[Query]
+    look: Callable[[Mapping[Query, MetricSeries]], Evaluation]
+    """Takes the answers to its queries out of all answers. Raises `Incomplete`."""
 
 
 class MetricWindow:

@@ -10,7 +10,7 @@ MIN_LOOK_INTERVAL_S, MAX_LOOK_INTERVAL_S = 5.0, 120.0
 NEW_STEPS_PER_LOOK = 5
 """About how many new steps a look should find; the interval adapts to this."""
 METRIC_INTERVAL_S = 60.0
-"""Metrics have one new value in this time."""
+"""Metrics have one new value in this time, and the profiler saves one file."""
 
 
 def next_look(before: Evaluation, steps: int, now: datetime) -> tuple[float, datetime]:
@@ -20,7 +20,9 @@ def next_look(before: Evaluation, steps: int, now: datetime) -> tuple[float, dat
         return interval, now + timedelta(seconds=interval)
     slower = min(max(before.interval * 2, METRIC_INTERVAL_S), MAX_LOOK_INTERVAL_S)
     interval = METRIC_INTERVAL_S if steps else slower
-    return interval, next_minute(now, interval)
+    if before.reads.together:
+        return interval, next_minute(now, interval)
+    return interval, now + timedelta(seconds=interval)
 
 
 def next_interval(last: float, steps: int) -> float:

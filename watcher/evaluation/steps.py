@@ -16,10 +16,9 @@ from watcher.aws.metrics import Metrics, MetricSeries, Query
 from watcher.debug_output.collections import SavedCollections
 from watcher.debug_output.event_files import SavedStep, UnreadableStep, Wanted
 from watcher.debug_output.reader import DebugOutput, Reader
-from watcher.errors import WatcherError
 from watcher.evaluation import metric_steps, metric_window
 from watcher.evaluation.metric_steps import minute_of
-from watcher.evaluation.metric_window import MetricWindow, ended_at
+from watcher.evaluation.metric_window import Incomplete, MetricWindow, ended_at
 from watcher.model import JobSnapshot
 
 
@@ -60,10 +59,6 @@ class Steps(Protocol):
     def known_until(self, now: datetime) -> datetime:
         """The time up to which `read` returns everything that was saved."""
         ...
-
-
-class Incomplete(WatcherError):
-    """CloudWatch returned only a part of the values. A gap would be a step that the rules never see."""
 
 
 class TensorSteps:

@@ -269,9 +269,10 @@ class Pipeline:
         _log_unknown_statuses(before, after)
         stop = self.store.stop_of(after.run) if after.ended else None
         reports = [*detect(before, after, stopped_by_us=stop is not None), *also]
-        # Once: the configuration of a job's rules never changes.
-        if before is None and self.config.rules.local != "off":
-            reports += defects(after)
+        # Once: the configuration of a job's rules never changes. `Search` does not know its profiler rules.
+        new = _families(after) - (_families(before) if before else set())
+        if new and self.config.rules.local != "off":
+            reports += [defect for defect in defects(after) if defect.family in new]
         just_ended = after.ended and not (before and before.ended)
         return Look(
             snapshot=after,
@@ -360,13 +361,19 @@ def _as_scheduled(look: Look, record: JobRecord) -> Look:
 
 def defects(job: JobSnapshot) -> list[Report]:
     """One report for each rule that cannot work, by the job's record."""
-    by_rule: dict[str, list[str]] = {}
+    by_rule: dict[tuple[str, RuleFamily], list[str]] = {}
     for defect in _lint(job):
-        by_rule.setdefault(defect.rule, []).append(f"{defect.sentence}: {defect.fix}.")
+        sentence = f"{defect.sentence}: {defect.fix}."
+        by_rule.setdefault((defect.rule, defect.family), []).append(sentence)
     return [
-        Report(FindingKind.RULE_DEFECT, rule, RuleFamily.DEBUGGER, Judge.WATCHER, reason="\n".join(sentences))
-        for rule, sentences in by_rule.items()
+        Report(FindingKind.RULE_DEFECT, rule, family, Judge.WATCHER, reason="\n".join(sentences))
+        for (rule, family), sentences in by_rule.items()
     ]
+
+
+def _families(job: JobSnapshot) -> set[RuleFamily]:
+    """Of the rules that the job has."""
+    return {rule.family for rule in job.rules}
 
 
 def _lint(job: JobSnapshot) -> list[Defect]:
@@ -379,7 +386,7 @@ def _lint(job: JobSnapshot) -> list[Defect]:
 
 
 def _with_unsearchable(snapshot: JobSnapshot, record: JobRecord | None) -> JobSnapshot:
-    """Adds what `Search` leaves out, profiler rules, as they were when the job was last described."""
+    """Adds what `Search` leaves out about the profiler, as it was when the job was last described."""
     if record is None:
         return snapshot
     profiler = RuleFamily.PROFILER
@@ -388,6 +395,7 @@ def _with_unsearchable(snapshot: JobSnapshot, record: JobRecord | None) -> JobSn
         snapshot,
         outcomes=(*snapshot.outcomes, *known),
         rules=snapshot.rules + tuple(r for r in record.snapshot.rules if r.family is profiler),
+        profiler_path=snapshot.profiler_path or record.snapshot.profiler_path,
     )
 
 
@@ -407,6 +415,7 @@ def fingerprint(job: JobSnapshot) -> str:
         final_metrics=(),  # change with every line of the training log
         outcomes=tuple(o for o in job.outcomes if (o.family, o.judge) == (debugger, Judge.DEBUGGER)),
         rules=tuple(rule for rule in job.rules if rule.family is debugger),
+        profiler_path="",
     )
     return hashlib.blake2b(SNAPSHOT.dump_json(shared), digest_size=16).hexdigest()
 

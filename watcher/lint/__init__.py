@@ -14,8 +14,6 @@ Nothing is reported that the record does not show. It does not show:
 - how many features, classes and validation rows the data has;
 - checkpoints: Debugger does not work with distributed training that uses SageMaker's checkpoints;
 - what a custom rule reads: only the hook that it depends on is checked.
-
-Profiler rules read no tensors and are not checked.
 """
 
 from __future__ import annotations
@@ -24,14 +22,14 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from watcher.lint import applicable, frequency, metrics, selected, thresholds
+from watcher.lint import applicable, frequency, metrics, profiler, selected, thresholds
 from watcher.lint.subject import Check, Problem, Reason, Subject
 from watcher.model import JobSnapshot, RuleConfiguration, RuleFamily
 
 __all__ = ["MAX_RULES_PER_JOB", "Defect", "Reason", "lint"]
 
 MAX_RULES_PER_JOB = 20
-"""SageMaker evaluates no more Debugger rules than this."""
+"""SageMaker evaluates no more rules of one family than this."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,30 +41,42 @@ class Defect:
     """What is wrong, with the numbers."""
     fix: str
     """What to write instead."""
+    family: RuleFamily = RuleFamily.DEBUGGER
 
 
 def lint(job: JobSnapshot) -> list[Defect]:
-    """The defects of each of the job's Debugger rules, in the rules' order, each once."""
-    configured = [rule for rule in job.rules if rule.family is RuleFamily.DEBUGGER]
-    found = [*_crowding(configured)]
-    for rule in configured:
-        found += [Defect(rule.name, *problem) for problem in _problems(Subject(job, rule))]
+    """The defects of each of the job's rules, in the rules' order by family, each once."""
+    found: list[Defect] = []
+    for family in RuleFamily:
+        configured = [rule for rule in job.rules if rule.family is family]
+        found += _crowding(configured, family)
+        for rule in configured:
+            found += [Defect(rule.name, *problem, family) for problem in _problems_of(rule, job)]
     return list(dict.fromkeys(found))
 
 
-def _crowding(rules: list[RuleConfiguration]) -> Iterator[Defect]:
+def _crowding(rules: list[RuleConfiguration], family: RuleFamily) -> Iterator[Defect]:
     beyond = rules[MAX_RULES_PER_JOB:]
     for rule in beyond:
         sentence = (
-            f"the job has {len(rules)} Debugger rules, and SageMaker evaluates at most {MAX_RULES_PER_JOB}"
+            f"the job has {len(rules)} {family.capitalize()} rules, and SageMaker evaluates at most "
+            f"{MAX_RULES_PER_JOB}"
         )
-        yield Defect(rule.name, Reason.TOO_MANY_RULES, sentence, f"leave out {len(beyond)} of them")
+        fix = f"leave out {len(beyond)} of them"
+        yield Defect(rule.name, Reason.TOO_MANY_RULES, sentence, fix, family)
     for name, times in Counter(rule.name for rule in rules).items():
         if times > 1:
             sentence = (
                 f"{times} rules are configured with the name {name}: their outcomes cannot be told apart"
             )
-            yield Defect(name, Reason.SAME_NAME, sentence, "give each a RuleConfigurationName of its own")
+            fix = "give each a RuleConfigurationName of its own"
+            yield Defect(name, Reason.SAME_NAME, sentence, fix, family)
+
+
+def _problems_of(rule: RuleConfiguration, job: JobSnapshot) -> Iterable[Problem]:
+    if rule.family is RuleFamily.PROFILER:
+        return profiler.problems(job, rule)
+    return _problems(Subject(job, rule))
 
 
 def _problems(subject: Subject) -> list[Problem]:

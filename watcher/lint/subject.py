@@ -21,6 +21,8 @@ class Reason(StrEnum):
     SAME_NAME = "same_name"
     """Two rules are configured under one name: their outcomes cannot be told apart."""
     NO_HOOK = "no_hook"
+    NO_PROFILER_OUTPUT = "no_profiler_output"
+    NO_GPU = "no_gpu"
     UNSUPPORTED_DISTRIBUTION = "unsupported_distribution"
     HOOK_FAILS = "hook_fails"
     """smdebug does not accept the hook's configuration."""

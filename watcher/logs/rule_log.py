@@ -20,6 +20,8 @@ from watcher.arn import job_name
 
 if TYPE_CHECKING:
     from rules import Recovered, Rule, Verdict
+    from rules.profiler import ProfilerRule
+    from rules.profiler import Verdict as ProfilerVerdict
 
 MAX_LINE_CHARACTERS = 300
 """Longer lines are cut: a custom rule may print a tensor."""
@@ -219,6 +221,24 @@ def concluded(rule: Rule, configuration: str, verdict: Verdict) -> tuple[Record,
     if verdict.status == "no_issues_found":
         return (Record("INFO", checked),)
     # Debugger has no such status, and reports NoIssuesFound
+    nothing = f"The rule {rule.name} has evaluated nothing: {verdict.explanation}"
+    return Record("INFO", checked), Record("WARNING", nothing)
+
+
+def profile_judged(rule: ProfilerRule, configuration: str, verdict: ProfilerVerdict) -> tuple[Record, ...]:
+    """How the evaluation of a profiler rule ended; empty while it goes on."""
+    match verdict.status:
+        case "issues_found":
+            met = f"Evaluation of the rule {configuration} resulted in the condition being met"
+            complaint = f"{rule.complaint}. {verdict.explanation}"
+            return Record("WARNING", complaint), failed(f"RuleEvaluationConditionMet: {met}")
+        case "error":
+            return (failed(verdict.explanation),)
+        case "in_progress":
+            return ()
+    checked = f"Training job has ended. The rule {rule.name} has checked {verdict.values_checked} values"
+    if verdict.status == "no_issues_found":
+        return (Record("INFO", checked),)
     nothing = f"The rule {rule.name} has evaluated nothing: {verdict.explanation}"
     return Record("INFO", checked), Record("WARNING", nothing)
 
