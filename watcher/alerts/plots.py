@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 import math
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -58,6 +58,33 @@ def of_verdict(series: Sequence[Series], verdict: Verdict, rule: str, job: str) 
     deciding = {row.tensor for row in verdict.evidence}
     series = sorted(series, key=lambda one: one.tensor not in deciding)
     _draw_comparisons(figure, series, list(_comparisons(verdict.evidence, series[:MAX_CURVES])), fired_at)
+    return figure
+
+
+def of_curves(curves: Mapping[str, Sequence[tuple[float, float]]], title: str, x: str, y: str) -> Figure:
+    """Curves over each other, each under its name. `x` and `y` say what the axes are."""
+    figure = _titled(title)
+    axes = _axes(figure, x=x)
+    axes.set_ylabel(y, parse_math=False)
+    for name, points in list(curves.items())[:MAX_CURVES]:
+        _curve(axes, name, points)
+    if len(curves) > MAX_CURVES:
+        axes.plot([], [], linestyle="", label=f"and {len(curves) - MAX_CURVES} more, not drawn")
+    if logarithmic(value for points in curves.values() for _, value in points):
+        axes.set_yscale("log")
+    _add_legend(axes)
+    return figure
+
+
+def of_panels(curves: Mapping[str, Sequence[tuple[float, float]]], title: str, x: str) -> Figure:
+    """Each curve in a plot of its own, two in a row."""
+    columns = min(len(curves), 2) or 1
+    rows = math.ceil(len(curves) / columns) or 1
+    figure = _titled(title, size=(LARGE_INCHES[0], max(LARGE_INCHES[1], 3.0 * rows)))
+    for number, (name, points) in enumerate(curves.items(), start=1):
+        axes = _axes(figure, number, columns, rows=rows, x=x)
+        axes.set_title(name, fontsize="medium", parse_math=False)
+        _curve(axes, name, points)
     return figure
 
 
@@ -122,13 +149,21 @@ def _titled(title: str, *sentences: str, size: tuple[float, float] = LARGE_INCHE
     return figure
 
 
-def _axes(figure: Figure, number: int = 1, of: int = 1) -> Axes:
-    axes = figure.add_subplot(1, of, number)
-    axes.set_xlabel("step (global)")
+def _axes(figure: Figure, number: int = 1, of: int = 1, *, rows: int = 1, x: str = "step (global)") -> Axes:
+    """`of`: how many plots there are in a row."""
+    axes = figure.add_subplot(rows, of, number)
+    axes.set_xlabel(x)
     axes.xaxis.set_major_locator(MaxNLocator(8 // of, integer=True))  # steps of seven digits side by side
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
     return axes
+
+
+def _curve(axes: Axes, name: str, points: Sequence[tuple[float, float]]) -> None:
+    label = f" {name}" if name.startswith("_") else name  # "_" hides it in legends
+    dots = "." if len(points) <= _MAX_DOTS else ""
+    places, values = [place for place, _ in points], [value for _, value in points]
+    axes.plot(places, values, linewidth=1.5, marker=dots, label=label)
 
 
 def _draw(axes: Axes, series: Sequence[Series]) -> None:

@@ -14,6 +14,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from enum import StrEnum
 from itertools import groupby
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -51,6 +52,14 @@ def period(age: timedelta) -> int:
     )
 
 
+class Statistic(StrEnum):
+    """CloudWatch's, of the values within a period."""
+
+    AVERAGE = "Average"
+    MINIMUM = "Minimum"
+    MAXIMUM = "Maximum"
+
+
 class Query(NamedTuple):
     """One metric of one job, in [since, until). Both times are multiples of the period."""
 
@@ -61,6 +70,7 @@ class Query(NamedTuple):
     until: datetime
     node: str = ""
     """`algo-N`, for a metric of one of the job's instances; empty for a training metric."""
+    statistic: Statistic = Statistic.AVERAGE
 
 
 class Average(NamedTuple):
@@ -71,7 +81,7 @@ class Average(NamedTuple):
 
 @dataclass(slots=True)
 class MetricSeries:
-    """The average of each period that has values, in the order of time."""
+    """The average (or other statistic) of each period that has values, in the order of time."""
 
     averages: list[Average] = field(default_factory=list)
     problem: str = ""
@@ -89,8 +99,16 @@ class Metrics:
         request reads up to 500 series, and each further page is one more. Raises an `AwsError` that names the
         API.
         """
+        return self._read_all(_together(queries))
+
+    def read_whole(self, queries: Iterable[Query]) -> dict[Query, MetricSeries]:
+        """The same for queries that span all that a job has written. However far the jobs are apart, 500
+        series make one request: outside of its own time range, no series has a value. Raises as `read`."""
+        return self._read_all(_by_period(queries))
+
+    def _read_all(self, groups: Iterable[Sequence[Query]]) -> dict[Query, MetricSeries]:
         answers: dict[Query, MetricSeries] = {}
-        for together in _together(queries):
+        for together in groups:
             answers |= self._read(together)
         return answers
 
@@ -148,6 +166,15 @@ def _together(queries: Iterable[Query]) -> Iterator[list[Query]]:
         yield together
 
 
+def _by_period(queries: Iterable[Query]) -> Iterator[Sequence[Query]]:
+    """Groups of up to 500 queries with the same period."""
+    asked = sorted((one for one in queries if one.since < one.until), key=lambda one: one.period)
+    for _, of_period in groupby(asked, key=lambda one: one.period):
+        same = list(of_period)
+        for first in range(0, len(same), MAX_SERIES_PER_REQUEST):
+            yield same[first : first + MAX_SERIES_PER_REQUEST]
+
+
 def _as_request(name: str, query: Query) -> MetricDataQueryTypeDef:
     dimension: DimensionTypeDef = {"Name": DIMENSION, "Value": query.job}
     if query.node:
@@ -157,8 +184,8 @@ def _as_request(name: str, query: Query) -> MetricDataQueryTypeDef:
         "MetricName": query.metric,
         "Dimensions": [dimension],
     }
-    average: MetricStatTypeDef = {"Metric": metric, "Period": query.period, "Stat": "Average"}
-    return {"Id": name, "MetricStat": average}
+    statistic: MetricStatTypeDef = {"Metric": metric, "Period": query.period, "Stat": query.statistic}
+    return {"Id": name, "MetricStat": statistic}
 
 
 def _problem(result: MetricDataResultTypeDef) -> str:

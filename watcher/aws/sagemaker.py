@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Literal
 
 from watcher.aws.session import Aws, translate
 from watcher.errors import NotFound
@@ -27,6 +27,9 @@ RECORDS_PER_PAGE = 100
 
 RECENT_JOBS = 10
 """How many of the newest jobs are searched for one that saves what a check needs."""
+
+MAX_FILTER_VALUE = 1024
+"""Characters. The limit of a filter's value in `Search`."""
 
 MAX_JOB_AGE = timedelta(days=60)
 """Longer than a job usually takes from its creation to its last change. The API reference allows 28 days of
@@ -78,6 +81,7 @@ class TrainingJobs:
         *,
         sort_by: str,
         descending: bool = False,
+        combine: Literal["And", "Or"] = "And",
     ) -> Iterator[list[JobSnapshot]]:
         """`conditions`: the name, operator and value of each filter."""
         conditions = [*conditions, *((f"Tags.{key}", "Equals", value) for key, value in tags.items())]
@@ -87,13 +91,30 @@ class TrainingJobs:
         with translate("sagemaker:Search"):
             pages = self._aws.sagemaker.get_paginator("search").paginate(
                 Resource="TrainingJob",
-                SearchExpression={"Filters": filters},  # type: ignore[typeddict-item]
+                SearchExpression={"Filters": filters, "Operator": combine},  # type: ignore[typeddict-item]
                 SortBy=sort_by,
                 SortOrder="Descending" if descending else "Ascending",
                 PaginationConfig={"PageSize": RECORDS_PER_PAGE},
             )
             for page in pages:
                 yield [parse_job(result["TrainingJob"]) for result in page["Results"]]
+
+    def matching(self, name: str, value: str) -> Iterator[list[JobSnapshot]]:
+        """The jobs, newest first, whose property `name` (a name of `Search`, such as `Tags.team`) has this
+        value; a page at a time."""
+        return self._search([(name, "Equals", value)], {}, sort_by="CreationTime", descending=True)
+
+    def tagged(self, tags: Mapping[str, str]) -> Iterator[list[JobSnapshot]]:
+        """The jobs that carry all of `tags`, newest first; a page at a time."""
+        return self._search([], tags, sort_by="CreationTime", descending=True)
+
+    def named(self, names: Sequence[str]) -> Iterator[list[JobSnapshot]]:
+        """The jobs of these names that exist, in no particular order: a hundred on a page. Names with a comma
+        find nothing."""
+        for first in range(0, len(names), RECORDS_PER_PAGE):
+            lists = _joined(names[first : first + RECORDS_PER_PAGE])
+            filters = [("TrainingJobName", "In", text) for text in lists]
+            yield from self._search(filters, {}, sort_by="CreationTime", combine="Or")
 
     def arns_in_progress(self) -> Iterator[list[str]]:
         """The same through `ListTrainingJobs`, which returns less but needs a more common permission.
@@ -183,6 +204,17 @@ class TrainingJobs:
     def stop(self, name: str) -> None:
         with translate("sagemaker:StopTrainingJob"):
             self._aws.sagemaker.stop_training_job(TrainingJobName=name)
+
+
+def _joined(names: Iterable[str]) -> list[str]:
+    """The names as the values of `In` filters, each as long as `Search` allows."""
+    lists: list[str] = []
+    for name in names:
+        if lists and len(lists[-1]) + 1 + len(name) <= MAX_FILTER_VALUE:
+            lists[-1] += f",{name}"
+        else:
+            lists.append(name)
+    return lists
 
 
 def parse_job(record: Mapping[str, Any]) -> JobSnapshot:

@@ -21,12 +21,14 @@ os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
 import typer
 
 from watcher import __version__
+from watcher.cli.compare import compare
 from watcher.cli.evaluate import evaluate
 from watcher.cli.incident_actions import ack, redeliver, snooze, unsnooze
 from watcher.cli.incidents import audit, incidents
 from watcher.cli.init import init
 from watcher.cli.lineage import lineage
 from watcher.cli.logs import logs
+from watcher.cli.metrics import metrics
 from watcher.cli.permissions import permissions
 from watcher.cli.run import check, run
 from watcher.cli.sandbox import demo, sandbox
@@ -46,7 +48,7 @@ _COMMANDS = (
     *(init, check, permissions, run),
     *(status, incidents, jobs, show, lineage, findings, audit),
     *(ack, snooze, unsnooze, redeliver, stop),
-    *(logs, tensors, evaluate),
+    *(logs, metrics, tensors, evaluate, compare),
     *(demo, sandbox),
 )
 for command in _COMMANDS:

@@ -1,0 +1,1 @@
+"""Puts runs side by side: which they are, what they measured, and which is best."""
