@@ -32,10 +32,12 @@ def create_hook(job: Mapping[str, Any], directory: Path, train: DMatrix, validat
 
 def _hook_class() -> Any:
     sys.modules["pkg_resources"] = _pkg_resources()
+    # Where it is installed, smdebug would write metrics with it to a folder in the root of this machine.
+    sys.modules["smexperiments"] = None  # type: ignore[assignment]
     try:
         from smdebug.xgboost import Hook
     finally:
-        del sys.modules["pkg_resources"]
+        del sys.modules["pkg_resources"], sys.modules["smexperiments"]
     return Hook
 
 
