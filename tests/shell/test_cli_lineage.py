@@ -115,7 +115,10 @@ def test_a_job_is_linked_to_what_it_was_trained_from_and_to_what_was_trained_fro
     assert [(each["channel"], each["job"]) for each in traced["trained_from"]] == [("model", "parent")]
     assert traced["trained_from"][0]["arn"].endswith(":training-job/parent")
     trained = [each for each in traced["used_by"] if each["kind"] == "TrainingJob"]
-    assert [(each["name"], each["status"]) for each in trained] == [("child", "Completed")]
+    assert [(each["name"], each["status"], each["how"]) for each in trained] == [
+        ("child", "Completed", "channel model"),
+        ("child", "Completed", "channel start"),
+    ]
     assert [each["name"] for each in of_parent["used_by"]] == ["churn"]
 
 

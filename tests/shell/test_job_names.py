@@ -62,6 +62,15 @@ def test_a_beginning_of_several_names_is_refused_with_the_names(watcher: Watcher
         described_job("churn-", Config(), Accounts())
 
 
+def test_a_beginning_of_several_stored_names_is_refused_by_show_and_by_stop(watcher: Watcher, jobs: Sandbox):
+    store_with("churn-1", "churn-2")
+
+    for command in (["show", "churn-"], ["stop", "churn-", "--yes"]):
+        ran = watcher(*command)
+        assert (ran.code, ran.out) == (2, "")
+        assert ran.err.startswith("watcher: 2 jobs begin with churn-: churn-1, churn-2; write more")
+
+
 def test_many_jobs_of_one_beginning_are_not_all_fetched(watcher: Watcher, jobs: Sandbox):
     for number in range(8):
         jobs.control.put_training_job(f"nightly-{number}")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import datetime
@@ -23,6 +23,8 @@ from watcher.jobs.find import DescribedJob
 from watcher.model import JobSnapshot
 
 REQUESTS_AT_ONCE = 8
+COMPONENT_SUFFIX = "-aws-training-job"
+"""The end of the name of a training job's trial component; the name of the job is before it."""
 
 _MADE_BY = re.compile(r"/([a-zA-Z0-9](?:-*[a-zA-Z0-9]){0,62})/(?:output|checkpoints)(?=/|$)")
 """The job in a place as SageMaker and its SDK name them: `…/JOB/output/model.tar.gz`, `…/JOB/checkpoints`."""
@@ -321,10 +323,13 @@ def _overlap(one: str, other: str) -> bool:
     return one.startswith(other) or other.startswith(one)
 
 
-def _distinct(users: Iterator[UserView]) -> list[UserView]:
-    """Each once: lineage tracking has a training job as its trial component, which is named after it."""
-    found: dict[str, UserView] = {}
-    for user in users:
-        name = user["name"].removesuffix("-aws-training-job")
-        found.setdefault(name or user["arn"], user)
-    return list(found.values())
+def _distinct(users: Iterable[UserView]) -> list[UserView]:
+    """Without the trial components of lineage tracking that stand for training jobs which Search has found:
+    SageMaker names them after their jobs."""
+    found = list(users)
+    jobs = {user["name"] for user in found if user["kind"] == "TrainingJob"}
+    return [
+        user
+        for user in found
+        if user["kind"] == "TrainingJob" or user["name"].removesuffix(COMPONENT_SUFFIX) not in jobs
+    ]
