@@ -153,6 +153,17 @@ def test_the_tree_has_a_branch_for_each_part(watcher: Watcher, family: Sandbox):
     assert "hunter2" not in ran.out
 
 
+def test_what_a_job_in_progress_has_not_made_yet_is_told_from_what_is_missing(
+    watcher: Watcher, family: Sandbox
+):
+    put(family, "now", channel("train", f"s3://{BUCKET}/gone"), TrainingJobStatus="InProgress")
+
+    out = watcher("lineage", "now").out
+
+    assert f"input train  s3://{BUCKET}/gone (nothing there)\n" in out
+    assert f"model  s3://{BUCKET}/out/now/output/model.tar.gz (nothing there yet)\n" in out
+
+
 def test_what_is_refused_is_said_for_each_item_and_the_rest_is_shown(watcher: Watcher, family: Sandbox):
     for call in ("s3:GET", "sagemaker:Search"):
         family.control.inject_fault(call, "AccessDeniedException", "not authorized")

@@ -150,9 +150,18 @@ def _print_values(job: JobDocument, console: Console) -> None:
     rules = {finding["id"]: finding["rule"] or "" for finding in job["told"]}
     rows = []
     for values in job["values"]:
-        rule = rules[values["finding"]]
-        rows += [(rule, r["tensor"], str(r["step"]), f"{r['value']:.6g}", "") for r in values["deciding"]]
-        rows += [(rule, r["tensor"], str(r["step"]), "", f"{r['value']:.6g}") for r in values["needed"]]
+        needed = {(each["tensor"], each["step"]): each["value"] for each in values["needed"]}
+        for each in values["deciding"]:
+            limit = needed.get((each["tensor"], each["step"]))
+            rows.append(
+                (
+                    rules[values["finding"]],
+                    each["tensor"],
+                    str(each["step"]),
+                    f"{each['value']:.6g}",
+                    "" if limit is None else f"{limit:.6g}",
+                )
+            )
     if rows:
         columns = ("rule", "tensor", "step", "value", "needed")
         Table(columns, rows, title="Values that decided", names=("tensor",)).print(console)

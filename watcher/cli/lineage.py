@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from watcher.cli.terminal import ConfigFile, Json, Verbose, err, load_settings, out, print_json
+from watcher.model import IN_PROGRESS
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from watcher.jobs.lineage import InputView, LineageView, PlaceView
 
 
+NOTHING = "nothing there"
 _UNBOUNDED = 100_000
 """Cells. A place is neither wrapped nor cut, because people copy it into the next command."""
 
@@ -47,6 +49,7 @@ def lineage(
 
 def _print(traced: LineageView, hyperparameters: dict[str, str], hidden: list[str], console: Console) -> None:
     """Empty branches are left out."""
+    missing = "nothing there yet" if traced["status"] == IN_PROGRESS else NOTHING
     root = _node(f"{traced['job']} ({traced['status']})")
     _branch(
         root,
@@ -63,7 +66,7 @@ def _print(traced: LineageView, hyperparameters: dict[str, str], hidden: list[st
         root,
         "made",
         [
-            _place(name.replace("_", " "), traced[name])
+            _place(name.replace("_", " "), traced[name], missing=missing)
             for name in (
                 *("model", "output", "checkpoints"),
                 *("debug_output", "profiler_output", "tensorboard_output"),
@@ -117,21 +120,23 @@ def _hyperparameters(shown: dict[str, str], hidden: list[str]) -> Iterable[Tree]
         yield _node(f"not shown, may be secrets: {', '.join(hidden)}")
 
 
-def _place(label: str, place: PlaceView | None, kind: str = "") -> Tree | None:
+def _place(label: str, place: PlaceView | None, *, kind: str = "", missing: str = NOTHING) -> Tree | None:
     if place is None:
         return None
     unusual = f", {kind}" if kind not in ("", "S3Prefix") else ""
-    return _node(f"{label}  {place['uri']} ({_amount(place)}{unusual})", missing=place["exists"] is False)
+    return _node(
+        f"{label}  {place['uri']} ({_amount(place, missing)}{unusual})", missing=place["exists"] is False
+    )
 
 
-def _amount(place: PlaceView) -> str:
-    """`12 objects, 3.1 MB`, `more than 3,000 objects, 1.2 GB`, `nothing there`, or why it was not read."""
+def _amount(place: PlaceView, missing: str) -> str:
+    """`12 objects, 3.1 MB`, `more than 3,000 objects, …`, `missing`, or why it was not read."""
     from rich.filesize import decimal
 
     if place["exists"] is None:
         return f"not read: {place['not_read']}"
     if not place["exists"]:
-        return "nothing there"
+        return missing
     more = "more than " if place["more"] else ""
     count, size = place["objects"] or 0, decimal(place["bytes"] or 0)
     return f"{more}{count:,} {'object' if count == 1 else 'objects'}, {more}{size}"

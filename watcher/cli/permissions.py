@@ -146,7 +146,7 @@ def _print(principal: str, verdicts: Sequence[Verdict], not_asked: Sequence[str]
             verdict.action,
             verdict.resource,
             "; ".join(verdict.by) or "no statement",
-            f"depends on {', '.join(verdict.missing_context)}" if verdict.missing_context else "",
+            _note(verdict),
         )
         for verdict in verdicts
     ]
@@ -155,6 +155,13 @@ def _print(principal: str, verdicts: Sequence[Verdict], not_asked: Sequence[str]
         console
     )
     print_facts([("not asked", sentence) for sentence in not_asked], console)
+
+
+def _note(verdict: Verdict) -> str:
+    """A statement with these conditions might allow it. What another one allows needs no note."""
+    if verdict.allowed or not verdict.missing_context:
+        return ""
+    return f"depends on {', '.join(verdict.missing_context)}"
 
 
 _ALLOWED = {"allowed": "yes", "implicitDeny": "no", "explicitDeny": "denied"}
