@@ -122,6 +122,36 @@ def test_a_job_is_linked_to_what_it_was_trained_from_and_to_what_was_trained_fro
     assert [each["name"] for each in of_parent["used_by"]] == ["churn"]
 
 
+def test_what_else_was_made_from_the_model_comes_from_lineage_tracking(watcher: Watcher, family: Sandbox):
+    with closing(family.client("sagemaker")) as sagemaker:
+        model = f"s3://{BUCKET}/out/churn/output/model.tar.gz"
+        known = sagemaker.list_artifacts(SourceUri=model)["ArtifactSummaries"]
+        made = known or [
+            sagemaker.create_artifact(ArtifactName="model", ArtifactType="Model", Source={"SourceUri": model})
+        ]
+        package = sagemaker.create_artifact(
+            ArtifactName="churn-package",
+            ArtifactType="ModelPackage",
+            Source={"SourceUri": "arn:aws:sagemaker:us-east-1:123456789012:model-package/churn/1"},
+        )
+        sagemaker.add_association(
+            SourceArn=made[0]["ArtifactArn"],
+            DestinationArn=package["ArtifactArn"],
+            AssociationType="ContributedTo",
+        )
+
+    traced = watcher("lineage", "churn", "--json").json
+
+    assert traced["not_read"] == []
+    [used] = [each for each in traced["used_by"] if each["kind"] == "ModelPackage"]
+    assert (used["name"], used["arn"], used["how"]) == (
+        "churn-package",
+        package["ArtifactArn"],
+        "ContributedTo",
+    )
+    assert "churn-package (ModelPackage, model as ContributedTo)" in watcher("lineage", "churn").out
+
+
 def test_a_maker_that_is_gone_is_named_by_the_place(watcher: Watcher, family: Sandbox):
     family.control.delete_training_job("parent")
 
