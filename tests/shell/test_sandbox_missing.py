@@ -70,3 +70,26 @@ def test_what_fails_in_moto_is_named_with_its_cause(sandbox: Sandbox) -> None:
     assert code == "InternalFailure"
     assert message.startswith("the sandbox cannot answer logs:GetQueryResults: KeyError: 'missing' (logs/")
     assert "\n" not in message
+
+
+@pytest.mark.parametrize(
+    ("operation", "named"),
+    [
+        ("list_bucket_analytics_configurations", "GET /bucket?analytics"),
+        ("get_bucket_request_payment", "GET /bucket?requestPayment"),
+        ("list_bucket_metrics_configurations", "GET /bucket?metrics"),
+    ],
+)
+def test_what_moto_ignores_in_a_query_to_s3_is_refused(sandbox: Sandbox, operation: str, named: str) -> None:
+    sandbox.client("s3").create_bucket(Bucket="bucket")
+    refused = refusal(sandbox, "s3", operation, Bucket="bucket")
+    assert refused == ("NotImplemented", f"the sandbox has no s3 request {named}")
+
+
+def test_an_object_is_not_taken_for_its_retention(sandbox: Sandbox) -> None:
+    s3 = sandbox.client("s3")
+    s3.create_bucket(Bucket="bucket")
+    s3.put_object(Bucket="bucket", Key="retention", Body=b"kept")
+    code, _ = refusal(sandbox, "s3", "get_object_retention", Bucket="bucket", Key="retention")
+    assert code == "NotImplemented"
+    assert s3.get_object(Bucket="bucket", Key="retention")["Body"].read() == b"kept"

@@ -372,15 +372,16 @@ class Experiments:
                 return self.component(name).tags
         return None
 
-    def set_tags(self, arn: str, tags: Mapping[str, str]) -> None:
+    def change_tags(self, arn: str, how: Callable[[Mapping[str, str]], Mapping[str, str]]) -> None:
         kind, _, name = arn.rpartition(":")[2].partition("/")
         with self._lock:
             if kind == "experiment-trial-component":
                 key = self.component(name).name.lower()
-                self._stored[key] = replace(self._stored.get(key, Stored()), tags=tags)
+                stored = self._stored.get(key, Stored())
+                self._stored[key] = replace(stored, tags=how(stored.tags))
             else:
                 entities = self._experiments if kind == "experiment" else self._trials
-                entities[name] = replace(entities[name], tags=tags)
+                entities[name] = replace(entities[name], tags=how(entities[name].tags))
 
     # -- inside ---------------------------------------------------------------------------------------
 

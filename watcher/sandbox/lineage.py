@@ -181,9 +181,9 @@ class Lineage:
         self.entity(kind, arn)
         return self._tags.get(arn, {})
 
-    def set_tags(self, arn: str, tags: Mapping[str, str]) -> None:
+    def change_tags(self, arn: str, how: Callable[[Mapping[str, str]], Mapping[str, str]]) -> None:
         with self._lock:
-            self._tags[arn] = tags
+            self._tags[arn] = how(self._tags.get(arn, {}))
 
     # -- inside ---------------------------------------------------------------------------------------
 

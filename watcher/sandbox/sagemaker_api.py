@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -193,18 +193,21 @@ class Api(ExperimentsApi, LineageApi, SageMakerResponse):  # type: ignore[misc]
 
     def add_tags(self) -> Any:
         request = self._request("AddTags")
-        if (tags := self._tags(request["ResourceArn"])) is None:
+        if self._tags(request["ResourceArn"]) is None:
             return super().add_tags()
-        tags = {**tags, **{tag["Key"]: tag["Value"] for tag in request["Tags"]}}
-        self._set_tags(request["ResourceArn"], tags)
-        return json.dumps({"Tags": tag_list(tags)})
+        added = {tag["Key"]: tag["Value"] for tag in request["Tags"]}
+        self._change_tags(request["ResourceArn"], lambda tags: {**tags, **added})
+        return json.dumps({"Tags": tag_list(self._tags(request["ResourceArn"]) or {})})
 
     def delete_tags(self) -> Any:
         request = self._request("DeleteTags")
-        if (tags := self._tags(request["ResourceArn"])) is None:
+        if self._tags(request["ResourceArn"]) is None:
             return super().delete_tags()
-        kept = {key: value for key, value in tags.items() if key not in request["TagKeys"]}
-        self._set_tags(request["ResourceArn"], kept)
+        gone = set(request["TagKeys"])
+        self._change_tags(
+            request["ResourceArn"],
+            lambda tags: {key: value for key, value in tags.items() if key not in gone},
+        )
         return "{}"
 
     def _tags(self, arn: str) -> Mapping[str, str] | None:
@@ -214,13 +217,13 @@ class Api(ExperimentsApi, LineageApi, SageMakerResponse):  # type: ignore[misc]
         tags = self._backend.experiments.tags(arn)
         return self._backend.lineage.tags(arn) if tags is None else tags
 
-    def _set_tags(self, arn: str, tags: Mapping[str, str]) -> None:
+    def _change_tags(self, arn: str, how: Callable[[Mapping[str, str]], Mapping[str, str]]) -> None:
         if ":training-job/" in arn:
-            self._backend.jobs.change(job_name(arn), lambda job, _: replace(job, tags=tags))
+            self._backend.jobs.change(job_name(arn), lambda job, _: replace(job, tags=how(job.tags)))
         elif ":experiment" in arn:
-            self._backend.experiments.set_tags(arn, tags)
+            self._backend.experiments.change_tags(arn, how)
         else:
-            self._backend.lineage.set_tags(arn, tags)
+            self._backend.lineage.change_tags(arn, how)
 
     def call_action(self) -> Any:
         try:
