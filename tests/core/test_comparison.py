@@ -99,8 +99,9 @@ def test_a_metric_can_be_spelled_as_xgboost_or_as_sagemaker_spells_it():
     assert chosen_metric([["validation:rmse"]], "validation-rmse") == "validation:rmse"
     with pytest.raises(UsageError, match=r"none of these runs has the metric f1: they have train:rmse"):
         chosen_metric([["train:rmse"]], "f1")
-    with pytest.raises(UsageError, match="neither metrics in CloudWatch nor saved losses"):
-        chosen_metric([[], []], "")
+    with pytest.raises(UsageError, match="none of these runs has the metric f1: they have none"):
+        chosen_metric([[], []], "f1")
+    assert chosen_metric([[], []], "") == ""
 
 
 # -- numbers from CloudWatch ----------------------------------------------------------------------

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import re
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -214,6 +217,72 @@ def test_the_jobs_of_a_tuning_job_are_compared_by_its_objective(watcher: Watcher
 
     assert [run["job"] for run in shown["runs"]] == ["sweep-000", "sweep-001", "sweep-002"]
     assert (shown["direction"], shown["direction_assumed"]) == ("rises", False)
+
+
+ANALYTICS = """
+import json, jsonschema
+# The SDK validates its own schema for each setting that it looks up, which takes eight seconds in total.
+jsonschema.Draft202012Validator.check_schema = lambda *_, **__: None
+import sagemaker
+from sagemaker.analytics import ExperimentAnalytics
+
+frame = ExperimentAnalytics(
+    experiment_name="churn", sagemaker_session=sagemaker.Session(default_bucket="b"),
+    sort_by="metrics.validation:rmse.min", sort_order="Ascending",
+).dataframe()
+print(json.dumps(frame.to_dict("records"), default=str))
+"""
+
+
+def test_an_experiment_has_the_order_and_the_numbers_that_the_sdks_analytics_has(
+    watcher: Watcher, aws_environment: Sandbox
+):
+    sagemaker = aws_environment.client("sagemaker")
+    sagemaker.create_experiment(ExperimentName="churn")
+    for number in range(8):
+        trial = f"trial-{number % 2}"
+        if number < 2:
+            sagemaker.create_trial(TrialName=trial, ExperimentName="churn")
+        config = {"ExperimentName": "churn", "TrialName": trial}
+        put(aws_environment, range(number, number + 1), ExperimentConfig=config)
+    sagemaker.create_trial_component(
+        TrialComponentName="by-hand", DisplayName="noted", Parameters={"eta": {"NumberValue": 0.5}}
+    )
+    sagemaker.associate_trial_component(TrialComponentName="by-hand", TrialName="trial-0")
+    quiet = {"SAGEMAKER_SUPPRESS_V2_WARNING": "1", "PYTHONWARNINGS": "ignore"}
+    script = [sys.executable, "-c", ANALYTICS]
+    table = json.loads(subprocess.check_output(script, env=os.environ | quiet, text=True).splitlines()[-1])
+    aws_environment.control.forget_calls()
+
+    runs = watcher("compare", "--experiment", "churn", "--json").json["runs"]
+
+    assert aws_environment.control.calls() == {"sagemaker:Search": 1, "cloudwatch:GetMetricData": 1}
+    [*of_jobs, by_hand] = runs
+    expected = [row for row in table if isinstance(row["SourceArn"], str)]
+    assert [run["arn"] for run in of_jobs] == [row["SourceArn"] for row in expected]
+    for run, row in zip(of_jobs, expected, strict=True):
+        for number in ("Last", "Min", "Max"):
+            assert run["metric"][number.lower()] == row[f"validation:rmse - {number}"]
+        assert float(run["hyperparameters"]["eta"]) == row["eta"]
+        assert run["metric"]["source"] == "experiment"
+        assert len(run["metric"]["curve"]) == row["validation:rmse - Count"]
+    assert (by_hand["job"], by_hand["arn"], by_hand["hyperparameters"]) == ("noted", None, {"eta": "0.5"})
+
+
+def test_runs_without_any_metric_are_still_put_side_by_side_newest_first(
+    watcher: Watcher, aws_environment: Sandbox
+):
+    for age, name in enumerate(("new", "old")):
+        eta = {"eta": f"0.{age}"}
+        aws_environment.control.put_training_job(name, CreationTime=NOW - age - 60, HyperParameters=eta)
+
+    ran = watcher("compare", "old", "new")
+    document = watcher("compare", "old", "new", "--json").json
+
+    first, _, *rows = ran.out.splitlines()
+    assert first == "none of these runs has metrics in CloudWatch or saved losses: the newest comes first"
+    assert [row.split()[1] for row in rows] == ["new", "old"]
+    assert (document["metric"], document["differing"]) == (None, ["eta"])
 
 
 @pytest.mark.parametrize(

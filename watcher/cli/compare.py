@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from watcher.aws.accounts import Accounts
     from watcher.comparison.compare import Comparison, Wanted
+    from watcher.comparison.document import ComparisonView, Curves
     from watcher.comparison.runs import Run
     from watcher.config.settings import Config
 
@@ -149,11 +150,7 @@ def _print(
     shown = document.document(comparison, around)
     curves, over = document.curves(shown)
     if plot:
-        from watcher.alerts import plots
-
-        plots.save(
-            plots.of_curves(curves, f"{shown['metric']} of {len(curves)} runs", over, shown["metric"]), plot
-        )
+        _draw(shown, curves, over, plot)
     if as_json:
         print_json(shown)
     elif as_csv:
@@ -162,6 +159,15 @@ def _print(
         console = out()
         comparison_tables.print_comparison(shown, console)
         comparison_tables.print_curves(curves, over, console)
+
+
+def _draw(shown: ComparisonView, curves: Curves, over: str, file: Path) -> None:
+    if not curves or shown["metric"] is None:
+        raise UsageError("there is nothing to draw: none of these runs has more than one value of a metric")
+    from watcher.alerts import plots
+
+    title = f"{shown['metric']} of {len(curves)} runs"
+    plots.save(plots.of_curves(curves, title, over, shown["metric"]), file)
 
 
 def _findings(comparison: Comparison, settings: Config) -> dict[str, list[str]]:

@@ -45,6 +45,8 @@ def print_comparison(shown: ComparisonView, console: Console) -> None:
 
 
 def _ranking(shown: ComparisonView) -> str:
+    if shown["metric"] is None:
+        return "none of these runs has metrics in CloudWatch or saved losses: the newest comes first"
     better = "higher" if shown["direction"] == "rises" else "lower"
     by = {"last": "last value", "min": "least value", "max": "greatest value"}[shown["by"]]
     assumed = " (assumed: --maximize says otherwise)" if shown["direction_assumed"] else ""

@@ -56,6 +56,8 @@ def metrics(
         found = measurements.of_job(accounts.of(job.arn), job, asked, now())
     curves = {each: one.curve for each, one in found.items() if one.curve}
     if plot:
+        if not curves:
+            raise UsageError(f"there is nothing to draw: CloudWatch has no value of {', '.join(asked)}")
         from watcher.alerts import plots
 
         plots.save(plots.of_panels(curves, job.name, "minutes of training"), plot)

@@ -44,7 +44,7 @@ def compare(
 ) -> Comparison:
     """Tensors are read of those runs alone that have the metric nowhere else.
 
-    Raises `UsageError` if the runs have no metric in common with what was asked for, and `AwsError`.
+    Raises `UsageError` if no run has the metric that was asked for, and `AwsError`.
     """
     problems: dict[str, str] = {}
     names: Sequence[Sequence[str]] = [run.metrics for run in runs]
@@ -52,11 +52,13 @@ def compare(
         saved = measurements.saved_names(runs, accounts, losses_only=not wanted.metric)
         names = [(*of_run, *of_tensors) for of_run, of_tensors in zip(names, saved, strict=True)]
     metric = chosen_metric(names, wanted.metric)
+    aim = goal(metric, wanted.by, wanted.rises)
+    if not metric:
+        return Comparison(aim, ranked(runs, {}, aim), {}, {})
     known = {run.id: run.summaries[metric] for run in runs if metric in run.summaries}
     found = measurements.together(known, measurements.from_cloudwatch(runs, metric, accounts, now))
     # Where CloudWatch ought to have it, a run without a value has written none yet.
     if others := [run for run in runs if run.id not in found and metric not in run.metrics]:
         of_tensors, problems = measurements.from_tensors(others, metric, accounts, progress)
         found |= of_tensors
-    aim = goal(metric, wanted.by, wanted.rises)
     return Comparison(aim, ranked(runs, found, aim), found, problems)

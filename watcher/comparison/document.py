@@ -49,7 +49,8 @@ class RunView(TypedDict):
 
 
 class ComparisonView(TypedDict):
-    metric: str
+    metric: str | None
+    """None if no run has one; then the newest run comes first."""
     direction: str
     """`rises` or `falls`: what is better."""
     direction_assumed: bool
@@ -73,7 +74,7 @@ def document(comparison: Comparison, around: Around) -> ComparisonView:
     goal = comparison.goal
     runs = [_run(rank, run, comparison, around) for rank, run in enumerate(comparison.runs, start=1)]
     return {
-        "metric": goal.metric,
+        "metric": goal.metric or None,
         "direction": "rises" if goal.rises else "falls",
         "direction_assumed": goal.assumed,
         "by": goal.by,
@@ -121,7 +122,7 @@ def as_csv(shown: ComparisonView) -> str:
     numbers = ("last", "min", "max", "best")
     writer.writerow(
         ["rank", "job", "status", "created_at", "duration", "cost", "currency", "instances"]
-        + [f"{shown['metric']} {number}" for number in numbers]
+        + [f"{shown['metric'] or 'metric'} {number}" for number in numbers]
         + shown["differing"]
         + ["findings"]
     )
@@ -135,7 +136,11 @@ def as_csv(shown: ComparisonView) -> str:
     return text.getvalue()
 
 
-def curves(shown: ComparisonView) -> tuple[dict[str, list[tuple[float, float]]], str]:
+Curves = dict[str, list[tuple[float, float]]]
+"""By rank and name of the run."""
+
+
+def curves(shown: ComparisonView) -> tuple[Curves, str]:
     """The curves that can be drawn over each other, the best run first, and what they are drawn over. Minutes
     and steps do not go on one axis: what most runs have is drawn."""
     with_curves = [(run, run["metric"]) for run in shown["runs"] if run["metric"] and run["metric"]["curve"]]

@@ -84,6 +84,7 @@ class Goal:
     """What makes one run better than another."""
 
     metric: str
+    """Empty if no run has one."""
     rises: bool
     by: By
     assumed: bool = False
@@ -127,8 +128,8 @@ def chosen_metric(names: Sequence[Sequence[str]], asked: str) -> str:
     """The metric to compare. `names` has those of each run.
 
     `asked` may be empty: then the one that most runs have, and among these one of validation that should
-    fall, because that is what a training is for. Raises `UsageError` if no run has a metric, or none has the
-    one that was asked for.
+    fall, because that is what a training is for; empty if no run has a metric. Raises `UsageError` if none
+    has the one that was asked for.
     """
     counts = Counter(name for of_run in names for name in dict.fromkeys(of_run))
     if asked:
@@ -139,12 +140,7 @@ def chosen_metric(names: Sequence[Sequence[str]], asked: str) -> str:
             return alike[0]
         has = f"they have {', '.join(sorted(counts))}" if counts else "they have none"
         raise UsageError(f"none of these runs has the metric {asked}: {has}")
-    if not counts:
-        raise UsageError(
-            "these runs have neither metrics in CloudWatch nor saved losses, so there is nothing to rank "
-            "them by"
-        )
-    return min(counts, key=lambda name: (-counts[name], *_preference(name), name))
+    return min(counts, key=lambda name: (-counts[name], *_preference(name), name), default="")
 
 
 def _preference(name: str) -> tuple[int, int]:
