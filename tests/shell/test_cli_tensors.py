@@ -174,15 +174,50 @@ def test_values_can_be_drawn(watcher: Watcher, saved: SavedJob, tmp_path: Path):
     assert width > height > 400
 
 
-def test_a_job_that_saved_nothing_is_reported(watcher: Watcher, tmp_path: Path):
-    (tmp_path / "empty").mkdir()
-
-    assert watcher("tensors", "empty").out == "No tensor is saved in empty.\n"
-    assert (
-        watcher("tensors", "empty", "--name", "x").out
-        == "No tensor whose name matches x is saved in empty.\n"
+def test_a_name_that_matches_nothing_is_reported(watcher: Watcher, saved: SavedJob):
+    assert watcher("tensors", "debug-output", "--name", "nosuch").out == (
+        "No tensor whose name matches nosuch is saved in debug-output.\n"
     )
-    assert watcher("tensors", "empty", "--json").json == {}
+    assert watcher("tensors", "debug-output", "--name", "nosuch", "--json").json == {}
+
+
+COMMANDS = [["tensors"], ["tensors", "--json"], ["evaluate", "--rule", "LossNotDecreasing"]]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_folder_without_debug_output_is_refused_with_the_nearest_that_has_some(
+    watcher: Watcher, saved: SavedJob, tmp_path: Path, command: list[str]
+):
+    (tmp_path / "empty").mkdir()
+    for place, said in (
+        ("empty", "no debug output lies at empty; did you mean "),
+        (".", "no debug output lies at .; did you mean "),
+        ("./debug-outptu", "there is no folder ./debug-outptu; did you mean "),
+        ("debug-output/events", "no debug output lies at debug-output/events; did you mean "),
+    ):
+        ran = watcher(*command, place)
+        assert (ran.code, ran.out) == (2, "")
+        assert ran.err == f"watcher: {said}{tmp_path / 'debug-output'}?\n"
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_an_address_on_s3_without_debug_output_is_refused_with_the_nearest_that_has_some(
+    watcher: Watcher, aws_environment: Sandbox, command: list[str]
+):
+    s3 = aws_environment.client("s3")
+    s3.create_bucket(Bucket="team")
+    s3.put_object(Bucket="team", Key="debug/churn/debug-output/events/000000000000/x.tfevents", Body=b"")
+    for place in ("debug/churn/debug-outptu", "debug", "debug/", "debug/chrun/debug-output", "debug/churn"):
+        ran = watcher(*command, f"s3://team/{place}")
+        assert (ran.code, ran.out) == (2, "")
+        assert ran.err == (
+            f"watcher: no debug output lies at s3://team/{place}; did you mean "
+            "s3://team/debug/churn/debug-output?\n"
+        )
+    ran = watcher(*command, "s3://maet/debug/churn/debug-output")
+    assert (ran.code, ran.err.count("\n")) == (2, 1)
+    assert "s3://maet/debug/churn/debug-output: there is no such bucket" in ran.err
+    assert watcher("logs", "s3://team/debug/churn/debug-output").code == 2
 
 
 @pytest.mark.parametrize(
@@ -191,9 +226,7 @@ def test_a_job_that_saved_nothing_is_reported(watcher: Watcher, tmp_path: Path):
         (["debug-output", "--name", "("], "--name (: missing )"),
         (["debug-output", "--full"], "--full needs --json"),
         (["no/such/folder"], "there is no folder no/such/folder"),
-        (["./debug-outptu"], "there is no folder ./debug-outptu"),
         (["s3://"], "'s3://' is not a place on S3: it should look like s3://BUCKET/PATH/JOB/debug-output"),
-        (["."], "the tensors lie one folder deeper: ./debug-output"),
     ],
 )
 def test_unusable_arguments_give_one_line_and_exit_code_2(

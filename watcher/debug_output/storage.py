@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol
@@ -41,6 +41,9 @@ class Storage(Protocol):
     def list(self, prefix: str, after: str = "") -> Iterator[Stored]:
         """The objects whose keys begin with `prefix` and come after the key `after`; none if there is no such
         place."""
+
+    def folders(self, place: str) -> Sequence[str]:
+        """The names of the folders at a place, sorted: at most a thousand."""
 
     def get(self, key: str, span: range | None = None) -> bytes | None:
         """The object, or these bytes of it (fewer if it is shorter); None if it does not exist."""
@@ -78,6 +81,12 @@ class S3Prefix:
                             item["LastModified"].timestamp(),
                             item["ETag"],
                         )
+
+    def folders(self, place: str) -> Sequence[str]:
+        prefix = self._root + (f"{place}/" if place else "")
+        with translate("s3:ListBucket"):
+            page = self._s3.list_objects_v2(Bucket=self._bucket, Prefix=prefix, Delimiter="/")
+        return [one["Prefix"].removeprefix(prefix)[:-1] for one in page.get("CommonPrefixes", ())]
 
     def get(self, key: str, span: range | None = None) -> bytes | None:
         part = {} if span is None else {"Range": f"bytes={span.start}-{span.stop - 1}"}
@@ -134,6 +143,13 @@ class Folder:
                     yield Stored(key, found.st_size, found.st_mtime, str(found.st_mtime_ns))
                 except FileNotFoundError:
                     continue
+
+    def folders(self, place: str) -> Sequence[str]:
+        try:
+            found = [entry.name for entry in os.scandir(self._path / place) if entry.is_dir()]
+        except OSError:  # also one that may not be read
+            return []
+        return sorted(found)[:1000]
 
     def get(self, key: str, span: range | None = None) -> bytes | None:
         try:

@@ -15,9 +15,10 @@ from watcher.arn import is_arn
 from watcher.aws.accounts import Accounts
 from watcher.aws.metrics import Metrics
 from watcher.debug_output.event_files import SavedStep, UnreadableStep, Wanted
+from watcher.debug_output.places import holds_debug_output, nearest
 from watcher.debug_output.reader import DebugOutput, Reader, of_job
 from watcher.debug_output.storage import Folder, S3Prefix, Storage
-from watcher.errors import UsageError
+from watcher.errors import NotFound, UsageError
 from watcher.evaluation import feed
 from watcher.evaluation.steps import JobMetrics
 from watcher.jobs.find import find_job
@@ -87,16 +88,43 @@ def _listed(rules: list[RuleConfiguration]) -> str:
 def find(place: str, accounts: Accounts, clock: Callable[[], datetime]) -> SavedData:
     """A name with a slash, or of an existing folder, is a place; any other is that of a job.
 
-    Raises `UsageError` if there is nothing. A folder needs no request to AWS.
+    Raises `UsageError` if no debug output lies there, with the places near it that have some. A folder needs
+    no request to AWS.
     """
     if place.startswith("s3://"):
-        return SavedData(place, DebugOutput(_checked(S3Prefix(accounts.home.s3, place))))
+        storage = S3Prefix(accounts.home.s3, place)
+        if not _holds_something(storage, place):
+            bucket, _, path = place.removeprefix("s3://").partition("/")
+            root = S3Prefix(accounts.home.s3, f"s3://{bucket}")
+            hint = _did_you_mean(root, path, f"s3://{bucket}/")
+            raise UsageError(f"no debug output lies at {place}{hint}")
+        return SavedData(place, DebugOutput(storage))
     folder = Path(place)
-    if folder.is_dir():
-        return SavedData(place, DebugOutput(_checked(Folder(folder))))
-    if "/" in place and not is_arn(place):
-        raise UsageError(f"there is no folder {place}")
+    if folder.is_dir() or ("/" in place and not is_arn(place)):
+        if not holds_debug_output(Folder(folder)):
+            here = folder.resolve()
+            top = here.parents[min(len(here.parents), _LEVELS_UP) - 1] if here.parents else here
+            hint = _did_you_mean(Folder(top), str(here.relative_to(top)), f"{top}/".replace("//", "/"))
+            nothing = "no debug output lies at" if folder.is_dir() else "there is no folder"
+            raise UsageError(f"{nothing} {place}{hint}")
+        return SavedData(place, DebugOutput(Folder(folder)))
     return _of_job(place, accounts, clock)
+
+
+def _holds_something(storage: S3Prefix, place: str) -> bool:
+    try:
+        return holds_debug_output(storage)
+    except NotFound as error:
+        raise UsageError(f"{place}: there is no such bucket") from error
+
+
+def _did_you_mean(root: Storage, path: str, prefix: str) -> str:
+    near = [prefix + found for found in nearest(root, path)]
+    return f"; did you mean {' or '.join(near)}?" if near else ""
+
+
+_LEVELS_UP = 2
+"""How far above a local folder its neighbours are looked for."""
 
 
 def _of_job(name: str, accounts: Accounts, clock: Callable[[], datetime]) -> SavedData:
@@ -117,10 +145,3 @@ def _saves_nothing(name: str, job: JobSnapshot | None) -> str:
     if job and job.debug_output:
         return f"{name} has saved no tensors in {job.debug_output}"
     return f"{name} saves no tensors: it was started without a DebugHookConfig"
-
-
-def _checked(storage: Storage) -> Storage:
-    """Refuses the folder above the debug output, which would look like a job that saved nothing."""
-    if any(True for _ in storage.list("debug-output/")):
-        raise UsageError(f"the tensors lie one folder deeper: {storage.uri}/debug-output")
-    return storage
