@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -318,11 +321,15 @@ def test_a_value_that_is_no_longer_kept_is_read_again(job: SavedJob, monkeypatch
     assert saved.tensor("weight").value(0)[0] == 0
 
 
-def test_a_value_whose_file_was_deleted_is_unavailable(job: SavedJob) -> None:
+def test_a_value_whose_file_was_deleted_is_unavailable(
+    job: SavedJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from smdebug.exceptions import TensorUnavailableForStep
 
+    from watcher.evaluation import trial
     from watcher.evaluation.trial import SavedTrial
 
+    monkeypatch.setattr(trial, "VALUE_CACHE_BYTES", 0)
     job.collections()
     losses(job, 1, 2)
     saved = SavedTrial(DebugOutput(Folder(job.folder)))
@@ -347,3 +354,158 @@ def test_smdebug_prints_nothing_on_stdout(job: SavedJob, source: Path) -> None:
     )
     ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert ran.stdout == "issues_found\n"
+
+
+# -- as smdebug's own invoke_rule ---------------------------------------------------------------------
+
+RECORDING = '''
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+
+from smdebug.rules.rule import Rule
+
+
+@dataclass
+class Seen:
+    names: list[str] = field(default_factory=list)
+
+
+def tell(*words):
+    print(json.dumps(words))
+
+
+tell("imported")
+
+
+class Recording(Rule):
+    """Tells what it sees, and fires where the loss exceeds a bound that it finds when it is made."""
+
+    def __init__(self, base_trial, factor="2"):
+        super().__init__(base_trial, action_str="")
+        self.seen = Seen(sorted(base_trial.tensor_names()))
+        self.bound = float(factor) * float(base_trial.tensor("loss").value(base_trial.steps()[0])[0])
+        tell("made", self.seen.names, base_trial.steps(), self.bound)
+
+    def invoke_at_step(self, step):
+        loss = self.base_trial.tensor("loss")
+        tell("invoked", step, [float(value) for value in loss.value(step)], loss.prev_steps(step, 2))
+        return bool(loss.value(step)[0] > self.bound)
+
+
+class BeyondTheEnd(Rule):
+    def __init__(self, base_trial):
+        super().__init__(base_trial, action_str="")
+
+    def set_required_tensors(self, step):
+        self.req_tensors.add("loss", steps=[step, step + 4])
+
+    def invoke_at_step(self, step):
+        tell("invoked", step)
+
+
+class Failing(Recording):
+    def invoke_at_step(self, step):
+        tell("failing", step)
+        raise KeyError("of its own")
+'''
+
+INVOKE = """
+import sys
+import smdebug.rules.rule
+smdebug.rules.rule.Rule.__init__.__defaults__ = ("", None)
+from smdebug.rules.rule_invoker import invoke_rule
+from smdebug.trials import create_trial
+import json
+import recording
+place, name, parameters = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
+steps = {key: int(parameters.pop(key)) for key in ("start_step", "end_step") if key in parameters}
+rule = getattr(recording, name)(create_trial(place), **parameters)
+try:
+    invoke_rule(rule, raise_eval_cond=True, **steps)
+except Exception as error:
+    print(json.dumps(["ended", type(error).__name__, str(error)]))
+else:
+    print(json.dumps(["ended", "", ""]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters", "status", "end"),
+    [
+        ("Recording", {}, Status.ISSUES_FOUND, "RuleEvaluationConditionMet"),
+        ("Recording", {"factor": "90"}, Status.NO_ISSUES_FOUND, "NoMoreData"),
+        ("Recording", {"factor": "90", "start_step": "3", "end_step": "7"}, Status.NO_ISSUES_FOUND, ""),
+        ("BeyondTheEnd", {}, Status.NO_ISSUES_FOUND, "NoMoreData"),
+        ("Failing", {}, Status.ERROR, "KeyError"),
+    ],
+)
+def test_a_rule_sees_and_ends_as_under_smdebugs_invoke_rule(
+    job: SavedJob,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    name: str,
+    parameters: dict[str, str],
+    status: Status,
+    end: str,
+) -> None:
+    from watcher.evaluation.custom_rule import CustomRule, load
+
+    job.collections(weights={"include_regex": ["weight"]})
+    for step, loss in enumerate([1.0, 1.5, 1.25, 0.5, 3.0, 0.25]):
+        job.step(step * 2, {"loss": np.array([loss, -loss]), "weight": np.ones(2)})
+    job.end()
+    (tmp_path / "recording.py").write_text(RECORDING)
+    theirs = subprocess.run(
+        [sys.executable, "-c", INVOKE, str(job.folder), name, json.dumps(parameters)],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    ).stdout
+    told = [json.loads(line) for line in theirs.splitlines() if line.startswith('["')]
+    *told, ended = told
+    assert ended[1] == end
+
+    capfd.readouterr()
+    verdict = CustomRule(
+        load(name, tmp_path / "recording.py"), parameters, DebugOutput(Folder(job.folder))
+    ).look(ended=True)
+    ours = capfd.readouterr()
+    assert ours.out == ""
+    assert [json.loads(line) for line in ours.err.splitlines() if line.startswith('["')] == told
+    assert verdict is not None
+    assert verdict.status is status
+    if status is Status.ISSUES_FOUND:
+        assert verdict.explanation == ended[2]
+
+
+def test_a_rule_that_exits_is_an_error(job: SavedJob, tmp_path: Path) -> None:
+    from watcher.evaluation.custom_rule import CustomRule, load
+
+    path = tmp_path / "rules.py"  # the name of a package that is in use
+    path.write_text(
+        "import sys\nfrom smdebug.rules.rule import Rule\n"
+        "class Exits(Rule):\n    def invoke_at_step(self, step): sys.exit(0)\n"
+    )
+    job.collections()
+    losses(job, 1)
+    verdict = CustomRule(load("Exits", path), {}, DebugOutput(Folder(job.folder))).look(ended=True)
+    assert verdict is not None
+    assert (verdict.status, verdict.explanation) == (Status.ERROR, "at step 0: SystemExit: 0")
+
+
+def test_other_trials_come_in_the_order_of_their_numbers(tmp_path: Path) -> None:
+    from watcher.evaluation import backtest
+    from watcher.evaluation.saved_data import SavedData
+
+    def find(name: str) -> SavedData:
+        return SavedData(name, DebugOutput(Folder(tmp_path / name)))
+
+    setting = {f"other_trial_{number}": f"run-{number}" for number in (10, 9, 0, 2)}
+    found = [output.uri.rpartition("/")[2] for output in backtest._other_trials(setting, find)]
+    assert found == ["run-0", "run-2", "run-9", "run-10"]
+    both = backtest._other_trials({"other_trials": "a, b"}, find)
+    assert [output.uri.rpartition("/")[2] for output in both] == ["a", "b"]

@@ -7,6 +7,7 @@ read.
 from __future__ import annotations
 
 import math
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
@@ -163,10 +164,13 @@ class _CustomRuleBacktest(Backtest):
             self._class = custom_rule.load(name, file)
         except rules.RuleError as error:
             raise UsageError(str(error)) from error
-        self._evaluations = [
-            custom_rule.CustomRule(self._class, setting, saved.tensors, _other_trials(setting, find))
-            for setting in self.settings
-        ]
+        try:
+            self._evaluations = [
+                custom_rule.CustomRule(self._class, setting, saved.tensors, _other_trials(setting, find))
+                for setting in self.settings
+            ]
+        except rules.ParameterError as error:
+            raise UsageError(str(error)) from error
 
     def run(self, see: See, *, whole: bool = False) -> list[Verdict]:  # noqa: ARG002
         return [
@@ -176,9 +180,16 @@ class _CustomRuleBacktest(Backtest):
 
 
 def _other_trials(setting: Parameters, find: Find) -> list[DebugOutput]:
-    """Debugger passes them as the RuleParameters `other_trial_0` and so on."""
-    named = sorted(name for name in setting if name.startswith("other_trial_"))
-    return [find(setting[name]).tensors for name in named]
+    """The trials that `other_trials` names, and those that Debugger passes as the RuleParameters
+    `other_trial_0`, `other_trial_1` and so on, in the order of their numbers."""
+    listed = [name.strip() for name in setting.get("other_trials", "").split(",")]
+    numbered = sorted((int(key.removeprefix(_OTHER)), key) for key in setting if _OTHER_TRIAL.fullmatch(key))
+    named = [*filter(None, listed), *(setting[key] for _, key in numbered)]
+    return [find(name).tensors for name in named]
+
+
+_OTHER = "other_trial_"
+_OTHER_TRIAL = re.compile(rf"{_OTHER}[0-9]+")
 
 
 # -- as documents ---------------------------------------------------------------------------------

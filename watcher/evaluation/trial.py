@@ -65,7 +65,7 @@ class SavedTrial(Trial):  # type: ignore[misc] # smdebug is not typed
         `ended`: the job has ended, and no more steps will follow.
         """
         newest = max(self._global_to_mode, default=-1)
-        wanted = self.index_reader.asked.__contains__
+        wanted = self.index_reader.wants
         for step, files in groupby(self._reader.read(wanted=wanted, ended=ended), lambda saved: saved.step):
             for saved in files:
                 if isinstance(saved, SavedStep):
@@ -74,6 +74,7 @@ class SavedTrial(Trial):  # type: ignore[misc] # smdebug is not typed
                 newest = step
                 yield step
         self.loaded_all_steps = ended
+        self.index_reader.fills = False
 
     def _add(self, saved: SavedStep) -> None:
         mode = ModeKeys[saved.mode]
@@ -134,6 +135,14 @@ class _Values:
         """The names of the tensors whose value the rule has asked for. They are fetched with each later
         step."""
 
+        self.fills = True
+        """Whether all values are kept as long as there is room: until the end of the first reading, because
+        what the rule will ask for is not known yet."""
+
+    def wants(self, tensor: str) -> bool:
+        """Whether to fetch this tensor with a step that is read. Called from several threads."""
+        return tensor in self.asked or (self.fills and self._size < VALUE_CACHE_BYTES)
+
     def fetch_tensor_value(self, location: _Location) -> NDArray[Any]:
         self.asked.add(location.tensorname)
         key = (location.step, location.worker, location.tensorname)
@@ -149,7 +158,8 @@ class _Values:
         """Always keeps the newest value, however large."""
         for name, value in saved.tensors.items():
             key = (saved.step, saved.worker, name)
-            if key not in self._kept:
+            full = self.fills and self._size + value.nbytes > VALUE_CACHE_BYTES
+            if key not in self._kept and not full:
                 self._kept[key] = value.copy()  # a view would keep the whole file in memory
                 self._size += value.nbytes
         while self._size > VALUE_CACHE_BYTES and len(self._kept) > 1:
