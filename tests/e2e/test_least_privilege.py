@@ -1,4 +1,4 @@
-"""The permissions of `deploy/policy.json` are enough for everything that the daemon does.
+"""The permissions of `deploy/policy.json` are enough for the daemon, and to look at a job.
 
 The sandbox's IAM checks each request against the policies of the user who signed it. It ignores conditions,
 so whether the policy protects a job without the tag `watcher:stop` can be tested only at AWS.
@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
@@ -96,3 +97,32 @@ def test_the_whole_demo_runs_with_the_policy(deployment: Deployment, sandbox: Sa
     assert "oss is not decreasing" in json.dumps(alert["blocks"])
     assert "Stopped by Watcher" in json.dumps(alert["blocks"])
     assert [file for file in slack.files if name in file["title"]]
+
+
+def command(*arguments: str, folder: Path) -> dict[str, Any]:
+    """What a command prints as JSON, run in an empty folder by the user with the policy."""
+    done = subprocess.run(
+        [sys.executable, "-m", "watcher", *arguments, "--json"],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    printed: dict[str, Any] = json.loads(done.stdout)
+    return printed
+
+
+def test_a_job_can_be_shown_and_traced_and_what_the_policy_lacks_is_named(
+    deployment: Deployment, tmp_path: Path
+):
+    deployment.act()
+
+    shown = command("show", "latest", folder=tmp_path)
+    traced = command("lineage", "chu", folder=tmp_path)
+
+    assert (shown["job"], shown["read_from"]) == ("churn", "sagemaker")
+    assert [sentence.partition(":")[0] for sentence in shown["not_read"]] == ["findings"]
+    assert traced["debug_output"]["exists"] is True
+    assert "no permission for s3:ListBucket" in traced["model"]["not_read"]
+    [sentence] = traced["not_read"]
+    assert sentence.startswith("what was made from its model: no permission for sagemaker:ListArtifacts")
