@@ -7,6 +7,7 @@ import tarfile
 import boto3
 import sagemaker
 import xgboost
+from sagemaker.lineage.visualizer import LineageTableVisualizer
 from sagemaker.s3 import S3Downloader, S3Uploader
 
 # %%
@@ -71,6 +72,11 @@ client.delete_tags(ResourceArn=run["TrainingJobArn"], TagKeys=["reviewed"])
 jobs = client.list_processing_jobs(NameContains=job_name[:20].lower(), SortBy="CreationTime")
 print([(job["ProcessingJobName"], job["ProcessingJobStatus"]) for job in jobs["ProcessingJobSummaries"]])
 assert jobs["ProcessingJobSummaries"]
+
+# %% Lineage
+lineage = LineageTableVisualizer(session).show(training_job_name=job_name)
+print(lineage)
+assert set(lineage["Type"]) >= {"DataSet", "Image", "Model"}
 
 # %% Notes go next to the model
 note = S3Uploader.upload_string_as_file_body("a good one", f"s3://{bucket}/{job_name}/note.txt")

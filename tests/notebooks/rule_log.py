@@ -51,6 +51,10 @@ prefixed = logs.describe_log_streams(
 )
 [training] = prefixed["logStreams"]
 assert training["logStreamName"].startswith(f"{job_name}/algo-1-")
+of_training = logs.get_paginator("filter_log_events").paginate(
+    logGroupName="/aws/sagemaker/TrainingJobs", logStreamNamePrefix=f"{job_name}/", filterPattern="logloss"
+)
+assert len([event for page in of_training for event in page["events"]]) == 60
 
 # %% awslogs
 lines = subprocess.run(

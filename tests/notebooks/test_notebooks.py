@@ -13,7 +13,7 @@ from watcher.sandbox.process import Sandbox
 
 IN_ORDER = (
     *("train", "tensors", "rule_log", "curves", "made_of", "permissions", "metrics"),
-    *("documented", "clean_up"),
+    *("documented", "experiments", "clean_up"),
 )
 """`train` trains what the others look at, and `clean_up` deletes it. `documented` is docs/notebooks.md's."""
 

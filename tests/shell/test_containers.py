@@ -396,6 +396,53 @@ def test_a_rule_that_cannot_be_evaluated_ends_in_an_error_that_says_why(
     assert details in log
 
 
+CUSTOM = """
+from smdebug.rules.rule import Rule
+
+class StepLimit(Rule):
+    def __init__(self, base_trial, limit):
+        super().__init__(base_trial)
+        self.limit = int(limit)
+
+    def invoke_at_step(self, step):
+        return bool(self.base_trial.tensor_names(collection="metrics")) and step >= self.limit
+"""
+
+
+@pytest.mark.usefixtures("whole")
+@pytest.mark.parametrize(
+    ("limit", "status", "step"),
+    [("6", "IssuesFound", 6), ("99", "NoIssuesFound", 18), ("six", "Error", None)],
+)
+def test_a_custom_rule_is_evaluated_from_its_source_on_s3(
+    evaluate: Callable[..., tuple[dict[str, Any], str]], s3: Any, limit: str, status: str, step: int | None
+) -> None:
+    s3.put_object(Bucket=BUCKET, Key="rules/mine.py", Body=CUSTOM)
+    result, log = evaluate("whole", "StepLimit", source_s3_uri=f"s3://{BUCKET}/rules/mine.py", limit=limit)
+    assert (result["status"], result["step"]) == (status, step)
+    assert {"6": "at step 6 resulted in the condition", "99": "has checked 10 steps", "six": "ValueError"}[
+        limit
+    ] in log
+
+
+@pytest.mark.usefixtures("whole")
+def test_a_custom_rule_without_its_source_ends_in_an_error(
+    evaluate: Callable[..., tuple[dict[str, Any], str]],
+) -> None:
+    result, _ = evaluate("whole", "StepLimit", source_s3_uri=f"s3://{BUCKET}/rules/none.py")
+    assert result["status"] == "Error"
+    assert "reading the source of the rule at s3://" in result["details"]
+
+
+@pytest.mark.usefixtures("whole")
+def test_a_rule_that_writes_a_report_finds_nothing(
+    evaluate: Callable[..., tuple[dict[str, Any], str]],
+) -> None:
+    result, log = evaluate("whole", "CreateXgboostReport")
+    assert result["status"] == "NoIssuesFound"
+    assert "The sandbox writes no report for CreateXgboostReport" in log
+
+
 @pytest.mark.usefixtures("whole")
 def test_a_damaged_event_file_is_skipped_with_a_warning(
     evaluate: Callable[..., tuple[dict[str, Any], str]], s3: Any

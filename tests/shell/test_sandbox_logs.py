@@ -59,6 +59,18 @@ def test_streams_are_chosen_by_name_and_events_by_pattern(logs: Any):
     assert pages(logs, logStreamNames=["a"], filterPattern="loss") == [["loss 1"]]
 
 
+def test_streams_are_chosen_by_the_beginning_of_their_names(logs: Any):
+    logs.create_log_stream(logGroupName=GROUP, logStreamName="ab")
+    put(logs, "a", (-2, "1"))
+    put(logs, "ab", (-1, "2"))
+    put(logs, "b", (-1, "3"))
+
+    assert pages(logs, logStreamNamePrefix="a") == [["1", "2"]]
+    assert pages(logs, logStreamNamePrefix="c") == [[]]
+    with pytest.raises(ClientError, match="exclude each other"):
+        pages(logs, logStreamNamePrefix="a", logStreamNames=["a"])
+
+
 def test_a_page_ends_at_its_limit_or_at_a_megabyte_and_the_first_of_several_has_no_events(logs: Any):
     put(logs, "a", *((-9 + number, str(number)) for number in range(5)))
     assert pages(logs, limit=2) == [[], ["0", "1"], ["2", "3"], ["4"]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import json
 import threading
 import time
 from bisect import bisect_right
@@ -12,6 +13,7 @@ from typing import Any
 
 from moto.logs.exceptions import InvalidParameterException, ResourceNotFoundException
 from moto.logs.models import LogEvent, LogGroup, LogStream, logs_backends
+from moto.logs.responses import LogsResponse
 from moto.logs.utils import EventMessageFilter
 
 MAX_PAGE_EVENTS = 10_000
@@ -21,17 +23,20 @@ MAX_PAGE_CHARACTERS = 1_000_000
 _writing = threading.Lock()
 _put_log_events = LogStream.put_log_events
 _create_log_stream = LogGroup.create_log_stream
+_answer_filter_log_events = LogsResponse.filter_log_events
 
 
 def install() -> None:
     """Make moto's log groups behave like CloudWatch's.
 
     Events of several streams come in order of time. A page costs only what is on it. A missing stream and an
-    invalid name of a stream are refused. No two events get the same id, because writes take turns.
+    invalid name of a stream are refused. No two events get the same id, because writes take turns. Streams
+    can be chosen by the beginning of their names.
     """
     LogGroup.create_log_stream = create_log_stream
     LogGroup.filter_log_events = filter_log_events
     LogStream.put_log_events = put_log_events
+    LogsResponse.filter_log_events = answer_filter_log_events
 
 
 def create_log_stream(self: LogGroup, log_stream_name: str) -> None:
@@ -52,6 +57,23 @@ def put_log_events(self: LogStream, log_events: list[dict[str, Any]]) -> str:
         if any(later.timestamp < earlier.timestamp for earlier, later in pairwise(written)):
             self.events = sorted(self.events, key=_place)  # a new list, because a reader may use the old one
     return answer
+
+
+def answer_filter_log_events(self: LogsResponse) -> str:
+    prefix, group = self._get_param("logStreamNamePrefix"), self._get_param("logGroupName")
+    if not prefix or group not in self.logs_backend.groups:
+        return str(_answer_filter_log_events(self))
+    if self._get_param("logStreamNames"):
+        raise InvalidParameterException(msg="logStreamNames and logStreamNamePrefix exclude each other.")
+    names = [name for name in list(self.logs_backend.groups[group].streams) if name.startswith(prefix)]
+    if not names:
+        return json.dumps({"events": [], "searchedLogStreams": []})
+    times = self._get_param("startTime"), self._get_param("endTime")
+    page = self._get_param("limit"), self._get_param("nextToken")
+    events, token, searched = self.logs_backend.filter_log_events(
+        group, names, *times, *page, self._get_param("filterPattern"), False
+    )
+    return json.dumps({"events": events, "nextToken": token, "searchedLogStreams": searched})
 
 
 def filter_log_events(  # noqa: PLR0917 - moto's signature

@@ -1,7 +1,7 @@
 """Stands for the image of Debugger's rules: `python -m watcher.sandbox.containers.rule JOB.json`.
 
 It reads the tensors of a training job while the job runs, and evaluates one rule on them until the rule
-fires or the training ends. JOB.json:
+fires or the training ends. The rule is one of Debugger's, or a custom one whose source lies on S3. JOB.json:
 
     {"TrainingJobName", "TrainingJobArn", "RuleConfigurationName", "RuleParameters": {…},
      "S3OutputPath": "s3://…/JOB/debug-output", "TrainingJobEndedFile": "PATH"}
@@ -21,11 +21,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import boto3
 
 import rules
 from rules import Rule, RuleError, Status, Verdict
+from watcher.aws.session import translate
 from watcher.debug_output.event_files import UnreadableStep
 from watcher.debug_output.reader import DebugOutput, Reader
 from watcher.debug_output.storage import S3Prefix
@@ -42,6 +44,9 @@ NOTHING_SAVED = (
     "All the collection files could not be loaded"
 )
 """The text is AWS's."""
+
+REPORTS = frozenset({"CreateXgboostReport"})
+"""Rules of Debugger that find nothing, but write a report. The sandbox writes none."""
 
 Say = Callable[[rule_log.Record], None]
 
@@ -78,7 +83,12 @@ def evaluate(
     ended: Callable[[], bool],
     say: Say,
 ) -> Result:
-    rule = rules.load(parameters.get("rule_to_invoke", configuration), parameters)
+    name = parameters.get("rule_to_invoke", configuration)
+    if name in REPORTS:
+        return await_end(name, ended, say)
+    if "source_s3_uri" in parameters:
+        return evaluate_custom(configuration, parameters, output, ended, say)
+    rule = rules.load(name, parameters)
     say(rule_log.loading(output.uri))
     follower = Follower(rule, output, say)
     while True:
@@ -96,6 +106,54 @@ def evaluate(
     if verdict.status is Status.ISSUES_FOUND:
         return Result("IssuesFound", rule_log.condition_met(configuration, verdict.step), verdict.step)
     return Result("NoIssuesFound", step=verdict.step)
+
+
+def await_end(name: str, ended: Callable[[], bool], say: Say) -> Result:
+    while not ended():
+        time.sleep(POLL_INTERVAL_S)
+    say(rule_log.Record("WARNING", f"The sandbox writes no report for {name}"))
+    return Result("NoIssuesFound")
+
+
+def evaluate_custom(
+    configuration: str,
+    parameters: Mapping[str, str],
+    output: DebugOutput,
+    ended: Callable[[], bool],
+    say: Say,
+) -> Result:
+    from watcher.evaluation import custom_rule  # imports smdebug, which takes a second
+
+    name = parameters.get("rule_to_invoke", configuration)
+    with TemporaryDirectory() as directory:
+        source = download(parameters["source_s3_uri"], Path(directory))
+        rule = custom_rule.CustomRule(custom_rule.load(name, source), parameters, output)
+        say(rule_log.loading(output.uri))
+        while True:
+            last_look = ended()
+            if verdict := rule.look(ended=last_look):
+                break
+            time.sleep(POLL_INTERVAL_S)
+    if verdict.reason == "nothing_saved":
+        return Result("Error", NOTHING_SAVED)
+    if verdict.status is Status.ERROR:
+        return Result("Error", f"InternalServerError: {verdict.explanation}")
+    if verdict.status is Status.ISSUES_FOUND:
+        met = rule_log.condition_met(configuration, verdict.step)
+        say(rule_log.failed(met))
+        return Result("IssuesFound", met, verdict.step)
+    checked = f"Training job has ended. The rule {name} has checked {verdict.steps_checked} steps"
+    say(rule_log.Record("INFO", checked))
+    return Result("NoIssuesFound", step=verdict.step)
+
+
+def download(uri: str, directory: Path) -> Path:
+    """The source of a custom rule, which is a file at this place on S3."""
+    bucket, _, key = uri.removeprefix("s3://").partition("/")
+    file = directory / Path(key).name
+    with translate(f"reading the source of the rule at {uri}"):
+        file.write_bytes(boto3.client("s3").get_object(Bucket=bucket, Key=key)["Body"].read())
+    return file
 
 
 class Follower:
