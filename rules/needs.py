@@ -24,8 +24,6 @@ class MxnetNames(NamedTuple):
     fits_pytorch: bool = False
     """PyTorch names tensors after the modules, so the default may fit: torchvision's ReLUs are called
     `relu`."""
-    only_layers: bool = True
-    """Whether the rule reads only the inputs and outputs of layers that this parameter finds."""
 
 
 class RisingMetrics(NamedTuple):

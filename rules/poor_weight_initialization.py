@@ -63,7 +63,7 @@ class PoorWeightInitialization(Rule):
     complaint = "The weights are poorly initialized"
     advice = "The weights start badly: use Xavier or Kaiming initialisation."
     model_kind = ModelKind.DEEP_LEARNING
-    mxnet_names = MxnetNames("activation_inputs_regex", _DEFAULT_REGEX, fits_pytorch=True, only_layers=False)
+    mxnet_names = MxnetNames("activation_inputs_regex", _DEFAULT_REGEX, fits_pytorch=True)
 
     def __init__(self, parameters: Mapping[str, str]) -> None:
         super().__init__(parameters)

@@ -99,11 +99,9 @@ def test_custom_rules_are_not_checked():
     assert linted(custom) == []
 
 
-def test_an_unknown_image_gives_few_defects():
+def test_an_unknown_image_gives_no_defect_of_what_is_saved():
     unknown = {"image": "111122223333.dkr.ecr.us-east-1.amazonaws.com/ours:1", "num_round": 20}
-    assert reasons(a_rule("TreeDepth"), a_rule(), a_rule("CheckInputImages"), **unknown) == [
-        Reason.COLLECTION_NOT_SAVED  # CheckInputImages: no hook saves inputs by default
-    ]
+    assert reasons(a_rule("TreeDepth"), a_rule(), a_rule("CheckInputImages"), **unknown) == []
 
 
 # -- the job and its hook -------------------------------------------------------------------------
@@ -152,9 +150,11 @@ def test_awss_example_saves_a_collection_tree_that_smdebug_does_not_know():
     assert reasons(a_rule("TreeDepth"), collections=every(5, "trees")) == []
 
 
-def test_metrics_are_a_collection_of_their_own_in_xgboost_and_not_in_pytorch():
-    assert reasons(a_rule(), collections=every(5, "metrics"), image=XGBOOST) == []
-    assert reasons(a_rule(), collections=every(5, "metrics"), image=PYTORCH) == [Reason.HOOK_FAILS]
+def test_a_collection_that_is_only_named_may_be_filled_by_a_script():
+    named = every(5, "mine")
+    assert reasons(a_rule(), collections=named, image=XGBOOST) == [Reason.HOOK_FAILS]
+    assert reasons(a_rule(), collections=named, image=XGBOOST, sagemaker_program="train.py") == []
+    assert reasons(a_rule(collection_names="mine"), collections=named, image=PYTORCH) == []
 
 
 def test_a_hook_that_smdebug_cannot_read_fails_custom_rules_too():
@@ -258,11 +258,29 @@ def test_an_unknown_collection_is_reported_with_the_closest_known_one():
 
 
 def test_a_collection_that_the_hook_does_not_save_is_reported():
-    gradients = a_rule("VanishingGradient")
-    assert reasons(gradients, image=PYTORCH) == [Reason.COLLECTION_NOT_SAVED]
-    assert reasons(gradients, image=PYTORCH, collections=every(50, "gradients")) == []
-    assert reasons(gradients, image=PYTORCH, hook={"save_all": "true"}) == []
-    assert reasons(gradients, image=PYTORCH, hook={"include_regex": "grad"}) == []
+    trees = a_rule("TreeDepth")
+    assert reasons(trees) == [Reason.COLLECTION_NOT_SAVED]
+    assert reasons(trees, collections=every(50, "trees")) == []
+    assert reasons(trees, hook={"save_all": "true"}) == []
+
+
+@pytest.mark.parametrize("rule", ["VanishingGradient", "WeightUpdateRatio", "DeadRelu", "CheckInputImages"])
+def test_nothing_is_said_of_what_a_script_may_still_save(rule: str):
+    assert reasons(a_rule(rule), image=MXNET) == []
+
+
+@pytest.mark.parametrize(
+    "watched",
+    [
+        a_rule("AllZero", collection_names="made_in_code"),
+        a_rule(collection_names="metric"),
+        a_rule("Confusion"),
+        a_rule("TreeDepth"),
+    ],
+)
+def test_nothing_is_said_of_collections_that_a_script_may_still_make_or_fill(watched: RuleConfiguration):
+    assert reasons(watched) != []
+    assert reasons(watched, sagemaker_program="train.py") == []
 
 
 @pytest.mark.parametrize(
@@ -277,12 +295,6 @@ def test_a_collection_that_the_hook_does_not_save_is_reported():
 def test_xgboosts_hook_saves_a_rules_collection_only_when_configured(rule: str, needed: tuple[str, ...]):
     assert reasons(a_rule(rule), collections=every(5, *needed)) == []
     assert reasons(a_rule(rule), collections=every(5, *needed[1:])) == [Reason.COLLECTION_NOT_SAVED]
-
-
-@pytest.mark.parametrize("rule", ["DeadRelu", "SaturatedActivation", "CheckInputImages", "NLPSequenceRatio"])
-def test_layers_are_saved_only_when_configured(rule: str):
-    assert reasons(a_rule(rule), image=MXNET) == [Reason.COLLECTION_NOT_SAVED]
-    assert reasons(a_rule(rule), image=MXNET, collections=(("mine", {"include_regex": "_input"}),)) == []
 
 
 def test_awss_example_writes_the_interval_as_a_regex():

@@ -5,9 +5,10 @@ these mistakes can be seen in the job's record from its first minute on.
 
 Nothing is reported that the record does not show. It does not show:
 
-- what the script does: a hook, a collection or a mode that it sets in code, the functional API, or in
-  script mode the metrics and the names of the data. Containers from TensorFlow 2.6 and PyTorch 1.12 on have
-  no zero-code-change hook any more, but the script may set one up;
+- what the script does: a hook, a collection or a mode that it sets in code, the tensors that it puts into a
+  collection or saves itself, the functional API, or in script mode the metrics and the names of the data.
+  Containers from TensorFlow 2.6 and PyTorch 1.12 on have no zero-code-change hook any more, but the script
+  may set one up;
 - the names of a model's layers and tensors, so for deep learning not whether a regex finds any;
 - how many steps a deep-learning run takes, unless its hyperparameters say `max_steps`, or `epochs` and
   `steps_per_epoch`. Evaluation that the script counts in the mode of training adds to these;

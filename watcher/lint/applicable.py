@@ -30,7 +30,7 @@ def _unsupported_distribution(subject: Subject) -> Iterator[Problem]:
 
 
 def _hook_fails(subject: Subject) -> Iterator[Problem]:
-    if fault := subject.hook.fault():
+    if fault := subject.hook.fault(filled_by_code=not subject.built_in_algorithm):
         sentence, fix = fault
         yield Problem(Reason.HOOK_FAILS, f"smdebug refuses the hook's configuration: {sentence}", fix)
 

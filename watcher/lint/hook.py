@@ -192,9 +192,13 @@ class Hook:
         """The regexes that the configuration adds to the collection."""
         return tuple(self._regexes.get(collection, ()))
 
-    def fault(self) -> tuple[str, str] | None:
-        """Why smdebug cannot work with this configuration, and how to fix it; None if it can."""
-        for name in self.configured:
+    def fault(self, *, filled_by_code: bool = False) -> tuple[str, str] | None:
+        """Why smdebug cannot work with this configuration, and how to fix it; None if it can.
+
+        `filled_by_code`: whether a script may give a collection its tensors, which the configuration only
+        names.
+        """
+        for name in () if filled_by_code else self.configured:
             if name not in self.built_in and name not in self._regexes:
                 close = get_close_matches(name, sorted(self.built_in), n=1)
                 fix = f"give {name} an include_regex" + (f", or did you mean {close[0]}?" if close else "")
@@ -220,10 +224,6 @@ class Hook:
             # It computes trees, importances and so on only if their own collection is configured.
             return collection in self.saved
         return any(self._may_share(saved, collection) for saved in self.saved)
-
-    def may_save_layers(self) -> bool:
-        """Whether the inputs or outputs of some layer may be saved."""
-        return any(self._may_share(saved, "layers") for saved in self.saved)
 
     def schedules(self, collections: Iterable[str], modes: Iterable[HookMode] = HookMode) -> set[Schedule]:
         """When tensors of these collections may be saved; of all collections if none is given."""

@@ -1,4 +1,9 @@
-"""Checks whether the hook saves any tensor that the rule reads."""
+"""Checks whether the hook saves any tensor that the rule reads.
+
+What the hook's configuration does not say, a script may still do: it can make a collection, fill one that is
+only named, or save any tensor (`save_all`, `save_tensor`). So collections are checked only where no script
+runs, in SageMaker's own algorithm.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +15,8 @@ from watcher.lint.subject import Check, Problem, Reason, Subject
 
 
 def _unknown_collection(subject: Subject) -> Iterator[Problem]:
+    if not subject.built_in_algorithm:
+        return
     known = subject.hook.built_in | set(subject.hook.configured)
     for name in dict.fromkeys(subject.collections):
         if name not in known:
@@ -22,21 +29,19 @@ def _unknown_collection(subject: Subject) -> Iterator[Problem]:
 
 
 def _collection_not_saved(subject: Subject) -> Iterator[Problem]:
+    if not subject.built_in_algorithm:
+        return
     saved = ", ".join(sorted(subject.hook.saved))
     for name in dict.fromkeys(subject.collections):
         if not subject.hook.may_save(name):
             sentence = f"the rule reads the collection {name}, and the hook saves only {saved}"
             fix = f'add the collection to the hook: {{"CollectionName": "{name}"}}'
             yield Problem(Reason.COLLECTION_NOT_SAVED, sentence, fix)
-    names = subject.mxnet_names
-    by_default = names and names.only_layers and not subject.text(names.parameter)
-    if by_default and not subject.collections and not subject.hook.may_save_layers():
-        sentence = f"the rule reads the inputs or outputs of layers, and the hook saves only {saved}"
-        fix = "add a collection with an include_regex that finds them to the hook"
-        yield Problem(Reason.COLLECTION_NOT_SAVED, sentence, fix)
 
 
 def _regex_is_a_number(subject: Subject) -> Iterator[Problem]:
+    if not subject.built_in_algorithm:
+        return
     for name in dict.fromkeys(subject.collections):
         for regex in subject.hook.regexes(name):
             if regex.isdigit():
