@@ -58,7 +58,7 @@ def compare(
     as_json: Json = False,
     verbose: Verbose = False,
 ) -> None:
-    """Put runs side by side, the best first: what differs, and what came of it."""
+    """Put runs side by side, best first, and say what differs."""
     given = [bool(each) for each in (jobs, experiment, tuning_job, tag)]
     if sum(given) != 1:
         raise OptionsError(

@@ -31,7 +31,7 @@ def metrics(
     as_json: Json = False,
     verbose: Verbose = False,
 ) -> None:
-    """Show the metrics that a job wrote to CloudWatch while it trained."""
+    """Show the metrics that a job wrote to CloudWatch."""
     if plot:
         require_plot(plot)
     settings = load_settings(config, verbose=verbose)
