@@ -420,6 +420,63 @@ def test_a_job_that_saves_nothing_new_stalls_even_across_a_restart(
     later.close()
 
 
+def look_later(config: Config, minutes: float) -> set[str]:
+    """Another process looks at the job so much later. Returns the rules that have found something."""
+    app = App(config)
+    app.evaluations.evaluator._clock = lambda: datetime.now(UTC) + timedelta(minutes=minutes)
+    (record,) = app.store.jobs("churn")
+    app.pipeline.evaluated(
+        record.snapshot.run, app.evaluations.evaluator.advance(record, record.evaluations[0])
+    )
+    found = {finding.rule for finding in app.store.findings()}
+    app.close()
+    return found
+
+
+@pytest.mark.parametrize("content", ["the same", "another"])
+def test_a_job_that_writes_over_its_first_files_has_not_stalled(
+    config: Config, sandbox: Sandbox, trial: tuple[Path, int], s3: Any, content: str
+):
+    upload(trial[0], s3, BUCKET, "churn")
+    rule = a_rule("StalledTrainingRule", threshold="60")
+    place(sandbox, "churn", DebugRuleConfigurations=[rule], DebugRuleEvaluationStatuses=[])
+    first = App(config)
+    first.run_once()
+    first.close()
+    next_second()
+    event_file = next((trial[0] / "events/000000000000").iterdir())
+    data = event_file.read_bytes()
+    if content == "another":
+        data = next((trial[0] / "events/000000000002").iterdir()).read_bytes()
+    key = f"debug/churn/debug-output/{event_file.relative_to(trial[0])}"
+    s3.put_object(Bucket=BUCKET, Key=key, Body=data)
+    assert look_later(config, 2) == set()
+    assert look_later(config, 4) == {"StalledTrainingRule"}
+
+
+def test_a_spot_job_that_waited_for_an_instance_has_not_stalled(
+    config: Config, sandbox: Sandbox, trial: tuple[Path, int], s3: Any
+):
+    upload(trial[0], s3, BUCKET, "churn")
+    rule = a_rule("StalledTrainingRule", threshold="60")
+    place(sandbox, "churn", DebugRuleConfigurations=[rule], DebugRuleEvaluationStatuses=[])
+    first = App(config)
+    first.run_once()
+    first.close()
+    now = time.time()
+    waited = [
+        {"Status": "Training", "StartTime": now - 10, "EndTime": now + 10},
+        {"Status": "Interrupted", "StartTime": now + 10, "EndTime": now + 3600},
+        {"Status": "Training", "StartTime": now + 3600},
+    ]
+    sandbox.control.put_training_job("churn", SecondaryStatusTransitions=waited)
+    again = App(config)
+    again.run_once()
+    again.close()
+    assert look_later(config, 60.5) == set()
+    assert look_later(config, 61.5) == {"StalledTrainingRule"}
+
+
 def test_a_job_is_compared_with_another_one(
     config: Config, sandbox: Sandbox, slack: SlackDouble, trial: tuple[Path, int], s3: Any, tmp_path: Path
 ):
