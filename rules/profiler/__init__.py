@@ -14,6 +14,7 @@ from rules.profiler.data import Batch, Series, SeriesKey, Source, Span, of_insta
 from rules.profiler.profiler_report import PARTS, ProfilerReport
 
 __all__ = [
+    "FOR_THE_SERVICE",
     "PROFILER_RULES",
     "Batch",
     "Breach",

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from rules.profiler.data import Floats
 from rules.profiler.stored import pack, unpack
 
-_SMALLEST_EXPONENT = -330
-"""Powers of ten; smaller than that of any float."""
+_SMALLEST_EXPONENT = -100
+"""Powers of ten. A smaller number counts as 0."""
 
 
 class Distribution:
@@ -65,7 +65,7 @@ class Distribution:
         if self._percent:
             rounded: Floats = np.rint(values * 10**self._decimals)
             return rounded.astype(np.int64)
-        positive = values > 0
+        positive = values >= 10.0**_SMALLEST_EXPONENT
         exponents = np.floor(np.log10(np.where(positive, values, 1.0)))
         leading = np.rint(np.where(positive, values, 1.0) / 10.0 ** (exponents - self._digits + 1))
         carried = leading >= 10**self._digits

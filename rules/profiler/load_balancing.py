@@ -84,12 +84,16 @@ class LoadBalancing(ProfilerRule):
     def _distances(self) -> Iterator[tuple[str, str, str, str, float]]:
         """Node, GPU (empty for whole nodes), the names of both, and their distance."""
         nodes = self._ready()
+        pairs: list[tuple[str, str, str, str, Floats, Floats]] = []
         for node, gpus in nodes.items():
             for (name, counts), (other, others) in combinations(gpus.items(), 2):
-                yield node, name, f"{name} of {node}", f"{other} of {node}", distance(counts, others)
+                pairs.append((node, name, f"{name} of {node}", f"{other} of {node}", counts, others))
         whole_nodes = {node: np.sum(list(gpus.values()), axis=0) for node, gpus in nodes.items()}
         for (node, counts), (other, others) in combinations(whole_nodes.items(), 2):
-            yield node, "", node, other, distance(counts, others)
+            pairs.append((node, "", node, other, counts, others))
+        if pairs:
+            apart = distances(np.array([one[4] for one in pairs]), np.array([one[5] for one in pairs]))
+            yield from ((*one[:4], float(far)) for one, far in zip(pairs, apart, strict=True))
 
     def _unjudged(self) -> Iterator[tuple[bool, str, str]]:
         most = int(max((one.sum() for one in self._counts.values()), default=0))
@@ -119,13 +123,18 @@ class LoadBalancing(ProfilerRule):
         }
 
 
-def distance(first: Floats, second: Floats) -> float:
-    """The Jensen-Shannon distance of two distributions, given as counts."""
-    p, q = first / first.sum(), second / second.sum()
+def distances(first: Floats, second: Floats) -> Floats:
+    """The Jensen-Shannon distances of distributions, given as counts: each row of the one and of the
+    other."""
+    p = first / first.sum(axis=1, keepdims=True)
+    q = second / second.sum(axis=1, keepdims=True)
     mean = (p + q) / 2
-    return float(np.sqrt(max(0.0, (_divergence(p, mean) + _divergence(q, mean)) / 2)))
+    halves = (_divergences(p, mean) + _divergences(q, mean)) / 2
+    found: Floats = np.sqrt(np.maximum(halves, 0.0))
+    return found
 
 
-def _divergence(p: Floats, mean: Floats) -> float:
-    seen = p > 0
-    return float(np.sum(p[seen] * np.log(p[seen] / mean[seen])))
+def _divergences(p: Floats, mean: Floats) -> Floats:
+    ratios = np.divide(p, mean, out=np.ones_like(p), where=p > 0)
+    total: Floats = np.sum(p * np.log(ratios), axis=1)
+    return total

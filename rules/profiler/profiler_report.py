@@ -60,7 +60,7 @@ class ProfilerReport(ProfilerRule):
 
     def __init__(self, parameters: Mapping[str, str], source: Source = Source.PROFILER) -> None:
         super().__init__(parameters, source)
-        own, of_parts = _divided(parameters)
+        own, of_parts = divided(parameters)
         self.parameters = parse(Parameters, own, self.name)
         interval = own.get("scan_interval_us", "")
         self.parts: tuple[ProfilerRule, ...] = tuple(
@@ -122,8 +122,8 @@ class ProfilerReport(ProfilerRule):
             part.restore(state["parts"][part.name])
 
 
-def _divided(parameters: Mapping[str, str]) -> tuple[dict[str, str], dict[str, dict[str, str]]]:
-    """The report's own parameters, and those of each rule."""
+def divided(parameters: Mapping[str, str]) -> tuple[dict[str, str], dict[str, dict[str, str]]]:
+    """The report's own parameters, and those of each rule. Raises `ParameterError`."""
     own: dict[str, str] = {}
     of_parts: dict[str, dict[str, str]] = {}
     for key, text in parameters.items():

@@ -21,8 +21,8 @@ def of_nodes(piece: Piece, fits: Callable[[SeriesKey], bool]) -> Iterator[tuple[
             nodes[key.node] = np.zeros(len(piece.snapshots)), np.zeros(len(piece.snapshots))
         total, count = nodes[key.node]
         snapshots = piece.snapshot_of(series.times)
-        np.add.at(total, snapshots, series.values)
-        np.add.at(count, snapshots, 1)
+        total += np.bincount(snapshots, series.values, len(total))
+        count += np.bincount(snapshots, minlength=len(count))
     for node, (total, count) in nodes.items():
         seen = count > 0
         yield node, total[seen], count[seen]

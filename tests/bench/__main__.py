@@ -18,7 +18,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from tests.bench import before, cost, events, logs, rule_speed, tensors
+from tests.bench import before, cost, events, logs, profile, rule_speed, tensors
 from tests.bench.stubbed import PYTHON, stub
 
 RUNS = 3
@@ -107,6 +107,8 @@ def main() -> None:
         figures["rules"] = measure("rule_speed")
         status.update("tensors of up to 10,000 saved steps (takes minutes) …")
         figures["tensors"] = measure("tensors")
+        status.update("profiler output of a day …")
+        figures["profile"] = measure("profile")
         status.update("logs of up to 200,000 lines, and following 300 streams (takes minutes) …")
         figures["logs"] = measure("logs")
     if "--json" in sys.argv:
@@ -145,6 +147,7 @@ def table(figures: dict[str, Any]) -> Table:
         cost.rows(figures["cost"]),
         rule_speed.rows(figures["rules"]),
         tensors.rows(figures["tensors"]),
+        profile.rows(figures["profile"]),
         logs.rows(figures["logs"]),
     ):
         for row in measured:

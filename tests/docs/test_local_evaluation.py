@@ -8,11 +8,14 @@ import pytest
 
 import rules
 from rules import Evidence, Status, Verdict
+from rules.profiler import PROFILER_RULES
 from tests.docs.pages import code_blocks, read
 from tests.docs.shapes import shape
+from tests.doubles.profiler_output import write_job
 from watcher.debug_output.reader import DebugOutput
 from watcher.debug_output.storage import Folder
 from watcher.evaluation import backtest
+from watcher.evaluation.profile import of_folder, to_document
 from watcher.evaluation.saved_data import SavedData
 from watcher.store import views
 
@@ -20,13 +23,29 @@ PAGE = read("docs/local-evaluation.md")
 
 
 def test_the_verdict_on_the_page_has_the_shape_of_a_real_one(tmp_path):
-    [shown] = (json.loads(text) for text in code_blocks(PAGE, "json") if '"verdict"' in text)
+    [shown] = (json.loads(text) for text in code_blocks(PAGE, "json") if '"steps_checked"' in text)
     saved = SavedData("churn", DebugOutput(Folder(tmp_path)))
     run = backtest.backtest(saved, shown["rule"], [shown["parameters"]], lambda place: saved)
     row = Evidence("validation-logloss", 36, 0.04684, 34, 0.04921, 5.0, missed_by=0.19266, needed=0.04675)
     verdict = Verdict(Status.ISSUES_FOUND, "plateau", "", 36, 18, ("train", "validation"), (row,))
 
     assert shape(shown) == shape(json.loads(views.to_json(backtest.evaluation(run, verdict))))
+
+
+def test_the_profile_on_the_page_has_the_shape_of_a_real_one(tmp_path):
+    [shown] = (json.loads(text) for text in code_blocks(PAGE, "json") if '"values_checked"' in text)
+    write_job(tmp_path, 10, cores=1)
+    document = json.loads(views.to_json(to_document(of_folder(tmp_path).profile())))
+    document["nodes"]["algo-1"] = {"GPUUtilization": document["nodes"]["algo-1"]["GPUUtilization"]}
+    [low] = [rule for rule in document["rules"] if rule["rule"] == "LowGPUUtilization"]
+    document["rules"] = [{**low, "report": {}}]
+
+    assert shape(shown) == shape(document)
+
+
+@pytest.mark.parametrize("rule", PROFILER_RULES)
+def test_every_profiler_rule_has_its_reading(rule):
+    assert rule in PAGE
 
 
 def test_the_rows_of_a_sweep_have_the_keys_that_the_page_names(tmp_path):

@@ -30,6 +30,7 @@ from watcher.cli.lineage import lineage
 from watcher.cli.logs import logs
 from watcher.cli.metrics import metrics
 from watcher.cli.permissions import permissions
+from watcher.cli.profile import profile
 from watcher.cli.run import check, run
 from watcher.cli.sandbox import demo, sandbox
 from watcher.cli.show import show
@@ -48,7 +49,7 @@ _COMMANDS = (
     *(init, check, permissions, run),
     *(status, incidents, jobs, show, lineage, findings, audit),
     *(ack, snooze, unsnooze, redeliver, stop),
-    *(logs, metrics, tensors, evaluate, compare),
+    *(logs, metrics, tensors, evaluate, profile, compare),
     *(demo, sandbox),
 )
 for command in _COMMANDS:

@@ -1,0 +1,59 @@
+"""Draws how a job used its instances: means over time as a heat map, and histograms.
+
+Importing this module imports matplotlib, which the extra `plot` installs.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from watcher.evaluation.profile import Profile
+from watcher.profiler_output.usage import BIN_POINTS, COLUMNS, is_percentage, metric_name
+from watcher.text import printable, truncated
+
+MAX_LANES = 64
+"""Lines of the heat map: more cannot be told apart."""
+
+
+def save(profile: Profile, file: Path) -> None:
+    """The suffix chooses the format: `.png`, `.svg`, `.pdf`."""
+    of_profile(profile).savefig(file, dpi=120)
+
+
+def of_profile(profile: Profile) -> Figure:
+    usage = profile.usage
+    keys = [key for key in usage.all_keys() if is_percentage(key)]
+    drawn = keys[:MAX_LANES]
+    lanes = [(key.node, metric_name(key)) for key in keys]
+    histograms = list(dict.fromkeys(lanes))[:6]
+    figure = Figure(figsize=(12, 3.5 + 0.2 * max(len(drawn), 4)), layout="constrained")
+    figure.suptitle(truncated(printable(profile.name), 120), x=0.01, ha="left", parse_math=False)
+    if not drawn:
+        figure.text(0.5, 0.5, "no percentages to draw", ha="center")
+        return figure
+    grid = figure.add_gridspec(2, len(histograms), height_ratios=(0.2 * max(len(drawn), 4) + 0.5, 2.2))
+    axes = figure.add_subplot(grid[0, :])
+    heat = np.array([usage.over_time([key], COLUMNS) for key in drawn])
+    image = axes.imshow(heat, aspect="auto", cmap="viridis", vmin=0, vmax=100, interpolation="nearest")
+    labels = [truncated(printable(f"{key.node} {key.name} {metric_name(key)}"), 48) for key in drawn]
+    axes.set_yticks(range(len(drawn)), labels, fontsize=7, parse_math=False)
+    ticks = np.linspace(0, COLUMNS - 1, 7)
+    width = (usage.end - usage.begin) / COLUMNS
+    times = [datetime.fromtimestamp(usage.begin + tick * width, UTC) for tick in ticks]
+    axes.set_xticks(ticks, [f"{time:%H:%M}\n{time:%d %b}" for time in times], fontsize=8)
+    more = f", {len(keys) - len(drawn)} more are not drawn" if len(keys) > len(drawn) else ""
+    axes.set_title(f"means over time (UTC){more}", fontsize="medium")
+    figure.colorbar(image, ax=axes, label="%")
+    for number, (node, metric) in enumerate(histograms):
+        plot = figure.add_subplot(grid[1, number])
+        counts = usage.histogram(node, metric)
+        plot.bar(np.arange(len(counts)) * BIN_POINTS, counts, width=BIN_POINTS, align="edge")
+        plot.set_title(truncated(printable(f"{node} {metric}"), 30), fontsize=8, parse_math=False)
+        plot.set_xlim(0, 100)
+        plot.tick_params(labelsize=7)
+        plot.spines[["top", "right"]].set_visible(False)
+    return figure
