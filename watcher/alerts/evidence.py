@@ -188,14 +188,17 @@ class Gatherer:
         from watcher.aws.metrics import Metrics
 
         configured = self._configuration(finding, job)
-        try:
-            rule = profiler.load(*configured, profiler.Source.INSTANCE_METRICS) if configured else None
-        except RuleError as error:
-            return Part(missing=(f"values: {error}",))
-        if rule is None:
+        if configured is None:
             return Part()
         metrics = Metrics(self._accounts.of(job.arn))
-        curve = instance_curves.curve(finding, job, rule, metrics, self._clock)
+        try:
+            rule = profiler.load(*configured, profiler.Source.INSTANCE_METRICS)
+            curve = instance_curves.curve(finding, job, rule, metrics, self._clock)
+        except (RuleError, WatcherError) as error:
+            # Nothing is missing that the alert needs: the rule may be a custom one, and not everyone lets
+            # Watcher read metrics.
+            log.debug("no_instance_curve", job=job.name, error=str(error))
+            return Part()
         return Part({"curve": curve, "curve_from": instance_curves.CURVE_FROM}) if curve else Part()
 
     def _configuration(self, finding: Finding, job: JobSnapshot) -> tuple[str, Mapping[str, str]] | None:
