@@ -4,7 +4,7 @@
     ├── ConfigError               exit code 2: the key, the value, how to fix it
     ├── UsageError                exit code 2: an argument names what does not exist or cannot be used
     │   ├── OptionsError          options that are wrong in themselves: the command's help is named, too
-    │   └── NoSuchJob             SageMaker has no training job of this name
+    │   └── NoSuchJob             the store, or SageMaker, has no training job of this name
     ├── NothingToDo               exit code 1: what was asked for is so already, or has nothing to act on
     ├── StoreError                the store cannot be read or written
     │   ├── StoreTooNew           written by a later version

@@ -71,6 +71,18 @@ def test_a_beginning_of_several_stored_names_is_refused_by_show_and_by_stop(watc
         assert ran.err.startswith("watcher: 2 jobs begin with churn-: churn-1, churn-2; write more")
 
 
+def test_several_stored_jobs_of_one_name_have_to_be_told_apart_by_their_arn(watcher: Watcher, jobs: Sandbox):
+    elsewhere = ARN.replace("us-east-1", "eu-west-1") + "sales-1"
+    with closing(open_store("sqlite:///watcher.db")) as store:
+        both = [snapshot("sales-1", arn=arn) for arn in (ARN + "sales-1", elsewhere)]
+        store.commit([look("sales-1", snapshot=each) for each in both])
+
+    for command in (["show"], ["ack"], ["stop", "--cancel"]):
+        ran = watcher(*command, "sales-1")
+        assert (ran.code, ran.out) == (2, "")
+        assert ran.err.startswith("watcher: there are 2 jobs named sales-1; name one by its ARN:")
+
+
 def test_many_jobs_of_one_beginning_are_not_all_fetched(watcher: Watcher, jobs: Sandbox):
     for number in range(8):
         jobs.control.put_training_job(f"nightly-{number}")

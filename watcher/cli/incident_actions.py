@@ -21,7 +21,7 @@ from watcher.cli.terminal import (
     print_json,
     user,
 )
-from watcher.errors import NothingToDo, OptionsError, UsageError
+from watcher.errors import NoSuchJob, NothingToDo, OptionsError, UsageError
 
 if TYPE_CHECKING:
     from watcher.config.settings import Config
@@ -200,7 +200,7 @@ def _changed(
 
     try:
         incident = find_incident(store, what)
-    except UsageError as unknown:
+    except NoSuchJob as unknown:
         raise without_incident(what, settings, unknown) from None
     case = store.amend(incident.id, amend)
     if case is not None:

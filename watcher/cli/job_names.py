@@ -46,7 +46,7 @@ def completed(word: str, store: Store, accounts: Accounts) -> str:
     return found if isinstance(found, str) else found.snapshot.arn
 
 
-def without_incident(word: str, settings: Config, unknown: UsageError) -> WatcherError:
+def without_incident(word: str, settings: Config, unknown: NoSuchJob) -> WatcherError:
     """The error about a job that the store does not know, for a command that changes its incident: SageMaker
     may have the job. `unknown` is the store's own, and is returned if SageMaker cannot be asked either."""
     from watcher.aws.accounts import Accounts

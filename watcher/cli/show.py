@@ -83,6 +83,8 @@ class _Reader:
         try:
             record = find_run(self.store, word)
         except UsageError as unknown:
+            if self.store.jobs(word):  # several jobs of exactly this name
+                raise
             return self._fresh(self._unknown(word, unknown))
         try:
             described = self._described(word, record.snapshot)

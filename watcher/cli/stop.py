@@ -20,7 +20,7 @@ from watcher.cli.terminal import (
     print_json,
     user,
 )
-from watcher.errors import OptionsError, UsageError, WatcherError
+from watcher.errors import NoSuchJob, OptionsError, WatcherError
 
 if TYPE_CHECKING:
     from watcher.cli.manual_stop import Stopped
@@ -161,7 +161,7 @@ def _known_job(name: str, store: Store, settings: Config) -> JobSnapshot:
 
     try:
         return find_run(store, name).snapshot
-    except UsageError as unknown:
+    except NoSuchJob as unknown:
         try:
             return find_job(Accounts(settings.region, settings.account), name)
         except WatcherError:

@@ -12,7 +12,7 @@ from difflib import get_close_matches
 from typing import Final
 
 from watcher.arn import is_arn, job_name, run_arn
-from watcher.errors import NothingToDo, UsageError
+from watcher.errors import NoSuchJob, NothingToDo, UsageError
 from watcher.model import Incident, incident_id
 from watcher.store.base import JobRecord, KnownRun, Store
 
@@ -26,7 +26,7 @@ _INCIDENT = re.compile(r"[0-9a-f]{4,16}")
 
 
 def find_run(store: Store, word: str) -> JobRecord:
-    """The run that `word` names. Raises `UsageError` if there is none, or more than one job."""
+    """The run that `word` names. Raises `NoSuchJob`, and `UsageError` if there is more than one job."""
     if record := _exact(store, word):
         return record
     runs = store.runs()
@@ -34,7 +34,7 @@ def find_run(store: Store, word: str) -> JobRecord:
         return find_run(store, runs[0].run)
     if name := _only_match(word, {run.name for run in runs}, "jobs"):
         return find_run(store, name)
-    raise UsageError(_unknown(word, runs, "job"))
+    raise NoSuchJob(_unknown(word, runs, "job"))
 
 
 def known_name(store: Store, word: str) -> str | None:
@@ -49,7 +49,8 @@ def known_name(store: Store, word: str) -> str | None:
 def find_incident(store: Store, word: str) -> Incident:
     """The incident with this id or unique prefix of it, or that of the run that `word` names.
 
-    Raises `UsageError` if nothing has this name, and `NothingToDo` if the run has no incident.
+    Raises `NoSuchJob` if nothing has this name, `UsageError` if more than one thing has, and `NothingToDo` if
+    the run has no incident.
     """
     if _INCIDENT.fullmatch(word) and (case := store.case(word)):
         return case.incident
@@ -66,7 +67,7 @@ def find_incident(store: Store, word: str) -> Incident:
     by_id = {incident.id: incident for incident in incidents}
     if _INCIDENT.fullmatch(word) and (id_ := _only_match(word, by_id, "incidents")):
         return by_id[id_]
-    raise UsageError(_unknown(word, runs, "incident or job"))
+    raise NoSuchJob(_unknown(word, runs, "incident or job"))
 
 
 def _exact(store: Store, word: str) -> JobRecord | None:
