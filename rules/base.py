@@ -153,6 +153,8 @@ class Rule(ABC):
     """Whether it has to see every saved step, even one without a tensor that it `wants`."""
     judges_progress: ClassVar[bool] = False
     """Whether it judges how a model develops, so that the first step alone tells it nothing."""
+    looks_back: ClassVar[bool] = False
+    """Whether it compares a step with earlier ones: then these may come from before `start_step`."""
     compares_runs: ClassVar[bool] = False
     """Whether it compares the job with another one: then it has `other_trial` and `compare_with`."""
     mxnet_names: ClassVar[MxnetNames | None] = None
@@ -173,6 +175,8 @@ class Rule(ABC):
         self._steps = step_range(parameters, getattr(self, "name", type(self).__name__))
         self._saw_its_steps = False
         """Whether any of the observed steps was one that the rule judges."""
+        self._judges = True
+        """Whether the step at hand is one that the rule judges, or only one to compare with later."""
         self._recovery = Recovery()
         self._newest: int | None = None
         self._checked = 0
@@ -193,10 +197,14 @@ class Rule(ABC):
     def observe(self, step: Step, tensors: Mapping[str, Value]) -> Verdict | None:
         """Judge one saved step. Returns a verdict when the rule fires, which ends the evaluation.
 
-        Only steps from the parameter `start_step` on and before `end_step` are judged (global steps).
+        Only steps from the parameter `start_step` on and before `end_step` are judged (global steps). A rule
+        that `looks_back` compares them with earlier ones, too.
         """
         self._newest = step.number
-        if step.number not in self._steps:
+        self._judges = step.number in self._steps
+        if not self._judges:
+            if self.looks_back and step.number < self._steps.start_step:
+                self._judge(step, tensors)
             return None
         self._saw_its_steps = True
         breaches = self._judge(step, tensors)

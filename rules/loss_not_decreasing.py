@@ -73,6 +73,7 @@ class LossNotDecreasing(Rule):
     advice = "The loss stopped falling: check the learning rate and the data, or keep the best model so far."
     relief = "The loss falls again"
     judges_metrics = True
+    looks_back = True
     rising_metrics = RisingMetrics(
         "fires when it does not fall",
         "let the rule read a metric that should fall, such as logloss, rmse or error: "
@@ -207,7 +208,7 @@ class LossNotDecreasing(Rule):
         num_steps = self.parameters.num_steps
         track.saved.append((count, step, loss))
         track.forget_before(count - num_steps)
-        if count < track.last_check + num_steps:
+        if count < track.last_check + num_steps or not self._judges:
             return None
         track.last_check = count
         _, previous_step, previous = track.saved[0]

@@ -46,6 +46,7 @@ class UnchangedTensor(TensorRule):
     name = "UnchangedTensor"
     relief = "The tensors change again"
     complaint = "A tensor does not change"
+    looks_back = True
     advice = "These tensors no longer change: check that they are trained and not frozen."
 
     def __init__(self, parameters: Mapping[str, str]) -> None:

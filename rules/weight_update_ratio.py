@@ -62,6 +62,7 @@ class _Held:
 class WeightUpdateRatio(Rule):
     name = "WeightUpdateRatio"
     complaint = "Weights change too much or too little"
+    looks_back = True
     advice = "Weights change too much or too little a step: adjust the learning rate."
     model_kind = ModelKind.DEEP_LEARNING
     judges_progress = True

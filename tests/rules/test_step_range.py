@@ -57,12 +57,14 @@ def test_steps_are_counted_globally_whatever_their_mode() -> None:
     assert rule.observe(Step(5, rules.Mode.EVAL, 1), {"w": float("inf")})
 
 
-def test_a_rule_compares_nothing_from_before_start_step() -> None:
+def test_a_step_is_compared_with_one_from_before_start_step() -> None:
     rule = rules.load("LossNotDecreasing", {"num_steps": "2", "start_step": "4"})
     rule.learn(LOSSES)
-    saved = {0: 0.1, 2: 0.5, 4: 9.0, 6: 8.0}
-    assert [rule.observe(Step(step), {"loss": value}) for step, value in saved.items()] == [None] * 4
-    assert rule.verdict(ended=True).status is Status.NO_ISSUES_FOUND
+    assert rule.observe(Step(0), {"loss": 0.1}) is None
+    assert rule.observe(Step(2), {"loss": 0.5}) is None, "it rose, but is not judged"
+    verdict = rule.observe(Step(4), {"loss": 9.0})
+    assert verdict
+    assert (verdict.reason, verdict.evidence[0].previous_step, verdict.steps_checked) == ("increase", 2, 1)
 
 
 @pytest.mark.parametrize(
