@@ -1,5 +1,5 @@
-"""The two IAM calls of `watcher check` that moto does not serve, on loopback: `SimulatePrincipalPolicy` (what
-a role's policies allow) and `GetRole` (which role a session belongs to).
+"""The two IAM calls of `watcher check`, on loopback, with the answers that a test wants:
+`SimulatePrincipalPolicy` (what a role's policies allow) and `GetRole` (which role a session belongs to).
 
     with IamDouble({"arn:aws:iam::123456789012:role/teams/watcher": {"sagemaker:StopTrainingJob"}}) as iam:
         os.environ["AWS_ENDPOINT_URL_IAM"] = iam.endpoint
