@@ -4,19 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import pytest
 
+from tests.evaluated_jobs import Watched
 from tests.jobs import a_job
-from watcher.aws.accounts import Accounts
-from watcher.config.settings import Rules
-from watcher.evaluation.evaluator import Evaluator
 from watcher.model import Evaluation, JobSnapshot, Judge, Outcome, Reads, RuleFamily
-from watcher.policy import evaluated_rules
 from watcher.sandbox.process import Sandbox
-from watcher.store.base import JobRecord
-from watcher.store.documents import EVALUATION
 
 NOW = datetime.now(UTC).replace(second=0, microsecond=0)
 STARTED_AT = NOW - timedelta(minutes=60)
@@ -47,42 +43,9 @@ def job(name: str = "gpu", **changes: Any) -> JobSnapshot:
     return a_job(name, **values)
 
 
-class Watched:
-    """Jobs as the store has them, evaluated when the test calls `look`."""
-
-    def __init__(self, *attached: str | dict[str, Any], now: datetime = NOW) -> None:
-        attach = [{"rule": one} if isinstance(one, str) else one for one in attached]
-        self.now = now
-        self.settings = Rules.model_validate({"local": "attach", "attach": attach})
-        self.accounts = Accounts()
-        self.evaluator = Evaluator(self.accounts, self.settings, lambda: self.now)
-        self.records: dict[str, JobRecord] = {}
-
-    def know(self, *jobs: JobSnapshot) -> None:
-        for one in jobs:
-            first = evaluated_rules.first_reads(one, self.settings)
-            begin = tuple(Evaluation(due_at=self.now, reads=reads) for reads in first)
-            known = self.records.get(one.name)
-            evaluations = known.evaluations if known else begin
-            self.records[one.name] = JobRecord(one, NOW, NOW, watching=True, evaluations=evaluations)
-
-    def look(self) -> dict[str, Evaluation]:
-        """Advance all evaluations once, through JSON as in a store. Returns those of profiler rules."""
-        stored = [(record, each) for record in self.records.values() for each in record.evaluations]
-        for record, evaluation in self.evaluator.advance_together(self.accounts.home, stored):
-            kept = EVALUATION.validate_json(EVALUATION.dump_json(evaluation))
-            name = record.snapshot.name
-            self.records[name] = self.records[name].with_evaluations([kept])
-        profiles = {name: record.evaluation(RuleFamily.PROFILER) for name, record in self.records.items()}
-        return {name: evaluation for name, evaluation in profiles.items() if evaluation}
-
-    def restart(self) -> None:
-        self.evaluator = Evaluator(self.accounts, self.settings, lambda: self.now)
-
-
 @pytest.fixture
 def watched(aws_environment: Sandbox) -> Callable[..., Watched]:
-    return Watched
+    return partial(Watched, now=NOW)
 
 
 def outcome(evaluation: Evaluation) -> Outcome:

@@ -21,6 +21,7 @@ from watcher.cli.terminal import (
     require_plot,
 )
 from watcher.errors import OptionsError
+from watcher.policy.profiler_rules import is_profiler_rule
 
 if TYPE_CHECKING:
     from rules import Verdict
@@ -32,7 +33,10 @@ def evaluate(
     places: Annotated[list[str], typer.Argument(metavar="JOB|PATH", help="Jobs, S3 addresses, or folders.")],
     *,
     rule: Annotated[
-        str, typer.Option("--rule", help="Name of a built-in rule, or FILE.py:CLASS for a custom rule.")
+        str,
+        typer.Option(
+            "--rule", help="Name of a built-in or profiler rule, or FILE.py:CLASS for a custom rule."
+        ),
     ],
     param: Annotated[
         list[str] | None,
@@ -58,6 +62,12 @@ def evaluate(
             "--plot draws a single evaluation of a built-in rule: not with --sweep or a custom rule"
         )
     settings = load_settings(config, verbose=verbose)
+    if is_profiler_rule(rule):
+        from watcher.cli.evaluate_profile import evaluate_profile
+
+        if plot:
+            raise OptionsError(f"--plot draws rules on tensors; to see what {rule} judges: watcher profile")
+        return evaluate_profile(places, rule, given, swept, settings, as_json=as_json)
     if plot:
         require_plot(plot)
     from functools import partial

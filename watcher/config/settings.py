@@ -71,7 +71,7 @@ class Rules(_Section):
     attach: tuple[AttachedRule, ...] = ()
     """Rules for jobs that have no rule of their own. They read the tensors that the job saves or, if it saves
     none, its metrics in CloudWatch. Profiler rules are for jobs that have no profiler rule of their own, and
-    read the metrics of the job's instances."""
+    read the profiler's output or, if there is none, the metrics of the job's instances."""
     stuck_after: float = Field(default=1800, ge=0)
     """Seconds of training without a log line after which a rule's processing job counts as stuck;
     0: Watcher does not read the logs of rules in progress."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -28,8 +28,9 @@ from watcher.config.settings import Rules as RuleSettings
 from watcher.debug_output.collections import SavedCollections
 from watcher.debug_output.event_files import Wanted
 from watcher.debug_output.reader import DebugOutput, Reader, of_job
+from watcher.debug_output.storage import S3Prefix
 from watcher.errors import NotFound
-from watcher.evaluation.look import log_records, look, of_fired_rules, over, unfinished
+from watcher.evaluation.look import has_saved_nothing, log_records, look, of_fired_rules, over, unfinished
 from watcher.evaluation.metric_window import Incomplete, Waiting
 from watcher.evaluation.pace import next_minute
 from watcher.evaluation.rule_run import RuleRun
@@ -50,15 +51,13 @@ from watcher.store.base import JobRecord
 
 if TYPE_CHECKING:
     from watcher.evaluation.profile_evaluator import ProfileEvaluator
+    from watcher.profiler_output.reader import ProfilerOutput
 
 log = structlog.get_logger(__name__)
 
 METRIC_VALUES_PER_LOOK = 240
 """How many values of each metric one look at a job reads. This bounds the memory when Watcher starts and
 hundreds of jobs have trained for days: such a job is looked at several times in a row."""
-NO_TENSORS_AFTER = timedelta(minutes=10)
-"""A job that trains for so long without a saved tensor will save none: the SageMaker SDK gives most jobs a
-hook configuration, with which today's TensorFlow and PyTorch containers do nothing."""
 COLLECTIONS_CACHE_SIZE = 1000
 """Runs whose collections are kept in memory."""
 
@@ -99,22 +98,21 @@ class Evaluator:
 
         Raises `WatcherError`.
         """
-        job = record.snapshot
-        live = self._live(job, before)
-        if not live or _vanished(record):
+        job, now = record.snapshot, self._clock()
+        if _vanished(record):
             return over(before)
-        now = self._clock()
+        if before.reads is Reads.PROFILER_OUTPUT:
+            return self._profiles.advance(job, before, now, lambda: self._profiler_output(job))
+        live = self._live(job, before)
+        if not live:
+            return over(before)
         steps = TensorSteps(
             self._output(job),
             before.cursor,
             ended=job.ended,
             collections=lambda reader: self._collections_of(job, reader),
         )
-        if (
-            evaluated_rules.reads_metrics(job)
-            and _has_saved_nothing(job, now)
-            and steps.collections() is None
-        ):
+        if evaluated_rules.reads_metrics(job) and has_saved_nothing(job, now) and steps.collections() is None:
             return Evaluation(
                 due_at=now, reads=Reads.METRICS, states=of_fired_rules(before), outcomes=before.outcomes
             )
@@ -202,6 +200,12 @@ class Evaluator:
     def _output(self, job: JobSnapshot) -> DebugOutput:
         return of_job(self._accounts.of(job.arn).s3, job, self._since(job))
 
+    def _profiler_output(self, job: JobSnapshot) -> ProfilerOutput:
+        from watcher.profiler_output.reader import ProfilerOutput
+
+        place = S3Prefix(self._accounts.of(job.arn).s3, job.profiler_output, since=self._since(job))
+        return ProfilerOutput(place)
+
     def _other_trial(self, name: str, job: JobSnapshot) -> DebugOutput | None:
         """The debug output of the job to compare with; None if that job is gone, or saved nothing."""
         try:
@@ -225,11 +229,6 @@ def _vanished(record: JobRecord) -> bool:
     """Whether the job is no longer watched although it has not ended: it was deleted, or no longer
     matches."""
     return not record.watching and not record.snapshot.ended
-
-
-def _has_saved_nothing(job: JobSnapshot, now: datetime) -> bool:
-    """Whether a job without saved tensors can be expected to save none."""
-    return job.ended or job.trained(now) > NO_TENSORS_AFTER
 
 
 def _wanted_metrics(run: RuleRun) -> Wanted:

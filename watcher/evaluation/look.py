@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from rules import Recovered, Status, Verdict
 from watcher.evaluation.pace import next_look
@@ -26,6 +26,11 @@ from watcher.model import (
     RuleFamily,
 )
 
+NOTHING_SAVED_AFTER = timedelta(minutes=10)
+"""A job that trains for so long without a saved tensor will save none: the SageMaker SDK gives most jobs a
+hook configuration, with which today's TensorFlow and PyTorch containers do nothing. The profiler saves its
+first file after two minutes."""
+
 STATUSES = {
     Status.ISSUES_FOUND: ISSUES_FOUND,
     Status.NO_ISSUES_FOUND: NO_ISSUES_FOUND,
@@ -40,6 +45,11 @@ def unfinished(rule: str, before: Evaluation) -> bool:
     if rule in before.states:
         return True
     return all(outcome.rule != rule or outcome.status == IN_PROGRESS for outcome in before.outcomes)
+
+
+def has_saved_nothing(job: JobSnapshot, now: datetime) -> bool:
+    """Whether a job that has saved nothing can be expected to save nothing any more."""
+    return job.ended or (job.started_at is not None and now - job.started_at > NOTHING_SAVED_AFTER)
 
 
 def over(before: Evaluation) -> Evaluation:

@@ -20,13 +20,15 @@ from watcher.aws.metrics import MetricSeries, Query
 from watcher.config.settings import Rules as RuleSettings
 from watcher.evaluation import profile_look
 from watcher.evaluation.instance_metrics import InstanceMetrics
-from watcher.evaluation.look import over, unfinished
+from watcher.evaluation.look import has_saved_nothing, over, unfinished
 from watcher.evaluation.metric_window import Waiting
 from watcher.evaluation.profile_look import Profile
 from watcher.evaluation.profile_run import ProfileRun
+from watcher.evaluation.saved_profile import SavedProfile
 from watcher.logs import rule_log
-from watcher.model import NOT_EVALUATED, Evaluation, JobSnapshot, Judge, Outcome, RuleFamily
+from watcher.model import NOT_EVALUATED, Evaluation, JobSnapshot, Judge, Outcome, Reads, RuleFamily
 from watcher.policy import evaluated_rules
+from watcher.profiler_output.reader import ProfilerOutput
 
 log = structlog.get_logger(__name__)
 
@@ -57,6 +59,22 @@ class ProfileEvaluator:
             return replace(after, due_at=now) if after.due_at and metrics.behind else after
 
         return Waiting(metrics.queries(run.wants), look)
+
+    def advance(
+        self, job: JobSnapshot, before: Evaluation, now: datetime, output: Callable[[], ProfilerOutput]
+    ) -> Evaluation:
+        """Continue an evaluation that reads the profiler's output. Raises `WatcherError`."""
+        live = self._live(job, before, Source.PROFILER)
+        if not live:
+            return over(before)
+        if not job.profiler_output:  # it was switched off while the job trains
+            return _on_instances(before, now)
+        profile = SavedProfile(output(), before.cursor, ended=job.ended)
+        run = ProfileRun(live, before.states)
+        after = self._advanced(job, before, run, profile, now)
+        if profile.empty and evaluated_rules.reads_instance_metrics(job) and has_saved_nothing(job, now):
+            return _on_instances(before, now)
+        return replace(after, due_at=now) if after.due_at and profile.behind else after
 
     def _advanced(
         self, job: JobSnapshot, before: Evaluation, run: ProfileRun, profile: Profile, now: datetime
@@ -91,6 +109,12 @@ class ProfileEvaluator:
     def _live(self, job: JobSnapshot, before: Evaluation, source: Source) -> dict[str, ProfilerRule]:
         """The rules whose evaluation goes on, by the names of their configurations."""
         return {name: rule for name, rule in _load(job, self._settings, source) if unfinished(name, before)}
+
+
+def _on_instances(before: Evaluation, now: datetime) -> Evaluation:
+    """The same rules, on the metrics of the job's instances."""
+    fired = tuple(outcome for outcome in before.outcomes if outcome.final)
+    return Evaluation(due_at=now, reads=Reads.INSTANCE_METRICS, outcomes=fired)
 
 
 def _types_without_gpus(job: JobSnapshot) -> str:

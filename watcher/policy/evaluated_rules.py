@@ -17,7 +17,9 @@ def local_rules(job: JobSnapshot, settings: Rules) -> tuple[RuleConfiguration, .
 
 def of_family(family: RuleFamily, job: JobSnapshot, settings: Rules) -> tuple[RuleConfiguration, ...]:
     """Those of one family: the job's own or, if it has none, the attached ones. None if the job has nothing
-    on which to evaluate them. A job's own rules are evaluated on tensors only, as Debugger does.
+    on which to evaluate them.
+
+    A job's own rules are evaluated on what SageMaker evaluates them on: tensors, and the profiler's output.
     """
     if settings.local == "off" or not _has_data(family, job):
         return ()
@@ -34,11 +36,11 @@ def of_family(family: RuleFamily, job: JobSnapshot, settings: Rules) -> tuple[Ru
 
 def first_reads(job: JobSnapshot, settings: Rules) -> Iterator[Reads]:
     """What new evaluations of the job read, one for each family that has rules. It changes to metrics later
-    if the hook saves nothing."""
+    if the hook, or the profiler, saves nothing."""
     if of_family(RuleFamily.DEBUGGER, job, settings):
         yield Reads.TENSORS if job.debug_output else Reads.METRICS
     if of_family(RuleFamily.PROFILER, job, settings):
-        yield Reads.INSTANCE_METRICS
+        yield Reads.PROFILER_OUTPUT if job.profiler_output else Reads.INSTANCE_METRICS
 
 
 def reads_metrics(job: JobSnapshot) -> bool:
@@ -46,9 +48,15 @@ def reads_metrics(job: JobSnapshot) -> bool:
     return not _own(RuleFamily.DEBUGGER, job) and bool(job.metrics or job.final_metrics)
 
 
+def reads_instance_metrics(job: JobSnapshot) -> bool:
+    """Whether profiler rules may be evaluated on the metrics of the job's instances, which every instance
+    has, if it has no profiler output."""
+    return not _own(RuleFamily.PROFILER, job)
+
+
 def _has_data(family: RuleFamily, job: JobSnapshot) -> bool:
-    if family is RuleFamily.PROFILER:  # every instance has metrics
-        return not _own(family, job)
+    if family is RuleFamily.PROFILER:
+        return bool(job.profiler_output) or reads_instance_metrics(job)
     return bool(job.debug_output) or reads_metrics(job)
 
 
