@@ -442,6 +442,17 @@ def test_a_job_that_was_changed_since_it_was_read_is_read_again(
     assert store.next_evaluation() == after(300), "the other's write is kept"
 
 
+def test_an_evaluation_that_another_process_has_claimed_is_not_claimed_with_its_runs_other_one(
+    store: DynamoStore, theirs: DynamoStore
+) -> None:
+    both = (Evaluation(NOON), Evaluation(NOON, Reads.PROFILER_OUTPUT))
+    store.commit([look("job", evaluations=both)])
+    first = store.claim_evaluations(NOON, 300, 1, together=False)
+    assert first == [due(run("job"))]
+    assert theirs.claim_evaluations(NOON, 300, 9, together=False) == [due(run("job"), RuleFamily.PROFILER)]
+    assert store.claim_evaluations(NOON, 300, 9, together=False) == []
+
+
 def test_a_late_response_to_another_thread_does_not_affect_the_holder_of_the_job(
     store: DynamoStore,
 ) -> None:
