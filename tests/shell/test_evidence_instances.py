@@ -55,8 +55,9 @@ def gather(of: JobSnapshot, hours: float = 2) -> AlertEvidence:
 
 
 @pytest.fixture
-def measured(aws_environment: Sandbox) -> Sandbox:
+def measured(aws_environment: Sandbox, monkeypatch: pytest.MonkeyPatch) -> Sandbox:
     """An hour in which a GPU was used more and more."""
+    monkeypatch.setattr("watcher.alerts.evidence.EVIDENCE_TIMEOUT_S", 60.0)
     aws_environment.client("cloudwatch").put_metric_data(
         Namespace="/aws/sagemaker/TrainingJobs",
         MetricData=[
