@@ -4,12 +4,20 @@
 # %%
 import json
 import os
+from pathlib import Path
 
 import boto3
+import sagemaker
 
 iam, sts = boto3.client("iam"), boto3.client("sts")
 account = sts.get_caller_identity()["Account"]
 print(sts.get_caller_identity()["Arn"])
+
+# %% In a SageMaker notebook, the SDK reads its role from a file
+metadata = Path("resource-metadata.json")
+metadata.write_text(json.dumps({"ExecutionRoleArn": os.environ["SAGEMAKER_ROLE"]}))
+sagemaker.session.NOTEBOOK_METADATA_FILE = str(metadata)  # at /opt/ml/metadata there
+assert sagemaker.get_execution_role() == os.environ["SAGEMAKER_ROLE"]
 
 # %% The role that trains
 role = iam.get_role(RoleName=os.environ["SAGEMAKER_ROLE"].split("/")[-1])["Role"]
