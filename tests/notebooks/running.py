@@ -70,7 +70,7 @@ def run(
         },
         stdout=subprocess.PIPE,
         text=True,
-        timeout=3 * WAIT_LIMIT_S,
+        timeout=10 * WAIT_LIMIT_S,
         check=True,
     )
     ran = [json.loads(line) for line in kernel.stdout.splitlines() if line.startswith("{")]
