@@ -4,18 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 
 import structlog
 
 from rules.profiler import Evidence, Verdict
-from watcher.arn import is_arn
-from watcher.aws.accounts import Accounts
-from watcher.cli.job_names import described_job
+from watcher.cli.profile import find_profile, profile_progress
 from watcher.cli.tables import Table, print_facts
-from watcher.cli.terminal import err, now, out, print_json
+from watcher.cli.terminal import out, print_json
 from watcher.config.settings import Config
-from watcher.evaluation import profile
 from watcher.evaluation.backtest import sweep
 from watcher.evaluation.profile_backtest import ProfileBacktest, evaluation, row
 
@@ -32,9 +28,8 @@ def evaluate_profile(
     as_json: bool,
 ) -> int:
     """Returns the exit code."""
-    accounts = Accounts(settings.region, settings.account)
     combinations = [{**given, **combination} for combination in sweep(swept)]
-    runs = [ProfileBacktest(_find(place, settings, accounts), rule, combinations) for place in places]
+    runs = [ProfileBacktest(find_profile(place, settings), rule, combinations) for place in places]
     if swept:
         rows = [row(run, *tried) for run in runs for tried in zip(run.settings, _verdicts(run), strict=True)]
         if as_json:
@@ -61,23 +56,9 @@ def evaluate_profile(
     return 1 if verdict.status in ("issues_found", "error") else 0
 
 
-def _find(place: str, settings: Config, accounts: Accounts) -> profile.Found:
-    on_s3, named = place.startswith("s3://"), "/" not in place or is_arn(place)
-    if Path(place).is_dir() or not (on_s3 or named):
-        return profile.of_folder(Path(place))
-    if on_s3:
-        return profile.of_s3(accounts.home, place)
-    job = described_job(place, settings, accounts)
-    return profile.of_job(job.aws, job.snapshot, now)
-
-
 def _verdicts(run: ProfileBacktest) -> list[Verdict]:
-    name = run.found.name
-    with err().status(f"reading {name} …") as status:
-        return run.run(
-            lambda at: status.update(f"reading {name} … {_time(at)}"),
-            lambda reason: log.warning("unreadable_profiler_file", error=reason),
-        )
+    with profile_progress(run.found) as progress:
+        return run.run(progress, lambda reason: log.warning("unreadable_profiler_file", error=reason))
 
 
 def _print(run: ProfileBacktest, verdict: Verdict) -> None:

@@ -52,8 +52,8 @@ def profile(
         raise UsageError(f"--html {html}: no such folder: {html.parent}")
     from watcher.evaluation.profile import to_document
 
-    found = _find(place, settings)
-    with _progress(found) as show:
+    found = find_profile(place, settings)
+    with profile_progress(found) as show:
         profiled = found.profile(node, show)
     if plot:
         from watcher.alerts import usage_plots
@@ -71,7 +71,8 @@ def profile(
         print_profile(profiled, out(), show_all=show_all)
 
 
-def _find(place: str, settings: Config) -> Found:
+def find_profile(place: str, settings: Config) -> Found:
+    """What lies at a place, or is known of a job. Raises `UsageError` if there is nothing."""
     from watcher.arn import is_arn
     from watcher.evaluation import profile as profiles
 
@@ -90,7 +91,7 @@ def _find(place: str, settings: Config) -> Found:
 
 
 @contextmanager
-def _progress(found: Found) -> Iterator[Callable[[float], object]]:
+def profile_progress(found: Found) -> Iterator[Callable[[float], object]]:
     """Show on a terminal how much has been read; yields what to call with the time that was reached."""
     from rich.progress import Progress
 
