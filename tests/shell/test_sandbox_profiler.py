@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Iterator
@@ -10,8 +11,9 @@ from typing import Any
 
 import pytest
 
+from rules.profiler import PROFILER_RULES
 from tests.doubles import containers
-from tests.doubles.training_requests import training_request
+from tests.doubles.training_requests import RULES_IMAGE, training_request
 from tests.waiting import eventually
 from watcher.sandbox.process import Sandbox
 from watcher.sandbox.system_metrics import Gpu, Gpus, Sampler
@@ -127,3 +129,85 @@ def test_a_machine_without_a_driver_has_no_gpus(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setenv("PATH", str(tmp_path))
 
     assert Gpus(0.5).now() == []
+
+
+# -- profiler rules -------------------------------------------------------------------------------
+
+
+def profiler_rule(name: str, **parameters: str) -> dict[str, Any]:
+    return {
+        "RuleConfigurationName": name,
+        "RuleEvaluatorImage": RULES_IMAGE,
+        "RuleParameters": {"rule_to_invoke": name, **parameters},
+    }
+
+
+@pytest.fixture(scope="module")
+def judged() -> Iterator[Sandbox]:
+    """A sandbox with a training that hardly used its two GPUs, judged by two profiler rules."""
+    few = {"patience": "2", "window": "2"}
+    rules = [
+        profiler_rule("LowGPUUtilization", **few),
+        profiler_rule("ProfilerReport", **{f"LowGPUUtilization_{key}": text for key, text in few.items()}),
+    ]
+    with Sandbox.start(pace=0.02, trainers={"xgboost": containers.TRAINER}) as sandbox:
+        sandbox.client("s3").create_bucket(Bucket="churn")
+        sandbox.control.set_gpus("idle", [(30.0, 80.0), (5.0, 70.0)])
+        train(sandbox, "idle", ProfilerConfig=PROFILER, ProfilerRuleConfigurations=rules)
+
+        def final() -> bool:
+            return all(status["RuleEvaluationStatus"] != "InProgress" for status in statuses(sandbox))
+
+        eventually(final, "the profiler rules have ended")
+        yield sandbox
+
+
+def statuses(sandbox: Sandbox) -> list[dict[str, Any]]:
+    job: Any = sandbox.client("sagemaker").describe_training_job(TrainingJobName="idle")
+    found: list[dict[str, Any]] = job["ProfilerRuleEvaluationStatuses"]
+    return found
+
+
+def test_profiler_rules_judge_what_the_profiler_saved_and_say_why_in_their_logs(judged: Sandbox):
+    found = {status["RuleConfigurationName"]: status for status in statuses(judged)}
+    logs = judged.client("logs")
+    group = "/aws/sagemaker/ProcessingJobs"
+
+    assert {status["RuleEvaluationStatus"] for status in found.values()} == {"IssuesFound"}
+    met = "Evaluation of the rule LowGPUUtilization resulted in the condition being met"
+    assert found["LowGPUUtilization"]["StatusDetails"] == f"RuleEvaluationConditionMet: {met}"
+    for status in found.values():
+        name = status["RuleEvaluationJobArn"].rpartition("/")[2]
+        job = judged.client("sagemaker").describe_processing_job(ProcessingJobName=name)
+        assert job["ProcessingJobStatus"] == "Completed"
+        streams = logs.describe_log_streams(logGroupName=group)["logStreams"]
+        [stream] = [each["logStreamName"] for each in streams if name[-8:] in each["logStreamName"]]
+        events = logs.get_log_events(logGroupName=group, logStreamName=stream)["events"]
+        assert any("gpu1 of algo-1" in event["message"] for event in events)
+
+
+def test_the_profiler_report_is_a_page_and_a_document_for_each_rule(judged: Sandbox):
+    s3 = judged.client("s3")
+    place = "out/idle/rule-output/ProfilerReport/profiler-output/"
+
+    listed = s3.list_objects_v2(Bucket="churn", Prefix=place)["Contents"]
+    names = {item["Key"].removeprefix(place) for item in listed}
+    body = s3.get_object(Bucket="churn", Key=f"{place}profiler-reports/LowGPUUtilization.json")["Body"]
+    page = s3.get_object(Bucket="churn", Key=f"{place}profiler-report.html")["Body"].read().decode()
+
+    reports = PROFILER_RULES.keys() - {"ProfilerReport"}
+    assert names == {"profiler-report.html", *(f"profiler-reports/{rule}.json" for rule in reports)}
+    assert json.loads(body.read())["RuleTriggered"] == 1
+    assert "LowGPUUtilization" in page
+
+
+def test_a_profiler_rule_of_a_job_that_is_not_profiled_has_no_data(sandbox: Sandbox):
+    train(sandbox, "blind", ProfilerRuleConfigurations=[profiler_rule("IOBottleneck")])
+
+    def status() -> dict[str, Any] | None:
+        job: Any = sandbox.client("sagemaker").describe_training_job(TrainingJobName="blind")
+        [found] = job["ProfilerRuleEvaluationStatuses"]
+        return found if found["RuleEvaluationStatus"] != "InProgress" else None
+
+    found: Any = eventually(status, "the rule has ended")
+    assert found["RuleEvaluationStatus"] == "Error"

@@ -225,13 +225,17 @@ def concluded(rule: Rule, configuration: str, verdict: Verdict) -> tuple[Record,
     return Record("INFO", checked), Record("WARNING", nothing)
 
 
+def profile_condition_met(rule: str) -> str:
+    """The StatusDetails of a profiler rule that fired; `rule` is the name of its configuration."""
+    return f"RuleEvaluationConditionMet: Evaluation of the rule {rule} resulted in the condition being met"
+
+
 def profile_judged(rule: ProfilerRule, configuration: str, verdict: ProfilerVerdict) -> tuple[Record, ...]:
     """How the evaluation of a profiler rule ended; empty while it goes on."""
     match verdict.status:
         case "issues_found":
-            met = f"Evaluation of the rule {configuration} resulted in the condition being met"
             complaint = f"{rule.complaint}. {verdict.explanation}"
-            return Record("WARNING", complaint), failed(f"RuleEvaluationConditionMet: {met}")
+            return Record("WARNING", complaint), failed(profile_condition_met(configuration))
         case "error":
             return (failed(verdict.explanation),)
         case "in_progress":

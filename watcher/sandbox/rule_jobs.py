@@ -50,6 +50,13 @@ class RuleJob:
         return job_name(self.arn)
 
     @property
+    def output(self) -> str:
+        """Where the rule writes its own files: `s3://BUCKET/PATH/JOB/rule-output/RULE`."""
+        configured = self.configuration.get("S3OutputPath", "").rstrip("/")
+        of_job = self.training_job.record["OutputDataConfig"]["S3OutputPath"].rstrip("/")
+        return f"{configured or f'{of_job}/{self.training_job.name}/rule-output'}/{self.rule}"
+
+    @property
     def log_stream(self) -> str:
         """Like the processing job's name, but with the job and the rule in their own case, as at AWS."""
         suffix = self.arn[-8:]

@@ -16,12 +16,13 @@ from typing import Any
 
 from watcher.aws.links import PROCESSING_LOGS
 from watcher.logs.rule_log import condition_met
+from watcher.sandbox import profiler_output
 from watcher.sandbox.api_errors import ApiError
 from watcher.sandbox.container import Container, Exit
 from watcher.sandbox.profiling import Profiling
 from watcher.sandbox.rule_jobs import RuleJob, evaluation_job_arn, rule_jobs
 from watcher.sandbox.settings import Settings
-from watcher.sandbox.training_job import DEBUG_RULES, TrainingJob, debug_output, entered, with_rule
+from watcher.sandbox.training_job import PROFILER_RULES, TrainingJob, debug_output, entered, with_rule
 from watcher.sandbox.training_jobs import TrainingJobs
 
 NO_DATA = "ClientError: No debugging data was saved by the training job."
@@ -193,10 +194,7 @@ class RuleRunner(Runner):
     def work(self) -> None:
         if self.pause():
             self._start_processing_job()
-            if self.statuses == DEBUG_RULES:
-                self._evaluate()
-            else:
-                self._accompany()
+            self._evaluate()
         if self._stop_asked.is_set():
             self._set(RuleEvaluationStatus="Stopped")
 
@@ -205,37 +203,40 @@ class RuleRunner(Runner):
 
     def _evaluate(self) -> None:
         rule = self._rule_job()
-        if rule.training_job.record.get("DebugHookConfig") is None:
+        record = rule.training_job.record
+        if self.statuses == PROFILER_RULES:
+            output = profiler_output.place(record)
+        else:
+            output = debug_output(record) if record.get("DebugHookConfig") else ""
+        if not output:
             self._set(RuleEvaluationStatus="Error", StatusDetails=NO_DATA)
             return
 
         def log(line: str) -> None:
             self.context.write_log(PROCESSING_LOGS, rule.log_stream, [line])
 
+        parameters = rule.configuration.get("RuleParameters", {})
         document = {
             "TrainingJobName": self.job,
             "TrainingJobArn": rule.training_job.arn,
             "RuleConfigurationName": self.rule,
-            "RuleParameters": rule.configuration.get("RuleParameters", {}),
-            "S3OutputPath": debug_output(rule.training_job.record),
+            "RuleParameters": parameters,
+            "S3OutputPath": output,
+            "RuleOutputPath": rule.output,
             "TrainingJobEndedFile": str(self.training.ended_file),
         }
         # stdout carries the verdict; only stderr is the rule's log.
         container = self.start_container(self.context.settings.rule_evaluator, document, out=_ignore, err=log)
         if self.watch(container):
-            rule_name = document["RuleParameters"].get("rule_to_invoke", self.rule)
-            self._set(**_verdict(rule_name, container.exit()))
+            found = container.exit()
+            if self.statuses == PROFILER_RULES:
+                self._set(**_verdict(found, lambda verdict: verdict["details"]))
+            else:
+                name = parameters.get("rule_to_invoke", self.rule)
+                self._set(**_verdict(found, lambda verdict: condition_met(name, verdict["step"])))
         else:
             container.end(self.context.settings.stop_timeout)
             container.exit()
-
-    def _accompany(self) -> None:
-        """Profiler rules always end in NoIssuesFound, because the sandbox saves no profile to evaluate."""
-        while not self.training.ended.wait(_POLL_S):
-            if self._stop_asked.is_set():
-                return
-        if self.pause():
-            self._set(RuleEvaluationStatus="NoIssuesFound")
 
     def _rule_job(self) -> RuleJob:
         job = self.context.jobs.get(self.job)
@@ -259,18 +260,16 @@ def _ignore(_: str) -> None:
     pass
 
 
-def _verdict(rule: str, result: Exit) -> dict[str, str]:
-    """The members of the evaluation status, from the output of a rule's container."""
+def _verdict(result: Exit, of_issue: Callable[[dict[str, Any]], str]) -> dict[str, str]:
+    """The members of the evaluation status, from the output of a rule's container. `of_issue`: the details of
+    a rule that has fired, from the same output."""
     try:
         verdict = json.loads(result.last_output)
         status = verdict["status"]
+        details = of_issue(verdict) if status == "IssuesFound" else verdict.get("details") or ""
     except (ValueError, TypeError, KeyError):
         reason = f"InternalServerError: The rule ended with exit code {result.code}. {result.last_errors}"
         return {"RuleEvaluationStatus": "Error", "StatusDetails": reason[:_MAX_REASON_LENGTH]}
-    if status == "IssuesFound":
-        details = condition_met(rule, verdict["step"])
-    else:
-        details = verdict.get("details") or ""
     members = {"RuleEvaluationStatus": status}
     return members | {"StatusDetails": details[:_MAX_REASON_LENGTH]} if details else members
 

@@ -1,10 +1,12 @@
 """Stands for the image of Debugger's rules: `python -m watcher.sandbox.containers.rule JOB.json`.
 
 It reads the tensors of a training job while the job runs, and evaluates one rule on them until the rule
-fires or the training ends. The rule is one of Debugger's, or a custom one whose source lies on S3. JOB.json:
+fires or the training ends. The rule is one of Debugger's, or a custom one whose source lies on S3. A
+profiler rule reads the profiler's output instead. JOB.json:
 
     {"TrainingJobName", "TrainingJobArn", "RuleConfigurationName", "RuleParameters": {…},
-     "S3OutputPath": "s3://…/JOB/debug-output", "TrainingJobEndedFile": "PATH"}
+     "S3OutputPath": "s3://…/JOB/debug-output" or "s3://…/JOB/profiler-output",
+     "RuleOutputPath": "s3://…/JOB/rule-output/NAME", "TrainingJobEndedFile": "PATH"}
 
 The file at TrainingJobEndedFile appears when the training has ended. The log goes to stderr, in the form
 of Debugger's own (see `watcher.logs.rule_log`); the last line of stdout is `{"status", "details", "step"}`,
@@ -22,11 +24,12 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import boto3
 
 import rules
-from rules import Rule, RuleError, Status, Verdict
+from rules import Rule, RuleError, Status, Verdict, profiler
 from watcher.aws.session import translate
 from watcher.debug_output.event_files import UnreadableStep
 from watcher.debug_output.reader import DebugOutput, Reader
@@ -66,9 +69,13 @@ def main() -> None:
     def say(line: rule_log.Record) -> None:
         print(rule_log.formatted(line, datetime.now(UTC), host, configuration), file=sys.stderr)  # noqa: T201
 
+    parameters = job["RuleParameters"]
     try:
-        output = DebugOutput(S3Prefix(boto3.client("s3"), job["S3OutputPath"]))
-        result = evaluate(configuration, job["RuleParameters"], output, ended.exists, say)
+        if job["S3OutputPath"].endswith("/profiler-output"):
+            result = profile(job, ended.exists, say)
+        else:
+            output = DebugOutput(S3Prefix(boto3.client("s3"), job["S3OutputPath"]))
+            result = evaluate(configuration, parameters, output, ended.exists, say)
     except (RuleError, WatcherError) as error:
         result = Result("Error", f"ClientError: {error}")
     if result.status == "Error":
@@ -154,6 +161,19 @@ def download(uri: str, directory: Path) -> Path:
     with translate(f"reading the source of the rule at {uri}"):
         file.write_bytes(boto3.client("s3").get_object(Bucket=bucket, Key=key)["Body"].read())
     return file
+
+
+def profile(job: Mapping[str, Any], ended: Callable[[], bool], say: Say) -> Result:
+    from watcher.sandbox.containers import profiler_rule
+
+    s3, configuration = boto3.client("s3"), job["RuleConfigurationName"]
+    output = profiler_rule.output_of(s3, job["S3OutputPath"])
+    rule, verdict = profiler_rule.evaluate(configuration, job["RuleParameters"], output, ended, say)
+    if isinstance(rule, profiler.ProfilerReport):
+        profiler_rule.write_report(s3, rule, output.uri, job["RuleOutputPath"])
+    fired = verdict.status is Status.ISSUES_FOUND
+    status = "IssuesFound" if fired else "NoIssuesFound"
+    return Result(status, profiler_rule.details(configuration, verdict))
 
 
 class Follower:
