@@ -25,6 +25,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from enum import StrEnum
+from operator import itemgetter
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -115,7 +116,8 @@ class Piece:
     """The data of one scan interval."""
 
     series: Mapping[SeriesKey, Series]
-    """Only those that the rule reads and that have values."""
+    """Only those that the rule reads and that have values; by their keys, so that sums do not depend on the
+    order in which the series came."""
     snapshots: Floats
     """When each snapshot of the interval begins."""
     spans: Sequence[Span]
@@ -126,7 +128,7 @@ class Piece:
 
     def snapshot_of(self, times: Floats) -> np.ndarray[Any, np.dtype[np.intp]]:
         """The index of the snapshot that each of these values is part of."""
-        return np.searchsorted(self.snapshots, times, side="right") - 1
+        return self.snapshots.searchsorted(times, side="right") - 1
 
 
 class ProfilerRule(ABC):
@@ -306,7 +308,9 @@ class ProfilerRule(ABC):
         if len(times):
             self._newest = max(float(times[-1]), self._newest or 0.0)
             fresh = times[np.searchsorted(times, self._judged_until) :]
-            self._times = np.union1d(self._times, fresh) if len(self._times) else fresh
+            self._times = (
+                np.sort(np.concatenate((self._times, fresh)), kind="stable") if len(self._times) else fresh
+            )
         for key, series in batch.series.items():
             if key.dimension in (GPU, GPU_MEMORY):
                 self._met.add(Need.GPU)
@@ -351,8 +355,8 @@ class ProfilerRule(ABC):
         due = sorted({*np.unique(windows[windows <= last]).tolist(), *(one for one in spans if one <= last)})
         edges = np.searchsorted(windows, due, side="right")
         ends = np.append(starts, math.inf)[edges]  # the time at which the values of the next piece begin
-        cuts = {key: np.searchsorted(one.times, ends).tolist() for key, one in self._pending.items()}
-        pending = self._pending
+        pending = dict(sorted(self._pending.items(), key=itemgetter(0)))
+        cuts = {key: np.searchsorted(one.times, ends).tolist() for key, one in pending.items()}
         if due:
             kept = float(ends[-1])
             self._judged_window = due[-1]

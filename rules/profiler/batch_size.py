@@ -48,7 +48,7 @@ class BatchSize(ProfilerRule):
         return key.dimension in (CPU, GPU, GPU_MEMORY)
 
     def _judge(self, piece: Piece) -> Sequence[Breach]:
-        for node, total, count in snapshot_means.of_nodes(piece, lambda key: key.dimension == CPU):
+        for node, total, count in snapshot_means.of_nodes(piece, dict(piece.of(CPU))):
             self._cpus.setdefault(node, LastValues(self._window)).add(total / count)
             self._checked += len(total)
         for key, series in piece.series.items():

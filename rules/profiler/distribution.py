@@ -18,18 +18,23 @@ from rules.profiler.stored import pack, unpack
 _SMALLEST_EXPONENT = -100
 """Powers of ten. A smaller number counts as 0."""
 
+COUNT_TOGETHER = 4096
+"""Values that wait to be counted: it takes about as long for one as for thousands."""
+
 
 class Distribution:
     def __init__(self, *, percent: bool, decimals: int = 2, digits: int = 4) -> None:
         self._percent, self._decimals, self._digits = percent, decimals, digits
         self._keys: NDArray[np.int64] = np.empty(0, dtype=np.int64)
         self._counts: NDArray[np.int64] = np.empty(0, dtype=np.int64)
+        self._added: list[Floats] = []
+        self._waiting = 0
         self.least, self.greatest = np.inf, -np.inf
         """Exact; infinite as long as there is no value."""
 
     @property
     def count(self) -> int:
-        return int(self._counts.sum())
+        return int(self._counts.sum()) + self._waiting
 
     def add(self, values: Floats) -> None:
         """Finite values; negative ones that are no percentages count as 0."""
@@ -37,10 +42,16 @@ class Distribution:
             return
         self.least = min(self.least, float(values.min()))
         self.greatest = max(self.greatest, float(values.max()))
-        keys, counts = np.unique(self._keys_of(values), return_counts=True)
-        self._merge(keys, counts)
+        self._added.append(values)
+        self._waiting += len(values)
+        if self._waiting >= COUNT_TOGETHER:
+            self._count_added()
 
-    def _merge(self, keys: NDArray[np.int64], counts: NDArray[np.int64]) -> None:
+    def _count_added(self) -> None:
+        if not self._added:
+            return
+        keys, counts = np.unique(self._keys_of(np.concatenate(self._added)), return_counts=True)
+        self._added, self._waiting = [], 0
         merged, places = np.unique(np.concatenate((self._keys, keys)), return_inverse=True)
         total = np.zeros(len(merged), dtype=np.int64)
         np.add.at(total, places, np.concatenate((self._counts, counts)))
@@ -48,6 +59,7 @@ class Distribution:
 
     def quantiles(self, shares: Iterable[float]) -> list[float]:
         """For shares from 0 to 1. There must be a value."""
+        self._count_added()
         ends = np.cumsum(self._counts)
         numbers = self._values()
         positions = np.asarray(list(shares)) * (ends[-1] - 1)
@@ -58,6 +70,7 @@ class Distribution:
 
     def histogram(self, edges: Floats) -> NDArray[np.int64]:
         """How many values lie in each bin; the last one includes its upper edge."""
+        self._count_added()
         counts: Floats = np.histogram(self._values(), edges, weights=self._counts)[0]
         return counts.astype(np.int64)
 
@@ -84,6 +97,7 @@ class Distribution:
         return numbers
 
     def state(self) -> list[Any]:
+        self._count_added()
         return [
             pack(np.diff(self._keys, prepend=0).astype(np.float64)),
             pack(self._counts.astype(np.float64)),

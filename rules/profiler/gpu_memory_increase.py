@@ -49,7 +49,7 @@ class GPUMemoryIncrease(ProfilerRule):
 
     def _judge(self, piece: Piece) -> Sequence[Breach]:
         breaches = []
-        for key, series in sorted(piece.series.items()):
+        for key, series in piece.series.items():
             last = self._gpus.setdefault(key, LastValues(2 * self._window))
             if breach := self._rise(key, series, last):
                 breaches.append(breach)

@@ -50,7 +50,7 @@ class LowGPUUtilization(ProfilerRule):
 
     def _judge(self, piece: Piece) -> Sequence[Breach]:
         breaches: list[Breach] = []
-        for key, series in sorted(piece.series.items()):
+        for key, series in piece.series.items():
             last = self._gpus.setdefault(key, LastValues(self._window))
             last.add(series.values)
             self._checked += len(series.values)

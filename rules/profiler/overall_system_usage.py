@@ -13,7 +13,7 @@ from typing import Any
 from rules.parameters import parse
 from rules.profiler import snapshot_means
 from rules.profiler.base import Breach, Interval, Piece, ProfilerRule
-from rules.profiler.data import CPU, GPU, GPU_MEMORY, IO_WAIT, MEMORY, NETWORK, SeriesKey, Source
+from rules.profiler.data import CPU, GPU, GPU_MEMORY, IO_WAIT, MEMORY, NETWORK, Series, SeriesKey, Source
 from rules.profiler.distribution import Distribution
 
 _RESOURCES = {CPU: "CPU", IO_WAIT: "I/O", GPU: "GPU", GPU_MEMORY: "GPU memory", NETWORK: "Network"}
@@ -43,8 +43,11 @@ class OverallSystemUsage(ProfilerRule):
         return bool(resource(key))
 
     def _judge(self, piece: Piece) -> Sequence[Breach]:
-        for name in sorted({resource(key) for key in piece.series}):
-            for node, total, count in snapshot_means.of_nodes(piece, lambda key: resource(key) == name):  # noqa: B023 - used at once
+        by_resource: dict[str, dict[SeriesKey, Series]] = {}
+        for key, series in piece.series.items():
+            by_resource.setdefault(resource(key), {})[key] = series
+        for name, of_it in by_resource.items():
+            for node, total, count in snapshot_means.of_nodes(piece, of_it):
                 usage = self._usage.setdefault((name, node), _empty(name))
                 usage.add(total if name == "Network" else total / count)
                 self._checked += len(total)
