@@ -130,6 +130,14 @@ def test_a_regular_file_is_read_as_any_other(tmp_path: Path) -> None:
         np.testing.assert_array_equal(fast[key].values, series.values)
 
 
+def test_a_metric_without_a_device_may_be_named_by_its_dimension(tmp_path: Path) -> None:
+    lines = [("memory", "", "MemoryUsedPercent", 20.0, BEGIN + 1.0), ("i/o", "IOPS", "", 1.0, BEGIN + 1.0)]
+    write_system(tmp_path, BEGIN + 60, system_text(lines).replace('"Name": "", ', ""))
+    [batch] = reader(tmp_path).read(ended=True)
+    assert isinstance(batch, Batch)
+    assert {(key.name, key.dimension) for key in batch.series} == {("MemoryUsedPercent", ""), ("IOPS", "")}
+
+
 @pytest.mark.parametrize("changed", ["cpu9", "algo-9", "order", "last"])
 def test_a_file_with_one_irregular_line_is_not_taken_for_a_regular_one(changed: str) -> None:
     lines = system_text(minute(BEGIN + 60)).splitlines(keepends=True)

@@ -69,7 +69,7 @@ def regular(data: bytes) -> dict[SeriesKey, Series] | None:
         numbers = _numbers.decode_lines(data)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None
-    keys = [SeriesKey(line.NodeId, line.Type, line.Name or "", line.Dimension or "") for line in lines]
+    keys = [_series_key(*_key(line)) for line in lines]
     if len(numbers) != len(ends) or len({*keys}) != width or not _repeats(data, starts, reading):
         return None
     times = np.fromiter(map(_time, numbers), np.float64, len(numbers)).reshape(-1, width).T.copy()
@@ -129,10 +129,15 @@ def by_lines(data: bytes) -> dict[SeriesKey, Series]:
     series: dict[SeriesKey, Series] = {}
     begin = 0
     for (node, kind, name, dimension), end in zip(numbers, ends, strict=True):
-        key = SeriesKey(node, kind, name or "", dimension or "")
+        key = _series_key(node, kind, name, dimension)
         series[key] = Series(times[begin:end], values[begin:end])
         begin = end
     return series
+
+
+def _series_key(node: str, kind: str, name: str | None, dimension: str | None) -> SeriesKey:
+    """A metric without a device is named by either of the two fields."""
+    return SeriesKey(node, kind, name or dimension or "", dimension or "" if name else "")
 
 
 def _require_finite(times: NDArray[np.float64], values: NDArray[np.float64]) -> None:
