@@ -126,6 +126,13 @@ class Piece:
     def of(self, dimension: str) -> Iterator[tuple[SeriesKey, Series]]:
         return ((key, series) for key, series in self.series.items() if key.dimension == dimension)
 
+    def all_of(self, dimension: str) -> Series:
+        """The values of all devices and nodes, one after another: not in the order of time."""
+        found = [series for _, series in self.of(dimension)] or [Series(np.empty(0), np.empty(0))]
+        return Series(
+            np.concatenate([one.times for one in found]), np.concatenate([one.values for one in found])
+        )
+
     def snapshot_of(self, times: Floats) -> np.ndarray[Any, np.dtype[np.intp]]:
         """The index of the snapshot that each of these values is part of."""
         return self.snapshots.searchsorted(times, side="right") - 1

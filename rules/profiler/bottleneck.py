@@ -39,10 +39,10 @@ class Bottleneck(ProfilerRule):
     def _judge(self, piece: Piece) -> Sequence[Breach]:
         threshold, gpu_threshold, core_threshold = self.limits
         low, high = np.zeros((2, len(piece.snapshots)), dtype=bool)
-        for _, series in piece.of(GPU):
-            low[piece.snapshot_of(series.times)[series.values < gpu_threshold]] = True
-        for _, series in piece.of(self.dimension):
-            high[piece.snapshot_of(series.times)[series.values > core_threshold]] = True
+        times, values = piece.all_of(GPU)
+        low[piece.snapshot_of(times[values < gpu_threshold])] = True
+        times, values = piece.all_of(self.dimension)
+        high[piece.snapshot_of(times[values > core_threshold])] = True
         self._snapshots += len(piece.snapshots)
         self._low += int(low.sum())
         self._bottlenecks += int((low & high).sum())

@@ -18,6 +18,8 @@ from rules.profiler.stored import pack, unpack
 _SMALLEST_EXPONENT = -100
 """Powers of ten. A smaller number counts as 0."""
 
+MAX_COUNTED = 20_000
+"""The largest key for which a count of every key up to it is faster than sorting."""
 COUNT_TOGETHER = 4096
 """Values that wait to be counted: it takes about as long for one as for thousands."""
 
@@ -50,7 +52,7 @@ class Distribution:
     def _count_added(self) -> None:
         if not self._added:
             return
-        keys, counts = np.unique(self._keys_of(np.concatenate(self._added)), return_counts=True)
+        keys, counts = _counted(self._keys_of(np.concatenate(self._added)))
         self._added, self._waiting = [], 0
         merged, places = np.unique(np.concatenate((self._keys, keys)), return_inverse=True)
         total = np.zeros(len(merged), dtype=np.int64)
@@ -111,3 +113,13 @@ class Distribution:
         if len(self._keys):
             self.least, self.greatest = least, greatest
         return self
+
+
+def _counted(keys: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Each key, and how often it occurs. Percentages are counted without sorting them."""
+    if keys.min() < 0 or keys.max() > MAX_COUNTED:
+        found, counts = np.unique(keys, return_counts=True)
+        return found, counts.astype(np.int64)
+    all_counts = np.bincount(keys)
+    found = np.flatnonzero(all_counts)
+    return found, all_counts[found]

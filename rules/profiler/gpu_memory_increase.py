@@ -61,7 +61,7 @@ class GPUMemoryIncrease(ProfilerRule):
         """The first value of these at which the rule fires."""
         window = self._window
         values = np.concatenate((last.values, series.values))
-        if len(values) < 2 * window:
+        if len(values) < 2 * window or values.max() - values.min() <= self.parameters.increase:
             return None
         means = sliding_window_view(values, window).mean(axis=1)
         rises = means[window:] - means[:-window]
