@@ -179,7 +179,7 @@ def test_help_names_every_command(watcher: Watcher):
     assert ran.code == 0
     names = (
         "run check permissions status incidents jobs show lineage findings audit ack snooze unsnooze "
-        "redeliver stop logs tensors evaluate demo sandbox"
+        "redeliver stop logs tensors evaluate profile demo sandbox"
     )
     for command in names.split():
         assert f"\n  {command} " in ran.out

@@ -42,7 +42,7 @@ def profile(
     as_json: Json = False,
     verbose: Verbose = False,
 ) -> None:
-    """Show how a job uses its instances, and what the profiler rules find."""
+    """Show how a job uses its instances."""
     settings = load_settings(config, verbose=verbose)
     if plot:
         require_plot(plot)
