@@ -131,7 +131,10 @@ def test_entities_are_created_changed_associated_and_deleted(sandbox: Sandbox) -
         "SourceTypes": [{"SourceIdType": "S3ETag", "Value": "1"}],
     }
     code = sagemaker.create_artifact(
-        ArtifactName="code", Source=source, ArtifactType="Code", Properties={"branch": "main", "old": "x"}
+        ArtifactName="code.tar.gz",
+        Source=source,
+        ArtifactType="Code",
+        Properties={"branch": "main", "old": "x"},
     )["ArtifactArn"]
     assert sagemaker.create_artifact(Source=source, ArtifactType="Code")["ArtifactArn"] == code
     sagemaker.update_artifact(ArtifactArn=code, Properties={"commit": "abc"}, PropertiesToRemove=["old"])

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 
 from rules.profiler import PROFILER_RULES
 from tests.doubles import containers
@@ -89,6 +90,40 @@ def test_each_training_has_instance_metrics_but_files_only_if_it_is_profiled(san
         "DiskUtilization",
     }
     assert keys(sandbox) == []
+
+
+def test_the_profiler_of_a_training_is_switched_on_while_it_trains(sandbox: Sandbox):
+    sagemaker = sandbox.client("sagemaker")
+    lasts = {"seconds": "60"}
+    off = {"DisableProfiler": True}
+    sagemaker.create_training_job(**training_request("late", HyperParameters=lasts, ProfilerConfig=off))
+
+    def job() -> dict[str, Any]:
+        return dict(sagemaker.describe_training_job(TrainingJobName="late"))
+
+    eventually(lambda: job()["SecondaryStatus"] == "Training", "it trains")
+    assert job()["ProfilingStatus"] == "Disabled"
+    rules = [profiler_rule("ProfilerReport")]
+    on = {**PROFILER, "DisableProfiler": False}
+    sagemaker.update_training_job(TrainingJobName="late", ProfilerConfig=on, ProfilerRuleConfigurations=rules)
+    assert job()["ProfilingStatus"] == "Enabled"
+    [rule] = eventually(
+        lambda: [
+            rule
+            for rule in job()["ProfilerRuleEvaluationStatuses"]
+            if rule.get("RuleEvaluationJobArn", "").startswith("arn:")
+        ],
+        "the rule's processing job has started",
+    )
+    with pytest.raises(ClientError, match=r"rule configuration with this name: ProfilerReport\.$"):
+        sagemaker.update_training_job(TrainingJobName="late", ProfilerRuleConfigurations=rules)
+
+    sagemaker.stop_training_job(TrainingJobName="late")
+    eventually(lambda: job()["TrainingJobStatus"] == "Stopped", "it has stopped")
+    assert any("/system/incremental/" in key for key in keys(sandbox))
+    assert rule["RuleConfigurationName"] == "ProfilerReport"
+    with pytest.raises(ClientError, match=r"the training job is in status Stopped\.$"):
+        sagemaker.update_training_job(TrainingJobName="late", ProfilerConfig=off)
 
 
 def test_a_training_goes_on_without_the_bucket_of_its_profile(sandbox: Sandbox):

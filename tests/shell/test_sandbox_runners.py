@@ -90,6 +90,16 @@ def test_the_trainers_output_is_the_log_of_the_training_job(sandbox: Sandbox, sa
     ]
 
 
+def test_empty_lines_are_not_logged(sandbox: Sandbox, sagemaker: Any) -> None:
+    words = {"last_words": "first||last|"}
+    sagemaker.create_training_job(**training_request("gaps", HyperParameters=words))
+    job_when(sagemaker, "gaps", "Completed")
+    group = "/aws/sagemaker/TrainingJobs"
+
+    [stream] = streams(sandbox, group)
+    assert log_lines(sandbox, group, stream)[-2:] == ["first", "last"]
+
+
 @pytest.mark.parametrize(
     ("last_words", "reason"),
     [

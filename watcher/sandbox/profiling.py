@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import threading
 import time
@@ -11,6 +12,7 @@ from typing import Any
 import psutil
 
 from watcher.sandbox import profiler_output
+from watcher.sandbox.api_errors import ApiError
 from watcher.sandbox.profiler_output import Minutes
 from watcher.sandbox.system_metrics import Gpu, Gpus, Sampler, values
 
@@ -26,22 +28,27 @@ PutMetrics = Callable[[str, Mapping[str, float], float], None]
 
 
 class Profiling(threading.Thread):
-    """From its start until `finish`. `gpus` gives the GPUs that a test has set for the job; None for those
-    of the machine."""
+    """From its start until `finish`.
+
+    `record` gives the job's record, whose settings of the profiler can change while it trains. It raises
+    `ApiError` once the job is deleted. `gpus` gives the GPUs that a test has set for the job; None for those
+    of the machine.
+    """
 
     def __init__(
         self,
-        job: Mapping[str, Any],
+        job: str,
         pid: int,
         *,
+        record: Callable[[], Mapping[str, Any]],
         put_object: PutObject,
         put_metrics: PutMetrics,
         gpus: Callable[[], Sequence[Gpu] | None],
     ) -> None:
-        self._job = str(job["TrainingJobName"])
-        super().__init__(name=f"profiler of {self._job}", daemon=True)
-        self._place = profiler_output.place(job)
-        self._interval = profiler_output.interval_s(job) if self._place else UNPROFILED_INTERVAL_S
+        super().__init__(name=f"profiler of {job}", daemon=True)
+        self._job, self._record = job, record
+        self._place = ""
+        self._interval = UNPROFILED_INTERVAL_S
         self._put_object, self._put_metrics, self._set_gpus = put_object, put_metrics, gpus
         self._sampler = Sampler(pid)
         self._minutes = Minutes()
@@ -54,12 +61,14 @@ class Profiling(threading.Thread):
 
     def run(self) -> None:
         memory = psutil.virtual_memory().total
+        self._read_settings()
         machine = Gpus(self._interval)
         before = self._sampler.counters(time.monotonic())
         pause = FIRST_AFTER_S
         while True:
             last = self._ended.wait(pause)
             now = time.time()
+            self._read_settings()
             after = self._sampler.counters(time.monotonic())
             if after.memory_bytes:  # else its processes are gone, and zeros would be of no training
                 set_here = self._set_gpus()
@@ -70,6 +79,12 @@ class Profiling(threading.Thread):
             if last:
                 machine.close()
                 return
+
+    def _read_settings(self) -> None:
+        with contextlib.suppress(ApiError):
+            record = self._record()
+            self._place = profiler_output.place(record)
+            self._interval = profiler_output.interval_s(record) if self._place else UNPROFILED_INTERVAL_S
 
     def _write(self, now: float) -> None:
         for end, text, totals in self._minutes.over(now):

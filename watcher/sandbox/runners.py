@@ -46,8 +46,8 @@ class RunnerContext:
     """Group, stream, lines."""
     write_training_log: Callable[[str, Sequence[str]], None]
     """Job, lines."""
-    profile: Callable[[Mapping[str, Any], int], Profiling]
-    """The profiler of a job with this record, whose container is this process."""
+    profile: Callable[[str, int], Profiling]
+    """The profiler of the job with this name, whose container is this process."""
 
 
 class _Closed(Exception):
@@ -149,7 +149,7 @@ class TrainingRunner(Runner):
             self.context.write_training_log(self.job, [line])
 
         container = self.start_container(command, job.record, out=log, err=log, TRAINING_JOB_NAME=self.job)
-        profiling = self.context.profile(job.record, container.pid)
+        profiling = self.context.profile(self.job, container.pid)
         profiling.start()
         try:
             if not self.watch(container, job.max_runtime):
@@ -286,6 +286,22 @@ class Runners:
         training = TrainingRunner(self._context, job.name)
         rules = [RuleRunner(self._context, training, rule.statuses, rule.rule) for rule in rule_jobs(job)]
         self._start(job.name, [training, *rules])
+
+    def add_rules(self, job: TrainingJob) -> None:
+        """Run those of the job's rules that do not run yet, if the sandbox runs the job."""
+        with self._lock:
+            runners = self._runners.get(job.name, [])
+            running = {(each.statuses, each.rule) for each in runners if isinstance(each, RuleRunner)}
+            added = [
+                RuleRunner(self._context, training, rule.statuses, rule.rule)
+                for training in runners
+                if isinstance(training, TrainingRunner)
+                for rule in rule_jobs(job)
+                if (rule.statuses, rule.rule) not in running
+            ]
+            runners.extend(added)
+        for runner in added:
+            runner.start()
 
     def stop(self, job: str) -> None:
         """Called when the job's status is Stopping. If nothing runs the job, a runner is started to end

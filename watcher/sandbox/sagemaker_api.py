@@ -37,7 +37,7 @@ from watcher.sandbox.runners import RunnerContext, Runners
 from watcher.sandbox.search import Searchable, search
 from watcher.sandbox.settings import Settings
 from watcher.sandbox.system_metrics import Gpu
-from watcher.sandbox.training_job import FINAL_RULE_STATUSES, check_deletable, stopping
+from watcher.sandbox.training_job import FINAL_RULE_STATUSES, check_deletable, stopping, updated
 from watcher.sandbox.training_jobs import TrainingJobs
 from watcher.sandbox.training_log import TrainingLog
 
@@ -84,13 +84,14 @@ class Backend(SageMakerModelBackend):  # type: ignore[misc]
         self.gpus: dict[str, list[Gpu]] = {}
         """What a test says of the GPUs of a job, by its name."""
 
-    def _profile(self, job: Mapping[str, Any], pid: int) -> Profiling:
+    def _profile(self, job: str, pid: int) -> Profiling:
         return Profiling(
             job,
             pid,
+            record=lambda: self.jobs.get(job).record,
             put_object=ObjectWriter(self.account_id).put,
             put_metrics=partial(metrics.put_of_instance, self.account_id, self.region_name),
-            gpus=lambda: self.gpus.get(job["TrainingJobName"]),
+            gpus=lambda: self.gpus.get(job),
         )
 
     def reset(self) -> None:
@@ -150,6 +151,14 @@ class Api(ExperimentsApi, LineageApi, SageMakerResponse):  # type: ignore[misc]
         self._backend.jobs.change(name, stopping)
         self._backend.runners.stop(name)
         return "{}"
+
+    def update_training_job(self) -> Answer:
+        request = self._request("UpdateTrainingJob")
+        job = self._backend.jobs.change(
+            request["TrainingJobName"], lambda job, now: updated(job, request, now)
+        )
+        self._backend.runners.add_rules(job)
+        return json.dumps({"TrainingJobArn": job.arn})
 
     def delete_training_job(self) -> Answer:
         """Logs, metrics and what is on S3 stay, as at AWS; evaluations of rules that still run end."""

@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from botocore.model import ServiceModel, Shape
 
 
+_UNCHECKED = frozenset({"artifactName"})
+"""Members whose pattern is not checked: the SDKs name an artifact after its file, such as `model.tar.gz`."""
+
+
 @cache
 def service_model() -> ServiceModel:
     import botocore.session
@@ -58,7 +62,7 @@ def validate(operation: str, request: Mapping[str, Any]) -> None:
 
 
 def _faults(shape: Shape, value: Any, at: str) -> Iterator[str]:
-    for constraint in _broken_constraints(shape, value):
+    for constraint in _broken_constraints(shape, value, pattern=at not in _UNCHECKED):
         yield f"Value '{value}' at '{at}' failed to satisfy constraint: Member must {constraint}"
     kind = shape.type_name
     if kind == "structure":
@@ -82,7 +86,7 @@ def _inside(at: str, member: str) -> str:
     return f"{at}.{name}" if at else name
 
 
-def _broken_constraints(shape: Shape, value: Any) -> Iterator[str]:
+def _broken_constraints(shape: Shape, value: Any, *, pattern: bool) -> Iterator[str]:
     allowed = shape.metadata.get("enum")
     if allowed and value not in allowed:
         yield f"satisfy enum value set: [{', '.join(allowed)}]"
@@ -97,9 +101,9 @@ def _broken_constraints(shape: Shape, value: Any) -> Iterator[str]:
             yield f"have length greater than or equal to {least}"
         if most is not None and len(value) > most:
             yield f"have length less than or equal to {most}"
-    pattern = _pattern(shape.metadata.get("pattern", ""))
-    if pattern and shape.type_name == "string" and not pattern.fullmatch(value):
-        yield f"satisfy regular expression pattern: {pattern.pattern}"
+    regex = _pattern(shape.metadata.get("pattern", "")) if pattern else None
+    if regex and shape.type_name == "string" and not regex.fullmatch(value):
+        yield f"satisfy regular expression pattern: {regex.pattern}"
 
 
 @cache

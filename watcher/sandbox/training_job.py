@@ -132,26 +132,57 @@ def created(request: Mapping[str, Any], *, account: str, region: str, now: float
         "TrainingJobStatus": "InProgress",
         "CreationTime": now,
     }
-    profiler = request.get("ProfilerConfig")
-    profiling = profiler is not None and not profiler.get("DisableProfiler", False)
-    record["ProfilingStatus"] = "Enabled" if profiling else "Disabled"
-    if profiling and not record.get("ProfilerRuleConfigurations"):
+    record["ProfilingStatus"] = _profiling_status(record)
+    if record["ProfilingStatus"] == "Enabled" and not record.get("ProfilerRuleConfigurations"):
         record["ProfilerRuleConfigurations"] = [_profiler_report(region, now)]
     for statuses, configurations in RULE_CONFIGURATIONS.items():
         if record.get(configurations):
-            record[statuses] = [
-                {
-                    "RuleConfigurationName": rule["RuleConfigurationName"],
-                    "RuleEvaluationStatus": "InProgress",
-                    "LastModifiedTime": now,
-                }
-                for rule in record[configurations]
-            ]
+            record[statuses] = [_waiting(rule, now) for rule in record[configurations]]
     algorithm = record.get("AlgorithmSpecification", {})
     if "xgboost" in algorithm.get("TrainingImage", "") and not algorithm.get("MetricDefinitions"):
         record["AlgorithmSpecification"] = algorithm | {"MetricDefinitions": XGBOOST_METRICS}
     tags = {tag["Key"]: tag["Value"] for tag in request.get("Tags", ())}
     return entered(TrainingJob(record, tags), "Starting", now)
+
+
+def _profiling_status(record: Record) -> str:
+    profiler = record.get("ProfilerConfig")
+    return "Disabled" if profiler is None or profiler.get("DisableProfiler", False) else "Enabled"
+
+
+def _waiting(rule: Record, now: float) -> Record:
+    """The status of a rule with this configuration before its processing job starts."""
+    return {
+        "RuleConfigurationName": rule["RuleConfigurationName"],
+        "RuleEvaluationStatus": "InProgress",
+        "LastModifiedTime": now,
+    }
+
+
+def updated(job: TrainingJob, request: Mapping[str, Any], now: float) -> TrainingJob:
+    """The job after `UpdateTrainingJob`: given settings replace the present ones, profiler rules are added.
+
+    Raises `ApiError` if the job has ended (then only its ResourceConfig can change), or has a rule of that
+    name.
+    """
+    changes: Record = {
+        member: job.record.get(member, {}) | request[member]
+        for member in ("ProfilerConfig", "RemoteDebugConfig", "ResourceConfig")
+        if member in request
+    }
+    added = request.get("ProfilerRuleConfigurations", [])
+    if job.ended and request.keys() - {"TrainingJobName", "ResourceConfig"}:
+        raise _rejected(job)
+    if added:
+        present = job.record.get("ProfilerRuleConfigurations", [])
+        names = [rule["RuleConfigurationName"] for rule in [*present, *added]]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise invalid(f"The training job has a rule configuration with this name: {', '.join(twice)}.")
+        changes["ProfilerRuleConfigurations"] = [*present, *added]
+        statuses = job.record.get(PROFILER_RULES, [])
+        changes[PROFILER_RULES] = [*statuses, *(_waiting(rule, now) for rule in added)]
+    record = job.record | changes | {"LastModifiedTime": now}
+    return replace(job, record=record | {"ProfilingStatus": _profiling_status(record)})
 
 
 def _profiler_report(region: str, now: float) -> Record:
