@@ -8,7 +8,7 @@ PYTHON ?= $(shell for python in python3.12 python3.11 python3 python; do \
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help setup demo test test-fast lint kills replicas pythons bench bench-memory parity-torch notebooks-v3 image image-check lock clean
+.PHONY: help setup demo test test-fast lint kills replicas pythons bench bench-memory parity-torch notebooks-v3 notebooks-histograms image image-check lock clean
 
 help: ## list these targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /  make \1\t/' | expand -t 22
@@ -69,6 +69,12 @@ notebooks-v3: $(READY) ## run the notebooks of SageMaker's SDK v3 on the sandbox
 	$(V3)/bin/pip install --quiet --disable-pip-version-check sagemaker==3.27.0
 	SAGEMAKER_V3_PYTHON=$(abspath $(V3)/bin/python) $(BIN)/pytest tests/notebooks/test_sdk_v3.py
 
+HISTOGRAMS := .venv-histograms
+notebooks-histograms: $(READY) ## run smdebug's own histograms in Jupyter, in .venv-histograms
+	$(PYTHON) -m venv $(HISTOGRAMS)
+	$(HISTOGRAMS)/bin/pip install --quiet --disable-pip-version-check -r tests/notebooks/histograms/requirements.txt
+	HISTOGRAMS_PYTHON=$(abspath $(HISTOGRAMS)/bin/python) $(BIN)/pytest tests/notebooks/test_histograms.py
+
 # The first engine that answers, because docker may be installed while its daemon does not run. buildah must
 # write docker's format, because OCI's has no HEALTHCHECK.
 ENGINE ?= $(shell for engine in docker podman buildah; do \
@@ -96,4 +102,4 @@ lock: ## resolve all dependencies again, and those of the image from them
 	    --output-file=requirements-image.lock pyproject.toml
 
 clean: ## remove the virtual environments and the caches of tools
-	rm -rf .venv $(TORCH) $(V3) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf .venv $(TORCH) $(HISTOGRAMS) $(V3) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -28,10 +28,10 @@ def test_counters_become_shares_and_rates_of_the_time_between_two_looks():
     assert found["cpu0", "CPUUtilization"] == pytest.approx(80)
     assert found["cpu1", "CPUUtilization"] == 0
     assert found["cpu0", "I/OWaitPercentage"] == pytest.approx(20)
-    assert found["", "MemoryUsedPercent"] == 25
-    assert found["", "IOPS"] == 100
-    assert found["", "ReadThroughputInBytesPerSecond"] == 2000
-    assert found["Algorithm", "ReceiveBytesPerSecond"] == 200
+    assert found["MemoryUsedPercent", ""] == 25
+    assert found["IOPS", ""] == 100
+    assert found["ReadThroughputInBytesPerSecond", ""] == 2000
+    assert found["ReceiveBytesPerSecond", "Algorithm"] == 200
     assert (found["gpu0", "GPUUtilization"], found["gpu0", "GPUMemoryUtilization"]) == (30, 80)
 
 
@@ -46,7 +46,7 @@ def test_a_core_is_never_used_more_than_fully_nor_less_than_not_at_all():
 
 def test_a_line_has_the_members_of_the_profilers_own():
     [core, memory] = lines(
-        12.5, [Value("cpu", "cpu0", "CPUUtilization", 7.0), Value("memory", "", "MemoryUsedPercent", 3.0)]
+        12.5, [Value("cpu", "cpu0", "CPUUtilization", 7.0), Value("memory", "MemoryUsedPercent", "", 3.0)]
     )
 
     assert json.loads(core) == {
@@ -57,7 +57,7 @@ def test_a_line_has_the_members_of_the_profilers_own():
         "NodeId": "algo-1",
         "Timestamp": 12.5,
     }
-    assert "Name" not in json.loads(memory)
+    assert (json.loads(memory)["Name"], json.loads(memory)["Dimension"]) == ("MemoryUsedPercent", "")
 
 
 def test_the_kernels_line_on_a_thread_says_its_core_and_its_processor_time_whatever_its_name():
@@ -89,7 +89,7 @@ def test_instance_metrics_are_sums_over_cores_and_gpus():
     minutes = Minutes()
     found = [Value("cpu", f"cpu{core}", "CPUUtilization", 60.0) for core in range(4)]
     found += [Value("gpu", "gpu0", "GPUUtilization", 30.0), Value("gpu", "gpu1", "GPUUtilization", 50.0)]
-    minutes.add(MINUTE + 1, [*found, Value("memory", "", "MemoryUsedPercent", 9.0)])
+    minutes.add(MINUTE + 1, [*found, Value("memory", "MemoryUsedPercent", "", 9.0)])
 
     [(_, _, totals)] = minutes.over(math.inf)
 

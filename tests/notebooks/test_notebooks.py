@@ -13,6 +13,7 @@ from watcher.sandbox.process import Sandbox
 
 IN_ORDER = (
     *("train", "tensors", "rule_log", "curves", "made_of", "permissions", "metrics"),
+    "system_metrics",
     *("documented", "experiments", "clean_up"),
 )
 """`train` trains what the others look at, and `clean_up` deletes it. `documented` is docs/notebooks.md's."""
@@ -40,5 +41,5 @@ def test_every_notebook_runs_to_its_end_and_reaches_nothing_but_this_machine(not
 
 
 def test_every_notebook_has_a_place_in_the_order() -> None:
-    own = {"__init__", "kernel", "running", Path(__file__).stem, "test_sdk_v3"}
+    own = {"__init__", "kernel", "running", Path(__file__).stem, "test_sdk_v3", "test_histograms"}
     assert {path.stem for path in running.HERE.glob("*.py")} - own == {*IN_ORDER} - {"documented"}

@@ -70,10 +70,10 @@ def test_smdebugs_own_reader_finds_the_metrics_of_a_training(sandbox: Sandbox):
     found = {(event.type, event.name, event.dimension) for event in events}
     cores = [f"cpu{core}" for core in range(os.cpu_count() or 1)]
     assert {("cpu", core, "CPUUtilization") for core in cores} <= found
-    assert {("memory", None, "MemoryUsedPercent"), ("i/o", None, "IOPS")} <= found
+    assert {("memory", "MemoryUsedPercent", ""), ("i/o", "IOPS", "")} <= found
     assert {event.value for event in events if event.name == "gpu1"} == {5.0, 70.0}
     assert {event.node_id for event in events} == {"algo-1"}
-    memory = [event.value for event in events if event.dimension == "MemoryUsedPercent"]
+    memory = [event.value for event in events if event.name == "MemoryUsedPercent"]
     assert all(0 < value < 100 for value in memory)
 
 

@@ -23,7 +23,7 @@ TOTALS = {
     "GPUMemoryUtilization": "GPUMemoryUtilization",
     "MemoryUsedPercent": "MemoryUtilization",
 }
-"""CloudWatch's instance metrics, which are sums over cores and GPUs, by the profiler's dimension."""
+"""CloudWatch's instance metrics, which are sums over cores and GPUs, by the profiler's metric."""
 
 
 def place(job: Mapping[str, Any]) -> str:
@@ -67,9 +67,9 @@ def _totals(moments: list[list[Value]]) -> dict[str, float]:
     sums: defaultdict[str, list[float]] = defaultdict(list)
     for found in moments:
         of_moment: defaultdict[str, float] = defaultdict(float)
-        for _, _, dimension, value in found:
-            if dimension in TOTALS:
-                of_moment[TOTALS[dimension]] += value
+        for _, name, dimension, value in found:
+            if total := TOTALS.get(dimension or name):
+                of_moment[total] += value
         for name, value in of_moment.items():
             sums[name].append(value)
     return {name: fmean(each) for name, each in sums.items()}

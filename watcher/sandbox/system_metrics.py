@@ -29,8 +29,9 @@ class Value(NamedTuple):
     type: str
     """`cpu`, `gpu`, `memory`, `i/o` or `network`."""
     name: str
-    """Of the core or the GPU; empty where there is one of a kind."""
+    """Of the core, of the GPU or, where there is one of a kind, of the metric."""
     dimension: str
+    """The metric of a core or a GPU; whose traffic it is; else empty."""
     value: float
 
 
@@ -84,27 +85,33 @@ def values(before: Counters, after: Counters, memory_bytes: int, gpus: Sequence[
     reads = rate(after.read_bytes, before.read_bytes)
     writes = rate(after.written_bytes, before.written_bytes)
     found += [
-        Value("memory", "", "MemoryUsedPercent", used),
-        Value("i/o", "", "IOPS", rate(after.operations, before.operations)),
-        Value("i/o", "", "ReadThroughputInBytesPerSecond", reads),
-        Value("i/o", "", "WriteThroughputInBytesPerSecond", writes),
+        Value("memory", "MemoryUsedPercent", "", used),
+        Value("i/o", "IOPS", "", rate(after.operations, before.operations)),
+        Value("i/o", "ReadThroughputInBytesPerSecond", "", reads),
+        Value("i/o", "WriteThroughputInBytesPerSecond", "", writes),
     ]
-    for dimension, later, earlier in (
+    for name, later, earlier in (
         ("ReceiveBytesPerSecond", after.received_bytes, before.received_bytes),
         ("TransmitBytesPerSecond", after.sent_bytes, before.sent_bytes),
     ):
-        found.append(Value("network", "Algorithm", dimension, rate(later, earlier)))
+        # The machine counts both together: the traffic of the training, and that of SageMaker's platform.
+        found += [Value("network", name, whose, rate(later, earlier)) for whose in ("Algorithm", "Platform")]
     return found
 
 
 def lines(at: float, found: Iterable[Value]) -> Iterator[str]:
     """As the profiler writes them. `at`: seconds since 1970."""
     for kind, name, dimension, value in found:
-        event: dict[str, object] = {"Type": kind}
-        if name:
-            event["Name"] = name
-        event |= {"Dimension": dimension, "Value": value, "NodeId": NODE, "Timestamp": at}
-        yield json.dumps(event)
+        yield json.dumps(
+            {
+                "Type": kind,
+                "Name": name,
+                "Dimension": dimension,
+                "Value": value,
+                "NodeId": NODE,
+                "Timestamp": at,
+            }
+        )
 
 
 class Sampler:
