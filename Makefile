@@ -49,8 +49,8 @@ replicas: $(READY) ## kill and throttle 4 replicas with 2,000 jobs and 5,000 fin
 # Debian's Python, like the image's, is built with profile-guided optimization. One that pyenv compiles is not,
 # and needs a third more processor time.
 BENCH_PYTHON ?= $(firstword $(wildcard /usr/bin/python3.11) $(BIN)/python)
-bench: $(READY) ## measure latency, throughput and cost; BENCH_PYTHON= runs the daemons, BENCH_BEFORE= compares
-	BENCH_PYTHON=$(abspath $(BENCH_PYTHON)) $(BIN)/python -m tests.bench
+bench: $(READY) ## measure speed, memory and cost; PARTS= of it, BENCH_PYTHON= runs the daemons, BENCH_BEFORE= compares
+	BENCH_PYTHON=$(abspath $(BENCH_PYTHON)) $(BIN)/python -m tests.bench $(PARTS)
 
 bench-memory: $(READY) ## measure the memory of `watcher logs` on 1,000 streams for ten minutes
 	$(BIN)/python -m tests.bench.logs memory

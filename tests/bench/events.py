@@ -1,6 +1,6 @@
 """The time from an event on the queue to the request at Slack, and the findings per second of replicas.
 
-    python -m tests.bench.events latency sqlite|dynamodb RATE:COUNT …
+    python -m tests.bench.events latency sqlite|dynamodb|bare RATE:COUNT …
     python -m tests.bench.events replicas COUNT FINDINGS
 
 Uses real `watcher run` processes and Slack's double. AWS is `tests.bench.cloud`, because moto answers only
@@ -10,7 +10,8 @@ because Slack allows one per second and channel. Watcher's own evaluation is off
 not events.
 
 For latencies the daemon has one processor, as `deploy/ecs.yaml` starts it, and its counterparts have the
-others. It has already found the logs of the rules in progress, as it has some minutes after its start.
+others. It has already found the logs of the rules in progress, as it has some minutes after its start. The
+same is measured of the bare client `tests.bench.relay`, which only describes the job and posts a line.
 
 Time is measured from the event's arrival on the queue to the arrival of the request at Slack.
 """
@@ -31,7 +32,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from tests.bench.stubbed import calls, cloud, daemon
+from tests.bench.stubbed import calls, cloud, daemon, relay
 from tests.doubles.slack import Conversation, SlackDouble, Workspace
 
 CHANNEL_COUNT = 100
@@ -40,8 +41,12 @@ NETWORK_DELAY_S = 0.005
 WARM_UP_EVENTS = 16
 """Events sent in advance, because the first finding triggers late imports."""
 TIMEOUT_S = 120.0
+WAIT_TIMEOUT_S = 120.0
+IDLE_REQUESTS = frozenset({"ReceiveMessage", "Query", "read units"})
+"""What an idle daemon requests: long polls, and every few seconds what is due. Four of them together never
+pause for two seconds."""
 QUIET_S = 2.0
-"""Time without any request except long polls, after which the first pass and its results are complete."""
+"""Time without any other request, after which the first pass and its results are complete."""
 
 _JOB = re.compile(r"bench-xgb-2026-11-20-12-00-\d{5}")
 
@@ -63,7 +68,8 @@ def latency(store: str, rates: Sequence[tuple[int, int]]) -> dict[str, Any]:
     answer = {}
     jobs = WARM_UP_EVENTS + sum(count for _, count in rates)
     with _running(1, store, jobs, apart=True) as bench:
-        bench.wait_until_logs_are_found(jobs)
+        if store != "bare":
+            bench.wait_until_logs_are_found(jobs)
         for rate, count in rates:
             before, cpu = calls(bench.address), bench.cpu()
             seconds = sorted(arrived - put for put, arrived in bench.send(count, rate))
@@ -114,15 +120,17 @@ class Bench:
 
     def wait_until_quiet(self) -> None:
         before, since = calls(self.address), time.monotonic()
+        until = since + WAIT_TIMEOUT_S
         while time.monotonic() - since < QUIET_S or not before["DescribeTrainingJob"]:
-            time.sleep(0.2)
+            _sleep(until, "the daemons did not come to rest")
             now = calls(self.address)
-            if any(count for operation, count in (now - before).items() if operation != "ReceiveMessage"):
+            if (now - before).keys() - IDLE_REQUESTS:
                 before, since = now, time.monotonic()
 
     def wait_until_logs_are_found(self, jobs: int) -> None:
+        until = time.monotonic() + WAIT_TIMEOUT_S
         while calls(self.address)["DescribeLogStreams"] < jobs:
-            time.sleep(0.2)
+            _sleep(until, "not all logs of the rules were looked for")
 
     def reset_cpu(self) -> None:
         """Count processor time from now on."""
@@ -153,12 +161,25 @@ def _running(
         url = "dynamodb://watcher" if store == "dynamodb" else f"sqlite:///{folder}/watcher.db"
         (folder / "watcher.toml").write_text(_configuration(address, slack, url))
         with _on(theirs):
-            daemons = [stack.enter_context(daemon(folder, address)) for _ in range(replicas)]
+            started = (
+                relay(f"{address}/111122223333/watcher", slack.api_url, slack.token)
+                if store == "bare"
+                else daemon(folder, address)
+                for _ in range(replicas)
+            )
+            daemons = [stack.enter_context(each) for each in started]
         bench = Bench(address, slack, daemons)
-        bench.wait_until_quiet()
+        if store != "bare":
+            bench.wait_until_quiet()
         bench.send(WARM_UP_EVENTS * replicas, 0)
         bench.wait_until_quiet()
         yield bench
+
+
+def _sleep(until: float, problem: str) -> None:
+    if time.monotonic() > until:
+        sys.exit(f"{problem} within {WAIT_TIMEOUT_S:.0f} s")
+    time.sleep(0.2)
 
 
 def _processors(apart: bool) -> tuple[set[int], set[int]]:
@@ -198,18 +219,27 @@ api_url = "{slack.api_url}"
 {"".join(routes)}"""
 
 
-def rows(figures: dict[str, Any]) -> list[tuple[str, str, str]]:
+def rows(figures: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
     """Rows for the table of `make bench`."""
-    found = []
+    yield "Python of watcher run", figures["python"], "built with PGO"
     for store in ("sqlite", "dynamodb"):
         for rate, figure in figures[store].items():
             expected = "median < 0.15 s, p99 < 1 s" if rate == "50" else ""
             seconds = f"median {figure['median']:.3f} s, p99 {figure['p99']:.3f} s"
-            found.append((f"event → Slack, {rate} per second, {store}", seconds, expected))
-    for figure in figures["replicas"]:
+            yield f"event → Slack, {rate} per second, {store}", seconds, expected
+            bare = figures["bare"][rate]
+            median, cpu = (figure[key] / bare[key] for key in ("median", "cpu_ms_per_finding"))
+            yield "  ÷ a bare client that only describes and posts", f"{median:.1f}, CPU {cpu:.1f}", ""
+
+
+def replica_rows(figures: list[dict[str, Any]]) -> Iterator[tuple[str, str, str]]:
+    """Rows for the table of `make bench`."""
+    one = figures[0]["findings_per_second"]
+    for figure in figures:
         throughput = f"{figure['findings_per_second']:.0f} ({figure['cpu_seconds']:.0f} s of CPU)"
-        found.append((f"findings per second, replicas: {figure['replicas']}", throughput, ""))
-    return found
+        yield f"findings per second, replicas: {figure['replicas']}", throughput, ""
+        if figure["replicas"] > 1:
+            yield "  ÷ one replica", f"{figure['findings_per_second'] / one:.1f}", ""
 
 
 def _job(message: dict[str, Any]) -> str:

@@ -4,7 +4,8 @@
 
 The sandbox, Slack and Watcher are three processes (Slack's double lives in this one). Each alert carries
 a real log excerpt and the deciding values, read from a trial that smdebug's hook has saved. Time is measured
-from the start of the poll, just after the change, to the arrival of the request at Slack.
+from the start of the poll, just after the change, to the arrival of the request at Slack. After each alert, a
+bare client that keeps nothing does the least: it describes the job and posts a line.
 """
 
 from __future__ import annotations
@@ -16,8 +17,12 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
+from http.client import HTTPConnection
+from operator import truediv
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from tests.doubles.slack import SlackDouble
 from tests.trials import CREATED_AT, save_trial, upload
@@ -25,6 +30,9 @@ from watcher.config.settings import Config
 from watcher.daemon.app import App
 from watcher.sandbox.cookbook import PARAMETERS
 from watcher.sandbox.process import Sandbox
+
+UNSIGNED = "AWS4-HMAC-SHA256 Credential=bench/20261120/us-east-1/sagemaker/aws4_request"
+"""What moto chooses the service by."""
 
 
 def main(alerts: int) -> None:
@@ -46,10 +54,11 @@ def main(alerts: int) -> None:
         app = App(config)
         outbox = threading.Thread(target=app.outbox.run, args=(lambda: None,))
         outbox.start()
-        seconds = []
+        seconds, bare = [], []
         for number in range(alerts):
             upload(trial, s3, "bench", f"bench-{number:03d}")
             seconds.append(one(app, sandbox, slack, f"bench-{number:03d}", step))
+            bare.append(bare_one(sandbox, slack, f"bench-{number:03d}"))
         app.outbox.stop()
         outbox.join()
         app.close()
@@ -60,6 +69,8 @@ def main(alerts: int) -> None:
                 "first": seconds[0],
                 "median": statistics.median(seconds),
                 "worst_but_first": max(seconds[1:]),
+                "bare_median": statistics.median(bare),
+                "to_bare": statistics.median(map(truediv, seconds, bare)),
             }
         )
     )
@@ -87,6 +98,35 @@ def one(app: App, sandbox: Sandbox, slack: SlackDouble, name: str, step: int) ->
     seconds = time.perf_counter() - begin
     assert "the rule wants 5 %" in json.dumps(slack.messages[-1]["blocks"]), "the alert lacks its evidence"
     return seconds
+
+
+def bare_one(sandbox: Sandbox, slack: SlackDouble, name: str) -> float:
+    """Seconds for two requests, each over a connection of its own, without a signature."""
+    begin = time.perf_counter()
+    asked = {"X-Amz-Target": "SageMaker.DescribeTrainingJob", "Authorization": UNSIGNED}
+    described = request(sandbox.endpoint, "/", asked, {"TrainingJobName": name})
+    [rule] = described["DebugRuleEvaluationStatuses"]
+    line = {"channel": "#alerts", "text": f"{rule['RuleEvaluationStatus']} in {name}"}
+    path = f"{urlsplit(slack.api_url).path}chat.postMessage"
+    assert request(slack.api_url, path, {"Authorization": f"Bearer {slack.token}"}, line)["ok"]
+    return time.perf_counter() - begin
+
+
+def request(url: str, path: str, headers: dict[str, str], parameters: dict[str, str]) -> dict[str, Any]:
+    connection = HTTPConnection(urlsplit(url).netloc)
+    content = {"Content-Type": "application/json; charset=utf-8"}
+    connection.request("POST", path, json.dumps(parameters), content | headers)
+    found: dict[str, Any] = json.load(connection.getresponse())
+    connection.close()
+    return found
+
+
+def rows(figures: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
+    """Rows for the table of `make bench`."""
+    yield "change → Slack, without the poll interval: median", f"{figures['median']:.3f} s", "< 0.3 s"
+    yield "  ÷ a bare client that only describes and posts", f"{figures['to_bare']:.1f}", ""
+    yield "  first alert (with imports)", f"{figures['first']:.3f} s", ""
+    yield "  slowest of the others", f"{figures['worst_but_first']:.3f} s", ""
 
 
 def place(sandbox: Sandbox, name: str, status: dict[str, Any]) -> None:

@@ -10,7 +10,7 @@ import sysconfig
 import threading
 import urllib.request
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -38,26 +38,39 @@ def cloud(jobs: int, delay: float = 0.0) -> Iterator[str]:
 @contextmanager
 def daemon(folder: Path, address: str) -> Iterator[subprocess.Popen[str]]:
     """A ready `watcher run` with the `watcher.toml` of a folder."""
-    process = subprocess.Popen(
-        [PYTHON, "-m", "watcher", "run"],
-        cwd=folder,
-        env={
-            **os.environ,
-            "PYTHONPATH": os.pathsep.join([str(SOURCE), sysconfig.get_path("purelib")]),
-            "AWS_ENDPOINT_URL": address,
-            "AWS_ACCESS_KEY_ID": "bench",
-            "AWS_SECRET_ACCESS_KEY": "bench",
-            "AWS_DEFAULT_REGION": "us-east-1",
-        },
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([str(SOURCE), sysconfig.get_path("purelib")]),
+        "AWS_ENDPOINT_URL": address,
+        "AWS_ACCESS_KEY_ID": "bench",
+        "AWS_SECRET_ACCESS_KEY": "bench",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }
+    with _ready([PYTHON, "-m", "watcher", "run"], folder, environment) as process:
+        yield process
+
+
+@contextmanager
+def relay(queue_url: str, slack_url: str, token: str) -> Iterator[subprocess.Popen[str]]:
+    """A ready `tests.bench.relay`."""
+    words = [PYTHON, "-m", "tests.bench.relay", queue_url, slack_url, token]
+    with _ready(words, PROJECT, dict(os.environ)) as process:
+        yield process
+
+
+@contextmanager
+def _ready(
+    words: Sequence[str], folder: Path, environment: Mapping[str, str]
+) -> Iterator[subprocess.Popen[str]]:
+    process = subprocess.Popen(words, cwd=folder, env=environment, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
     log = process.stderr
     try:
+        lines = []
         while '"ready"' not in (line := log.readline()):
+            lines.append(line)
             if not line:
-                sys.exit("watcher run ended before it was ready")
+                sys.exit(f"{' '.join(words)} ended before it was ready:\n{''.join(lines[-20:])}")
         threading.Thread(
             target=lambda: [None for _ in log], daemon=True
         ).start()  # a full pipe would block it

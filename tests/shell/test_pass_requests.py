@@ -5,19 +5,17 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from pathlib import Path
 
-from tests.bench.stubbed import PROJECT, stub
+from tests.bench.stubbed import PROJECT
 
 
-def test_a_pass_over_known_jobs_is_one_search_for_a_hundred_of_them_and_one_for_what_changed(tmp_path: Path):
-    with stub(1_000) as (address, _):
-        done = subprocess.run(
-            [sys.executable, "-m", "tests.bench.one_pass", address, str(tmp_path)],
-            cwd=PROJECT,
-            stdout=subprocess.PIPE,
-            check=True,
-        )
+def test_a_pass_over_known_jobs_is_one_search_for_a_hundred_of_them_and_one_for_what_changed():
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.bench.one_pass", "1000"],
+        cwd=PROJECT,
+        stdout=subprocess.PIPE,
+        check=True,
+    )
     known = json.loads(done.stdout)["known"]
     assert known["calls"] == {"Search": 1_000 / 100 + 1}
     assert known["waiting_for_describe"] == 0
