@@ -69,20 +69,35 @@ def test_the_kernels_line_on_a_thread_says_its_core_and_its_processor_time_whate
     assert (core, seconds * 100) == (7, pytest.approx(200))
 
 
+def cpu(percent: float) -> list[Value]:
+    return [Value("cpu", "cpu0", "CPUUtilization", percent)]
+
+
 def test_a_minute_is_a_file_named_after_its_end_and_holds_what_was_measured_in_it():
     minutes = Minutes()
-    minutes.add(MINUTE - 1.0, [Value("cpu", "cpu0", "CPUUtilization", 10.0)])
-    minutes.add(MINUTE - 0.5, [Value("cpu", "cpu0", "CPUUtilization", 20.0)])
-    minutes.add(MINUTE + 0.0, [Value("cpu", "cpu0", "CPUUtilization", 30.0)])
+    for at, percent in ((-70.0, 99.0), (-1.0, 10.0), (-0.5, 20.0), (0.0, 30.0)):
+        minutes.add(MINUTE + at, cpu(percent))
 
-    [(end, text, totals)] = minutes.over(MINUTE)
-    [(last, _, _)] = minutes.over(math.inf)
+    [_, (end, text)] = minutes.files(MINUTE)
+    [(last, _)] = minutes.files(math.inf)
 
     assert key(end) == f"system/incremental/2026112710/{MINUTE}.algo-1.json"
     assert [json.loads(line)["Value"] for line in text.splitlines()] == [10.0, 20.0]
     assert text.endswith("\n")
-    assert totals == {"CPUUtilization": 15.0}
     assert last == MINUTE + 60
+    totals = [(begin - MINUTE, found["CPUUtilization"]) for begin, found in minutes.totals(math.inf)]
+    assert totals == [(-120, 99.0), (-60, 15.0), (0, 30.0)]
+
+
+def test_the_first_file_ends_within_a_second_and_its_minute_is_still_one():
+    minutes = Minutes()
+    for at, percent in ((10.2, 10.0), (10.9, 20.0), (11.4, 60.0)):
+        minutes.add(MINUTE + at, cpu(percent))
+
+    files = list(minutes.files(math.inf))
+
+    assert [(end - MINUTE, text.count("\n")) for end, text in files] == [(11, 2), (60, 1)]
+    assert list(minutes.totals(math.inf)) == [(MINUTE, {"CPUUtilization": 30.0})]
 
 
 def test_instance_metrics_are_sums_over_cores_and_gpus():
@@ -91,7 +106,7 @@ def test_instance_metrics_are_sums_over_cores_and_gpus():
     found += [Value("gpu", "gpu0", "GPUUtilization", 30.0), Value("gpu", "gpu1", "GPUUtilization", 50.0)]
     minutes.add(MINUTE + 1, [*found, Value("memory", "MemoryUsedPercent", "", 9.0)])
 
-    [(_, _, totals)] = minutes.over(math.inf)
+    [(_, totals)] = minutes.totals(math.inf)
 
     assert totals == {"CPUUtilization": 240.0, "GPUUtilization": 80.0, "MemoryUtilization": 9.0}
 

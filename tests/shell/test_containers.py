@@ -272,6 +272,11 @@ BAD_DATA = f"s3://{BUCKET}/bad"
             {},
             "the sandbox trains with the built-in XGBoost, and runs no ",
         ),
+        (
+            {},
+            {"AlgorithmSpecification": {"ContainerEntrypoint": ["/bin/bash", "train.sh"]}},
+            "the sandbox trains with the built-in XGBoost, and runs no ",
+        ),
         ({"max_depth": "deep"}, {}, "XGBoost refuses the job: Invalid Parameter format for max_depth"),
         ({"num_round": "0"}, {}, "hyperparameter num_round must be a whole number of at least 1, not '0'"),
         ({"num_round": ""}, {}, "hyperparameter num_round must be a whole number of at least 1, not ''"),

@@ -206,3 +206,34 @@ def test_other_statistics_of_get_metric_data_and_its_order(sandbox: Sandbox) -> 
     assert read(sandbox, [highest])["MetricDataResults"][0]["Values"] == [3.0, 5.0]
     newest_first = read(sandbox, [highest], ScanBy="TimestampDescending")
     assert newest_first["MetricDataResults"][0]["Values"] == [5.0, 3.0]
+
+
+def test_expressions_compute_with_series_where_both_have_a_value(sandbox: Sandbox) -> None:
+    sandbox.control.put_training_job("placed")
+    sandbox.control.put_metrics("placed", {"wrong": [(at(1), 1.0), (at(2), 3.0), (at(3), 5.0)]})
+    sandbox.control.put_metrics("placed", {"all": [(at(1), 4.0), (at(2), 0.0)]})
+    parts = [
+        query("placed", name, number) | {"ReturnData": False} for number, name in enumerate(("wrong", "all"))
+    ]
+    percent = {"Id": "percent", "Expression": "100 * rate ^ 1", "Label": "%"}
+    rate = {"Id": "rate", "Expression": "q0 / q1", "ReturnData": False}
+
+    [result] = read(sandbox, [*parts, percent, rate])["MetricDataResults"]
+
+    assert (result["Id"], result["Label"], result["Values"]) == ("percent", "%", [25.0])
+
+
+@pytest.mark.parametrize(
+    ("expression", "reason"),
+    [
+        ("SEARCH('{N,D} loss', 'Average', 60)", "cannot evaluate SEARCH"),
+        ("q0 +", r"cannot evaluate q0 \+"),
+        ("1 + 2", r"cannot evaluate 1 \+ 2"),
+        ("q7 * 2", "'q7' has no value"),
+        ("m * 2", "'m' has no value"),
+    ],
+    ids=["a function", "no expression", "no series", "no such series", "itself"],
+)
+def test_other_expressions_are_refused_in_a_sentence(sandbox: Sandbox, expression: str, reason: str) -> None:
+    with pytest.raises(ClientError, match=reason):
+        read(sandbox, [query("placed", "loss"), {"Id": "m", "Expression": expression}])

@@ -19,7 +19,7 @@ from moto.cloudwatch.models import MetricDatum, cloudwatch_backends
 from moto.cloudwatch.responses import CloudWatchResponse
 from moto.core.responses import ActionResult
 
-from watcher.sandbox import metric_statistics
+from watcher.sandbox import metric_math, metric_statistics
 from watcher.sandbox.metric_statistics import statistic, whole_minute
 from watcher.sandbox.system_metrics import NODE
 from watcher.sandbox.training_job import Record, TrainingJob
@@ -121,23 +121,25 @@ _get_metric_data = CloudWatchResponse.get_metric_data
 def get_metric_data(self: CloudWatchResponse) -> ActionResult:
     request = self._get_params()
     queries = request.get("MetricDataQueries", [])
-    if not queries or not all("MetricStat" in query for query in queries):
+    if not queries or any(query.get("Expression", "").startswith("SELECT") for query in queries):
         return _get_metric_data(self)
     if len(queries) > MAX_SERIES:
         raise ValidationError(
             f"The collection MetricDataQueries must not have a size greater than {MAX_SERIES}."
         )
-    if not all(query["MetricStat"]["Metric"]["MetricName"].isascii() for query in queries):
+    measured_here = [query["MetricStat"]["Metric"] for query in queries if "MetricStat" in query]
+    if not all(metric["MetricName"].isascii() for metric in measured_here):
         raise ValidationError("MetricName must not contain Non-ASCII characters")
     since, until = whole_minute(request["StartTime"]), whole_minute(request["EndTime"])
     if since >= until:
         raise ValidationError("The parameter EndTime must be greater than StartTime.")
     data = _by_metric(self.cloudwatch_backend.metric_data, since, until)
-    series = [_points(query, data) for query in queries]
+    shown = [query for query in queries if query.get("ReturnData", True)]
+    series = _series(queries, data, shown)
     if request.get("ScanBy", "TimestampDescending") == "TimestampDescending":
         series = [points[::-1] for points in series]
     size, first = request.get("MaxDatapoints") or MAX_DATAPOINTS, int(request.get("NextToken") or 0)
-    answer: dict[str, Any] = {"MetricDataResults": list(_page(queries, series, first, first + size))}
+    answer: dict[str, Any] = {"MetricDataResults": list(_page(shown, series, first, first + size))}
     if first + size < sum(map(len, series)):
         answer["NextToken"] = str(first + size)
     return ActionResult(answer)
@@ -156,6 +158,37 @@ def _by_metric(
             dimensions = frozenset((dimension.name, dimension.value) for dimension in datum.dimensions)
             found[datum.namespace, datum.name, dimensions].append(datum)
     return found
+
+
+def _series(
+    queries: Iterable[Record], data: Mapping[MetricKey, list[MetricDatum]], shown: Iterable[Record]
+) -> list[list[Point]]:
+    """The points of each shown query, in order of time."""
+    by_id = {query["Id"]: query for query in queries}
+    found: dict[str, metric_math.Series] = {}
+
+    def series(name: str, within: frozenset[str]) -> metric_math.Series:
+        query = by_id[name]
+        if name not in found and "MetricStat" in query:
+            found[name] = dict(_points(query, data))
+        elif name not in found:
+            found[name] = computed(query, within)
+        return found[name]
+
+    def computed(query: Record, within: frozenset[str]) -> metric_math.Series:
+        expression, inner = query["Expression"], within | {query["Id"]}
+        try:
+            if query["Id"] in within:
+                raise KeyError(query["Id"])
+            return metric_math.evaluate(expression, lambda name: series(name, inner))
+        except metric_math.NotArithmetic:
+            raise ValidationError(
+                f"the sandbox has only + - * / ^ for the ids of metrics, and cannot evaluate {expression}"
+            ) from None
+        except KeyError as error:
+            raise ValidationError(f"Error in expression '{query['Id']}': {error} has no value") from None
+
+    return [sorted(series(query["Id"], frozenset()).items()) for query in shown]
 
 
 def _points(query: Record, data: Mapping[MetricKey, list[MetricDatum]]) -> list[Point]:
@@ -181,8 +214,13 @@ def _page(
         if here or first == 0:
             yield {
                 "Id": query["Id"],
-                "Label": query.get("Label") or query["MetricStat"]["Metric"]["MetricName"],
+                "Label": _label(query),
                 "Timestamps": [at for at, _ in here],
                 "Values": [value for _, value in here],
                 "StatusCode": "Complete" if position <= last else "PartialData",
             }
+
+
+def _label(query: Record) -> str:
+    own = query["MetricStat"]["Metric"]["MetricName"] if "MetricStat" in query else query["Id"]
+    return str(query.get("Label") or own)

@@ -1,7 +1,7 @@
 """Where and in which files SageMaker's profiler keeps what a training uses of the machine. Pure.
 
 A minute is a file, named after its end: `system/incremental/2026112710/1795687260.algo-1.json`, with a line
-for each value and a line end after the last, without which smdebug's reader fails.
+for each value and a line end after the last, without which smdebug's reader fails. The first minute is two.
 """
 
 from __future__ import annotations
@@ -39,26 +39,48 @@ def interval_s(job: Mapping[str, Any]) -> float:
     return float(config.get("ProfilingIntervalInMilliseconds", DEFAULT_INTERVAL_MS)) / 1000
 
 
+Moment = tuple[float, list[Value]]
+
+
 class Minutes:
-    """Collects values, and gives each minute away when it is over."""
+    """Collects values, and gives each file and each minute away when it is over.
+
+    The first file ends within a second. smdebug's `PandasFrame` leaves out what is before its end, so it
+    would show nothing of a training that lasts less than a minute.
+    """
 
     def __init__(self) -> None:
-        self._values: defaultdict[int, list[tuple[float, list[Value]]]] = defaultdict(list)
+        self._first_end = 0
+        self._files: defaultdict[int, list[Moment]] = defaultdict(list)
+        self._minutes: defaultdict[int, list[Moment]] = defaultdict(list)
+        """Both by their ends."""
 
     def add(self, at: float, found: list[Value]) -> None:
         """`at`: seconds since 1970."""
-        self._values[int(at // MINUTE_S + 1) * MINUTE_S].append((at, found))
+        minute = int(at // MINUTE_S + 1) * MINUTE_S
+        self._first_end = self._first_end or int(at) + 1
+        self._files[self._first_end if at < self._first_end else minute].append((at, found))
+        self._minutes[minute].append((at, found))
 
-    def over(self, now: float) -> Iterator[tuple[int, str, dict[str, float]]]:
-        """The end of each minute that is over, its file, and the means of CloudWatch's instance metrics."""
-        for end in [end for end in sorted(self._values) if end <= now]:
-            moments = self._values.pop(end)
-            text = "".join(f"{line}\n" for at, found in moments for line in lines(at, found))
-            yield end, text, _totals([found for _, found in moments])
+    def files(self, now: float) -> Iterator[tuple[int, str]]:
+        """The end of each file that is over, and its text."""
+        for end, moments in _over(self._files, now):
+            yield end, "".join(f"{line}\n" for at, found in moments for line in lines(at, found))
+
+    def totals(self, now: float) -> Iterator[tuple[int, dict[str, float]]]:
+        """The beginning of each minute that is over, and the means of CloudWatch's instance metrics in it."""
+        for end, moments in _over(self._minutes, now):
+            yield end - MINUTE_S, _totals([found for _, found in moments])
+
+
+def _over(collected: dict[int, list[Moment]], now: float) -> Iterator[tuple[int, list[Moment]]]:
+    """Takes out what ends at `now` or before."""
+    for end in [end for end in sorted(collected) if end <= now]:
+        yield end, collected.pop(end)
 
 
 def key(end: int) -> str:
-    """Of the file of the minute with this end, below `profiler-output`."""
+    """Of the file with this end, below `profiler-output`."""
     hour = datetime.fromtimestamp(end, UTC).strftime("%Y%m%d%H")
     return f"system/incremental/{hour}/{end}.{NODE}.json"
 

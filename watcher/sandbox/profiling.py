@@ -87,9 +87,9 @@ class Profiling(threading.Thread):
             self._interval = profiler_output.interval_s(record) if self._place else UNPROFILED_INTERVAL_S
 
     def _write(self, now: float) -> None:
-        for end, text, totals in self._minutes.over(now):
+        for end, text in self._minutes.files(now):
             if self._place:
                 self._put_object(f"{self._place}/{profiler_output.key(end)}", text.encode())
+        for begin, totals in self._minutes.totals(now):
             disk = psutil.disk_usage("/").percent
-            begin = end - profiler_output.MINUTE_S
             self._put_metrics(self._job, totals | {"DiskUtilization": disk}, begin)

@@ -68,7 +68,7 @@ def train(job: Mapping[str, Any], s3: S3Client, directory: Path) -> None:
     say(f"Single node training with {', '.join(f'{m.num_row()} rows in {n}' for n, m in data.items())}.")
 
     given = job.get("HyperParameters") or {}
-    if "sagemaker_program" in given:
+    if "sagemaker_program" in given or job.get("AlgorithmSpecification", {}).get("ContainerEntrypoint"):
         raise ClientError(
             "the sandbox trains with the built-in XGBoost, and runs no script: use Estimator with image_uri"
         )
