@@ -1,16 +1,20 @@
 """The Prometheus metrics of this process. Counters count its own work: sum them over all processes.
 
 The names are a contract with dashboards and alert rules (`deploy/grafana.json`, `deploy/alerts.yml`). Labels
-have few values: the label of a rule is the rule that it invokes, because its own name may differ with each
-job. The label of a destination is its kind, because its address may be a secret.
+have few values, whatever the owners of jobs write: the label of a rule is the built-in rule that it invokes,
+else `custom`, and no metric has more than `MAX_SERIES` combinations of labels. The label of a destination is
+its kind, because its address may be a secret.
 """
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable, Mapping
 from datetime import datetime
+from typing import Generic, TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, ProcessCollector
+from prometheus_client.metrics import MetricWrapperBase
 
 from watcher import __version__
 from watcher.config.destination import DestinationKind
@@ -27,7 +31,50 @@ from watcher.model import (
 )
 
 CUSTOM_RULE = "custom"
-"""Label of a rule whose configuration does not say what it invokes."""
+"""Label of a rule that is not one of SageMaker's built-in rules."""
+BUILT_IN_RULES = frozenset(
+    {
+        "AllZero",
+        "BatchSize",
+        "CPUBottleneck",
+        "CheckInputImages",
+        "ClassImbalance",
+        "Confusion",
+        "Dataloader",
+        "DeadRelu",
+        "ExplodingTensor",
+        "FeatureImportanceOverweight",
+        "GPUMemoryIncrease",
+        "IOBottleneck",
+        "LoadBalancing",
+        "LossNotDecreasing",
+        "LowGPUUtilization",
+        "MaxInitializationTime",
+        "NLPSequenceRatio",
+        "OverallFrameworkMetrics",
+        "OverallSystemUsage",
+        "Overfit",
+        "Overtraining",
+        "PoorWeightInitialization",
+        "ProfilerReport",
+        "SaturatedActivation",
+        "SimilarAcrossRuns",
+        "StalledTrainingRule",
+        "StepOutlier",
+        "TensorVariance",
+        "TreeDepth",
+        "UnchangedTensor",
+        "VanishingGradient",
+        "WeightUpdateRatio",
+    }
+)
+"""The values that the label of a rule can have, besides `custom`. Written out, because importing `rules`
+would load numpy."""
+_BY_LOWER_NAME = {name.lower(): name for name in BUILT_IN_RULES}
+MAX_SERIES = 1000
+"""Combinations of label values in one metric. What is beyond is counted in one series whose labels are all
+`other`."""
+OTHER = "other"
 LATENCY_BUCKETS_S = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 7200, 86400)
 """An alert usually takes less than a second, and is given up after seven days."""
 STATES_AFTER_AN_ATTEMPT = (
@@ -41,6 +88,31 @@ UPDATE = "update"
 """Label of an alert that a destination has already: this attempt tells it what has changed since."""
 
 
+_Metric = TypeVar("_Metric", bound=MetricWrapperBase)
+
+
+class _Capped(Generic[_Metric]):
+    """A metric with at most `MAX_SERIES` series besides `other`. Safe to use from several threads."""
+
+    def __init__(self, metric: _Metric) -> None:
+        self._metric = metric
+        self._known: set[tuple[str, ...]] = set()
+        self._lock = threading.Lock()
+
+    def labels(self, *values: str) -> _Metric:
+        with self._lock:
+            if values not in self._known and len(self._known) >= MAX_SERIES:
+                return self._metric.labels(*(OTHER for _ in values))
+            self._known.add(values)
+        return self._metric.labels(*values)
+
+    def clear(self) -> None:
+        """Remove all series."""
+        with self._lock:
+            self._known.clear()
+            self._metric.clear()
+
+
 class Instruments:
     """Counts things as they happen. Safe to use from several threads."""
 
@@ -48,12 +120,14 @@ class Instruments:
         self.registry = CollectorRegistry()
         Info("watcher_build", "Version of Watcher.", registry=self.registry).info({"version": __version__})
         ProcessCollector(registry=self.registry)
-        self._watched_jobs = Gauge(
-            "watcher_watched_jobs",
-            "Watched training jobs by status, after the last reconciliation. Absent if another process "
-            "made it.",
-            ["status"],
-            registry=self.registry,
+        self._watched_jobs = _Capped(
+            Gauge(
+                "watcher_watched_jobs",
+                "Watched training jobs by status, after the last reconciliation. Absent if another process "
+                "made it.",
+                ["status"],
+                registry=self.registry,
+            )
         )
         self._reconciled = Gauge(
             "watcher_last_reconcile_timestamp_seconds",
@@ -67,32 +141,40 @@ class Instruments:
             ["state"],
             registry=self.registry,
         )
-        self._outcomes = Counter(
-            "watcher_rule_outcomes",
-            "Rules of training jobs that reached this status.",
-            ["rule", "source", "status"],
-            registry=self.registry,
+        self._outcomes = _Capped(
+            Counter(
+                "watcher_rule_outcomes",
+                "Rules of training jobs that reached this status.",
+                ["rule", "source", "status"],
+                registry=self.registry,
+            )
         )
         self._findings = Counter("watcher_findings", "Findings, by kind.", ["kind"], registry=self.registry)
-        self._deliveries = Counter(
-            "watcher_deliveries",
-            "Attempts to deliver, by the state of the delivery afterwards. Pending and refused ones are "
-            "tried again. The kind is alert for a first message and update for each later one.",
-            ["kind", "destination", "state"],
-            registry=self.registry,
+        self._deliveries = _Capped(
+            Counter(
+                "watcher_deliveries",
+                "Attempts to deliver, by the state of the delivery afterwards. Pending and refused ones are "
+                "tried again. The kind is alert for a first message and update for each later one.",
+                ["kind", "destination", "state"],
+                registry=self.registry,
+            )
         )
-        self._latency = Histogram(
-            "watcher_delivery_latency_seconds",
-            "Time from the detection of a finding to the delivery of its first alert.",
-            ["destination"],
-            buckets=LATENCY_BUCKETS_S,
-            registry=self.registry,
+        self._latency = _Capped(
+            Histogram(
+                "watcher_delivery_latency_seconds",
+                "Time from the detection of a finding to the delivery of its first alert.",
+                ["destination"],
+                buckets=LATENCY_BUCKETS_S,
+                registry=self.registry,
+            )
         )
-        self._requests = Counter(
-            "watcher_aws_requests",
-            "Requests to AWS, retries included. The result is ok or the error code.",
-            ["service", "operation", "result"],
-            registry=self.registry,
+        self._requests = _Capped(
+            Counter(
+                "watcher_aws_requests",
+                "Requests to AWS, retries included. The result is ok or the error code.",
+                ["service", "operation", "result"],
+                registry=self.registry,
+            )
         )
         self._begin_at_zero()
 
@@ -147,6 +229,8 @@ class Instruments:
 
 def _invoked(job: JobSnapshot, outcome: Outcome) -> str:
     """The label of the outcome's rule. A rule that Watcher's settings attach is not in the job's
-    configuration, and has the name of the rule that it invokes."""
+    configuration, and has the name of the rule that it invokes. The case of a name does not matter, because
+    the pages of AWS spell some in two ways, such as `DataLoader`."""
     configured = next((rule for rule in job.rules if rule.name == outcome.rule), None)
-    return configured.parameters.get("rule_to_invoke", CUSTOM_RULE) if configured else outcome.rule
+    invoked = configured.parameters.get("rule_to_invoke", "") if configured else outcome.rule
+    return _BY_LOWER_NAME.get(invoked.lower(), CUSTOM_RULE)

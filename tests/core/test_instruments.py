@@ -9,9 +9,11 @@ import pytest
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
+from rules import RULES
+from rules.profiler import PROFILER_RULES
 from tests.jobs import NOON, a_job, an_outcome
 from watcher import __version__
-from watcher.instruments import Instruments
+from watcher.instruments import BUILT_IN_RULES, Instruments
 from watcher.jobs.detect import news
 from watcher.model import Delivery, DeliveryKind, DeliveryState, RuleConfiguration, RuleFamily
 
@@ -66,8 +68,13 @@ def test_a_rules_status_is_counted_when_it_changes(instruments: Instruments):
     ("configured", "label"),
     [
         ([RuleConfiguration("churn-7", RuleFamily.DEBUGGER, {"rule_to_invoke": "Overfit"})], "Overfit"),
+        (
+            [RuleConfiguration("churn-7", RuleFamily.PROFILER, {"rule_to_invoke": "DataLoader"})],
+            "Dataloader",
+        ),
         ([RuleConfiguration("churn-7", RuleFamily.DEBUGGER)], "custom"),
-        ([], "churn-7"),
+        ([RuleConfiguration("churn-7", RuleFamily.DEBUGGER, {"rule_to_invoke": "Mine\u202e"})], "custom"),
+        ([], "custom"),
     ],
 )
 def test_a_rule_is_labelled_by_what_it_invokes_because_each_job_may_rename_it(
@@ -78,6 +85,55 @@ def test_a_rule_is_labelled_by_what_it_invokes_because_each_job_may_rename_it(
     instruments.outcomes(job, job.outcomes)
 
     assert samples(instruments, "watcher_rule_outcomes_total") == {(label, "debugger", "InProgress"): 1}
+
+
+def test_a_rule_that_the_settings_attach_has_the_label_of_the_built_in_rule(instruments: Instruments):
+    job = a_job(outcomes=(an_outcome(rule="Overfit"),))
+
+    instruments.outcomes(job, job.outcomes)
+
+    assert samples(instruments, "watcher_rule_outcomes_total") == {("Overfit", "debugger", "InProgress"): 1}
+
+
+def test_every_built_in_rule_has_a_label_of_its_own():
+    assert {*RULES, *PROFILER_RULES} == BUILT_IN_RULES
+
+
+def test_names_that_owners_choose_add_no_series(instruments: Instruments):
+    names = [f"rule-{number}" for number in range(150)]
+    rules = [RuleConfiguration(name, RuleFamily.DEBUGGER, {"rule_to_invoke": name}) for name in names]
+    job = a_job(outcomes=tuple(an_outcome(rule=name) for name in names), rules=tuple(rules))
+
+    instruments.outcomes(job, job.outcomes)
+
+    assert samples(instruments, "watcher_rule_outcomes_total") == {("custom", "debugger", "InProgress"): 150}
+
+
+def test_a_metric_counts_what_is_beyond_its_limit_of_series_in_one_more(
+    instruments: Instruments, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("watcher.instruments.MAX_SERIES", 3)
+
+    for result in ("ok", "ok", "404", "Throttling", "E4", "E5", "404"):
+        instruments.aws_answered("s3", "GetObject", result)
+
+    assert samples(instruments, "watcher_aws_requests_total") == {
+        ("GetObject", "ok", "s3"): 2,
+        ("GetObject", "404", "s3"): 2,
+        ("GetObject", "Throttling", "s3"): 1,
+        ("other", "other", "other"): 2,
+    }
+
+
+def test_a_gauge_that_begins_anew_has_room_for_other_labels(
+    instruments: Instruments, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("watcher.instruments.MAX_SERIES", 1)
+
+    for status in ("InProgress", "Stopping"):
+        instruments.watched([status])
+
+    assert samples(instruments, "watcher_watched_jobs") == {("Stopping",): 1}
 
 
 def test_a_destination_is_labelled_by_its_kind_because_its_address_may_be_a_secret(instruments: Instruments):
