@@ -8,7 +8,7 @@ PYTHON ?= $(shell for python in python3.12 python3.11 python3 python; do \
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help setup demo test test-fast lint kills replicas pythons bench bench-memory parity-torch notebooks-v3 notebooks-histograms image image-check lock clean
+.PHONY: help setup demo test test-fast lint kills replicas ends pythons bench bench-memory parity-torch notebooks-v3 notebooks-histograms image image-check lock clean
 
 help: ## list these targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /  make \1\t/' | expand -t 22
@@ -45,6 +45,9 @@ kills: $(READY) ## kill the daemon 300 times, in the middle of messages, edits a
 
 replicas: $(READY) ## kill and throttle 4 replicas with 2,000 jobs and 5,000 findings; half an hour
 	WATCHER_REPLICA_JOBS=2000 $(BIN)/pytest tests/e2e/test_replicas.py -s
+
+ends: $(READY) ## end the daemon, a single pass and the sandbox 100 times each with two signals at once
+	WATCHER_ENDS=100 $(BIN)/pytest tests/e2e/test_end_signals.py
 
 # Debian's Python, like the image's, is built with profile-guided optimization. One that pyenv compiles is not,
 # and needs a third more processor time.

@@ -24,6 +24,7 @@ from watcher.config.settings import Config
 from watcher.daemon.app import App
 from watcher.daemon.context import utc_now
 from watcher.delivery.outbox import LEASE_S
+from watcher.end_signals import on_end_signals
 
 # The fork server imports the daemon once: each daemon is a real process and still starts in milliseconds.
 _processes = multiprocessing.get_context("forkserver")
@@ -47,7 +48,7 @@ class Daemon(_processes.Process):
         app = App(self._config, lease=self._lease_s, clock=lambda: utc_now() + ahead)
         if app.queued:  # retry at once: what is throttled here goes through the next time
             app.queued._retry_delay = lambda receives: 1
-        signal.signal(signal.SIGTERM, lambda *_: app.stop())
+        on_end_signals(app.stop)
         self.handles_sigterm.set()
         app.run()
         app.close()

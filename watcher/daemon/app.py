@@ -84,9 +84,6 @@ MAX_LOG_READS_PER_SECOND = 3.0
 MAX_LOG_STREAM_SEARCHES_PER_SECOND = 10.0
 """`DescribeLogStreams` has a quota of 25 calls a second. A stream that is found now need not be searched for
 when an alert is due."""
-SIGNAL_CHECK_INTERVAL_S = 1.0
-"""How often the main thread wakes up. Python runs signal handlers in it, but the system may deliver a signal
-to another thread (for example while a profiler is attached), which does not wake it."""
 
 
 class App:
@@ -151,7 +148,7 @@ class App:
         workers += self._start_periodic(schedule)
         schedule.start()
         log.info("ready", version=__version__, region=self.accounts.home.region, store=self.config.store.url)
-        self._wait_for_stop()
+        self.stopping.wait()
         schedule.close()
         self._drain(workers, log_writer)
         if self.server:
@@ -180,12 +177,13 @@ class App:
 
         log_writer = self._start_evaluation_log()
         worker = self.threads.start("once", once)
-        self._wait_for_stop()
+        self.stopping.wait()
         self._drain([worker], log_writer)
         return done.is_set()
 
     def stop(self) -> None:
-        """Let `run` or `run_once` drain and return. May be called from any thread or signal handler."""
+        """Let `run` or `run_once` drain and return. May be called from any thread, but from no signal handler
+        (see `end_signals`)."""
         self.stopping.set()
         self.evaluations.wake()
 
@@ -226,10 +224,6 @@ class App:
     def _start_evaluation_log(self) -> threading.Thread | None:
         writer = self.evaluation_log
         return self.threads.start_loop("evaluation_log", writer.run) if writer else None
-
-    def _wait_for_stop(self) -> None:
-        while not self.stopping.wait(SIGNAL_CHECK_INTERVAL_S):
-            pass
 
     def _drain(self, workers: Sequence[threading.Thread], log_writer: threading.Thread | None) -> None:
         """Start nothing new, and let current work finish within `DRAIN_TIMEOUT_S`.

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 from collections.abc import Sequence
 
 from watcher.aws.accounts import Accounts
 from watcher.config.settings import Config
 from watcher.daemon.app import App
+from watcher.end_signals import on_end_signals
 from watcher.jobs.find import find_jobs
 
 
@@ -18,8 +18,7 @@ def run(config: Config, names: Sequence[str] = (), once: bool = False) -> int:
     accounts = Accounts(config.region, config.account)
     _ = accounts.home.region  # raises ConfigError if there is none, instead of an error in every loop
     app = App(config, [job.arn for job in find_jobs(accounts, names)], once=once)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: app.stop())
+    on_end_signals(app.stop)
     done = True
     if once:
         done = app.run_once()

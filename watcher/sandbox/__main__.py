@@ -10,13 +10,14 @@ import os
 import sys
 import threading
 
-from watcher.sandbox.server import end_on_signals, running
+from watcher.end_signals import on_end_signals
+from watcher.sandbox.server import running
 from watcher.sandbox.settings import Settings
 
 
 def main() -> None:
     ending = threading.Event()
-    end_on_signals(ending)
+    on_end_signals(ending.set)
     threading.Thread(target=_end_with_parent, args=(ending,), name="parent", daemon=True).start()
     with running(Settings.from_json(sys.argv[1]), port=0) as (endpoint, directory):
         ready = json.dumps({"endpoint": endpoint, "directory": str(directory)})

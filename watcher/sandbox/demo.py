@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import signal
 import subprocess
 import sys
 import tempfile
@@ -28,6 +29,7 @@ from rich.text import Text
 
 from watcher.aws.links import TRAINING_LOGS
 from watcher.aws.session import Aws, translate
+from watcher.end_signals import END_SIGNALS
 from watcher.logs.streams import LogStreams
 from watcher.sandbox.process import Sandbox
 from watcher.sandbox.slack_channel import SlackChannelStandIn
@@ -96,6 +98,8 @@ def main() -> int:
     """Run the demo; the exit code is 0 only if everything it claims happened."""
     console = Console(highlight=False)
     started = time.monotonic()
+    for number in END_SIGNALS:
+        signal.signal(number, _interrupt)
     try:
         with tempfile.TemporaryDirectory(prefix="watcher-demo-") as folder:
             _Demo(console, Path(folder)).run()
@@ -105,6 +109,13 @@ def main() -> int:
     console.print(Text(f"✓ All of it happened, in {time.monotonic() - started:.0f} s.", style="bold green"))
     console.print("Next: docs/first-run.md (a training job of your own), or watcher init (your AWS account).")
     return 0
+
+
+def _interrupt(*_: object) -> NoReturn:
+    """The first signal interrupts the demo, and no other one interrupts its clearing up."""
+    for number in END_SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+    raise KeyboardInterrupt
 
 
 @dataclass

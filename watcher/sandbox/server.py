@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import socket
 import sys
 import tempfile
@@ -14,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from watcher.end_signals import on_end_signals
 from watcher.errors import UsageError
 from watcher.sandbox import environment
 from watcher.sandbox.settings import Settings
@@ -30,7 +30,7 @@ def serve(port: int = 0, pace: float = 1.0) -> None:
     Port 0 means any free port. Raises `UsageError` if the port is taken.
     """
     ending = threading.Event()
-    end_on_signals(ending)
+    on_end_signals(ending.set)
     settings = Settings(pace=pace)
     with running(settings, port) as (endpoint, directory):
         print(environment.exports(environment.variables(endpoint, settings.region, directory)), flush=True)  # noqa: T201
@@ -42,11 +42,6 @@ def serve(port: int = 0, pace: float = 1.0) -> None:
             flush=True,
         )
         ending.wait()
-
-
-def end_on_signals(ending: threading.Event) -> None:
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: ending.set())
 
 
 @contextmanager
