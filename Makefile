@@ -11,7 +11,7 @@ READY := .venv/.ready
 .PHONY: help setup demo test test-fast lint kills replicas ends pythons bench bench-memory parity-torch notebooks-v3 notebooks-histograms image image-check lock clean
 
 help: ## list these targets
-	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /  make \1\t/' | expand -t 22
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /  make \1\t/' | expand -t 29
 
 setup: $(READY) ## create a virtual environment in .venv with the locked dependencies
 
@@ -52,7 +52,7 @@ ends: $(READY) ## end the daemon, a single pass and the sandbox 100 times each w
 # Debian's Python, like the image's, is built with profile-guided optimization. One that pyenv compiles is not,
 # and needs a third more processor time.
 BENCH_PYTHON ?= $(firstword $(wildcard /usr/bin/python3.11) $(BIN)/python)
-bench: $(READY) ## measure speed, memory and cost; PARTS= of it, BENCH_PYTHON= runs the daemons, BENCH_BEFORE= compares
+bench: $(READY) ## measure speed, memory and cost; PARTS=, BENCH_PYTHON= runs daemons, BENCH_BEFORE= compares
 	BENCH_PYTHON=$(abspath $(BENCH_PYTHON)) $(BIN)/python -m tests.bench $(PARTS)
 
 bench-memory: $(READY) ## measure the memory of `watcher logs` on 1,000 streams for ten minutes

@@ -57,8 +57,8 @@ class Bench:
 
 
 def _kill(process: subprocess.Popen[str]) -> None:
-    """End it, if it is running, with the processes that it started; stand-ins and sandboxes, which have a
-    session of their own, end because their standard input closes."""
+    """End it, if it is running, with the processes that it started. A sandbox has a session of its own, and
+    ends because its standard input closes."""
     if process.poll() is None:
         os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
