@@ -14,7 +14,7 @@ from rich.console import Console
 
 from tests.contract.samples import NOON
 from watcher.cli.store_tables import print_findings, print_jobs, print_status
-from watcher.cli.tables import TERMINAL_ROWS_LIMIT, Table
+from watcher.cli.tables import TERMINAL_ROWS_LIMIT, Table, print_facts, print_line
 from watcher.store.views import FindingView, JobView, StatusView
 from watcher.text import ago, roughly
 
@@ -238,6 +238,20 @@ def test_text_of_a_job_cannot_move_the_cursor_or_act_as_markup(terminal):
 
     assert "\x1b[2J" not in text
     assert "[bold]loud[/bold] :smile:" in text
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_no_text_from_outside_reverses_or_erases_what_stands_around_it(terminal):
+    hostile = "a\x1b[31mb\x1b]0;title\x07\u202ec\nd"
+    file = io.StringIO()
+    console = Console(file=file, force_terminal=terminal, width=80, color_system=None)
+
+    Table((f"name{hostile}",), [(hostile,)], names=()).print(console)
+    print_facts([("is", hostile)], console)
+    print_line(console, f"\nthen: {hostile}")
+
+    assert not {"\x1b", "\x07", "\u202e"} & {*file.getvalue()}
+    assert "is  abc d" in file.getvalue()
 
 
 def test_a_long_list_is_cut_on_a_terminal_and_says_how_to_see_the_rest():

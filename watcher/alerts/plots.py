@@ -20,6 +20,7 @@ from rules import Evidence, Status, Verdict
 from watcher.alerts.curves import compared, curves, decided_at, holds, logarithmic
 from watcher.debug_output.series import GLOBAL, Series, Summary, Value, curve
 from watcher.model import AlertEvidence, Finding
+from watcher.text import printable
 
 LARGE_INCHES, SMALL_INCHES = (12.0, 5.5), (7.0, 4.2)
 """Both have the same font size, so text looks larger in the small one when a chat shows it."""
@@ -65,7 +66,7 @@ def of_curves(curves: Mapping[str, Sequence[tuple[float, float]]], title: str, x
     """Curves over each other, each under its name. `x` and `y` say what the axes are."""
     figure = _titled(title)
     axes = _axes(figure, x=x)
-    axes.set_ylabel(y, parse_math=False)
+    axes.set_ylabel(printable(y), parse_math=False)
     for name, points in list(curves.items())[:MAX_CURVES]:
         _curve(axes, name, points)
     if len(curves) > MAX_CURVES:
@@ -83,7 +84,7 @@ def of_panels(curves: Mapping[str, Sequence[tuple[float, float]]], title: str, x
     figure = _titled(title, size=(LARGE_INCHES[0], max(LARGE_INCHES[1], 3.0 * rows)))
     for number, (name, points) in enumerate(curves.items(), start=1):
         axes = _axes(figure, number, columns, rows=rows, x=x)
-        axes.set_title(name, fontsize="medium", parse_math=False)
+        axes.set_title(printable(name), fontsize="medium", parse_math=False)
         _curve(axes, name, points)
     return figure
 
@@ -142,9 +143,9 @@ def _draw_comparisons(
 def _titled(title: str, *sentences: str, size: tuple[float, float] = LARGE_INCHES) -> Figure:
     figure = Figure(figsize=size, layout="constrained")
     characters = round(11 * size[0])
-    lines = [textwrap.shorten(title, characters, placeholder=" …")]
+    lines = [textwrap.shorten(printable(title), characters, placeholder=" …")]
     for sentence in sentences:
-        lines += textwrap.wrap(sentence, characters, max_lines=3, placeholder=" …")
+        lines += textwrap.wrap(printable(sentence), characters, max_lines=3, placeholder=" …")
     figure.suptitle("\n".join(lines), x=0.01, ha="left", fontsize="medium", parse_math=False)
     return figure
 
@@ -160,16 +161,22 @@ def _axes(figure: Figure, number: int = 1, of: int = 1, *, rows: int = 1, x: str
 
 
 def _curve(axes: Axes, name: str, points: Sequence[tuple[float, float]]) -> None:
-    label = f" {name}" if name.startswith("_") else name  # "_" hides it in legends
+    label = _label(name)
     dots = "." if len(points) <= _MAX_DOTS else ""
     places, values = [place for place, _ in points], [value for _, value in points]
     axes.plot(places, values, linewidth=1.5, marker=dots, label=label)
 
 
+def _label(name: str) -> str:
+    """For a legend, in which "_" would hide it."""
+    shown = printable(name)
+    return f" {shown}" if shown.startswith("_") else shown
+
+
 def _draw(axes: Axes, series: Sequence[Series]) -> None:
     several_workers = len({one.worker for one in series}) > 1
     for number, one in enumerate(series[:MAX_CURVES]):
-        words = [f" {one.tensor}" if one.tensor.startswith("_") else one.tensor]  # "_" hides it in legends
+        words = [_label(one.tensor)]
         if one.mode != GLOBAL:
             words.append(one.mode)
         if several_workers:
