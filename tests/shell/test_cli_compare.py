@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
 import re
@@ -14,12 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from tests.docs.pages import code_blocks, read
 from tests.docs.shapes import shape
 from tests.doubles.debug_output import SavedJob
 from tests.shell.conftest import CommandResult
 from tests.trials import CREATED_AT, upload
+from watcher.cli.comparison_tables import print_comparison
 from watcher.sandbox.process import Sandbox
 
 pytestmark = [
@@ -32,6 +35,8 @@ Watcher = Callable[..., CommandResult]
 
 NOW = time.time() // 60 * 60
 RUNS = 12
+NEVER = {"rule_to_invoke": "LossNotDecreasing", "num_stepz": "10"}
+"""A parameter that the rule does not have: a finding on the rule, not on the run."""
 DEFINITIONS = [{"Name": name, "Regex": f"{name}=(.*)"} for name in ("train:rmse", "validation:rmse")]
 
 
@@ -127,6 +132,78 @@ def test_the_table_names_every_run_and_what_differs(watcher: Watcher, sweep: San
     assert second.split()[:2] == ["2", "sweep-004"]
 
 
+@pytest.mark.parametrize(("recorded", "requests"), [(True, 1), (False, 3)])
+def test_of_all_metrics_that_an_algorithm_defines_one_that_the_runs_have_is_compared(
+    watcher: Watcher, aws_environment: Sandbox, recorded: bool, requests: int
+):
+    """XGBoost's built-in image defines two dozen, and writes what `eval_metric` names."""
+    names = ("train:auc", "train:rmse", "validation:error", "validation:logloss", "validation:rmse")
+    definitions = [{"Name": name, "Regex": f"{name}=(.*)"} for name in names]
+    algorithm = {"TrainingInputMode": "File", "MetricDefinitions": definitions}
+    final = [{"MetricName": "validation:rmse", "Value": 0.5, "Timestamp": NOW}]
+    record: dict[str, Any] = (
+        {"FinalMetricDataList": final} if recorded else {"TrainingJobStatus": "InProgress"}
+    )
+    put(aws_environment, range(3, 6), AlgorithmSpecification=algorithm, **record)
+    aws_environment.control.forget_calls()
+
+    shown = watcher("compare", "--tag", "team=churn", "--json").json
+
+    assert shown["metric"] == "validation:rmse"
+    assert all(run["metric"] for run in shown["runs"])
+    assert aws_environment.control.calls() == {"sagemaker:Search": 1, "cloudwatch:GetMetricData": requests}
+
+
+def test_another_spelling_of_a_metric_is_read_from_cloudwatch_too(watcher: Watcher, aws_environment: Sandbox):
+    hook = {"S3OutputPath": "s3://team/debug"}
+    put(aws_environment, range(2), DebugHookConfig=hook)
+    aws_environment.control.forget_calls()
+
+    shown = watcher("compare", "--tag", "team=churn", "--metric", "validation-rmse", "--json").json
+
+    assert shown["metric"] == "validation:rmse"
+    assert aws_environment.control.calls() == {"sagemaker:Search": 1, "cloudwatch:GetMetricData": 1}
+
+
+def test_hostile_hyperparameters_and_tags_reach_neither_a_terminal_nor_a_spreadsheet(
+    watcher: Watcher, aws_environment: Sandbox
+):
+    for number, value in enumerate(("\x1b[2J\x1b]0;owned\x07a\u202eb", "c")):
+        hyperparameters = {"eta": value, f"max_{number}\x1b[31m\u202e": "1"}
+        put(aws_environment, range(number, number + 1), HyperParameters=hyperparameters)
+
+    for form in ((), ("--csv",), ("--metric", "\x1b[2J")):
+        ran = watcher("compare", "sweep-000", "sweep-001", *form)
+        assert not {"\x1b", "\x07", "\u202e"} & {*ran.out, *ran.err}
+        assert "owned" not in ran.out
+
+
+def test_the_number_that_ranks_the_runs_is_the_last_to_give_way(watcher: Watcher, aws_environment: Sandbox):
+    put(aws_environment, range(2))
+    runs = watcher("compare", "--tag", "team=churn", "--json").json
+    for run in runs["runs"]:
+        run["job"] = "a-name-as-long-as-sagemaker-allows-2026-11-20-10-00-00-001-sweep"
+    file = io.StringIO()
+
+    print_comparison(runs, Console(file=file, force_terminal=True, width=80), show_all=False)
+
+    assert "best" in file.getvalue().splitlines()[1]
+
+
+def test_a_terminal_shows_the_best_of_many_runs(watcher: Watcher, aws_environment: Sandbox):
+    put(aws_environment, range(60))
+    runs = watcher("compare", "--tag", "team=churn", "--json").json
+
+    def shown(*, show_all: bool) -> str:
+        file = io.StringIO()
+        print_comparison(runs, Console(file=file, force_terminal=True, width=140), show_all=show_all)
+        return file.getvalue()
+
+    assert "… and 10 more runs: use --all" in shown(show_all=False)
+    assert "sweep-059" not in shown(show_all=False)
+    assert "sweep-059" in shown(show_all=True)
+
+
 def test_the_documents_show_what_the_commands_print(watcher: Watcher, sweep: Sandbox):
     for command in ("compare", "metrics"):
         [(arguments, output)] = re.findall(
@@ -152,7 +229,8 @@ def test_what_the_store_and_the_record_know_of_rules_stands_beside_the_run(watch
     statuses = [{"RuleConfigurationName": "Overfit", "RuleEvaluationStatus": "IssuesFound"}]
     rules = [{"RuleConfigurationName": "Overfit", "RuleEvaluatorImage": "x"}]
     failed = {"TrainingJobStatus": "Failed", "FailureReason": "AlgorithmError: x", "LastModifiedTime": NOW}
-    put(sweep, range(5, 6), DebugRuleEvaluationStatuses=statuses, DebugRuleConfigurations=rules)
+    useless = {"RuleConfigurationName": "Useless", "RuleEvaluatorImage": "x", "RuleParameters": NEVER}
+    put(sweep, range(5, 6), DebugRuleEvaluationStatuses=statuses, DebugRuleConfigurations=[*rules, useless])
     put(sweep, range(6, 7), **failed)
     Path("watcher.toml").write_text('[slack]\nchannel = ""\n')
     watcher("run", "--once")
@@ -280,7 +358,7 @@ def test_runs_without_any_metric_are_still_put_side_by_side_newest_first(
     document = watcher("compare", "old", "new", "--json").json
 
     first, _, *rows = ran.out.splitlines()
-    assert first == "none of these runs has metrics in CloudWatch or saved losses: the newest comes first"
+    assert first == "none of these runs has values in CloudWatch, or has saved losses: the newest comes first"
     assert [row.split()[1] for row in rows] == ["new", "old"]
     assert (document["metric"], document["differing"]) == (None, ["eta"])
 
@@ -347,12 +425,16 @@ def test_each_metric_is_drawn_in_a_plot_of_its_own(watcher: Watcher, sweep: Sand
     [
         (("sweep-005", "--name", "f1*"), "no metric of sweep-005 matches f1*: it has train:rmse, valid"),
         (("bare",), "bare has no metrics: it was started without MetricDefinitions"),
+        (("rich", "--name", "f1*"), "it has m0, m1, m2, m3, m4 and 19 more metrics"),
     ],
 )
 def test_a_job_without_such_metrics_is_told_apart(
     watcher: Watcher, sweep: Sandbox, arguments: tuple[str, ...], sentence: str
 ):
     sweep.control.put_training_job("bare", TrainingJobStatus="Completed")
+    many = [{"Name": f"m{number}", "Regex": "(.*)"} for number in range(24)]
+    algorithm = {"TrainingInputMode": "File", "MetricDefinitions": many}
+    sweep.control.put_training_job("rich", TrainingJobStatus="Completed", AlgorithmSpecification=algorithm)
 
     ran = watcher("metrics", *arguments)
 

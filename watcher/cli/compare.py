@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from watcher.cli.terminal import (
+    All,
     ConfigFile,
     Json,
     PlotFile,
@@ -30,6 +32,9 @@ if TYPE_CHECKING:
     from watcher.comparison.document import ComparisonView, Curves
     from watcher.comparison.runs import Run
     from watcher.config.settings import Config
+
+MAX_RUNS_ASKED = 50
+"""For so many runs, the store is asked one by one. With more, reading all of its findings is cheaper."""
 
 Direction = Annotated[
     bool | None,
@@ -54,6 +59,7 @@ def compare(
     maximize: Direction = None,
     plot: PlotFile = None,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
+    show_all: All = False,
     config: ConfigFile = None,
     as_json: Json = False,
     verbose: Verbose = False,
@@ -68,7 +74,10 @@ def compare(
         raise OptionsError("--csv and --json exclude each other")
     if plot:
         require_plot(plot)
+    from watcher.cli.comparison_tables import print_comparison, print_curves
     from watcher.comparison.compare import Wanted
+    from watcher.comparison.document import Around, curves, document
+    from watcher.comparison.document import as_csv as written_as_csv
     from watcher.comparison.runs import By
 
     if by and by not in set(By):
@@ -83,7 +92,18 @@ def compare(
     else:
         runs = _runs(jobs or (), experiment, tag or (), accounts, settings)
     comparison = _compared(runs, wanted, accounts)
-    _print(comparison, settings, plot, as_csv=as_csv, as_json=as_json)
+    around = Around(_findings(comparison, settings), settings.prices, now())
+    shown = document(comparison, around)
+    drawn, over = curves(shown)
+    if plot:
+        _draw(shown, drawn, over, plot)
+    if as_json:
+        print_json(shown)
+    elif as_csv:
+        typer.echo(written_as_csv(shown), nl=False)
+    else:
+        print_comparison(shown, out(), show_all=show_all)
+        print_curves(drawn, over, out())
 
 
 def _runs(
@@ -140,27 +160,6 @@ def _compared(runs: Sequence[Run], wanted: Wanted, accounts: Accounts) -> Compar
         )
 
 
-def _print(
-    comparison: Comparison, settings: Config, plot: Path | None, *, as_csv: bool, as_json: bool
-) -> None:
-    from watcher.cli import comparison_tables
-    from watcher.comparison import document
-
-    around = document.Around(_findings(comparison, settings), settings.prices, now())
-    shown = document.document(comparison, around)
-    curves, over = document.curves(shown)
-    if plot:
-        _draw(shown, curves, over, plot)
-    if as_json:
-        print_json(shown)
-    elif as_csv:
-        typer.echo(document.as_csv(shown), nl=False)
-    else:
-        console = out()
-        comparison_tables.print_comparison(shown, console)
-        comparison_tables.print_curves(curves, over, console)
-
-
 def _draw(shown: ComparisonView, curves: Curves, over: str, file: Path) -> None:
     if not curves or shown["metric"] is None:
         raise UsageError("there is nothing to draw: none of these runs has more than one value of a metric")
@@ -171,13 +170,18 @@ def _draw(shown: ComparisonView, curves: Curves, over: str, file: Path) -> None:
 
 
 def _findings(comparison: Comparison, settings: Config) -> dict[str, list[str]]:
-    """The rules of the findings that the store has, by the identity of the run; none without a store."""
+    """What is wrong with the runs themselves, as the store has it, by the identity of the run: the rules that
+    found an issue, and `job_failed` or `job_stopped`. Empty without a store."""
+    from watcher.model import FindingKind
+
     jobs = {run.job.run for run in comparison.runs if run.job}
+    of_the_run = {FindingKind.RULE_ISSUE, FindingKind.JOB_FAILED, FindingKind.JOB_STOPPED}
     found: dict[str, list[str]] = {}
     try:
         with existing_store(settings) as store:
-            for finding in store.findings():
-                if finding.run in jobs:
+            few = len(jobs) <= MAX_RUNS_ASKED
+            for finding in chain.from_iterable(map(store.findings, jobs)) if few else store.findings():
+                if finding.run in jobs and finding.kind in of_the_run:
                     found.setdefault(finding.run, []).append(finding.rule or finding.kind)
     except StoreError:
         return {}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from watcher.cli.tables import Table, print_line, print_text
+from watcher.cli.tables import Table, print_limited, print_line, print_text
 from watcher.text import duration
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 SPARKLINE_CELLS = 24
 
 
-def print_comparison(shown: ComparisonView, console: Console) -> None:
+def print_comparison(shown: ComparisonView, console: Console, *, show_all: bool) -> None:
     rows = [
         (
             str(run["rank"]),
@@ -36,9 +36,20 @@ def print_comparison(shown: ComparisonView, console: Console) -> None:
     ]
     print_line(console, _ranking(shown))
     columns = ("#", "job", "status", "last", "best", "duration", "cost", *shown["differing"], "findings")
-    # The least telling of the hyperparameters, which come in the order of what people tune, go first.
-    optional = ("cost", "duration", *reversed(shown["differing"]))
-    Table(columns, rows, names=("#", "job"), prose=("findings",), optional=optional).print(console)
+    # The least telling of the hyperparameters, which come in the order of what people tune, go first, and the
+    # number that the runs are ranked by goes last.
+    unranked, ranked = ("best", "last") if shown["by"] == "last" else ("last", "best")
+    optional = ("cost", "duration", *reversed(shown["differing"]), unranked, "status", ranked)
+    print_limited(
+        columns,
+        rows,
+        "runs: use --all",
+        console,
+        show_all=show_all,
+        names=("#", "job"),
+        prose=("findings",),
+        optional=optional,
+    )
     for run in shown["runs"]:
         if run["problem"]:
             print_line(console, f"{run['job']}: its tensors could not be read: {run['problem']}")
@@ -46,7 +57,7 @@ def print_comparison(shown: ComparisonView, console: Console) -> None:
 
 def _ranking(shown: ComparisonView) -> str:
     if shown["metric"] is None:
-        return "none of these runs has metrics in CloudWatch or saved losses: the newest comes first"
+        return "none of these runs has values in CloudWatch, or has saved losses: the newest comes first"
     better = "higher" if shown["direction"] == "rises" else "lower"
     by = {"last": "last value", "min": "least value", "max": "greatest value"}[shown["by"]]
     assumed = " (assumed: --maximize says otherwise)" if shown["direction_assumed"] else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from typing import Annotated, Any
 
@@ -21,6 +22,9 @@ from watcher.cli.terminal import (
 )
 from watcher.errors import UsageError
 
+MAX_NAMES = 5
+"""How many metrics a sentence names."""
+
 
 def metrics(
     name: Annotated[str, typer.Argument(metavar="JOB", help="The job.")],
@@ -38,6 +42,7 @@ def metrics(
     from watcher.aws.accounts import Accounts
     from watcher.cli import comparison_tables
     from watcher.cli.job_names import described_job
+    from watcher.cli.tables import print_line
     from watcher.comparison import measurements
     from watcher.evaluation.metric_steps import names
 
@@ -51,23 +56,30 @@ def metrics(
         )
     asked = [each for each in has if fnmatchcase(each, pattern)]
     if not asked:
-        raise UsageError(f"no metric of {job.name} matches {pattern}: it has {', '.join(has)}")
+        raise UsageError(f"no metric of {job.name} matches {pattern}: it has {_several(has)}")
     with err().status(f"reading the metrics of {job.name} …"):
         found = measurements.of_job(accounts.of(job.arn), job, asked, now())
+    none = f"CloudWatch has no value of {_several(asked)}"
     curves = {each: one.curve for each, one in found.items() if one.curve}
     if plot:
         if not curves:
-            raise UsageError(f"there is nothing to draw: CloudWatch has no value of {', '.join(asked)}")
+            raise UsageError(f"there is nothing to draw: {none}")
         from watcher.alerts import plots
 
         plots.save(plots.of_panels(curves, job.name, "minutes of training"), plot)
     if as_json:
         print_json({"job": job.name, "arn": job.arn, "began_at": job.started_at, "metrics": _document(found)})
     elif not found:
-        typer.echo(f"CloudWatch has no value of {', '.join(asked)} yet.")
+        print_line(out(), f"{none}{'' if job.ended else ' yet'}.")
     else:
         comparison_tables.print_metrics(found, out())
         comparison_tables.print_curves(curves, "minutes of training", out())
+
+
+def _several(names: Sequence[str]) -> str:
+    """A built-in algorithm defines dozens of metrics."""
+    more = len(names) - MAX_NAMES
+    return ", ".join(names) if more <= 0 else f"{', '.join(names[:MAX_NAMES])} and {more} more metrics"
 
 
 def _document(found: Any) -> dict[str, Any]:

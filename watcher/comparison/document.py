@@ -13,7 +13,7 @@ from watcher.alerts.hyperparameters import shown_hyperparameters
 from watcher.comparison.compare import Comparison
 from watcher.comparison.runs import Run, Source, differing
 from watcher.model import ISSUES_FOUND
-from watcher.text import instances
+from watcher.text import instances, printable
 
 
 class MetricView(TypedDict):
@@ -120,19 +120,21 @@ def as_csv(shown: ComparisonView) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     numbers = ("last", "min", "max", "best")
-    writer.writerow(
+    headings = (
         ["rank", "job", "status", "created_at", "duration", "cost", "currency", "instances"]
         + [f"{shown['metric'] or 'metric'} {number}" for number in numbers]
         + shown["differing"]
         + ["findings"]
     )
+    writer.writerow(map(printable, headings))
     for run in shown["runs"]:
         metric: Mapping[str, Any] = run["metric"] or {}
         cells: list[Any] = [run["rank"], run["job"], run["status"], run["created_at"].isoformat()]
         cells += [run["duration"], run["cost"], run["currency"], run["instances"]]
         cells += [metric.get(number) for number in numbers]
         cells += [run["hyperparameters"].get(name) for name in shown["differing"]]
-        writer.writerow(["" if cell is None else cell for cell in (*cells, " ".join(run["findings"]))])
+        cells.append(" ".join(run["findings"]))
+        writer.writerow("" if cell is None else printable(str(cell)) for cell in cells)
     return text.getvalue()
 
 

@@ -34,6 +34,8 @@ READERS = 8
 STEPS_WITH_ALL_NAMES = 8
 """Among so many steps, one is likely to have the tensors that are saved less often, such as those of
 validation."""
+_WHOLE_S = 86_400
+"""Seconds. A period so long that an answer says little more than whether there is a value."""
 _STATISTICS = (Statistic.AVERAGE, Statistic.MINIMUM, Statistic.MAXIMUM)
 _MODES = ("EVAL", "TRAIN", "GLOBAL", "PREDICT")
 """Which values of a tensor count if it has some of several modes: the first of these."""
@@ -79,6 +81,30 @@ def _read(aws: Aws, asked: Sequence[tuple[JobSnapshot, str]], now: datetime) -> 
         measured(job, metric, [answers[each] for each in of_metric])
         for (job, metric), of_metric in zip(asked, queries, strict=True)
     ]
+
+
+def written_names(runs: Sequence[Run], accounts: Accounts, now: datetime) -> list[list[str]]:
+    """Which of the metrics that the newest runs define have a value in CloudWatch, with one request for about
+    500 of them. Empty for the other runs. Raises `AwsError`."""
+    names: dict[str, list[str]] = {run.id: [] for run in runs}
+    by_place: defaultdict[Aws, dict[Query, str]] = defaultdict(dict)
+    newest_first = sorted((run for run in runs if run.job), key=lambda run: run.created_at, reverse=True)
+    left = metrics.MAX_SERIES_PER_REQUEST
+    for run in newest_first:
+        job = run.job
+        span = _span(job, now) if job else None
+        if job is None or span is None:
+            continue
+        defined = [name for name in run.metrics if name.isascii()][:left]
+        left -= len(defined)
+        for name in defined:
+            asked = query(job.name, name, _WHOLE_S, span, Statistic.AVERAGE)
+            by_place[accounts.of(job.arn)][asked] = run.id
+    for place, asked_of in by_place.items():
+        for asked, series_read in Metrics(place).read_whole(asked_of).items():
+            if series_read.averages:
+                names[asked_of[asked]].append(asked.metric)
+    return [names[run.id] for run in runs]
 
 
 Span = tuple[datetime, datetime]

@@ -70,8 +70,15 @@ class Run:
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        """The names of the metrics that it can have without its tensors."""
-        of_job = (*self.job.metrics, *(each.name for each in self.job.final_metrics)) if self.job else ()
+        """The names of the metrics that it can have without its tensors. A built-in algorithm defines all
+        that it knows, of which a run writes a few."""
+        return tuple(dict.fromkeys((*self.recorded, *(self.job.metrics if self.job else ()))))
+
+    @property
+    def recorded(self) -> tuple[str, ...]:
+        """The names of the metrics that it has a value of, as the record of the job or of the experiment
+        says. The record of a job in progress may have none yet."""
+        of_job = (each.name for each in self.job.final_metrics) if self.job else ()
         return tuple(dict.fromkeys((*self.summaries, *of_job)))
 
     def duration(self, now: datetime) -> timedelta | None:
