@@ -145,7 +145,12 @@ def find(name: str) -> type[Rule]:
                 f"the rule {name}: its entry point {entry.value} is not a subclass of rules.Rule with a name"
             )
         return found
-    raise UnknownRule(f"there is no rule {name!r}; there are {', '.join(names())}")
+    from rules.profiler import PROFILER_RULES
+
+    raise UnknownRule(
+        f"there is no rule {name!r}; there are {', '.join(names())}, and the profiler rules "
+        f"{', '.join(sorted(PROFILER_RULES))}"
+    )
 
 
 def find_or_none(name: str) -> type[Rule] | None:

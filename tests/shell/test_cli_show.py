@@ -137,7 +137,7 @@ def test_the_readable_form_has_a_table_for_each_part(watcher: Watcher, aws_envir
         "cost $0.46 (2 × ml.m5.xlarge at $0.23 an hour each; billed time)",
         "trained for 1 h of 1 d at most",
         "experiment trees, trial deep",
-        "Training 2026-11-20 10:01:00 UTC 1 h Training in progress",
+        "Training 2026-11-20 10:01:00 1 h Training in progress",
         "api_token (not shown: it may be a secret)",
         "slack:#prod [[route]] job churn*, rule LossNotDecreasing",
         "https://us-east-1.console.aws.amazon.com/sagemaker/home?region=us-east-1#/jobs/churn",

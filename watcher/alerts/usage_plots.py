@@ -18,6 +18,9 @@ from watcher.text import printable, truncated
 MAX_LANES = 64
 """Lines of the heat map: more cannot be told apart."""
 
+MINUTES_SUFFICE_S = 600
+"""Of a shorter time, the axis shows seconds."""
+
 
 def save(profile: Profile, file: Path) -> None:
     """The suffix chooses the format: `.png`, `.svg`, `.pdf`."""
@@ -37,14 +40,17 @@ def of_profile(profile: Profile) -> Figure:
         return figure
     grid = figure.add_gridspec(2, len(histograms), height_ratios=(0.2 * max(len(drawn), 4) + 0.5, 2.2))
     axes = figure.add_subplot(grid[0, :])
-    heat = np.array([usage.over_time([key], COLUMNS) for key in drawn])
+    columns = usage.columns(COLUMNS)
+    heat = np.array([usage.over_time([key], columns) for key in drawn])
     image = axes.imshow(heat, aspect="auto", cmap="viridis", vmin=0, vmax=100, interpolation="nearest")
     labels = [truncated(printable(f"{key.node} {key.name} {metric_name(key)}"), 48) for key in drawn]
     axes.set_yticks(range(len(drawn)), labels, fontsize=7, parse_math=False)
-    ticks = np.linspace(0, COLUMNS - 1, 7)
-    width = (usage.end - usage.begin) / COLUMNS
-    times = [datetime.fromtimestamp(usage.begin + tick * width, UTC) for tick in ticks]
-    axes.set_xticks(ticks, [f"{time:%H:%M}\n{time:%d %b}" for time in times], fontsize=8)
+    length = usage.end - usage.begin
+    ticks = np.linspace(0, 1, 7)
+    times = [datetime.fromtimestamp(usage.begin + tick * length, UTC) for tick in ticks]
+    clock = "%H:%M:%S" if length < MINUTES_SUFFICE_S else "%H:%M"
+    labels = [f"{time.strftime(clock)}\n{time:%d %b}" for time in times]
+    axes.set_xticks(ticks * columns - 0.5, labels, fontsize=8)  # a column is drawn around its number
     more = f", {len(keys) - len(drawn)} more are not drawn" if len(keys) > len(drawn) else ""
     axes.set_title(f"means over time (UTC){more}", fontsize="medium")
     figure.colorbar(image, ax=axes, label="%")

@@ -24,7 +24,10 @@ from watcher.model import (
 from watcher.policy.kinds import KINDS
 from watcher.store.incident_views import ShownIncident
 from watcher.store.views import DeliveryDetail, FindingDetail
-from watcher.text import ago, counts, duration, instances, roughly
+from watcher.text import ago, counts, duration, instances, roughly, truncated
+
+MAX_VALUE_LENGTH = 200
+"""Characters of a hyperparameter's value on a terminal: a list of columns has thousands."""
 
 
 def print_job(job: JobDocument, now: datetime, console: Console) -> None:
@@ -125,20 +128,25 @@ def _print_phases(job: JobDocument, console: Console) -> None:
     rows = [
         (
             phase["status"],
-            _exactly(phase["began_at"]),
+            f"{phase['began_at']:%Y-%m-%d %H:%M:%S}",
             duration(timedelta(seconds=phase["seconds"])) + ("" if phase["ended_at"] else " so far"),
             phase["message"],
         )
         for phase in job["phases"]
     ]
     if rows:
-        columns = ("phase", "began", "took", "message")
-        Table(columns, rows, title="Phases", names=("phase",), prose=("message",)).print(console)
+        columns = ("phase", "began (UTC)", "took", "message")
+        names = ("phase", "began (UTC)", "took")
+        Table(columns, rows, title="Phases", names=names, prose=("message",)).print(console)
 
 
 def _print_hyperparameters(job: JobDocument, console: Console) -> None:
+    terminal = console.is_terminal
     rows = [
-        *job["hyperparameters"].items(),
+        *(
+            (name, truncated(value, MAX_VALUE_LENGTH) if terminal else value)
+            for name, value in job["hyperparameters"].items()
+        ),
         *((name, "(not shown: it may be a secret)") for name in job["hidden_hyperparameters"]),
     ]
     if rows:

@@ -21,6 +21,9 @@ NOTHING = "nothing there"
 _UNBOUNDED = 100_000
 """Cells. A place is neither wrapped nor cut, because people copy it into the next command."""
 
+INDENT, MIN_VALUE_LENGTH = 12, 40
+"""Of a hyperparameter on a terminal, in cells."""
+
 
 def lineage(
     job: Annotated[str, typer.Argument(help="The job's name or ARN, the beginning of its name, or latest.")],
@@ -58,7 +61,7 @@ def _print(traced: LineageView, hyperparameters: dict[str, str], hidden: list[st
             _fact("image", traced["image"]),
             _fact("role", traced["role"]),
             _source(traced),
-            _branch(None, "hyperparameters", _hyperparameters(hyperparameters, hidden)),
+            _branch(None, "hyperparameters", _hyperparameters(hyperparameters, hidden, console)),
             *(_input(each, traced) for each in traced["inputs"]),
         ],
     )
@@ -114,8 +117,12 @@ def _source(traced: LineageView) -> Tree | None:
     )
 
 
-def _hyperparameters(shown: dict[str, str], hidden: list[str]) -> Iterable[Tree]:
-    yield from (_node(f"{name} = {value}") for name, value in shown.items())
+def _hyperparameters(shown: dict[str, str], hidden: list[str], console: Console) -> Iterable[Tree]:
+    from watcher.text import truncated
+
+    # Unlike a place, nobody copies it from here.
+    length = max(console.width - INDENT, MIN_VALUE_LENGTH) if console.is_terminal else _UNBOUNDED
+    yield from (_node(truncated(f"{name} = {value}", length)) for name, value in shown.items())
     if hidden:
         yield _node(f"not shown, may be secrets: {', '.join(hidden)}")
 

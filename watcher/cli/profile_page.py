@@ -15,7 +15,8 @@ from watcher.text import printable
 if TYPE_CHECKING:
     from watcher.evaluation.profile import Profile
 
-COLUMNS = 120
+COLUMNS, WIDTH = 120, 720
+"""At most so many columns of the heat map, which together are so wide."""
 _PERCENT, _NUMBER = "{:.2f} %", "{:,.4g}"
 
 
@@ -44,7 +45,8 @@ def page(profile: Profile) -> str:
         lanes=_lanes(profile),
         histograms=_histograms(profile),
         judged=[one for one in profile.judged if not one.rule.never_fires],
-        columns=COLUMNS,
+        width=WIDTH,
+        cell=WIDTH // usage.columns(COLUMNS),
     )
 
 
@@ -53,10 +55,10 @@ def _time(at: float) -> str:
 
 
 def _lanes(profile: Profile) -> list[dict[str, Any]]:
-    lanes = []
+    lanes, columns = [], profile.usage.columns(COLUMNS)
     for key in profile.usage.all_keys():
         if is_percentage(key):
-            means = profile.usage.over_time([key], COLUMNS)
+            means = profile.usage.over_time([key], columns)
             cells = [(index, float(mean)) for index, mean in enumerate(means) if not np.isnan(mean)]
             lanes.append({"label": f"{key.node} {key.name} {metric_name(key)}", "cells": cells})
     return lanes

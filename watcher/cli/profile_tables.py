@@ -45,7 +45,15 @@ def print_profile(profile: Profile, console: Console, *, show_all: bool) -> None
     rows = [_row(row) for row in usage.rows()]
     if rows:
         columns = ("node", "metric", "device", "p5", "p50", "p95", "max", "values")
-        print_limited(columns, rows, "devices: use --all", console, show_all=show_all)
+        print_limited(
+            columns,
+            rows,
+            "devices: use --all",
+            console,
+            show_all=show_all,
+            names=("node", "metric", "device"),
+            optional=("values", "p5"),
+        )
         _print_histograms(usage, console)
         _print_heat_map(usage, console, show_all=show_all)
     _print_rules(profile, console)
@@ -102,7 +110,7 @@ def bars(counts: NDArray[np.int64], console: Console) -> str:
 
 
 def _print_heat_map(usage: Usage, console: Console, *, show_all: bool) -> None:
-    columns = 60 if console.width >= 100 else 40
+    columns = usage.columns(60 if console.width >= 100 else 40)
     rows = [
         (key.node, metric, _device(key), shades(usage.over_time([key], columns), console))
         for _, metric, keys in _lanes(usage)

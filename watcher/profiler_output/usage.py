@@ -105,6 +105,13 @@ class Usage:
                 total += self._tracks[key].counts.histogram(edges)
         return total
 
+    def columns(self, most: int) -> int:
+        """Into how many columns to divide the time, at most `most`, so that values are not further apart than
+        columns."""
+        values = max((track.counts.count for track in self._tracks.values()), default=1)
+        enough = max(1, min(most, values * 2 // 3))
+        return next(columns for columns in range(enough, 0, -1) if COLUMNS % columns == 0)
+
     def over_time(self, keys: Iterable[SeriesKey], columns: int) -> Floats:
         """The mean of these series in each of the columns; NaN where there is no value. `columns` divides
         `COLUMNS`."""
