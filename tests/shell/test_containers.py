@@ -445,12 +445,19 @@ def test_a_custom_rule_without_its_source_ends_in_an_error(
 
 
 @pytest.mark.usefixtures("whole")
-def test_a_rule_that_writes_a_report_finds_nothing(
-    evaluate: Callable[..., tuple[dict[str, Any], str]],
+def test_the_xgboost_report_is_a_page_with_the_metrics(
+    evaluate: Callable[..., tuple[dict[str, Any], str]], s3: Any
 ) -> None:
     result, log = evaluate("whole", "CreateXgboostReport")
     assert result["status"] == "NoIssuesFound"
-    assert "The sandbox writes no report for CreateXgboostReport" in log
+    found = re.search(rf"The report is s3://{BUCKET}/(\S+/xgboost_report\.html)", log)
+    assert found, log
+    page = s3.get_object(Bucket=BUCKET, Key=found[1])["Body"].read().decode()
+    last = saved_steps(s3, "whole")[18].tensors
+    for name in ("train-logloss", "validation-logloss"):
+        assert f"<h3>{name}</h3>" in page
+        assert f"last {last[name][0]:.5g}" in page
+    assert page.count("<polyline") == 2
 
 
 @pytest.mark.usefixtures("whole")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -18,8 +19,11 @@ from rules.feature_importance_overweight import FeatureImportanceOverweight
 from rules.selection import Collection
 from rules.tree_depth import TreeDepth
 from tests.rules.replay import Saved, run
+from watcher.debug_output.reader import DebugOutput
+from watcher.debug_output.storage import Folder
 from watcher.debug_output.tfevents import decode
 from watcher.sandbox.containers.xgboost_hook import create_hook
+from watcher.sandbox.containers.xgboost_report import page
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:Call to deprecated create function:DeprecationWarning"),
@@ -32,6 +36,7 @@ COLLECTIONS = ("labels", "predictions", "trees", "feature_importance")
 
 
 class Trial(NamedTuple):
+    folder: Path
     saved: Saved
     collections: Mapping[str, Collection]
 
@@ -63,6 +68,7 @@ def train(folder: Path, classes: int, objective: str) -> Trial:
     events = [decode(file.read_bytes()) for file in sorted(folder.rglob("*.tfevents"))]
     (file,) = folder.rglob("worker_0_collections.json")
     return Trial(
+        folder,
         [(Step(tensors[0].step), {tensor.name: tensor.value for tensor in tensors}) for tensors in events],
         {
             name: Collection(tuple(found["include_regex"]), frozenset(found["tensor_names"]))
@@ -120,6 +126,17 @@ def test_without_argmax_vectors_are_not_judged_and_the_note_says_how_to_judge_th
 ) -> None:
     verdict = trial("multi:softprob").judge(ClassImbalance)
     assert "argmax=True" in verdict.notes[0]
+
+
+def test_the_report_names_the_most_important_features_first(trial: Callable[[str], Trial]) -> None:
+    [debug_output] = (index.parent for index in trial("binary:logistic").folder.rglob("events"))
+
+    text = page("trial <1>", DebugOutput(Folder(debug_output)))
+
+    assert "XGBoost report of trial &lt;1&gt;" in text
+    [gains] = re.findall(r"<th>gain</th></tr>(.*?)</table>", text, re.DOTALL)
+    assert re.findall(r"<td>(\w+)</td>", gains)[0] == "f0"
+    assert "The job saved no metrics." in text
 
 
 def test_the_two_informative_features_are_overweight(trial: Callable[[str], Trial]) -> None:

@@ -69,6 +69,7 @@ def rule_job(name: str, ended: Path, rule: str = "LossNotDecreasing", **paramete
         "RuleConfigurationName": "my-rule",
         "RuleParameters": {"rule_to_invoke": rule, **(parameters or DEMO_RULE)},
         "S3OutputPath": debug_output(name),
+        "RuleOutputPath": f"s3://{BUCKET}/out/{name}/rule-output/my-rule",
         "TrainingJobEndedFile": str(ended),
     }
 

@@ -48,8 +48,8 @@ NOTHING_SAVED = (
 )
 """The text is AWS's."""
 
-REPORTS = frozenset({"CreateXgboostReport"})
-"""Rules of Debugger that find nothing, but write a report. The sandbox writes none."""
+REPORT = "CreateXgboostReport"
+"""The rule of Debugger that finds nothing, but writes a report."""
 
 Say = Callable[[rule_log.Record], None]
 
@@ -75,7 +75,10 @@ def main() -> None:
             result = profile(job, ended.exists, say)
         else:
             output = DebugOutput(S3Prefix(boto3.client("s3"), job["S3OutputPath"]))
-            result = evaluate(configuration, parameters, output, ended.exists, say)
+            if parameters.get("rule_to_invoke", configuration) == REPORT:
+                result = report(job, output, ended.exists, say)
+            else:
+                result = evaluate(configuration, parameters, output, ended.exists, say)
     except (RuleError, WatcherError) as error:
         result = Result("Error", f"ClientError: {error}")
     if result.status == "Error":
@@ -91,8 +94,6 @@ def evaluate(
     say: Say,
 ) -> Result:
     name = parameters.get("rule_to_invoke", configuration)
-    if name in REPORTS:
-        return await_end(name, ended, say)
     if "source_s3_uri" in parameters:
         return evaluate_custom(configuration, parameters, output, ended, say)
     rule = rules.load(name, parameters)
@@ -115,10 +116,16 @@ def evaluate(
     return Result("NoIssuesFound", step=verdict.step)
 
 
-def await_end(name: str, ended: Callable[[], bool], say: Say) -> Result:
+def report(job: Mapping[str, Any], output: DebugOutput, ended: Callable[[], bool], say: Say) -> Result:
+    from watcher.sandbox.containers import xgboost_report
+
+    say(rule_log.loading(output.uri))
     while not ended():
         time.sleep(POLL_INTERVAL_S)
-    say(rule_log.Record("WARNING", f"The sandbox writes no report for {name}"))
+    if output.collections() is None:
+        return Result("Error", NOTHING_SAVED)
+    xgboost_report.write(boto3.client("s3"), job["TrainingJobName"], output, job["RuleOutputPath"])
+    say(rule_log.Record("INFO", f"The report is {job['RuleOutputPath']}/{xgboost_report.NAME}"))
     return Result("NoIssuesFound")
 
 
