@@ -336,10 +336,76 @@ def test_an_invalid_listen_address_is_refused_with_one_to_copy(toml, listen):
         load(toml, {})
 
 
-@pytest.mark.parametrize("listen", ["", "0.0.0.0:80", "localhost:8080", "[::1]:0"])
-def test_listen_accepts_any_host_and_port_or_is_off(toml, listen):
+@pytest.mark.parametrize("listen", ["", "127.0.0.2:80", "localhost:8080", "LOCALHOST:8080", "[::1]:0"])
+def test_listen_accepts_any_address_of_this_machine_alone_or_is_off(toml, listen):
     toml.write_text(f'[http]\nlisten = "{listen}"')
-    assert load(toml, {}).http.listen == listen
+    http = load(toml, {}).http
+    assert http.listen == listen
+    assert not http.remote
+
+
+@pytest.mark.parametrize("listen", ["0.0.0.0:80", "[::]:80", "10.1.2.3:80", "watcher.internal:80", "[::2]:0"])
+def test_an_address_that_other_machines_can_reach_needs_permission_and_a_token_or_a_proxy(toml, listen):
+    reachable = f'[http]\nlisten = "{listen}"\n'
+    toml.write_text(reachable)
+    with pytest.raises(
+        ConfigError,
+        match=r'http\.listen = ".*": lets other machines connect; write "127\.0\.0\.1:8080", or set '
+        r"http\.allow_remote = true and http\.token",
+    ):
+        load(toml, {})
+
+    allowed = reachable + "allow_remote = true\n"
+    toml.write_text(allowed)
+    with pytest.raises(
+        ConfigError, match=r'http\.token: is missing, .* set it to "\$\{HTTP_TOKEN\}", or .*proxies'
+    ):
+        load(toml, {})
+
+    for key in ('token = "0123456789abcdef"', 'proxies = ["10.0.1.0/24"]'):
+        toml.write_text(allowed + key)
+        assert load(toml, {}).http.remote
+
+
+@pytest.mark.parametrize("token", ["hunter2", "with space in it 123", "zähltnichtzählt123"])
+def test_a_token_that_is_short_or_cannot_be_sent_is_refused_without_being_shown(toml, token):
+    toml.write_text(f'[http]\ntoken = "{token}"')
+    with pytest.raises(
+        ConfigError, match=r"http\.token: is not a bearer token .*`openssl rand -hex 32`"
+    ) as refused:
+        load(toml, {})
+    assert token not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("proxy", "why"),
+    [
+        ("proxy.internal", "is not an address or network"),
+        ("10.0.1.7/24", "is not an address or network"),
+        ("0.0.0.0/0", "is every address"),
+        ("::/0", "is every address"),
+    ],
+)
+def test_a_proxy_that_is_no_address_or_every_address_is_refused(toml, proxy, why):
+    toml.write_text(f'[http]\nproxies = ["{proxy}"]')
+    with pytest.raises(ConfigError, match=rf'http\.proxies\[0\] = ".*": {why}'):
+        load(toml, {})
+
+
+@pytest.mark.parametrize(
+    "host", ["", "*", "https://watcher.example.com", "watcher.example.com:443", "a b", "[::1]"]
+)
+def test_a_host_that_is_no_name_or_address_is_refused_with_one_to_copy(toml, host):
+    toml.write_text(f'[http]\nhosts = ["{host}"]')
+    with pytest.raises(
+        ConfigError, match=r'http\.hosts\[0\] = ".*": is not a host .* "watcher\.example\.com"'
+    ):
+        load(toml, {})
+
+
+def test_the_token_of_the_pages_is_a_secret(toml):
+    toml.write_text('[http]\ntoken = "0123456789abcdef"')
+    assert "0123456789abcdef" in load(toml, {}).secrets()
 
 
 def test_an_invalid_heartbeat_url_is_refused_without_being_shown(toml):

@@ -26,9 +26,9 @@ def listening(config: Config) -> Config:
     return changed(config, http={"listen": "127.0.0.1:0"})
 
 
-def get(app: App, path: str) -> httpx.Response:
+def get(app: App, path: str, **headers: str) -> httpx.Response:
     server = eventually(lambda: app.server, "the daemon listens")
-    return httpx.get(f"http://127.0.0.1:{server.port}{path}", trust_env=False)
+    return httpx.get(f"http://127.0.0.1:{server.port}{path}", headers=headers, trust_env=False)
 
 
 def samples(app: App) -> dict[tuple[str, ...], float]:
@@ -55,6 +55,19 @@ def test_a_daemon_is_alive_and_ready_and_each_of_its_loops_runs(listening: Confi
             *("logs", "evaluation_log", "outbox"),
         }
         assert "Watcher" in get(app, "/").text
+
+
+def test_other_machines_need_the_token_and_a_health_check_does_not(config: Config):
+    remote = {"listen": "0.0.0.0:0", "allow_remote": True, "token": "0123456789abcdef"}
+
+    with capture_logs() as logged, running(App(changed(config, http=remote))) as app:
+        for path in ("/", "/metrics"):
+            assert get(app, path).status_code == 401
+            assert get(app, path, Authorization="Bearer 0123456789abcdef").status_code == 200
+        assert get(app, "/readyz").text == "ok\n"
+        assert get(app, "/readyz", Host="evil.example").status_code == 421
+
+    assert "0123456789abcdef" not in str(logged)
 
 
 def test_an_alert_is_counted_at_each_stage(listening: Config, sandbox: Sandbox, slack: SlackDouble):

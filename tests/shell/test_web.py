@@ -2,30 +2,36 @@
 
 from __future__ import annotations
 
+import resource
 import socket
 import threading
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing, contextmanager
 from typing import Any
 
 import httpx
+import psutil
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.contract.samples import NOON, after, case, delivery, finding, incident, look, opens, rewrites, run
 from tests.doubles.clock import Clock
-from tests.waiting import WAIT_LIMIT_S
+from tests.waiting import WAIT_LIMIT_S, eventually
 from watcher.aws.queue import Depth
+from watcher.config.settings import Http
 from watcher.errors import ConfigError, Unavailable
 from watcher.instruments import Instruments
 from watcher.model import DeliveryState, IncidentState, incident_id
 from watcher.store.memory import MemoryStore
+from watcher.web.access import Access, Guarded
 from watcher.web.application import application
+from watcher.web.connections import ACCEPTED_AT_ONCE, MAX_CONNECTIONS, SECURITY_HEADERS
 from watcher.web.gauges import Gauges
 from watcher.web.loops import Loops
 from watcher.web.readiness import CHECK_INTERVAL_S, Readiness
 from watcher.web.server import Server
-from watcher.web.status_page import StatusPage
+from watcher.web.status_page import NoPageYet, StatusPage
 
 NOT_IN_CHANNEL = "slack:#alerts refused: not_in_channel; invite the bot with /invite @watcher"
 HTML = "<script>alert(1)</script>"
@@ -42,7 +48,7 @@ class Daemon:
         self.readiness = Readiness(self.store, self.depth, lambda: NOON, self.clock.monotonic)
         self.instruments = Instruments()
         self.instruments.registry.register(Gauges(self.loops, self.readiness, None))
-        page = StatusPage(
+        self.page = StatusPage(
             store=self.store,
             url="sqlite:///watcher.db",
             loops=self.loops,
@@ -50,7 +56,10 @@ class Daemon:
             clock=lambda: NOON,
             monotonic=self.clock.monotonic,
         )
-        self.application = application(self.loops, self.readiness, self.instruments.registry, page)
+
+    def application(self, http: Http, page: Callable[[], str] | None = None) -> Guarded:
+        registry = self.instruments.registry
+        return application(self.loops, self.readiness, registry, page or self.page, Access.of(http))
 
     def depth(self) -> Depth:
         if self.refused:
@@ -71,11 +80,14 @@ class Daemon:
 
 
 @contextmanager
-def serving(daemon: Daemon, listen: str = "127.0.0.1:0") -> Iterator[httpx.Client]:
-    server = Server(listen, daemon.application)
+def serving(
+    daemon: Daemon, listen: str = "127.0.0.1:0", page: Callable[[], str] | None = None, **settings: Any
+) -> Iterator[httpx.Client]:
+    http = Http(listen=listen, **settings)
+    server = Server(listen, daemon.application(http, page))
     thread = threading.Thread(target=server.run)
     thread.start()
-    host = listen.rpartition(":")[0]
+    host = listen.rpartition(":")[0].replace("0.0.0.0", "127.0.0.1")
     try:
         with httpx.Client(base_url=f"http://{host}:{server.port}", trust_env=False) as client:
             yield client
@@ -316,6 +328,296 @@ def test_a_client_with_an_unfinished_request_blocks_no_other(client: httpx.Clien
         assert client.get("/healthz").status_code == 200
 
 
+# -- who may read ---------------------------------------------------------------------------------
+
+TOKEN = "0123456789abcdef"
+ANYWHERE = "0.0.0.0:0"
+
+
+PAGES = ("/", "/healthz", "/readyz", "/metrics")
+
+
+def test_it_answers_to_the_names_of_this_machine(client: httpx.Client):
+    for host in ("localhost", "LOCALHOST.:80", "127.0.0.1:8080", "[::1]:8080", "[::1]"):
+        for path in PAGES:
+            assert client.get(path, headers={"Host": host}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "hosts",
+    [
+        ("evil.example", "evil.example:8080", "localhost.evil.example", "127.0.0.1.evil.example"),
+        ("[::2]", "10.1.2.3"),
+        ("", ":8080", "evil.example@localhost", "[]", "localhost, evil.example"),
+    ],
+)
+def test_a_name_that_is_not_its_own_is_refused_against_dns_rebinding(
+    client: httpx.Client, hosts: tuple[str, ...]
+):
+    for host in hosts:
+        for path in (*PAGES, "/none"):
+            answer = client.get(path, headers={"Host": host})
+
+            assert answer.status_code == 421
+            assert answer.text.count("\n") == 1
+            assert "add it to http.hosts" in answer.text
+            assert "evil" not in answer.text
+
+
+def test_it_answers_to_the_names_that_the_settings_add_and_to_the_address_that_a_request_came_to(
+    daemon: Daemon,
+):
+    reached = {"listen": ANYWHERE, "token": TOKEN, "hosts": ("Watcher.example.com", "2001:db8::7")}
+    with serving(daemon, **reached) as client:
+        port = client.base_url.port
+        for host in ("watcher.EXAMPLE.com:443", "[2001:DB8::7]:8080"):
+            assert client.get("/healthz", headers={"Host": host}).status_code == 200
+        assert client.get(f"http://127.0.0.2:{port}/healthz").status_code == 200
+        assert client.get("/healthz", headers={"Host": "127.0.0.2"}).status_code == 421
+
+
+@pytest.mark.parametrize("listen", ["127.0.0.1:0", ANYWHERE])
+def test_with_a_token_every_page_needs_it_and_the_health_checks_show_only_their_status_without(
+    daemon: Daemon, listen: str
+):
+    daemon.refuse("churn")
+    with serving(daemon, listen, token=TOKEN) as client:
+        for path in ("/", "/metrics", "/none"):
+            refused = client.get(path)
+            assert refused.status_code == 401
+            assert refused.headers["WWW-Authenticate"].startswith("Bearer")
+            assert "http.token" in refused.text
+        for path in ("/healthz", "/readyz"):
+            assert (client.get(path).status_code, client.get(path).text) == (200, "ok\n")
+        daemon.loops.add("receive", 300)
+        daemon.refused = True
+        daemon.clock.turn(600)
+        for path in ("/healthz", "/readyz"):
+            answer = client.get(path)
+            assert answer.status_code == 503
+            assert "receive" not in answer.text
+            assert "sqs" not in answer.text
+
+
+@pytest.mark.parametrize(
+    ("authorization", "accepted"),
+    [
+        (f"Bearer {TOKEN}", True),
+        (f"bearer  {TOKEN}", True),
+        (f"Bearer {TOKEN}x", False),
+        (f"Bearer {TOKEN[:-1]}", False),
+        (f"Basic {TOKEN}", False),
+        (TOKEN, False),
+        ("Bearer", False),
+        ("Bearer \xe4\xf6\xfc", False),
+    ],
+)
+def test_only_the_whole_token_is_accepted(daemon: Daemon, authorization: str, accepted: bool):
+    daemon.refuse("churn")
+    with serving(daemon, token=TOKEN) as client:
+        headers = {"Authorization": authorization.encode("latin-1")}
+
+        assert client.get("/metrics", headers=headers).status_code == (200 if accepted else 401)
+        assert ("degraded" in client.get("/readyz", headers=headers).text) is accepted
+
+
+def test_a_proxy_that_the_settings_name_needs_no_token_and_any_other_client_is_refused(daemon: Daemon):
+    with serving(daemon, ANYWHERE, proxies=("127.0.0.0/8",)) as client:
+        assert client.get("/").status_code == 200
+    with serving(daemon, ANYWHERE, proxies=("10.0.1.7", "2001:db8::/32")) as client:
+        forwarded = {"X-Forwarded-For": "10.0.1.7", "Forwarded": "for=10.0.1.7"}
+        for headers in ({}, forwarded):
+            answer = client.get("/", headers=headers)
+            assert answer.status_code == 403
+            assert "http.proxies" in answer.text
+        assert client.get("/readyz", headers=forwarded).text == "ok\n"
+
+
+def test_every_answer_carries_the_security_headers(daemon: Daemon):
+    def broken() -> str:
+        raise ZeroDivisionError
+
+    def said(client: httpx.Client) -> bytes:
+        """The answer to what is not HTTP."""
+        with closing(connection(client)) as other:
+            other.sendall(b"no HTTP\r\n\r\n")
+            return b"".join(iter(lambda: other.recv(65536), b""))
+
+    with serving(daemon, page=broken) as client:
+        answers = {"/": client.get("/", headers={"Connection": "close"})}
+        answers |= {path: client.get(path) for path in ("/healthz", "/readyz", "/metrics", "/none")}
+        answers["method"] = client.post("/healthz")
+        answers["host"] = client.get("/", headers={"Host": "evil.example"})
+        malformed = said(client)
+    with serving(daemon, token=TOKEN) as client:
+        answers["token"] = client.get("/")
+    with serving(daemon, ANYWHERE, proxies=("10.0.1.7",)) as client:
+        answers["proxy"] = client.get("/")
+
+    assert [answer.status_code for answer in answers.values()] == [500, *[200] * 3, 404, 405, 421, 401, 403]
+    for name, value in SECURITY_HEADERS.items():
+        assert [answer.headers.get_list(name) for answer in answers.values()] == [[value]] * len(answers)
+        assert f"{name}: {value}\r\n".encode().lower() in malformed.lower()
+    assert malformed.startswith(b"HTTP/1.1 400 ")
+    assert "frame-ancestors 'none'" in SECURITY_HEADERS["Content-Security-Policy"]
+
+
+# -- clients that hold connections ----------------------------------------------------------------
+
+
+def connection(client: httpx.Client) -> socket.socket:
+    host, port = client.base_url.host, client.base_url.port
+    assert port is not None
+    return socket.create_connection((host, port))
+
+
+def is_closed(other: socket.socket) -> bool:
+    """Whether the server has closed the connection."""
+    try:
+        return not other.recv(65536, socket.MSG_DONTWAIT)
+    except BlockingIOError:
+        return False
+    except ConnectionError:
+        return True
+
+
+def test_1100_unfinished_requests_leave_file_descriptors_and_health_checks(
+    daemon: Daemon, client: httpx.Client
+):
+    unfinished = (
+        b"",
+        b"GET /metrics HTTP/1.1\r\nHost: ",
+        b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n",
+    )
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(max(soft, 4096), hard), hard))
+    process = psutil.Process()
+    before = process.num_fds()
+    try:
+        with ExitStack() as clients:
+            held: list[socket.socket] = []
+            for number in range(1100):
+                held.append(clients.enter_context(closing(connection(client))))
+                held[-1].sendall(unfinished[number % len(unfinished)])
+                if number % 100 == 99:
+                    of_the_server = process.num_fds() - before - len(held)
+                    assert of_the_server <= MAX_CONNECTIONS + 3 * ACCEPTED_AT_ONCE
+                    assert httpx.get(client.base_url.join("/healthz"), trust_env=False).status_code == 200
+
+            eventually(
+                lambda: sum(not is_closed(one) for one in held) <= MAX_CONNECTIONS, "the oldest are closed"
+            )
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_a_request_that_does_not_end_is_closed_after_a_while(daemon: Daemon, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("watcher.web.connections.REQUEST_TIMEOUT_S", 0.1)
+    with serving(daemon) as client, closing(connection(client)) as slow:
+        slow.sendall(b"GET /healthz HTTP/1.1\r\nHost: ")
+
+        eventually(lambda: is_closed(slow), "it is closed")
+
+
+def test_the_time_for_a_request_begins_anew_after_each_answer(
+    daemon: Daemon, monkeypatch: pytest.MonkeyPatch
+):
+    def page() -> str:
+        monkeypatch.setattr("watcher.web.connections.REQUEST_TIMEOUT_S", 0.1)
+        return "the page"
+
+    with serving(daemon, page=page) as client, closing(connection(client)) as slow:
+        slow.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\nGET / HTTP/1.1\r\n")
+        answer = b"".join(iter(lambda: slow.recv(65536), b""))
+
+    assert answer.startswith(b"HTTP/1.1 200")
+    assert answer.endswith(b"the page")
+
+
+def test_a_client_that_does_not_read_its_answer_is_closed_after_a_while(
+    daemon: Daemon, monkeypatch: pytest.MonkeyPatch
+):
+    asked = threading.Event()
+
+    def page() -> str:
+        monkeypatch.setattr("watcher.web.connections.REQUEST_TIMEOUT_S", 0.1)
+        asked.set()
+        return "x" * 50_000_000  # more than the buffers of the operating system take
+
+    process = psutil.Process()
+    with serving(daemon, page=page) as client:
+        before = process.num_fds()
+        with closing(connection(client)) as slow:
+            slow.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert asked.wait(WAIT_LIMIT_S)
+
+            eventually(lambda: process.num_fds() == before + 1, "only the client's descriptor is open")
+
+
+def test_a_request_whose_answer_takes_too_long_is_closed(daemon: Daemon, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("watcher.web.connections.ANSWER_TIMEOUT_S", 0.1)
+    ended = threading.Event()
+
+    def page() -> str:
+        ended.wait(WAIT_LIMIT_S)
+        return ""
+
+    with serving(daemon, page=page) as client, closing(connection(client)) as waiting:
+        waiting.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+
+        eventually(lambda: is_closed(waiting), "it is closed")
+        ended.set()
+
+
+def test_a_client_that_goes_on_after_a_malformed_body_gets_no_traceback(
+    daemon: Daemon, client: httpx.Client, caplog: pytest.LogCaptureFixture
+):
+    with closing(connection(client)) as other:
+        other.sendall(b"POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n")
+        assert other.recv(65536).startswith(b"HTTP/1.1 405")
+        other.sendall(b"no chunk\r\n")
+        eventually(lambda: is_closed(other), "it is closed")
+
+    assert caplog.records == []
+
+
+def test_while_a_slow_store_holds_one_page_the_others_get_the_last(daemon: Daemon, client: httpx.Client):
+    assert client.get("/").status_code == 200
+    asked, answered = threading.Event(), threading.Event()
+    jobs = daemon.store.jobs
+
+    def slow() -> Any:
+        asked.set()
+        answered.wait(WAIT_LIMIT_S)
+        return jobs()
+
+    daemon.store.jobs = slow  # type: ignore[method-assign]
+    daemon.clock.turn(CHECK_INTERVAL_S)
+    daemon.find("churn")
+    with ThreadPoolExecutor() as pool:
+        first = pool.submit(client.get, "/")
+        assert asked.wait(WAIT_LIMIT_S)
+        assert "churn" not in client.get("/").text
+        answered.set()
+        assert "churn" in first.result().text
+
+
+def test_until_there_is_a_page_a_second_request_is_asked_to_come_again(daemon: Daemon):
+    page = daemon.page
+    second: list[str] = []
+
+    def jobs() -> Any:
+        with pytest.raises(NoPageYet) as refused:
+            page()
+        second.append(str(refused.value))
+        return []
+
+    daemon.store.jobs = jobs  # type: ignore[method-assign]
+    page()
+
+    assert second == ["this page is being made; load it again in a few seconds"]
+
+
 def test_it_can_listen_on_ipv6(daemon: Daemon):
     with serving(daemon, "[::1]:0") as client:
         assert client.get("/healthz").status_code == 200
@@ -325,4 +627,4 @@ def test_when_it_cannot_listen_the_error_names_the_setting_and_the_fix(daemon: D
     with closing(socket.create_server(("127.0.0.1", 0))) as taken:
         listen = f"127.0.0.1:{taken.getsockname()[1]}"
         with pytest.raises(ConfigError, match=r"http\.listen = .*Address already in use.*write another"):
-            Server(listen, daemon.application)
+            Server(listen, daemon.application(Http(listen=listen)))

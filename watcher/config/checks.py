@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from ipaddress import ip_network
 
 from watcher.arn import ROLE_ARN
 from watcher.config.destination import Destination, DestinationKind
@@ -12,11 +13,15 @@ from watcher.errors import ConfigError
 
 _REGION = re.compile(r"[a-z]{2,}(-[a-z]+)+-\d+")
 _ADDRESS = re.compile(r"(?:[^:\[\]\s]+|\[[0-9A-Fa-f:.]+\]):(\d{1,5})")
+_HOST = re.compile(r"(?!-)[A-Za-z0-9._-]{1,253}|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*")
 
 MAX_TAGS = 19
 """`Search` accepts 20 filters, and one of them is the status of the job."""
 
 MIN_WEBHOOK_SECRET_CHARS = 8
+MIN_TOKEN_CHARS = 16
+_TOKEN = re.compile(rf"[A-Za-z0-9._~+/-]{{{MIN_TOKEN_CHARS},}}=*")
+"""The form of a bearer token (RFC 6750)."""
 
 
 def contradictions(config: Config) -> Iterator[tuple[str, str]]:
@@ -44,9 +49,45 @@ def _http_problems(http: Http) -> Iterator[tuple[str, str]]:
     address = _ADDRESS.fullmatch(http.listen)
     if http.listen and not (address and int(address[1]) < 2**16):
         yield f'http.listen = "{http.listen}"', 'is not HOST:PORT; write one like "127.0.0.1:8080"'
+    elif http.remote and not http.allow_remote:
+        yield (
+            f'http.listen = "{http.listen}"',
+            'lets other machines connect; write "127.0.0.1:8080", or set http.allow_remote = true '
+            "and http.token",
+        )
+    elif http.remote and not (http.token or http.proxies):
+        yield (
+            "http.token",
+            'is missing, and http.listen lets other machines connect; set it to "${HTTP_TOKEN}", '
+            "or name the proxy that authenticates people in http.proxies",
+        )
+    token = http.token.get_secret_value()
+    if token and not _TOKEN.fullmatch(token):
+        yield (
+            "http.token",
+            f"is not a bearer token of at least {MIN_TOKEN_CHARS} letters and digits, without spaces; "
+            "make one with `openssl rand -hex 32`",
+        )
+    for place, proxy in enumerate(http.proxies):
+        if problem := _proxy_problem(proxy):
+            yield f'http.proxies[{place}] = "{proxy}"', problem
+    for place, host in enumerate(http.hosts):
+        if not _HOST.fullmatch(host):
+            yield (
+                f'http.hosts[{place}] = "{host}"',
+                'is not a host name or address; write one like "watcher.example.com", without a port',
+            )
     heartbeat = http.heartbeat_url.get_secret_value()
     if heartbeat and not heartbeat.startswith(("https://", "http://")):
         yield "http.heartbeat_url", "is not a URL; write one that starts with https://"
+
+
+def _proxy_problem(proxy: str) -> str:
+    try:
+        network = ip_network(proxy)
+    except ValueError:
+        return 'is not an address or network; write one like "10.0.1.7" or "10.0.1.0/24"'
+    return "" if network.prefixlen else "is every address; name those of the proxy"
 
 
 def _account_problems(accounts: Sequence[Account]) -> Iterator[tuple[str, str]]:

@@ -6,6 +6,7 @@ The docstring below a setting is its documentation: the table in docs/settings.m
 from __future__ import annotations
 
 from fnmatch import fnmatchcase
+from ipaddress import ip_address
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
@@ -152,10 +153,36 @@ Price = Annotated[float, Field(gt=0)]
 
 class Http(_Section):
     listen: str = "127.0.0.1:8080"
-    """The address of the status page, `/healthz`, `/readyz` and `/metrics`. Empty: Watcher serves none."""
+    """The address of the status page, `/healthz`, `/readyz` and `/metrics`. Empty: Watcher serves none. An
+    address that other machines can reach needs `http.allow_remote`."""
+    allow_remote: bool = False
+    """Allow other machines to connect. Needs `http.token` or `http.proxies`."""
+    token: SecretStr = SecretStr("")
+    """The bearer token that a request must carry, also one from this machine. Without it, `/healthz` and
+    `/readyz` answer with their status alone."""
+    proxies: tuple[str, ...] = ()
+    """Addresses or networks (`10.0.1.0/24`) of reverse proxies that authenticate people. Requests that come
+    from them need no token, because all pages only read."""
+    hosts: tuple[str, ...] = ()
+    """Further names in the header `Host` that Watcher answers to, such as that of a proxy. It answers to
+    `localhost`, to the host of `http.listen`, and to the address that the request came to."""
     heartbeat_url: SecretStr = SecretStr("")
     """Requested every minute while Watcher is healthy, for a service that raises an alarm when the requests
     stop (a dead man's switch)."""
+
+    @property
+    def listen_host(self) -> str:
+        """The host of `listen`, without the brackets of an IPv6 address."""
+        return self.listen.rpartition(":")[0].strip("[]").lower()
+
+    @property
+    def remote(self) -> bool:
+        """Whether other machines can connect. A name other than `localhost` may have any address."""
+        host = self.listen_host
+        try:
+            return bool(host) and host != "localhost" and not ip_address(host).is_loopback
+        except ValueError:
+            return True
 
 
 class Config(_Section):
@@ -189,7 +216,14 @@ class Config(_Section):
         """Values that must never appear in a log line."""
         external_ids = (account.external_id for account in self.account)
         slack, webhook, http = self.slack, self.webhook, self.http
-        secrets = (slack.bot_token, slack.app_token, webhook.secret, http.heartbeat_url, *external_ids)
+        secrets = (
+            slack.bot_token,
+            slack.app_token,
+            webhook.secret,
+            http.token,
+            http.heartbeat_url,
+            *external_ids,
+        )
         return [secret.get_secret_value() for secret in secrets if secret]
 
 

@@ -128,5 +128,6 @@ $min_runtime
 
 [http]
 # The address of the status page, /healthz, /readyz and /metrics. "" switches them off.
+# For one that other machines can reach, see docs/operations.md.
 #listen = "127.0.0.1:8080"
 """)

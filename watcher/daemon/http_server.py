@@ -32,6 +32,7 @@ def open_server(
     if not config.http.listen:
         return None
     # Starlette and uvicorn are imported only by a daemon that serves.
+    from watcher.web.access import Access
     from watcher.web.application import application
     from watcher.web.server import Server
     from watcher.web.status_page import StatusPage
@@ -45,7 +46,8 @@ def open_server(
         monotonic=time.monotonic,
     )
     try:
-        return Server(config.http.listen, application(loops, readiness, registry, page))
+        access = Access.of(config.http)
+        return Server(config.http.listen, application(loops, readiness, registry, page, access))
     except ConfigError as error:
         if "listen" in config.http.model_fields_set:
             raise

@@ -2,18 +2,33 @@
 
 from __future__ import annotations
 
+import logging
 import socket
 from typing import TYPE_CHECKING
 
 import uvicorn
 
 from watcher.errors import ConfigError
+from watcher.web.connections import ACCEPTED_AT_ONCE, MAX_CONNECTIONS, SECURITY_HEADERS, BoundedConnection
 
 if TYPE_CHECKING:
-    from starlette.applications import Starlette
+    from starlette.types import ASGIApp
 
+QUEUE = 1024
+"""Connections that wait in the kernel. They take no file descriptor."""
+MAX_REQUESTS = 2 * MAX_CONNECTIONS
+"""Requests in work at a time, those of clients that went away included. Any more are answered with 503."""
 SHUTDOWN_TIMEOUT_S = 2
 """How long a response may take to finish once the server closes."""
+
+
+class _Server(uvicorn.Server):
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """asyncio has one number for how many connections wait in the kernel and how many it accepts at once.
+        A client whose connection finds no place to wait tries again only after a second."""
+        await super().startup(sockets)
+        for each in sockets or ():
+            each.listen(QUEUE)
 
 
 class Server:
@@ -22,12 +37,19 @@ class Server:
     Raises `ConfigError` if it cannot listen there.
     """
 
-    def __init__(self, listen: str, application: Starlette) -> None:
+    def __init__(self, listen: str, application: ASGIApp) -> None:
         self._socket = _listening(listen)
         self.port: int = self._socket.getsockname()[1]
-        self._server = uvicorn.Server(
+        logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # it logs each malformed request otherwise
+        self._server = _Server(
             uvicorn.Config(
                 application,
+                http=BoundedConnection,
+                headers=list(SECURITY_HEADERS.items()),
+                backlog=ACCEPTED_AT_ONCE,
+                limit_concurrency=MAX_REQUESTS,
+                # Else a client on this machine could choose its address, with a header.
+                proxy_headers=False,
                 lifespan="off",
                 log_config=None,
                 access_log=False,

@@ -12,6 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from watcher import __version__
 from watcher.alerts import in_brief
 from watcher.aws import links
+from watcher.errors import WatcherError
 from watcher.model import Delivery, Finding, Incident
 from watcher.store import incident_views, views
 from watcher.store.base import JobRecord, KnownRun, Store
@@ -23,6 +24,10 @@ PAGE_LIFETIME_S = 10.0
 """A page is served again for this long, since making one reads the whole store."""
 MAX_ROWS = 50
 """Rows of each table. `watcher incidents` and `watcher jobs` list all."""
+
+
+class NoPageYet(WatcherError):
+    """The first page is being made."""
 
 
 class _ReadOnce:
@@ -68,12 +73,20 @@ class StatusPage:
         self._made_at = monotonic() - PAGE_LIFETIME_S
 
     def __call__(self) -> str:
-        """The page as HTML. Raises `StoreError`."""
-        with self._making:
-            if self._monotonic() - self._made_at >= PAGE_LIFETIME_S:
+        """The page as HTML.
+
+        Only one thread at a time makes it. Meanwhile the others get the last page, so a slow store holds only
+        one of the server's threads. Raises `StoreError`, and `NoPageYet` if there is no last page.
+        """
+        if self._monotonic() - self._made_at >= PAGE_LIFETIME_S and self._making.acquire(blocking=False):
+            try:
                 self._page = self._make()
                 self._made_at = self._monotonic()
-            return self._page
+            finally:
+                self._making.release()
+        if not self._page:
+            raise NoPageYet("this page is being made; load it again in a few seconds")
+        return self._page
 
     def _make(self) -> str:
         now, content = self._clock(), _ReadOnce(self._store)
