@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from watcher.sandbox.iam import permissions
+from watcher.sandbox.aws.iam import permissions
 
 HERE = "us-east-1:123456789012"
 TABLE = f"arn:aws:dynamodb:{HERE}:table/state"

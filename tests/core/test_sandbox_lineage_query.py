@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from watcher.sandbox.job_lineage import Pair
-from watcher.sandbox.lineage_query import Vertex, query
+from watcher.sandbox.sagemaker.job_lineage import Pair
+from watcher.sandbox.sagemaker.lineage_query import Vertex, query
 
 KINDS = {
     "data": ("DataSet", "Artifact"),

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from watcher.sandbox.api_errors import ApiError
-from watcher.sandbox.metric_series import Point, queried, summary
+from watcher.sandbox.sagemaker.api_errors import ApiError
+from watcher.sandbox.sagemaker.metric_series import Point, queried, summary
 
 HOUR = 1_800_000_000 - 1_800_000_000 % 3600
 POINTS = [Point(4.0, HOUR), Point(2.0, HOUR + 59, step=1), Point(6.0, HOUR + 60, step=1)]

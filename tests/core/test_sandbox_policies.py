@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from watcher.sandbox.policies import Decision, Policy, decide
+from watcher.sandbox.aws.policies import Decision, Policy, decide
 
 BUCKET = "arn:aws:s3:::models"
 ALLOWED, DENIED, NOT_ALLOWED = Decision.ALLOWED, Decision.EXPLICIT_DENY, Decision.IMPLICIT_DENY

@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from watcher.sandbox.profiler_output import Minutes, interval_s, key, place
-from watcher.sandbox.system_metrics import Counters, Gpu, Value, lines, of_thread, values
+from watcher.sandbox.jobs.profiler_output import Minutes, interval_s, key, place
+from watcher.sandbox.jobs.system_metrics import Counters, Gpu, Value, lines, of_thread, values
 
 GIB = 2**30
 MINUTE = int(datetime(2026, 11, 27, 10, 31, tzinfo=UTC).timestamp())

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from watcher.sandbox import shapes, training_job
-from watcher.sandbox.api_errors import ApiError
-from watcher.sandbox.search import search
-from watcher.sandbox.training_job import TrainingJob
+from watcher.sandbox.sagemaker import shapes, training_job
+from watcher.sandbox.sagemaker.api_errors import ApiError
+from watcher.sandbox.sagemaker.search import search
+from watcher.sandbox.sagemaker.training_job import TrainingJob
 
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC).timestamp()
 

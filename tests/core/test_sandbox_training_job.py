@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from watcher.sandbox.api_errors import ApiError
-from watcher.sandbox.events import Event, between
-from watcher.sandbox.listing import listed
-from watcher.sandbox.rule_jobs import RuleJob, evaluation_job_arn, rule_jobs
-from watcher.sandbox.training_job import (
+from watcher.sandbox.aws.events import Event, between
+from watcher.sandbox.jobs.rule_jobs import RuleJob, evaluation_job_arn, rule_jobs
+from watcher.sandbox.sagemaker.api_errors import ApiError
+from watcher.sandbox.sagemaker.listing import listed
+from watcher.sandbox.sagemaker.training_job import (
     DEBUG_RULES,
     PROFILER_RULES,
     TrainingJob,

@@ -10,9 +10,9 @@ import pytest
 from botocore.exceptions import ClientError
 
 from tests.doubles.training_requests import training_request
-from watcher.sandbox.metrics import measured
+from watcher.sandbox.aws.metrics import measured
 from watcher.sandbox.process import Sandbox
-from watcher.sandbox.training_job import created
+from watcher.sandbox.sagemaker.training_job import created
 
 NAMESPACE = "/aws/sagemaker/TrainingJobs"
 START = datetime.now(UTC).replace(minute=0, second=0, microsecond=0) - timedelta(hours=2)

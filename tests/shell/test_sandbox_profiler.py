@@ -16,8 +16,8 @@ from rules.profiler import PROFILER_RULES
 from tests.doubles import containers
 from tests.doubles.training_requests import RULES_IMAGE, training_request
 from tests.waiting import eventually
+from watcher.sandbox.jobs.system_metrics import Gpu, Gpus, Sampler
 from watcher.sandbox.process import Sandbox
-from watcher.sandbox.system_metrics import Gpu, Gpus, Sampler
 
 PROFILER = {"S3OutputPath": "s3://churn/profiles", "ProfilingIntervalInMilliseconds": 100}
 

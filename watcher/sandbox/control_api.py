@@ -50,14 +50,14 @@ from werkzeug.wrappers import Request, Response
 
 from watcher.aws.links import PROCESSING_LOGS, TRAINING_LOGS
 from watcher.sandbox import account
-from watcher.sandbox.api_errors import ApiError, invalid
+from watcher.sandbox.aws.metrics import Measured
 from watcher.sandbox.fault_injection import Fault, Faults
-from watcher.sandbox.metrics import Measured
+from watcher.sandbox.jobs.rule_jobs import evaluation_job_arn, rule_jobs, training_log_stream
+from watcher.sandbox.jobs.system_metrics import Gpu
 from watcher.sandbox.publisher import Publisher
-from watcher.sandbox.rule_jobs import evaluation_job_arn, rule_jobs, training_log_stream
-from watcher.sandbox.sagemaker_api import Backend
-from watcher.sandbox.system_metrics import Gpu
-from watcher.sandbox.training_job import with_rule
+from watcher.sandbox.sagemaker.api import Backend
+from watcher.sandbox.sagemaker.api_errors import ApiError, invalid
+from watcher.sandbox.sagemaker.training_job import with_rule
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment

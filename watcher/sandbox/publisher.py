@@ -8,7 +8,7 @@ import queue
 import threading
 from collections.abc import Callable, Iterable
 
-from watcher.sandbox.events import Event
+from watcher.sandbox.aws.events import Event
 
 log = logging.getLogger(__name__)
 

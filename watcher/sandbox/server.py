@@ -51,12 +51,13 @@ def running(settings: Settings, port: int) -> Iterator[tuple[str, Path]]:
     from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler
     from werkzeug.serving import make_server
 
-    from watcher.sandbox import account, dispatch, dynamodb, iam, logs, metrics, simulation, sqs
+    from watcher.sandbox import account, dispatch
+    from watcher.sandbox.aws import dynamodb, iam, logs, metrics, simulation, sqs
     from watcher.sandbox.control_api import ControlApi, close_all_runners
     from watcher.sandbox.fault_injection import Faults
     from watcher.sandbox.missing import OneSentence, create_app
     from watcher.sandbox.publisher import Publisher
-    from watcher.sandbox.sagemaker_api import BackendContext, install
+    from watcher.sandbox.sagemaker.api import BackendContext, install
 
     logging.getLogger("werkzeug").setLevel(logging.ERROR)  # it logs each request otherwise
     with (

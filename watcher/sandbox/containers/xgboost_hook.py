@@ -9,7 +9,7 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from watcher.sandbox.training_job import debug_output
+from watcher.sandbox.sagemaker.training_job import debug_output
 
 if TYPE_CHECKING:
     from xgboost import DMatrix

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from watcher.sandbox.api_errors import invalid
+from watcher.sandbox.sagemaker.api_errors import invalid
 
 if TYPE_CHECKING:
     from botocore.model import ServiceModel, Shape

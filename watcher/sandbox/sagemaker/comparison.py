@@ -12,8 +12,8 @@ from datetime import UTC, datetime
 from operator import eq, ge, gt, le, lt
 from typing import Any
 
-from watcher.sandbox.api_errors import invalid
-from watcher.sandbox.properties import Kind
+from watcher.sandbox.sagemaker.api_errors import invalid
+from watcher.sandbox.sagemaker.properties import Kind
 
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:?\d\d)?")
 _ORDERS: Mapping[str, Callable[[Any, Any], bool]] = {

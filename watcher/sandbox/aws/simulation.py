@@ -12,7 +12,7 @@ from moto.iam.exceptions import IAMException, NotFoundException
 from moto.iam.models import IAMBackend
 from moto.iam.responses import IamResponse
 
-from watcher.sandbox.policies import Context, Policy, condition_keys, decide
+from watcher.sandbox.aws.policies import Context, Policy, condition_keys, decide
 
 MAX_PAGE_RESULTS = 100
 """Results on a page, unless the request has MaxItems."""

@@ -7,8 +7,8 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from watcher.sandbox.api_errors import invalid
-from watcher.sandbox.training_job import Record
+from watcher.sandbox.sagemaker.api_errors import invalid
+from watcher.sandbox.sagemaker.training_job import Record
 
 Series = Sequence["Point"]
 

@@ -11,8 +11,8 @@ import json
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
-from watcher.sandbox import trial_components
-from watcher.sandbox.training_job import Record, TrainingJob
+from watcher.sandbox.sagemaker import trial_components
+from watcher.sandbox.sagemaker.training_job import Record, TrainingJob
 
 
 class Pair(NamedTuple):

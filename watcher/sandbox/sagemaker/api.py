@@ -21,25 +21,27 @@ from moto.sagemaker.responses import SageMakerResponse
 from moto.sagemakermetrics import urls as metrics_urls
 
 from watcher.arn import job_name
-from watcher.sandbox import environment, metrics, shapes
-from watcher.sandbox.api_errors import ApiError, invalid, not_found
-from watcher.sandbox.experiments import Experiments, tag_list
-from watcher.sandbox.experiments_api import ExperimentsApi, MetricsApi
-from watcher.sandbox.lineage import Lineage
-from watcher.sandbox.lineage_api import LineageApi
-from watcher.sandbox.listing import listed
-from watcher.sandbox.logs import LogWriter
-from watcher.sandbox.objects import ObjectWriter
-from watcher.sandbox.profiling import Profiling
-from watcher.sandbox.properties import RESOURCES
+from watcher.sandbox import environment
+from watcher.sandbox.aws import metrics
+from watcher.sandbox.aws.logs import LogWriter
+from watcher.sandbox.aws.objects import ObjectWriter
+from watcher.sandbox.jobs.profiling import Profiling
+from watcher.sandbox.jobs.runners import RunnerContext, Runners
+from watcher.sandbox.jobs.system_metrics import Gpu
+from watcher.sandbox.jobs.training_log import TrainingLog
 from watcher.sandbox.publisher import Publisher
-from watcher.sandbox.runners import RunnerContext, Runners
-from watcher.sandbox.search import Searchable, search
+from watcher.sandbox.sagemaker import shapes
+from watcher.sandbox.sagemaker.api_errors import ApiError, invalid, not_found
+from watcher.sandbox.sagemaker.experiments import Experiments, tag_list
+from watcher.sandbox.sagemaker.experiments_api import ExperimentsApi, MetricsApi
+from watcher.sandbox.sagemaker.lineage import Lineage
+from watcher.sandbox.sagemaker.lineage_api import LineageApi
+from watcher.sandbox.sagemaker.listing import listed
+from watcher.sandbox.sagemaker.properties import RESOURCES
+from watcher.sandbox.sagemaker.search import Searchable, search
+from watcher.sandbox.sagemaker.training_job import FINAL_RULE_STATUSES, check_deletable, stopping, updated
+from watcher.sandbox.sagemaker.training_jobs import TrainingJobs
 from watcher.sandbox.settings import Settings
-from watcher.sandbox.system_metrics import Gpu
-from watcher.sandbox.training_job import FINAL_RULE_STATUSES, check_deletable, stopping, updated
-from watcher.sandbox.training_jobs import TrainingJobs
-from watcher.sandbox.training_log import TrainingLog
 
 Answer = str
 """A response as JSON text. moto would serialize a dict by the API's model, ten times slower."""

@@ -6,11 +6,11 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from watcher.sandbox import training_job
-from watcher.sandbox.api_errors import ApiError, not_found
-from watcher.sandbox.events import Event, between
-from watcher.sandbox.rule_jobs import RuleJob, rule_jobs
-from watcher.sandbox.training_job import TrainingJob
+from watcher.sandbox.aws.events import Event, between
+from watcher.sandbox.jobs.rule_jobs import RuleJob, rule_jobs
+from watcher.sandbox.sagemaker import training_job
+from watcher.sandbox.sagemaker.api_errors import ApiError, not_found
+from watcher.sandbox.sagemaker.training_job import TrainingJob
 
 
 class TrainingJobs:

@@ -12,12 +12,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from watcher.sandbox import metric_series, trial_components
-from watcher.sandbox.api_errors import ApiError, already_exists, in_use, invalid, missing
-from watcher.sandbox.metric_series import Point
-from watcher.sandbox.metrics import Measured
-from watcher.sandbox.training_job import Record, TrainingJob
-from watcher.sandbox.training_jobs import TrainingJobs
+from watcher.sandbox.aws.metrics import Measured
+from watcher.sandbox.sagemaker import metric_series, trial_components
+from watcher.sandbox.sagemaker.api_errors import ApiError, already_exists, in_use, invalid, missing
+from watcher.sandbox.sagemaker.metric_series import Point
+from watcher.sandbox.sagemaker.training_job import Record, TrainingJob
+from watcher.sandbox.sagemaker.training_jobs import TrainingJobs
 
 MAPS = ("Parameters", "InputArtifacts", "OutputArtifacts")
 """The members of a component that an update changes key by key."""

@@ -10,8 +10,8 @@ import re
 from collections.abc import Iterator
 from typing import Any, Literal
 
-from watcher.sandbox.rule_jobs import RuleJob
-from watcher.sandbox.training_job import Record, TrainingJob
+from watcher.sandbox.jobs.rule_jobs import RuleJob
+from watcher.sandbox.sagemaker.training_job import Record, TrainingJob
 
 TRAINING_SUFFIX = "-aws-training-job"
 PROCESSING_SUFFIX = "-aws-processing-job"

@@ -19,10 +19,10 @@ from moto.cloudwatch.models import MetricDatum, cloudwatch_backends
 from moto.cloudwatch.responses import CloudWatchResponse
 from moto.core.responses import ActionResult
 
-from watcher.sandbox import metric_math, metric_statistics
-from watcher.sandbox.metric_statistics import statistic, whole_minute
-from watcher.sandbox.system_metrics import NODE
-from watcher.sandbox.training_job import Record, TrainingJob
+from watcher.sandbox.aws import metric_math, metric_statistics
+from watcher.sandbox.aws.metric_statistics import statistic, whole_minute
+from watcher.sandbox.jobs.system_metrics import NODE
+from watcher.sandbox.sagemaker.training_job import Record, TrainingJob
 
 NAMESPACE = "/aws/sagemaker/TrainingJobs"
 DIMENSION = "TrainingJobName"

@@ -16,14 +16,20 @@ from typing import Any
 
 from watcher.aws.links import PROCESSING_LOGS
 from watcher.logs.rule_log import condition_met
-from watcher.sandbox import profiler_output
-from watcher.sandbox.api_errors import ApiError
-from watcher.sandbox.container import Container, Exit
-from watcher.sandbox.profiling import Profiling
-from watcher.sandbox.rule_jobs import RuleJob, evaluation_job_arn, rule_jobs
+from watcher.sandbox.jobs import profiler_output
+from watcher.sandbox.jobs.container import Container, Exit
+from watcher.sandbox.jobs.profiling import Profiling
+from watcher.sandbox.jobs.rule_jobs import RuleJob, evaluation_job_arn, rule_jobs
+from watcher.sandbox.sagemaker.api_errors import ApiError
+from watcher.sandbox.sagemaker.training_job import (
+    PROFILER_RULES,
+    TrainingJob,
+    debug_output,
+    entered,
+    with_rule,
+)
+from watcher.sandbox.sagemaker.training_jobs import TrainingJobs
 from watcher.sandbox.settings import Settings
-from watcher.sandbox.training_job import PROFILER_RULES, TrainingJob, debug_output, entered, with_rule
-from watcher.sandbox.training_jobs import TrainingJobs
 
 NO_DATA = "ClientError: No debugging data was saved by the training job."
 

@@ -10,13 +10,13 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
-from watcher.sandbox import job_lineage, trial_components
-from watcher.sandbox.api_errors import ApiError, already_exists, in_use, invalid, missing
-from watcher.sandbox.experiments import Experiments
-from watcher.sandbox.job_lineage import Pair
-from watcher.sandbox.lineage_query import Vertex
-from watcher.sandbox.training_job import Record, TrainingJob
-from watcher.sandbox.training_jobs import TrainingJobs
+from watcher.sandbox.sagemaker import job_lineage, trial_components
+from watcher.sandbox.sagemaker.api_errors import ApiError, already_exists, in_use, invalid, missing
+from watcher.sandbox.sagemaker.experiments import Experiments
+from watcher.sandbox.sagemaker.job_lineage import Pair
+from watcher.sandbox.sagemaker.lineage_query import Vertex
+from watcher.sandbox.sagemaker.training_job import Record, TrainingJob
+from watcher.sandbox.sagemaker.training_jobs import TrainingJobs
 
 Kind = Literal["Artifact", "Context", "Action"]
 KINDS: Mapping[str, Kind] = {"artifact": "Artifact", "context": "Context", "action": "Action"}

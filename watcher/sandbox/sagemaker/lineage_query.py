@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from watcher.sandbox.job_lineage import Pair
-from watcher.sandbox.training_job import Record
+from watcher.sandbox.sagemaker.job_lineage import Pair
+from watcher.sandbox.sagemaker.training_job import Record
 
 MAX_DEPTH = 10
 """Associations from the start, as the API allows."""

@@ -11,10 +11,10 @@ from typing import Any
 
 import psutil
 
-from watcher.sandbox import profiler_output
-from watcher.sandbox.api_errors import ApiError
-from watcher.sandbox.profiler_output import Minutes
-from watcher.sandbox.system_metrics import Gpu, Gpus, Sampler, values
+from watcher.sandbox.jobs import profiler_output
+from watcher.sandbox.jobs.profiler_output import Minutes
+from watcher.sandbox.jobs.system_metrics import Gpu, Gpus, Sampler, values
+from watcher.sandbox.sagemaker.api_errors import ApiError
 
 UNPROFILED_INTERVAL_S = 5.0
 """CloudWatch's instance metrics need no more, and each job has them."""

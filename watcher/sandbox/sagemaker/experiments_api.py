@@ -9,12 +9,12 @@ from typing import Any, Protocol
 from moto.sagemaker.models import sagemaker_backends
 from moto.sagemakermetrics.responses import SageMakerMetricsResponse
 
-from watcher.sandbox import metric_series, shapes
-from watcher.sandbox.api_errors import ApiError, invalid
-from watcher.sandbox.experiments import Experiments
-from watcher.sandbox.listing import listed_entities
-from watcher.sandbox.metric_series import Point
-from watcher.sandbox.training_job import Record
+from watcher.sandbox.sagemaker import metric_series, shapes
+from watcher.sandbox.sagemaker.api_errors import ApiError, invalid
+from watcher.sandbox.sagemaker.experiments import Experiments
+from watcher.sandbox.sagemaker.listing import listed_entities
+from watcher.sandbox.sagemaker.metric_series import Point
+from watcher.sandbox.sagemaker.training_job import Record
 
 Answer = str
 _ONE_OF = ("ExperimentName", "TrialName", "SourceArn")

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from statistics import fmean
 from typing import Any
 
-from watcher.sandbox.system_metrics import NODE, Value, lines
+from watcher.sandbox.jobs.system_metrics import NODE, Value, lines
 
 MINUTE_S = 60
 DEFAULT_INTERVAL_MS = 500

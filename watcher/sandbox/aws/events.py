@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from watcher.sandbox.rule_jobs import rule_jobs
-from watcher.sandbox.training_job import DEBUG_RULES, Record, TrainingJob
+from watcher.sandbox.jobs.rule_jobs import rule_jobs
+from watcher.sandbox.sagemaker.training_job import DEBUG_RULES, Record, TrainingJob
 
 _TRAINING_MEMBERS = (
     "TrainingJobName",

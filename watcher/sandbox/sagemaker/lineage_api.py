@@ -6,12 +6,12 @@ import json
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from watcher.sandbox import lineage_query, shapes
-from watcher.sandbox.api_errors import invalid
-from watcher.sandbox.job_lineage import Pair
-from watcher.sandbox.lineage import Kind, Lineage
-from watcher.sandbox.listing import listed_entities
-from watcher.sandbox.paging import page
+from watcher.sandbox.sagemaker import lineage_query, shapes
+from watcher.sandbox.sagemaker.api_errors import invalid
+from watcher.sandbox.sagemaker.job_lineage import Pair
+from watcher.sandbox.sagemaker.lineage import Kind, Lineage
+from watcher.sandbox.sagemaker.listing import listed_entities
+from watcher.sandbox.sagemaker.paging import page
 
 Answer = str
 _EQUAL = ("SourceArn", "DestinationArn", "SourceType", "DestinationType", "AssociationType")

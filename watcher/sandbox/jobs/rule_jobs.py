@@ -11,7 +11,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from watcher.arn import job_name
-from watcher.sandbox.training_job import FINAL_RULE_STATUSES, RULE_CONFIGURATIONS, Record, TrainingJob
+from watcher.sandbox.sagemaker.training_job import (
+    FINAL_RULE_STATUSES,
+    RULE_CONFIGURATIONS,
+    Record,
+    TrainingJob,
+)
 
 _PROCESSING_STATUSES = {
     "InProgress": "InProgress",

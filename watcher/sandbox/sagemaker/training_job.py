@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
-from watcher.sandbox import shapes
-from watcher.sandbox.api_errors import ApiError, invalid
+from watcher.sandbox.sagemaker import shapes
+from watcher.sandbox.sagemaker.api_errors import ApiError, invalid
 
 Record = dict[str, Any]
 

@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Protocol, TypeVar
 
-from watcher.sandbox.api_errors import invalid
-from watcher.sandbox.comparison import comparison
-from watcher.sandbox.paging import Place, page
-from watcher.sandbox.properties import RESOURCES, Path, Resource, property_of, values
-from watcher.sandbox.training_job import Record
+from watcher.sandbox.sagemaker.api_errors import invalid
+from watcher.sandbox.sagemaker.comparison import comparison
+from watcher.sandbox.sagemaker.paging import Place, page
+from watcher.sandbox.sagemaker.properties import RESOURCES, Path, Resource, property_of, values
+from watcher.sandbox.sagemaker.training_job import Record
 
 Predicate = Callable[[Mapping[str, Any]], bool]
 

@@ -6,10 +6,10 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
-from watcher.sandbox import shapes
-from watcher.sandbox.api_errors import invalid
-from watcher.sandbox.paging import page
-from watcher.sandbox.training_job import Record
+from watcher.sandbox.sagemaker import shapes
+from watcher.sandbox.sagemaker.api_errors import invalid
+from watcher.sandbox.sagemaker.paging import page
+from watcher.sandbox.sagemaker.training_job import Record
 
 DEFAULT_PAGE_SIZE = 10
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal
 
-from watcher.sandbox import shapes
-from watcher.sandbox.api_errors import invalid
+from watcher.sandbox.sagemaker import shapes
+from watcher.sandbox.sagemaker.api_errors import invalid
 
 Kind = Literal["text", "hyperparameter", "numeric", "timestamp", "Boolean", "structured"]
 """The types of properties that the reference distinguishes. A trial component's parameter is a number or

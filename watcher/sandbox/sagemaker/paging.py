@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
-from watcher.sandbox.api_errors import invalid
+from watcher.sandbox.sagemaker.api_errors import invalid
 
 T = TypeVar("T")
 

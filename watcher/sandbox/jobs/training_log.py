@@ -7,13 +7,13 @@ import time
 from collections.abc import Callable, Sequence
 
 from watcher.aws.links import TRAINING_LOGS
-from watcher.sandbox import metrics
-from watcher.sandbox.api_errors import ApiError
-from watcher.sandbox.logs import LogWriter
-from watcher.sandbox.metrics import Measured
-from watcher.sandbox.rule_jobs import training_log_stream
-from watcher.sandbox.training_job import TrainingJob
-from watcher.sandbox.training_jobs import TrainingJobs
+from watcher.sandbox.aws import metrics
+from watcher.sandbox.aws.logs import LogWriter
+from watcher.sandbox.aws.metrics import Measured
+from watcher.sandbox.jobs.rule_jobs import training_log_stream
+from watcher.sandbox.sagemaker.api_errors import ApiError
+from watcher.sandbox.sagemaker.training_job import TrainingJob
+from watcher.sandbox.sagemaker.training_jobs import TrainingJobs
 
 
 class TrainingLog:

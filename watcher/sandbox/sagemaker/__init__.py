@@ -1,0 +1,1 @@
+"""SageMaker's API, in place of moto's: jobs, search, experiments, lineage."""
