@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from watcher.config.load import load
 from watcher.config.settings import Config
 from watcher.errors import ConfigError
-from watcher.log import Redactor
+from watcher.redaction import Redactor
 
 TOKEN = "xoxb-1-never-to-be-seen"
 

@@ -75,3 +75,25 @@ def test_the_public_part_of_a_url_is_shown() -> None:
     assert public_url("https://u:p@h.example:8443/@team/hook?x=1") == "https://h.example:8443/@team/hook"
     assert str(Destination.parse("slack:#prod")) == "slack:#prod"
     assert str(Destination.parse("console")) == "console"
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        (
+            "https://hooks.slack.com/services/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",
+            "https://hooks.slack.com/services/***",
+        ),
+        (
+            "https://discord.com/api/webhooks/112233445566/aB1cD2eF3gH4iJ5kL6mN7oP8qR9s",
+            "https://discord.com/api/webhooks/112233445566/***",
+        ),
+        (
+            "https://h.example/training-alerts-2026-production",
+            "https://h.example/training-alerts-2026-production",
+        ),
+    ],
+)
+def test_a_part_of_a_path_that_looks_like_a_token_is_not_shown(url: str, shown: str) -> None:
+    assert public_url(url) == shown
+    assert str(Destination.parse(f"webhook:{url}")) == f"webhook:{shown}"

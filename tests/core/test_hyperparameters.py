@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from watcher.alerts.hyperparameters import shown_hyperparameters, without_secrets
+from watcher.alerts.hyperparameters import shown_hyperparameters
+from watcher.redaction import without_secrets
 
 
 def test_the_most_often_tuned_hyperparameters_come_first() -> None:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from slack_sdk import WebClient
 
 from watcher import log
-from watcher.log import MASK, Redactor
+from watcher.redaction import MASK, Redactor
 
 BOT_TOKEN = "xoxb-1234567890-abcdefghij"
 ACCESS_KEY = "AKIAIOSFODNN7EXAMPLE"

@@ -7,6 +7,8 @@ import re
 from collections.abc import Mapping
 from contextlib import suppress
 
+from watcher.redaction import without_secrets
+
 _TUNED = (
     *("learning_rate", "lr", "eta", "batch_size"),
     *("epochs", "epoch", "num_round", "num_boost_round", "n_estimators", "iterations", "max_steps"),
@@ -22,9 +24,6 @@ _TUNED = (
 _PLUMBING = re.compile(r"_|sagemaker_|model_dir$")
 """The beginning of names that the SDK, tuning jobs (`_tuning_…`) and framework containers add."""
 
-_SECRET = re.compile(
-    r"token|passw|passphrase|pwd|secret|key|credential|auth|private|://[^/\s]*@", re.IGNORECASE
-)
 _WORD_BOUNDARY = re.compile(r"[^A-Za-z0-9]+|(?<=[a-z0-9])(?=[A-Z])")
 
 
@@ -35,12 +34,6 @@ def shown_hyperparameters(hyperparameters: Mapping[str, str]) -> dict[str, str]:
     """
     own = [name for name in without_secrets(hyperparameters) if not _PLUMBING.match(name)]
     return {name: _unquoted(hyperparameters[name]) for name in sorted(own, key=_rank)}
-
-
-def without_secrets(named: Mapping[str, str]) -> dict[str, str]:
-    """What may be shown. Searches name and value (which may be a whole document) for words that hint at a
-    secret. It is better to leave out `max_tokens` than to show a token."""
-    return {name: value for name, value in named.items() if not _SECRET.search(f"{name} {value}")}
 
 
 def _rank(name: str) -> tuple[int, str]:

@@ -8,8 +8,9 @@ from datetime import datetime, timedelta
 from itertools import islice
 
 from watcher.alerts.cost import Spend, remaining, runtime, spend
-from watcher.alerts.hyperparameters import shown_hyperparameters, without_secrets
+from watcher.alerts.hyperparameters import shown_hyperparameters
 from watcher.model import Finding, JobSnapshot, Judge, Outcome
+from watcher.redaction import without_secrets
 from watcher.text import duration, truncated
 
 MAX_LISTED = 8

@@ -12,7 +12,6 @@ from datetime import datetime
 from enum import StrEnum
 
 from watcher.config.destination import shown
-from watcher.log import MASK
 from watcher.model import (
     Case,
     Change,
@@ -34,6 +33,7 @@ from watcher.model import (
     refused_lane,
 )
 from watcher.policy import kinds
+from watcher.redaction import MASK
 from watcher.text import printable, truncated
 
 MAX_OTHERS = 10

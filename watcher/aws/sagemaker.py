@@ -21,6 +21,7 @@ from watcher.model import (
     RuleConfiguration,
     RuleFamily,
 )
+from watcher.redaction import masked_by_name, masked_hyperparameters, redacted
 
 RECORDS_PER_PAGE = 100
 """The limit of `Search` and `ListTrainingJobs`."""
@@ -199,7 +200,7 @@ class TrainingJobs:
     def tags(self, arn: str) -> dict[str, str]:
         with translate("sagemaker:ListTags"):
             pages = self._aws.sagemaker.get_paginator("list_tags").paginate(ResourceArn=arn)
-            return {tag["Key"]: tag["Value"] for page in pages for tag in page["Tags"]}
+            return _tags(tag for page in pages for tag in page["Tags"])
 
     def stop(self, name: str) -> None:
         with translate("sagemaker:StopTrainingJob"):
@@ -218,7 +219,8 @@ def _joined(names: Iterable[str]) -> list[str]:
 
 
 def parse_job(record: Mapping[str, Any]) -> JobSnapshot:
-    """A record of `Search` or an answer of `DescribeTrainingJob` as a value."""
+    """A record of `Search` or an answer of `DescribeTrainingJob` as a value that may be stored: without what
+    looks like a secret."""
     algorithm = record.get("AlgorithmSpecification", {})
     resources = record.get("ResourceConfig", {})
     experiment = record.get("ExperimentConfig", {})
@@ -231,14 +233,14 @@ def parse_job(record: Mapping[str, Any]) -> JobSnapshot:
         modified_at=record.get("LastModifiedTime", record["CreationTime"]),
         started_at=record.get("TrainingStartTime"),
         ended_at=record.get("TrainingEndTime"),
-        failure_reason=record.get("FailureReason", ""),
+        failure_reason=redacted(record.get("FailureReason", "")),
         outcomes=tuple(_outcomes(record)),
         rules=tuple(_rules(record)),
         hook=_hook(record.get("DebugHookConfig")),
         profiler_path=_profiler_path(record.get("ProfilerConfig")),
-        hyperparameters=record.get("HyperParameters", {}),
+        hyperparameters=masked_hyperparameters(record.get("HyperParameters", {})),
         image=algorithm.get("TrainingImage") or algorithm.get("AlgorithmName", ""),
-        tags={tag["Key"]: tag["Value"] for tag in record["Tags"]} if "Tags" in record else None,
+        tags=_tags(record["Tags"]) if "Tags" in record else None,
         # The job is billed for the type that SageMaker selected among the `InstancePreferences`.
         instance_type=resources.get("SelectedInstanceType") or resources.get("InstanceType", ""),
         instance_count=resources.get("SelectedInstanceCount") or resources.get("InstanceCount", 1),
@@ -259,6 +261,10 @@ def parse_job(record: Mapping[str, Any]) -> JobSnapshot:
     )
 
 
+def _tags(tags: Iterable[Any]) -> dict[str, str]:
+    return masked_by_name({tag["Key"]: tag["Value"] for tag in tags})
+
+
 def _final_metrics(record: Mapping[str, Any]) -> Iterator[FinalMetric]:
     for metric in record.get("FinalMetricDataList", ()):
         value = float(metric["Value"])
@@ -274,7 +280,7 @@ def _outcomes(record: Mapping[str, Any]) -> Iterator[Outcome]:
                 family=family,
                 judge=Judge.DEBUGGER,
                 status=evaluation.get("RuleEvaluationStatus", ""),
-                details=evaluation.get("StatusDetails", "").strip(),
+                details=redacted(evaluation.get("StatusDetails", "").strip()),
                 evaluation_job_arn=evaluation.get("RuleEvaluationJobArn", ""),
                 updated_at=evaluation.get("LastModifiedTime"),
             )
@@ -284,7 +290,8 @@ def _rules(record: Mapping[str, Any]) -> Iterator[RuleConfiguration]:
     for family, (configurations, _) in _EVALUATIONS.items():
         listed: Sequence[Mapping[str, Any]] = record.get(configurations) or ()
         for rule in listed:
-            yield RuleConfiguration(rule["RuleConfigurationName"], family, rule.get("RuleParameters", {}))
+            parameters = masked_by_name(rule.get("RuleParameters", {}))
+            yield RuleConfiguration(rule["RuleConfigurationName"], family, parameters)
 
 
 def _profiler_path(profiler: Mapping[str, Any] | None) -> str:

@@ -101,7 +101,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _complain(sentence: str, code: int) -> int:
-    from watcher.log import Redactor
+    from watcher.redaction import Redactor
     from watcher.text import printable
 
     typer.echo(f"watcher: {Redactor().text(' '.join(printable(sentence).split()))}", err=True)

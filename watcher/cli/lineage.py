@@ -33,10 +33,11 @@ def lineage(
 ) -> None:
     """Trace what a job was made of, and made."""
     settings = load_settings(config, verbose=verbose)
-    from watcher.alerts.hyperparameters import shown_hyperparameters, without_secrets
+    from watcher.alerts.hyperparameters import shown_hyperparameters
     from watcher.aws.accounts import Accounts
     from watcher.cli.job_names import described_job
     from watcher.jobs.lineage import trace
+    from watcher.redaction import without_secrets
 
     with err().status(f"reading {job} …"):
         described = described_job(job, settings, Accounts(settings.region, settings.account))

@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Any, TypedDict
 
 from watcher.alerts.cost import runtime, spend
-from watcher.alerts.hyperparameters import shown_hyperparameters, without_secrets
+from watcher.alerts.hyperparameters import shown_hyperparameters
 from watcher.aws import links
 from watcher.config.destination import shown
 from watcher.config.settings import Config
@@ -20,6 +20,7 @@ from watcher.model import AlertEvidence, Finding, FindingKind, JobSnapshot, Read
 from watcher.policy.evaluated_rules import local_rules
 from watcher.policy.kinds import KINDS
 from watcher.policy.routing import decide
+from watcher.redaction import without_secrets
 from watcher.store.base import JobRecord, Store
 from watcher.store.views import ShownJob, show_run
 

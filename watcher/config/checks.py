@@ -10,6 +10,7 @@ from watcher.arn import ROLE_ARN
 from watcher.config.destination import Destination, DestinationKind
 from watcher.config.settings import Account, Config, Http, Watch
 from watcher.errors import ConfigError
+from watcher.redaction import masked_by_name
 
 _REGION = re.compile(r"[a-z]{2,}(-[a-z]+)+-\d+")
 _ADDRESS = re.compile(r"(?:[^:\[\]\s]+|\[[0-9A-Fa-f:.]+\]):(\d{1,5})")
@@ -118,6 +119,12 @@ def _watch_problems(watch: Watch) -> Iterator[tuple[str, str]]:
     for index, pattern in enumerate(watch.jobs):
         if not pattern:
             yield f'watch.jobs[{index}] = ""', 'matches no job; write "*" for all'
+    for key, value in watch.tags.items():
+        if masked_by_name({key: value}) != {key: value}:
+            yield (
+                f'watch.tags."{key}"',
+                "is called like a secret, and its values are masked; choose another tag",
+            )
     if len(watch.tags) > MAX_TAGS:
         yield (
             f"watch.tags: {len(watch.tags)} tags",

@@ -9,12 +9,18 @@ import re
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
+from itertools import pairwise
 from urllib.parse import urlsplit
 
 from watcher.arn import TOPIC_ARN, Arn
 from watcher.errors import ConfigError
+from watcher.redaction import MASK, redacted
 
 _SLACK_CHANNEL = re.compile(r"#[^\s#A-Z.,<>&]{1,80}|[CGD][A-Z0-9]{7,}")
+
+
+MIN_TOKEN_LENGTH = 16
+MIN_TOKEN_CHANGES = 3
 
 
 class DestinationKind(StrEnum):
@@ -88,8 +94,18 @@ def _is_http(url: str) -> bool:
 
 
 def public_url(url: str) -> str:
-    """The URL without user, password, query and fragment, any of which may be a secret."""
+    """The URL without what may be a secret: user, password, query, fragment, and each part of the path that
+    looks like a token, as in the addresses of Slack's, Discord's or Teams's webhooks."""
     if not _is_http(url):  # it cannot be parsed, so drop everything that may be a password
-        return re.sub(r"//.*@", "//", url).partition("?")[0]
+        scheme, slashes, rest = url.partition("//")
+        return f"{scheme}{slashes}{rest.rpartition('@')[2]}".partition("?")[0]
     parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+    bare = redacted(f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}")
+    origin, path = bare.split("/")[:3], bare.split("/")[3:]
+    return "/".join([*origin, *(MASK if _is_token(part) else part for part in path)])
+
+
+def _is_token(part: str) -> bool:
+    """Long, and with digits that follow letters several times, as in no name that people choose."""
+    changes = sum(one.isalpha() and other.isdigit() for one, other in pairwise(part))
+    return len(part) >= MIN_TOKEN_LENGTH and changes >= MIN_TOKEN_CHANGES

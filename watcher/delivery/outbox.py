@@ -72,6 +72,7 @@ from watcher.model import (
 )
 from watcher.policy import incidents
 from watcher.policy.stop_guards import NO_SUCH_RUN
+from watcher.redaction import redacted
 from watcher.store.base import Amend, Store
 
 if TYPE_CHECKING:
@@ -376,7 +377,7 @@ class Outbox:
             lane=refused_lane(alert.id),
             state=DeliveryState.REFUSED,
             due_at=now + timedelta(seconds=delay),
-            error=error,
+            error=redacted(error),
             failures=alert.failures + 1,
             refused_at=since,
         )
@@ -542,7 +543,7 @@ class Outbox:
             state=DeliveryState.PENDING,
             due_at=now + timedelta(seconds=delay),
             uncertain=error.uncertain,
-            error=str(error),
+            error=redacted(str(error)),
             failures=failures,
             refused_at=since,
         )
@@ -557,7 +558,7 @@ class Outbox:
     ) -> None:
         now = self.clock()
         delivered_at = now if state is DeliveryState.DELIVERED else delivery.delivered_at
-        done = replace(delivery, state=state, error=error, delivered_at=delivered_at)
+        done = replace(delivery, state=state, error=redacted(error), delivered_at=delivered_at)
         if self._write(done, amend) and state is DeliveryState.DELIVERED:
             log.info("delivered", kind=delivery.kind, seconds=round(_age(delivery, now), 3))
 

@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 
 from watcher.logs.rule_log import RuleLog
 from watcher.model import IN_PROGRESS, JobSnapshot, Outcome, RuleFamily
+from watcher.redaction import redacted
 from watcher.text import duration
 
 MAX_STATUS_DELAY = timedelta(seconds=60)
@@ -44,7 +45,7 @@ def why_stuck(
     if read_until and log.error_at and read_until - log.error_at > MAX_STATUS_DELAY:
         return (
             f"The log of its processing job ends with an error, {_at(log.error_at, now)}, and the rule's "
-            f"status is still {rule.status}: {log.error}"
+            f"status is still {rule.status}: {redacted(log.error)}"
         )
     if rule.family is RuleFamily.PROFILER or training_since is None:
         return None

@@ -107,6 +107,7 @@ class SqliteStore:
     def _prepare(self) -> None:
         self._connection.row_factory = sqlite3.Row
         schema.refuse_foreign(self._connection, self._path)
+        _make_private(self._path)  # before SQLite creates its other files, with the same mode
         self._use_write_ahead_log()
         self._connection.execute("PRAGMA synchronous = FULL")
         self._connection.execute("PRAGMA foreign_keys = ON")

@@ -30,8 +30,8 @@ from watcher.delivery.channels import http_status
 from watcher.delivery.channels.base import TEST_TITLE, OneWayChannel, Probe, identity_of_test
 from watcher.delivery.channels.signature import HEADER, sign
 from watcher.errors import DeliveryError, FormRefused, Retry, Undeliverable
-from watcher.log import MASK, Redactor
 from watcher.model import Change, Finding, Incident, Reading, RunStop
+from watcher.redaction import MASK, Redactor
 from watcher.text import printable, truncated
 
 TIMEOUT_S = 10.0
