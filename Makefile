@@ -37,7 +37,7 @@ WORKERS ?= 4
 test: lint ## run everything that CI checks; WORKERS= sets how many tests run at a time
 	$(BIN)/pytest --numprocesses=$(WORKERS) --dist=worksteal
 
-test-fast: $(READY) ## run the tests that start no process, in half a minute
+test-fast: $(READY) ## run the tests that start no process, in less than a minute
 	$(BIN)/pytest --numprocesses=2 --dist=worksteal tests/core tests/rules tests/docs
 
 kills: $(READY) ## kill the daemon 300 times, in the middle of messages, edits and stops

@@ -6,6 +6,7 @@ tests/shell/test_pythons.py is.
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import sys
@@ -13,8 +14,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.doubles.profiler_output import write_job
 from tests.pythons import VERSIONS, pythons
 from watcher import __version__
+from watcher.sandbox.cookbook import PARAMETERS
 from watcher.sandbox.process import Sandbox
 
 ROOT = Path(__file__).parents[2]
@@ -90,3 +93,24 @@ def test_the_installed_command_checks_watches_and_shows_jobs(
 
     assert "failed" not in checked.stdout
     assert "churn" in run(watcher, "jobs").stdout
+
+
+def test_a_rule_is_evaluated_and_a_profile_summed_up_with_plots(
+    watcher: Path, trial: tuple[Path, int], tmp_path: Path
+) -> None:
+    output, step = trial
+    parameters = [word for name, text in PARAMETERS.items() for word in ("--param", f"{name}={text}")]
+    write_job(tmp_path / "bert" / "profiler-output", 3)
+    curve, use = tmp_path / "curve.png", tmp_path / "use.png"
+
+    evaluated = run(
+        watcher,
+        *("evaluate", str(output), "--rule", "LossNotDecreasing", *parameters),
+        *("--plot", str(curve), "--json"),
+        code=1,
+    )
+    profiled = run(watcher, "profile", str(tmp_path / "bert"), "--plot", str(use), "--json")
+
+    assert json.loads(evaluated.stdout)["step"] == step
+    assert json.loads(profiled.stdout)["source"] == "profiler"
+    assert min(curve.stat().st_size, use.stat().st_size) > 10_000
