@@ -117,6 +117,6 @@ def parts() -> list[Part]:
         Part("daemon", "start, idle and shutdown", 120, _daemon, daemon.rows),
         Part("rules", "rules on scalars", 90, _module("rule_speed"), rule_speed.rows),
         Part("tensors", "tensors of up to 10,000 saved steps", 900, _module("tensors"), tensors.rows),
-        Part("profile", "profiler output of a day", 300, _module("profile"), profile.rows),
+        Part("profile", "profiler output of a day", 600, _module("profile"), profile.rows),
         Part("logs", "logs of up to 200,000 lines, and 300 streams", 900, _module("logs"), logs.rows),
     ]
