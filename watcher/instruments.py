@@ -176,6 +176,13 @@ class Instruments:
                 registry=self.registry,
             )
         )
+        self._ignored = Counter(
+            "watcher_ignored_messages",
+            "Messages of the queue that led to no look: unreadable, or about an account or a region that no "
+            "setting names (elsewhere).",
+            ["reason"],
+            registry=self.registry,
+        )
         self._begin_at_zero()
 
     def _begin_at_zero(self) -> None:
@@ -222,6 +229,10 @@ class Instruments:
         self._deliveries.labels(kind, destination, delivery.state).inc()
         if first:
             self._latency.labels(destination).observe(seconds)
+
+    def ignored(self, reason: str) -> None:
+        """A message of the queue led to no look."""
+        self._ignored.labels(reason).inc()
 
     def aws_answered(self, service: str, operation: str, result: str) -> None:
         self._requests.labels(service, operation, result).inc()

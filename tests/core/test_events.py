@@ -76,11 +76,32 @@ def test_other_messages_are_ignored(body: dict[str, object]):
         json.dumps({"look_again": 7}),
         json.dumps({**event(), "detail": {"TrainingJobArn": "arn:aws:s3:::bucket"}}),
         json.dumps({"Type": "Notification", "Message": "{"}),
+        json.dumps({"Type": "Notification", "Message": "[" * 100_000}),
+        json.dumps({"detail-type": TRAINING_JOB, "resources": 5}),
+        json.dumps({"detail-type": TRAINING_JOB, "resources": {"0": ARN}}),
+        json.dumps({"detail-type": TRAINING_JOB, "resources": ARN}),
+        json.dumps({"detail-type": TRAINING_JOB, "resources": [[ARN]]}),
+        json.dumps({"look_again": [ARN] * 1000}),
+        "[" * 100_000,
+        '{"look_again":' * 100_000,
+        '{"look_again": ' + "9" * 10_000 + "}",
+        '{"look_again": Infinity}',
+        '{"look_again": "\\ud800"}',
+        "\ud800",
+        "\x00\xff\xfe",
+        " " * (1 << 21),
     ],
+    ids=range(22),
 )
-def test_a_malformed_message_is_unreadable(body: str):
-    with pytest.raises(Unreadable):
+def test_a_malformed_message_is_unreadable_and_the_reason_is_short(body: str):
+    with pytest.raises(Unreadable) as error:
         hint(body)
+    assert len(str(error.value)) < 300
+
+
+@pytest.mark.parametrize("detail_type", [5, None, [], {}, ["SageMaker Training Job State Change"], 1e308])
+def test_a_message_of_another_type_is_ignored(detail_type: object):
+    assert hint(json.dumps({"detail-type": detail_type, "resources": [ARN]})) is None
 
 
 @given(

@@ -89,3 +89,23 @@ def test_a_refusing_role_is_named_and_the_home_account_continues(aws_environment
         accounts.of(job(MEMBER)).sagemaker.search(Resource="TrainingJob")
     assert refused.value.operation == "sts:AssumeRole"
     accounts.home.sagemaker.search(Resource="TrainingJob")
+
+
+def test_a_place_is_covered_if_the_settings_name_its_account_and_region():
+    more_at_home = Account(regions=("us-east-1", "eu-central-1"))
+    accounts = Accounts("us-east-1", [more_at_home, MEMBER_ACCOUNT])
+    covered = [(MEMBER, "eu-west-1"), ("123456789012", "us-east-1"), ("123456789012", "eu-central-1")]
+
+    assert all(accounts.covers(job(*place)) for place in covered)
+    assert not accounts.covers(job(MEMBER, "eu-central-1"))
+    assert not accounts.covers(job("123456789012", "eu-west-1"))
+
+
+def test_another_account_is_not_covered_once_an_answer_has_named_the_own_one():
+    accounts = Accounts("us-east-1", [MEMBER_ACCOUNT])
+    accounts.learn(job(MEMBER))  # a member's answer does not say which account is home
+    accounts.learn(job("123456789012"))
+    accounts.learn(job("999999999999"))
+
+    assert accounts.covers(job("123456789012"))
+    assert not accounts.covers(job("999999999999"))

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import pytest
+from structlog.testing import capture_logs
 
 from tests.jobs import a_job, an_ended_job, an_outcome
 from tests.pipelines import a_pipeline
 from watcher.errors import StoreError
 from watcher.model import Case
-from watcher.store.base import Look
+from watcher.store.base import JobRecord, Look
 from watcher.store.memory import MemoryStore
 
 
@@ -55,3 +56,36 @@ def test_an_older_answer_of_search_than_the_stored_one_is_ignored_and_the_job_re
 
     assert store.jobs()[0].snapshot == failed
     assert store.hold([failed.arn], "them", 60) == {failed.arn}
+
+
+class OddRun(MemoryStore):
+    """Fails unexpectedly wherever it meets the job `odd`: when it is read, or when it is written."""
+
+    reading = writing = False
+
+    def job(self, run: str) -> JobRecord | None:
+        if self.reading and "/odd" in run:
+            raise OverflowError("cannot convert float infinity to integer")
+        return super().job(run)
+
+    def commit(self, looks: Sequence[Look], holder: str = "") -> tuple[Case, ...]:
+        if self.writing and any("/odd" in look.snapshot.run for look in looks):
+            raise RecursionError("maximum recursion depth exceeded")
+        return super().commit(looks, holder)
+
+
+@pytest.mark.parametrize("fault", ["reading", "writing"])
+def test_an_unexpected_error_in_one_run_ends_with_it_and_is_logged_once(fault: str):
+    store = OddRun()
+    setattr(store, fault, True)
+    fired = (an_outcome("IssuesFound"),)
+    jobs = [a_job(name, outcomes=fired) for name in ("fraud", "odd", "churn")]
+    pipeline = a_pipeline(store)
+
+    with capture_logs() as logs:
+        for _ in range(2):
+            pipeline.found(jobs, {})
+
+    assert {finding.job for finding in store.findings()} == {"fraud", "churn"}
+    assert [line["run"] for line in logs if line["log_level"] == "error"] == [jobs[1].run]
+    assert store.hold([jobs[1].arn], "them", 60), "it is released"

@@ -9,6 +9,7 @@ from itertools import count
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from tests.doubles.clock import Clock
 from tests.pipelines import a_pipeline
@@ -16,15 +17,19 @@ from watcher.aws.accounts import Accounts
 from watcher.aws.queue import Queue
 from watcher.aws.refused_calls import RefusedCalls
 from watcher.aws.session import Aws
+from watcher.config.settings import Account
 from watcher.daemon.job_worker import JobWorker
 from watcher.daemon.queue_consumer import QueueConsumer
 from watcher.errors import AccessDenied, NotFound, Unavailable
 from watcher.jobs import queued_work
 from watcher.jobs.queued_work import (
+    ABSENT_PAUSE_S,
     FIRST_RETRY_DELAY_S,
     HELD_ELSEWHERE_PAUSE_S,
+    MAX_MESSAGES_PER_JOB,
     MAX_RETRY_DELAY_S,
     VISIBILITY_TIMEOUT_S,
+    Ignored,
     QueuedWork,
     retry_delay_s,
 )
@@ -70,7 +75,11 @@ def clock() -> Clock:
 
 @pytest.fixture
 def work(queue: Queue, clock: Clock) -> QueuedWork:
-    return QueuedWork(queue, lambda: datetime.now(UTC), clock.monotonic)
+    return QueuedWork(queue, lambda: datetime.now(UTC), clock.monotonic, is_stored=stored)
+
+
+def stored(arn: str) -> bool:
+    return True
 
 
 def receive(work: QueuedWork) -> None:
@@ -127,7 +136,7 @@ def test_an_event_that_arrives_while_its_job_is_handled_is_handled_separately(qu
 
 
 def test_a_queued_job_reaches_another_replica(queue: Queue, work: QueuedWork, clock: Clock):
-    other = QueuedWork(queue, lambda: datetime.now(UTC), clock.monotonic)
+    other = QueuedWork(queue, lambda: datetime.now(UTC), clock.monotonic, is_stored=stored)
     for number in range(25):
         work.put(job(f"job-{number}"), Urgency.DUE)
     work.settle()
@@ -311,7 +320,7 @@ def test_a_replica_returns_unstarted_messages_when_it_ends(queue: Queue, work: Q
     work.close()
     work.give_back()
 
-    other = QueuedWork(queue, lambda: datetime.now(UTC), clock.monotonic)
+    other = QueuedWork(queue, lambda: datetime.now(UTC), clock.monotonic, is_stored=stored)
     receive(other)
 
     assert {begun, other.take()} == {job("churn"), job("fraud")}
@@ -388,3 +397,81 @@ def test_the_age_of_the_oldest_message_is_known(queue: Queue, sqs: Any, clock: C
     receive(later)
 
     assert later.oldest_s > 1e9
+
+
+def test_an_odd_message_is_counted_and_the_next_one_is_handled_at_once(queue: Queue, clock: Clock):
+    odd = ['{"detail-type": "SageMaker Training Job State Change", "resources": 5}', "[" * 100_000]
+    ignored: list[Ignored] = []
+    work = QueuedWork(queue, clock, clock.monotonic, is_stored=stored, ignored=ignored.append)
+    queue.send([*odd, event("churn")])
+    receive(work)
+    assert work.take(0) == job("churn")
+    work.done(job("churn"))
+    work.settle()
+    assert ignored == [Ignored.UNREADABLE] * 2
+    assert depth(queue) == (0, 0)
+
+
+def test_a_message_whose_handling_fails_is_left_for_the_dead_letter_queue(queue: Queue, clock: Clock):
+    def fails(arn: str) -> bool:
+        if arn == job("odd"):
+            raise OverflowError("int too large to convert")
+        return True
+
+    work = QueuedWork(queue, clock, clock.monotonic, is_ours=fails, is_stored=stored)
+    queue.send([event("odd"), event("churn")])
+    with capture_logs() as logs:
+        receive(work)
+    assert [line["event"] for line in logs if line["log_level"] == "error"] == ["message_failed"]
+    assert work.take(0) == job("churn")
+    work.done(job("churn"))
+    work.settle()
+    assert depth(queue) == (0, 1), "the odd one becomes visible again after its visibility timeout"
+
+
+def test_events_from_places_that_no_setting_names_are_deleted_and_leave_nothing(queue: Queue, clock: Clock):
+    accounts = Accounts("us-east-1", (Account(role_arn="arn:aws:iam::444455556666:role/watcher"),))
+    accounts.learn(job("seen"))
+    ignored: list[Ignored] = []
+    work = QueuedWork(queue, clock, clock.monotonic, is_ours=accounts.covers, ignored=ignored.append)
+    elsewhere = [f"arn:aws:sagemaker:xx-east-{n}:123456789012:training-job/churn" for n in range(40)]
+    elsewhere.append("arn:aws:sagemaker:us-east-1:999999999999:training-job/churn")
+    elsewhere.append("arn:aws:sagemaker:eu-west-1:444455556666:training-job/churn")
+    ours = ["arn:aws:sagemaker:us-east-1:444455556666:training-job/churn", job("churn")]
+    queue.send([json.dumps({"look_again": arn}) for arn in [*elsewhere, *ours]])
+    for _ in range(5):
+        receive(work)
+    assert {work.take(0), work.take(0)} == set(ours)
+    assert work.take(0) is None
+    assert ignored == [Ignored.ELSEWHERE] * len(elsewhere)
+    assert accounts._places == {}, "no session was made for them"
+
+
+def test_a_hint_about_a_job_that_did_not_exist_waits_for_a_while(queue: Queue, clock: Clock):
+    work = QueuedWork(queue, clock, clock.monotonic)
+    queue.send([event("no-such-job")])
+    receive(work)
+    assert work.take(0) == job("no-such-job")
+    work.absent(job("no-such-job"))
+    queue.send([event("no-such-job")])
+    receive(work)
+    assert work.take(0) is None
+    clock.turn(ABSENT_PAUSE_S)
+    work.keep(wait=0)
+    assert work.take(0) == job("no-such-job")
+    work.done(job("no-such-job"))
+    work.settle()
+    assert depth(queue) == (0, 0)
+
+
+def test_of_many_messages_about_a_job_that_waits_few_are_held(queue: Queue, clock: Clock):
+    work = QueuedWork(queue, clock, clock.monotonic)
+    queue.send([event("churn")] * 30)
+    for _ in range(3):
+        receive(work)
+    work.settle()
+    assert depth(queue) == (0, MAX_MESSAGES_PER_JOB)
+    assert work.take(0) == job("churn")
+    work.done(job("churn"))
+    work.settle()
+    assert depth(queue) == (0, 0)

@@ -28,15 +28,13 @@ class Accounts:
         self.home = Aws(region, answered=answered, config=config)
         self._members, self._answered, self._config = members, answered, config
         self._places: dict[tuple[str, str], Aws] = {}
+        self._home_account = ""
+        """The account ID of `home`; empty until an answer has named it."""
 
     @property
     def places(self) -> list[Aws]:
         """One for each account and region; the first is home."""
-        listed = [
-            self._place(member, region)
-            for member in self._members
-            for region in member.regions or (self.home.region,)
-        ]
+        listed = [self._place(member, region) for member in self._members for region in self._regions(member)]
         return list(dict.fromkeys([self.home, *listed]))
 
     def of(self, arn: str) -> Aws:
@@ -44,6 +42,32 @@ class Accounts:
         thing = Arn.parse(arn)
         member = next((m for m in self._members if m.role_arn and m.account == thing.account), None)
         return self._place(member or Account(), thing.region)
+
+    def covers(self, arn: str) -> bool:
+        """Whether the settings name the account and the region in an ARN.
+
+        No setting names the account of `home`. Until `learn` has told it, every account that is not a
+        member's counts as home.
+        """
+        thing = Arn.parse(arn)
+        if any(thing.account == m.account and thing.region in self._regions(m) for m in self._members):
+            return True
+        if any(thing.account == m.account for m in self._members):
+            return False
+        if self._home_account and thing.account != self._home_account:
+            return False
+        own = (m for m in self._members if not m.role_arn)
+        return thing.region == self.home.region or any(thing.region in self._regions(m) for m in own)
+
+    def learn(self, arn: str) -> None:
+        """Learn the account ID of `home` from the ARN of a job that SageMaker has returned."""
+        if not self._home_account:
+            account = Arn.parse(arn).account
+            if all(m.account != account for m in self._members):
+                self._home_account = account
+
+    def _regions(self, member: Account) -> Sequence[str]:
+        return member.regions or (self.home.region,)
 
     def renew(self) -> None:
         """Go through the credential chain again, everywhere."""

@@ -23,7 +23,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from math import ceil
 from typing import TYPE_CHECKING
@@ -33,7 +33,7 @@ from apscheduler.schedulers.background import BackgroundScheduler
 
 from watcher import __version__
 from watcher.alerts.evidence import Gatherer
-from watcher.arn import job_name
+from watcher.arn import job_name, run_id
 from watcher.aws.queue import Queue
 from watcher.aws.session import Aws
 from watcher.config.settings import Config
@@ -84,6 +84,7 @@ MAX_LOG_READS_PER_SECOND = 3.0
 MAX_LOG_STREAM_SEARCHES_PER_SECOND = 10.0
 """`DescribeLogStreams` has a quota of 25 calls a second. A stream that is found now need not be searched for
 when an alert is due."""
+END_OF_TIME = datetime.max.replace(tzinfo=UTC) - timedelta(days=1)
 
 
 class App:
@@ -207,7 +208,8 @@ class App:
     def _start_job_workers(self) -> list[threading.Thread]:
         # With a queue, there is one request for each change. Only polling could exceed SageMaker's quota.
         pace = None if self.queued else self.context.pace(MAX_DESCRIBES_PER_SECOND)
-        worker = JobWorker(self.work, self.pipeline, self.accounts, self.context.refused, pace)
+        refused, failures = self.context.refused, self.context.failures
+        worker = JobWorker(self.work, self.pipeline, self.accounts, refused, pace, failures)
         count = JOB_WORKERS_ON_A_QUEUE if self.queued else JOB_WORKERS
         return [self.threads.start_loop(f"look-{number}", worker.run) for number in range(1, count + 1)]
 
@@ -250,8 +252,21 @@ class App:
 
 
 def _queued_work(context: Context) -> QueuedWork:
-    queue = Queue(context.accounts.home, context.config.watch.queue_url)
-    return QueuedWork(queue, context.clock, time.monotonic, visibility_timeout_s=ceil(context.lease_s))
+    def is_stored(
+        arn: str,
+    ) -> bool:  # any run of the job is earlier than one that is created at the end of time
+        return context.store.has_earlier_run(run_id(arn, END_OF_TIME))
+
+    return QueuedWork(
+        Queue(context.accounts.home, context.config.watch.queue_url),
+        context.clock,
+        time.monotonic,
+        visibility_timeout_s=ceil(context.lease_s),
+        is_ours=context.accounts.covers,
+        is_stored=is_stored,
+        ignored=context.instruments.ignored,
+        failures=context.failures,
+    )
 
 
 def _queue_consumer(context: Context, queued: QueuedWork) -> QueueConsumer:
@@ -287,6 +302,7 @@ def _pipeline(context: Context, committed: Callable[[Sequence[tuple[Case, JobSna
         wait=context.stopping.wait,
         instruments=context.instruments,
         lease=context.lease_s,
+        failures=context.failures,
     )
 
 
@@ -358,6 +374,7 @@ def _log_reader(
         looks=context.pace(MAX_LOG_STREAM_SEARCHES_PER_SECOND),
         clock=context.clock,
         stopping=context.stopping.is_set,
+        failures=context.failures,
     )
     return LogReader(
         monitor=monitor,

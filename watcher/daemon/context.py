@@ -16,6 +16,7 @@ from watcher.aws.session import response_handler
 from watcher.config.settings import Config
 from watcher.instruments import Instruments
 from watcher.jobs.earlier_runs import EarlierRuns
+from watcher.jobs.failures import Failures
 from watcher.jobs.work import Pace
 from watcher.store import open_store
 from watcher.store.base import Store
@@ -41,6 +42,7 @@ class Context:
     earlier_runs: EarlierRuns
     clock: Callable[[], datetime] = utc_now
     stopping: threading.Event = field(default_factory=threading.Event)
+    failures: Failures = field(default_factory=Failures)
     owner: str = field(default_factory=_unique_name)
     """This process's name in the store."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import structlog
 
@@ -12,6 +12,7 @@ from watcher.aws.accounts import Accounts
 from watcher.aws.refused_calls import RefusedCalls
 from watcher.daemon.expected_errors import expected_errors
 from watcher.errors import LeaseLost
+from watcher.jobs.failures import Failures
 from watcher.jobs.pipeline import Pipeline
 from watcher.jobs.work import Pace, Work
 
@@ -26,6 +27,7 @@ class JobWorker:
     refused: RefusedCalls
     pace: Pace | None
     """How fast jobs may be described; None for no limit."""
+    failures: Failures = field(default_factory=Failures)
 
     def run(self, turned: Callable[[], None]) -> None:
         while not self.work.closed:
@@ -36,14 +38,21 @@ class JobWorker:
                 self._look_at(arn)
 
     def _look_at(self, arn: str) -> None:
-        place = self.accounts.of(arn)
+        found = False
         bound = structlog.contextvars.bound_contextvars(job=job_name(arn))
-        with bound, expected_errors(self.refused, place) as errors:
-            self.pipeline.look_again(arn)
-        if any(isinstance(error, LeaseLost) for error in errors):
+        failing = self.failures.caught("look_failed", "the job is looked at again later", run=arn)
+        with bound, failing as unexpected, expected_errors(self.refused) as unplaced:
+            place = self.accounts.of(arn)
+            with expected_errors(self.refused, place) as refusals:
+                found = self.pipeline.look_again(arn) is not None
+            if not refusals:
+                self.refused.resolved("sagemaker:DescribeTrainingJob", place)
+            unplaced.extend(refusals)
+        if any(isinstance(error, LeaseLost) for error in unplaced):
             self.work.held_elsewhere(arn)
-        elif errors:
+        elif unplaced or unexpected:
             self.work.failed(arn)
-        else:
-            self.refused.resolved("sagemaker:DescribeTrainingJob", place)
+        elif found:
             self.work.done(arn)
+        else:
+            self.work.absent(arn)

@@ -13,6 +13,10 @@ from watcher.arn import TRAINING_JOB_ARN
 
 TRAINING_JOB = "SageMaker Training Job State Change"
 PROCESSING_JOB = "SageMaker Processing Job State Change"
+MAX_BODY_CHARACTERS = 1 << 20
+"""SQS takes messages of at most 1 MiB, and EventBridge writes events of at most 256 KiB."""
+MAX_QUOTED_CHARACTERS = 200
+"""Of what is quoted from a message that cannot be read."""
 
 
 class Unreadable(ValueError):
@@ -33,11 +37,11 @@ def hint(body: str) -> str | None:
         detail = document.get("detail")
         arn = detail.get("TrainingJobArn") if isinstance(detail, dict) else None
         if arn is None and document["detail-type"] == TRAINING_JOB:
-            arn = next(iter(document.get("resources") or ()), None)
+            arn = _first(document.get("resources"))
     if arn is None:
         return None
     if not (isinstance(arn, str) and TRAINING_JOB_ARN.fullmatch(arn)):
-        raise Unreadable(f"{arn!r} is not the ARN of a training job")
+        raise Unreadable(f"not the ARN of a training job: {repr(arn)[:MAX_QUOTED_CHARACTERS]}")
     return arn
 
 
@@ -46,10 +50,21 @@ def look_again(arn: str) -> str:
     return json.dumps({"look_again": arn})
 
 
+def _first(resources: Any) -> Any:
+    """The first resource of an event; None if it has none."""
+    if resources is None:
+        return None
+    if not isinstance(resources, list):
+        raise Unreadable("its resources are not a list")
+    return resources[0] if resources else None
+
+
 def _parsed(body: str) -> dict[str, Any]:
+    if len(body) > MAX_BODY_CHARACTERS:
+        raise Unreadable(f"{len(body)} characters, more than any event has")
     try:
         document = json.loads(body)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:  # RecursionError: nested thousands of levels deep
         raise Unreadable(f"not JSON: {error}") from error
     if not isinstance(document, dict):
         raise Unreadable("not a JSON object")

@@ -9,8 +9,8 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -20,8 +20,9 @@ from watcher.arn import job_name, run_arn
 from watcher.aws.accounts import Accounts
 from watcher.aws.sagemaker import TrainingJobs
 from watcher.config.settings import Config
-from watcher.errors import LeaseLost, NotFound, StoreError
+from watcher.errors import AwsError, LeaseLost, NotFound, StoreError
 from watcher.jobs.detect import detect, news, stuck_rule, unstuck_rule
+from watcher.jobs.failures import Failures, described
 from watcher.lint import Defect, lint
 from watcher.model import (
     IN_PROGRESS,
@@ -87,6 +88,7 @@ class Pipeline:
     """Waits for this many seconds; returns early when the process is shutting down."""
     instruments: Instruments
     lease: float = JOB_LEASE_S
+    failures: Failures = field(default_factory=Failures)
 
     def found(self, snapshots: Iterable[JobSnapshot], known: Mapping[str, str]) -> None:
         """Handle the runs that `Search` found, skipping those that have not changed.
@@ -101,25 +103,52 @@ class Pipeline:
         }
         if not changed:
             return
+        self.accounts.learn(next(iter(changed)))
         now = self.clock()
         held = sorted(self.store.hold(sorted(changed), self._holder, self.lease))
         try:
             looks = []
             for arn in held:
-                record = self.store.job(changed[arn].run)
-                if record and record.snapshot.modified_at > changed[arn].modified_at:
-                    continue  # Search does not know yet what Describe has answered
-                look = self._look(record, _with_unsearchable(changed[arn], record), now)
-                # A new run is described at once, because Search does not return its profiler rules.
-                described = record is not None and record.watching
-                looks.append(replace(look, describe_at=record.describe_at if record and described else now))
-            self._commit(looks)
-            if outdated := set(held) - {look.snapshot.arn for look in looks}:
-                self.store.release(sorted(outdated), self._holder)
+                with self._isolated(changed[arn].run):
+                    if look := self._look_at_found(changed[arn], now):
+                        looks.append(look)
+            committed = self._commit_each(looks)
+            if left := set(held) - committed:
+                self.store.release(sorted(left), self._holder)
         except StoreError:
             with suppress(StoreError):  # if this fails as well, their leases end by themselves
                 self.store.release(held, self._holder)
             raise
+
+    def _isolated(self, run: str) -> AbstractContextManager[list[Exception]]:
+        """Ends an error with the one run that leads to it."""
+        return self.failures.caught("look_failed", "the job is looked at again in the next pass", run=run)
+
+    def _look_at_found(self, snapshot: JobSnapshot, now: datetime) -> Look | None:
+        """A look at a run that `Search` found; None if Describe has already answered something newer."""
+        record = self.store.job(snapshot.run)
+        if record and record.snapshot.modified_at > snapshot.modified_at:
+            return None
+        look = self._look(record, _with_unsearchable(snapshot, record), now)
+        # A new run is described at once, because Search does not return its profiler rules.
+        return replace(look, describe_at=record.describe_at if record and record.watching else now)
+
+    def _commit_each(self, looks: list[Look]) -> set[str]:
+        """Commit all looks together; if that fails because of one of them, each alone. Returns the ARNs of
+        those that were stored, which are released."""
+        try:
+            self._commit(looks)
+        except (AwsError, StoreError):
+            raise
+        except Exception as error:  # nothing was stored
+            log.debug("commit_failed", error=described(error), consequence="each job is stored alone")
+            stored = set()
+            for look in looks:
+                with self._isolated(look.snapshot.run):
+                    self._commit([look])
+                    stored.add(look.snapshot.arn)
+            return stored
+        return {look.snapshot.arn for look in looks}
 
     def look_again(self, arn: str) -> JobSnapshot | None:
         """Read one job again and handle its run; None if it does not exist or is not to be watched."""
@@ -207,6 +236,7 @@ class Pipeline:
             snapshot = TrainingJobs(self.accounts.of(arn)).describe(job_name(arn))
         except NotFound:
             return None
+        self.accounts.learn(snapshot.arn)
         return snapshot if snapshot.arn == arn else None
 
     def _tagged(self, snapshot: JobSnapshot, record: JobRecord | None) -> JobSnapshot:

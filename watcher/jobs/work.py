@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import threading
+import time
 from collections.abc import Callable
 from enum import IntEnum
 from typing import Protocol
@@ -11,6 +12,8 @@ from typing import Protocol
 TAKE_TIMEOUT_S = 30.0
 """How long a worker waits for a job before its next turn, so that `/healthz` can tell it from one that
 hangs."""
+MAX_UNKNOWN_AT_ONCE = 4
+"""Workers that may look at unknown jobs at the same time. The others stay free for known ones."""
 
 
 class Urgency(IntEnum):
@@ -20,6 +23,8 @@ class Urgency(IntEnum):
     """The job or one of its rules may just have ended."""
     DUE = 1
     """Time for its regular look."""
+    UNKNOWN = 2
+    """A hint names a job that is in no store: it is new, or does not exist."""
 
 
 class Work(Protocol):
@@ -37,12 +42,16 @@ class Work(Protocol):
     def take(self, timeout_s: float = TAKE_TIMEOUT_S) -> str | None:
         """Wait for the next job; None after `timeout_s` without one, or once the queue is closed.
 
-        Call `done`, `held_elsewhere` or `failed` afterwards.
+        Call `done`, `absent`, `held_elsewhere` or `failed` afterwards.
         """
         ...
 
     def done(self, arn: str) -> None:
         """The job was handled, and the findings are stored."""
+        ...
+
+    def absent(self, arn: str) -> None:
+        """There is no such job, or none that is to be watched."""
         ...
 
     def held_elsewhere(self, arn: str) -> None:
@@ -60,6 +69,29 @@ class Work(Protocol):
     def close(self) -> None: ...
 
 
+class Allowance:
+    """Allows `burst` things at once, and `per_second` of them in the long run. Not safe to use from several
+    threads."""
+
+    def __init__(self, per_second: float, burst: int, clock: Callable[[], float]) -> None:
+        self._per_second, self._burst, self._clock = per_second, burst, clock
+        self._left, self._as_of = float(burst), clock()
+
+    def spend(self) -> float:
+        """Spend one and return 0; if none is left, return the seconds until there is one."""
+        now = self._clock()
+        self._left = min(self._left + (now - self._as_of) * self._per_second, self._burst)
+        self._as_of = now
+        if self._left < 1 - 1e-3:  # times are not exact
+            return (1 - self._left) / self._per_second
+        self._left -= 1
+        return 0.0
+
+    def refund(self) -> None:
+        """Take back one that was spent."""
+        self._left += 1
+
+
 class LocalWork:
     """The queue of a process that does all of the work itself.
 
@@ -67,7 +99,12 @@ class LocalWork:
     pass.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, fruitless: Allowance | None = None) -> None:
+        """`fruitless` limits how fast unknown jobs are handed out that turn out not to exist. Known jobs come
+        first, and do not wait for it."""
+        self._fruitless = fruitless
+        self._unknown: set[str] = set()
+        """The jobs among `_busy` that were put as unknown."""
         self._lock = threading.RLock()
         self._ready = threading.Condition(self._lock)
         """Wakes one worker when another job can be taken."""
@@ -94,25 +131,48 @@ class LocalWork:
         return self._closed
 
     def take(self, timeout_s: float = TAKE_TIMEOUT_S) -> str | None:
+        until = time.monotonic() + timeout_s
         with self._ready:
-            found = self._ready.wait_for(lambda: self._closed or self._next(), timeout_s)
-            if not isinstance(found, str):
-                return None
-            self._busy.add(found)
-            return found
+            while not self._closed:
+                found, wait = self._next()
+                if found is not None:
+                    self._busy.add(found)
+                    self._wake_for_unknown()
+                    return found
+                left = until - time.monotonic()
+                if left <= 0:
+                    return None
+                self._ready.wait(min(left, wait))
+            return None
 
     def done(self, arn: str) -> None:
-        with self._lock:
-            self._busy.discard(arn)
-            if arn in self._waiting:  # the worker that `put` woke for it could not take it
-                self._ready.notify()
-            self._settled.notify_all()
+        self._finished(arn, fruitless=False)
+
+    def absent(self, arn: str) -> None:
+        self._finished(arn, fruitless=True)
 
     def held_elsewhere(self, arn: str) -> None:
-        self.done(arn)
+        self._finished(arn, fruitless=False)
 
     def failed(self, arn: str) -> None:
-        self.done(arn)
+        self._finished(arn, fruitless=True)
+
+    def _finished(self, arn: str, *, fruitless: bool) -> None:
+        with self._lock:
+            self._busy.discard(arn)
+            if arn in self._unknown:
+                self._unknown.discard(arn)
+                if self._fruitless and not fruitless:
+                    self._fruitless.refund()
+            if arn in self._waiting:  # the worker that `put` woke for it could not take it
+                self._ready.notify()
+            self._wake_for_unknown()
+            self._settled.notify_all()
+
+    def _wake_for_unknown(self) -> None:
+        """Wake another worker for the next unknown job: the one that `put` woke may not have taken it."""
+        if self._heap and self._heap[0][0] is Urgency.UNKNOWN:
+            self._ready.notify()
 
     def waiting(self) -> int:
         with self._lock:
@@ -130,14 +190,23 @@ class LocalWork:
             self._ready.notify_all()
             self._settled.notify_all()
 
-    def _next(self) -> str | None:
+    def _next(self) -> tuple[str | None, float]:
+        """The next job, or None and the seconds after which there may be one without another `put`."""
         held_back = []
-        found = None
+        found, wait = None, TAKE_TIMEOUT_S
         while self._heap and found is None:
-            entry = heapq.heappop(self._heap)
+            entry = self._heap[0]
             urgency, _, arn = entry
-            if self._waiting.get(arn) != urgency:
-                continue  # an entry with more urgency has been taken already
+            is_stale = self._waiting.get(arn) != urgency  # an entry with more urgency was taken already
+            if urgency is Urgency.UNKNOWN and not is_stale and arn not in self._busy:
+                if len(self._unknown) >= MAX_UNKNOWN_AT_ONCE:
+                    break
+                if self._fruitless and (wait := self._fruitless.spend()):
+                    break
+                self._unknown.add(arn)
+            heapq.heappop(self._heap)
+            if is_stale:
+                continue
             if arn in self._busy:
                 held_back.append(entry)
                 continue
@@ -145,7 +214,7 @@ class LocalWork:
             found = arn
         for entry in held_back:
             heapq.heappush(self._heap, entry)
-        return found
+        return found, wait
 
 
 class Pace:

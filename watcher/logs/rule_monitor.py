@@ -21,6 +21,7 @@ from watcher.aws.accounts import Accounts
 from watcher.aws.refused_calls import RefusedCalls
 from watcher.aws.session import Aws
 from watcher.errors import LeaseLost
+from watcher.jobs.failures import Failures
 from watcher.jobs.pipeline import Pipeline
 from watcher.jobs.work import Pace, Urgency, Work
 from watcher.logs.rule_tails import RuleTails
@@ -68,11 +69,13 @@ class RuleMonitor:
         looks: Pace,
         clock: Callable[[], datetime],
         stopping: Callable[[], bool],
+        failures: Failures | None = None,
     ) -> None:
         """`reads` is the pace of requests that read logs, and `looks` of those that search for streams."""
         self._accounts, self._logs_of, self._store, self._pipeline = accounts, logs_of, store, pipeline
         self._work, self._stuck_after, self._refused = work, stuck_after, refused
         self._reads, self._looks, self._clock, self._stopping = reads, looks, clock, stopping
+        self._failures = failures or Failures()
         self._jobs: dict[str, _Job] = {}
         """By run."""
         self._tails: dict[Aws, RuleTails] = {}
@@ -86,14 +89,16 @@ class RuleMonitor:
         """
         self._follow_jobs()
         for aws, tails in self._tails.items():
-            with self._refused.reported(CONSEQUENCE, aws):
+            failing = self._failures.caught("logs_failed", CONSEQUENCE, at=aws.name)
+            with failing, self._refused.reported(CONSEQUENCE, aws):
                 tails.update()
                 self._refused.resolved("logs:DescribeLogStreams", aws)
                 self._refused.resolved("logs:FilterLogEvents", aws)
         for job in self._jobs.values():
             aws = self._accounts.of(job.snapshot.arn)
             # A job that is handled elsewhere for long is left to the next cycle, and holds up no other.
-            with self._refused.reported(CONSEQUENCE, aws), suppress(LeaseLost):
+            failing = self._failures.caught("logs_failed", CONSEQUENCE, run=job.snapshot.run)
+            with failing, self._refused.reported(CONSEQUENCE, aws), suppress(LeaseLost):
                 self._act_on(job)
 
     def _follow_jobs(self) -> None:
@@ -148,6 +153,7 @@ class RuleMonitor:
                 looks=self._looks,
                 clock=self._clock,
                 stopping=self._stopping,
+                failures=self._failures,
             )
         return self._tails[aws]
 

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 from watcher.aws.links import PROCESSING_LOGS
 from watcher.aws.session import Aws
+from watcher.jobs.failures import Failures
 from watcher.jobs.work import Pace
 from watcher.logs.streams import LogEvent, LogStreams, Tail
 from watcher.logs.stuck_rules import RuleActivity
@@ -43,7 +44,9 @@ class RuleTails:
         looks: Pace,
         clock: Callable[[], datetime],
         stopping: Callable[[], bool],
+        failures: Failures | None = None,
     ) -> None:
+        self._failures = failures or Failures()
         self._log_streams = log_streams
         self._tail = Tail(aws, PROCESSING_LOGS)
         self._reads, self._looks, self._clock, self._stopping = reads, looks, clock, stopping
@@ -98,7 +101,8 @@ class RuleTails:
             return
         for page in self._tail.read():
             for event in page:
-                self._take(event)
+                with self._failures.caught("log_line_failed", "the line is skipped", stream=event.stream):
+                    self._take(event)
             self._reads.keep()
             if self._stopping():
                 return
