@@ -340,3 +340,62 @@ def test_a_port_in_use_is_named_with_the_fix() -> None:
 def test_unknown_settings_are_refused_before_anything_starts() -> None:
     with pytest.raises(TypeError, match="speed"):
         Sandbox.start(speed=1)
+
+
+# -- web pages ------------------------------------------------------------------------------------
+
+OF_ANOTHER_PAGE = (
+    {"Origin": "https://evil.example"},
+    {"Origin": "null"},
+    {"Origin": "http://127.0.0.1:1"},
+    {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors", "Sec-Fetch-Dest": "image"},
+    {"Sec-Fetch-Site": "same-site", "Sec-Fetch-Mode": "cors"},
+    {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "iframe"},
+    {"Host": "evil.example"},
+    {"Host": "127.0.0.1.evil.example:80"},
+    {"Host": ""},
+)
+TO_THE_SANDBOX = (
+    ("POST", "/sandbox/reset"),
+    ("PUT", "/sandbox/training-jobs/churn"),
+    ("DELETE", "/sandbox/training-jobs/churn"),
+    ("OPTIONS", "/sandbox/reset"),
+    ("GET", "/sandbox/environment"),
+    ("GET", "/sandbox"),
+    ("POST", "/moto-api/reset"),
+    ("GET", "/?Action=DeleteQueue&QueueName=q"),
+    ("POST", "/"),
+)
+
+
+def test_a_web_page_in_a_browser_cannot_drive_the_sandbox(sandbox: Sandbox) -> None:
+    sandbox.control.put_training_job("churn")
+    with httpx.Client(base_url=sandbox.endpoint, trust_env=False) as page:
+        for headers in OF_ANOTHER_PAGE:
+            for method, path in TO_THE_SANDBOX:
+                signed = {"Authorization": "AWS4-HMAC-SHA256 Credential=test"} if path == "/" else {}
+                answer = page.request(method, path, headers={**headers, **signed}, json={})
+
+                assert answer.status_code == 403
+                assert "The sandbox" in answer.json()["message"]
+                assert "Access-Control-Allow-Origin" not in answer.headers
+
+    assert [job["TrainingJobName"] for job in sandbox.control.training_jobs()] == ["churn"]
+
+
+def test_the_sandboxs_own_page_drives_it_under_each_name_of_the_machine(sandbox: Sandbox) -> None:
+    port = sandbox.endpoint.rpartition(":")[2]
+    with httpx.Client(base_url=sandbox.endpoint, trust_env=False) as page:
+        for host in (f"127.0.0.1:{port}", f"localhost:{port}", f"LOCALHOST:{port}"):
+            own = {"Host": host, "Origin": f"http://{host.lower()}", "Sec-Fetch-Site": "same-origin"}
+            assert page.put("/sandbox/training-jobs/churn", headers=own, json={}).status_code == 200
+
+
+def test_a_link_leads_to_the_sandboxs_page_which_cannot_be_framed(sandbox: Sandbox) -> None:
+    link = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}
+
+    answer = httpx.get(f"{sandbox.endpoint}/sandbox", headers=link, trust_env=False)
+
+    assert answer.status_code == 200
+    assert answer.headers["Content-Security-Policy"] == "frame-ancestors 'none'"
+    assert httpx.get(f"{sandbox.endpoint}/sandbox/calls", headers=link, trust_env=False).status_code == 403

@@ -30,7 +30,7 @@ now on; the job need not exist yet. Without them it records those that the machi
 
 The members of a fault are those of `fault_injection.Fault`. An invalid request is answered with 400 and
 {"message": …}. Requests to the AWS APIs are signed, so a bucket named `sandbox` does not collide with these
-paths.
+paths. Requests of web pages other than the sandbox's own are refused with 403 (`browsers`).
 """
 
 from __future__ import annotations
@@ -117,7 +117,9 @@ class ControlApi:
 
     def page(self, _: Request) -> Response:
         html = files("watcher.sandbox").joinpath("page.html").read_text()
-        return Response(html, mimetype="text/html")
+        # Its buttons must not be pressed within the frame of another page.
+        framed = {"Content-Security-Policy": "frame-ancestors 'none'", "X-Frame-Options": "DENY"}
+        return Response(html, mimetype="text/html", headers=framed)
 
     def environment(self, _: Request) -> Any:
         return dict(self._environment)
@@ -225,6 +227,10 @@ def close_all_runners() -> None:
     for regions in list(sagemaker_backends.values()):
         for backend in list(regions.values()):
             backend.runners.close_all()
+
+
+def refuse(sentence: str) -> Response:
+    return _json({"message": sentence}, status=403)
 
 
 def _members(request: Request) -> dict[str, Any]:

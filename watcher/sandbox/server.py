@@ -113,9 +113,15 @@ def _listen(port: int) -> socket.socket:
 
 
 def _dispatch(control: WSGIApplication, aws: WSGIApplication) -> WSGIApplication:
-    """Unsigned requests below `/sandbox` go to the control API, all others to AWS's."""
+    """Unsigned requests below `/sandbox` go to the control API, all others to AWS's; those that a web page
+    sends are refused."""
+    from watcher.sandbox.browsers import refusal
+    from watcher.sandbox.control_api import refuse
 
     def application(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        if sentence := refusal(environ):
+            refused: WSGIApplication = refuse(sentence)
+            return refused(environ, start_response)
         path = environ["PATH_INFO"]
         below = path == "/sandbox" or path.startswith("/sandbox/")
         chosen = control if below and "HTTP_AUTHORIZATION" not in environ else aws
