@@ -13,7 +13,7 @@ TOPIC_ARN = re.compile(r"arn:aws[a-z-]*:sns:[a-z0-9-]+:\d{12}:[A-Za-z0-9_-]{1,25
 
 class Arn(NamedTuple):
     partition: str
-    """`aws`, `aws-cn` or `aws-us-gov`."""
+    """`aws`, `aws-cn`, `aws-eusc`, `aws-us-gov` …"""
     service: str
     region: str
     """Empty for what has no region, such as a role."""

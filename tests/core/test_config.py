@@ -439,3 +439,37 @@ def test_the_configuration_lists_its_secrets_and_hides_them_in_its_repr(toml):
     assert config.secrets() == [TOKEN, "long enough", "https://hc.example/1"]
     assert TOKEN not in repr(config)
     assert Config().secrets() == []
+
+
+# -- variables in errors ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "value", "line"),
+    [
+        ('region = "${X}"', "hunter2-secret", 'region = "${X}"'),
+        ('region = "${X}"', "ab", 'region = "${X}"'),
+        ('[[route]]\nto = ["${X}"]', "pager:hunter2-secret", "route[0].to[0]: '${X}'"),
+        ('[[route]]\nto = ["slack:${X}"]', "Hunter2-Secret", "route[0].to[0]: 'slack:${X}'"),
+        ('[slack]\napi_url = "${X}"', "hunter2-secret", 'slack.api_url = "${X}"'),
+        ('[http]\nlisten = "${X}"', "hunter2-secret", 'http.listen = "${X}"'),
+        ('[[account]]\nrole_arn = "${X}"', "hunter2-secret", 'account[0].role_arn = "${X}"'),
+    ],
+)
+def test_an_error_shows_the_variable_and_not_its_value(toml, text, value, line):
+    said = refusal(toml, text, X=value)
+
+    assert said.startswith(line)
+    assert "hunter2" not in said.lower()
+
+
+def test_the_line_end_of_a_variable_is_no_part_of_a_secret(toml):
+    toml.write_text('[slack]\nbot_token = "${TOKEN}"')
+
+    assert load(toml, {"TOKEN": f"{TOKEN}\r\n"}).slack.bot_token.get_secret_value() == TOKEN
+
+
+def test_a_tag_that_is_called_like_a_secret_cannot_be_asked_for(toml):
+    assert refusal(toml, '[watch.tags]\napi-key = "a"').startswith(
+        'watch.tags."api-key": is called like a secret'
+    )

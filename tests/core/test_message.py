@@ -293,6 +293,8 @@ def test_a_job_that_saves_nothing_has_no_debug_output_link() -> None:
     [
         ("aws-cn", "cn-north-1", "cn-north-1.console.amazonaws.cn"),
         ("aws-us-gov", "us-gov-west-1", "us-gov-west-1.console.amazonaws-us-gov.com"),
+        ("aws-eusc", "eusc-de-east-1", "eusc-de-east-1.console.amazonaws-eusc.eu"),
+        ("aws-iso-b", "us-isob-east-1", "us-isob-east-1.console.sc2s.sgov.gov"),
     ],
 )
 def test_other_partitions_have_consoles_of_their_own(partition: str, region: str, host: str) -> None:

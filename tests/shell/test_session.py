@@ -7,11 +7,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from threading import Thread
 
 import pytest
 from botocore.exceptions import ClientError
 
+from watcher.aws.queue import Queue
 from watcher.aws.sagemaker import TrainingJobs
 from watcher.aws.session import Aws, translate
 from watcher.errors import (
@@ -145,3 +147,37 @@ def test_a_missing_profile_is_reported_without_a_traceback(
     monkeypatch.setenv("AWS_PROFILE", "nobody")
     with pytest.raises(WatcherError, match="nobody"):
         TrainingJobs(Aws()).describe("churn")
+
+
+def test_the_region_is_that_of_aws_tools(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    profile = tmp_path / "config"
+    profile.write_text("[default]\nregion = eu-west-4\n")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(profile))
+    monkeypatch.setenv("AWS_REGION", "eu-west-2")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-3")
+    found = [Aws("eu-west-1").region, Aws().region]
+    for name in ("AWS_REGION", "AWS_DEFAULT_REGION"):
+        monkeypatch.delenv(name)
+        found.append(Aws().region)
+
+    assert found == ["eu-west-1", "eu-west-2", "eu-west-3", "eu-west-4"]
+
+
+def test_a_region_of_another_partition_is_reached_at_its_domain(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
+
+    client = Aws("eusc-de-east-1").sagemaker
+
+    assert client.meta.endpoint_url == "https://api.sagemaker.eusc-de-east-1.amazonaws.eu"
+
+
+@pytest.mark.parametrize(
+    ("url", "region"),
+    [
+        ("https://sqs.eusc-de-east-1.amazonaws.eu/111122223333/watcher", "eusc-de-east-1"),
+        ("https://sqs.cn-north-1.amazonaws.com.cn/111122223333/watcher", "cn-north-1"),
+        ("https://queue.example/111122223333/watcher", "us-east-1"),
+    ],
+)
+def test_a_queue_is_reached_in_the_region_of_its_url(url: str, region: str) -> None:
+    assert Queue(Aws("us-east-1"), url)._sqs.meta.region_name == region

@@ -6,6 +6,7 @@ of a log group becomes `$252F`. In the query inside the fragment, `?` is `$3F` a
 
 from __future__ import annotations
 
+from functools import cache
 from urllib.parse import quote
 
 from watcher.arn import Arn, job_name
@@ -16,8 +17,10 @@ PROCESSING_LOGS = "/aws/sagemaker/ProcessingJobs"
 _HOSTS = {
     "aws": "console.aws.amazon.com",
     "aws-cn": "console.amazonaws.cn",
+    "aws-eusc": "console.amazonaws-eusc.eu",
     "aws-us-gov": "console.amazonaws-us-gov.com",
 }
+"""Those that have another domain than the APIs of their partition, which is what botocore knows."""
 
 
 def training_job(job_arn: str) -> str:
@@ -56,7 +59,16 @@ def _page(arn: str, service: str) -> str:
 
 def _host(arn: str) -> str:
     parts = Arn.parse(arn)
-    return f"{parts.region}.{_HOSTS.get(parts.partition, _HOSTS['aws'])}"
+    return f"{parts.region}.{_HOSTS.get(parts.partition) or _of_partition(parts.partition)}"
+
+
+@cache
+def _of_partition(partition: str) -> str:
+    from botocore.loaders import create_loader
+
+    known = create_loader().load_data("partitions")["partitions"]
+    suffixes = (one["outputs"]["dnsSuffix"] for one in known if one["id"] == partition)
+    return next((f"console.{suffix}" for suffix in suffixes), _HOSTS["aws"])
 
 
 def _name(arn: str) -> str:

@@ -26,7 +26,8 @@ LONG_POLL_S = 5
 """How long a receive waits for a message. SQS allows 20, but a process that is to end has to wait for
 it. An idle queue costs less than a cent a day either way."""
 
-_HOST = re.compile(r"https://sqs\.([a-z0-9-]+)\.amazonaws\.com")
+_HOST = re.compile(r"https://sqs\.([a-z0-9]+(?:-[a-z0-9]+)+)\.[a-z0-9.-]+/")
+"""In any partition; each has its own domain."""
 
 INVALID_RECEIPT = "watcher-check-there-is-no-such-receipt"
 REFUSED_DELAY_S = 901

@@ -103,7 +103,7 @@ class Aws:
         with self._lock:
             region = self._region or self._botocore().get_config_variable("region")
         if not region:
-            raise ConfigError('region is not set: write region = "us-east-1" or export AWS_DEFAULT_REGION')
+            raise ConfigError('region is not set: write region = "us-east-1" or export AWS_REGION')
         return str(region)
 
     @property
@@ -162,7 +162,7 @@ class Aws:
     def _botocore(self) -> botocore.session.Session:
         if self._session is None:
             with translate("credentials"):
-                session = _acting_as(self._role) if self._role else botocore.session.get_session()
+                session = _acting_as(self._role) if self._role else new_session()
             session.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=_moment)
             if self._answered:
                 session.register("response-received", response_handler(self._answered))
@@ -189,8 +189,17 @@ def response_handler(answered: Answered) -> Callable[..., None]:
     return handler
 
 
-def _acting_as(role: Role) -> botocore.session.Session:
+def new_session() -> botocore.session.Session:
+    """A session whose region is that of AWS's other tools: `AWS_REGION`, which botocore does not know,
+    `AWS_DEFAULT_REGION`, and then the profile."""
     session = botocore.session.get_session()
+    if region := os.environ.get("AWS_REGION"):
+        session.set_config_variable("region", region)
+    return session
+
+
+def _acting_as(role: Role) -> botocore.session.Session:
+    session = new_session()
     session.register_component("credential_provider", CredentialResolver([_AssumedRole(role)]))
     return session
 
@@ -263,9 +272,7 @@ def translate(operation: str) -> Iterator[None]:
     except ClientError as error:
         raise _from_answer(error, operation) from error
     except NoRegionError as error:
-        raise ConfigError(
-            'region is not set: write region = "us-east-1" or export AWS_DEFAULT_REGION'
-        ) from error
+        raise ConfigError('region is not set: write region = "us-east-1" or export AWS_REGION') from error
     except (NoCredentialsError, PartialCredentialsError, CredentialRetrievalError, SSOError) as error:
         raise CredentialsError(
             f"no usable AWS credentials for {operation}: {error}. Sign in, or give the task a role",

@@ -55,7 +55,12 @@ def init(
         raise UsageError(why)
     if terminal:
         if region is None:
-            answers = _ask("AWS region", os.environ.get("AWS_DEFAULT_REGION", ""), _with_region, answers)
+            answers = _ask(
+                "AWS region",
+                os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION", ""),
+                _with_region,
+                answers,
+            )
         if jobs is None:
             answers = _ask("Jobs to watch, as globs on their names", "*", _with_jobs, answers)
         if channel is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, get_args
@@ -22,6 +22,8 @@ DEFAULT_FILE = Path("watcher.toml")
 
 SHOWN_VALUE_LIMIT = 60
 """Characters of a wrong value in an error."""
+
+MIN_REPLACED_CHARS = 6
 
 TEXT_VARIABLE = "WATCHER_TOML"
 """The environment variable that can hold the text of the settings, for places where a file is awkward, such
@@ -62,7 +64,7 @@ def _checked(document: dict[str, Any], env: Mapping[str, str]) -> Config:
     except ValidationError as error:
         raise ConfigError(_explain(error, document)) from None
     for key, problem in contradictions(config):
-        raise ConfigError(f"{key}: {problem}")
+        raise ConfigError(_as_written(f"{key}: {problem}", document, env))
     return config
 
 
@@ -95,7 +97,7 @@ def _fill_in(value: Any, env: Mapping[str, str], key: SettingPath) -> Any:
         name = match[1]
         if name not in env:
             raise ConfigError(f"{_dotted(key)}: the variable {name} is not set; export it, or remove the key")
-        return env[name]
+        return _of_variable(name, env)
 
     if isinstance(value, str):
         return _VARIABLE.sub(variable, value)
@@ -104,6 +106,31 @@ def _fill_in(value: Any, env: Mapping[str, str], key: SettingPath) -> Any:
     if isinstance(value, dict):
         return {name: _fill_in(item, env, (*key, name)) for name, item in value.items()}
     return value
+
+
+def _of_variable(name: str, env: Mapping[str, str]) -> str:
+    """Without the line end with which editors, `echo` and files of secrets end a value."""
+    return env[name].rstrip("\r\n")
+
+
+def _as_written(sentence: str, document: dict[str, Any], env: Mapping[str, str]) -> str:
+    """The sentence with `${NAME}` for the values of the variables that the settings use, which may be secret.
+    A value of a few characters, which may stand anywhere by chance, is replaced only where it is quoted."""
+    used = {(name, _of_variable(name, env)) for name in _variables(document) if env[name].strip()}
+    for name, value in sorted(used, key=lambda pair: len(pair[1]), reverse=True):
+        text = re.escape(value)
+        pattern = text if len(value) >= MIN_REPLACED_CHARS else f"(?<=[\"'=:]){text}(?=[\"'])"
+        sentence = re.sub(pattern, lambda _, name=name: f"${{{name}}}", sentence, flags=re.IGNORECASE)  # type: ignore[misc]
+    return sentence
+
+
+def _variables(value: Any) -> Iterator[str]:
+    """The names of all variables in these settings."""
+    if isinstance(value, str):
+        yield from _VARIABLE.findall(value)
+    elif isinstance(value, list | dict):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _variables(item)
 
 
 def _dotted(key: SettingPath) -> str:

@@ -187,7 +187,8 @@ class Http(_Section):
 
 class Config(_Section):
     region: str = ""
-    """The AWS region. Empty: `AWS_DEFAULT_REGION`, else the region of the AWS profile."""
+    """The AWS region. Empty: as for AWS's tools, `AWS_REGION`, else `AWS_DEFAULT_REGION`, else the region of
+    the AWS profile."""
     watch: Watch = Watch()
     rules: Rules = Rules()
     account: tuple[Account, ...] = ()

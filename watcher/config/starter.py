@@ -73,7 +73,7 @@ _TEMPLATE = Template("""\
 # Settings of Watcher; docs/settings.md lists all of them. `watcher check` tries what is set here.
 # $${NAME} in a string is replaced by the environment variable NAME: keep secrets there, not here.
 
-# The AWS region. Default: AWS_DEFAULT_REGION, else the region of the AWS profile.
+# The AWS region. Default: AWS_REGION, else AWS_DEFAULT_REGION, else the region of the AWS profile.
 $region
 
 [watch]

@@ -46,10 +46,10 @@ def open_store(
 
 
 def _open_table(table: str, region: str, on_response: Callable[..., None] | None) -> Store:
-    import botocore.session
     from botocore.config import Config
     from botocore.exceptions import NoRegionError
 
+    from watcher.aws.session import new_session
     from watcher.store.dynamodb.store import DynamoStore
 
     # Not adaptive: then one throttled partition would slow down every call of this process, and those that
@@ -62,14 +62,14 @@ def _open_table(table: str, region: str, on_response: Callable[..., None] | None
         user_agent=USER_AGENT,
         parameter_validation=False,  # takes a third of a transaction's time, and would never find anything
     )
-    session = botocore.session.get_session()
+    session = new_session()
     if on_response:
         session.register("response-received", on_response)
     try:
         client: Any = session.create_client("dynamodb", region_name=region or None, config=retries)
     except NoRegionError as error:
         raise ConfigError(
-            'region is not set: write region = "us-east-1" or export AWS_DEFAULT_REGION, where the table is'
+            'region is not set: write region = "us-east-1" or export AWS_REGION, where the table is'
         ) from error
     store = DynamoStore(client, table)
     store.bring_up_to_date(lambda: datetime.now(UTC))
