@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from rules.profiler.data import Batch, Series, SeriesKey
-from watcher.profiler_output.usage import COLUMNS, Usage
+from watcher.profiler_output.usage import COLUMNS, Usage, lane_label
 
 KEY = SeriesKey("algo-1", "cpu", "cpu0", "CPUUtilization")
 
@@ -29,3 +29,8 @@ def test_time_is_divided_so_that_each_column_has_a_value(seconds: float, count: 
 
 def test_enough_values_fill_all_columns():
     assert every(0.5, 5000).columns(60) == 60
+
+
+def test_a_metric_of_the_whole_instance_is_named_once():
+    assert lane_label(SeriesKey("algo-1", "sagemaker", "MemoryUsedPercent")) == "algo-1 MemoryUsedPercent"
+    assert lane_label(KEY) == "algo-1 cpu0 CPUUtilization"

@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from watcher.evaluation.profile import Profile
-from watcher.profiler_output.usage import BIN_POINTS, COLUMNS, is_percentage, metric_name
+from watcher.profiler_output.usage import BIN_POINTS, COLUMNS, is_percentage, lane_label, metric_name
 from watcher.text import printable, truncated
 
 MAX_LANES = 64
@@ -43,7 +43,7 @@ def of_profile(profile: Profile) -> Figure:
     columns = usage.columns(COLUMNS)
     heat = np.array([usage.over_time([key], columns) for key in drawn])
     image = axes.imshow(heat, aspect="auto", cmap="viridis", vmin=0, vmax=100, interpolation="nearest")
-    labels = [truncated(printable(f"{key.node} {key.name} {metric_name(key)}"), 48) for key in drawn]
+    labels = [truncated(printable(lane_label(key)), 48) for key in drawn]
     axes.set_yticks(range(len(drawn)), labels, fontsize=7, parse_math=False)
     length = usage.end - usage.begin
     ticks = np.linspace(0, 1, 7)
@@ -60,6 +60,8 @@ def of_profile(profile: Profile) -> Figure:
         plot.bar(np.arange(len(counts)) * BIN_POINTS, counts, width=BIN_POINTS, align="edge")
         plot.set_title(truncated(printable(f"{node} {metric}"), 30), fontsize=8, parse_math=False)
         plot.set_xlim(0, 100)
+        plot.set_xlabel("%", fontsize=7)
+        plot.set_ylabel("values", fontsize=7)
         plot.tick_params(labelsize=7)
         plot.spines[["top", "right"]].set_visible(False)
     return figure

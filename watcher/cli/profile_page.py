@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jinja2 import Environment
 
-from watcher.profiler_output.usage import is_percentage, metric_name
+from watcher.profiler_output.usage import device, is_percentage, lane_label, metric_name
 from watcher.text import printable
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def page(profile: Profile) -> str:
             {
                 "node": row.key.node,
                 "metric": metric_name(row.key),
-                "device": row.key.name,
+                "device": device(row.key),
                 "numbers": [
                     (_PERCENT if is_percentage(row.key) else _NUMBER).format(number)
                     for number in (row.p5, row.p50, row.p95, row.greatest)
@@ -60,7 +60,7 @@ def _lanes(profile: Profile) -> list[dict[str, Any]]:
         if is_percentage(key):
             means = profile.usage.over_time([key], columns)
             cells = [(index, float(mean)) for index, mean in enumerate(means) if not np.isnan(mean)]
-            lanes.append({"label": f"{key.node} {key.name} {metric_name(key)}", "cells": cells})
+            lanes.append({"label": lane_label(key), "cells": cells})
     return lanes
 
 

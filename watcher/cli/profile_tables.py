@@ -10,7 +10,7 @@ import numpy as np
 from rich.console import Console
 
 from watcher.cli.tables import Table, print_facts, print_limited, print_line
-from watcher.profiler_output.usage import Row, Usage, is_percentage, metric_name
+from watcher.profiler_output.usage import Row, Usage, device, is_percentage, metric_name
 from watcher.text import duration
 
 if TYPE_CHECKING:
@@ -62,11 +62,7 @@ def print_profile(profile: Profile, console: Console, *, show_all: bool) -> None
 def _row(row: Row) -> tuple[str, ...]:
     show = _percent if is_percentage(row.key) else _number
     shown = (show(number) for number in (row.p5, row.p50, row.p95, row.greatest))
-    return (row.key.node, metric_name(row.key), _device(row.key), *shown, f"{row.count:,}")
-
-
-def _device(key: SeriesKey) -> str:
-    return key.name if key.type in ("cpu", "gpu") else ""
+    return (row.key.node, metric_name(row.key), device(row.key), *shown, f"{row.count:,}")
 
 
 def _percent(number: float) -> str:
@@ -112,7 +108,7 @@ def bars(counts: NDArray[np.int64], console: Console) -> str:
 def _print_heat_map(usage: Usage, console: Console, *, show_all: bool) -> None:
     columns = usage.columns(60 if console.width >= 100 else 40)
     rows = [
-        (key.node, metric, _device(key), shades(usage.over_time([key], columns), console))
+        (key.node, metric, device(key), shades(usage.over_time([key], columns), console))
         for _, metric, keys in _lanes(usage)
         for key in keys
     ]

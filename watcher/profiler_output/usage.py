@@ -31,6 +31,16 @@ def metric_name(key: SeriesKey) -> str:
     return f"{key.name} {key.dimension}".strip()
 
 
+def device(key: SeriesKey) -> str:
+    """The core or the GPU that the series is of; empty for a metric of the whole instance."""
+    return key.name if key.type in ("cpu", "gpu") else ""
+
+
+def lane_label(key: SeriesKey) -> str:
+    """What a line of a heat map is called."""
+    return " ".join(filter(None, (key.node, device(key), metric_name(key))))
+
+
 def is_percentage(key: SeriesKey) -> bool:
     return metric_name(key) in PERCENTAGES
 
