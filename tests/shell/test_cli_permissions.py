@@ -167,11 +167,17 @@ def test_without_a_job_that_saves_tensors_their_bucket_is_not_asked_about(
         ),
         (["--role", f"arn:aws:sqs:us-east-1:{ACCOUNT}:q"], "is no role, user or group"),
         (["--role", f"arn:aws:iam::{ACCOUNT}:root"], "root is no role, user or group"),
+        (
+            ["--role", ROLE, "--action", "s3:*"],
+            "Invalid Entity Action: s3:*): write an action without wildcards",
+        ),
     ],
 )
 def test_what_iam_cannot_judge_is_a_usage_error_with_the_next_step(
     watcher: Watcher, jobs: Sandbox, arguments: list[str], said: str
 ):
+    put_role(jobs, POLICY)
+
     ran = watcher("permissions", *arguments)
 
     assert (ran.code, ran.out) == (2, "")

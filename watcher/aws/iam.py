@@ -62,7 +62,7 @@ def principal(aws: Aws, caller: str) -> str:
 
 def simulate(aws: Aws, principal: str, need: Need) -> Iterator[Verdict]:
     """One request for each page of verdicts. Raises `UsageError` for what is no role, user or group, or none
-    that IAM knows; and `AwsError`."""
+    that IAM knows, and for actions or resources that it does not take; and `AwsError`."""
     if not _PRINCIPAL.fullmatch(principal):
         raise UsageError(
             f"{principal} is no role, user or group, and IAM judges only those: name one with --role ARN"
@@ -92,12 +92,19 @@ def _known(principal: str) -> Iterator[None]:
         yield
     except AwsError as error:
         answer = error.__cause__
-        if isinstance(answer, ClientError) and answer.response["Error"]["Code"] in _UNKNOWN:
+        refusal = answer.response["Error"] if isinstance(answer, ClientError) else {}
+        if refusal.get("Code") in _UNKNOWN:
             raise UsageError(f"IAM has no {principal}: check the ARN, or name another with --role") from error
+        if refusal.get("Code") in _INVALID:
+            raise UsageError(
+                f"IAM does not take what it was asked about ({refusal['Message']}): write an action without "
+                "wildcards, such as s3:GetObject, and a resource as an ARN or *"
+            ) from error
         raise
 
 
 _UNKNOWN = {"NoSuchEntity", "NoSuchEntityException"}
+_INVALID = {"InvalidInput", "InvalidInputException"}
 
 
 def _verdicts(need: Need, result: Mapping[str, Any]) -> Iterator[Verdict]:
