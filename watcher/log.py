@@ -8,8 +8,8 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Iterable
-from typing import TextIO
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, TextIO
 
 # If rich is installed, structlog imports it to draw tracebacks. Here, tracebacks become text before a
 # renderer gets them, and importing rich would take as long as everything that a short command needs of
@@ -19,9 +19,10 @@ if not _rich_was_imported:
     sys.modules["rich"] = None  # type: ignore[assignment]
 
 import structlog  # noqa: E402
-from structlog.typing import Processor  # noqa: E402
+from structlog.typing import EventDict, Processor  # noqa: E402
 
 from watcher.redaction import Redactor  # noqa: E402
+from watcher.text import clean, in_row  # noqa: E402
 
 if not _rich_was_imported:
     del sys.modules["rich"]
@@ -59,7 +60,7 @@ def configure(stream: TextIO, *, level: int = logging.INFO, secrets: Iterable[st
                 # An exception becomes text before the redactor sees it, so that its message is masked too.
                 structlog.processors.format_exc_info,
                 Redactor(secrets),
-                _renderer(stream),
+                *_renderers(stream),
             ],
         )
     )
@@ -79,9 +80,28 @@ class _Handler(logging.StreamHandler[TextIO]):
     """A class of its own, so that `configure` can tell its earlier handler from those of libraries."""
 
 
-def _renderer(stream: TextIO) -> Processor:
+def _renderers(stream: TextIO) -> Sequence[Processor]:
     if not stream.isatty():
-        return structlog.processors.JSONRenderer()
-    return structlog.dev.ConsoleRenderer(
+        return [structlog.processors.JSONRenderer()]  # escapes what would control a terminal
+    to_terminal = structlog.dev.ConsoleRenderer(
         colors="NO_COLOR" not in os.environ, exception_formatter=structlog.dev.plain_traceback
     )
+    return [_clean_event, to_terminal]
+
+
+_MULTILINE = frozenset({"exception", "stack"})
+
+
+def _clean_event(_logger: Any, _method: str, event: EventDict) -> EventDict:
+    """Without what would control the terminal or begin another line."""
+    return {
+        in_row(key): clean(value) if key in _MULTILINE else _cleaned(value) for key, value in event.items()
+    }
+
+
+def _cleaned(value: Any) -> Any:
+    if isinstance(value, str):
+        return in_row(value)
+    if isinstance(value, Mapping):
+        return {_cleaned(key): _cleaned(item) for key, item in value.items()}
+    return [_cleaned(item) for item in value] if isinstance(value, list) else value

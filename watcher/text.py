@@ -1,20 +1,126 @@
-"""Writes text, times and numbers for people."""
+"""Writes text, times and numbers for people, and keeps out what people cannot see."""
 
 from __future__ import annotations
 
 import re
 from datetime import datetime, timedelta
+from functools import cache
 
-_ESCAPE_SEQUENCE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?)")
-_UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\u202a-\u202e\u2066-\u2069]")
+# -- the gate --------------------------------------------------------------------------------------
+#
+# Text from outside (names, tags, reasons, log lines) may hold what a reader does not see: terminal escapes,
+# characters that turn the direction of writing, and invisible ones in which text can hide. Whatever shows
+# text to a person takes it through `printable`, `one_line` or `in_row`. JSON needs no gate: it escapes all
+# of these.
+#
+# What remains is what people write: every script's letters, and emoji. Some invisible characters belong to
+# them, and are kept there and nowhere else: a joiner between two emoji (a family) or between letters of
+# scripts that need it (Persian, Hindi …), one variation selector after an emoji, a keycap or an ideograph,
+# and the tags of the flags of England, Scotland and Wales.
+
+_ESCAPE_SEQUENCE = re.compile(
+    "(?:\x1b\\[|\x9b)[0-?]*[ -/]*[@-~]"  # CSI: colours, cursor, erasing
+    # OSC, DCS, SOS, PM and APC have a text (window title, link, clipboard), which ends with the line at the
+    # latest.
+    "|(?:\x1b[\\]PX^_]|[\x9d\x90\x98\x9e\x9f])[^\x07\x1b\x9c\r\n]*(?:\x07|\x1b\\\\|\x9c)?"
+    "|\x1b[ -/]*[0-~]"  # all others
+)
+_LINE_END = re.compile("[\r\x0b\x0c\x85\u2028\u2029]\n?")
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
+_INTRODUCERS = "\x1b\x9b\x9d\x90\x98\x9e\x9f"
+
+_EMOJI = "©®‼⁉™ℹ\u2190-\u2bff〰〽㊗㊙\U0001f000-\U0001faff"
+_IDEOGRAPH = "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
+_JOINED_SCRIPT = "\u0620-\u0dff\u0f00-\u109f\u1780-\u17b3\u17b6-\u17dd\u1820-\u18aa"
+_FLAG_TAGS = "\U000e0067\U000e0062(?:{})\U000e007f".format(
+    "|".join("".join(chr(0xE0000 + ord(letter)) for letter in country) for country in ("eng", "sct", "wls"))
+)
+_BELONGS = (
+    f"(?<=[{_EMOJI}])[\ufe0e\ufe0f]"
+    "|(?<=[0-9#*])\ufe0f(?=\u20e3)"
+    f"|(?<=[{_IDEOGRAPH}])[\ufe00-\ufe02\U000e0100-\U000e01ef]"
+    f"|(?:(?<=[{_EMOJI}])|(?<=[{_EMOJI}]\ufe0f))\u200d(?=[{_EMOJI}])"
+    f"|(?<=[{_JOINED_SCRIPT}])[\u200c\u200d](?=[{_JOINED_SCRIPT}])"
+    f"|(?<=\U0001f3f4){_FLAG_TAGS}"
+)
+_HIDDEN = (
+    "\x00-\x08\x0b-\x1f\x7f-\x9f"  # control characters, except tab and line end
+    # Unicode's Default_Ignorable_Code_Point: zero-width characters, bidi controls, fillers, variation
+    # selectors, tag characters, and what is reserved for more of them.
+    "\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164"
+    "\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufff8\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
+    "\u2028\u2029\ufff9-\ufffb"  # separators and annotations
+    "\ud800-\udfff\ufdd0-\ufdef"  # surrogates and non-characters
+    + "".join(f"{chr(plane + 0xFFFE)}-{chr(plane + 0xFFFF)}" for plane in range(0, 0x110000, 0x10000))
+)
+
+
+@cache
+def _patterns() -> tuple[re.Pattern[str], re.Pattern[str]]:
+    """What is hidden, and which of it belongs to its neighbours. Compiled when it is first needed, which for
+    most commands is never."""
+    return re.compile(f"[{_HIDDEN}]+"), re.compile(_BELONGS)
+
+
+def _visible(text: str) -> str:
+    hidden, belongs = _patterns()
+
+    def kept(run: re.Match[str]) -> str:
+        at, parts = run.start(), []
+        while at < run.end():
+            if found := belongs.match(text, at):
+                parts.append(found[0])
+            at = found.end() if found else at + 1
+        return "".join(parts)
+
+    return hidden.sub(kept, text)
+
+
+def clean(text: str) -> str:
+    """The text without terminal escapes and what cannot be seen. Every kind of line end becomes `\\n`; tabs
+    and spaces stay."""
+    if text.isascii() and (text.isprintable() or not _CONTROL.search(text)):
+        return text
+    if any(introducer in text for introducer in _INTRODUCERS):
+        text = _ESCAPE_SEQUENCE.sub("", text)
+    return _visible(_LINE_END.sub("\n", text))
 
 
 def printable(text: str) -> str:
-    """Removes terminal escapes and invisible characters; line ends and tabs stay."""
-    if text.isprintable():
-        return text
-    lines = _ESCAPE_SEQUENCE.sub("", text).replace("\r\n", "\n").replace("\r", "\n")
-    return _UNPRINTABLE.sub("", lines).strip("\n")
+    """`clean`, without empty lines at the beginning and the end."""
+    return clean(text).strip("\n")
+
+
+def one_line(text: str) -> str:
+    """`clean`, on one line, with single spaces."""
+    return " ".join(clean(text).split())
+
+
+def in_row(text: str) -> str:
+    """`clean`, on one line, in which spaces stay as they are: for tables, which are aligned with
+    them."""
+    return " ".join(clean(text).expandtabs(1).splitlines())
+
+
+def shown(value: object) -> object:
+    """A value as a template shows it (Jinja's `finalize`): text goes through `clean`."""
+    return clean(value) if type(value) is str else value
+
+
+MAX_FILE_NAME_BYTES = 200
+"""File systems take 255."""
+
+
+def file_name(name: str, end: str) -> str:
+    """A file's name that every system takes. `end` is kept whole: it distinguishes the file."""
+    kept = re.sub(r"[^\w.-]+", "_", one_line(name)).lstrip(".-")
+    return within_bytes(kept, MAX_FILE_NAME_BYTES - len(end.encode())) + end
+
+
+def within_bytes(text: str, limit: int) -> str:
+    """The beginning of `text` that takes at most `limit` bytes in UTF-8."""
+    encoded = text.encode()
+    return text if len(encoded) <= limit else encoded[:limit].decode(errors="ignore")
 
 
 def truncated(text: str, limit: int, end: str = "…") -> str:

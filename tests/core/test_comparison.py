@@ -184,3 +184,18 @@ def test_curves_over_steps_and_over_minutes_are_not_drawn_on_one_axis():
     drawn, over = curves(document(comparison, Around({}, {}, NOON)))
 
     assert (list(drawn), over) == (["1. a", "3. b"], "minutes of training")
+
+
+def test_no_cell_of_the_csv_is_a_formula_and_numbers_stay_numbers():
+    first = run(
+        "a", x="=HYPERLINK(1)", minus="-0.5", flag="--fast", at="@x", hidden="\u202e\t=1", **{"=name": "1"}
+    )
+    second = run("b", x="1", minus="+2e-3", flag="b", at="b", hidden="b", **{"=name": "2"})
+
+    text = as_csv(document(compared(first, second), Around({}, {}, NOON)))
+    rows = {row["job"]: row for row in csv.DictReader(text.splitlines())}
+
+    assert rows["a"]["x"] == "'=HYPERLINK(1)"
+    assert (rows["a"]["minus"], rows["b"]["minus"]) == ("-0.5", "+2e-3")
+    assert (rows["a"]["flag"], rows["a"]["at"], rows["a"]["hidden"]) == ("'--fast", "'@x", "'=1")
+    assert rows["a"]["'=name"] == "1"

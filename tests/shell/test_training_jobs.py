@@ -213,3 +213,11 @@ def test_a_refusal_names_the_permission(aws_environment: Sandbox):
     with pytest.raises(AccessDenied) as refused:
         names_listed_since(NOON)
     assert refused.value.operation == "sagemaker:ListTrainingJobs"
+
+
+def test_half_of_an_emoji_in_a_record_becomes_a_question_mark():
+    """SageMaker cuts texts, and a store could not keep a half."""
+    job = parse_job(record(FailureReason="out of memory \ud83d", HyperParameters={"a\udc00": "🎉"}))
+
+    assert job.failure_reason == "out of memory ?"
+    assert job.hyperparameters == {"a?": "🎉"}

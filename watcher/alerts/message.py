@@ -18,7 +18,7 @@ from types import MappingProxyType
 from watcher.alerts import kinds, sentences
 from watcher.alerts.advice import built_in_rule
 from watcher.alerts.job_facts import Facts, cost, debugger_outcome, facts, particulars
-from watcher.alerts.sentences import Ending, headline, one_line
+from watcher.alerts.sentences import Ending, headline
 from watcher.arn import Arn
 from watcher.aws import links
 from watcher.model import (
@@ -36,7 +36,7 @@ from watcher.model import (
     Reading,
     Severity,
 )
-from watcher.text import printable, truncated
+from watcher.text import one_line, printable, truncated
 
 TITLE_LIMIT = 140
 """Characters. Slack's header takes 150, and a channel may put a sign before the title."""
@@ -357,6 +357,7 @@ def _printable_incident(incident: Incident) -> Incident:
     stop = incident.stop
     return replace(
         incident,
+        run=one_line(incident.run),
         job=one_line(incident.job),
         acknowledged_by=one_line(incident.acknowledged_by),
         snoozed_by=one_line(incident.snoozed_by),
@@ -367,12 +368,16 @@ def _printable_incident(incident: Incident) -> Incident:
 def _printable_finding(finding: Finding) -> Finding:
     return replace(
         finding,
+        run=one_line(finding.run),
         job=one_line(finding.job),
         status=one_line(finding.status),
         rule=finding.rule and one_line(finding.rule),
         reason=printable(finding.reason),
         closing_reason=one_line(finding.closing_reason),
-        says=tuple(replace(says, reason=printable(says.reason)) for says in finding.says),
+        says=tuple(
+            replace(says, status=one_line(says.status), reason=printable(says.reason))
+            for says in finding.says
+        ),
     )
 
 
@@ -386,6 +391,7 @@ def _printable_facts(job: Facts) -> Facts:
         status=one_line(job.status),
         secondary_status=one_line(job.secondary_status),
         instances=tuple((one_line(type_), count) for type_, count in job.instances),
+        spend=job.spend and replace(job.spend, basis=one_line(job.spend.basis)),
         hyperparameters=_one_line_each(job.hyperparameters),
         experiment=one_line(job.experiment),
         trial=one_line(job.trial),

@@ -20,12 +20,14 @@ from rules import Evidence, Status, Verdict
 from watcher.alerts.curves import compared, curves, decided_at, holds, logarithmic
 from watcher.debug_output.series import GLOBAL, Series, Summary, Value, curve
 from watcher.model import AlertEvidence, Finding
-from watcher.text import printable
+from watcher.text import one_line, truncated
 
 LARGE_INCHES, SMALL_INCHES = (12.0, 5.5), (7.0, 4.2)
 """Both have the same font size, so text looks larger in the small one when a chat shows it."""
 MAX_CURVES = 10
 """matplotlib has as many distinguishable colours."""
+MAX_LABEL_CHARACTERS = 120
+"""Of a curve's name."""
 _MAX_DOTS = 80
 """A curve of more steps has no dots."""
 _ZOOM_BELOW_SHARE = 0.25
@@ -66,7 +68,7 @@ def of_curves(curves: Mapping[str, Sequence[tuple[float, float]]], title: str, x
     """Curves over each other, each under its name. `x` and `y` say what the axes are."""
     figure = _titled(title)
     axes = _axes(figure, x=x)
-    axes.set_ylabel(printable(y), parse_math=False)
+    axes.set_ylabel(_label(y), parse_math=False)
     for name, points in list(curves.items())[:MAX_CURVES]:
         _curve(axes, name, points)
     if len(curves) > MAX_CURVES:
@@ -84,7 +86,7 @@ def of_panels(curves: Mapping[str, Sequence[tuple[float, float]]], title: str, x
     figure = _titled(title, size=(LARGE_INCHES[0], max(LARGE_INCHES[1], 3.0 * rows)))
     for number, (name, points) in enumerate(curves.items(), start=1):
         axes = _axes(figure, number, columns, rows=rows, x=x)
-        axes.set_title(printable(name), fontsize="medium", parse_math=False)
+        axes.set_title(_label(name), fontsize="medium", parse_math=False)
         _curve(axes, name, points)
     return figure
 
@@ -143,9 +145,9 @@ def _draw_comparisons(
 def _titled(title: str, *sentences: str, size: tuple[float, float] = LARGE_INCHES) -> Figure:
     figure = Figure(figsize=size, layout="constrained")
     characters = round(11 * size[0])
-    lines = [textwrap.shorten(printable(title), characters, placeholder=" …")]
+    lines = [textwrap.shorten(one_line(title), characters, placeholder=" …")]
     for sentence in sentences:
-        lines += textwrap.wrap(printable(sentence), characters, max_lines=3, placeholder=" …")
+        lines += textwrap.wrap(one_line(sentence), characters, max_lines=3, placeholder=" …")
     figure.suptitle("\n".join(lines), x=0.01, ha="left", fontsize="medium", parse_math=False)
     return figure
 
@@ -161,22 +163,21 @@ def _axes(figure: Figure, number: int = 1, of: int = 1, *, rows: int = 1, x: str
 
 
 def _curve(axes: Axes, name: str, points: Sequence[tuple[float, float]]) -> None:
-    label = _label(name)
     dots = "." if len(points) <= _MAX_DOTS else ""
     places, values = [place for place, _ in points], [value for _, value in points]
-    axes.plot(places, values, linewidth=1.5, marker=dots, label=label)
+    axes.plot(places, values, linewidth=1.5, marker=dots, label=_label(name))
 
 
-def _label(name: str) -> str:
-    """For a legend, in which "_" would hide it."""
-    shown = printable(name)
-    return f" {shown}" if shown.startswith("_") else shown
+def _label(*words: str) -> str:
+    """Text from outside, as matplotlib may draw it."""
+    label = truncated(one_line(" ".join(words)), MAX_LABEL_CHARACTERS)
+    return f" {label}" if label.startswith("_") else label  # "_" hides it in legends
 
 
 def _draw(axes: Axes, series: Sequence[Series]) -> None:
     several_workers = len({one.worker for one in series}) > 1
     for number, one in enumerate(series[:MAX_CURVES]):
-        words = [_label(one.tensor)]
+        words = [one.tensor]
         if one.mode != GLOBAL:
             words.append(one.mode)
         if several_workers:
@@ -185,7 +186,7 @@ def _draw(axes: Axes, series: Sequence[Series]) -> None:
             words.append("(mean, shaded from min to max)")
         lows, middles, highs = zip(*map(_extent, one.values), strict=True)
         colour, dots = f"C{number}", "." if len(middles) <= _MAX_DOTS else ""
-        axes.plot(one.steps, middles, color=colour, linewidth=1.5, marker=dots, label=" ".join(words))
+        axes.plot(one.steps, middles, color=colour, linewidth=1.5, marker=dots, label=_label(*words))
         axes.fill_between(one.steps, lows, highs, color=colour, alpha=0.15, linewidth=0)
     if len(series) > MAX_CURVES:
         axes.plot([], [], linestyle="", label=f"and {len(series) - MAX_CURVES} more, not drawn")

@@ -34,7 +34,7 @@ from watcher.model import (
 )
 from watcher.policy import kinds
 from watcher.redaction import MASK
-from watcher.text import printable, truncated
+from watcher.text import one_line, truncated
 
 MAX_OTHERS = 10
 """Other findings of the incident that a message for people lists."""
@@ -53,11 +53,6 @@ _OF_THE_STOP = frozenset(
     {ChangeKind.STOP_ASKED, ChangeKind.STOPPED, ChangeKind.NOT_STOPPED, ChangeKind.CANCELLED}
 )
 _GIVEN_UP = frozenset({DeliveryState.REFUSED, DeliveryState.DEAD})
-
-
-def one_line(text: str) -> str:
-    """Printable, on one line."""
-    return " ".join(printable(text).split())
 
 
 def clock_time(at: datetime, now: datetime) -> str:

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from watcher.evaluation.profile import Profile
 from watcher.profiler_output.usage import BIN_POINTS, COLUMNS, is_percentage, lane_label, metric_name
-from watcher.text import printable, truncated
+from watcher.text import one_line, truncated
 
 MAX_LANES = 64
 """Lines of the heat map: more cannot be told apart."""
@@ -34,7 +34,7 @@ def of_profile(profile: Profile) -> Figure:
     lanes = [(key.node, metric_name(key)) for key in keys]
     histograms = list(dict.fromkeys(lanes))[:6]
     figure = Figure(figsize=(12, 3.5 + 0.2 * max(len(drawn), 4)), layout="constrained")
-    figure.suptitle(truncated(printable(profile.name), 120), x=0.01, ha="left", parse_math=False)
+    figure.suptitle(truncated(one_line(profile.name), 120), x=0.01, ha="left", parse_math=False)
     if not drawn:
         figure.text(0.5, 0.5, "no percentages to draw", ha="center")
         return figure
@@ -43,7 +43,7 @@ def of_profile(profile: Profile) -> Figure:
     columns = usage.columns(COLUMNS)
     heat = np.array([usage.over_time([key], columns) for key in drawn])
     image = axes.imshow(heat, aspect="auto", cmap="viridis", vmin=0, vmax=100, interpolation="nearest")
-    labels = [truncated(printable(lane_label(key)), 48) for key in drawn]
+    labels = [truncated(one_line(lane_label(key)), 48) for key in drawn]
     axes.set_yticks(range(len(drawn)), labels, fontsize=7, parse_math=False)
     length = usage.end - usage.begin
     ticks = np.linspace(0, 1, 7)
@@ -58,7 +58,7 @@ def of_profile(profile: Profile) -> Figure:
         plot = figure.add_subplot(grid[1, number])
         counts = usage.histogram(node, metric)
         plot.bar(np.arange(len(counts)) * BIN_POINTS, counts, width=BIN_POINTS, align="edge")
-        plot.set_title(truncated(printable(f"{node} {metric}"), 30), fontsize=8, parse_math=False)
+        plot.set_title(truncated(one_line(f"{node} {metric}"), 30), fontsize=8, parse_math=False)
         plot.set_xlim(0, 100)
         plot.set_xlabel("%", fontsize=7)
         plot.set_ylabel("values", fontsize=7)

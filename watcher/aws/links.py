@@ -45,8 +45,8 @@ def s3_prefix(job_arn: str, uri: str) -> str:
     """The objects below `s3://bucket/path`."""
     bucket, _, path = uri.removeprefix("s3://").partition("/")
     region = Arn.parse(job_arn).region
-    prefix = quote(f"{path.rstrip('/')}/" if path else "", safe="")
-    return f"https://{_host(job_arn)}/s3/buckets/{quote(bucket, safe='')}?region={region}&prefix={prefix}"
+    prefix = _quoted(f"{path.rstrip('/')}/" if path else "")
+    return f"https://{_host(job_arn)}/s3/buckets/{_quoted(bucket)}?region={region}&prefix={prefix}"
 
 
 def _log_group(job_arn: str, group: str) -> str:
@@ -72,8 +72,13 @@ def _of_partition(partition: str) -> str:
 
 
 def _name(arn: str) -> str:
-    return quote(job_name(arn), safe="")
+    return _quoted(job_name(arn))
 
 
 def _twice(text: str) -> str:
-    return quote(quote(text, safe=""), safe="").replace("%", "$")
+    return _quoted(_quoted(text)).replace("%", "$")
+
+
+def _quoted(text: str) -> str:
+    """A lone surrogate, which JSON may hold and UTF-8 has no bytes for, becomes a question mark."""
+    return quote(text, safe="", errors="replace")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -221,6 +222,7 @@ def _joined(names: Iterable[str]) -> list[str]:
 def parse_job(record: Mapping[str, Any]) -> JobSnapshot:
     """A record of `Search` or an answer of `DescribeTrainingJob` as a value that may be stored: without what
     looks like a secret."""
+    record = _encodable(record)
     algorithm = record.get("AlgorithmSpecification", {})
     resources = record.get("ResourceConfig", {})
     experiment = record.get("ExperimentConfig", {})
@@ -263,6 +265,24 @@ def parse_job(record: Mapping[str, Any]) -> JobSnapshot:
 
 def _tags(tags: Iterable[Any]) -> dict[str, str]:
     return masked_by_name({tag["Key"]: tag["Value"] for tag in tags})
+
+
+def _encodable(record: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The record as any store can hold it. Half of an emoji (a lone surrogate), as a text has that was cut
+    by UTF-16 units, becomes a question mark."""
+    try:
+        json.dumps(record, ensure_ascii=False, default=str).encode()
+    except UnicodeEncodeError:
+        return _replaced(record)  # type: ignore[no-any-return]
+    return record
+
+
+def _replaced(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.encode(errors="replace").decode()
+    if isinstance(value, Mapping):
+        return {_replaced(key): _replaced(item) for key, item in value.items()}
+    return [_replaced(item) for item in value] if isinstance(value, list) else value
 
 
 def _final_metrics(record: Mapping[str, Any]) -> Iterator[FinalMetric]:

@@ -37,7 +37,9 @@ from watcher.cli.show import show
 from watcher.cli.status import findings, jobs, status
 from watcher.cli.stop import stop
 from watcher.cli.tensors import tensors
+from watcher.cli.terminal import say
 from watcher.errors import ConfigError, OptionsError, UsageError, WatcherError
+from watcher.text import one_line
 
 app = typer.Typer(
     name="watcher",
@@ -58,7 +60,7 @@ for command in _COMMANDS:
 
 def _print_version(value: bool) -> None:
     if value:
-        typer.echo(f"watcher {__version__}")
+        say(f"watcher {__version__}")
         raise typer.Exit
 
 
@@ -102,7 +104,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _complain(sentence: str, code: int) -> int:
     from watcher.redaction import Redactor
-    from watcher.text import printable
 
-    typer.echo(f"watcher: {Redactor().text(' '.join(printable(sentence).split()))}", err=True)
+    # Cleaned first, so that nothing invisible divides what the redactor looks for.
+    say(f"watcher: {Redactor().text(one_line(sentence))}", to_stderr=True)
     return code

@@ -21,6 +21,7 @@ from watcher.cli.terminal import (
     out,
     print_json,
     require_plot,
+    write,
 )
 from watcher.errors import OptionsError, StoreError, UsageError
 
@@ -100,7 +101,7 @@ def compare(
     if as_json:
         print_json(shown)
     elif as_csv:
-        typer.echo(written_as_csv(shown), nl=False)
+        write(written_as_csv(shown))
     else:
         print_comparison(shown, out(), show_all=show_all)
         print_curves(drawn, over, out())

@@ -19,6 +19,7 @@ from watcher.cli.terminal import (
     load_settings,
     now,
     print_json,
+    say,
     user,
 )
 from watcher.errors import NoSuchJob, NothingToDo, OptionsError, UsageError
@@ -164,8 +165,8 @@ def redeliver(
         print_json([incident_views.incident(case) for case in cases])
         return
     for case in cases:
-        typer.echo(f"The incident of {case.incident.job} is sent again: {', '.join(sent[case.incident.id])}.")
-    typer.echo("`watcher run` sends it within a few seconds; `watcher status` says whether it arrived.")
+        say(f"The incident of {case.incident.job} is sent again: {', '.join(sent[case.incident.id])}.")
+    say("`watcher run` sends it within a few seconds; `watcher status` says whether it arrived.")
 
 
 def _to_redeliver(store: Store, *, all_dead: bool) -> list[str]:
@@ -228,4 +229,4 @@ def _print(case: Case, sentence: str, *, as_json: bool) -> None:
     if as_json:
         print_json(incident_views.incident(case))
     else:
-        typer.echo(sentence)
+        say(sentence)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import typer
-
 from watcher.cli.filters import ChangedSince, OpenedSince, State, moment, words
 from watcher.cli.terminal import (
     All,
@@ -15,6 +13,7 @@ from watcher.cli.terminal import (
     now,
     out,
     print_json,
+    write,
 )
 
 
@@ -58,4 +57,4 @@ def audit(
     begin = moment(since, now())
     with existing_store(load_settings(config, verbose=verbose)) as store:
         for line in incident_views.history(store, begin):
-            typer.echo(line)
+            write(f"{line}\n")

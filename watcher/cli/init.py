@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from watcher.cli.terminal import say, write
 from watcher.errors import UsageError
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ def _ask(question: str, default: str, put: Callable[[Answers, str], Answers], an
         changed = put(answers, text.strip())
         if not (why := problem(starter(changed), os.environ)):
             return changed
-        typer.echo(why, err=True)
+        say(why, to_stderr=True)
 
 
 def _with_region(answers: Answers, text: str) -> Answers:
@@ -122,8 +123,8 @@ def _print_next_steps(answers: Answers, file: Path) -> None:
     # The variable would be read in place of the default file.
     named = file != DEFAULT_FILE or os.environ.get(TEXT_VARIABLE)
     option = f" --config {shlex.quote(str(file))}" if named else ""
-    typer.echo(f"Wrote {file}. Next:")
+    say(f"Wrote {file}. Next:")
     if answers.channel and not os.environ.get(TOKEN_VARIABLE):
-        typer.echo(f"  export {TOKEN_VARIABLE}=xoxb-…")
-    typer.echo(f"  watcher check{option}")
-    typer.echo(f"  watcher run{option}")
+        write(f"  export {TOKEN_VARIABLE}=xoxb-…\n")
+    write(f"  watcher check{option}\n")
+    write(f"  watcher run{option}\n")

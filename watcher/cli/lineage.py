@@ -169,8 +169,6 @@ def _node(label: str, *, missing: bool = False) -> Tree:
     from rich.text import Text
     from rich.tree import Tree
 
-    from watcher.text import printable
+    from watcher.text import in_row
 
-    return Tree(
-        Text(" ".join(printable(label).split(" ")).replace("\n", " "), style="yellow" if missing else "")
-    )
+    return Tree(Text(in_row(label), style="yellow" if missing else ""))

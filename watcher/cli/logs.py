@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from watcher.cli.terminal import ConfigFile, Json, Verbose, load_settings, now
+from watcher.cli.terminal import ConfigFile, Json, Verbose, load_settings, now, say
 from watcher.errors import OptionsError
 from watcher.logs.since import parse as parse_since
 
@@ -94,25 +94,25 @@ def logs(
 
 
 def _print_message(text: str) -> None:
-    typer.echo(f"watcher: {text}", err=True)
+    say(f"watcher: {text}", to_stderr=True)
 
 
 def _text(labels: Iterable[str], wanted: re.Pattern[str] | None, *, utc: bool) -> Callable[[Line], str]:
     """Formats a line: coloured and aligned on a terminal, plain fields elsewhere. Each line of a message of
     several lines starts with the label and the time."""
-    from watcher.text import printable
+    from watcher.text import in_row, printable
 
     when = lru_cache(maxsize=4)(_utc if utc else _local)
     if not sys.stdout.isatty():
 
         def plain(line: Line) -> str:
-            return _labelled(f"{line.label} {when(line.timestamp // 1000)} ", printable(line.text))
+            return _labelled(f"{in_row(line.label)} {when(line.timestamp // 1000)} ", printable(line.text))
 
         return plain
     names = sorted(labels)
-    width = max(map(len, names), default=0)
+    width = max((len(in_row(name)) for name in names), default=0)
     styled = {
-        name: typer.style(name.ljust(width), fg=colour)
+        name: typer.style(in_row(name).ljust(width), fg=colour)
         for name, colour in zip(names, cycle(COLOURS), strict=False)
     }
 

@@ -10,7 +10,7 @@ import numpy as np
 from jinja2 import Environment
 
 from watcher.profiler_output.usage import device, is_percentage, lane_label, metric_name
-from watcher.text import printable
+from watcher.text import shown
 
 if TYPE_CHECKING:
     from watcher.evaluation.profile import Profile
@@ -21,8 +21,7 @@ _PERCENT, _NUMBER = "{:.2f} %", "{:,.4g}"
 
 
 def page(profile: Profile) -> str:
-    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    environment.filters["clean"] = printable
+    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, finalize=shown)
     template = resources.files("watcher.cli").joinpath("profile.html").read_text(encoding="utf-8")
     usage = profile.usage
     return environment.from_string(template).render(

@@ -62,12 +62,12 @@ def sandbox(
 def _print_environment(port: int) -> None:
     if not port:
         raise OptionsError("--print-env needs the --port of the running sandbox")
-    from watcher.cli.terminal import err
+    from watcher.cli.terminal import err, write
     from watcher.sandbox.environment import exports, of_running
 
     with err().status(f"waiting for the sandbox on port {port} …"):
         variables = of_running(port)
-    typer.echo(exports(variables))
+    write(f"{exports(variables)}\n")
 
 
 def _require_sandbox() -> None:

@@ -18,6 +18,7 @@ from watcher.cli.terminal import (
     now,
     out,
     print_json,
+    say,
     user,
 )
 from watcher.errors import NoSuchJob, OptionsError, WatcherError
@@ -92,7 +93,7 @@ def stop(
     if as_json:
         print_json([_document(each) for each in outcomes])
     elif not chosen:
-        typer.echo("No watched job is in progress.")
+        say("No watched job is in progress.")
     else:
         from watcher.cli.tables import Table
 
@@ -145,7 +146,7 @@ def _cancel(names: Sequence[str], settings: Config, *, as_json: bool) -> int:
         print_json([{"job": job.name, "arn": job.arn, "cancelled": done} for job, done in cancelled])
     else:
         for job, done in cancelled:
-            typer.echo(
+            say(
                 f"The stop of {job.name} is cancelled: the job continues."
                 if done
                 else f"No stop of {job.name} is waiting: nothing to cancel."

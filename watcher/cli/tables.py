@@ -5,7 +5,6 @@ Plain columns are never cut, so that grep and awk work.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
@@ -15,7 +14,7 @@ from rich.console import Console
 from rich.text import Text
 
 from watcher.cli.table_layout import SEPARATOR, Layout, layout
-from watcher.text import printable
+from watcher.text import clean, in_row
 
 TERMINAL_ROWS_LIMIT = 50
 """How many rows of a long list a terminal shows without --all."""
@@ -47,8 +46,6 @@ _STYLES = {
 }
 """Style for a cell whose whole text is this word."""
 
-_SPACE = re.compile(r"[\t\n]+")
-
 
 @dataclass(frozen=True, slots=True)
 class Table:
@@ -65,8 +62,13 @@ class Table:
     optional: Sequence[str] = ()
     """The columns that a narrow terminal leaves out first, least important first."""
 
+    @property
+    def _headings(self) -> list[str]:
+        """Some are texts from outside, such as the names of hyperparameters."""
+        return [in_row(column) for column in self.columns]
+
     def print(self, console: Console) -> None:
-        rows = [[on_one_line(cell) for cell in row] for row in self.rows]
+        rows = [[in_row(content) for content in row] for row in self.rows]
         if console.is_terminal:
             self._draw(rows, console)
         else:
@@ -75,16 +77,16 @@ class Table:
     def _draw(self, rows: Sequence[Sequence[str]], console: Console) -> None:
         prose = frozenset(self._indexes(self.prose))
         shape = layout(
-            [max(map(cell_len, cells)) for cells in zip(self._headings(), *rows, strict=True)],
+            [max(map(cell_len, cells)) for cells in zip(self._headings, *rows, strict=True)],
             console.width,
             names=frozenset(self._indexes(self.names)),
             prose=prose,
             optional=self._indexes(self.optional),
         )
         if self.title:
-            console.print(Text(f"\n{self.title}", style="bold"))
+            console.print(Text(f"\n{in_row(self.title)}", style="bold"))
         total = sum(shape.widths.values()) + len(SEPARATOR) * (len(shape.widths) - 1)
-        header = [Text(heading, style="bold") for heading in self._headings()]
+        header = [Text(column, style="bold") for column in self._headings]
         _print_row(header, shape, frozenset(), console)
         print_text(Text(("─" if _is_utf(console) else "-") * min(total, console.width), style="dim"), console)
         for row in rows:
@@ -92,22 +94,18 @@ class Table:
             _print_row(cells, shape, prose, console)
             for index in shape.below:
                 if row[index]:
-                    _print_below(self._headings()[index], cells[index], console)
+                    _print_below(self._headings[index], cells[index], console)
         if shape.hidden:
-            hidden = ", ".join(self._headings()[index] for index in shape.hidden)
+            hidden = ", ".join(self._headings[index] for index in shape.hidden)
             console.print(Text(f"(a wider terminal also shows: {hidden})", style="dim"))
-
-    def _headings(self) -> list[str]:
-        """Some are texts from outside, such as the names of hyperparameters."""
-        return [on_one_line(column) for column in self.columns]
 
     def _indexes(self, columns: Sequence[str]) -> list[int]:
         return [self.columns.index(column) for column in columns if column in self.columns]
 
     def _plain(self, rows: Sequence[Sequence[str]]) -> Iterator[str]:
         if self.title:
-            yield f"\n{self.title}"
-        lines = [[heading.upper() for heading in self._headings()], *rows]
+            yield f"\n{in_row(self.title)}"
+        lines = [[column.upper() for column in self._headings], *rows]
         widths = [max(map(len, cells)) for cells in zip_longest(*lines, fillvalue="")]
         for line in lines:
             yield SEPARATOR.join(
@@ -156,20 +154,14 @@ def print_text(text: Text, console: Console) -> None:
     console.print(text, highlight=False, soft_wrap=True)
 
 
-def on_one_line(text: str) -> str:
-    """A text from outside as a cell or a fact shows it."""
-    return _SPACE.sub(" ", printable(text))
-
-
 def print_line(console: Console, line: str) -> None:
     """Print a line, or several, as they are: not wrapped, and without markup."""
-    shown = line if line.isprintable() else "\n".join(map(printable, line.split("\n")))
-    console.print(shown, markup=False, highlight=False, emoji=False, soft_wrap=True)
+    console.print(clean(line), markup=False, highlight=False, emoji=False, soft_wrap=True)
 
 
 def print_facts(pairs: Iterable[tuple[str, str]], console: Console) -> None:
     """Print one label and value per line; empty values are left out."""
-    shown = [(label, on_one_line(value)) for label, value in pairs if value]
+    shown = [(in_row(label), in_row(value)) for label, value in pairs if value]
     width = max((len(label) for label, _ in shown), default=0)
     for label, value in shown:
         line = Text.assemble((label.ljust(width), "bold"), "  ", (value, _STYLES.get(value, "")))

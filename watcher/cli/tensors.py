@@ -19,6 +19,7 @@ from watcher.cli.terminal import (
     print_json,
     reading_progress,
     require_plot,
+    say,
 )
 from watcher.errors import OptionsError
 
@@ -63,7 +64,7 @@ def tensors(
     if as_json:
         print_json(series.document(found))
     elif not found:
-        typer.echo(f"No tensor {f'whose name matches {name} ' if name else ''}is saved in {uri}.")
+        say(f"No tensor {f'whose name matches {name} ' if name else ''}is saved in {uri}.")
     else:
         from watcher.cli import tensor_tables
 

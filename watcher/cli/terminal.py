@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from watcher.errors import OptionsError, UsageError, install_extra
+from watcher.text import one_line
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -88,19 +89,30 @@ def require_plot(file: Path) -> None:
 def print_json(document: Any) -> None:
     from watcher.store.views import to_json
 
-    typer.echo(to_json(document))
+    write(f"{to_json(document)}\n")
+
+
+def say(sentence: str, *, to_stderr: bool = False) -> None:
+    """Print one line. Text from outside may be part of it: it can neither begin another line nor control the
+    terminal."""
+    typer.echo(one_line(sentence), err=to_stderr)
+
+
+def write(data: str) -> None:
+    """Print data that its format has made safe already, such as JSON."""
+    typer.echo(data, nl=False)
 
 
 def out() -> Console:
-    from rich.console import Console
+    from watcher.cli.console import GatedConsole
 
-    return Console()
+    return GatedConsole()
 
 
 def err() -> Console:
-    from rich.console import Console
+    from watcher.cli.console import GatedConsole
 
-    return Console(stderr=True)
+    return GatedConsole(stderr=True)
 
 
 def now() -> datetime:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple, TypedDict
 
@@ -13,7 +13,7 @@ from watcher.alerts.hyperparameters import shown_hyperparameters
 from watcher.comparison.compare import Comparison
 from watcher.comparison.runs import Run, Source, differing
 from watcher.model import ISSUES_FOUND
-from watcher.text import instances, printable
+from watcher.text import in_row, instances
 
 
 class MetricView(TypedDict):
@@ -115,26 +115,46 @@ def _run(rank: int, run: Run, comparison: Comparison, around: Around) -> RunView
     }
 
 
+_FORMULA = ("=", "+", "-", "@", "＝", "＋", "－", "＠")
+
+
+def _in_csv(value: Any) -> Any:
+    """Text on one line. An apostrophe precedes what a spreadsheet would take for a formula; numbers stay
+    numbers."""
+    if not isinstance(value, str):
+        return value
+    text = in_row(value).strip()
+    if not text.startswith(_FORMULA):
+        return text
+    try:
+        float(text)
+    except ValueError:
+        return f"'{text}"
+    return text
+
+
 def as_csv(shown: ComparisonView) -> str:
     """One line for each run, and one column for each hyperparameter that differs."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
+
+    def write(cells: Iterable[Any]) -> None:
+        writer.writerow(["" if cell is None else _in_csv(cell) for cell in cells])
+
     numbers = ("last", "min", "max", "best")
-    headings = (
+    write(
         ["rank", "job", "status", "created_at", "duration", "cost", "currency", "instances"]
         + [f"{shown['metric'] or 'metric'} {number}" for number in numbers]
         + shown["differing"]
         + ["findings"]
     )
-    writer.writerow(map(printable, headings))
     for run in shown["runs"]:
         metric: Mapping[str, Any] = run["metric"] or {}
         cells: list[Any] = [run["rank"], run["job"], run["status"], run["created_at"].isoformat()]
         cells += [run["duration"], run["cost"], run["currency"], run["instances"]]
         cells += [metric.get(number) for number in numbers]
         cells += [run["hyperparameters"].get(name) for name in shown["differing"]]
-        cells.append(" ".join(run["findings"]))
-        writer.writerow("" if cell is None else printable(str(cell)) for cell in cells)
+        write((*cells, " ".join(run["findings"])))
     return text.getvalue()
 
 

@@ -74,6 +74,7 @@ from watcher.policy import incidents
 from watcher.policy.stop_guards import NO_SUCH_RUN
 from watcher.redaction import redacted
 from watcher.store.base import Amend, Store
+from watcher.text import file_name, one_line
 
 if TYPE_CHECKING:
     from watcher.instruments import Instruments
@@ -440,9 +441,10 @@ class Outbox:
             if not evidence.curve:
                 raise Undeliverable("its curve is no longer available")
             file = File(
-                name=f"{finding.rule}-{delivery.id}.png",
-                title=f"{finding.rule} on {finding.job}",
-                alt_text=evidence.explanation or evidence.curve_from or "The values that decided, as a curve",
+                name=file_name(finding.rule or "plot", f"-{delivery.id}.png"),
+                title=one_line(f"{finding.rule} on {finding.job}"),
+                alt_text=one_line(evidence.explanation or evidence.curve_from)
+                or "The values that decided, as a curve",
                 content=_picture(finding, evidence),
             )
             if not (delivery.uncertain and channel.has(file, alert.receipt)):

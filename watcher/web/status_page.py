@@ -16,7 +16,7 @@ from watcher.errors import WatcherError
 from watcher.model import Delivery, Finding, Incident
 from watcher.store import incident_views, views
 from watcher.store.base import JobRecord, KnownRun, Store
-from watcher.text import ago, counts, instances, roughly
+from watcher.text import ago, counts, instances, roughly, shown
 from watcher.web.loops import Loops
 from watcher.web.readiness import Readiness
 
@@ -110,6 +110,7 @@ class StatusPage:
             loader=PackageLoader("watcher.web", "."),
             autoescape=True,
             undefined=StrictUndefined,
+            finalize=shown,
             trim_blocks=True,
             lstrip_blocks=True,
         )

@@ -16,7 +16,7 @@ from watcher.arn import Arn
 from watcher.delivery.channels import http_status
 from watcher.delivery.channels.base import TEST_TITLE, OneWayChannel, Probe, identity_of_test
 from watcher.errors import DeliveryError, FormRefused, Retry, Undeliverable
-from watcher.text import truncated
+from watcher.text import truncated, within_bytes
 
 if TYPE_CHECKING:
     from botocore.exceptions import BotoCoreError, ClientError
@@ -104,7 +104,7 @@ class SnsChannel(OneWayChannel):
         request: PublishInputTypeDef = {
             "TopicArn": self._topic_arn,
             "Subject": subject(message),
-            "Message": _within(plain_text(message), MESSAGE_LIMIT_BYTES),
+            "Message": within_bytes(plain_text(message), MESSAGE_LIMIT_BYTES),
             "MessageAttributes": _attributes(message),
         }
         if self._topic_arn.endswith(".fifo"):
@@ -164,9 +164,3 @@ def _attributes(message: Message) -> dict[str, MessageAttributeValueTypeDef]:
     finding = message.finding
     values = {"kind": finding.kind, "job": finding.job, "rule": finding.rule or ""}
     return {name: {"DataType": "String", "StringValue": value} for name, value in values.items() if value}
-
-
-def _within(text: str, limit: int) -> str:
-    """The beginning of `text` that takes at most `limit` bytes in UTF-8."""
-    encoded = text.encode()
-    return text if len(encoded) <= limit else encoded[:limit].decode(errors="ignore")
