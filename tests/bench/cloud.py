@@ -71,8 +71,9 @@ class Jobs:
     def filter_log_events(self, _: dict[str, Any]) -> dict[str, Any]:
         return {"events": [], "searchedLogStreams": []}
 
-    def get_log_events(self, _: dict[str, Any]) -> dict[str, Any]:
-        events = [{"timestamp": 1795168900000 + n, "message": f"line {n}"} for n in range(20)]
+    def get_log_events(self, request: dict[str, Any]) -> dict[str, Any]:
+        count = 0 if "nextToken" in request else 20
+        events = [{"timestamp": 1795168900000 + n, "message": f"line {n}"} for n in range(count)]
         return {"events": events, "nextForwardToken": "f/0", "nextBackwardToken": "b/0"}
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -14,6 +16,7 @@ from rules import Evidence, Status, Verdict
 from tests.jobs import ARN, NOON
 from watcher.logs import rule_log
 from watcher.logs.rule_log import LINES_SHOWN, MAX_LINE_CHARACTERS, RuleLog, excerpt, local_stream
+from watcher.text import clean as visible
 
 
 def record(said: str, level: str = "INFO", place: str = "loss_decrease.py:305") -> str:
@@ -169,7 +172,7 @@ def test_any_text_can_be_read_and_the_state_stays_small(lines):
 
     assert len(log.last_line) <= MAX_LINE_CHARACTERS
     assert len(log.error) <= MAX_LINE_CHARACTERS
-    seen = [NOON + timedelta(seconds=seconds) for seconds, line in lines if line.strip()]
+    seen = [NOON + timedelta(seconds=seconds) for seconds, line in lines if visible(line).strip()]
     assert log.last_at == max(seen, default=None)
 
 
@@ -242,13 +245,63 @@ def test_without_notable_lines_the_excerpt_is_the_end_of_the_log():
     assert excerpt(lines) == tuple(lines[-LINES_SHOWN:])
 
 
-@given(st.lists(st.text() | st.sampled_from([*TRACEBACK, *BOOT, STARTED])))
+KINDS = [line for line in (*TRACEBACK, *BOOT, STARTED) if line]
+
+
+@given(st.lists(st.text(st.characters(min_codepoint=32, max_codepoint=126)) | st.sampled_from(KINDS)))
 def test_the_excerpt_is_always_a_subset_of_the_lines_in_order(lines):
     shown = excerpt(lines)
     rest = iter(lines)
 
     assert len(shown) <= LINES_SHOWN
     assert all(line in rest for line in shown if line != "…")
+
+
+BAR = "".join(
+    f"\r{done:3d}%|{'█' * (done // 4):25}| {done}/100 [00:01<00:09, 1.2it/s]" for done in range(100)
+)
+PRINTED_TENSOR = f"tensor([{', '.join(f'{number / 7:.4f}' for number in range(5000))}]) no Error here"
+JSON_LINE = json.dumps({"level": "info", "Error: rate": 0.1, "losses": list(range(5000))})
+OCTAL = "#033[31m" + BAR.replace("\r", "#015") + "#033[0m#011done"
+
+
+@pytest.mark.parametrize(
+    "noise", [BAR, PRINTED_TENSOR, JSON_LINE, OCTAL], ids=["bar", "tensor", "JSON", "octal"]
+)
+@pytest.mark.parametrize("error", [[*TRACEBACK], [record("Error: the channel is empty", "ERROR")]])
+def test_the_error_outlives_one_long_line_that_follows(noise, error):
+    shown = excerpt([STARTED, *error, noise])
+
+    assert error[-1] in shown
+    assert error[0] in shown
+    assert max(map(len, shown)) <= MAX_LINE_CHARACTERS
+    assert not set("\r\x1b") & set("".join(shown))
+    assert "#0" not in "".join(shown)
+
+
+def test_an_error_in_the_middle_of_a_long_line_is_what_is_shown_of_it():
+    [shown] = excerpt([f"{'x' * 5000} RuntimeError: CUDA out of memory {'y' * 5000}"])
+
+    assert "x RuntimeError: CUDA out of memory y" in shown
+    assert len(shown) == MAX_LINE_CHARACTERS
+
+
+def test_a_traceback_in_one_event_is_shown_as_lines_also_with_octal_line_ends():
+    lines = [line for line in TRACEBACK if line]
+
+    assert excerpt(["\n".join(lines)]) == tuple(lines)
+    assert excerpt(["#012".join(lines)]) == tuple(lines)
+
+
+def test_an_error_that_a_progress_bar_overwrites_is_kept():
+    assert excerpt(["50%|██\rValueError: no rows\r100%|████"]) == ("ValueError: no rows",)
+
+
+def test_a_line_of_many_megabytes_costs_little():
+    begun = time.process_time()
+    excerpt([" " * 1_000_000 + "x", "Error" * 200_000, BAR * 100])
+
+    assert time.process_time() - begun < 5
 
 
 # -- writing --------------------------------------------------------------------------------------

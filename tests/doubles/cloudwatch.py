@@ -1,4 +1,5 @@
-"""CloudWatch on loopback, for responses that neither AWS nor the sandbox gives on demand.
+"""CloudWatch (metrics and the end of a log) on loopback, for responses that neither AWS nor the sandbox gives
+on demand.
 
 with CloudWatchDouble() as cloudwatch:
     cloudwatch.answers = [{"MetricDataResults": […], "NextToken": "…"}, …]  # the last one repeats
@@ -44,7 +45,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         double = cast("CloudWatchDouble", self.server.cloudwatch)  # type: ignore[attr-defined]
-        if not self.headers["X-Amz-Target"].endswith(".GetMetricData"):
+        if not self.headers["X-Amz-Target"].endswith((".GetMetricData", ".GetLogEvents")):
             self.send_error(501)
             return
         request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import tracemalloc
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import islice
@@ -16,10 +16,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
+from tests.doubles.cloudwatch import CloudWatchDouble
 from watcher.aws.links import PROCESSING_LOGS, TRAINING_LOGS
 from watcher.aws.session import PUBLISH_ONCE, Aws
 from watcher.errors import AccessDenied, AwsError, CredentialsError, Unavailable
-from watcher.logs.streams import OVERLAP_S, LogStreams, Tail
+from watcher.logs.streams import (
+    MAX_MESSAGE_CHARACTERS,
+    MAX_PAGES_OF_A_TAIL,
+    OVERLAP_S,
+    LogStreams,
+    Tail,
+)
 from watcher.sandbox.process import Sandbox
 
 if TYPE_CHECKING:
@@ -458,3 +465,58 @@ def test_looking_for_a_missing_stream_never_lists_all_streams(
 
     assert LogStreams(Aws("us-east-1")).rule_streams(JOB, RULE, ARN) == []
     assert aws_environment.control.calls()["logs:DescribeLogStreams"] == 1 + 2
+
+
+# -- the end of one stream -------------------------------------------------------------------------
+
+
+def page(token: str, *messages: str) -> dict[str, Any]:
+    events = [{"timestamp": 0, "message": message, "ingestionTime": 0} for message in messages]
+    return {"events": events, "nextBackwardToken": token, "nextForwardToken": "f/0"}
+
+
+@pytest.fixture
+def cloudwatch(monkeypatch: pytest.MonkeyPatch) -> Iterator[CloudWatchDouble]:
+    with CloudWatchDouble() as double:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", double.url)
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+        yield double
+
+
+def test_an_empty_page_with_another_token_is_not_the_end(cloudwatch: CloudWatchDouble):
+    cloudwatch.answers = [page("b/2"), page("b/1", "three", "four"), page("b/0", "one", "two"), page("b/0")]
+
+    assert LogStreams(Aws("us-east-1")).tail("group", "stream", 100) == ("one", "two", "three", "four")
+    assert [request.get("nextToken") for request in cloudwatch.requests] == [None, "b/2", "b/1", "b/0"]
+
+
+def test_no_more_is_asked_for_than_is_needed(cloudwatch: CloudWatchDouble):
+    cloudwatch.answers = [page("b/1", "three"), page("b/0", "one", "two")]
+
+    assert LogStreams(Aws("us-east-1")).tail("group", "stream", 3) == ("one", "two", "three")
+    assert [request["limit"] for request in cloudwatch.requests] == [3, 2]
+
+
+def test_a_stream_is_empty_once_its_token_repeats(cloudwatch: CloudWatchDouble):
+    cloudwatch.answers = [page("b/1"), page("b/0"), page("b/0")]
+
+    assert LogStreams(Aws("us-east-1")).tail("group", "stream", 100) == ()
+
+
+def test_a_stream_of_empty_pages_alone_is_not_called_empty(cloudwatch: CloudWatchDouble):
+    cloudwatch.answers = [page(f"b/{number}") for number in range(MAX_PAGES_OF_A_TAIL + 1)]
+
+    with pytest.raises(Unavailable, match="20 empty pages"):
+        LogStreams(Aws("us-east-1")).tail("group", "stream", 100)
+    assert len(cloudwatch.requests) == MAX_PAGES_OF_A_TAIL
+
+
+def test_of_a_very_long_line_both_ends_are_read(cloudwatch: CloudWatchDouble):
+    cloudwatch.answers = [page("b/0", f"begin{'x' * 900_000}end"), page("b/0")]
+
+    [line] = LogStreams(Aws("us-east-1")).tail("group", "stream", 100)
+
+    assert line.startswith("begin")
+    assert line.endswith("end")
+    assert len(line) < MAX_MESSAGE_CHARACTERS + 10

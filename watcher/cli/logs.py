@@ -100,13 +100,17 @@ def _print_message(text: str) -> None:
 def _text(labels: Iterable[str], wanted: re.Pattern[str] | None, *, utc: bool) -> Callable[[Line], str]:
     """Formats a line: coloured and aligned on a terminal, plain fields elsewhere. Each line of a message of
     several lines starts with the label and the time."""
-    from watcher.text import in_row, printable
+    from watcher.logs import terminal_lines
+    from watcher.text import in_row
+
+    def shown_of(line: Line) -> str:
+        return "\n".join(terminal_lines.lines(line.text)).strip("\n")
 
     when = lru_cache(maxsize=4)(_utc if utc else _local)
     if not sys.stdout.isatty():
 
         def plain(line: Line) -> str:
-            return _labelled(f"{in_row(line.label)} {when(line.timestamp // 1000)} ", printable(line.text))
+            return _labelled(f"{in_row(line.label)} {when(line.timestamp // 1000)} ", shown_of(line))
 
         return plain
     names = sorted(labels)
@@ -117,7 +121,7 @@ def _text(labels: Iterable[str], wanted: re.Pattern[str] | None, *, utc: bool) -
     }
 
     def coloured(line: Line) -> str:
-        shown = printable(line.text)
+        shown = shown_of(line)
         if wanted:
             shown = wanted.sub(lambda match: typer.style(match[0], bold=True, fg="red"), shown)
         at = typer.style(when(line.timestamp // 1000), dim=True)

@@ -17,6 +17,8 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from watcher.arn import job_name
+from watcher.logs import terminal_lines
+from watcher.text import truncated
 
 if TYPE_CHECKING:
     from rules import Recovered, Rule, Verdict
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
 
 MAX_LINE_CHARACTERS = 300
 """Longer lines are cut: a custom rule may print a tensor."""
+_BEFORE_CHARACTERS = 60
+"""Of a line that is cut on both sides: how much of it precedes what matters."""
 
 _TRACEBACK = "Traceback (most recent call last)"
 _RECORD = re.compile(
@@ -68,7 +72,7 @@ class RuleLog:
         show that the rule goes on.
         """
         log = self
-        for line in message.splitlines():
+        for line in terminal_lines.lines(message):
             if line.strip():
                 log = log._late(line) if log.last_at and at < log.last_at else log._next(at, line)
         return log
@@ -144,17 +148,43 @@ _NOISE = re.compile(
 def excerpt(lines: Sequence[str]) -> tuple[str, ...]:
     """The lines that matter, without start-up noise and at most `LINES_SHOWN`: the last firing or error, the
     lines before it, and a few after it. Of a long traceback, the first line and the last ones. If the log has
-    no firing and no error: its end."""
-    lines = [line for line in lines if not _NOISE.match(line)] or lines
+    no firing and no error: its end.
+
+    `lines` are the messages of log events. They become lines as a terminal shows them, each of at most
+    `MAX_LINE_CHARACTERS`.
+    """
+    shown = [line for message in lines for line in terminal_lines.lines(message, _MATTERS) if line.strip()]
+    chosen = _chosen([line for line in shown if not _NOISE.match(line)] or shown)
+    return tuple(map(_bounded, chosen))
+
+
+def _chosen(lines: Sequence[str]) -> Sequence[str]:
     if not lines:
         return ()
-    last = max((index for index, line in enumerate(lines) if _MATTERS.search(line)), default=len(lines) - 1)
+    matter = [index for index, line in enumerate(lines) if _MATTERS.search(line)]
+    # A long line may mention an error anywhere: a printed tensor, a configuration, JSON.
+    sure = [index for index in matter if not _is_dump(lines[index])]
+    last = max(sure or matter, default=len(lines) - 1)
     first, last = _traceback_around(lines, last)
     end = min(last + 1 + LINES_AFTER, len(lines))
     begin = max(end - LINES_SHOWN, 0)
     if first < begin:
         return (lines[first], "…", *lines[begin + 2 : end])
-    return tuple(lines[begin:end])
+    return lines[begin:end]
+
+
+def _is_dump(line: str) -> bool:
+    if len(line) <= MAX_LINE_CHARACTERS:
+        return False
+    return line.lstrip()[:1] in ("{", "[") or not _MATTERS.search(line[:MAX_LINE_CHARACTERS])
+
+
+def _bounded(line: str) -> str:
+    """The line's beginning; or, if what matters comes later, that."""
+    found = _MATTERS.search(line)
+    if len(line) > MAX_LINE_CHARACTERS and found and found.end() > MAX_LINE_CHARACTERS:
+        line = f"… {line[max(found.start() - _BEFORE_CHARACTERS, 0) :]}"
+    return truncated(line, MAX_LINE_CHARACTERS)
 
 
 def _traceback_around(lines: Sequence[str], index: int) -> tuple[int, int]:

@@ -12,7 +12,7 @@ import structlog
 
 from watcher.aws.links import PROCESSING_LOGS, TRAINING_LOGS
 from watcher.aws.session import Aws, translate
-from watcher.errors import NotFound
+from watcher.errors import NotFound, Unavailable
 from watcher.lru import LruCache
 
 if TYPE_CHECKING:
@@ -27,6 +27,11 @@ OVERLAP_S = 30.0
 Agents that collect lines delay them as well: CloudWatch's own by 5 seconds, by default."""
 MAX_PAGES_SEARCHED = 10
 """Pages of 50 streams that are searched if a rule's stream does not have the expected name."""
+
+MAX_PAGES_OF_A_TAIL = 20
+"""Pages that are read for the end of one stream. Each takes about 30 ms."""
+MAX_MESSAGE_CHARACTERS = 20_000
+"""Of an event that `tail` keeps. CloudWatch takes a megabyte."""
 
 _NAME_PREFIX_LENGTH = 26
 """A rule's log stream has this many characters of the training job's name, and of the rule's."""
@@ -89,12 +94,33 @@ class LogStreams:
         return []
 
     def tail(self, group: str, stream: str, lines: int) -> tuple[str, ...]:
-        """The last lines of a stream, oldest first."""
-        with translate("logs:GetLogEvents"):
-            answer = self._aws.logs.get_log_events(
-                logGroupName=group, logStreamName=stream, limit=lines, startFromHead=False
+        """The last lines of a stream, oldest first; of a very long one, its beginning and its end.
+
+        A page may be empty, or have fewer lines than asked for, although there are more: the beginning of the
+        stream is where CloudWatch repeats the token. Raises `Unavailable` if it gives only empty pages.
+        """
+        read: list[str] = []
+        token = ""
+        for _ in range(MAX_PAGES_OF_A_TAIL):
+            further = {"nextToken": token} if token else {}
+            with translate("logs:GetLogEvents"):
+                answer = self._aws.logs.get_log_events(
+                    logGroupName=group,
+                    logStreamName=stream,
+                    limit=lines - len(read),
+                    startFromHead=False,
+                    **further,  # type: ignore[arg-type]
+                )
+            read[:0] = [_ends(event["message"].rstrip()) for event in answer["events"]]
+            before, token = token, answer.get("nextBackwardToken", "")
+            if len(read) >= lines or token in ("", before):
+                return tuple(read)
+        if not read:
+            raise Unavailable(
+                f"logs:GetLogEvents answered with {MAX_PAGES_OF_A_TAIL} empty pages",
+                operation="logs:GetLogEvents",
             )
-        return tuple(event["message"].rstrip() for event in answer["events"])
+        return tuple(read)
 
     def _streams(
         self, group: str, prefix: str, pages: int | None = None, since: datetime | None = None
@@ -114,6 +140,13 @@ class LogStreams:
                 )
         except NotFound:  # no job has logged in this account and region yet
             return []
+
+
+def _ends(message: str) -> str:
+    half = MAX_MESSAGE_CHARACTERS // 2
+    if len(message) <= MAX_MESSAGE_CHARACTERS:
+        return message
+    return f"{message[:half]}\n…\n{message[-half:]}"
 
 
 class _Position:
