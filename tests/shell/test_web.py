@@ -444,8 +444,7 @@ def test_every_answer_carries_the_security_headers(daemon: Daemon):
             return b"".join(iter(lambda: other.recv(65536), b""))
 
     with serving(daemon, page=broken) as client:
-        answers = {"/": client.get("/", headers={"Connection": "close"})}
-        answers |= {path: client.get(path) for path in ("/healthz", "/readyz", "/metrics", "/none")}
+        answers = {path: client.get(path) for path in (*PAGES, "/none")}
         answers["method"] = client.post("/healthz")
         answers["host"] = client.get("/", headers={"Host": "evil.example"})
         malformed = said(client)
@@ -519,19 +518,37 @@ def test_a_request_that_does_not_end_is_closed_after_a_while(daemon: Daemon, mon
         eventually(lambda: is_closed(slow), "it is closed")
 
 
-def test_the_time_for_a_request_begins_anew_after_each_answer(
+def test_a_connection_is_for_one_request(client: httpx.Client):
+    with closing(connection(client)) as other:
+        other.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n" * 2)
+        answers = b"".join(iter(lambda: other.recv(65536), b""))
+
+    assert answers.count(b"HTTP/1.1 200 ") == 1
+
+
+def test_of_too_many_requests_at_a_time_the_last_are_refused_but_health_checks_are_not(
     daemon: Daemon, monkeypatch: pytest.MonkeyPatch
 ):
+    monkeypatch.setattr("watcher.web.application.MAX_IN_WORK", 2)
+    ended = threading.Event()
+    asked = threading.Semaphore(0)
+
     def page() -> str:
-        monkeypatch.setattr("watcher.web.connections.REQUEST_TIMEOUT_S", 0.1)
+        asked.release()
+        ended.wait(WAIT_LIMIT_S)
         return "the page"
 
-    with serving(daemon, page=page) as client, closing(connection(client)) as slow:
-        slow.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\nGET / HTTP/1.1\r\n")
-        answer = b"".join(iter(lambda: slow.recv(65536), b""))
+    with serving(daemon, page=page) as client, ThreadPoolExecutor() as pool:
+        first = [pool.submit(client.get, "/") for _ in range(2)]
+        for _ in first:
+            assert asked.acquire(timeout=WAIT_LIMIT_S)
 
-    assert answer.startswith(b"HTTP/1.1 200")
-    assert answer.endswith(b"the page")
+        refused = client.get("/metrics")
+        assert (refused.status_code, refused.text) == (503, "too many requests at a time\n")
+        assert client.get("/healthz").status_code == 200
+        ended.set()
+        assert [each.result().text for each in first] == ["the page"] * 2
+        assert client.get("/metrics").status_code == 200
 
 
 def test_a_client_that_does_not_read_its_answer_is_closed_after_a_while(

@@ -13,11 +13,14 @@ not with the reason.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.routing import Route
@@ -27,8 +30,13 @@ from watcher.web.access import Access, Guarded, Verdict
 from watcher.web.loops import Loops
 from watcher.web.readiness import Readiness
 
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Receive, Scope, Send
+
 MAX_LINES = 50
 """Of an answer of `/healthz` or `/readyz`."""
+MAX_IN_WORK = 100
+"""Requests for other pages than `/healthz`, those of clients that went away included."""
 
 
 def application(
@@ -53,9 +61,15 @@ def application(
         # A destination that refuses alerts is not fixed by sending requests to another process.
         return _answer(request, lines, well=answer.ready)
 
-    def metrics(request: Request) -> Response:
+    encoding = asyncio.Lock()
+
+    async def metrics(request: Request) -> Response:
         encode, content_type = choose_encoder(request.headers.get("Accept", ""))
-        return Response(encode(registry), headers={"Content-Type": content_type})
+        async with (
+            encoding
+        ):  # many threads at once would hold Python's lock too long for the rest of the daemon
+            text = await run_in_threadpool(encode, registry)
+        return Response(text, headers={"Content-Type": content_type})
 
     def status(request: Request) -> Response:
         try:
@@ -65,7 +79,28 @@ def application(
 
     pages = {"/": status, "/healthz": healthz, "/readyz": readyz, "/metrics": metrics}
     routes = [Route(path, page, methods=["GET"]) for path, page in pages.items()]
-    return Guarded(Starlette(routes=routes), access)
+    return Guarded(Limited(Starlette(routes=routes)), access)
+
+
+class Limited:
+    """At most `MAX_IN_WORK` requests at a time. Any more get 503. Those for `/healthz` never wait, and do not
+    count."""
+
+    def __init__(self, application: ASGIApp) -> None:
+        self._application = application
+        self._in_work = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["path"] == "/healthz":
+            await self._application(scope, receive, send)
+        elif self._in_work >= MAX_IN_WORK:
+            await PlainTextResponse("too many requests at a time\n", 503)(scope, receive, send)
+        else:
+            self._in_work += 1
+            try:
+                await self._application(scope, receive, send)
+            finally:
+                self._in_work -= 1
 
 
 def _answer(request: Request, lines: list[str], *, well: bool) -> Response:

@@ -15,11 +15,13 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 MAX_CONNECTIONS = 100
 ACCEPTED_AT_ONCE = 32
-"""So many file descriptors more than `MAX_CONNECTIONS` can be open for a moment."""
+"""Three times as many file descriptors can be open for a moment, beyond `MAX_CONNECTIONS`: connections that
+are being accepted, opened and closed."""
 REQUEST_TIMEOUT_S = 10.0
-"""From the opening of a connection, or the end of the last answer, until the next request is complete."""
+"""From the opening of a connection until its request is complete, and again from the end of the answer until
+the client has read what is left of it."""
 ANSWER_TIMEOUT_S = 60.0
-"""From then on until the client has read the answer."""
+"""From the request to the end of the answer."""
 SECURITY_HEADERS = {
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; "
     "form-action 'none'; frame-ancestors 'none'",

@@ -9,15 +9,13 @@ from typing import TYPE_CHECKING
 import uvicorn
 
 from watcher.errors import ConfigError
-from watcher.web.connections import ACCEPTED_AT_ONCE, MAX_CONNECTIONS, SECURITY_HEADERS, BoundedConnection
+from watcher.web.connections import ACCEPTED_AT_ONCE, SECURITY_HEADERS, BoundedConnection
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
 QUEUE = 1024
 """Connections that wait in the kernel. They take no file descriptor."""
-MAX_REQUESTS = 2 * MAX_CONNECTIONS
-"""Requests in work at a time, those of clients that went away included. Any more are answered with 503."""
 SHUTDOWN_TIMEOUT_S = 2
 """How long a response may take to finish once the server closes."""
 
@@ -45,9 +43,10 @@ class Server:
             uvicorn.Config(
                 application,
                 http=BoundedConnection,
-                headers=list(SECURITY_HEADERS.items()),
+                # A connection is for one request. So few come that keeping it open saves nothing, and it
+                # would let a client send a thousand at once.
+                headers=[*SECURITY_HEADERS.items(), ("Connection", "close")],
                 backlog=ACCEPTED_AT_ONCE,
-                limit_concurrency=MAX_REQUESTS,
                 # Else a client on this machine could choose its address, with a header.
                 proxy_headers=False,
                 lifespan="off",
