@@ -21,6 +21,7 @@ os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
 import typer
 
 from watcher import __version__
+from watcher.cli import standard_streams
 from watcher.cli.compare import compare
 from watcher.cli.evaluate import evaluate
 from watcher.cli.incident_actions import ack, redeliver, snooze, unsnooze
@@ -76,6 +77,7 @@ def _options(
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code. No mistake of the user ends in a traceback."""
     words = sys.argv[1:] if arguments is None else list(arguments)
+    standard_streams.prepare()
     try:
         # The name is given because shell completion depends on it, under `python -m watcher` too.
         code = app(args=words or ["--help"], prog_name="watcher", standalone_mode=False)
