@@ -27,6 +27,11 @@ _ESCAPE_SEQUENCE = re.compile(
 )
 _LINE_END = re.compile("[\r\x0b\x0c\x85\u2028\u2029]\n?")
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
+_MARKS = re.compile(
+    "([\u0300-\u036f\u0483-\u0489\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe20-\ufe2f]{4})"
+    "[\u0300-\u036f\u0483-\u0489\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe20-\ufe2f]+"
+)
+"""Accents. More than four on one letter would cover the lines above and below."""
 _INTRODUCERS = "\x1b\x9b\x9d\x90\x98\x9e\x9f"
 
 _EMOJI = "©®‼⁉™ℹ\u2190-\u2bff〰〽㊗㊙\U0001f000-\U0001faff"
@@ -73,7 +78,7 @@ def _visible(text: str) -> str:
             at = found.end() if found else at + 1
         return "".join(parts)
 
-    return hidden.sub(kept, text)
+    return _MARKS.sub(r"\1", hidden.sub(kept, text))
 
 
 def clean(text: str) -> str:

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.alerts import EVIDENCE, FINDING, NOW, ROUTE, SNAPSHOT, a_case, alert, an_alert, told, update
+from tests.core.test_rule_log import BAR, JSON_LINE, OCTAL, PRINTED_TENSOR, TRACEBACK
 from tests.doubles.block_kit import is_too_long, length, mrkdwn_problems, problems
 from watcher.alerts.message import Message
 from watcher.delivery.channels.block_kit import (
@@ -18,6 +19,7 @@ from watcher.delivery.channels.block_kit import (
     plain,
     shortened,
 )
+from watcher.logs.rule_log import excerpt
 from watcher.model import (
     AlertEvidence,
     Closing,
@@ -243,3 +245,14 @@ def a_wild_message(evidence: AlertEvidence, kind: FindingKind, text: str, *, for
     return told(
         replace(case, deliveries=tuple(refused)), snapshot=None if forgotten else job, evidence=evidence
     )
+
+
+@pytest.mark.parametrize(
+    "noise", [BAR, PRINTED_TENSOR, JSON_LINE, OCTAL], ids=["bar", "tensor", "JSON", "octal"]
+)
+def test_the_error_is_in_the_alert_whatever_long_line_follows_it_in_the_log(noise: str) -> None:
+    lines = excerpt([*(f"epoch {number}: {'.' * 400}" for number in range(20)), *TRACEBACK, noise])
+    shown = "\n".join(preformatted(blocks(told(a_case(), evidence=replace(EVIDENCE, log_lines=lines)))))
+
+    assert "KeyError: 'loss'" in shown
+    assert "Traceback" in shown

@@ -67,6 +67,7 @@ def test_what_people_write_stays_as_it_is(text):
         ("😀" + "".join(map(chr, range(0xE0100, 0xE0150))), "😀"),
         ("a\u200db\u200c", "ab"),
         ("🏴" + "".join(chr(0xE0000 + ord(letter)) for letter in "gbxyz") + "\U000e007f", "🏴"),
+        ("Z" + "\u0335\u0301\u0322" * 10, "Z\u0335\u0301\u0322\u0335"),
         ("prod\u200b-\u2060job", "prod-job"),
         ("gpj.\u202eabc", "gpj.abc"),
         ("one\u2028two\x85three\x0bfour\r\nfive", "one\ntwo\nthree\nfour\nfive"),

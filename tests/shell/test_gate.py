@@ -8,6 +8,7 @@ from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import structlog
 from rich.text import Text
@@ -15,6 +16,7 @@ from rich.text import Text
 from tests.alerts import EVIDENCE, FINDING, SNAPSHOT
 from tests.contract.samples import NOON, case, delivery, finding, incident, look, opens
 from tests.doubles.clock import Clock
+from tests.doubles.debug_output import SavedJob
 from tests.hidden import EVERYTHING, found_in, tainted
 from tests.shell.conftest import CommandResult
 from watcher import log
@@ -25,6 +27,12 @@ from watcher.store.base import Store
 from watcher.web.loops import Loops
 from watcher.web.readiness import Readiness
 from watcher.web.status_page import StatusPage
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:Call to deprecated create function:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:_SixMetaPathImporter:ImportWarning"),
+    pytest.mark.filterwarnings(r"ignore:tostring\(\) is deprecated:DeprecationWarning"),
+]
 
 Watcher = Callable[..., CommandResult]
 
@@ -86,6 +94,34 @@ def test_json_keeps_the_data(watcher: Watcher, tmp_path: Path):
 
     [shown] = watcher("findings", "--json").json
     assert shown["rule"] == f"LossNotDecreasing{STORED}"
+
+
+def test_names_of_tensors_and_rules_reach_no_terminal(watcher: Watcher, tmp_path: Path):
+    job = SavedJob(tmp_path / "debug-output")
+    name = f"loss{STORED}".replace("\0", "")
+    for step in range(0, 40):
+        job.step(step, {name: np.float32(1.0)})
+    job.collections()
+    job.end()
+    rule = (
+        "--rule",
+        "LossNotDecreasing",
+        "--param",
+        "tensor_regex=.*",
+        "--param",
+        "use_losses_collection=False",
+    )
+
+    listed = watcher("tensors", str(job.folder))
+    values = watcher("tensors", str(job.folder), "--name", "loss")
+    judged = watcher("evaluate", str(job.folder), *rule)
+
+    assert listed.out.count("loss") == 1
+    assert values.out.count("loss") == 40
+    assert "issues_found" in judged.out
+    for ran in (listed, values, judged):
+        assert not found_in([ran.out, ran.err])
+    assert name in watcher("tensors", str(job.folder), "--json").json
 
 
 @pytest.mark.parametrize(

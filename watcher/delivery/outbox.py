@@ -74,7 +74,7 @@ from watcher.policy import incidents
 from watcher.policy.stop_guards import NO_SUCH_RUN
 from watcher.redaction import redacted
 from watcher.store.base import Amend, Store
-from watcher.text import file_name, one_line
+from watcher.text import file_name, one_line, truncated
 
 if TYPE_CHECKING:
     from watcher.instruments import Instruments
@@ -106,6 +106,8 @@ STORE_RETRY_DELAY_S = 5.0
 FRESH_FOR = timedelta(seconds=5)
 """The first alert of an incident that changed more recently is composed from what this process has just
 stored, which saves reads of the store."""
+ALT_TEXT_LIMIT = 500
+"""Characters that describe a picture. Slack takes 1,000 UTF-16 units."""
 MAX_CHANGES_TOLD = 100
 """Changes that one message tells: the last of those that its destination does not know. What is older shows
 in how the findings are now."""
@@ -443,7 +445,7 @@ class Outbox:
             file = File(
                 name=file_name(finding.rule or "plot", f"-{delivery.id}.png"),
                 title=one_line(f"{finding.rule} on {finding.job}"),
-                alt_text=one_line(evidence.explanation or evidence.curve_from)
+                alt_text=truncated(one_line(evidence.explanation or evidence.curve_from), ALT_TEXT_LIMIT)
                 or "The values that decided, as a curve",
                 content=_picture(finding, evidence),
             )

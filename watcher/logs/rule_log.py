@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from watcher.arn import job_name
 from watcher.logs import terminal_lines
-from watcher.text import truncated
+from watcher.text import clean, in_row, truncated
 
 if TYPE_CHECKING:
     from rules import Recovered, Rule, Verdict
@@ -299,7 +299,8 @@ def _span(verdict: Verdict) -> str:
 def formatted(record: Record, at: datetime, host: str, rule: str) -> str:
     """The line as it is in the log. `host` is the host's name and the process id (`ip-10-0-1-7:1`). The rule
     takes the place of smdebug's file and line."""
-    return f"[{at:%Y-%m-%d %H:%M:%S}.{at.microsecond // 1000:03d} {host} {record.level} {rule}] {record.text}"
+    when = f"{at:%Y-%m-%d %H:%M:%S}.{at.microsecond // 1000:03d}"
+    return f"[{when} {host} {record.level} {in_row(rule)}] {clean(record.text)}"
 
 
 # -- names ----------------------------------------------------------------------------------------
