@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import re
+from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -12,7 +14,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 from rich.text import Text
 
-from tests.alerts import EVIDENCE, NOW, PRICES, SNAPSHOT, a_case, an_alert
+from tests.alerts import EVIDENCE, FINDING, NOW, PRICES, SNAPSHOT, STOPPED, a_case, a_change, an_alert
 from tests.docs.pages import ROOT
 from tests.hidden import ESCAPES, EVERYTHING, found_in, hostile, tainted
 from watcher.alerts.message import Message, compose, plain_text
@@ -21,7 +23,7 @@ from watcher.cli.tables import Table, print_facts, print_line
 from watcher.delivery.channels import block_kit, webhook
 from watcher.delivery.channels.console import ConsoleChannel, render
 from watcher.delivery.channels.sns import SnsChannel
-from watcher.model import Form
+from watcher.model import Case, ChangeKind, Closing, Delivery, DeliveryState, FindingKind, Form
 from watcher.text import MAX_FILE_NAME_BYTES, clean, file_name, in_row, one_line, printable, shown
 
 # -- the gate --------------------------------------------------------------------------------------
@@ -141,6 +143,45 @@ def test_nothing_hidden_reaches_any_channel(text):
     assert not found_in(published(message))
     assert not found_in(panel(message))
     assert not found_in(piped(message))
+
+
+@pytest.mark.parametrize("kind", FindingKind)
+def test_nothing_hidden_is_in_a_message_about_any_kind(kind):
+    first, second = replace(FINDING, kind=kind), replace(FINDING, kind=kind, id="finding-2", rule="Overfit")
+    about = a_case(
+        first,
+        second,
+        acknowledged_by="ann",
+        acknowledged_at=NOW,
+        snoozed_by="bob",
+        snoozed_until=NOW + timedelta(hours=1),
+    )
+    refused = an_alert("webhook:https://example.com/x", state=DeliveryState.REFUSED, error="no", attempts=3)
+    about = replace(about, deliveries=(an_alert(), replace(refused, id="delivery-2")))
+
+    assert_clean(about, an_alert())
+
+
+@pytest.mark.parametrize("kind", ChangeKind)
+@pytest.mark.parametrize("closing", [Closing.RUN_ENDED, Closing.RECOVERED])
+def test_nothing_hidden_is_in_an_update_about_any_change(kind, closing):
+    over = replace(FINDING, closed_at=NOW, closing=closing, closing_reason="because")
+    changes = (
+        a_change(ChangeKind.OPENED, 1, finding=over.id),
+        a_change(kind, 2, finding=over.id, text="what", actor="ann"),
+    )
+
+    assert_clean(
+        a_case(over, changes=changes, stop=STOPPED, resolved_at=NOW), an_alert(told=1, wanted=2, trying=2)
+    )
+
+
+def assert_clean(case: Case, to: Delivery) -> None:
+    case, job, evidence = (tainted(each, EVERYTHING) for each in (case, SNAPSHOT, EVIDENCE))
+    message = compose(case, to, job, evidence, NOW, prices=PRICES)
+    assert not found_in([plain_text(message), piped(message), panel(message)])
+    assert not found_in([block_kit.notification(message), block_kit.plain(message)])
+    assert not found_in([block_kit.blocks(message), webhook.document(message), published(message)])
 
 
 # -- tables ----------------------------------------------------------------------------------------
