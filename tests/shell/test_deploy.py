@@ -129,7 +129,7 @@ def rule_name(stack: Stack) -> str:
 
 def environment() -> dict[str, str]:
     """The variables that the task's settings can use as ${NAME}."""
-    plain = {variable["Name"] for variable in CONTAINER["Environment"]}
+    plain = {variable["Name"] for variable in CONTAINER["Environment"] if "Name" in variable}
     secret = {entry["Fn::If"][1]["Name"] for entry in CONTAINER["Secrets"]}
     return dict.fromkeys(plain | secret, "xoxb-or-anything")
 
@@ -143,6 +143,22 @@ def test_the_tasks_settings_load_and_use_its_queue_and_its_table(tmp_path):
 
     assert config.watch.queue_url == "https://sqs.example/queue"
     assert config.store.url == "dynamodb://table"
+
+
+def test_settings_that_are_kept_as_a_secret_are_shown_by_neither_the_stack_nor_the_task():
+    [shown] = [entry["Fn::If"] for entry in CONTAINER["Environment"] if "Fn::If" in entry]
+    kept = CONTAINER["Secrets"][0]["Fn::If"]
+    [policy] = RESOURCES["ExecutionRole"]["Properties"]["Policies"]["Fn::If"][1]
+    [allowed] = policy["PolicyDocument"]["Statement"]
+
+    assert shown == [
+        "WithSettingsArn",
+        {"Ref": "AWS::NoValue"},
+        {"Name": "WATCHER_TOML", "Value": {"Ref": "Settings"}},
+    ]
+    assert kept[:2] == ["WithSettingsArn", {"Name": "WATCHER_TOML", "ValueFrom": {"Ref": "SettingsArn"}}]
+    assert set(allowed["Action"]) == {"secretsmanager:GetSecretValue", "ssm:GetParameters"}
+    assert allowed["Resource"][0]["Fn::If"][:2] == ["WithSettingsArn", {"Ref": "SettingsArn"}]
 
 
 def test_every_variable_used_in_the_settings_is_set():
