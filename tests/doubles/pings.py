@@ -8,6 +8,7 @@ with Pings() as pings:
 from __future__ import annotations
 
 import threading
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Self, cast
 
@@ -18,6 +19,8 @@ class Pings:
     def __init__(self) -> None:
         self.received = 0
         self.status = 200
+        self.endless = False
+        """Whether it goes on answering for as long as somebody reads."""
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
         self._server.daemon_threads = True
         self._server.pings = self  # type: ignore[attr-defined]
@@ -43,8 +46,11 @@ class _Handler(BaseHTTPRequestHandler):
         found = self.path == f"/{pings.secret}"
         pings.received += found
         self.send_response(pings.status if found else 404)
-        self.send_header("Content-Length", "0")
+        self.send_header("Content-Length", str(2**40 if pings.endless else 0))
         self.end_headers()
+        with suppress(ConnectionError):
+            while pings.endless:
+                self.wfile.write(bytes(2**16))
 
     def log_message(self, *_: object) -> None:
         """Logs nothing."""

@@ -103,6 +103,30 @@ def test_a_refused_ping_is_logged_once_without_the_url_and_retried(heartbeat: He
     assert pings.received == 3
 
 
+@pytest.mark.parametrize("status", [200, 500])
+def test_an_answer_without_end_is_not_read(heartbeat: Heartbeat, pings: Pings, status: int):
+    pings.endless, pings.status = True, status
+
+    heartbeat.beat()
+
+    assert pings.received == 1
+
+
+@pytest.mark.parametrize(
+    "url", ["https://[secret", "https://a..b/secret", f"https://{'secret' * 50}/", "http://"]
+)
+def test_an_address_that_cannot_be_requested_is_logged_and_ends_nothing(
+    loops: Loops, store: Store, clock: Clock, url: str
+):
+    heartbeat = Heartbeat(url, loops, Readiness(store, None, lambda: datetime.now(UTC), clock.monotonic))
+
+    with capture_logs() as logged:
+        heartbeat.beat()
+
+    assert [line["event"] for line in logged] == ["heartbeat_failed"]
+    assert "secret" not in str(logged)
+
+
 def test_an_unreachable_url_stops_nothing_else(loops: Loops, store: Store, clock: Clock):
     with Pings() as gone:
         url = gone.url

@@ -176,6 +176,19 @@ def test_it_stays_ready_but_degraded_while_a_destination_refuses_alerts(daemon: 
     )
 
 
+def test_each_reason_is_one_line_without_control_characters(daemon: Daemon, client: httpx.Client):
+    refused = {"error": "404\n\x1b[31mNot\u202e Found\u2028", "refused_at": NOON, "due_at": after(60)}
+    daemon.find("churn", **refused)
+    row = delivery("churn", "slack:#alerts", **{**refused, "state": DeliveryState.REFUSED})
+    daemon.store.amend(incident_id(run("churn")), rewrites(row))
+
+    answer = client.get("/readyz")
+
+    assert answer.text.count("\n") == 1
+    assert answer.text.removesuffix("\n").isprintable()
+    assert "404" in answer.text
+
+
 def test_it_is_ready_again_once_the_destination_takes_alerts(daemon: Daemon, client: httpx.Client):
     daemon.refuse("churn")
     assert "degraded" in client.get("/readyz").text

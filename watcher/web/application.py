@@ -26,6 +26,7 @@ from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from watcher.errors import WatcherError
+from watcher.text import one_line
 from watcher.web.access import Access, Guarded, Verdict
 from watcher.web.loops import Loops
 from watcher.web.readiness import Readiness
@@ -108,4 +109,4 @@ def _answer(request: Request, lines: list[str], *, well: bool) -> Response:
         lines = ["ok" if well else "not ok; to those who may read it, this page says why"]
     elif len(lines) > MAX_LINES:
         lines = [*lines[:MAX_LINES], f"and {len(lines) - MAX_LINES} more"]
-    return PlainTextResponse("\n".join(lines) + "\n", status_code=200 if well else 503)
+    return PlainTextResponse("\n".join(map(one_line, lines)) + "\n", status_code=200 if well else 503)

@@ -28,11 +28,15 @@ class Heartbeat:
         import httpx  # imported here because only a daemon with a heartbeat needs it
 
         try:
-            httpx.get(self._url, timeout=HEARTBEAT_TIMEOUT_S).raise_for_status()
+            # Only the status counts. The body, of any size, is not read.
+            with httpx.stream("GET", self._url, timeout=HEARTBEAT_TIMEOUT_S) as answer:
+                answer.raise_for_status()
         except httpx.HTTPStatusError as error:  # its text contains the address
             self._log_failure(f"it answers {error.response.status_code}")
         except httpx.HTTPError as error:
             self._log_failure(repr(error))
+        except (httpx.InvalidURL, ValueError):  # a name that DNS cannot have is a UnicodeError
+            self._log_failure("http.heartbeat_url is not a valid URL")
         else:
             self._failing = False
 
