@@ -35,7 +35,7 @@ def lines(message: str, keep: re.Pattern[str] | None = None) -> list[str]:
 
 
 def _last_written(line: str, keep: re.Pattern[str] | None) -> str:
-    texts = [text for text in line.split("\r") if clean(text).strip()]
-    if not texts:
-        return ""
-    return next((text for text in reversed(texts) if keep and keep.search(text)), texts[-1])
+    newest_first = line.split("\r")[::-1]
+    if keep and (kept := next(filter(keep.search, newest_first), "")):
+        return kept
+    return next((text for text in newest_first if clean(text).strip()), "")
