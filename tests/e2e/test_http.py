@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import resource
 import socket
-from contextlib import closing
+from contextlib import ExitStack, closing, suppress
 
 import httpx
 import pytest
@@ -14,6 +15,7 @@ from tests.contract.tables import TABLE, create_table
 from tests.doubles.pings import Pings
 from tests.doubles.slack import SlackDouble
 from tests.e2e.conftest import changed, issue, running
+from tests.e2e.daemon import Daemons, end
 from tests.waiting import eventually
 from watcher.config.settings import Config
 from watcher.daemon.app import App
@@ -68,6 +70,34 @@ def test_other_machines_need_the_token_and_a_health_check_does_not(config: Confi
         assert get(app, "/readyz", Host="evil.example").status_code == 421
 
     assert "0123456789abcdef" not in str(logged)
+
+
+def test_unfinished_requests_take_no_file_descriptor_that_the_daemon_needs(
+    config: Config, daemons: Daemons, sandbox: Sandbox, slack: SlackDouble
+):
+    with closing(socket.create_server(("127.0.0.1", 0))) as free:
+        address = free.getsockname()
+    daemon = daemons.start(changed(config, http={"listen": f"127.0.0.1:{address[1]}"}))
+    resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, (256, 256))
+
+    with ExitStack() as clients:
+
+        def unfinished() -> socket.socket | None:
+            with suppress(ConnectionError):
+                return clients.enter_context(closing(socket.create_connection(address)))
+            return None
+
+        eventually(unfinished, "the daemon listens")
+        for _ in range(400):
+            client = unfinished()
+            assert client
+            client.sendall(b"GET /metrics HTTP/1.1\r\n")
+        health = httpx.get(f"http://127.0.0.1:{address[1]}/healthz", trust_env=False)
+        sandbox.control.put_training_job("churn", DebugRuleEvaluationStatuses=[issue()])
+        eventually(lambda: slack.messages, "an alert")
+        assert end(daemon) == [0]
+
+    assert health.status_code == 200
 
 
 def test_an_alert_is_counted_at_each_stage(listening: Config, sandbox: Sandbox, slack: SlackDouble):
