@@ -314,8 +314,9 @@ def modes(path: Path) -> dict[str, int]:
     return {file.name: stat.S_IMODE(file.stat().st_mode) for file in path.parent.glob("watcher.db*")}
 
 
-def test_only_its_owner_can_read_the_files(path: Path) -> None:
-    before = os.umask(0)
+@pytest.mark.parametrize("umask", [0, 0o022, 0o777])
+def test_only_its_owner_can_read_the_files_whatever_the_umask_is(path: Path, umask: int) -> None:
+    before = os.umask(umask)
     try:
         with opened(path) as store:
             store.commit([look("job")])

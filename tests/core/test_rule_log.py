@@ -366,3 +366,9 @@ def test_two_rules_of_one_job_have_two_streams_with_names_that_cloudwatch_accept
 
     assert len(streams) == len({one, other})
     assert all(re.fullmatch(r"[^:*]{1,512}", stream) for stream in streams)
+
+
+def test_an_excerpt_shows_no_secret():
+    lines = ["Traceback (most recent call last):", "OSError: cannot reach postgres://ml:hunter2@db/churn"]
+
+    assert excerpt(lines)[-1] == "OSError: cannot reach postgres://***db/churn"

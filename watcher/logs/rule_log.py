@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from watcher.arn import job_name
 from watcher.logs import terminal_lines
+from watcher.redaction import redacted
 from watcher.text import clean, in_row, truncated
 
 if TYPE_CHECKING:
@@ -151,11 +152,11 @@ def excerpt(lines: Sequence[str]) -> tuple[str, ...]:
     no firing and no error: its end.
 
     `lines` are the messages of log events. They become lines as a terminal shows them, each of at most
-    `MAX_LINE_CHARACTERS`.
+    `MAX_LINE_CHARACTERS`, and without what looks like a secret.
     """
     shown = [line for message in lines for line in terminal_lines.lines(message, _MATTERS) if line.strip()]
     chosen = _chosen([line for line in shown if not _NOISE.match(line)] or shown)
-    return tuple(map(_bounded, chosen))
+    return tuple(redacted(_bounded(line)) for line in chosen)
 
 
 def _chosen(lines: Sequence[str]) -> Sequence[str]:

@@ -502,7 +502,9 @@ def _create_private(path: Path) -> None:
     """Create the file if there is none, readable by its owner alone, because it holds hyperparameters and the
     URLs of webhooks. SQLite gives its other files the same mode. It reports what fails here, too."""
     with suppress(OSError):
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+        created = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600)
+        os.fchmod(created, 0o600)  # a umask may take even the owner's rights
+        os.close(created)
 
 
 def _make_private(path: Path) -> None:
