@@ -131,14 +131,15 @@ class LogWriter:
         self._lock = threading.Lock()
 
     def write(self, group: str, stream: str, lines: Sequence[str]) -> None:
-        """Empty lines are left out, because CloudWatch takes no empty message."""
+        """Empty lines are left out, because CloudWatch takes no empty message. The stream is created even if
+        there are no others."""
         messages = [line for line in lines if line]
-        if not messages:
-            return
         with self._lock:
             logs = logs_backends[self._account][self._region]
             if group not in logs.groups:
                 logs.create_log_group(group, {})
             logs.ensure_log_stream(group, stream)
             now = int(time.time() * 1000)
-            logs.put_log_events(group, stream, [{"timestamp": now, "message": line} for line in messages])
+            events = [{"timestamp": now, "message": line} for line in messages]
+            if events:
+                logs.put_log_events(group, stream, events)
