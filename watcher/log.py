@@ -73,6 +73,7 @@ def configure(stream: TextIO, *, level: int = logging.INFO, secrets: Iterable[st
     # It logs a traceback at each attempt to assume a role that refuses. The caller gets the same error, and
     # logs it once.
     logging.getLogger("botocore.credentials").setLevel(logging.ERROR)
+    logging.getLogger("botocore.tokens").setLevel(logging.ERROR)
     logging.captureWarnings(capture=True)
 
 

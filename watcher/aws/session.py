@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,13 +21,22 @@ from botocore.credentials import CredentialProvider, CredentialResolver, Deferre
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
+    ConfigParseError,
     ConnectionClosedError,
     CredentialRetrievalError,
     HTTPClientError,
+    InvalidConfigError,
+    LoginError,
+    MetadataRetrievalError,
+    NoAuthTokenError,
     NoCredentialsError,
     NoRegionError,
     PartialCredentialsError,
+    ProfileNotFound,
+    RefreshWithMFAUnsupportedError,
     SSOError,
+    TokenRetrievalError,
+    UnknownCredentialError,
 )
 from botocore.exceptions import ConnectionError as AwsConnectionError
 from botocore.parsers import ResponseParserError
@@ -34,7 +44,15 @@ from botocore.utils import parse_timestamp
 
 from watcher import USER_AGENT
 from watcher.config.destination import public_url
-from watcher.errors import AccessDenied, AwsError, ConfigError, CredentialsError, NotFound, Unavailable
+from watcher.errors import (
+    AccessDenied,
+    AwsError,
+    ConfigError,
+    CredentialsError,
+    NotFound,
+    Unavailable,
+    WatcherError,
+)
 
 if TYPE_CHECKING:
     from types_boto3_cloudwatch import CloudWatchClient
@@ -96,12 +114,19 @@ class Aws:
     @property
     def name(self) -> str:
         """For people: the region, and the role if it is in another account."""
-        return f"{self.region} as {self._role.arn}" if self._role else self.region
+        try:
+            region = self.region
+        except (ConfigError, CredentialsError):  # it names what is refused, so it must not be refused itself
+            region = "the default region"
+        return f"{region} as {self._role.arn}" if self._role else region
 
     @property
     def region(self) -> str:
         with self._lock:
-            region = self._region or self._botocore().get_config_variable("region")
+            region = self._region
+            if not region:
+                with translate("region"):
+                    region = self._botocore().get_config_variable("region")
         if not region:
             raise ConfigError('region is not set: write region = "us-east-1" or export AWS_REGION')
         return str(region)
@@ -230,6 +255,26 @@ class _AssumedRole(CredentialProvider):
         }
 
 
+MAX_QUOTED_CHARACTERS = 500
+"""Of what botocore says. It may quote all that a helper for credentials has written."""
+_NO_CREDENTIALS = (
+    ConfigParseError,
+    CredentialRetrievalError,
+    InvalidConfigError,
+    LoginError,
+    MetadataRetrievalError,
+    NoAuthTokenError,
+    NoCredentialsError,
+    PartialCredentialsError,
+    ProfileNotFound,
+    RefreshWithMFAUnsupportedError,
+    SSOError,
+    TokenRetrievalError,
+    UnknownCredentialError,
+)
+_CREDENTIAL_MODULES = {"botocore.credentials", "botocore.tokens"}
+_SIGN_INS = {"AssumeRoleWithWebIdentity", "AssumeRoleWithSAML", "GetRoleCredentials", "CreateToken"}
+"""Operations that botocore calls by itself to get credentials."""
 _DENIED = {"AccessDenied", "AccessDeniedException", "AuthorizationError", "UnauthorizedOperation", "403"}
 _CREDENTIALS = {
     "ExpiredToken",
@@ -273,11 +318,8 @@ def translate(operation: str) -> Iterator[None]:
         raise _from_answer(error, operation) from error
     except NoRegionError as error:
         raise ConfigError('region is not set: write region = "us-east-1" or export AWS_REGION') from error
-    except (NoCredentialsError, PartialCredentialsError, CredentialRetrievalError, SSOError) as error:
-        raise CredentialsError(
-            f"no usable AWS credentials for {operation}: {error}. Sign in, or give the task a role",
-            operation=operation,
-        ) from error
+    except _NO_CREDENTIALS as error:
+        raise _no_credentials(error, operation) from error
     except (AwsConnectionError, ConnectionClosedError, HTTPClientError) as error:
         raise Unavailable(f"{operation} could not be reached: {error}", operation=operation) from error
     except (ResponseParserError, KeyError) as error:
@@ -286,8 +328,34 @@ def translate(operation: str) -> Iterator[None]:
         raise Unavailable(
             f"{operation} was not answered by AWS ({why}): is a proxy in between?", operation=operation
         ) from error
-    except BotoCoreError as error:
-        raise AwsError(f"{operation} failed: {error}", operation=operation) from error
+    except WatcherError:  # ours already, such as a role that cannot be assumed
+        raise
+    except Exception as error:
+        # A helper of `credential_process` that does not exist, a token file that cannot be read, an address
+        # of a container's credentials that is not allowed … raise whatever Python raises.
+        if _looked_for_credentials(error):
+            raise _no_credentials(error, operation) from error
+        if isinstance(error, BotoCoreError):
+            raise AwsError(f"{operation} failed: {error}", operation=operation) from error
+        raise
+
+
+def _looked_for_credentials(error: BaseException) -> bool:
+    """Whether botocore was looking for credentials when this was raised."""
+    frames = traceback.walk_tb(error.__traceback__)
+    return any(frame.f_globals.get("__name__") in _CREDENTIAL_MODULES for frame, _ in frames)
+
+
+def _no_credentials(error: Exception, operation: str) -> CredentialsError:
+    said = " ".join(str(error).split())[:MAX_QUOTED_CHARACTERS] or type(error).__name__
+    fix = "Sign in, or give the task a role"
+    if isinstance(error, ProfileNotFound):
+        fix = "Correct AWS_PROFILE, or add the profile to ~/.aws/config"
+    elif isinstance(error, ConfigParseError | InvalidConfigError):
+        fix = "Correct that file, which is AWS's own configuration"
+    elif isinstance(error, SSOError | TokenRetrievalError | LoginError):
+        fix = "Sign in again: aws sso login, or aws login"
+    return CredentialsError(f"no usable AWS credentials for {operation}: {said}. {fix}", operation=operation)
 
 
 def _from_answer(error: ClientError, operation: str) -> AwsError:
@@ -295,7 +363,9 @@ def _from_answer(error: ClientError, operation: str) -> AwsError:
     message = error.response.get("Error", {}).get("Message", "")
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
     said = f"{code}: {message}" if message else code
-    if code in _CREDENTIALS:
+    if code in _CREDENTIALS or (
+        error.operation_name in _SIGN_INS and code not in _THROTTLED and status < 500
+    ):
         return CredentialsError(
             f"AWS refused the credentials for {operation} ({said}). Sign in again, or check the role",
             operation=operation,
