@@ -281,6 +281,8 @@ class Evaluation:
     """The state of each rule, as JSON, by the name of its configuration."""
     outcomes: tuple[Outcome, ...] = ()
     """Of its family. Their judge is Watcher."""
+    failures: int = 0
+    """How often in a row it could not be continued."""
 
     @property
     def family(self) -> RuleFamily:

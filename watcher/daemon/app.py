@@ -148,7 +148,7 @@ class App:
         schedule = Schedule(BackgroundScheduler(timezone=UTC))
         workers += self._start_periodic(schedule)
         schedule.start()
-        log.info("ready", version=__version__, region=self.accounts.home.region, store=self.config.store.url)
+        log.info("ready", version=__version__, region=self.accounts.home.name, store=self.config.store.url)
         self.stopping.wait()
         schedule.close()
         self._drain(workers, log_writer)
@@ -356,6 +356,8 @@ def _evaluation_worker(
         clock=context.clock,
         stopping=context.stopping.is_set,
         since=context.earlier_runs.since,
+        watch=context.config.watch,
+        failures=context.failures,
     )
 
 

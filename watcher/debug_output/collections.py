@@ -19,6 +19,11 @@ PREFIX = "collections/000000000/"
 _FILE = re.compile(re.escape(PREFIX) + r"(.+)_collections\.json")
 
 
+MALFORMED = (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError)
+"""What reading a JSON file of another form raises. OverflowError: a number is infinite. RecursionError: it is
+nested thousands of levels deep."""
+
+
 class NoCollectionsFile(WatcherError):
     """There are files where collections files belong, but none of them is one."""
 
@@ -83,7 +88,7 @@ def read(storage: Storage) -> SavedCollections | None:
                 continue
             try:
                 documents[worker_name(matched[1])] = _checked(json.loads(text))
-            except (ValueError, LookupError, TypeError, AttributeError) as error:
+            except MALFORMED as error:
                 damaged[f"{storage.uri}/{stored.key}"] = repr(error)
     if not documents:
         for place in damaged:
@@ -110,6 +115,10 @@ def _checked(document: Any) -> Any:
     int(document["_meta"]["num_workers"])
     for collection in document["collections"].values():
         _collection(collection)
+        for name in ("include_regex", "tensor_names"):
+            texts = collection[name]
+            if not (isinstance(texts, list) and all(isinstance(text, str) for text in texts)):
+                raise TypeError(f"{name} is not a list of texts")
     return document
 
 

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 from numpy.typing import NDArray
 
-from watcher.debug_output.collections import worker_name
+from watcher.debug_output.collections import MALFORMED, worker_name
 from watcher.debug_output.storage import Storage
 from watcher.debug_output.tfevents import MODES, Damaged, SavedTensor, decode
 
@@ -198,16 +198,22 @@ def _index(storage: Storage, file: EventFile) -> _Index:
             mode,
             int(meta["mode_step"]),
             {
-                one["tensorname"]: range(one["start_idx"], one["start_idx"] + one["length"])
+                _text(one["tensorname"]): range(one["start_idx"], one["start_idx"] + one["length"])
                 for one in document.get("tensor_payload") or ()
             },
             {
-                one["tensorname"]: tuple(int(size) for size in one["shape"])
+                _text(one["tensorname"]): tuple(int(size) for size in one["shape"])
                 for one in document.get("shape_payload") or ()
             },
         )
-    except (ValueError, LookupError, TypeError, AttributeError) as error:
+    except MALFORMED as error:
         raise Damaged(f"{storage.uri}/{file.index_key} is not an index file of smdebug: {error!r}") from error
+
+
+def _text(name: Any) -> str:
+    if not isinstance(name, str):
+        raise TypeError(f"a tensor is named {type(name).__name__}")
+    return name
 
 
 def _parts(storage: Storage, file: EventFile, index: _Index, wanted: Wanted) -> SavedStep:

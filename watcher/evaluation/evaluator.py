@@ -20,21 +20,25 @@ import structlog
 
 import rules
 from rules import Rule
+from watcher.arn import Arn
 from watcher.aws.accounts import Accounts
 from watcher.aws.metrics import Metrics, MetricSeries, Query
 from watcher.aws.sagemaker import TrainingJobs
 from watcher.aws.session import Aws
 from watcher.config.settings import Rules as RuleSettings
+from watcher.config.settings import Watch
 from watcher.debug_output.collections import SavedCollections
 from watcher.debug_output.event_files import Wanted
 from watcher.debug_output.reader import DebugOutput, Reader, of_job
 from watcher.debug_output.storage import S3Prefix
-from watcher.errors import NotFound
+from watcher.errors import NotFound, StoreError, UsageError
+from watcher.evaluation import failing
 from watcher.evaluation.look import has_saved_nothing, log_records, look, of_fired_rules, over, unfinished
 from watcher.evaluation.metric_window import Incomplete, Waiting
 from watcher.evaluation.pace import next_minute
 from watcher.evaluation.rule_run import RuleRun
 from watcher.evaluation.steps import MetricSteps, Steps, TensorSteps
+from watcher.jobs.failures import Failures, described
 from watcher.logs import rule_log
 from watcher.lru import LruCache
 from watcher.model import (
@@ -47,6 +51,7 @@ from watcher.model import (
     RuleFamily,
 )
 from watcher.policy import evaluated_rules
+from watcher.policy.watched import matches
 from watcher.store.base import JobRecord
 
 if TYPE_CHECKING:
@@ -79,9 +84,13 @@ class Evaluator:
         clock: Callable[[], datetime],
         write_log: WriteLog | None = None,
         since: Callable[[JobSnapshot], datetime | None] = lambda job: None,  # noqa: ARG005
+        *,
+        watch: Watch | None = None,
+        failures: Failures | None = None,
     ) -> None:
         """`write_log` gets the lines that a rule's processing job would write to its log. `since`: see
-        `EarlierRuns`."""
+        `EarlierRuns`. `watch`: which jobs may be compared with; None for all."""
+        self._watch, self._failures = watch or Watch(), failures or Failures()
         self._since = since
         self._accounts, self._settings, self._clock, self._write_log = accounts, settings, clock, write_log
         self._collections = LruCache[SavedCollections](COLLECTIONS_CACHE_SIZE)
@@ -128,7 +137,12 @@ class Evaluator:
         now = self._clock()
         waiting: list[tuple[JobRecord, Evaluation, Waiting]] = []
         for record, before in evaluations:
-            begun = over(before) if _vanished(record) else self._begin(record.snapshot, before, now)
+            try:
+                begun = over(before) if _vanished(record) else self._begin(record.snapshot, before, now)
+            except StoreError:
+                raise
+            except Exception as error:
+                begun = self.failed(record, before, error)
             if isinstance(begun, Evaluation):
                 yield record, begun
             else:
@@ -136,10 +150,29 @@ class Evaluator:
         answers = Metrics(aws).read(query for _, _, begun in waiting for query in begun.queries)
         for record, before, begun in waiting:
             try:
-                yield record, begun.look(answers)
+                after = replace(begun.look(answers), failures=0)
             except Incomplete as error:
                 log.warning("metrics_incomplete", job=record.snapshot.name, error=str(error))
-                yield record, replace(before, due_at=next_minute(now))
+                after = replace(before, due_at=next_minute(now))
+            except StoreError:
+                raise
+            except Exception as error:
+                after = self.failed(record, before, error)
+            yield record, after
+
+    def later(self, before: Evaluation) -> Evaluation:
+        """The evaluation after AWS has refused a call."""
+        return failing.later(before, self._clock())
+
+    def failed(self, record: JobRecord, before: Evaluation, error: Exception) -> Evaluation:
+        """The evaluation after it could not be continued, for another reason than a refusal of AWS."""
+        job = record.snapshot
+        consequence = "it is tried again later; in the end, its rules are reported as not able to run"
+        self._failures.report(error, "evaluation_failed", consequence, run=job.run)
+        names = [rule.name for rule in evaluated_rules.of_family(before.family, job, self._settings)]
+        # What a person has to change, such as a place that is not on S3, is no better at the next attempt.
+        for_good = isinstance(error, UsageError)
+        return failing.failed(before, names, described(error), self._clock(), for_good=for_good)
 
     def _begin(self, job: JobSnapshot, stored: Evaluation, now: datetime) -> Evaluation | Waiting:
         """Begin a look that reads metrics, unless there is nothing left to judge."""
@@ -207,10 +240,24 @@ class Evaluator:
         return ProfilerOutput(place)
 
     def _other_trial(self, name: str, job: JobSnapshot) -> DebugOutput | None:
-        """The debug output of the job to compare with; None if that job is gone, or saved nothing."""
+        """The debug output of the job to compare with; None if that job is gone, saved nothing, or is not to
+        be watched.
+
+        The owner of a job names it, and Watcher reads it with its own permissions, which may be more than the
+        owner's.
+        """
+        if not self._watch.names(name):
+            _log_not_compared(name, job)
+            return None
+        jobs = TrainingJobs(self._accounts.of(job.arn))
         try:
-            other = TrainingJobs(self._accounts.of(job.arn)).describe(name)
+            other = jobs.describe(name)
         except NotFound:
+            return None
+        if self._watch.tags:
+            other = replace(other, tags=jobs.tags(other.arn))
+        if Arn.parse(other.arn).account != Arn.parse(job.arn).account or not matches(other, self._watch):
+            _log_not_compared(name, job)
             return None
         return self._output(other) if other.debug_output else None
 
@@ -223,6 +270,10 @@ class Evaluator:
         if found and found.complete:
             self._collections.put(job.run, found)
         return found
+
+
+def _log_not_compared(other: str, job: JobSnapshot) -> None:
+    log.debug("not_compared", job=job.name, other=other, reason="that job is not watched")
 
 
 def _vanished(record: JobRecord) -> bool:

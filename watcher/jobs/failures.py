@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 import structlog
 
-from watcher.errors import AwsError, StoreError
+from watcher.errors import AwsError, StoreError, WatcherError
 from watcher.lru import LruCache
 
 log = structlog.get_logger(__name__)
@@ -52,12 +52,15 @@ class Failures:
         new = self._logged.get(key) is None
         self._logged.put(key, cause)
         if new:
-            log.error(event, error=cause, consequence=consequence, exc_info=error, **what)
+            trace = None if isinstance(error, WatcherError) else error  # ours say all that there is to know
+            log.error(event, error=cause, consequence=consequence, exc_info=trace, **what)
         else:
             log.debug(event, error=cause, **what)
 
 
 def described(error: Exception) -> str:
-    """The type and the text of an error, in one bounded line."""
+    """The type and the text of an error, in one bounded line; without the type if the text is ours."""
     text = " ".join(str(error).split())
+    if isinstance(error, WatcherError):
+        return text[:MAX_ERROR_CHARACTERS]
     return f"{type(error).__name__}: {text}"[:MAX_ERROR_CHARACTERS] if text else type(error).__name__

@@ -45,6 +45,8 @@ the queue can write such hints. A job that exists does not count."""
 ABSENT_PAUSE_S = 15.0
 """Before another look at a job that did not exist. Its messages stay, because SageMaker may know a new job a
 little later than its event arrives."""
+MAX_UNKNOWN_WAITING = 1000
+"""Further hints about unknown jobs are left to the queue, whose visibility timeout brings them back."""
 MAX_MESSAGES_PER_JOB = 10
 """Messages that are held for one job that waits. Further ones are deleted, because the same look answers
 them."""
@@ -110,6 +112,9 @@ class QueuedWork:
         them again, on the monotonic clock. Their messages stay here: to hand them out again and again would
         fill the dead-letter queue, and only a process that looks again itself can see that a lease has
         ended."""
+        self._unknown: set[str] = set()
+        """The jobs among `_waiting` that no store knows. They wait for their own pace, and take no room: else
+        they would keep this process from receiving what is about known jobs."""
         # Deleting and sending are collected, because SQS charges for each request, not for each message.
         self._to_delete: list[str] = []
         self._to_send: dict[str, None] = {}
@@ -142,6 +147,7 @@ class QueuedWork:
         if arn is not None:
             with self._lock:
                 self._handling[arn] = self._waiting.pop(arn, [])
+                self._unknown.discard(arn)
         return arn
 
     def done(self, arn: str) -> None:
@@ -238,6 +244,7 @@ class QueuedWork:
             receipts = [held.message.receipt for each in self._waiting.values() for held in each]
             self._waiting.clear()
             self._paused.clear()
+            self._unknown.clear()
         self.queue.hold(receipts, 0)
 
     # ---------------------------------------------------------------------------------------------
@@ -256,6 +263,12 @@ class QueuedWork:
             if waits_already and len(self._waiting[arn]) >= MAX_MESSAGES_PER_JOB:
                 self._to_delete.append(message.receipt)
                 return
+            if urgency is not Urgency.UNKNOWN:
+                self._unknown.discard(arn)
+            elif not waits_already:
+                if len(self._unknown) >= MAX_UNKNOWN_WAITING:
+                    return
+                self._unknown.add(arn)
             # As if its visibility ended now: the queue's own timeout is not known here, so the first round of
             # `keep` sets ours.
             self._waiting[arn].append(_Held(message, now))
@@ -302,7 +315,8 @@ class QueuedWork:
 
     def _room(self) -> bool:
         """Whether this process may receive more. A job whose next look is paused takes no room."""
-        return len(self._waiting) - len(self._paused) < MAX_WAITING_JOBS
+        without_room = len(self._unknown | self._paused.keys())
+        return len(self._waiting) - without_room < MAX_WAITING_JOBS
 
     def _end_pauses(self) -> None:
         now = self._monotonic()
