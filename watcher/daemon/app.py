@@ -36,7 +36,7 @@ from watcher.alerts.evidence import Gatherer
 from watcher.arn import job_name, run_id
 from watcher.aws.queue import Queue
 from watcher.aws.session import Aws
-from watcher.config.settings import Config
+from watcher.config.settings import Config, Watch
 from watcher.daemon.context import Context, utc_now
 from watcher.daemon.evaluation_worker import EvaluationWorker
 from watcher.daemon.http_server import open_server
@@ -104,6 +104,7 @@ class App:
         once: bool = False,
         clock: Callable[[], datetime] = utc_now,
     ) -> None:
+        comparable = config.watch  # a job named on the command line may be compared with others
         if arns:
             only = config.watch.model_copy(update={"jobs": tuple(map(job_name, arns)), "tags": {}})
             config = config.model_copy(update={"watch": only})
@@ -118,7 +119,7 @@ class App:
         self.pipeline = _pipeline(context, self._committed)
         self.reconciler = _reconciler(context, self.pipeline, self.work, arns)
         self.evaluation_log = _evaluation_log(context)
-        self.evaluations = _evaluation_worker(context, self.pipeline, self.evaluation_log)
+        self.evaluations = _evaluation_worker(context, self.pipeline, self.evaluation_log, comparable)
         self.log_reader = _log_reader(context, self.pipeline, self.work, logs_of)
         self.consumer = _queue_consumer(context, self.queued) if self.queued else None
         self.loops = Loops(time.monotonic)
@@ -344,7 +345,7 @@ def _evaluation_log(context: Context) -> EvaluationLog | None:
 
 
 def _evaluation_worker(
-    context: Context, pipeline: Pipeline, evaluation_log: EvaluationLog | None
+    context: Context, pipeline: Pipeline, evaluation_log: EvaluationLog | None, comparable: Watch
 ) -> EvaluationWorker:
     return EvaluationWorker(
         accounts=context.accounts,
@@ -356,7 +357,7 @@ def _evaluation_worker(
         clock=context.clock,
         stopping=context.stopping.is_set,
         since=context.earlier_runs.since,
-        watch=context.config.watch,
+        watch=comparable,
         failures=context.failures,
     )
 

@@ -57,7 +57,7 @@ class EvaluationWorker:
         watch: Watch,
         failures: Failures,
     ) -> None:
-        """`since`: see `EarlierRuns`."""
+        """`since`: see `EarlierRuns`. `watch`: which jobs a rule may compare with."""
         self._watch, self._failures, self._backoff = watch, failures, Backoff(clock)
         self._accounts, self._store, self._pipeline = accounts, store, pipeline
         self._rules, self._evaluation_log, self._refused = rules, evaluation_log, refused
