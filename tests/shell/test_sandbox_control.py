@@ -399,3 +399,17 @@ def test_a_link_leads_to_the_sandboxs_page_which_cannot_be_framed(sandbox: Sandb
     assert answer.status_code == 200
     assert answer.headers["Content-Security-Policy"] == "frame-ancestors 'none'"
     assert httpx.get(f"{sandbox.endpoint}/sandbox/calls", headers=link, trust_env=False).status_code == 403
+
+
+def test_a_reset_leaves_nothing_in_memory(sandbox: Sandbox) -> None:
+    """A sandbox serves hundreds of tests. The first resets also fill caches, so only later ones count."""
+    process = psutil.Process(sandbox._process.pid)
+
+    def growth() -> int:
+        before = process.memory_info().rss
+        for _ in range(20):
+            sandbox.control.reset()
+        return process.memory_info().rss - before
+
+    growth()
+    assert growth() < 5 << 20

@@ -43,6 +43,7 @@ from typing import TYPE_CHECKING, Any
 
 from moto.core import DEFAULT_ACCOUNT_ID
 from moto.core.base_backend import BackendDict
+from moto.core.model_instances import reset_model_data
 from moto.sagemaker.models import sagemaker_backends
 from werkzeug.exceptions import HTTPException
 from werkzeug.routing import Map, Rule
@@ -218,6 +219,7 @@ class ControlApi:
         close_all_runners()
         self._publisher.flush()
         BackendDict.reset()
+        reset_model_data()  # moto remembers every object that it ever made
         account.prepare(self._region)
         self._faults.forget_calls()
         return {}
