@@ -28,6 +28,8 @@ Agents that collect lines delay them as well: CloudWatch's own by 5 seconds, by 
 MAX_PAGES_SEARCHED = 10
 """Pages of 50 streams that are searched if a rule's stream does not have the expected name."""
 
+ENOUGH_LINES_OF_A_TAIL = 10
+"""With so many lines, no further page is asked for: an alert waits for it, and shows no more."""
 MAX_PAGES_OF_A_TAIL = 20
 """Pages that are read for the end of one stream. Each takes about 30 ms."""
 MAX_MESSAGE_CHARACTERS = 20_000
@@ -96,8 +98,8 @@ class LogStreams:
     def tail(self, group: str, stream: str, lines: int) -> tuple[str, ...]:
         """The last lines of a stream, oldest first; of a very long one, its beginning and its end.
 
-        A page may be empty, or have fewer lines than asked for, although there are more: the beginning of the
-        stream is where CloudWatch repeats the token. Raises `Unavailable` if it gives only empty pages.
+        A page may be empty, or have few lines, although there are more: the beginning of the stream is where
+        CloudWatch repeats the token. Raises `Unavailable` if it gives only empty pages.
         """
         read: list[str] = []
         token = ""
@@ -113,7 +115,7 @@ class LogStreams:
                 )
             read[:0] = [_ends(event["message"].rstrip()) for event in answer["events"]]
             before, token = token, answer.get("nextBackwardToken", "")
-            if len(read) >= lines or token in ("", before):
+            if len(read) >= min(lines, ENOUGH_LINES_OF_A_TAIL) or token in ("", before):
                 return tuple(read)
         if not read:
             raise Unavailable(
