@@ -9,8 +9,11 @@ from dataclasses import fields
 from datetime import UTC, datetime
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import rules
+from watcher import redaction
 from watcher.aws.sagemaker import parse_job
 from watcher.redaction import MASK, masked_by_name, masked_hyperparameters, redacted
 
@@ -51,6 +54,19 @@ def seconds(search: Callable[[str], object], text: str) -> float:
     begun = time.process_time()
     search(text)
     return time.process_time() - begun
+
+
+PIECES = st.lists(
+    st.sampled_from(["AKIA", "ASIA", "A" * 15, "A" * 16, "xoxb", "xapp", "token", "secret", "Bearer", "0"])
+    | st.sampled_from([".", "+", "_", "-", "=", ":", "/", " ", "'"])
+).map("".join)
+
+
+@given(PIECES | st.text("AKISxo0._+"))
+def test_what_is_passed_on_unsearched_holds_nothing_that_a_search_would_mask(text: str):
+    if redaction._UNSUSPICIOUS.fullmatch(text):
+        assert not any(pattern.search(text) for pattern in redaction._PATTERNS)
+        assert redacted(text) == text
 
 
 @pytest.mark.parametrize(
