@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from rules.parameters import between, parameter, parse, whole
-from rules.profiler import snapshot_means
+from rules.profiler import last_values, snapshot_means
 from rules.profiler.base import Breach, Evidence, Interval, Need, Piece, ProfilerRule, gpu_name, where
 from rules.profiler.data import CPU, GPU, GPU_MEMORY, SeriesKey, Source
 from rules.profiler.last_values import LastValues
@@ -108,15 +108,12 @@ class BatchSize(ProfilerRule):
     def _state(self) -> dict[str, Any]:
         return {
             "cpus": [[node, *last.state()] for node, last in self._cpus.items()],
-            "gpus": [[*key, *last.state()] for key, last in self._gpus.items()],
+            "gpus": last_values.stored(self._gpus),
         }
 
     def _restore(self, state: Mapping[str, Any]) -> None:
         self._cpus = {node: LastValues.restored(self._window, last) for node, *last in state["cpus"]}
-        self._gpus = {
-            SeriesKey(*key): LastValues.restored(self._window, [count, values])
-            for *key, count, values in state["gpus"]
-        }
+        self._gpus = last_values.restored(self._window, state["gpus"])
 
 
 def _p95(last: LastValues) -> float:

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 from rules.parameters import number, parameter, parse, whole
+from rules.profiler import last_values
 from rules.profiler.base import Breach, Evidence, Interval, Need, Piece, ProfilerRule, clock, gpu_name, where
 from rules.profiler.data import GPU_MEMORY, Series, SeriesKey, Source
 from rules.profiler.last_values import LastValues
@@ -101,10 +102,7 @@ class GPUMemoryIncrease(ProfilerRule):
         return details
 
     def _state(self) -> dict[str, Any]:
-        return {"gpus": [[*key, *last.state()] for key, last in self._gpus.items()]}
+        return {"gpus": last_values.stored(self._gpus)}
 
     def _restore(self, state: Mapping[str, Any]) -> None:
-        self._gpus = {
-            SeriesKey(*key): LastValues.restored(2 * self._window, [count, values])
-            for *key, count, values in state["gpus"]
-        }
+        self._gpus = last_values.restored(2 * self._window, state["gpus"])

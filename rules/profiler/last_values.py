@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Self
 
 import numpy as np
 
-from rules.profiler.data import Floats
+from rules.profiler.data import Floats, SeriesKey
 from rules.profiler.stored import pack, unpack
 
 
@@ -29,3 +30,15 @@ class LastValues:
         one = cls(window)
         one.count, one.values = state[0], unpack(state[1])
         return one
+
+
+Stored = list[list[Any]]
+"""For each series its key, how many values there were, and the last of them."""
+
+
+def stored(values: Mapping[SeriesKey, LastValues]) -> Stored:
+    return [[*key, *last.state()] for key, last in values.items()]
+
+
+def restored(window: int, rows: Stored) -> dict[SeriesKey, LastValues]:
+    return {SeriesKey(*key): LastValues.restored(window, [count, values]) for *key, count, values in rows}

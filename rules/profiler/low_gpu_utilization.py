@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from rules.parameters import between, parameter, parse, whole
+from rules.profiler import last_values
 from rules.profiler.base import Breach, Evidence, Interval, Need, Piece, ProfilerRule, gpu_name, where
 from rules.profiler.data import GPU, SeriesKey, Source
 from rules.profiler.last_values import LastValues
@@ -91,10 +92,7 @@ class LowGPUUtilization(ProfilerRule):
         return details
 
     def _state(self) -> dict[str, Any]:
-        return {"gpus": [[*key, *last.state()] for key, last in self._gpus.items()]}
+        return {"gpus": last_values.stored(self._gpus)}
 
     def _restore(self, state: Mapping[str, Any]) -> None:
-        self._gpus = {
-            SeriesKey(*key): LastValues.restored(self._window, [count, values])
-            for *key, count, values in state["gpus"]
-        }
+        self._gpus = last_values.restored(self._window, state["gpus"])
