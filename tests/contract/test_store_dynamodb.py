@@ -37,7 +37,7 @@ from tests.contract.samples import (
 from tests.contract.tables import TABLE, create_table
 from tests.doubles.clock import Clock
 from watcher.errors import ConfigError, LeaseLost, StoreError
-from watcher.evaluation.rule_run import MAX_STATE_CHARS
+from watcher.evaluation.rule_states import MAX_CHARS
 from watcher.model import (
     Case,
     Delivery,
@@ -181,7 +181,7 @@ def largest_snapshot(chance: random.Random) -> JobSnapshot:
 
 
 def largest_evaluation(chance: random.Random) -> Evaluation:
-    states = {rule: text(chance, MAX_STATE_CHARS // 20) for rule in map(str, range(20))}
+    states = {rule: text(chance, MAX_CHARS // 20) for rule in map(str, range(20))}
     return Evaluation(due_at=NOON, cursor=text(chance, 2000), states=states)
 
 

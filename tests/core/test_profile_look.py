@@ -12,7 +12,7 @@ import pytest
 from rules import profiler
 from rules.profiler import Batch, ProfilerRule, Series, SeriesKey
 from tests.jobs import NOON
-from watcher.evaluation import profile_run
+from watcher.evaluation import rule_states
 from watcher.evaluation.profile_look import log_records, look
 from watcher.evaluation.profile_run import ProfileRun
 from watcher.model import Evaluation, Reads
@@ -94,7 +94,7 @@ def test_the_rule_that_would_have_to_remember_most_ends_while_all_is_too_much(
     monkeypatch: pytest.MonkeyPatch,
 ):
     small = looked({"low": idles()}, [minute(0, 95.0)])
-    monkeypatch.setattr(profile_run, "MAX_STATE_CHARS", len(small.states["low"]) - 1)
+    monkeypatch.setattr(rule_states, "MAX_CHARS", len(small.states["low"]) - 1)
     after = looked({"low": idles()}, [minute(0, 95.0)])
     assert statuses(after) == {"low": "Error"}
     assert after.states == {}

@@ -591,7 +591,7 @@ def test_a_rule_with_too_large_a_state_ends_with_the_fix_and_the_others_continue
     s3: Any,
     monkeypatch: pytest.MonkeyPatch,
 ):
-    monkeypatch.setattr("watcher.evaluation.rule_run.MAX_STATE_CHARS", 1000)
+    monkeypatch.setattr("watcher.evaluation.rule_states.MAX_CHARS", 1000)
     upload(trial[0], s3, BUCKET, "churn")
     place(
         sandbox,

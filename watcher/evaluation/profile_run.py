@@ -11,12 +11,9 @@ import structlog
 from rules import Status
 from rules.profiler import Batch, ProfilerRule, SeriesKey, Verdict
 from watcher.errors import WatcherError
+from watcher.evaluation import rule_states
 
 log = structlog.get_logger(__name__)
-
-MAX_STATE_CHARS = 2_000_000
-"""Characters of JSON that the states of all profiler rules of a job may have together. All of it is read and
-written at every look."""
 
 
 class ProfileRun:
@@ -79,15 +76,14 @@ class ProfileRun:
         for name, rule in self._unfinished():
             with self._isolated(name):
                 states[name] = json.dumps(rule.state())
-        while sum(map(len, states.values())) > MAX_STATE_CHARS:
-            name = max(states, key=lambda name: len(states[name]))
+        kept, dropped = rule_states.within_bounds(states)
+        for name, size in dropped.items():
             failure = (
-                f"{self.rules[name].name} would have to remember {len(states[name]) / 1e6:.1f} MB about this "
-                "job: use a smaller window or scan_interval_us"
+                f"{self.rules[name].name} would have to remember {size} about this job: use a smaller "
+                "window or scan_interval_us"
             )
             self._over[name] = Verdict(Status.ERROR, reason="too_much_data", explanation=failure)
-            del states[name]
-        return states
+        return kept
 
     def _unfinished(self) -> list[tuple[str, ProfilerRule]]:
         return [(name, rule) for name, rule in self.rules.items() if name not in self._over]

@@ -19,14 +19,11 @@ from rules import Collection, Recovered, Rule, Status, Verdict
 from watcher.debug_output.event_files import SavedStep
 from watcher.debug_output.reader import DebugOutput
 from watcher.errors import WatcherError
-from watcher.evaluation import feed
+from watcher.evaluation import feed, rule_states
 from watcher.evaluation.steps import Steps
 
 log = structlog.get_logger(__name__)
 
-MAX_STATE_CHARS = 2_000_000
-"""Characters of JSON that the states of all rules of a job may have together. A rule needs a few hundred for
-each tensor. All of it is read and written at every look."""
 MAX_CHANGES_PER_LOOK = 20
 """Of one rule, that are kept for the evaluation's log: a look may read thousands of steps."""
 
@@ -235,15 +232,14 @@ class RuleRun:
             with self._isolated(name):
                 standing = self._standings.get(name)
                 states[name] = json.dumps([asdict(standing), rule.state()] if standing else rule.state())
-        while sum(map(len, states.values())) > MAX_STATE_CHARS:
-            name = max(states, key=lambda name: len(states[name]))
+        kept, dropped = rule_states.within_bounds(states)
+        for name, size in dropped.items():
             failure = (
-                f"{self.rules[name].name} would have to remember {len(states[name]) / 1e6:.1f} MB about what "
-                "it selects: select fewer tensors, by collection_names or tensor_regex"
+                f"{self.rules[name].name} would have to remember {size} about what it selects: select fewer "
+                "tensors, by collection_names or tensor_regex"
             )
             self._ended[name] = Verdict(Status.ERROR, reason="too_many_tensors", explanation=failure)
-            del states[name]
-        return states
+        return kept
 
     def _unfinished(self) -> list[tuple[str, Rule]]:
         return [(name, rule) for name, rule in self.rules.items() if name not in self._ended]
