@@ -65,9 +65,8 @@ class _Track:
 
 
 class Usage:
-    """Collects batches of a job whose metrics lie between `begin` and `end` (seconds since the epoch). A
-    value
-    from outside counts as one at the edge."""
+    """Collects batches of a job whose metrics lie between `begin` and `end` (seconds since the epoch).
+    A value from outside counts as one at the edge."""
 
     def __init__(self, begin: float, end: float) -> None:
         self.begin, self.end = begin, max(end, begin + 1.0)
